@@ -1,0 +1,144 @@
+"""What an organ is called, coded and coloured."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from orgseg_node.errors import ConfigError, OrganUnknown
+
+Rgb = tuple[int, int, int]
+
+_MAX_NAME = 16  # TG-263 (AAPM report 263, 2018): names of at most 16 characters, unique without case
+_REQUIRED = {"name", "code", "meaning", "color", "display"}
+_OPTIONAL = {"category", "category_meaning", "fma", "interpreted_type", "side", "note"}
+
+
+class Side(StrEnum):
+    """Left or right in the patient."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organ:
+    """One row of the organ table.
+
+    Attributes
+    ----------
+    key : stable name used in manifests, such as ``parotid_left``
+    name : TG-263 name, at most 16 characters
+    code, meaning : SNOMED CT code and its meaning
+    category, category_meaning : SNOMED CT category, DICOM CID 7150
+    color : RGB in the TPS
+    display : RGB in viewers of the segmentation
+    fma : Foundational Model of Anatomy id, or empty
+    interpreted_type : RT ROI Interpreted Type (3006,00A4)
+    side : where the organ is one of a pair
+    note : what to know about the name or code, or empty
+    """
+
+    key: str
+    name: str
+    code: str
+    meaning: str
+    color: Rgb
+    display: Rgb
+    category: str = "91723000"
+    category_meaning: str = "Anatomical Structure"
+    fma: str = ""
+    interpreted_type: str = "ORGAN"
+    side: Side | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrganTable(Mapping[str, Organ]):
+    """All organs the node knows, by key."""
+
+    organs: Mapping[str, Organ]
+
+    def __getitem__(self, key: str) -> Organ:
+        """The organ of a key.
+
+        Raises
+        ------
+        OrganUnknown
+            If the table has no such key.
+        """
+        try:
+            return self.organs[key]
+        except KeyError:
+            raise OrganUnknown(f"'{key}' is not a key of the organ table.") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.organs)
+
+    def __len__(self) -> int:
+        return len(self.organs)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.organs
+
+
+def load_organs(path: Path) -> OrganTable:
+    """Read the organ table from TOML.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not readable, with every problem of every organ at once.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    problems: list[str] = []
+    organs: dict[str, Organ] = {}
+    names: dict[str, str] = {}
+    for key, row in document.items():
+        found = _problems(row)
+        if not found:
+            organs[key] = _organ(key, row)
+            other = names.setdefault(organs[key].name.casefold(), key)
+            found = [f"has the same name as {other}"] if other != key else []
+        problems += [f"  {key} {problem}" for problem in found]
+    if problems:
+        raise ConfigError(f"{path.name}: {len(problems)} problems\n" + "\n".join(problems))
+    return OrganTable(organs)
+
+
+def _problems(row: Any) -> list[str]:
+    if not isinstance(row, dict):
+        return ["is not a table"]
+    found = [f"lacks {name}" for name in sorted(_REQUIRED - row.keys())]
+    found += [f"has unknown setting {name}" for name in sorted(row.keys() - _REQUIRED - _OPTIONAL)]
+    found += [
+        f"{name} must be text"
+        for name in sorted((_REQUIRED | _OPTIONAL) - {"color", "display"})
+        if not isinstance(row.get(name, ""), str)
+    ]
+    if not 1 <= len(str(row.get("name", "x"))) <= _MAX_NAME:
+        found.append(f"name must have 1 to {_MAX_NAME} characters")
+    found += [f"{name} must be three numbers from 0 to 255" for name in ("color", "display") if not _is_rgb(row, name)]
+    if row.get("side", "left") not in set(Side):
+        found.append('side must be "left" or "right"')
+    return found
+
+
+def _is_rgb(row: Mapping[str, Any], name: str) -> bool:
+    value = row.get(name, [0, 0, 0])
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
+def _organ(key: str, row: Mapping[str, Any]) -> Organ:
+    fields = dict(row)
+    fields["color"] = tuple(row["color"])
+    fields["display"] = tuple(row["display"])
+    fields["side"] = Side(row["side"]) if "side" in row else None
+    return Organ(key=key, **fields)

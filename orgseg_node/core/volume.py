@@ -1,0 +1,78 @@
+"""A CT in Hounsfield units, and the organs found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orgseg_node.core.geometry import Box, Grid
+from orgseg_node.core.organs import Organ
+
+AIR_HU = -1000
+
+HuArray = NDArray[np.int16] | NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Volume:
+    """A CT volume.
+
+    Attributes
+    ----------
+    grid : where the voxels are
+    hu : (K, J, I) int16, or float32 where a slice's rescale is not whole-numbered; Hounsfield units
+    """
+
+    grid: Grid
+    hu: HuArray
+
+    def __post_init__(self) -> None:
+        if self.hu.shape != self.grid.shape:
+            raise ValueError(f"Volume of {self.hu.shape} voxels on a grid of {self.grid.shape}.")
+
+    def crop(self, box: Box) -> Volume:
+        """The part inside a box; a view, not a copy."""
+        return Volume(grid=self.grid.crop(box), hu=self.hu[box.slices])
+
+    def with_air_outside(self, mask: Mask) -> Volume:
+        """A copy in which everything outside a mask is air (-1000 HU)."""
+        hu = self.hu.copy()
+        hu[~mask] = AIR_HU
+        return Volume(grid=self.grid, hu=hu)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelMap:
+    """One organ number for each voxel.
+
+    Attributes
+    ----------
+    grid : where the voxels are
+    labels : (K, J, I) uint8, 0 = no organ
+    organs : organ of each label number that may occur, also of organs that were looked for but not found
+    """
+
+    grid: Grid
+    labels: NDArray[np.uint8]
+    organs: Mapping[int, Organ]
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.grid.shape:
+            raise ValueError(f"Labels of {self.labels.shape} voxels on a grid of {self.grid.shape}.")
+        if self.labels.dtype != np.uint8:
+            raise ValueError(f"Labels must be uint8, not {self.labels.dtype}.")
+        if 0 in self.organs:
+            raise ValueError("Label 0 is background and can be no organ.")
+
+    def mask(self, label: int) -> Mask:
+        """(K, J, I) bool, true inside the organ of this number."""
+        return np.equal(self.labels, label)
+
+    def voxel_counts(self) -> dict[int, int]:
+        """Number of voxels of each organ number, 0 where an organ was not found."""
+        counts = np.bincount(self.labels.ravel(), minlength=256)
+        return {label: int(counts[label]) for label in sorted(self.organs)}

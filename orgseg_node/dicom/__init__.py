@@ -1,0 +1,1 @@
+"""DICOM datasets in and out: no sockets, no torch."""

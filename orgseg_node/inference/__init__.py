@@ -1,0 +1,1 @@
+"""Model bundles and the predictors that run them."""

@@ -1,0 +1,1 @@
+"""The running service: receive, queue, process, deliver."""

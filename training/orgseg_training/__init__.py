@@ -1,0 +1,1 @@
+"""Training, evaluation and export of models with the very reader and body contour the node uses."""

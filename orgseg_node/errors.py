@@ -5,10 +5,12 @@
     OrgsegError
     ├── InputError              what was sent or given cannot be used
     │   ├── NotDicom  TruncatedFile  WrongModality  NoPixelData  NotImages
-    │   ├── NoSeries  SeveralSeries  SeveralPatients  MissingAttribute
+    │   ├── NoSeries  SeveralSeries  SeveralPatients  MissingAttribute  InvalidAttribute
     │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
-    │   ├── TiltedGantry  MixedGeometry  NonSquarePixels  MultiframeImage
-    │   └── UnsupportedSyntax  LossyCompression  UndecodablePixels  HuOutOfRange
+    │   ├── NotMatching
+    │   ├── TiltedGantry  MixedGeometry  NonSquarePixels  NotAxial  MultiframeImage
+    │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
+    │   └── UndecodablePixels  HuOutOfRange
     ├── BodyNotFound            no patient in the picture
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
@@ -20,9 +22,11 @@
     │   └── Unreachable  AssociationRejected  StoreRefused  UnknownDestination
     ├── StorageError            disk and database
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
+    ├── JobError                a job in the running node
+    │   └── WorkerDied (retryable)  TimeLimit  JobStopped
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
-        └── PortTaken  ToolMissing
+        └── PortTaken  ToolMissing  NodeRunning
 
 The first line of a class's docstring is the sentence an operator reads; `next_step` says what to do.
 No message ever carries a patient's name, ID or birth date.
@@ -125,6 +129,13 @@ class MissingAttribute(InputError):
     next_step = "Export the series from its original source; it is never guessed."
 
 
+class InvalidAttribute(InputError):
+    """A DICOM attribute that geometry or identity rests on cannot be right."""
+
+    code = "INPUT_INVALID_ATTRIBUTE"
+    next_step = "Export the series from its original source; it is never repaired by guessing."
+
+
 class TooFewSlices(InputError):
     """The series has too few slices to be a volume."""
 
@@ -174,6 +185,13 @@ class NonSquarePixels(InputError):
     next_step = "Reconstruct with square pixels."
 
 
+class NotAxial(InputError):
+    """The slices are not axial."""
+
+    code = "INPUT_NOT_AXIAL"
+    next_step = "Send the axial series; planning systems misread contours on other planes."
+
+
 class MultiframeImage(InputError):
     """The series is stored as multi-frame CT."""
 
@@ -195,6 +213,13 @@ class LossyCompression(InputError):
     next_step = "Send the original, losslessly stored series."
 
 
+class UnsupportedPixels(InputError):
+    """The pixels are not stored as 16-bit grey values, as those of a CT image are."""
+
+    code = "INPUT_PIXEL_FORMAT"
+    next_step = "Export the series as CT images as the scanner makes them."
+
+
 class UndecodablePixels(InputError):
     """The pixel data of an image cannot be decoded."""
 
@@ -207,6 +232,13 @@ class HuOutOfRange(InputError):
 
     code = "INPUT_HU_RANGE"
     next_step = "Check Rescale Slope and Rescale Intercept at the source."
+
+
+class NotMatching(InputError):
+    """The image is not the one the sender announced."""
+
+    code = "INPUT_NOT_MATCHING"
+    next_step = "Repair the export at the sender; request and dataset name different instances."
 
 
 class BodyNotFound(OrgsegError):
@@ -333,6 +365,10 @@ class StoreRefused(NetworkError):
     code = "NETWORK_STORE_REFUSED"
     next_step = "See the status code in the peer's log; the object is kept and sent again."
 
+    def __init__(self, detail: str = "", *, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
 
 class UnknownDestination(NetworkError):
     """There is no destination of this name."""
@@ -377,6 +413,33 @@ class UnknownJob(StorageError):
     next_step = "Run 'orgseg jobs list'."
 
 
+class JobError(OrgsegError):
+    """A job of the node did not finish."""
+
+    code = "JOB"
+    next_step = "See the job's log in the data folder; the series is kept and the job can be run again."
+
+
+class WorkerDied(JobError):
+    """The process that contours died."""
+
+    code = "JOB_WORKER_DIED"
+    retryable = True
+
+
+class TimeLimit(JobError):
+    """The job took longer than the time limit."""
+
+    code = "JOB_TIME_LIMIT"
+    next_step = "Raise inference.time_limit_s in node.toml, or use a faster device."
+
+
+class JobStopped(JobError):
+    """The job was cancelled, or a later revision of the series replaced it."""
+
+    code = "JOB_STOPPED"
+
+
 class ConfigError(OrgsegError):
     """The configuration is wrong."""
 
@@ -405,3 +468,10 @@ class ToolMissing(EnvironmentFault):
 
     code = "ENVIRONMENT_TOOL"
     next_step = "Install it as the README says."
+
+
+class NodeRunning(EnvironmentFault):
+    """Another node is already running on this data folder."""
+
+    code = "ENVIRONMENT_NODE_RUNNING"
+    next_step = "Stop the other node, or give this one another data_dir."

@@ -1,12 +1,43 @@
-"""Where the patient is."""
+"""Where the patient is: the study's analytic body contour, made right.
+
+Salimi et al. crop every CT to a body contour found by a threshold, hole filling, removal of small islands
+and the largest 3-D component. Taken literally, that keeps the couch where it touches the back, drops arms
+and legs that are separate, and cuts out metal. Here the decisions are taken on a coarse grid of about
+4 mm, where thin things (couch shells, blankets, masks, tubes) vanish under a morphological opening and
+hollow things (the couch) can be told from hollow patients (lungs); the skin is then taken from the full
+resolution.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orgseg_node.core.checks import Finding
-from orgseg_node.core.geometry import Box
-from orgseg_node.core.volume import Mask, Volume
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from orgseg_node.core.checks import Finding, Level
+from orgseg_node.core.geometry import Box, Shape
+from orgseg_node.core.volume import HuArray, Mask, Volume
+from orgseg_node.errors import BodyNotFound
+
+TISSUE_HU = -300  # the study's threshold between air and patient; no upper limit, so metal stays inside
+_COARSE_MM = 4.0
+_THIN_MM = 6.0  # an opening of this radius removes what is thinner than 12 mm
+_PART_ML = 100.0  # separate parts (arms, legs) smaller than this are not the patient
+_ISLAND_ML = 20.0  # islands of skin or couch left at full resolution
+_PART_SHARE = 0.005  # ... nor are parts below this share of the largest one
+_PRISM = 0.92  # a part that fills its shadow along z like this is a rail or a couch, not a limb
+_TISSUE_RANGE_HU = (-200.0, 700.0)  # mean HU of a limb, from fat to mostly bone; foam and metal lie outside
+_ENCLOSED = (
+    0.5  # share of the wall of a cavity with gas that must be solid patient; a couch's hollow has less
+)
+_ENCLOSED_LUNG = 0.2  # ... of one that looks like lung: a child's chest wall is thinner than the opening
+_LUNG_HU = -900.0  # lungs are denser than this, the foam of couches is not
+
+_FACES = ndimage.generate_binary_structure(3, 1)
+_IN_PLANE = _FACES & (np.arange(3) == 1)[:, None, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -15,16 +46,308 @@ class Body:
 
     Attributes
     ----------
-    mask : (K, J, I) bool, true inside the patient
+    mask : (K, J, I) bool, true inside the patient, cavities included
     box : the smallest box that holds the mask
+    effective_diameter_mm : median over the slices of ``sqrt(AP x LAT)`` (AAPM report 204)
     findings : what should be known about it
     """
 
     mask: Mask
     box: Box
+    effective_diameter_mm: float
     findings: tuple[Finding, ...]
 
 
 def find_body(volume: Volume) -> Body:
-    """The patient without couch, blankets, masks and head rests.  (being written)"""
-    raise NotImplementedError
+    """The patient without couch, blankets, masks and head rests; arms, legs and metal stay.
+
+    Parameters
+    ----------
+    volume : CT in HU, axial slices of any patient position
+
+    Raises
+    ------
+    BodyNotFound
+        If no part of the picture is a patient.
+    """
+    tissue = volume.hu > TISSUE_HU
+    coarse = _Coarse.of(volume)
+    low = coarse.reduce(tissue)
+    core, parts, removed = _patient_parts(low, coarse, volume)
+    patient = _with_cavities(core, low, coarse, volume)
+    mask = _at_full_resolution(patient, tissue, coarse)
+    if not mask.any():
+        raise BodyNotFound
+    box = Box.around(mask)
+    diameter = _effective_diameter_mm(mask, volume.grid.spacing_mm)
+    return Body(
+        mask=mask,
+        box=box,
+        effective_diameter_mm=diameter,
+        findings=_findings(mask, volume, parts, removed, diameter),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Coarse:
+    """A grid of blocks of voxels, about 4 mm wide."""
+
+    factors: Shape
+    full: Shape
+    spacing_mm: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, volume: Volume) -> _Coarse:
+        k, j, i = (
+            max(1, min(round(_COARSE_MM / s), n))
+            for s, n in zip(volume.grid.spacing_mm, volume.grid.shape, strict=True)
+        )
+        dk, dj, di = (f * s for f, s in zip((k, j, i), volume.grid.spacing_mm, strict=True))
+        return cls(factors=(k, j, i), full=volume.grid.shape, spacing_mm=(dk, dj, di))
+
+    @property
+    def voxel_ml(self) -> float:
+        k, j, i = self.spacing_mm
+        return k * j * i / 1000.0
+
+    def radius(self, mm: float) -> Shape:
+        """A length in blocks, at least one where the blocks are not already wider."""
+        k, j, i = (max(1, round(mm / s)) for s in self.spacing_mm)
+        return k, j, i
+
+    def reduce(self, mask: Mask) -> Mask:
+        """True where at least half of a block is true."""
+        starts = [np.arange(0, n, f) for n, f in zip(self.full, self.factors, strict=True)]
+        counts: NDArray[np.int64] | NDArray[np.uint8] = mask.view(np.uint8)
+        weight = 1
+        for axis, (begin, factor) in enumerate(zip(starts, self.factors, strict=True)):
+            if factor > 1:
+                counts = np.add.reduceat(counts, begin, axis=axis, dtype=np.uint16)
+                weight *= factor
+        return np.greater_equal(counts, (weight + 1) // 2)
+
+    def sample(self, volume: Volume) -> HuArray:
+        """The HU in the middle of each block."""
+        places = [
+            np.minimum(np.arange(0, n, f) + f // 2, n - 1)
+            for n, f in zip(self.full, self.factors, strict=True)
+        ]
+        return volume.hu[np.ix_(*places)]
+
+    def expand(self, low: Mask) -> Mask:
+        """The blocks as full-resolution voxels."""
+        for axis, (factor, size) in enumerate(zip(self.factors, self.full, strict=True)):
+            if factor > 1:
+                low = np.repeat(low, factor, axis=axis).take(np.arange(size), axis=axis)
+        return low
+
+
+def _ball(radius: Shape) -> Mask:
+    k, j, i = np.ogrid[tuple(slice(-r, r + 1) for r in radius)]
+    rk, rj, ri = radius
+    return np.asarray((k / rk) ** 2 + (j / rj) ** 2 + (i / ri) ** 2 <= 1.0)
+
+
+def _dilate(mask: Mask, steps: int) -> Mask:
+    return np.asarray(ndimage.binary_dilation(mask, _FACES, iterations=steps))
+
+
+def _patient_parts(low: Mask, coarse: _Coarse, volume: Volume) -> tuple[Mask, int, float]:
+    """The solid parts of the patient, how many there are, and the ml of solid things left out."""
+    radius = coarse.radius(_THIN_MM)
+    padded = np.pad(low, [(r, r) for r in radius], mode="edge")  # the patient goes on beyond the picture
+    inner = tuple(slice(r, -r) for r in radius)
+    opened = np.asarray(ndimage.binary_opening(padded, _ball(radius)))[inner] & low
+    labels, count = ndimage.label(opened, _FACES)
+    if count == 0:
+        raise BodyNotFound
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    largest = _largest_patient(labels, sizes, coarse, volume)
+    threshold = max(_PART_ML / coarse.voxel_ml, _PART_SHARE * sizes[largest])
+    others = [int(part) for part in np.flatnonzero(sizes >= threshold) if part != largest]
+    kept = [largest, *(part for part in others if _is_limb(labels == part, coarse, volume))]
+    chosen = np.isin(labels, kept)
+    removed = float(sizes.sum() - sizes[kept].sum()) * coarse.voxel_ml
+    # what the opening rounded off (nose, ears, fingers) comes back, but not what hangs on by a thread
+    return low & _dilate(chosen, 1), len(kept), removed
+
+
+def _largest_patient(
+    labels: NDArray[np.int32], sizes: NDArray[np.int64], coarse: _Coarse, volume: Volume
+) -> int:
+    """The largest part that is not a couch; the largest at all when every part looks like one."""
+    order = np.argsort(sizes)[::-1]
+    candidates = [int(part) for part in order[:4] if sizes[part] > 0]
+    for part in candidates:
+        if _is_limb(labels == part, coarse, volume) or sizes[part] * coarse.voxel_ml > 15 * 1000:
+            return part
+    return candidates[0]
+
+
+def _is_limb(part: Mask, coarse: _Coarse, volume: Volume) -> bool:
+    """Whether a solid part has the HU of tissue and changes along z, as a couch rail does not."""
+    extent = Box.around(part)
+    block = part[extent.slices]
+    shadow = int(block.any(axis=0).sum())
+    long = extent.shape[0] * coarse.spacing_mm[0] > 60.0
+    prism = block.sum() / (shadow * extent.shape[0])
+    if long and prism > _PRISM:
+        return False
+    low, high = _TISSUE_RANGE_HU
+    return bool(low < float(coarse.sample(volume)[part].mean()) < high)
+
+
+def _with_cavities(core: Mask, low: Mask, coarse: _Coarse, volume: Volume) -> Mask:
+    """The solid patient with lungs, bowel gas and airways, and without the hollow of the couch.
+
+    A cavity is a region of air that does not reach the rim of its slice, or that reaches it along a
+    short arc only (a lung cut by the field of view). It is the patient's when most of its wall is.
+    """
+    air, count = ndimage.label(~low, _IN_PLANE)
+    if count == 0:
+        return core
+    ring = low & ~core  # thin tissue: a couch shell, or a child's chest wall
+    rim = np.zeros_like(low)
+    rim[:, (0, -1), :] = True
+    rim[:, :, (0, -1)] = True
+    on_rim = np.bincount(air[rim], minlength=count + 1)
+    core_wall, thin_wall = _wall(core, air, count), _wall(ring, air, count)
+    wall = np.maximum(core_wall + thin_wall, 1)
+    voxels = np.maximum(np.bincount(air.ravel(), minlength=count + 1), 1)
+    mean_hu = np.bincount(air.ravel(), coarse.sample(volume).ravel(), minlength=count + 1) / voxels
+    needed = np.where(mean_hu > _LUNG_HU, _ENCLOSED_LUNG, _ENCLOSED)
+    enclosed = (core_wall / wall > needed) & (on_rim <= 0.15 * wall)
+    enclosed[0] = False
+    cavities = enclosed[air]
+    patient = core | cavities
+    # the thin wall that makes a cavity a cavity belongs to it
+    reach = max(1, round(2 * _THIN_MM / coarse.spacing_mm[2]))
+    patient |= ring & np.asarray(ndimage.binary_dilation(cavities, _IN_PLANE, iterations=reach))
+    return np.asarray(patient)
+
+
+def _wall(solid: Mask, air: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """How many in-plane faces each region of air shares with a solid."""
+    faces = np.zeros(count + 1, dtype=np.int64)
+    for here, there in (
+        (np.s_[:, 1:, :], np.s_[:, :-1, :]),
+        (np.s_[:, :-1, :], np.s_[:, 1:, :]),
+        (np.s_[:, :, 1:], np.s_[:, :, :-1]),
+        (np.s_[:, :, :-1], np.s_[:, :, 1:]),
+    ):
+        faces += np.bincount(air[here][solid[there]], minlength=count + 1)
+    faces[0] = 0
+    return faces
+
+
+def _at_full_resolution(patient: Mask, tissue: Mask, coarse: _Coarse) -> Mask:
+    """The skin from the full-resolution threshold, the inside from the coarse patient."""
+    if coarse.factors == (1, 1, 1):
+        return patient
+    box = Box.around(patient, margin=(1, 1, 1)) if patient.any() else None
+    mask = np.zeros(coarse.full, dtype=np.bool_)
+    if box is None:
+        return mask
+    inside = np.asarray(ndimage.binary_erosion(patient, _IN_PLANE, border_value=1))
+    near = _dilate(patient, 1)
+    stops = (b * f for b, f in zip(box.stop, coarse.factors, strict=True))
+    stop = tuple(min(s, n) for s, n in zip(stops, coarse.full, strict=True))
+    start = tuple(a * f for a, f in zip(box.start, coarse.factors, strict=True))
+    window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    size: Shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
+    part = _Coarse(factors=coarse.factors, full=size, spacing_mm=coarse.spacing_mm)
+    skin = tissue[window] & part.expand(near[box.slices])
+    skin |= part.expand(inside[box.slices])
+    island = int(_ISLAND_ML / coarse.voxel_ml * np.prod(coarse.factors))
+    mask[window] = cc3d.dust(skin, threshold=island, connectivity=6)
+    return mask
+
+
+def _effective_diameter_mm(mask: Mask, spacing_mm: tuple[float, float, float]) -> float:
+    rows, columns = mask.any(axis=2).sum(axis=1), mask.any(axis=1).sum(axis=1)
+    occupied = rows > 0
+    sizes = np.sqrt(rows[occupied] * spacing_mm[1] * columns[occupied] * spacing_mm[2])
+    return float(np.median(sizes))
+
+
+def _findings(
+    mask: Mask, volume: Volume, parts: int, removed_ml: float, diameter_mm: float
+) -> tuple[Finding, ...]:
+    found = [
+        Finding(
+            level=Level.INFO,
+            code="BODY_EFFECTIVE_DIAMETER",
+            message=f"The patient's effective diameter is {diameter_mm:.0f} mm (median over the slices).",
+            value=round(diameter_mm, 1),
+        )
+    ]
+    if parts > 1:
+        found.append(
+            Finding(
+                level=Level.INFO,
+                code="BODY_SEVERAL_PARTS",
+                message=f"The patient shows as {parts} separate parts, such as arms or legs.",
+                value=float(parts),
+            )
+        )
+    if removed_ml >= _ISLAND_ML:
+        found.append(
+            Finding(
+                level=Level.INFO,
+                code="BODY_OBJECTS_REMOVED",
+                message=f"{removed_ml:.0f} ml of couch, rests or other objects were left out of the body.",
+                value=round(removed_ml, 1),
+            )
+        )
+    if _touches_field_of_view(mask, volume):
+        found.append(
+            Finding(
+                level=Level.WARNING,
+                code="BODY_TOUCHES_FOV",
+                message="The patient reaches the edge of the field of view; organs there may be cut.",
+            )
+        )
+    return tuple(found)
+
+
+def _touches_field_of_view(mask: Mask, volume: Volume) -> bool:
+    """Whether the patient meets the image border, or a long arc of the reconstruction circle."""
+    border = int(mask[:, (0, -1), :].sum()) + int(mask[:, :, (0, -1)].sum())
+    if border * volume.grid.spacing_mm[2] > 20.0 * mask.shape[0] ** 0.5:
+        return True
+    rows, columns = mask.shape[1:]
+    j, i = np.ogrid[:rows, :columns]
+    radius = np.hypot(j - (rows - 1) / 2, i - (columns - 1) / 2)
+    limit = min(rows, columns) / 2
+    blank = volume.hu[:, (0, 0, -1, -1), (0, -1, 0, -1)]
+    if int(blank.max()) > -990:  # the corners are measured, so there is no reconstruction circle
+        return False
+    arc = (radius > limit - 3) & (radius <= limit)
+    return bool((mask[:, arc].sum(axis=1) * volume.grid.spacing_mm[2] > 60.0).any())
+
+
+def cut_to_body(volume: Volume, body: Body, margin_mm: float, *, outside_to_air: bool) -> tuple[Volume, Box]:
+    """The part of a CT that holds the patient, as it is given to a network in training and in use.
+
+    Parameters
+    ----------
+    volume : CT in HU
+    body : the patient in it
+    margin_mm : how far beyond the skin voxels are kept
+    outside_to_air : set voxels farther out than the margin to -1000 HU
+
+    Returns
+    -------
+    The cropped volume, and where it lies in the full one.
+    """
+    reach_k, reach_j, reach_i = (round(margin_mm / s) for s in volume.grid.spacing_mm)
+    box = Box.around(body.mask, margin=(reach_k, reach_j, reach_i))
+    cropped = volume.crop(box)
+    if not outside_to_air:
+        return cropped, box
+    near = body.mask[box.slices].view(np.uint8)
+    for axis, reach in enumerate((reach_k, reach_j, reach_i)):
+        if reach:
+            near = ndimage.maximum_filter1d(near, 2 * reach + 1, axis=axis, mode="constant")
+    return cropped.with_air_outside(near.view(np.bool_)), box

@@ -138,8 +138,7 @@ class Grid:
         """
         matrix = self.affine
         offset = np.asarray(points_mm, dtype=np.float64) - matrix[:3, 3]
-        indices: FloatArray = np.linalg.solve(matrix[:3, :3], offset.T).T
-        return indices
+        return np.asarray(np.linalg.solve(matrix[:3, :3], offset.T).T, dtype=np.float64)
 
     def crop(self, box: Box) -> Grid:
         """The part of the grid inside a box; every voxel keeps its place in the patient."""

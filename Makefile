@@ -1,0 +1,61 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything they need is installed first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+
+# A machine without an NVIDIA driver gets the small pinned torch; torchvision is pinned with it, or it would
+# replace torch by the CUDA build.
+CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
+
+.PHONY: check demo test lint types contracts unit proof serve bench install peers docs clean
+.DEFAULT_GOAL := check
+
+check: lint types contracts unit  ## what every commit passes
+
+test: install peers check  ## install, then everything
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml deploy/constraints-cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[train,test]'
+	touch $@
+
+peers:  ## DCMTK, dicom3tools and plastimatch, the programs the tests hold our objects against
+	deploy/install-peers.sh
+
+lint: install
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+
+types: install
+	$(RUN) mypy
+
+contracts: install
+	$(BIN)/lint-imports --no-cache
+
+unit: install
+	$(RUN) pytest -m 'not slow' --cov --cov-report=
+	$(RUN) coverage report --include='orgseg_node/core/*,orgseg_node/dicom/*' --fail-under=95
+
+proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients
+	$(RUN) pytest -m slow
+
+demo: install  ## a CT travels through a node on this machine and comes back with contours
+	$(BIN)/orgseg demo --out demo-output
+
+serve: install
+	$(BIN)/orgseg node run --config config/node.toml
+
+bench: install
+	$(BIN)/python benchmarks/body.py
+	$(BIN)/python benchmarks/contours.py
+	$(BIN)/python benchmarks/receive.py
+
+docs: install  ## references generated from the code
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-output

@@ -1,0 +1,80 @@
+"""OpenKBP head and neck: 87 radiotherapy planning CTs with clinical contours.
+
+Babier et al., Med. Phys. 48 (2021), https://doi.org/10.1002/mp.14845; data under the MIT licence. An empty
+cell of ``cases.csv`` means that the organ was *not drawn* in that patient, never that it is absent.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from orgseg_node.errors import InputError
+
+ORGANS = {
+    "Brainstem": "brainstem",
+    "SpinalCord": "spinal_cord",
+    "RightParotid": "parotid_right",
+    "LeftParotid": "parotid_left",
+    "Esophagus": "esophagus",
+    "Larynx": "larynx",
+    "Mandible": "mandible",
+}
+"""Column of ``cases.csv`` -> key of the organ table."""
+
+LABELS = {organ: number for number, organ in enumerate(ORGANS.values(), 1)}
+"""Key of the organ table -> number in the label images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One patient.
+
+    Attributes
+    ----------
+    name : such as ``OKBP_265``
+    image, labels : NIfTI files
+    drawn : organs that were contoured in this patient; of the others nothing is known
+    locked : true for the challenge's own test patients, which no training may see
+    """
+
+    name: str
+    image: Path
+    labels: Path
+    drawn: frozenset[str]
+    locked: bool
+
+
+def read_cases(folder: Path) -> tuple[Case, ...]:
+    """All patients of the data set, in the order of their names.
+
+    Parameters
+    ----------
+    folder : holds ``cases.csv``, ``imagesTr`` and ``labelsTr``
+
+    Raises
+    ------
+    InputError
+        If a file is missing.
+    """
+    table = folder / "cases.csv"
+    if not table.is_file():
+        raise InputError(f"There is no cases.csv in {folder.name}.")
+    with table.open(encoding="utf-8", newline="") as stream:
+        cases = tuple(_case(folder, row) for row in csv.DictReader(stream))
+    missing = [p.name for case in cases for p in (case.image, case.labels) if not p.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} files of the data set are missing, the first is {missing[0]}.")
+    return tuple(sorted(cases, key=lambda case: case.name))
+
+
+def _case(folder: Path, row: dict[str, str]) -> Case:
+    name = row["case"]
+    return Case(
+        name=name,
+        image=folder / "imagesTr" / f"{name}_0000.nii.gz",
+        labels=folder / "labelsTr" / f"{name}.nii.gz",
+        drawn=frozenset(key for column, key in ORGANS.items() if row[column].strip()),
+        locked="/test-pats/" in row["source"],
+    )

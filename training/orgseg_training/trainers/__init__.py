@@ -1,0 +1,1 @@
+"""nnU-Net trainers of our own; one class a file."""

@@ -1,0 +1,78 @@
+"""An nnU-Net trainer for short budgets: AdamW, bf16 on CPU, no mirroring, warm start, all from the plans.
+
+The study's own runs use nnU-Net's stock trainer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class nnUNetTrainerOrgsegShort(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - nnU-Net names its trainers so
+    """3d_fullres with a short schedule; left and right are labels of their own, so nothing is mirrored."""
+
+    def __init__(  # the signature nnU-Net calls
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        schedule = plans["orgseg_schedule"]
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = schedule["learning_rate"]
+        self.weight_decay = 1e-2
+        self.num_epochs = schedule["epochs"]
+        self.num_iterations_per_epoch = schedule["iterations_per_epoch"]
+        self.num_val_iterations_per_epoch = 6
+        self.oversample_foreground_percent = 0.5
+        self.save_every = 3
+        self._seed = schedule["seed"]
+        self._warm_start = schedule["warm_start"]
+
+    def initialize(self) -> None:
+        """Seed, build, and load the weights of an earlier network where the recipe says so."""
+        torch.manual_seed(self._seed)
+        np.random.seed(self._seed)  # noqa: NPY002 - nnU-Net's augmentation draws from the global generator
+        super().initialize()
+        if self._warm_start:
+            own_folder = Path(self.output_folder)
+            donor = own_folder.parents[2] / self._warm_start / own_folder.parent.name / own_folder.name
+            checkpoint = torch.load(donor / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+            weights = checkpoint["network_weights"]
+            own = self.network.state_dict()
+            self.network.load_state_dict(own | {k: v for k, v in weights.items() if ".seg_layers." not in k})
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        """AdamW: SGD at 1e-2 needs several times the iterations to find small organs."""
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
+        )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, None]:  # noqa: N802
+        """As nnU-Net, without mirroring in training or test."""
+        rotation, dummy_2d, initial, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        self.inference_allowed_mirroring_axes = None
+        return rotation, dummy_2d, initial, None
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One step; on a CPU in bf16, which the stock trainer does only on CUDA."""
+        if self.device.type != "cpu":
+            result: dict[str, Any] = super().train_step(batch)
+            return result
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = self.network(batch["data"])
+        loss = self.loss([o.float() for o in output], batch["target"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
+        self.optimizer.step()
+        return {"loss": loss.detach().numpy()}

@@ -5,6 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import cc3d
+import numpy as np
+from scipy import ndimage
+
+from orgseg_node.core.organs import Organ, Side
+from orgseg_node.core.volume import LabelMap, Mask
+
+# Organs that leave the scan as a rule: to touch its first or last slice is worth a note, not a warning.
+_PASS_THROUGH = frozenset(
+    {"spinal_cord", "esophagus", "aorta", "vertebrae", "colon", "small_bowel", "body"}
+    | {"rectus_abdominis", "rectus_abdominis_left", "rectus_abdominis_right", "ribs", "rib_left", "rib_right"}
+)
+# Organs that consist of several parts by nature.
+_SEVERAL_PARTS = frozenset(
+    {"adrenal_glands", "clavicles", "eyeballs", "femoral_heads", "hips", "kidneys", "lungs", "parotids"}
+    | {"vertebrae", "ribs", "rib_left", "rib_right", "rectus_abdominis", "bones"}
+)
+_SMALL_PIECE = 0.05  # a second piece above this part of the organ is a warning, below it a note
+_DUST = 0.001  # pieces below this part of the organ are not listed one by one
+_Box = tuple[slice, slice, slice]
+
 
 class Level(StrEnum):
     """How much a finding matters."""
@@ -32,3 +53,116 @@ class Finding:
     message: str
     organ: str | None = None
     value: float | None = None
+
+
+def check_labels(label_map: LabelMap) -> tuple[Finding, ...]:
+    """What a physicist should look at in an automatic segmentation.
+
+    Reports organs that were looked for but not found, organs cut by the ends of the scan or by the border
+    of the picture, organs in several pieces, and pairs whose left and right are swapped (an error: such a
+    result must not be sent).
+
+    Returns
+    -------
+    findings in the order of the label numbers, swapped pairs last
+    """
+    labels = label_map.labels
+    boxes = ndimage.find_objects(labels, max_label=255)
+    findings: list[Finding] = []
+    centroids: dict[str, tuple[Organ, float]] = {}
+    for label, organ in sorted(label_map.organs.items()):
+        box = boxes[label - 1]
+        if box is None:
+            findings.append(_not_found(organ))
+            continue
+        mask: Mask = np.equal(labels[box], label)
+        findings += _cut(organ, box, mask.shape, labels.shape)
+        findings += _pieces(organ, mask)
+        index = [start.start + float(c) for start, c in zip(box, ndimage.center_of_mass(mask), strict=True)]
+        centroids[organ.key] = (organ, float(label_map.grid.to_lps([index])[0, 0]))
+    return (*findings, *_swapped(centroids))
+
+
+def worst_level(findings: tuple[Finding, ...]) -> Level | None:
+    """The gravest level among findings, or None where there are none."""
+    order = list(Level)
+    return max((finding.level for finding in findings), key=order.index, default=None)
+
+
+def _not_found(organ: Organ) -> Finding:
+    return Finding(
+        level=Level.WARNING,
+        code="ORGAN_NOT_FOUND",
+        message=f"{organ.name} was looked for and not found.",
+        organ=organ.key,
+        value=0.0,
+    )
+
+
+def _cut(organ: Organ, box: _Box, size: tuple[int, ...], full: tuple[int, ...]) -> list[Finding]:
+    """Findings for an organ that reaches an end of the scan or the border of the picture."""
+    findings = []
+    ends = [name for name, on in (("first", box[0].start == 0), ("last", box[0].stop == full[0])) if on]
+    if ends:
+        findings.append(
+            Finding(
+                level=Level.INFO if organ.key in _PASS_THROUGH else Level.WARNING,
+                code="ORGAN_AT_SCAN_END",
+                message=f"{organ.name} reaches the {' and the '.join(ends)} slice of the scan and may continue.",
+                organ=organ.key,
+                value=float(size[0]),
+            )
+        )
+    if any(box[axis].start == 0 or box[axis].stop == full[axis] for axis in (1, 2)):
+        findings.append(
+            Finding(
+                level=Level.WARNING,
+                code="ORGAN_AT_PICTURE_BORDER",
+                message=f"{organ.name} touches the border of the picture; a part of it may be cut off.",
+                organ=organ.key,
+            )
+        )
+    return findings
+
+
+def _pieces(organ: Organ, mask: Mask) -> list[Finding]:
+    """A finding for an organ of several pieces (26-connected), largest first, with their parts of it."""
+    if organ.key in _SEVERAL_PARTS:
+        return []
+    counts = np.bincount(cc3d.connected_components(mask, connectivity=26).ravel())[1:]
+    if counts.size < 2:
+        return []
+    parts = np.sort(counts)[::-1] / counts.sum()
+    named = ", ".join(f"{100 * part:.1f} %" for part in parts[:5] if part >= _DUST)
+    rest = "" if parts.size <= 5 and parts[-1] >= _DUST else " and smaller ones"
+    return [
+        Finding(
+            level=Level.WARNING if parts[1] >= _SMALL_PIECE else Level.INFO,
+            code="ORGAN_IN_PIECES",
+            message=f"{organ.name} is in {parts.size} pieces: {named}{rest}.",
+            organ=organ.key,
+            value=float(parts.size),
+        )
+    ]
+
+
+def _swapped(centroids: dict[str, tuple[Organ, float]]) -> list[Finding]:
+    """Pairs whose left one does not lie further to the patient's left (larger LPS x) than the right one."""
+    findings = []
+    for key, (organ, left_mm) in centroids.items():
+        twin = centroids.get(key.removesuffix("_left") + "_right")
+        if organ.side is not Side.LEFT or twin is None or left_mm > twin[1]:
+            continue
+        findings.append(
+            Finding(
+                level=Level.ERROR,
+                code="LEFT_RIGHT_SWAPPED",
+                message=(
+                    f"{organ.name} lies {twin[1] - left_mm:.1f} mm to the patient's right of {twin[0].name}: "
+                    "left and right are swapped."
+                ),
+                organ=key,
+                value=left_mm - twin[1],
+            )
+        )
+    return findings

@@ -125,7 +125,11 @@ def _problems(row: Any) -> list[str]:
     ]
     if not 1 <= len(str(row.get("name", "x"))) <= _MAX_NAME:
         found.append(f"name must have 1 to {_MAX_NAME} characters")
-    found += [f"{name} must be three numbers from 0 to 255" for name in ("color", "display") if not _is_rgb(row, name)]
+    found += [
+        f"{name} must be three numbers from 0 to 255"
+        for name in ("color", "display")
+        if not _is_rgb(row, name)
+    ]
     if row.get("side", "left") not in set(Side):
         found.append('side must be "left" or "right"')
     return found
@@ -133,7 +137,9 @@ def _problems(row: Any) -> list[str]:
 
 def _is_rgb(row: Mapping[str, Any], name: str) -> bool:
     value = row.get(name, [0, 0, 0])
-    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+    return (
+        isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+    )
 
 
 def _organ(key: str, row: Mapping[str, Any]) -> Organ:

@@ -1,17 +1,89 @@
-"""What runs a network: one protocol for every way of doing it."""
+"""What runs a network: one protocol for every way of doing it, and the merging of what several found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orgseg_node.core.body import Body
-from orgseg_node.core.checks import Finding
+from orgseg_node.core.checks import Finding, Level
+from orgseg_node.core.geometry import Shape
+from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
+from orgseg_node.errors import BundleInvalid, ConfigError
+
+MAX_ORGANS = 255
+"""Label maps are uint8, and 0 is no organ."""
 
 Progress = Callable[[float, str], None]
 """Called with the part done (0 to 1) and what is being done."""
+
+
+class Method(StrEnum):
+    """How a CT is given to the network."""
+
+    WHOLE = "whole"
+    CHUNKED = "chunked"
+
+
+class Device(StrEnum):
+    """What the network runs on; ``auto`` takes the GPU where there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceSettings:
+    """How a network is run on this machine.
+
+    Attributes
+    ----------
+    method : ``whole``, the body at once, or ``chunked``, in pieces along the body axis
+    chunk_mm : length of a chunk in mm, overlap included
+    overlap_mm : overlap of neighbouring chunks in mm; 50 as in the study
+    device : ``auto``, ``cpu`` or ``cuda``
+    threads : CPU threads; None for as many as there are cores
+
+    Raises
+    ------
+    ConfigError
+        With every setting that cannot be.
+    """
+
+    method: str = Method.WHOLE
+    chunk_mm: float = 300.0
+    overlap_mm: float = 50.0
+    device: str = Device.AUTO
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.method not in set(Method):
+            problems.append(f"method {self.method!r} must be {' or '.join(Method)}")
+        if self.device not in set(Device):
+            problems.append(f"device {self.device!r} must be {', '.join(Device)}")
+        if not 0 <= self.overlap_mm < self.chunk_mm < float("inf"):
+            problems.append(
+                f"overlap_mm {self.overlap_mm:g} must be 0 or more, and below chunk_mm {self.chunk_mm:g}"
+            )
+        if self.threads is not None and self.threads < 1:
+            problems.append(f"threads {self.threads} must be at least 1")
+        if problems:
+            raise ConfigError("Inference: " + "; ".join(problems) + ".")
+
+    @property
+    def method_said(self) -> str:
+        """The method with its parameters, as it goes into reports."""
+        if self.method == Method.WHOLE:
+            return str(Method.WHOLE)
+        return f"chunked {self.chunk_mm:g} mm, overlap {self.overlap_mm:g} mm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +135,139 @@ class Predictor(Protocol):
         progress : told how far the work is
         """
         ...
+
+
+class Merger:
+    """Puts the organs of several networks into one label map; the organ of higher priority wins a voxel.
+
+    The study's rule: where organs overlap, the voxel goes to the organ whose own network was the better one
+    in cross-validation. Among equals the organ named first wins.
+
+    Parameters
+    ----------
+    shape : of the label map, ``(k, j, i)``
+    priorities : priority of every organ key; the order gives the organs their numbers, from 1
+
+    Raises
+    ------
+    BundleInvalid
+        If there are more organs than a label map can hold.
+    """
+
+    def __init__(self, shape: Shape, priorities: Mapping[str, float]) -> None:
+        if len(priorities) > MAX_ORGANS:
+            raise BundleInvalid(
+                f"{len(priorities)} organs are more than the {MAX_ORGANS} a label map can hold."
+            )
+        self._numbers = {key: number for number, key in enumerate(priorities, start=1)}
+        worst_first = sorted(priorities, key=lambda key: (priorities[key], -self._numbers[key]))
+        self._ranks = {key: rank for rank, key in enumerate(worst_first, start=1)}
+        self._best = np.zeros(shape, dtype=np.uint8)
+        self._contested = 0
+
+    @property
+    def contested(self) -> int:
+        """Number of times a voxel was claimed by two organs."""
+        return self._contested
+
+    def add(self, labels: NDArray[Any], organs: Mapping[int, str], where: tuple[slice, slice, slice]) -> None:
+        """Add what one network found.
+
+        Parameters
+        ----------
+        labels : unsigned, label numbers of the network
+        organs : organ key of each label number; other numbers are left out
+        where : the part of the label map the labels are for
+        """
+        table = np.zeros(int(np.iinfo(labels.dtype).max) + 1, dtype=np.uint8)
+        for label, key in organs.items():
+            table[label] = self._ranks[key]
+        claimed, held = table[labels], self._best[where]
+        self._contested += int(np.count_nonzero((claimed != held) & (claimed > 0) & (held > 0)))
+        np.maximum(held, claimed, out=held)
+
+    def labels(self) -> NDArray[np.uint8]:
+        """The organ number of each voxel, 0 = no organ."""
+        table = np.zeros(MAX_ORGANS + 1, dtype=np.uint8)
+        for key, rank in self._ranks.items():
+            table[rank] = self._numbers[key]
+        return table[self._best]
+
+    def organs(self, table: OrganTable) -> dict[int, Any]:
+        """The organ of each number.
+
+        Raises
+        ------
+        OrganUnknown
+            If an organ is not in the table.
+        """
+        return {number: table[key] for key, number in self._numbers.items()}
+
+
+def overlap_finding(contested: int, voxel_ml: float) -> tuple[Finding, ...]:
+    """What to say when organs of several networks overlapped, if they did."""
+    if not contested:
+        return ()
+    ml = contested * voxel_ml
+    message = f"Organs of different networks overlapped in {ml:.2f} ml; the organ of higher priority got it."
+    return (Finding(level=Level.INFO, code="ORGANS_OVERLAPPED", message=message, value=ml),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedPredictor:
+    """Several predictors as one: each runs on its own, and their organs are merged by priority.
+
+    Attributes
+    ----------
+    predictors : in the order in which their organs are numbered
+    organs : the organ table
+    priorities : priority by organ key; 0 where none is given
+
+    Raises
+    ------
+    BundleInvalid
+        On prediction, if two predictors find the same organ.
+    """
+
+    predictors: Sequence[Predictor]
+    organs: OrganTable
+    priorities: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[ModelIdentity, ...]:
+        """The bundles it runs."""
+        return tuple(model for predictor in self.predictors for model in predictor.models)
+
+    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+        """Label every voxel with each predictor in turn, then merge."""
+        found = [
+            predictor.predict(volume, body, _share(progress, number, len(self.predictors)))
+            for number, predictor in enumerate(self.predictors)
+        ]
+        keys = [organ.key for prediction in found for organ in prediction.label_map.organs.values()]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise BundleInvalid(f"Two models find the same organ: {', '.join(twice)}.")
+        merger = Merger(volume.grid.shape, {key: self.priorities.get(key, 0.0) for key in keys})
+        whole = (slice(None), slice(None), slice(None))
+        for prediction in found:
+            organs = {label: organ.key for label, organ in prediction.label_map.organs.items()}
+            merger.add(prediction.label_map.labels, organs, whole)
+        return Prediction(
+            label_map=LabelMap(grid=volume.grid, labels=merger.labels(), organs=merger.organs(self.organs)),
+            models=tuple(model for prediction in found for model in prediction.models),
+            method="; ".join(dict.fromkeys(prediction.method for prediction in found)),
+            device="; ".join(dict.fromkeys(prediction.device for prediction in found)),
+            timings_s={
+                f"{model.name}: {step}": seconds
+                for prediction in found
+                for model in prediction.models[:1]
+                for step, seconds in prediction.timings_s.items()
+            },
+            findings=tuple(f for prediction in found for f in prediction.findings)
+            + overlap_finding(merger.contested, volume.grid.voxel_ml),
+        )
+
+
+def _share(progress: Progress, number: int, count: int) -> Progress:
+    return lambda part, what: progress((number + part) / count, what)

@@ -58,6 +58,14 @@ class Workspace:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What training runs on: CPU threads, and ``cpu`` or ``cuda``."""
+
+    threads: int
+    device: str
+
+
 def plan_and_preprocess(
     workspace: Workspace, recipe: Recipe, part: PartRecipe, donor: PartRecipe | None, watched: Collection[str]
 ) -> None:
@@ -114,13 +122,6 @@ def _edit(
         "n_conv_per_stage_decoder": [2] * (stages - 1),
     }
     plans["configurations"] = {CONFIGURATION: configuration}
-    plans["orgseg_schedule"] = {
-        "learning_rate": part.learning_rate,
-        "epochs": part.epochs,
-        "iterations_per_epoch": part.iterations_per_epoch,
-        "seed": recipe.seed + part.dataset_id,
-        "warm_start": donor.dataset_name if donor else "",
-    }
     if donor:
         source = json.loads(
             (workspace.preprocessed / donor.dataset_name / f"{PLANS}.json").read_text(encoding="utf-8")
@@ -130,10 +131,23 @@ def _edit(
     return plans
 
 
-def train(workspace: Workspace, part: PartRecipe, threads: int, device: str) -> None:
+def train(
+    workspace: Workspace,
+    recipe: Recipe,
+    part: PartRecipe,
+    donor: PartRecipe | None,
+    machine: Machine,
+) -> None:
     """Train to the end, going on from the last checkpoint where there is one."""
     if workspace.checkpoint(part).is_file():
         return
+    schedule = {
+        "learning_rate": part.learning_rate,
+        "epochs": part.epochs,
+        "iterations_per_epoch": part.iterations_per_epoch,
+        "seed": recipe.seed + part.dataset_id,
+        "warm_start": donor.dataset_name if donor else "",
+    }
     go_on = (workspace.trained(part) / "fold_0" / "checkpoint_latest.pth").is_file()
     plans = workspace.preprocessed / part.dataset_name / f"{PLANS}.json"
     # the class is named, not searched for: nnU-Net's search imports every trainer it ships, and one of them
@@ -144,14 +158,14 @@ def train(workspace: Workspace, part: PartRecipe, threads: int, device: str) -> 
 import json, torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
 from orgseg_training.trainers.short import {TRAINER}
-torch.set_num_threads({threads})
-plans = json.load(open({str(plans)!r})) | dict(continue_training={go_on})
+torch.set_num_threads({machine.threads})
+plans = json.load(open({str(plans)!r})) | dict(orgseg_schedule={schedule!r}, continue_training={go_on})
 dataset = json.load(open({str(plans.with_name("dataset.json"))!r}))
-trainer = {TRAINER}(plans, {CONFIGURATION!r}, 0, dataset, torch.device({device!r}))
+trainer = {TRAINER}(plans, {CONFIGURATION!r}, 0, dataset, torch.device({machine.device!r}))
 maybe_load_checkpoint(trainer, {go_on}, False)
 trainer.run_training()
 """,
-        threads,
+        machine.threads,
     )
 
 

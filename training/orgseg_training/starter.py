@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orgseg_training.datasets.openkbp import LABELS, Case, read_cases
-from orgseg_training.nnunet_run import Workspace, plan_and_preprocess, train
+from orgseg_training.nnunet_run import Machine, Workspace, plan_and_preprocess, train
 from orgseg_training.preparing import cases_for, write_raw_dataset
 from orgseg_training.recipe import Recipe
 
 
-def train_starter(recipe: Recipe, data: Path, workspace: Workspace, *, threads: int, device: str) -> None:
+def train_starter(recipe: Recipe, data: Path, workspace: Workspace, machine: Machine) -> None:
     """Train every part of a recipe on the unlocked patients of OpenKBP.
 
     Parameters
@@ -20,8 +20,7 @@ def train_starter(recipe: Recipe, data: Path, workspace: Workspace, *, threads: 
     recipe : what to train
     data : folder of the data set
     workspace : where nnU-Net's folders are; steps already finished there are not repeated
-    threads : CPU threads
-    device : ``cpu`` or ``cuda``
+    machine : what it is trained on
     """
     cases = read_cases(data)
     watched = watched_patients(recipe, cases)
@@ -31,7 +30,7 @@ def train_starter(recipe: Recipe, data: Path, workspace: Workspace, *, threads: 
         usable = cases_for(part.organs, cases)
         write_raw_dataset(workspace.raw / part.dataset_name, part.organs, usable, recipe.body_margin_mm)
         plan_and_preprocess(workspace, recipe, part, donor, watched)
-        train(workspace, part, threads, device)
+        train(workspace, recipe, part, donor, machine)
 
 
 def watched_patients(recipe: Recipe, cases: Sequence[Case]) -> frozenset[str]:

@@ -1,0 +1,5 @@
+"""The command line: ``orgseg``."""
+
+from orgseg_node.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,85 @@
+"""Which job, which program and which models made an object, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from orgseg_node import __version__
+
+MANUFACTURER = "orgseg_node"
+MODEL_NAME = "orgseg_node"
+UNREVIEWED = "AI, not reviewed"
+
+_LO = 64  # characters in a Long String (PS3.5 6.2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLine:
+    """One model that took part.
+
+    Attributes
+    ----------
+    name, version : of the model bundle
+    sha256 : hash of the bundle, hexadecimal
+    """
+
+    name: str
+    version: str
+    sha256: str
+
+    def __str__(self) -> str:
+        """Name, version and the start of the hash, at most 64 characters."""
+        end = f" {self.version} sha256:{self.sha256[:12]}"
+        return (self.name[: max(0, _LO - len(end))] + end)[:_LO]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How a result came about; goes into every object.
+
+    Attributes
+    ----------
+    job_id : stable name of the job; all UIDs derive from it
+    created : when the result was made, with time zone; written as this zone's wall time
+    models : every model that took part
+    software_version : version of the node
+    device_serial : Device Serial Number (0018,1000), to tell several nodes apart
+    institution : Institution Name (0008,0080) of the node, or empty
+    """
+
+    job_id: str
+    created: datetime
+    models: tuple[ModelLine, ...]
+    software_version: str = __version__
+    device_serial: str = "orgseg_node"
+    institution: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.job_id:
+            raise ValueError("Provenance needs a job id: every UID derives from it.")
+        if self.created.tzinfo is None:
+            raise ValueError("Provenance needs a time with time zone.")
+        if not self.models:
+            raise ValueError("Provenance needs at least one model.")
+
+    @property
+    def date(self) -> str:
+        """DICOM DA."""
+        return self.created.strftime("%Y%m%d")
+
+    @property
+    def time(self) -> str:
+        """DICOM TM, whole seconds."""
+        return self.created.strftime("%H%M%S")
+
+    @property
+    def software_versions(self) -> list[str]:
+        """Values of Software Versions (0018,1020): the node, then each model with its hash."""
+        return [f"{MODEL_NAME} {self.software_version}"[:_LO], *(str(model) for model in self.models)]
+
+    @property
+    def summary(self) -> str:
+        """One sentence for descriptions that people read."""
+        models = "; ".join(str(model) for model in self.models)
+        return f"Automatic contours, not reviewed. {MODEL_NAME} {self.software_version}. Models: {models}"

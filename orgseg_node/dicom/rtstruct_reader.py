@@ -1,0 +1,220 @@
+"""Reading RT Structure Sets, and the proof that a written one says what was computed.
+
+Only what is in the dataset counts: nothing is remembered from writing. Where a contour lies is taken from
+its coordinates; what it refers to is checked in the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from orgseg_node.core.geometry import FloatArray
+from orgseg_node.core.rasterise import Contour, crossings, label_crossings
+from orgseg_node.core.volume import LabelMap
+from orgseg_node.dicom.series import CtSeries
+from orgseg_node.errors import ObjectInvalid, ProofFailed
+
+_CONTOUR_DATA = Tag("ContourData")
+_CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}  # PS3.3 C.8.8.6.3; the other types enclose nothing
+_DS = 16
+_OFF_PLANE = 0.1  # of the slice distance: how far contours of other systems may lie off their slice
+_PROOF_OFF_PLANE_MM = 0.01
+_SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Outline:
+    """A contour as it was found: where it lies, what it refers to, and how it is written."""
+
+    contour: Contour
+    off_plane_mm: float
+    sop_instance_uid: str
+    longest_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Roi:
+    name: str
+    outlines: tuple[_Outline, ...]
+
+
+class _Planes:
+    """The planes of the slices, as the reader needs them: from a point in LPS mm to slice, row and column."""
+
+    def __init__(self, series: CtSeries) -> None:
+        self._places = np.array([ct_slice.position_mm for ct_slice in series.slices])
+        axes = np.asarray(series.orientation, dtype=np.float64).reshape(2, 3)
+        self._normal = np.cross(axes[0], axes[1])
+        self._heights = self._places @ self._normal
+        # Solved, not projected: correct also where the axes of a real header are not quite perpendicular.
+        self._to_index = np.linalg.pinv(axes) / np.asarray(series.pixel_spacing_mm)[::-1]
+
+    def locate(self, points_mm: FloatArray) -> tuple[Contour, float]:
+        """The contour of some points, and how far they lie off the plane of its slice in mm."""
+        heights = points_mm @ self._normal
+        k = int(np.argmin(np.abs(self._heights - heights.mean())))
+        contour = Contour(k=k, points=(points_mm - self._places[k]) @ self._to_index)
+        return contour, float(np.abs(heights - self._heights[k]).max())
+
+
+def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour, ...]]:
+    """The closed contours of an RT Structure Set in index coordinates of its CT.
+
+    Points and open contours are left out. A contour belongs to the slice in whose plane it lies, whatever it
+    refers to: other systems are known to write references that do not exist.
+
+    Parameters
+    ----------
+    dataset : RT Structure Set of any system
+    series : the CT
+
+    Returns
+    -------
+    contours by ROI name; holes count under the even-odd rule of `core.rasterise`
+
+    Raises
+    ------
+    ObjectInvalid
+        If it is no structure set of this CT's frame of reference, two ROIs have one name, contour data are
+        damaged, or a contour lies further than a tenth of the slice distance off every slice.
+    """
+    found: dict[str, tuple[Contour, ...]] = {}
+    tolerance = _OFF_PLANE * series.grid.spacing_mm[0]
+    for roi in _rois(dataset, series):
+        if roi.name in found:
+            raise ObjectInvalid("Two ROIs have the same name.")
+        if any(outline.off_plane_mm > tolerance for outline in roi.outlines):
+            raise ObjectInvalid("A contour does not lie in the plane of a slice.")
+        found[roi.name] = tuple(outline.contour for outline in roi.outlines)
+    return found
+
+
+def prove(dataset: Dataset, label_map: LabelMap, series: CtSeries) -> None:
+    """Show that an RT Structure Set, saved and read again, is the label map to the voxel.
+
+    Each organ's contours are rasterised at the pixel centres and compared; they must also lie in the plane
+    of the slice they refer to, have three distinct points and keep to 16 characters a number.
+
+    Parameters
+    ----------
+    dataset : what `write_rtstruct` gave
+    label_map : what it must say
+    series : the CT of both
+
+    Raises
+    ------
+    ProofFailed
+        Naming the organs that differ, are missing or are too many.
+    """
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    check_same_grid(label_map, series)
+    try:
+        rois = list(_rois(dcmread(buffer), series))
+    except ObjectInvalid as error:
+        raise ProofFailed(error.detail) from error
+    wanted = {
+        label_map.organs[label].name if label in label_map.organs else f"label {label}": flips
+        for label, flips in label_crossings(label_map.labels).items()
+    }
+    names = [roi.name for roi in rois]
+    wrong = (wanted.keys() ^ set(names)) | {name for name in names if names.count(name) > 1}
+    for roi in rois:
+        contours = [outline.contour for outline in roi.outlines]
+        is_same = np.array_equal(crossings(contours, label_map.grid.shape), wanted.get(roi.name, ()))
+        if not (is_same and all(_is_sound(outline, series) for outline in roi.outlines)):
+            wrong.add(roi.name)
+    if wrong:
+        raise ProofFailed(f"RTSTRUCT differs in: {', '.join(sorted(wrong))}.")
+
+
+def check_same_grid(label_map: LabelMap, series: CtSeries) -> None:
+    """Refuse a label map that does not lie on the voxels of the CT.
+
+    Raises
+    ------
+    ProofFailed
+        If the shapes differ or a corner is more than 0.01 mm away.
+    """
+    ours, theirs = label_map.grid, series.grid
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in theirs.shape))).reshape(3, -1).T
+    distances = np.linalg.norm(ours.to_lps(corners) - theirs.to_lps(corners), axis=1)
+    if ours.shape != theirs.shape or distances.max() > _SAME_PLACE_MM:
+        raise ProofFailed("The label map does not lie on the voxels of the CT.")
+
+
+def _is_sound(outline: _Outline, series: CtSeries) -> bool:
+    contour = outline.contour
+    return (
+        outline.off_plane_mm <= _PROOF_OFF_PLANE_MM
+        and outline.sop_instance_uid == series.slices[contour.k].sop_instance_uid
+        and outline.longest_number <= _DS
+        and len(np.unique(contour.points, axis=0)) >= 3
+    )
+
+
+def _rois(dataset: Dataset, series: CtSeries) -> Iterator[_Roi]:
+    names: dict[int, str] = {}
+    for roi in dataset.get("StructureSetROISequence") or []:
+        if roi.get("ReferencedFrameOfReferenceUID") != series.frame_of_reference_uid:
+            raise ObjectInvalid("An ROI lies in another frame of reference than the CT.")
+        names[_number(roi, "ROINumber")] = str(roi.get("ROIName", ""))
+    if not names:
+        raise ObjectInvalid("There is no ROI, or this is no RT Structure Set.")
+    planes = _Planes(series)
+    for roi_contour in dataset.get("ROIContourSequence") or []:
+        number = _number(roi_contour, "ReferencedROINumber")
+        if number not in names:
+            raise ObjectInvalid("Contours refer to an ROI that is not there, or twice to one.")
+        outlines = tuple(
+            _outline(item, planes)
+            for item in roi_contour.get("ContourSequence") or []
+            if item.get("ContourGeometricType") in _CLOSED
+        )
+        yield _Roi(name=names.pop(number), outlines=outlines)
+    for name in names.values():
+        yield _Roi(name=name, outlines=())
+
+
+def _number(item: Dataset, keyword: str) -> int:
+    try:
+        return int(item[keyword].value)
+    except (KeyError, TypeError, ValueError):
+        raise ObjectInvalid(f"{keyword} is missing or no number.") from None
+
+
+def _outline(item: Dataset, planes: _Planes) -> _Outline:
+    points, longest = _points_of(item)
+    contour, off_plane_mm = planes.locate(points)
+    images = item.get("ContourImageSequence") or [Dataset()]
+    return _Outline(
+        contour=contour,
+        off_plane_mm=off_plane_mm,
+        sop_instance_uid=str(images[0].get("ReferencedSOPInstanceUID", "")),
+        longest_number=longest,
+    )
+
+
+def _points_of(item: Dataset) -> tuple[FloatArray, int]:
+    """(N, 3) LPS mm, read from the text itself without an object for each number, and its longest number."""
+    value = (item.get_item(_CONTOUR_DATA).value if _CONTOUR_DATA in item else None) or b""
+    if isinstance(value, bytes):
+        words = value.decode("ascii", "replace").split("\\")
+    else:
+        words = value.split("\\") if isinstance(value, str) else [str(number) for number in value]
+    words = [word.strip(" \0") for word in words]
+    try:
+        numbers = np.array([float(word) for word in words])
+    except ValueError:
+        raise ObjectInvalid("Contour Data holds something that is not a number.") from None
+    if numbers.size % 3 or not np.isfinite(numbers).all():
+        raise ObjectInvalid("Contour Data does not hold x, y and z of each point.")
+    return numbers.reshape(-1, 3), max(map(len, words))

@@ -1,0 +1,174 @@
+"""The process that contours one job: ``python -m orgseg_node.node.child REQUEST.json``.
+
+It is a process of its own so that it can be killed, can run out of memory alone, and gives all memory back.
+It prints one JSON object per line: how far it is, and at the end what it wrote or why it could not. It dies
+with its parent, and a second one for the same job waits until the first is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+import pydicom
+
+from orgseg_node.dicom.series import CtSeries, survey
+from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
+from orgseg_node.inference.predictor import Predictor
+from orgseg_node.node.jobs import JobState
+from orgseg_node.node.order import ChildRequest
+from orgseg_node.node.pipeline import Outcome, Request, Step, run
+
+_PR_SET_PDEATHSIG: Final = 1
+_LOCK_WAIT_S: Final = 20.0
+
+STATES: Final = {
+    Step.READ: JobState.PREPARING,
+    Step.BODY: JobState.PREPARING,
+    Step.SEGMENT: JobState.INFERRING,
+    Step.CONTOUR: JobState.WRITING,
+    Step.ENCODE: JobState.WRITING,
+    Step.PROVE: JobState.CHECKING,
+    Step.REVIEW: JobState.CHECKING,
+    Step.SAVE: JobState.CHECKING,
+}
+
+
+MakePredictor = Callable[[ChildRequest], Predictor]
+
+
+def network(request: ChildRequest) -> Predictor:
+    """The networks of the bundles that the request names; the only place here that brings in torch."""
+    from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415  # only for a real run
+    from orgseg_node.node.predictors import open_bundles, open_predictor  # noqa: PLC0415  # torch is first needed here
+
+    bundles = open_bundles(list(request.bundles), tuple(Path(folder) for folder in request.bundle_folders))
+    return open_predictor(bundles, InferenceSettings(**request.settings))
+
+
+def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> int:
+    """Do what the request file says; 0 if it was done, 1 if not and the reason was printed."""
+    voice = _own_stdout()
+
+    def say(**message: Any) -> None:
+        voice.write(json.dumps(message) + "\n")
+        voice.flush()
+
+    try:
+        request = ChildRequest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+        die_with_parent(request.parent)
+        with (Path(arguments[0]).parent / "lock").open("w") as lock:
+            _only_one(lock)
+            outcome = _contour(request, make_predictor, say)
+        say(event="done", **_told(outcome))
+    except OrgsegError as error:
+        say(
+            event="error",
+            code=error.code,
+            sentence=error.sentence,
+            next_step=error.next_step,
+            retryable=error.retryable,
+        )
+        return 1
+    except MemoryError:
+        say(
+            event="error",
+            code="INFERENCE_OUT_OF_MEMORY",
+            sentence="There was not enough memory.",
+            next_step="Close other programs, or lower chunk_mm in the node's configuration.",
+            retryable=True,
+        )
+        return 1
+    return 0
+
+
+def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable[..., None]) -> Outcome:
+    say(event="progress", state=JobState.PREPARING, fraction=0.0, text="looking at the series")
+    series = _series(request)
+    say(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
+    predictor = make_predictor(request)
+
+    def progress(fraction: float, text: str) -> None:
+        state = next((STATES[step] for step in Step if text.startswith(step.value)), None)
+        say(event="progress", state=state, fraction=fraction, text=text)
+
+    created = datetime.fromisoformat(request.created)
+    asked = Request(series=series, out=Path(request.out), job_id=request.job_id, created=created)
+    return run(asked, predictor, progress)
+
+
+def _series(request: ChildRequest) -> CtSeries:
+    """The series as it was when the job was made. Raises InputError if it is not that any more."""
+    inventory = survey([Path(file) for file in request.files])
+    if inventory.refused:
+        raise inventory.refused[0].error
+    if len(inventory.accepted) != 1:
+        raise NoSeries("The job's files are no longer one CT series.")
+    if inventory.accepted[0].content_sha256 != request.content_sha256:
+        raise InputError("The files of the series have changed on the disk since they were received.")
+    return inventory.accepted[0]
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    objects = []
+    for role, path in (("RTSTRUCT", outcome.rtstruct), ("SEG", outcome.seg)):
+        content = path.read_bytes()
+        uid = str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+        digest = hashlib.sha256(content).hexdigest()
+        objects.append({"role": role, "path": str(path), "sop_uid": uid, "sha256": digest})
+    held = [finding.message for finding in outcome.findings if finding.level == "error"]
+    return {"objects": objects, "held": held}
+
+
+def _own_stdout() -> IO[str]:
+    """Keep stdout for the JSON lines alone; what libraries print goes to stderr."""
+    voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return voice
+
+
+def _only_one(lock: IO[str]) -> None:
+    """Wait until no other process works on the job."""
+    end = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise JobError("Another process is still working on it.") from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when its parent ends, however that happens.
+
+    Linux sends the signal itself (prctl PR_SET_PDEATHSIG); a thread that looks once a second does it
+    elsewhere, and where the parent died before this was called.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

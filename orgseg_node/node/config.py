@@ -1,0 +1,285 @@
+"""The node's configuration: one TOML file, read once, never changed while the node runs.
+
+`load_config` reports every problem at once, each with the name of the setting and, for a misspelt name,
+the one that was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from orgseg_node.errors import ConfigError, UnknownDestination
+
+ROLES: Final = ("RTSTRUCT", "SEG")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+
+
+def _ae_title(value: str) -> str:
+    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control
+    # characters, leading and trailing spaces not significant, not only spaces
+    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", value) or value != value.strip():
+        raise ValueError("an AE title has 1 to 16 ASCII characters, without backslash or outer spaces")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"not a network such as 10.1.2.0/24: {error}") from error
+
+
+def _names(value: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({name for name in value if value.count(name) > 1})
+    if repeated:
+        raise ValueError(f"named twice: {', '.join(repeated)}")
+    if any("," in name for name in value):
+        raise ValueError("a name holds no comma")
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Names = Annotated[tuple[str, ...], AfterValidator(_names)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class NodeSection(_Section):
+    """Who the node is: AE title, address, data folder and log."""
+
+    ae_title: AeTitle = "ORGSEG"
+    host: str = "0.0.0.0"  # noqa: S104 (a DICOM node is there to be reached; peers are listed by name)
+    port: Annotated[int, Field(ge=0, le=65535)] = 11112
+    data_dir: Path = Path("orgseg-data")
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ReceiverSection(_Section):
+    """How series are taken in."""
+
+    quiet_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 20.0
+    min_free_mb: Annotated[int, Field(ge=0)] = 2000
+    max_associations: Annotated[int, Field(ge=1, le=200)] = 20
+    idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    accept_any_calling_ae: bool = False
+
+
+class Peer(_Section):
+    """Who may send to the node."""
+
+    ae_title: AeTitle
+    networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+
+    def admits(self, address: str) -> bool:
+        """Whether a caller at this IP address may be this peer; without networks, at any address."""
+        if not self.networks:
+            return True
+        try:
+            host = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
+            host = host.ipv4_mapped
+        return any(host in ipaddress.ip_network(network) for network in self.networks)
+
+
+class InferenceSection(_Section):
+    """Which models contour, and how."""
+
+    bundles: Names = ("starter",)
+    bundle_folders: tuple[Path, ...] = ()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    method: Literal["whole", "chunked"] = "chunked"
+    chunk_mm: Annotated[float, Field(ge=60, le=2000)] = 300.0
+    overlap_mm: Annotated[float, Field(ge=0, le=500)] = 50.0
+    time_limit_s: Annotated[float, Field(gt=0, le=86400)] = 3600.0
+    attempts: Annotated[int, Field(ge=1, le=5)] = 2
+
+    @model_validator(mode="after")
+    def _check(self) -> InferenceSection:
+        if not self.bundles:
+            raise ValueError("bundles: name at least one model bundle")
+        if self.overlap_mm >= self.chunk_mm:
+            raise ValueError("overlap_mm must be smaller than chunk_mm")
+        return self
+
+
+class Destination(_Section):
+    """Where finished objects go: a TPS or PACS.
+
+    Attributes
+    ----------
+    calling_ae_title : how the node calls itself there; its own AE title when None
+    objects : which objects it gets
+    """
+
+    ae_title: AeTitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Port
+    calling_ae_title: AeTitle | None = None
+    objects: tuple[Literal["RTSTRUCT", "SEG"], ...] = ROLES
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+
+
+class DeliverySection(_Section):
+    """How long a destination that does not answer is tried."""
+
+    retry_first_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    retry_longest_s: Annotated[float, Field(gt=0, le=86400)] = 600.0
+    give_up_after_h: Annotated[float, Field(gt=0, le=24 * 30)] = 72.0
+
+    def wait_s(self, attempts: int) -> float:
+        """Seconds to wait after so many failed attempts: doubling, up to the longest wait."""
+        return min(self.retry_longest_s, self.retry_first_s * 2.0 ** min(max(attempts - 1, 0), 30))
+
+
+class RetentionSection(_Section):
+    """How long the files of a delivered job are kept; 0 keeps them for ever."""
+
+    days: Annotated[float, Field(ge=0)] = 30.0
+
+
+class NodeConfig(_Section):
+    """The whole configuration of a node."""
+
+    node: NodeSection = NodeSection()
+    receiver: ReceiverSection = ReceiverSection()
+    peers: tuple[Peer, ...] = ()
+    inference: InferenceSection = InferenceSection()
+    destinations: dict[str, Destination] = {}
+    delivery: DeliverySection = DeliverySection()
+    retention: RetentionSection = RetentionSection()
+
+    @model_validator(mode="after")
+    def _check(self) -> NodeConfig:
+        problems = _contradictions(self.model_dump())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def destination(self, name: str) -> Destination:
+        """The destination of this name. Raises UnknownDestination."""
+        if name not in self.destinations:
+            near = difflib.get_close_matches(name, self.destinations, n=1)
+            raise UnknownDestination(f"{name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+        return self.destinations[name]
+
+    @property
+    def bundle_paths(self) -> tuple[Path, ...]:
+        """Where model bundles are looked for, before those that come with the node."""
+        return (*self.inference.bundle_folders, self.node.data_dir / "bundles")
+
+    def calling_ae_for(self, destination: Destination) -> str:
+        """The AE title the node uses towards a destination."""
+        return destination.calling_ae_title or self.node.ae_title
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read and check the configuration file.
+
+    Parameters
+    ----------
+    path : a TOML file; relative folders in it are relative to the file
+
+    Raises
+    ------
+    ConfigError
+        With one line for each problem.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
+    try:
+        config = NodeConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [line for item in error.errors() for line in _lines(dict(item))]
+        lines += [line for line in _contradictions(data) if line not in lines]
+        raise ConfigError(f"{path}:\n" + "\n".join(f"  {line}" for line in lines)) from error
+    base = path.resolve().parent
+    node = config.node.model_copy(update={"data_dir": base / config.node.data_dir.expanduser()})
+    folders = tuple(base / folder.expanduser() for folder in config.inference.bundle_folders)
+    inference = config.inference.model_copy(update={"bundle_folders": folders})
+    return config.model_copy(update={"node": node, "inference": inference})
+
+
+def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The named tables of a part of the file, leaving out what is not a table."""
+    pairs = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value if isinstance(value, (list, tuple)) else ())
+    )
+    return [(str(name), table) for name, table in pairs if isinstance(table, dict)]
+
+
+def _contradictions(data: dict[str, Any]) -> list[str]:
+    """What is wrong between settings; bears a file in which single settings are wrong as well."""
+    problems = []
+    sections = dict(_tables(data))
+    titles = [peer.get("ae_title") for _, peer in _tables(data.get("peers"))]
+    repeated = sorted({str(title) for title in titles if title is not None and titles.count(title) > 1})
+    problems += [f"peers: {title!r} is listed twice" for title in repeated]
+    if not titles and not sections.get("receiver", {}).get("accept_any_calling_ae"):
+        problems.append("peers: list at least one sender, or set receiver.accept_any_calling_ae = true")
+    own = sections.get("node", {})
+    own_place = (own.get("ae_title", "ORGSEG"), own.get("port", 11112))
+    seen: dict[tuple[str, ...], str] = {}
+    for name, place in _tables(data.get("destinations")):
+        if not _NAME.fullmatch(name):
+            problems.append(f"destinations.{name}: a name has up to 32 letters, digits, '-' or '_'")
+        key = tuple(str(place.get(part)).lower() for part in ("ae_title", "host", "port"))
+        if key in seen:
+            problems.append(f"destinations.{name}: the same AE title, host and port as {seen[key]!r}")
+        seen[key] = name
+        if (place.get("ae_title"), place.get("port")) == own_place:
+            problems.append(f"destinations.{name}: this is the node itself")
+        objects = place.get("objects", ROLES)
+        if isinstance(objects, (list, tuple)) and (
+            not objects or len(set(map(str, objects))) != len(objects)
+        ):
+            problems.append(f"destinations.{name}.objects: name each object once, and at least one")
+    return problems
+
+
+def _lines(item: dict[str, Any]) -> list[str]:
+    """One problem as pydantic tells it, in words a physicist understands."""
+    place = tuple(item["loc"])
+    name = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(place[-1]), _settings_beside(place), n=1)
+        return [f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"]
+    if item["type"] == "missing":
+        return [f"{name}: is missing"]
+    if item["type"] == "value_error":
+        message = str(item["ctx"]["error"])
+        return [f"{name}: {line}" if name else line for line in message.splitlines()]
+    return [f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"]
+
+
+def _settings_beside(place: tuple[Any, ...]) -> list[str]:
+    """The names that would be allowed where an unknown name stands."""
+    sections: dict[str, type[BaseModel]] = {
+        "node": NodeSection,
+        "receiver": ReceiverSection,
+        "peers": Peer,
+        "inference": InferenceSection,
+        "destinations": Destination,
+        "delivery": DeliverySection,
+        "retention": RetentionSection,
+    }
+    model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
+    return list(model.model_fields)

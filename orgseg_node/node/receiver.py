@@ -1,0 +1,205 @@
+"""Takes images in by DICOM: C-ECHO and C-STORE, with Success only for what is durable.
+
+The way of one instance: check the association's AE titles and address, read the two UIDs from the encoded
+bytes, write them unchanged as ``*.part``, fsync, rename, fsync the folder, commit the row, and only then
+answer 0x0000 (`orgseg_node.node.inbox.Inbox.accept`). On any doubt the answer is 0xA700 and the sender keeps
+the image. Pixels are never decoded here.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    LegacyConvertedEnhancedCTImageStorage,
+    RLELossless,
+)
+from pynetdicom import AE, evt
+from pynetdicom.events import Event
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
+
+from orgseg_node.errors import EnvironmentFault, InputError, OrgsegError, PortTaken
+from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.inbox import Incoming
+
+SYNTAXES: Final[list[UID | str]] = [
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+]
+"""Uncompressed and lossless syntaxes; a sender with lossy images only is told so at negotiation."""
+
+STORAGE_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+
+# PS3.4 B.2.3 C-STORE statuses
+SUCCESS: Final = 0x0000
+OUT_OF_RESOURCES: Final = 0xA700
+NOT_MATCHING: Final = 0xA900
+CANNOT_UNDERSTAND: Final = 0xC000
+
+# PS3.8 9.3.4: result (1 permanent), source (1 service user), reason
+_CALLING_UNKNOWN: Final = (0x01, 0x01, 0x03)
+_CALLED_UNKNOWN: Final = (0x01, 0x01, 0x07)
+
+_log = structlog.get_logger("orgseg.receiver")
+
+
+class Intake(Protocol):
+    """Where received instances go: the node's inbox, or an archive that only keeps them."""
+
+    def accept(self, incoming: Incoming) -> object:
+        """Take one instance; when this returns, it is durable. Raises OrgsegError if it is not."""
+        ...
+
+    def association_ended(self, association: int) -> None:
+        """An association that may have sent instances is over."""
+        ...
+
+
+class Receiver:
+    """The listening half of the node.
+
+    Parameters
+    ----------
+    config : AE title, port, peers and limits
+    inbox : where accepted instances go
+    storage : SOP classes that are taken
+    """
+
+    def __init__(
+        self, config: NodeConfig, inbox: Intake, *, storage: Sequence[str] = STORAGE_CLASSES
+    ) -> None:
+        self._config = config
+        self._storage = storage
+        self._inbox = inbox
+        self._peers = {peer.ae_title: peer for peer in config.peers}
+        self._server: Any = None
+        self._idle = threading.Condition()
+        self._storing = 0
+        self._stopping = False
+
+    def start(self) -> int:
+        """Listen; the port. Raises PortTaken or EnvironmentFault if that is not possible."""
+        section = self._config.node
+        ae = AE(ae_title=section.ae_title)
+        ae.maximum_associations = self._config.receiver.max_associations
+        ae.network_timeout = self._config.receiver.idle_timeout_s
+        ae.acse_timeout = 30
+        ae.dimse_timeout = self._config.receiver.idle_timeout_s
+        ae.maximum_pdu_size = 0x40000
+        ae.add_supported_context(Verification)
+        for storage in self._storage:
+            ae.add_supported_context(storage, SYNTAXES)
+        handlers: list[Any] = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_RELEASED, self._ended),
+            (evt.EVT_ABORTED, self._ended),
+            (evt.EVT_CONN_CLOSE, self._ended),
+        ]
+        try:
+            self._server = ae.start_server((section.host, section.port), block=False, evt_handlers=handlers)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTaken(f"Port {section.port} at {section.host}.") from error
+            raise EnvironmentFault(f"Cannot listen at {section.host}: {error.strerror}.") from error
+        port = int(self._server.server_address[1])
+        _log.info("listening", ae_title=section.ae_title, host=section.host, port=port)
+        return port
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop listening, let handlers that are writing finish, then end the associations."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.shutdown()
+        with self._idle:
+            self._stopping = True
+            self._idle.wait_for(lambda: self._storing == 0, timeout=timeout_s)
+        server.ae.shutdown()
+
+    # ------------------------------------------------------------------ handlers
+
+    def _requested(self, event: Event) -> None:
+        request: Any = event.assoc.requestor.primitive
+        calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+        address = str(event.assoc.requestor.address)
+        reason = None
+        if called != self._config.node.ae_title:
+            reason = _CALLED_UNKNOWN
+        elif not self._config.receiver.accept_any_calling_ae:
+            peer = self._peers.get(calling)
+            if peer is None or not peer.admits(address):
+                reason = _CALLING_UNKNOWN
+        if reason is not None:
+            _log.warning(
+                "association rejected", calling=calling, called=called, address=address, reason=reason[2]
+            )
+            event.assoc.acse.send_reject(*reason)
+            evt.trigger(event.assoc, evt.EVT_REJECTED, {})
+            event.assoc.kill()
+
+    def _echo(self, event: Event) -> int:
+        _log.info("echo", calling=event.assoc.requestor.ae_title)
+        return SUCCESS
+
+    def _store(self, event: Event) -> int:
+        with self._idle:
+            if self._stopping:
+                return OUT_OF_RESOURCES
+            self._storing += 1
+        try:
+            return self._status_for(event)
+        finally:
+            with self._idle:
+                self._storing -= 1
+                self._idle.notify_all()
+
+    def _status_for(self, event: Event) -> int:
+        """Accept one instance; the DIMSE status that tells the truth about it."""
+        request: Any = event.request
+        incoming = Incoming(
+            sop_class_uid=str(request.AffectedSOPClassUID or ""),
+            sop_uid=str(request.AffectedSOPInstanceUID or ""),
+            transfer_syntax=str(event.context.transfer_syntax),
+            calling_ae=str(event.assoc.requestor.ae_title),
+            association=id(event.assoc),
+            encoded=event.encoded_dataset(include_meta=False),
+        )
+        try:
+            self._inbox.accept(incoming)
+        except InputError as error:
+            _log.warning("instance refused", code=error.code, calling=incoming.calling_ae)
+            return NOT_MATCHING if error.code == "INPUT_NOT_MATCHING" else CANNOT_UNDERSTAND
+        except OrgsegError as error:
+            _log.error("instance not accepted", code=error.code, calling=incoming.calling_ae)
+            return OUT_OF_RESOURCES
+        except Exception as error:  # noqa: BLE001 (on any doubt the sender must keep the image)
+            _log.error("instance not accepted", code="UNEXPECTED", kind=type(error).__name__)
+            return OUT_OF_RESOURCES
+        return SUCCESS
+
+    def _ended(self, event: Event) -> None:
+        self._inbox.association_ended(id(event.assoc))

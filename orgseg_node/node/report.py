@@ -1,0 +1,121 @@
+"""report.json: what was done, with what, and what came out. It holds no patient data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from orgseg_node import __version__
+from orgseg_node.core.checks import Finding, worst_level
+from orgseg_node.core.contours import StructureSet
+from orgseg_node.core.volume import LabelMap
+from orgseg_node.dicom.series import CtSeries
+from orgseg_node.inference.predictor import Prediction
+
+SCHEMA = 1
+
+_PACKAGES = ("torch", "nnunetv2", "pydicom", "highdicom", "numpy", "SimpleITK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Facts:
+    """What a report is made from.
+
+    Attributes
+    ----------
+    series, prediction, structures, findings : input and result
+    job_id, created : of the job
+    sha256 : hash of each written file, by name
+    timings_s : wall seconds of each step; the step that writes the report cannot know its own
+    """
+
+    series: CtSeries
+    prediction: Prediction
+    structures: StructureSet
+    findings: tuple[Finding, ...]
+    job_id: str
+    created: datetime
+    sha256: Mapping[str, str]
+    timings_s: Mapping[str, float]
+
+
+def build_report(facts: Facts) -> dict[str, Any]:
+    """The report as plain dictionaries and lists."""
+    worst = worst_level(facts.findings)
+    return {
+        "schema": SCHEMA,
+        "notice": "Automatic, not reviewed. A qualified person must check the contours before use.",
+        "job_id": facts.job_id,
+        "created": facts.created.isoformat(),
+        "input": _input(facts.series),
+        "organs": _organs(facts.prediction.label_map, facts.structures),
+        "findings": [asdict(finding) for finding in facts.findings],
+        "worst_finding": None if worst is None else worst.value,
+        "models": [asdict(model) for model in facts.prediction.models],
+        "method": facts.prediction.method,
+        "device": facts.prediction.device,
+        "timings_s": {
+            "steps": dict(facts.timings_s),
+            "segment": {name: round(seconds, 3) for name, seconds in facts.prediction.timings_s.items()},
+        },
+        "versions": versions(),
+        "sha256": dict(facts.sha256),
+    }
+
+
+def render_report(report: Mapping[str, Any]) -> bytes:
+    """The report as JSON, UTF-8, indented."""
+    return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program and of what it rests on, without importing any of it."""
+    found = {"orgseg_node": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _input(series: CtSeries) -> dict[str, Any]:
+    """Facts about the CT that say nothing about the patient."""
+    grid = series.grid
+    return {
+        "slices": grid.shape[0],
+        "rows": grid.shape[1],
+        "columns": grid.shape[2],
+        "spacing_mm": [round(step, 5) for step in grid.spacing_mm],
+        "orientation": [round(float(value), 6) for value in series.orientation],
+        "patient_position": series.patient_position,
+        "transfer_syntaxes": sorted({each.transfer_syntax_uid for each in series.slices}),
+        "sop_classes": sorted({each.sop_class_uid for each in series.slices}),
+        "content_sha256": series.content_sha256,
+    }
+
+
+def _organs(label_map: LabelMap, structures: StructureSet) -> list[dict[str, Any]]:
+    """One row for each organ that was looked for, also where it was not found."""
+    contours = {structure.label: structure.contours for structure in structures.structures}
+    rows = []
+    for label, voxels in label_map.voxel_counts().items():
+        organ = label_map.organs[label]
+        drawn = contours.get(label, ())
+        rows.append(
+            {
+                "key": organ.key,
+                "name": organ.name,
+                "label": label,
+                "voxels": voxels,
+                "volume_ml": round(voxels * label_map.grid.voxel_ml, 3),
+                "slices": len({contour.k for contour in drawn}),
+                "contours": len(drawn),
+            }
+        )
+    return rows

@@ -1,0 +1,227 @@
+"""Sends finished objects to a TPS or PACS by C-STORE, and asks by C-ECHO whether it is there.
+
+What counts is the peer's own answer for each object: 0x0000 is stored, 0xB0xx is stored with a remark,
+everything else is refused (PS3.4 B.2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
+
+from orgseg_node.errors import AssociationRejected, NetworkError, NotDicom, StoreRefused, Unreachable
+from orgseg_node.node.config import Destination
+
+_ADDRESS_ERRORS: Final = (OSError, UnicodeError)
+_CONNECT_S: Final = 10.0
+
+Told = Callable[[int], None]
+"""Called with the number of objects stored so far."""
+
+# PS3.8 9.3.4: what the peer means by its rejection, by (source, reason)
+_REJECTED: Final[dict[tuple[int | None, int | None], str]] = {
+    (1, 1): "no reason given",
+    (1, 2): "application context not supported",
+    (1, 3): "it does not know the calling AE title",
+    (1, 7): "it does not know the called AE title",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "it is congested",
+    (3, 2): "it has too many associations",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A peer's answer to one object.
+
+    Attributes
+    ----------
+    sop_uid : SOP Instance UID of the object
+    status : DIMSE status, 0x0000 or a warning 0xBxxx
+    note : what the warning means, or empty
+    """
+
+    sop_uid: str
+    status: int
+    note: str = ""
+
+
+class Sender(Protocol):
+    """How objects leave the node."""
+
+    def echo(self, destination: Destination, calling_ae: str) -> None:
+        """Ask whether a destination is there. Raises Unreachable or AssociationRejected."""
+        ...
+
+    def send(self, destination: Destination, calling_ae: str, path: Path) -> Stored:
+        """Store one object. Raises Unreachable, AssociationRejected, StoreRefused or NotDicom."""
+        ...
+
+
+class DicomSender:
+    """Sends by DICOM; a new association for each object, so that one refusal harms no other."""
+
+    def echo(self, destination: Destination, calling_ae: str) -> None:
+        """Ask whether a destination is there (C-ECHO).
+
+        Raises
+        ------
+        Unreachable
+            If nothing answers at its address.
+        AssociationRejected
+            If it does not accept one of the two AE titles.
+        """
+        with _association(destination, calling_ae, [(Verification, [ImplicitVRLittleEndian])]) as association:
+            status = association.send_c_echo()
+            if "Status" not in status or status.Status != 0:
+                raise Unreachable(f"{_name(destination)} does not answer C-ECHO.")
+
+    def send(self, destination: Destination, calling_ae: str, path: Path) -> Stored:
+        """Store one object at a destination (C-STORE).
+
+        Parameters
+        ----------
+        destination : where to
+        calling_ae : AE title of the node
+        path : a DICOM part 10 file
+
+        Returns
+        -------
+        The peer's answer.
+
+        Raises
+        ------
+        Unreachable
+            If nothing answers, or the connection breaks.
+        AssociationRejected
+            If it does not accept one of the two AE titles.
+        StoreRefused
+            If it does not take this kind of object, or answers with a failure.
+        NotDicom
+            If the file cannot be read.
+        """
+        return self.send_all(destination, calling_ae, [path])[0]
+
+    def send_all(
+        self, destination: Destination, calling_ae: str, paths: Sequence[Path], told: Told | None = None
+    ) -> tuple[Stored, ...]:
+        """Store several objects in one association; the first that is refused ends it.
+
+        Parameters
+        ----------
+        destination, calling_ae : as for `send`
+        paths : DICOM part 10 files
+        told : called after each with the number stored so far
+
+        Raises
+        ------
+        As `send`.
+        """
+        kinds = dict.fromkeys(_kind(path) for path in paths)
+        contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in _offers(own)]
+        answers = []
+        with _association(destination, calling_ae, _unique(contexts)) as association:
+            for path in paths:
+                answers.append(_store(association, destination, path))
+                if told is not None:
+                    told(len(answers))
+        return tuple(answers)
+
+
+def _kind(path: Path) -> tuple[UID, UID]:
+    """SOP class and transfer syntax of a file. Raises NotDicom."""
+    dataset = _read(path, header_only=True)
+    try:
+        return UID(dataset.SOPClassUID), UID(dataset.file_meta.TransferSyntaxUID)
+    except AttributeError as error:
+        raise NotDicom(f"{path.name} lacks its SOP class or transfer syntax.") from error
+
+
+def _read(path: Path, *, header_only: bool = False) -> pydicom.FileDataset:
+    try:
+        if header_only:
+            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        return pydicom.dcmread(path)
+    except (InvalidDicomError, OSError, EOFError) as error:
+        raise NotDicom(f"{path.name}.") from error
+
+
+def _offers(syntax: UID) -> list[UID]:
+    """Syntaxes an object can be sent in: its own; if it is uncompressed, any other uncompressed one."""
+    if syntax.is_compressed or not syntax.is_little_endian:
+        return [syntax]
+    return list(dict.fromkeys([syntax, ImplicitVRLittleEndian, ExplicitVRLittleEndian]))
+
+
+def _unique(contexts: list[tuple[UID, list[UID]]]) -> list[tuple[UID, list[UID]]]:
+    return list({(abstract, syntaxes[0]): (abstract, syntaxes) for abstract, syntaxes in contexts}.values())
+
+
+def _store(association: Association, destination: Destination, path: Path) -> Stored:
+    """Send one object over an open association; the peer's own answer decides."""
+    dataset = _read(path)
+    try:
+        answer = association.send_c_store(dataset)
+    except ValueError as error:
+        raise StoreRefused(f"{_name(destination)} takes no objects of this kind.") from error
+    except RuntimeError as error:
+        raise Unreachable(f"{_name(destination)} broke off.") from error
+    if "Status" not in answer:
+        raise Unreachable(f"{_name(destination)} broke off while storing.")
+    status = int(answer.Status)
+    # 0x0000 success; 0xBxxx and 0x0001, 0x0107, 0x0116 warnings: the object is stored (PS3.7 C)
+    if status == 0:
+        return Stored(sop_uid=str(dataset.SOPInstanceUID), status=0)
+    if status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116):
+        note = f"stored with the remark 0x{status:04X}"
+        return Stored(sop_uid=str(dataset.SOPInstanceUID), status=status, note=note)
+    raise StoreRefused(f"{_name(destination)} answered 0x{status:04X}.", status=status)
+
+
+@contextmanager
+def _association(destination: Destination, calling_ae: str, contexts: Sequence[Any]) -> Iterator[Association]:
+    """An established association, released at the end."""
+    ae = AE(ae_title=calling_ae)
+    ae.connection_timeout = min(_CONNECT_S, destination.timeout_s)
+    ae.acse_timeout = destination.timeout_s
+    ae.dimse_timeout = destination.timeout_s
+    ae.network_timeout = destination.timeout_s
+    for abstract, syntaxes in contexts:
+        ae.add_requested_context(abstract, syntaxes)
+    try:
+        association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
+    except _ADDRESS_ERRORS as error:
+        raise Unreachable(f"{_name(destination)}: {error}.") from error
+    if not association.is_established:
+        raise _why_not(association, destination)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _why_not(association: Association, destination: Destination) -> NetworkError:
+    name = _name(destination)
+    answer = association.acceptor.primitive
+    if association.is_rejected and answer is not None:
+        reason = _REJECTED.get((answer.result_source, answer.diagnostic), "no reason given")
+        return AssociationRejected(f"{name}: {reason}.")
+    if association.rejected_contexts:
+        return StoreRefused(f"{name} takes no objects of this kind.")
+    return Unreachable(f"{name} does not answer.")
+
+
+def _name(destination: Destination) -> str:
+    return f"{destination.ae_title} at {destination.host}:{destination.port}"

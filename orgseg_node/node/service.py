@@ -1,0 +1,132 @@
+"""The node put together: the only place that knows all its parts."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import structlog
+
+from orgseg_node.errors import NodeRunning, StorageError
+from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.engine import Engine
+from orgseg_node.node.housekeeping import Housekeeper, queues_of, start_ticks
+from orgseg_node.node.inbox import Inbox
+from orgseg_node.node.logs import configure_logs
+from orgseg_node.node.receiver import Receiver
+from orgseg_node.node.sender import DicomSender
+from orgseg_node.node.store import Store
+from orgseg_node.node.worker import CHILD_COMMAND, Tools, Worker
+
+_log = structlog.get_logger("orgseg.node")
+
+
+def run_node(
+    config: NodeConfig,
+    *,
+    child_command: Sequence[str] = CHILD_COMMAND,
+    ready: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+    tick_s: float = 1.0,
+) -> None:
+    """Run the node until it is told to stop by SIGTERM, SIGINT or `stop`.
+
+    Parameters
+    ----------
+    config : the checked configuration
+    child_command : program that contours; another one stands in for the network in tests
+    ready : called with the port once the node listens
+    stop : set by whoever wants the node to end
+    tick_s : how often inbox and queues are looked at
+
+    Raises
+    ------
+    NodeRunning, PortTaken, StorageError
+        If it cannot start.
+    """
+    configure_logs(config.node.log_format, config.node.log_level)
+    stop = stop or threading.Event()
+    with _private_files(), _sole_user(config), _signals(stop):
+        store = Store(config.node.data_dir)
+        inbox = Inbox(config, store)
+        inbox.adopt()
+        worker = Worker(config, store, Tools(sender=DicomSender(), child_command=child_command))
+        engine = Engine(
+            config.node.data_dir / "db",
+            {"contour": worker.contour, "deliver": worker.deliver},
+            queues_of(config),
+            poll_s=min(0.5, tick_s),
+        )
+        receiver = Receiver(config, inbox)
+        try:
+            engine.start()
+            housekeeper = Housekeeper(config, store, engine, worker)
+            housekeeper.reconcile()
+            port = receiver.start()
+            ticks = start_ticks(housekeeper, inbox, tick_s=tick_s)
+            try:
+                if ready is not None:
+                    ready(port)
+                stop.wait()
+                _log.info("stopping")
+            finally:
+                receiver.stop()
+                ticks.shutdown(wait=True)
+        finally:
+            worker.stop_children()
+            engine.stop()
+            worker.engine_is_gone()
+            store.close()
+    _log.info("stopped")
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Whatever is written meanwhile, by this process and its children, is for its own user only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def _sole_user(config: NodeConfig) -> Iterator[None]:
+    """Hold the data folder; one SQLite file has one node. Raises NodeRunning or StorageError."""
+    folder = config.node.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"The data folder {folder} cannot be used: {error.strerror}.") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NodeRunning(f"Data folder: {folder}.") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into `stop`, where that is possible (in the main thread)."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    before = {}
+    with suppress(ValueError):
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

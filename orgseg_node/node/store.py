@@ -1,0 +1,391 @@
+"""The node's memory: instances, series, jobs, deliveries and their history in one SQLite file.
+
+Every commit reaches the disk before it returns (``synchronous=FULL``); one connection for each thread.
+Each change of state is one transaction; the database itself refuses transitions that are not in the
+tables of `orgseg_node.node.jobs` and appends the event. This is the only module that speaks SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from orgseg_node.errors import StorageError, UnknownJob
+from orgseg_node.node.database import Database, Transaction, marks
+from orgseg_node.node.jobs import (
+    COMPUTING,
+    Delivery,
+    DeliveryState,
+    Event,
+    Instance,
+    Job,
+    JobState,
+    NewJob,
+    OutputObject,
+    Series,
+    SeriesState,
+)
+
+DATABASE: Final = Path("db") / "node.sqlite"
+
+_SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.created_at,
+    s.last_received_at, (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances
+    FROM series s"""
+_TOUCHED = (DeliveryState.SENDING, DeliveryState.STORED, DeliveryState.COMMITTED)
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Store:
+    """The node's memory on disk.
+
+    Parameters
+    ----------
+    data_dir : the node's data folder
+    read_only : look only; for the command line while the node runs
+    clock : where the time comes from
+    """
+
+    def __init__(self, data_dir: Path, *, read_only: bool = False, clock: Clock = utc_now) -> None:
+        self._db = Database(data_dir / DATABASE, read_only=read_only)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the database connection of the calling thread."""
+        self._db.close()
+
+    def _now(self) -> str:
+        return self._clock().isoformat()
+
+    # ------------------------------------------------------------------ instances and series
+
+    def copies(self, sop_uid: str) -> list[Instance]:
+        """What was accepted under a SOP Instance UID: nothing, one, or several that contradict."""
+        return self._db.read(Instance, "SELECT * FROM instance WHERE sop_uid = ?", (sop_uid,))
+
+    def instances_of(self, series_uid: str) -> list[Instance]:
+        """Every accepted instance of a series."""
+        return self._db.read(
+            Instance, "SELECT * FROM instance WHERE series_uid = ? ORDER BY sop_uid, sha256", (series_uid,)
+        )
+
+    def accept(self, instance: Instance) -> SeriesState:
+        """Remember an instance whose file is durable; the state its series has now.
+
+        A new instance of a series that was already judged opens a new revision, and supersedes a job of
+        it that has not delivered anything. A second instance with the same SOP Instance UID but other
+        bytes puts every series concerned into CONFLICT.
+        """
+        now = self._now()
+        uid = instance.series_uid
+        with self._db.write() as tx:
+            tx.run(
+                "INSERT INTO series (series_uid, state, calling_ae, created_at, last_received_at)"
+                " VALUES (?, 'RECEIVING', ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
+                " SET last_received_at = excluded.last_received_at",
+                (uid, instance.calling_ae, now, now),
+            )
+            tx.run(
+                "INSERT INTO instance (sop_uid, sha256, series_uid, size, path, transfer_syntax, calling_ae,"
+                " received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sop_uid, sha256) DO NOTHING",
+                (instance.sop_uid, instance.sha256, uid, instance.size, instance.path,
+                 instance.transfer_syntax, instance.calling_ae, now),
+            )  # fmt: skip
+            tx.run(
+                "UPDATE series SET state = 'RECEIVING', revision = revision + 1, reason = '',"
+                " note = 'An instance came after the series was judged; it is judged again.'"
+                " WHERE series_uid = ? AND state IN ('READY', 'HOLD', 'IGNORED')",
+                (uid,),
+            )
+            concerned = {
+                str(row[0])
+                for row in tx.rows(
+                    "SELECT DISTINCT series_uid FROM instance WHERE sop_uid = ?"
+                    " AND (SELECT count(*) FROM instance WHERE sop_uid = ?) > 1",
+                    (instance.sop_uid, instance.sop_uid),
+                )
+            }
+            for other in concerned:
+                tx.run(
+                    "UPDATE series SET state = 'CONFLICT', reason = 'SAME_UID_OTHER_CONTENT', note = ?"
+                    " WHERE series_uid = ? AND state <> 'CONFLICT'",
+                    (f"Instance {instance.sop_uid} arrived with different content; both are kept.", other),
+                )
+            for series_uid in concerned | {uid}:
+                self._supersede(tx, series_uid)
+            ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
+        return SeriesState(state)
+
+    def _supersede(self, tx: Transaction, series_uid: str) -> None:
+        """Stop every job of a series of which nothing was delivered."""
+        computing = marks(COMPUTING)
+        jobs = tx.rows(
+            f"SELECT job_id FROM job j WHERE series_uid = ? AND (state IN ({computing}, 'FAILED', 'REJECTED')"  # noqa: S608 (state names only)
+            " OR state = 'SENDING') AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
+            f" AND d.state IN ({marks(_TOUCHED)}))",
+            (series_uid, *COMPUTING, *_TOUCHED),
+        )
+        for (job_id,) in jobs:
+            self._move(tx, job_id, JobState.SUPERSEDED, "A later revision of the series replaces it.")
+            tx.run(
+                "UPDATE delivery SET state = 'DROPPED', note = 'superseded' WHERE job_id = ?"
+                " AND state IN ('PENDING', 'RETRY_WAIT', 'FAILED')",
+                (job_id,),
+            )
+
+    def series(
+        self, *, state: SeriesState | None = None, quiet_since: datetime | None = None
+    ) -> list[Series]:
+        """Series, the newest last; only those in a state, or without an arrival since a moment."""
+        return self._db.read(
+            Series,
+            f"{_SERIES} WHERE (? IS NULL OR s.state = ?) AND (? IS NULL OR s.last_received_at <= ?)"
+            " ORDER BY s.created_at",
+            (state, state, *(2 * [quiet_since.isoformat() if quiet_since else None])),
+        )
+
+    def one_series(self, series_uid: str) -> Series:
+        """One series. Raises StorageError if it was never received."""
+        found = self._db.read(Series, f"{_SERIES} WHERE s.series_uid = ?", (series_uid,))
+        if not found:
+            raise StorageError(f"Series {series_uid} was never received.")
+        return found[0]
+
+    def judge(
+        self, seen: Series, state: SeriesState, *, reason: str = "", note: str = "", job: NewJob | None = None
+    ) -> bool:
+        """Settle a series that has gone quiet, and create its job, in one transaction.
+
+        Returns
+        -------
+        False, with nothing done, if anything arrived since `seen` was read
+        """
+        with self._db.write() as tx:
+            changed = tx.run(
+                "UPDATE series SET state = ?, reason = ?, note = ? WHERE series_uid = ? AND"
+                " state = 'RECEIVING' AND revision = ? AND last_received_at = ?",
+                (state, reason, note, seen.series_uid, seen.revision, seen.last_received_at.isoformat()),
+            )
+            if changed and job is not None:
+                self._create_job(tx, seen, job)
+        return bool(changed)
+
+    def _create_job(self, tx: Transaction, series: Series, new: NewJob) -> None:
+        now = self._now()
+        rows = tx.rows("SELECT state, purged_at FROM job WHERE job_id = ?", (new.job_id,))
+        again = {JobState.SUPERSEDED, JobState.CANCELLED}
+        if not rows:
+            tx.run(
+                "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, slices, state, note,"
+                " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'QUEUED', ?, ?, ?)",
+                (new.job_id, new.series_uid, series.revision, new.content_sha256, ",".join(new.bundles),
+                 new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
+            )  # fmt: skip
+            earlier = tx.rows(
+                "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ?"
+                " AND state IN ('SENDING', 'DONE')",
+                (new.series_uid, new.job_id),
+            )
+            for (job_id,) in earlier:
+                self._event(tx, "job", job_id, "notice", f"The series has grown; see job {new.job_id}.")
+        elif JobState(rows[0][0]) in again or rows[0][1] is not None:
+            self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
+            tx.run(
+                "UPDATE job SET run = run + 1, purged_at = NULL, revision = ? WHERE job_id = ?",
+                (series.revision, new.job_id),
+            )
+            tx.run(
+                "UPDATE delivery SET state = 'PENDING', attempts = 0, next_attempt_at = ? WHERE job_id = ?"
+                " AND state <> 'PENDING'",
+                (now, new.job_id),
+            )
+
+    # ------------------------------------------------------------------ jobs
+
+    def jobs(self, *, states: Collection[JobState] = (), limit: int = -1) -> list[Job]:
+        """Jobs, the newest first; only those in one of the states if any are given."""
+        wanted = sorted(states or JobState)
+        return self._db.read(
+            Job,
+            f"SELECT * FROM job WHERE state IN ({marks(wanted)})"  # noqa: S608 (question marks only)
+            " ORDER BY created_at DESC LIMIT ?",
+            (*wanted, limit),
+        )
+
+    def job(self, job_id: str) -> Job:
+        """The job whose number begins with this text. Raises UnknownJob if none or several do."""
+        found = self._db.read(Job, "SELECT * FROM job WHERE substr(job_id, 1, ?) = ?", (len(job_id), job_id))
+        if not job_id or len(found) != 1:
+            raise UnknownJob(f"{len(found)} jobs have a number that begins with {job_id!r}.")
+        return found[0]
+
+    def move(self, job_id: str, target: JobState, note: str, *, reason: str = "") -> Job:
+        """Change a job's state. Raises IllegalTransition if it cannot go there from where it is."""
+        with self._db.write() as tx:
+            self._move(tx, job_id, target, note, reason)
+        return self.job(job_id)
+
+    def _move(self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = "") -> None:
+        progress = {JobState.QUEUED: 0.0, JobState.DONE: 1.0}.get(target)
+        changed = tx.run(
+            "UPDATE job SET state = ?, reason = ?, note = ?, stage = '', updated_at = ?,"
+            " progress = coalesce(?, progress) WHERE job_id = ?",
+            (target, reason, note, self._now(), progress, job_id),
+        )
+        if not changed:
+            raise UnknownJob(f"{job_id!r}.")
+
+    def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
+        """Note how far a job is; the state it has."""
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE job SET progress = ?, stage = ?, updated_at = ? WHERE job_id = ?",
+                (min(max(fraction, 0.0), 1.0), stage, self._now(), job_id),
+            )
+        return self.job(job_id).state
+
+    def retry(self, job_id: str) -> Job:
+        """Start a FAILED job again: the sending if its objects exist, otherwise from the beginning."""
+        with self._db.write() as tx:
+            ((written,),) = tx.rows("SELECT count(*) FROM delivery WHERE job_id = ?", (job_id,))
+            target = JobState.SENDING if written else JobState.QUEUED
+            self._move(tx, job_id, target, "Started again by a person.")
+            tx.run("UPDATE job SET run = run + 1 WHERE job_id = ?", (job_id,))
+            tx.run(
+                "UPDATE delivery SET state = 'PENDING', first_attempt_at = NULL, next_attempt_at = ?"
+                " WHERE job_id = ? AND state = 'FAILED'",
+                (self._now(), job_id),
+            )
+        return self.job(job_id)
+
+    def events(self, subject: str) -> list[Event]:
+        """The history of a job or a series, oldest first."""
+        return self._db.read(Event, "SELECT * FROM event WHERE subject = ? ORDER BY number", (subject,))
+
+    def _event(self, tx: Transaction, kind: str, subject: str, change: str, note: str) -> None:
+        tx.run(
+            "INSERT INTO event (kind, subject, change, note) VALUES (?, ?, ?, ?)",
+            (kind, subject, change, note),
+        )
+
+    # ------------------------------------------------------------------ deliveries
+
+    def begin_sending(self, job_id: str, pairs: Sequence[tuple[OutputObject, str]]) -> JobState:
+        """Move a checked (or approved) job to SENDING, with one delivery for each (object, destination)."""
+        now = self._now()
+        places = ", ".join(sorted({name for _, name in pairs}))
+        with self._db.write() as tx:
+            self._move(tx, job_id, JobState.SENDING, f"To {places or 'no destination'}.")
+            for item, name in pairs:
+                tx.run(
+                    "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at)"
+                    " VALUES (?, ?, ?, ?, ?, 'PENDING', ?) ON CONFLICT (job_id, role, destination)"
+                    " DO UPDATE SET path = excluded.path, sop_uid = excluded.sop_uid",
+                    (job_id, item.role, name, item.path, item.sop_uid, now),
+                )
+            self._finish(tx, job_id)
+        return self.job(job_id).state
+
+    def skip_attempt(self, delivery: Delivery) -> None:
+        """Count an attempt that never came to be, so that the next one has a number of its own."""
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE delivery SET attempts = attempts + 1 WHERE job_id = ? AND destination = ?"
+                " AND state IN ('PENDING', 'RETRY_WAIT')",
+                (delivery.job_id, delivery.destination),
+            )
+
+    def deliveries(self, job_id: str) -> list[Delivery]:
+        """Every delivery of a job."""
+        return self._db.read(
+            Delivery, "SELECT * FROM delivery WHERE job_id = ? ORDER BY destination, role", (job_id,)
+        )
+
+    def due_deliveries(self) -> list[Delivery]:
+        """What should be sent now: of jobs in SENDING, not yet stored, and not waiting for a later time."""
+        return self._db.read(
+            Delivery,
+            "SELECT d.* FROM delivery d JOIN job j USING (job_id) WHERE j.state = 'SENDING' AND"
+            " d.state IN ('PENDING', 'RETRY_WAIT') AND d.next_attempt_at <= ?"
+            " ORDER BY j.created_at, d.destination, d.role",
+            (self._now(),),
+        )
+
+    def claim(self, job_id: str, destination: str) -> list[Delivery]:
+        """Take what a job has still to send to a destination; nothing if the job was stopped.
+
+        A delivery found in SENDING belongs to a process that died in it: it is sent again, the same object.
+        """
+        now = self._now()
+        key = (job_id, destination)
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending'"
+                " WHERE job_id = ? AND destination = ? AND state = 'SENDING'",
+                key,
+            )
+            tx.run(
+                "UPDATE delivery SET state = 'SENDING', attempts = attempts + 1, note = '',"
+                " first_attempt_at = coalesce(first_attempt_at, ?)"
+                " WHERE job_id = ? AND destination = ? AND state IN ('PENDING', 'RETRY_WAIT')"
+                " AND (SELECT state FROM job j WHERE j.job_id = delivery.job_id) = 'SENDING'",
+                (now, *key),
+            )
+        return [d for d in self.deliveries(job_id) if d.destination == destination and d.state == "SENDING"]
+
+    def settle(
+        self, delivery: Delivery, state: DeliveryState, *, status: int | None, note: str, next_at: datetime
+    ) -> JobState:
+        """Note how a delivery went; its job is DONE, or FAILED, when nothing is left to send."""
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE delivery SET state = ?, status = ?, note = ?, next_attempt_at = ?"
+                " WHERE job_id = ? AND role = ? AND destination = ?",
+                (state, status, note, next_at.isoformat(),
+                 delivery.job_id, delivery.role, delivery.destination),
+            )  # fmt: skip
+            self._finish(tx, delivery.job_id)
+        return self.job(delivery.job_id).state
+
+    def _finish(self, tx: Transaction, job_id: str) -> None:
+        sql = "SELECT state, count(*) FROM delivery WHERE job_id = ? GROUP BY state"
+        counts = {str(state): int(count) for state, count in tx.rows(sql, (job_id,))}
+        if set(counts) <= {"STORED", "COMMITTED", "DROPPED"}:
+            note = (
+                f"{sum(counts.values())} objects delivered."
+                if counts
+                else "Kept here; no destination is set."
+            )
+            self._move(tx, job_id, JobState.DONE, note)
+        elif set(counts) <= {"STORED", "COMMITTED", "DROPPED", "FAILED"}:
+            note = f"{counts['FAILED']} objects could not be delivered; they are kept."
+            self._move(tx, job_id, JobState.FAILED, note, "NOT_DELIVERED")
+
+    # ------------------------------------------------------------------ retention
+
+    def purgeable(self, before: datetime) -> list[Job]:
+        """Jobs whose files may go: of series at rest, with every job of it delivered before a moment."""
+        return self._db.read(
+            Job,
+            "SELECT j.* FROM job j JOIN series s USING (series_uid) WHERE j.state = 'DONE'"
+            " AND j.purged_at IS NULL AND s.state = 'READY' AND NOT EXISTS ("
+            "SELECT 1 FROM job o WHERE o.series_uid = j.series_uid"
+            " AND (o.state NOT IN ('DONE', 'SUPERSEDED') OR o.updated_at > ?))"
+            " AND EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
+            " AND d.state IN ('STORED', 'COMMITTED'))",
+            (before.isoformat(),),
+        )
+
+    def purged(self, job: Job) -> None:
+        """Note that the files of a job and its series are about to be deleted."""
+        with self._db.write() as tx:
+            tx.run("UPDATE job SET purged_at = ? WHERE job_id = ?", (self._now(), job.job_id))
+            tx.run("DELETE FROM instance WHERE series_uid = ?", (job.series_uid,))
+            self._event(tx, "job", job.job_id, "purged", "Its files were deleted after the retention time.")

@@ -1,0 +1,46 @@
+"""Fixtures that every room of the tests may use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from orgseg_node.core.organs import OrganTable, load_organs
+from orgseg_node.shipped import shipped_config
+from tests.support.phantom import build_ct_series
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the collected real test data; the test is skipped where there is none."""
+    named = os.environ.get("ORGSEG_TEST_DATA")
+    folder = Path(named) if named else _CHECKOUT.parent / "shared" / "data"
+    if not (folder / "dicom").is_dir():
+        pytest.skip("the collected test data are not here (ORGSEG_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def organ_table() -> OrganTable:
+    """The organ table that comes with the node."""
+    return load_organs(shipped_config("organs.toml"))
+
+
+@pytest.fixture(scope="session")
+def _ct_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ct_original")
+    build_ct_series(folder)
+    return folder
+
+
+@pytest.fixture
+def ct_folder(_ct_original: Path, tmp_path: Path) -> Path:
+    """A folder with a small, clean phantom series of one's own: 24 slices of 64 x 64 pixels."""
+    folder = tmp_path / "ct"
+    shutil.copytree(_ct_original, folder)
+    return folder

@@ -1,0 +1,141 @@
+"""What a job store promises, proven on SQLite and on the one that stands in for it in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orgseg_node.errors import IllegalTransition, UnknownJob
+from orgseg_node.node.jobs import (
+    DeliveryState,
+    Instance,
+    Job,
+    JobState,
+    NewJob,
+    OutputObject,
+    SeriesState,
+)
+from orgseg_node.node.store import Store
+from tests.support.memory_store import MemoryStore
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+OBJECTS = tuple(OutputObject(role=r, path=f"{r}.dcm", sop_uid=f"1.{n}") for n, r in enumerate(("RTSTRUCT", "SEG")))
+STEPS = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
+
+
+def instance() -> Instance:
+    return Instance(
+        sop_uid="1.2.3.4", series_uid="1.2.3", sha256="a" * 64, size=10, path="inbox/1.2.3/1.2.3.4.dcm",
+        transfer_syntax="1.2.840.10008.1.2.1", calling_ae="CT", received_at=NOW,
+    )  # fmt: skip
+
+
+def sqlite_store(folder: Path) -> tuple[Any, str]:
+    store = Store(folder)
+    store.accept(instance())
+    new = NewJob(series_uid="1.2.3", content_sha256="b" * 64, bundles=("starter",), slices=1)
+    assert store.judge(store.one_series("1.2.3"), SeriesState.READY, job=new)
+    return store, new.job_id
+
+
+def memory_store(folder: Path) -> tuple[Any, str]:
+    del folder
+    store = MemoryStore()
+    store.put(
+        Job(
+            job_id="0" * 16, series_uid="1.2.3", revision=1, content_sha256="b" * 64, bundles=("starter",),
+            slices=1, state=JobState.QUEUED, run=1, progress=0, stage="", reason="", note="",
+            created_at=NOW, updated_at=NOW,
+        ),
+        [instance()],
+    )  # fmt: skip
+    return store, "0" * 16
+
+
+@pytest.fixture(params=[sqlite_store, memory_store], ids=["sqlite", "memory"])
+def held(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, str]:
+    make: Callable[[Path], tuple[Any, str]] = request.param
+    return make(tmp_path)
+
+
+class TestJobStore:
+    """One class for the seam."""
+
+    @staticmethod
+    def sending(held: tuple[Any, str], *destinations: str) -> tuple[Any, str]:
+        store, job_id = held
+        for state in STEPS:
+            store.move(job_id, state, "")
+        store.begin_sending(job_id, [(item, name) for item in OBJECTS for name in destinations])
+        return store, job_id
+
+    def test_a_new_job_is_queued_with_its_instances(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        assert store.job(job_id).state is JobState.QUEUED
+        assert [i.path for i in store.instances_of("1.2.3")] == [instance().path]
+
+    def test_an_unknown_job_has_a_code(self, held: tuple[Any, str]) -> None:
+        with pytest.raises(UnknownJob):
+            held[0].job("nosuchjob")
+
+    def test_a_job_moves_along_its_states_and_no_other_way(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        with pytest.raises(IllegalTransition):
+            store.move(job_id, JobState.SENDING, "")
+        for state in STEPS:
+            assert store.move(job_id, state, "on").state is state
+        with pytest.raises(IllegalTransition):
+            store.move(job_id, JobState.PREPARING, "")
+
+    def test_progress_is_kept_within_bounds_and_starts_again_with_the_job(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        store.move(job_id, JobState.PREPARING, "")
+        assert store.progress(job_id, 1.5, "segmenting") is JobState.PREPARING
+        assert (store.job(job_id).progress, store.job(job_id).stage) == (1.0, "segmenting")
+        assert store.move(job_id, JobState.QUEUED, "again").progress == 0
+
+    def test_a_job_is_done_when_every_object_is_stored_everywhere(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps", "pacs")
+        for place in ("tps", "pacs"):
+            assert store.job(job_id).state is JobState.SENDING
+            claimed = store.claim(job_id, place)
+            assert {d.role for d in claimed} == {"RTSTRUCT", "SEG"}
+            for delivery in claimed:
+                store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        assert store.job(job_id).state is JobState.DONE
+
+    def test_a_job_without_destination_is_done_at_once(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held)
+        assert store.job(job_id).state is JobState.DONE
+
+    def test_a_failed_delivery_fails_the_job_once_the_others_are_over(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps")
+        first, second = store.claim(job_id, "tps")
+        assert (
+            store.settle(first, DeliveryState.FAILED, status=0xC000, note="no", next_at=NOW) is JobState.SENDING
+        )
+        assert store.settle(second, DeliveryState.STORED, status=0, note="", next_at=NOW) is JobState.FAILED
+        assert store.job(job_id).reason == "NOT_DELIVERED"
+
+    def test_a_delivery_to_be_tried_again_is_claimed_again_and_counted(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps")
+        for delivery in store.claim(job_id, "tps"):
+            store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note="down", next_at=NOW)
+        again = store.claim(job_id, "tps")
+        assert [d.attempts for d in again] == [2, 2]
+        assert all(d.first_attempt_at is not None for d in again)
+
+    def test_what_is_stored_is_never_claimed_again(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps")
+        first, _ = store.claim(job_id, "tps")
+        store.settle(first, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        assert first.role not in {d.role for d in store.claim(job_id, "tps")}
+
+    def test_a_stopped_job_gives_nothing_to_send(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps")
+        store.move(job_id, JobState.CANCELLED, "by a person")
+        assert store.claim(job_id, "tps") == []

@@ -1,0 +1,114 @@
+"""A job store without a database, for tests of what uses one; it keeps the same table of transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from orgseg_node.errors import IllegalTransition, UnknownJob
+from orgseg_node.node.jobs import (
+    DELIVERY_TRANSITIONS,
+    Delivery,
+    DeliveryState,
+    Instance,
+    Job,
+    JobState,
+    OutputObject,
+    require_job_transition,
+)
+
+_DELIVERED = {DeliveryState.STORED, DeliveryState.COMMITTED, DeliveryState.DROPPED}
+_OPEN = {DeliveryState.PENDING, DeliveryState.RETRY_WAIT}
+
+
+class MemoryStore:
+    """Jobs and deliveries in dictionaries."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._deliveries: dict[tuple[str, str, str], Delivery] = {}
+        self._instances: dict[str, list[Instance]] = {}
+
+    def put(self, job: Job, instances: Sequence[Instance] = ()) -> None:
+        """Have a job."""
+        self._jobs[job.job_id] = job
+        self._instances[job.series_uid] = list(instances)
+
+    def job(self, job_id: str) -> Job:
+        if job_id not in self._jobs:
+            raise UnknownJob(job_id)
+        return self._jobs[job_id]
+
+    def instances_of(self, series_uid: str) -> list[Instance]:
+        return self._instances.get(series_uid, [])
+
+    def move(self, job_id: str, target: JobState, note: str, *, reason: str = "") -> Job:
+        job = self.job(job_id)
+        if job.state is not target:
+            require_job_transition(job.state, target)
+        done = {JobState.QUEUED: 0.0, JobState.DONE: 1.0}.get(target, job.progress)
+        self._jobs[job_id] = replace(job, state=target, note=note, reason=reason, stage="", progress=done)
+        return self._jobs[job_id]
+
+    def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
+        job = self.job(job_id)
+        self._jobs[job_id] = replace(job, progress=min(max(fraction, 0.0), 1.0), stage=stage)
+        return job.state
+
+    def begin_sending(self, job_id: str, pairs: Sequence[tuple[OutputObject, str]]) -> JobState:
+        self.move(job_id, JobState.SENDING, "")
+        for item, name in pairs:
+            self._deliveries[(job_id, item.role, name)] = Delivery(
+                job_id=job_id,
+                role=item.role,
+                destination=name,
+                path=item.path,
+                sop_uid=item.sop_uid,
+                state=DeliveryState.PENDING,
+                attempts=0,
+                status=None,
+                note="",
+                next_attempt_at=datetime.now(UTC),
+                first_attempt_at=None,
+            )
+        return self._finish(job_id)
+
+    def deliveries(self, job_id: str) -> list[Delivery]:
+        mine = [delivery for (owner, _, _), delivery in self._deliveries.items() if owner == job_id]
+        return sorted(mine, key=lambda d: (d.destination, d.role))
+
+    def claim(self, job_id: str, destination: str) -> list[Delivery]:
+        claimed = []
+        for delivery in self.deliveries(job_id):
+            free = delivery.state in _OPEN or delivery.state is DeliveryState.SENDING
+            if delivery.destination != destination or not free or self.job(job_id).state is not JobState.SENDING:
+                continue
+            taken = replace(
+                delivery,
+                state=DeliveryState.SENDING,
+                attempts=delivery.attempts + 1,
+                note="",
+                first_attempt_at=delivery.first_attempt_at or datetime.now(UTC),
+            )
+            self._deliveries[(job_id, delivery.role, destination)] = taken
+            claimed.append(taken)
+        return claimed
+
+    def settle(
+        self, delivery: Delivery, state: DeliveryState, *, status: int | None, note: str, next_at: datetime
+    ) -> JobState:
+        key = (delivery.job_id, delivery.role, delivery.destination)
+        now = self._deliveries[key]
+        if state is not now.state and state not in DELIVERY_TRANSITIONS[now.state]:
+            raise IllegalTransition(f"{now.state} -> {state}")
+        self._deliveries[key] = replace(now, state=state, status=status, note=note, next_attempt_at=next_at)
+        return self._finish(delivery.job_id)
+
+    def _finish(self, job_id: str) -> JobState:
+        states = {delivery.state for delivery in self.deliveries(job_id)}
+        if states <= _DELIVERED:
+            return self.move(job_id, JobState.DONE, "").state
+        if states <= _DELIVERED | {DeliveryState.FAILED}:
+            return self.move(job_id, JobState.FAILED, "not delivered", reason="NOT_DELIVERED").state
+        return self.job(job_id).state

@@ -1,0 +1,154 @@
+"""A real node in a process of its own, to be pushed, watched and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from orgseg_node.node.jobs import Job, JobState
+from orgseg_node.node.store import Store
+
+_ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+CONFIG = """
+[node]
+ae_title = "ORGSEG"
+host = "127.0.0.1"
+port = 0
+data_dir = "data"
+log_format = "json"
+
+[receiver]
+quiet_seconds = 0.5
+min_free_mb = 1
+
+[[peers]]
+ae_title = "STORESCU"
+networks = ["127.0.0.0/8"]
+
+[[peers]]
+ae_title = "ECHOSCU"
+
+[delivery]
+retry_first_s = 0.5
+retry_longest_s = 0.5
+
+[destinations.tps]
+ae_title = "TPS"
+host = "127.0.0.1"
+port = {tps_port}
+"""
+
+
+def wait_for(what: Callable[[], T], seconds: float, name: str) -> T:
+    """The first true value of a question, asked until the time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < end, f"not within {seconds} s: {name}"
+        time.sleep(0.05)
+
+
+@dataclass(kw_only=True)
+class NodeProcess:
+    """A node with its folder; it may be started, killed and started again.
+
+    Attributes
+    ----------
+    folder : holds node.toml, the log and the data
+    tps_port : where the destination listens
+    seconds : how long the prediction of a job takes at least
+    """
+
+    folder: Path
+    tps_port: int
+    seconds: float = 0.0
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def data(self) -> Path:
+        """The node's data folder."""
+        return self.folder / "data"
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        config = self.folder / "node.toml"
+        config.write_text(CONFIG.format(tps_port=self.tps_port), encoding="utf-8")
+        seen = len(self.events())
+        command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=_ROOT, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            )
+
+        def listening() -> int:
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            return next((e["port"] for e in self.events()[seen:] if e.get("event") == "listening"), 0)
+
+        self.port = wait_for(listening, 30, "the node listens")
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has logged, over all its lives."""
+        log = self.folder / "log"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def children(self) -> list[psutil.Process]:
+        """Its child processes."""
+        assert self._process is not None
+        return list(psutil.Process(self._process.pid).children(recursive=True))
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """End it in order; its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(30)
+
+    def store(self) -> Store:
+        """Its memory, to look at."""
+        return Store(self.data, read_only=True)
+
+    def job_in(self, *states: JobState, seconds: float = 30) -> Job:
+        """Its only job, once it is in one of these states."""
+
+        def look() -> Job | None:
+            with contextlib.closing(self.store()) as store:
+                jobs = store.jobs()
+            assert len(jobs) <= 1
+            return next((job for job in jobs if job.state in states), None)
+
+        return wait_for(look, seconds, f"job {' or '.join(states)}")
+
+
+@contextlib.contextmanager
+def running_node(folder: Path, tps_port: int, seconds: float = 0.0) -> Iterator[NodeProcess]:
+    """A started node, ended in any case."""
+    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds)
+    node.start()
+    try:
+        yield node
+    finally:
+        if node._process is not None and node._process.poll() is None:
+            node.kill()

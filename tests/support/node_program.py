@@ -1,0 +1,24 @@
+"""A node under test as a program: ``python -m tests.support.node_program NODE.toml SECONDS``.
+
+It is the real node; only the child that contours is `tests.support.node_child`, taking SECONDS per job.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from orgseg_node.errors import OrgsegError
+from orgseg_node.node.config import load_config
+from orgseg_node.node.service import run_node
+
+if __name__ == "__main__":
+    try:
+        run_node(
+            load_config(Path(sys.argv[1])),
+            child_command=(sys.executable, "-m", "tests.support.node_child", sys.argv[2]),
+            tick_s=0.2,
+        )
+    except OrgsegError as error:
+        print(error, file=sys.stderr)  # noqa: T201 (a program speaks)
+        sys.exit(error.exit_status)

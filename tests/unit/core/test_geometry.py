@@ -1,0 +1,88 @@
+"""Where a voxel is."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+
+from orgseg_node.core.geometry import Box, Grid
+
+GRID = Grid(shape=(4, 5, 6), spacing_mm=(3.0, 2.0, 1.0), origin_mm=(10.0, 20.0, 30.0))
+
+
+def test_indices_are_slice_row_column_and_points_are_x_y_z() -> None:
+    assert GRID.to_lps([(0, 0, 0)]).tolist() == [[10.0, 20.0, 30.0]]
+    assert GRID.to_lps([(1, 0, 0)]).tolist() == [[10.0, 20.0, 33.0]]
+    assert GRID.to_lps([(0, 1, 0)]).tolist() == [[10.0, 22.0, 30.0]]
+    assert GRID.to_lps([(0, 0, 1)]).tolist() == [[11.0, 20.0, 30.0]]
+
+
+def test_the_affine_does_what_to_lps_does() -> None:
+    index = np.array([1.5, 2.0, 3.25])
+    assert np.allclose(GRID.affine @ [*index, 1.0], [*GRID.to_lps([index])[0], 1.0])
+
+
+def test_the_nifti_affine_takes_columns_first_and_points_right_anterior_up() -> None:
+    i, j, k = 2, 1, 3
+    x, y, z = GRID.to_lps([(k, j, i)])[0]
+    assert np.allclose(GRID.ras_affine @ [i, j, k, 1], [-x, -y, z, 1])
+    assert nibabel.aff2axcodes(GRID.ras_affine) == ("L", "P", "S")
+
+
+def test_the_volume_of_a_voxel_is_in_millilitres() -> None:
+    assert GRID.voxel_ml == pytest.approx(0.006)
+
+
+def test_a_crop_keeps_every_voxel_in_its_place() -> None:
+    box = Box(start=(1, 2, 3), stop=(4, 4, 6))
+    cropped = GRID.crop(box)
+    assert cropped.shape == box.shape == (3, 2, 3)
+    assert np.allclose(cropped.to_lps([(1, 1, 1)]), GRID.to_lps([(2, 3, 4)]))
+
+
+def test_a_crop_beyond_the_grid_is_an_error() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        GRID.crop(Box(start=(0, 0, 0), stop=(5, 5, 6)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shape": (0, 5, 6)}, "no voxel"),
+        ({"spacing_mm": (3.0, 0.0, 1.0)}, "positive"),
+        ({"spacing_mm": (3.0, float("nan"), 1.0)}, "positive"),
+        ({"axes": ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.1))}, "orthogonal"),
+        ({"axes": ((0.0, 0.0, 1.0), (0.0, 2.0, 0.0), (1.0, 0.0, 0.0))}, "orthogonal"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_an_error(settings: dict[str, object], message: str) -> None:
+    given = {"shape": (4, 5, 6), "spacing_mm": (3.0, 2.0, 1.0), "origin_mm": (0.0, 0.0, 0.0)} | settings
+    with pytest.raises(ValueError, match=message):
+        Grid(**given)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_box_is_the_smallest_that_holds_the_mask() -> None:
+    mask = np.zeros((5, 6, 7), dtype=bool)
+    mask[1, 2, 3] = mask[3, 4, 3] = True
+    box = Box.around(mask)
+    assert (box.start, box.stop) == ((1, 2, 3), (4, 5, 4))
+    assert mask[box.slices].sum() == 2
+
+
+def test_the_margin_of_a_box_ends_at_the_array() -> None:
+    mask = np.zeros((5, 6, 7), dtype=bool)
+    mask[0, 3, 6] = True
+    box = Box.around(mask, margin=(2, 1, 3))
+    assert (box.start, box.stop) == ((0, 2, 3), (3, 5, 7))
+
+
+def test_an_empty_mask_has_no_box() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        Box.around(np.zeros((2, 2, 2), dtype=bool))
+
+
+@pytest.mark.parametrize(("start", "stop"), [((0, 0, 0), (1, 0, 1)), ((-1, 0, 0), (1, 1, 1))])
+def test_a_box_without_voxels_is_an_error(start: tuple[int, int, int], stop: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="no voxel"):
+        Box(start=start, stop=stop)

@@ -1,0 +1,124 @@
+"""The configuration file: what is accepted, and that every problem is told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orgseg_node.errors import ConfigError, UnknownDestination
+from orgseg_node.node.config import DeliverySection, NodeConfig, Peer, load_config
+from orgseg_node.shipped import shipped_config
+
+PEER = '[[peers]]\nae_title = "CT"\n'
+TPS = '[destinations.tps]\nae_title = "TPS"\nhost = "10.0.0.1"\nport = 104\n'
+
+
+def load(tmp_path: Path, text: str) -> NodeConfig:
+    file = tmp_path / "node.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_config(file)
+
+
+def problems(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert caught.value.exit_status == 3
+    return caught.value.detail
+
+
+def test_the_shipped_template_is_correct_and_says_the_defaults() -> None:
+    config = load_config(shipped_config("node.toml"))
+    bare = NodeConfig.model_validate({"peers": [{"ae_title": "CT"}]})
+    for section in ("receiver", "inference", "delivery", "retention"):
+        assert getattr(config, section) == getattr(bare, section)
+    assert config.node.model_dump(exclude={"data_dir"}) == bare.node.model_dump(exclude={"data_dir"})
+
+
+def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path, PEER + '[node]\ndata_dir = "here"\n[inference]\nbundle_folders = ["models", "/abs"]\n')
+    assert config.node.data_dir == tmp_path / "here"
+    assert config.bundle_paths == (tmp_path / "models", Path("/abs"), tmp_path / "here" / "bundles")
+
+
+def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> None:
+    told = problems(
+        tmp_path,
+        PEER + PEER + TPS + TPS.replace("tps]", "copy]") + '[node]\nae_titel = "X"\nport = 70000\n'
+        '[reciever]\nquiet_seconds = 5\n[destinations.half]\nae_title = "H"\n[inference]\ndevice = "gpu"\n',
+    )  # fmt: skip
+    for line in (
+        "node.ae_titel: there is no such setting; did you mean 'ae_title'?",
+        "node.port: input should be less than or equal to 65535, not 70000",
+        "reciever: there is no such setting; did you mean 'receiver'?",
+        "destinations.half.host: is missing",
+        "destinations.half.port: is missing",
+        "inference.device: input should be 'auto', 'cpu' or 'cuda', not 'gpu'",
+        "peers: 'CT' is listed twice",
+        "destinations.copy: the same AE title, host and port as 'tps'",
+    ):
+        assert line in told
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "peers: list at least one sender"),
+        (PEER.replace("CT", "A" * 17), "peers.1.ae_title: an AE title has 1 to 16"),
+        (PEER.replace("CT", " CT"), "peers.1.ae_title"),
+        (PEER + 'networks = ["10.0.0.1/8"]', "peers.1.networks.1: not a network"),
+        (PEER + "[inference]\nbundles = []", "inference: bundles: name at least one"),
+        (PEER + '[inference]\nbundles = ["a", "a"]', "inference.bundles: named twice: a"),
+        (PEER + "[inference]\noverlap_mm = 400\nchunk_mm = 300", "inference: overlap_mm must be smaller"),
+        (PEER + TPS + "objects = []", "destinations.tps.objects: name each object once"),
+        (PEER + TPS + 'objects = ["SEG", "SEG"]', "destinations.tps.objects: name each object once"),
+        (PEER + TPS.replace("tps", "'a b'"), "destinations.a b: a name has up to 32"),
+        (PEER + TPS.replace("TPS", "ORGSEG").replace("104", "11112"), "destinations.tps: this is the node itself"),
+        (PEER + "peers_ = 1", "peers.1.peers_: there is no such setting"),
+        ("peers = 3", "peers"),
+    ],
+)
+def test_each_problem_has_its_sentence(tmp_path: Path, text: str, line: str) -> None:
+    assert line in problems(tmp_path, text)
+
+
+def test_what_is_no_file_or_no_toml_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "absent.toml")
+    assert "is not TOML" in problems(tmp_path, "[node")
+
+
+def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
+    config = load(tmp_path, PEER)
+    with pytest.raises(ValueError, match="frozen"):
+        config.node.port = 1  # type: ignore[misc]
+
+
+def test_a_destination_is_found_by_name_or_the_near_one_is_named(tmp_path: Path) -> None:
+    config = load(tmp_path, PEER + TPS)
+    assert config.destination("tps").ae_title == "TPS"
+    assert config.calling_ae_for(config.destination("tps")) == "ORGSEG"
+    with pytest.raises(UnknownDestination, match="did you mean 'tps'"):
+        config.destination("tp")
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "admitted"),
+    [
+        ((), "8.8.8.8", True),
+        (("10.0.0.0/8",), "10.1.2.3", True),
+        (("10.0.0.0/8",), "11.1.2.3", False),
+        (("10.0.0.0/8",), "::ffff:10.1.2.3", True),
+        (("fd00::/8",), "fd00::1", True),
+        (("10.0.0.0/8",), "nonsense", False),
+    ],
+)
+def test_a_peer_is_admitted_from_its_networks_only(
+    networks: tuple[str, ...], address: str, admitted: bool  # noqa: FBT001
+) -> None:
+    assert Peer(ae_title="CT", networks=networks).admits(address) is admitted
+
+
+def test_waits_double_up_to_the_longest() -> None:
+    delivery = DeliverySection(retry_first_s=10, retry_longest_s=60)
+    assert [delivery.wait_s(n) for n in (1, 2, 3, 4, 400)] == [10, 20, 40, 60, 60]

@@ -1,0 +1,192 @@
+"""The inbox: what is found at the start, and what becomes of a quiet series."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from orgseg_node.node import landing
+from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.inbox import Inbox, Incoming
+from orgseg_node.node.jobs import JobState, Series, SeriesState
+from orgseg_node.node.store import Store
+from tests.support.phantom import Change, PhantomOptions, build_ct_series
+
+
+class Node:
+    """An inbox with its store; the clock is an hour ahead of every arrival."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self.config = NodeConfig.model_validate(
+            {
+                "node": {"data_dir": self.data},
+                "receiver": {"accept_any_calling_ae": True, "min_free_mb": 0, "quiet_seconds": 5},
+            }
+        )
+        self.start()
+
+    def start(self) -> None:
+        self.store = Store(self.data)
+        self.inbox = Inbox(self.config, self.store, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+
+    def take(self, path: Path, association: int = 1) -> SeriesState:
+        dataset = pydicom.dcmread(path)
+        encoded, syntax = landing.split_part10(path.read_bytes())
+        return self.inbox.accept(
+            Incoming(
+                sop_class_uid=dataset.SOPClassUID,
+                sop_uid=dataset.SOPInstanceUID,
+                transfer_syntax=syntax,
+                calling_ae="CT",
+                association=association,
+                encoded=encoded,
+            )
+        )
+
+    def series(self) -> Series:
+        (series,) = self.store.series()
+        return series
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_a_clean_series_becomes_ready_with_one_job(node: Node, ct_folder: Path) -> None:
+    for path in sorted(ct_folder.iterdir()):
+        node.take(path)
+    assert node.inbox.judge_quiet_series() == [], "its association is open"
+    node.inbox.association_ended(1)
+    assert node.inbox.judge_quiet_series() == [node.series().series_uid]
+    assert node.series().state is SeriesState.READY
+    (job,) = node.store.jobs()
+    assert (job.state, job.slices, job.bundles) == (JobState.QUEUED, 24, ("starter",))
+    assert node.inbox.judge_quiet_series() == []
+
+
+def test_a_series_is_not_judged_before_the_quiet_time(node: Node, ct_folder: Path) -> None:
+    node.inbox = Inbox(node.config, node.store)
+    for path in sorted(ct_folder.iterdir()):
+        node.take(path)
+    node.inbox.association_ended(1)
+    assert node.inbox.judge_quiet_series() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda index, dataset: index != 10, "INPUT_MISSING_SLICES"),
+        (lambda index, dataset: index < 2, "INPUT_TOO_FEW_SLICES"),
+        (lambda index, dataset: dataset.__delattr__("FrameOfReferenceUID"), "INPUT_MISSING_ATTRIBUTE"),
+    ],
+    ids=["gap", "few", "frame"],
+)
+def test_a_series_that_cannot_be_used_is_held_with_its_reason(
+    node: Node, tmp_path: Path, change: Change, reason: str
+) -> None:
+    for path in build_ct_series(tmp_path / "ct", change=change):
+        node.take(path)
+    node.inbox.association_ended(1)
+    node.inbox.judge_quiet_series()
+    series = node.series()
+    assert (series.state, series.reason) == (SeriesState.HOLD, reason)
+    assert series.note.endswith(".")
+    assert node.store.jobs() == []
+
+
+def test_a_held_series_is_ready_once_the_missing_slice_has_come(node: Node, ct_folder: Path) -> None:
+    files = sorted(ct_folder.iterdir())
+    for path in [*files[:10], *files[11:]]:
+        node.take(path)
+    node.inbox.association_ended(1)
+    node.inbox.judge_quiet_series()
+    assert node.series().state is SeriesState.HOLD
+    node.take(files[10])
+    node.inbox.association_ended(1)
+    node.inbox.judge_quiet_series()
+    assert node.series().state is SeriesState.READY
+
+
+def test_a_series_of_localizers_is_ignored_by_its_rule(node: Node, tmp_path: Path) -> None:
+    def localizer(index: int, dataset: pydicom.Dataset) -> bool:
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        return index < 2
+
+    for path in build_ct_series(tmp_path / "ct", change=localizer):
+        node.take(path)
+    node.inbox.association_ended(1)
+    node.inbox.judge_quiet_series()
+    assert node.series().state is SeriesState.IGNORED
+    assert "Nothing to contour: 2" in node.series().note
+
+
+def test_files_without_a_row_are_adopted_at_the_start(node: Node, ct_folder: Path) -> None:
+    files = sorted(ct_folder.iterdir())
+    for path in files:
+        node.take(path)
+    node.store.close()
+    shutil.rmtree(node.data / "db")
+    node.start()
+    assert node.inbox.adopt() == (24, 0)
+    assert node.series().instances == 24
+    assert node.inbox.adopt() == (0, 0)
+    assert node.take(files[0]) is SeriesState.RECEIVING
+    assert node.series().instances == 24, "the same bytes again are no news"
+
+
+def test_unfinished_and_foreign_files_go_to_quarantine_at_the_start(node: Node, ct_folder: Path) -> None:
+    path = sorted(ct_folder.iterdir())[0]
+    node.take(path)
+    folder = node.data / "inbox" / node.series().series_uid
+    (folder / ".1.2.3.abcd.part").write_bytes(b"half")
+    (folder / "1.2.3.dcm").write_bytes(b"not DICOM")
+    shutil.copy(next(folder.glob("2*.dcm")), folder / "1.9.9.dcm")
+    (node.data / "inbox" / "1.7").mkdir()
+    shutil.copy(next(folder.glob("2*.dcm")), node.data / "inbox" / "1.7")
+    assert node.inbox.adopt() == (0, 4)
+    assert len(list((node.data / "quarantine").iterdir())) == 4
+    assert node.series().instances == 1
+
+
+def test_a_file_whose_row_was_never_committed_is_completed_by_the_repeat(node: Node, ct_folder: Path) -> None:
+    path = sorted(ct_folder.iterdir())[0]
+    node.take(path)
+    node.store.close()
+    shutil.rmtree(node.data / "db")
+    node.start()
+    node.take(path)
+    assert node.series().instances == 1
+    assert len(list((node.data / "inbox").rglob("*.dcm"))) == 1
+
+
+def test_an_accepted_file_that_has_vanished_is_written_again(node: Node, ct_folder: Path) -> None:
+    path = sorted(ct_folder.iterdir())[0]
+    node.take(path)
+    (kept,) = (node.data / "inbox").rglob("*.dcm")
+    kept.unlink()
+    node.take(path)
+    assert kept.exists()
+
+
+@pytest.fixture
+def push(node: Node, tmp_path: Path) -> Callable[[str], None]:
+    def build(series: str) -> None:
+        for path in build_ct_series(tmp_path / series, PhantomOptions(slices=5, series=series)):
+            node.take(path, association=hash(series))
+        node.inbox.association_ended(hash(series))
+
+    return build
+
+
+def test_series_are_judged_each_for_itself(node: Node, push: Callable[[str], None]) -> None:
+    push("one")
+    push("two")
+    assert len(node.inbox.judge_quiet_series()) == 2
+    assert len(node.store.jobs()) == 2

@@ -1,0 +1,224 @@
+"""The pipeline, run whole on the phantom: what it writes, what it proves, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+from orgseg_node.core.body import Body
+from orgseg_node.core.checks import Level
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.volume import LabelMap, Volume
+from orgseg_node.dicom.rtstruct import read_rtstruct
+from orgseg_node.dicom.series import CtSeries, read_series
+from orgseg_node.errors import NothingFound, ProofFailed, StorageError
+from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
+from orgseg_node.node import pipeline
+from orgseg_node.node.pipeline import Outcome, Request, Step, job_id_of, run
+from tests.support.phantom import LABELS, label_map_of
+from tests.support.threshold_predictor import ThresholdPredictor
+
+CREATED = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+FILES = {"RTSTRUCT.dcm", "SEG.dcm", "labels.nii.gz", "montage.png", "report.json"}
+
+
+@pytest.fixture
+def series(ct_folder: Path) -> CtSeries:
+    return read_series(ct_folder)
+
+
+@pytest.fixture
+def predictor(organ_table: OrganTable) -> ThresholdPredictor:
+    return ThresholdPredictor(organs=organ_table, also_looked_for=("larynx",))
+
+
+def silent(part: float, text: str) -> None:
+    del part, text
+
+
+def contour(series: CtSeries, out: Path, predictor: Predictor) -> Outcome:
+    request = Request(series=series, out=out, job_id="job-1", created=CREATED)
+    return run(request, predictor, silent)
+
+
+def test_it_writes_five_files_and_leaves_no_half_written_one(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    outcome = contour(series, tmp_path / "out", predictor)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert not outcome.held
+    assert json.loads(outcome.report_path.read_text()) == outcome.report
+
+
+def test_the_label_map_on_disk_is_the_phantoms_anatomy(
+    series: CtSeries, predictor: ThresholdPredictor, organ_table: OrganTable, tmp_path: Path
+) -> None:
+    outcome = contour(series, tmp_path / "out", predictor)
+    image = nibabel.load(outcome.labels)
+    truth = label_map_of(series.grid, organ_table)
+    assert np.array_equal(np.asarray(image.dataobj).transpose(2, 1, 0), truth.labels)
+    assert np.allclose(image.affine, series.grid.ras_affine)
+    assert int(image.header["intent_code"]) == 1002
+
+
+def test_the_rtstruct_on_disk_has_the_organs_found_under_their_tg263_names(
+    series: CtSeries, predictor: ThresholdPredictor, organ_table: OrganTable, tmp_path: Path
+) -> None:
+    outcome = contour(series, tmp_path / "out", predictor)
+    names = set(read_rtstruct(pydicom.dcmread(outcome.rtstruct), series))
+    assert names == {organ_table[key].name for key in LABELS.values()}
+
+
+def test_the_report_gives_volumes_findings_versions_and_the_hash_of_every_file(
+    series: CtSeries, predictor: ThresholdPredictor, organ_table: OrganTable, tmp_path: Path
+) -> None:
+    outcome = contour(series, tmp_path / "out", predictor)
+    report = outcome.report
+    truth = label_map_of(series.grid, organ_table).voxel_counts()
+    rows = {row["key"]: row for row in report["organs"]}
+    for label, key in LABELS.items():
+        assert rows[key]["voxels"] == truth[label]
+        assert rows[key]["volume_ml"] == pytest.approx(truth[label] * 0.048)
+    assert (rows["larynx"]["voxels"], rows["larynx"]["contours"]) == (0, 0)
+    assert rows["spinal_cord"]["slices"] == rows["spinal_cord"]["contours"] == 24
+    found = {(finding["code"], finding["organ"]) for finding in report["findings"]}
+    assert {("ORGAN_NOT_FOUND", "larynx"), ("ORGAN_AT_SCAN_END", "spinal_cord")} <= found
+    assert report["worst_finding"] == "warning"
+    for name, digest in report["sha256"].items():
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == digest
+    assert set(report["sha256"]) == FILES - {"report.json"}
+    assert report["input"]["transfer_syntaxes"] == ["1.2.840.10008.1.2.1"]
+    assert {"orgseg_node", "pydicom", "highdicom", "torch", "nnunetv2"} <= report["versions"].keys()
+    assert set(report["timings_s"]["steps"]) == {step.name.lower() for step in Step} - {"save"}
+
+
+def test_the_report_and_the_file_names_hold_no_patient_data(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    outcome = contour(series, tmp_path / "out", predictor)
+    text = outcome.report_path.read_text()
+    for secret in ("Phantom^Ellipse", "PHANTOM-1", "19500101", series.study_instance_uid):
+        assert secret not in text
+
+
+def test_the_same_job_again_writes_the_same_bytes(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    first = contour(series, tmp_path / "one", predictor)
+    second = contour(series, tmp_path / "two", predictor)
+    assert first.report["sha256"] == second.report["sha256"]
+
+
+def test_the_job_id_follows_series_models_and_method(series: CtSeries, predictor: ThresholdPredictor) -> None:
+    (model,) = predictor.models
+    other = replace(model, sha256="cd" * 32)
+    ids = [
+        job_id_of(series, (model,), "whole"),
+        job_id_of(series, (other,), "whole"),
+        job_id_of(series, (model,), "chunked 300 mm, overlap 50 mm"),
+    ]
+    assert len(set(ids)) == 3
+    assert ids[0] == job_id_of(series, (model,), "whole")
+
+
+def test_progress_runs_from_nothing_to_all_and_never_back(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    told: list[tuple[float, str]] = []
+    request = Request(series=series, out=tmp_path / "out", job_id="job-1", created=CREATED)
+    run(request, predictor, lambda part, text: told.append((part, text)))
+    parts = [part for part, _ in told]
+    assert parts == sorted(parts)
+    assert (parts[0], parts[-1]) == (0.0, 1.0)
+    assert [text for _, text in told if ":" not in text][::2] == [step.value for step in Step]
+
+
+def test_swapped_sides_are_written_but_held(
+    series: CtSeries, organ_table: OrganTable, tmp_path: Path
+) -> None:
+    outcome = contour(series, tmp_path / "out", ThresholdPredictor(organs=organ_table, sides_swapped=True))
+    assert outcome.held
+    (finding,) = [finding for finding in outcome.findings if finding.level is Level.ERROR]
+    assert (finding.code, finding.organ) == ("LEFT_RIGHT_SWAPPED", "parotid_left")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """A predictor whose labels are changed after the fact."""
+
+    inner: ThresholdPredictor
+    change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+    @property
+    def models(self) -> tuple[ModelIdentity, ...]:
+        return self.inner.models
+
+    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+        found = self.inner.predict(volume, body, progress)
+        labels = self.change(found.label_map.labels)
+        return replace(
+            found,
+            label_map=LabelMap(grid=found.label_map.grid, labels=labels, organs=found.label_map.organs),
+        )
+
+
+def test_when_no_organ_is_found_nothing_is_written(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    with pytest.raises(NothingFound):
+        contour(series, tmp_path / "out", Changed(inner=predictor, change=np.zeros_like))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_object_that_differs_by_one_voxel_is_not_proven(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    outcome = contour(series, tmp_path / "out", predictor)
+    image = nibabel.load(outcome.labels)
+    labels = np.ascontiguousarray(np.asarray(image.dataobj).transpose(2, 1, 0))
+    k, j, i = np.argwhere(labels == 1)[0]
+    labels[k, j, i] = 0
+    organs = {n: predictor.organs[key] for n, key in LABELS.items()}
+    truth = LabelMap(grid=series.grid, labels=labels, organs=organs)
+    rtstruct, seg = outcome.rtstruct.read_bytes(), outcome.seg.read_bytes()
+    with pytest.raises(ProofFailed, match="Brainstem"):
+        pipeline._prove(rtstruct, seg, truth, series)
+
+
+def test_an_old_rtstruct_does_not_outlive_a_run_that_cannot_save(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    contour(series, out, predictor)
+    (out / "SEG.dcm").unlink()
+    (out / "SEG.dcm").mkdir()  # nothing can be renamed onto a folder
+    with pytest.raises(StorageError):
+        contour(series, out, predictor)
+    assert not (out / "RTSTRUCT.dcm").exists()
+    assert not list(out.glob("*.part")) + list(out.glob(".*.part"))
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError):
+        contour(series, tmp_path / "file" / "out", predictor)
+
+
+def test_the_montage_is_a_picture_of_some_size(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    content = contour(series, tmp_path / "out", predictor).montage.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 20_000

@@ -1,0 +1,58 @@
+"""The error tree: every error can be told to an operator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+import orgseg_node.errors
+from orgseg_node.errors import ConfigError, DiskFull, EnvironmentFault, NotDicom, OrgsegError
+
+
+def tree(root: type[OrgsegError] = OrgsegError) -> Iterator[type[OrgsegError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+EVERY = sorted(set(tree()), key=lambda kind: kind.__name__)
+
+
+def test_all_errors_live_in_one_module() -> None:
+    assert {kind.__module__ for kind in EVERY} == {"orgseg_node.errors"}
+
+
+def test_codes_are_unique_so_that_one_code_means_one_thing() -> None:
+    codes = [kind.code for kind in EVERY]
+    assert len(set(codes)) == len(codes)
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
+def test_an_error_has_a_code_a_sentence_and_a_next_step(kind: type[OrgsegError]) -> None:
+    error = kind("Detail.")
+    assert re.fullmatch(r"[A-Z][A-Z0-9_]*", error.code)
+    assert re.fullmatch(r"[A-Z].*\. Detail\.", error.sentence)
+    assert re.fullmatch(r"[A-Z].*\.", error.next_step)
+    assert str(error) == f"[{error.code}] {error.sentence}"
+    assert error.exit_status in {1, 3, 4}
+
+
+def test_the_tree_drawn_at_the_top_names_every_error() -> None:
+    drawn = (orgseg_node.errors.__doc__ or "").split("The first line")[0]
+    missing = [kind.__name__ for kind in EVERY if not re.search(rf"\b{kind.__name__}\b", drawn)]
+    assert missing == []
+
+
+def test_a_sentence_without_detail_ends_after_the_sentence() -> None:
+    assert NotDicom().sentence == "A file is not DICOM."
+
+
+def test_exit_codes_are_those_of_the_command_line() -> None:
+    assert (NotDicom.exit_status, ConfigError.exit_status, EnvironmentFault.exit_status) == (1, 3, 4)
+
+
+def test_a_full_disk_may_be_tried_again_and_a_wrong_file_may_not() -> None:
+    assert DiskFull.retryable
+    assert not NotDicom.retryable

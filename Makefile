@@ -53,9 +53,10 @@ bench: install
 	$(BIN)/python benchmarks/body.py
 	$(BIN)/python benchmarks/contours.py
 	$(BIN)/python benchmarks/receive.py
+	$(BIN)/python benchmarks/chunked.py
 
 docs: install  ## references generated from the code
-	$(BIN)/python docs/generate.py
+	$(RUN) orgseg_node.cli.reference > docs/cli.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-output

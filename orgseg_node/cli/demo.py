@@ -28,7 +28,6 @@ from orgseg_node.cli.places import bundle_folders, choose_bundles
 from orgseg_node.errors import (
     EnvironmentFault,
     InferenceFailed,
-    NetworkError,
     OrgsegError,
     StorageError,
 )
@@ -174,16 +173,23 @@ def _peer(ae_title: str, port: int) -> Destination:
 
 
 def _await_echo(process: subprocess.Popen[bytes], log: Path, peer: Destination) -> None:
-    """Wait until a process answers C-ECHO."""
+    """Wait until a process listens, then ask it by C-ECHO.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it ends, or does not listen in time; with the end of its log.
+    """
     from orgseg_node.node.sender import DicomSender  # noqa: PLC0415  # network only when needed
 
     end = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < end:
         try:
-            DicomSender().echo(peer, _SCANNER)
-        except NetworkError:
+            socket.create_connection((peer.host, peer.port), timeout=1).close()
+        except OSError:
             time.sleep(_LOOK_S)
         else:
+            DicomSender().echo(peer, _SCANNER)
             return
     tail = " ".join(log.read_text(encoding="utf-8", errors="replace").split()[-60:])
     raise EnvironmentFault(f"{peer.ae_title} did not start: {tail}")

@@ -44,7 +44,7 @@ def clinical_masks(grid: Grid) -> dict[str, Mask]:
     MixedGeometry
         If the contours are not on this grid.
     """
-    image = nibabel.load(shipped_demo() / "reference_labels.nii.gz")
+    image = nibabel.Nifti1Image.from_filename(shipped_demo() / "reference_labels.nii.gz")
     labels = np.asarray(image.dataobj).transpose(2, 1, 0)
     if labels.shape != grid.shape or not np.allclose(image.affine, grid.ras_affine, atol=1e-2):
         raise MixedGeometry("The clinical contours and the CT of the demonstration lie on different grids.")

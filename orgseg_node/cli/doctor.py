@@ -199,7 +199,7 @@ def _gpu() -> Check:
 def _disk(folder: Path, wanted_gb: float) -> Check:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free / 1e9
-    level = "info" if free >= wanted_gb else "error"
+    level: Level = "info" if free >= wanted_gb else "error"
     return Check(name="disk", level=level, message=f"{free:.1f} GB free, {wanted_gb:g} GB wanted")
 
 

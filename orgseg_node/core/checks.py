@@ -108,7 +108,7 @@ def _cut(organ: Organ, box: _Box, size: tuple[int, ...], full: tuple[int, ...]) 
             Finding(
                 level=Level.INFO if organ.key in _PASS_THROUGH else Level.WARNING,
                 code="ORGAN_AT_SCAN_END",
-                message=f"{organ.name} reaches the {' and the '.join(ends)} slice of the scan and may continue.",
+                message=f"{organ.name} reaches the {' and the '.join(ends)} slice and may go on beyond.",
                 organ=organ.key,
                 value=float(size[0]),
             )

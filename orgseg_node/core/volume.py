@@ -74,5 +74,6 @@ class LabelMap:
 
     def voxel_counts(self) -> dict[int, int]:
         """Number of voxels of each organ number, 0 where an organ was not found."""
-        counts = np.bincount(self.labels.ravel(), minlength=256)
+        # plane by plane: bincount makes 8-byte numbers of what it counts
+        counts = sum((np.bincount(plane.ravel(), minlength=256) for plane in self.labels), np.zeros(256, int))
         return {label: int(counts[label]) for label in sorted(self.organs)}

@@ -1,14 +1,15 @@
-"""Whether a lossless JPEG stream is sound enough to be handed to a decoder.
+"""Whether a compressed stream is sound enough to be handed to a decoder.
 
-The one decoder of lossless JPEG under a permissive licence ends the whole process when the markers of a stream
-are damaged. So the markers are walked here first (ISO/IEC 10918-1, B; PS3.5, 8.2.1).
+The decoders of lossless JPEG and JPEG 2000 may end or stall the whole process when the markers of a stream
+are damaged. So the markers are walked here first (ISO/IEC 10918-1, B; ISO/IEC 15444-1, A; PS3.5, 8.2).
 """
 
 from __future__ import annotations
 
-from orgseg_node.errors import UndecodablePixels
+from orgseg_node.errors import LossyCompression, UndecodablePixels
 
 _START, _END, _SCAN, _TABLES, _LOSSLESS = 0xD8, 0xD9, 0xDA, 0xC4, 0xC3
+_CODESTREAM, _SIZE, _CODING, _TILE = 0x4F, 0x51, 0x52, 0x90
 _OTHER_FRAMES = frozenset(range(0xC0, 0xD0)) - {_LOSSLESS, _TABLES, 0xC8, 0xCC}
 
 
@@ -60,3 +61,39 @@ def _check_tables(body: bytes) -> None:
         if len(body) < 17 + count or count > 256:
             raise UndecodablePixels("The tables of a JPEG stream are damaged.")
         body = body[17 + count :]
+
+
+def check_jpeg_2000(stream: bytes, rows: int, columns: int) -> None:
+    """Walk the markers of one codestream up to its first tile.
+
+    Raises
+    ------
+    UndecodablePixels
+        If they are damaged, tell another size, or the stream has no end.
+    LossyCompression
+        If the wavelet transform is the irreversible one: something was lost, whatever the header says.
+    """
+    if stream[:2] != bytes((0xFF, _CODESTREAM)) or stream.rstrip(b"\0")[-2:] != bytes((0xFF, _END)):
+        raise UndecodablePixels("A JPEG 2000 stream has no start or no end.")
+    found: dict[int, bytes] = {}
+    marker, at = 0, 2
+    while marker != _TILE:
+        marker, body, at = _segment(stream, at)
+        found[marker] = body
+    if len(found.get(_SIZE, b"")) != 39 or len(found.get(_CODING, b"")) < 10:
+        raise UndecodablePixels("A JPEG 2000 stream has no complete header.")
+    _check_size(found[_SIZE], rows, columns)
+    if found[_CODING][9] == 0:
+        raise LossyCompression
+
+
+def _check_size(body: bytes, rows: int, columns: int) -> None:
+    width, height, left, top, tile_width, tile_height = (
+        int.from_bytes(body[n : n + 4], "big") for n in range(2, 26, 4)
+    )
+    components, depth = int.from_bytes(body[34:36], "big"), (body[36] & 0x7F) + 1
+    tiles = (width / tile_width) * (height / tile_height) if tile_width and tile_height else 0
+    if (height - top, width - left) != (rows, columns) or components != 1 or depth > 16:
+        raise UndecodablePixels("A JPEG 2000 stream is not of the size or depth the header tells.")
+    if not 0 < tiles <= rows * columns or body[37:39] != b"\1\1":
+        raise UndecodablePixels("The tiles of a JPEG 2000 stream are damaged.")

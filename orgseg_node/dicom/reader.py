@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,13 +11,13 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLossless, JPEGLosslessSV1
 
 from orgseg_node.core.volume import HuArray, Volume
 from orgseg_node.dicom.files import quietly
-from orgseg_node.dicom.jpeg import check_lossless_jpeg
+from orgseg_node.dicom.jpeg import check_jpeg_2000, check_lossless_jpeg
 from orgseg_node.dicom.series import CtSeries, CtSlice
-from orgseg_node.errors import HuOutOfRange, UndecodablePixels
+from orgseg_node.errors import HuOutOfRange, InputError, UndecodablePixels
 
 PADDING_HU: Final = -1024
 """What lies outside the scanned field, and the lowest value of a volume."""
@@ -27,6 +28,13 @@ _MAX_BELOW_AIR: Final = 0.6
 
 _PLUGINS = ("pyjpegls", "pylibjpeg", "gdcm")
 """Decoders in order of trust: GDCM may end the process on damaged data, so it comes last."""
+
+_CHECKS: Final[Mapping[str, Callable[[bytes, int, int], None]]] = {
+    JPEGLossless: check_lossless_jpeg,
+    JPEGLosslessSV1: check_lossless_jpeg,
+    JPEG2000: check_jpeg_2000,
+    JPEG2000Lossless: check_jpeg_2000,
+}
 
 _Stored = NDArray[np.int32]
 _INT16_MAX: Final = np.iinfo(np.int16).max
@@ -50,6 +58,8 @@ def read_volume(series: CtSeries) -> Volume:
     ------
     UndecodablePixels
         If the pixel data of a slice cannot be decoded, or are not of the size the header tells.
+    LossyCompression
+        If a JPEG 2000 stream is irreversible although the header does not say so.
     HuOutOfRange
         If the values cannot be Hounsfield units.
     """
@@ -86,7 +96,7 @@ def _words(image: CtSlice, shape: tuple[int, int]) -> NDArray[np.uint16]:
         with quietly():
             dataset = dcmread(image.path)  # whole: pixel_array(path) cannot read deflated files
             pixels = _decode(dataset, image.transfer_syntax_uid, shape)
-    except (MemoryError, UndecodablePixels):
+    except (MemoryError, InputError):
         raise
     except Exception:  # noqa: BLE001  # decoders raise whatever they please on damaged data
         raise UndecodablePixels from None
@@ -100,10 +110,13 @@ def _words(image: CtSlice, shape: tuple[int, int]) -> NDArray[np.uint16]:
 def _decode(dataset: FileDataset, syntax: str, shape: tuple[int, int]) -> NDArray[Any]:
     decoder = get_decoder(syntax)
     plugin = next((name for name in _PLUGINS if name in decoder.available_plugins), "")
-    if plugin == "gdcm" and syntax in {JPEGLossless, JPEGLosslessSV1}:
-        check_lossless_jpeg(get_frame(dataset.PixelData, 0, number_of_frames=1), *shape)
-    options = {"raw": True, "correct_unused_bits": False, "decoding_plugin": plugin}
-    pixels: NDArray[Any] = decoder.as_array(dataset, index=0, **options)[0]
+    check = _CHECKS.get(syntax)
+    if check is not None:
+        check(get_frame(dataset.PixelData, 0, number_of_frames=1), *shape)
+    unused_bits: Any = {"correct_unused_bits": False}  # pydicom's stubs know its options only as one dict
+    pixels: NDArray[Any] = decoder.as_array(
+        dataset, index=0, raw=True, decoding_plugin=plugin, **unused_bits
+    )[0]
     return pixels
 
 

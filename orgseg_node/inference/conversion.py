@@ -58,7 +58,8 @@ def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[Converted, .
     with tempfile.TemporaryDirectory(prefix="orgseg-convert-") as scratch:
         order, reply = Path(scratch, "order.json"), Path(scratch, "reply.json")
         order.write_text(json.dumps([_as_json(c) for c in conversions]), encoding="utf-8")
-        command = [sys.executable, "-m", "orgseg_node.inference.convert", str(order), str(reply)]
+        # -P: nothing is imported from the folder the person happens to be in
+        command = [sys.executable, "-P", "-m", "orgseg_node.inference.convert", str(order), str(reply)]
         try:
             done = subprocess.run(command, capture_output=True, check=False, timeout=_LIMIT_S)
         except subprocess.TimeoutExpired:

@@ -162,9 +162,6 @@ class NnunetPredictor:
             If nnU-Net fails in any other way.
         """
         manifest, method = self._bundle.manifest, self._settings.method_said
-        _log.info(
-            "segmenting", device=self.device, method=method, model=manifest.name, version=manifest.version
-        )
         timings = {"prepare": 0.0, "load": 0.0, "predict": 0.0, "merge": 0.0}
         with _failures_said(), _threads(self._settings.threads), _quiet(progress) as said:
             _log.info(
@@ -237,8 +234,9 @@ class NnunetPredictor:
                 device=self._device,
                 allow_tqdm=False,
             )
+        network = build_network(plans, dataset, part.configuration)
         predictor.manual_initialization(
-            network=build_network(plans, dataset, part.configuration),
+            network=network,
             plans_manager=manager,
             configuration_manager=manager.get_configuration(part.configuration),
             parameters=[load_weights(root / path) for path in part.weights],
@@ -246,6 +244,7 @@ class NnunetPredictor:
             trainer_name=part.trainer,
             inference_allowed_mirroring_axes=part.mirror_axes or None,
         )
+        predictor.network = network  # never compiled, whatever nnUNet_compile in the environment says
         return predictor
 
     def _run(self, network: _CountingPredictor, volume: Volume, told: _Told) -> NDArray[Any]:

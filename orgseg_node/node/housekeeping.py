@@ -57,7 +57,8 @@ class Housekeeper:
         """Give the engine every queued job and every due delivery that it does not have yet."""
         for job in self._store.jobs(states={JobState.QUEUED}):
             self._submit(job)
-        due = {(d.job_id, d.destination): d for d in self._store.due_deliveries()}
+        by_attempts = sorted(self._store.due_deliveries(), key=lambda d: d.attempts)
+        due = {(d.job_id, d.destination): d for d in by_attempts}
         for delivery in due.values():
             self._submit_delivery(delivery)
 
@@ -79,6 +80,17 @@ class Housekeeper:
             )
             _log.error("job failed", job=job.job_id, code=error.code)
 
+        for delivery in self._store.sending_deliveries():
+            # a workflow that was resumed may have claimed a delivery under the number of an earlier attempt
+            recent = range(max(1, delivery.attempts - 2), delivery.attempts + 1)
+            states = {self._engine.state(self._attempt_id(delivery, attempt)) for attempt in recent}
+            if RunState.ALIVE not in states:
+                self._store.free(delivery)
+
+    def _attempt_id(self, delivery: Delivery, attempt: int) -> str:
+        run = self._store.job(delivery.job_id).run
+        return f"{delivery.job_id}.{run}.{delivery.destination}.{attempt}"
+
     def _submit(self, job: Job) -> None:
         workflow_id = _workflow_id(job)
         if self._engine.state(workflow_id) is RunState.ABSENT:
@@ -91,8 +103,7 @@ class Housekeeper:
                 delivery.job_id, delivery.destination
             )  # fails it: there is no such place any more
             return
-        run = self._store.job(delivery.job_id).run
-        workflow_id = f"{delivery.job_id}.{run}.{delivery.destination}.{delivery.attempts + 1}"
+        workflow_id = self._attempt_id(delivery, delivery.attempts + 1)
         state = self._engine.state(workflow_id)
         if state is RunState.ABSENT:
             queue = _send_queue(delivery.destination)

@@ -31,7 +31,15 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from orgseg_node.errors import DiskFull, MissingAttribute, NotDicom, NotDurable, NotMatching, OrgsegError
+from orgseg_node.errors import (
+    DiskFull,
+    MissingAttribute,
+    NotDicom,
+    NotDurable,
+    NotMatching,
+    OrgsegError,
+    TruncatedFile,
+)
 
 # PS3.5 9.1: components of digits joined by dots, 64 characters at most. Leading zeros are forbidden there
 # but occur; they are harmless in a path
@@ -70,11 +78,19 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
 
     Raises
     ------
-    NotDicom
-        If the bytes cannot be parsed so far.
+    NotDicom, TruncatedFile
+        If the bytes cannot be parsed so far, or end there.
     MissingAttribute
         If a UID is missing or is no UID.
     """
+    complete = False
+
+    def past_series_uid(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal complete
+        del vr, length
+        complete = int(tag) > _SERIES_INSTANCE_UID
+        return complete
+
     try:
         if transfer_syntax == DeflatedExplicitVRLittleEndian:
             encoded = zlib.decompressobj(-zlib.MAX_WBITS).decompress(encoded, _HEAD_BYTES)
@@ -82,7 +98,7 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
             BytesIO(encoded),
             is_implicit_VR=transfer_syntax == ImplicitVRLittleEndian,
             is_little_endian=transfer_syntax != ExplicitVRBigEndian,
-            stop_when=_past_series_uid,
+            stop_when=past_series_uid,
             specific_tags=[BaseTag(t) for t in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _SERIES_INSTANCE_UID)],
         )
         values = [
@@ -91,14 +107,12 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
         ]
     except Exception as error:
         raise NotDicom("The dataset cannot be parsed up to its Series Instance UID.") from error
+    if not complete:
+        # pydicom takes a value that ends early for a shorter value: the UIDs cannot be trusted
+        raise TruncatedFile("It ends before or in its Series Instance UID.")
     if not all(valid_uid(value) for value in values):
         raise MissingAttribute("SOP Class, SOP Instance or Series Instance UID is missing or not a UID.")
     return Header(sop_class_uid=values[0], sop_uid=values[1], series_uid=values[2])
-
-
-def _past_series_uid(tag: BaseTag, vr: str | None, length: int) -> bool:
-    del vr, length
-    return int(tag) > _SERIES_INSTANCE_UID
 
 
 def part10(encoded: bytes, header: Header, transfer_syntax: str) -> bytes:

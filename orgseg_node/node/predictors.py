@@ -1,4 +1,4 @@
-"""From names of model bundles to something that finds organs; torch is imported here, and only when called."""
+"""From names of model bundles to something that finds organs; torch is imported when it is called."""
 
 from __future__ import annotations
 

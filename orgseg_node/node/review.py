@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 
 from orgseg_node.core.contours import Structure, StructureSet
 from orgseg_node.core.geometry import Box, Grid
+from orgseg_node.core.organs import Organ
 from orgseg_node.core.volume import LabelMap, Volume
 
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL: viewers draw outlines of label maps only when it is set
@@ -163,7 +164,7 @@ def _draw(axes: Axes, scene: Scene, view: _View, index: int) -> None:
         interpolation="bilinear",
     )
     for structure in scene.structures.structures:
-        color = tuple(channel / 255 for channel in structure.organ.color)
+        color = _rgb(structure.organ)
         if view.fixed == 0:
             axes.add_collection(
                 LineCollection(_polygons(structure, view, index), colors=[color], linewidths=1.3)
@@ -205,14 +206,17 @@ def _corner(axis: int, index: int) -> Sequence[int]:
     return [index if each == axis else 0 for each in range(3)]
 
 
+def _rgb(organ: Organ) -> tuple[float, float, float]:
+    red, green, blue = organ.color
+    return red / 255, green / 255, blue / 255
+
+
 def _legend(figure: Figure, scene: Scene) -> None:
     counts = scene.label_map.voxel_counts()
     millilitres = scene.label_map.grid.voxel_ml
     lines, names = [], []
     for structure in scene.structures.structures:
-        lines.append(
-            Line2D([], [], color=tuple(channel / 255 for channel in structure.organ.color), linewidth=4)
-        )
+        lines.append(Line2D([], [], color=_rgb(structure.organ), linewidth=4))
         names.append(f"{structure.organ.name}  {counts[structure.label] * millilitres:.1f} ml")
     figure.legend(
         lines, names, loc="center right", frameon=False, labelcolor="white", fontsize=11, handlelength=1.2

@@ -12,12 +12,13 @@ from types import FrameType
 
 import structlog
 
-from orgseg_node.errors import NodeRunning, StorageError
+from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import Engine
 from orgseg_node.node.housekeeping import Housekeeper, queues_of, start_ticks
 from orgseg_node.node.inbox import Inbox
 from orgseg_node.node.logs import configure_logs
+from orgseg_node.node.predictors import open_bundles
 from orgseg_node.node.receiver import Receiver
 from orgseg_node.node.sender import DicomSender
 from orgseg_node.node.store import Store
@@ -67,6 +68,7 @@ def run_node(
             engine.start()
             housekeeper = Housekeeper(config, store, engine, worker)
             housekeeper.reconcile()
+            _say_missing_bundles(config)
             port = receiver.start()
             ticks = start_ticks(housekeeper, inbox, tick_s=tick_s)
             try:
@@ -83,6 +85,15 @@ def run_node(
             worker.engine_is_gone()
             store.close()
     _log.info("stopped")
+
+
+def _say_missing_bundles(config: NodeConfig) -> None:
+    """Say at once which bundle cannot be used; the node receives all the same, and its jobs fail visibly."""
+    for name in config.inference.bundles:
+        try:
+            open_bundles([name], config.bundle_paths)
+        except OrgsegError as error:
+            _log.error("bundle cannot be used", bundle=name, code=error.code, next_step=error.next_step)
 
 
 @contextmanager

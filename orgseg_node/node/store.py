@@ -309,26 +309,46 @@ class Store:
         )
 
     def due_deliveries(self) -> list[Delivery]:
-        """What should be sent now: of jobs in SENDING, not yet stored, and not waiting for a later time."""
+        """What should be sent now: of jobs in SENDING, not yet stored, and not waiting for a later time.
+
+        While one object of a job is on its way to a destination, nothing else of the job is due there.
+        """
         return self._db.read(
             Delivery,
             "SELECT d.* FROM delivery d JOIN job j USING (job_id) WHERE j.state = 'SENDING' AND"
-            " d.state IN ('PENDING', 'RETRY_WAIT') AND d.next_attempt_at <= ?"
+            " d.state IN ('PENDING', 'RETRY_WAIT') AND d.next_attempt_at <= ? AND NOT EXISTS ("
+            "SELECT 1 FROM delivery o WHERE o.job_id = d.job_id AND o.destination = d.destination"
+            " AND o.state = 'SENDING')"
             " ORDER BY j.created_at, d.destination, d.role",
             (self._now(),),
         )
 
+    def sending_deliveries(self) -> list[Delivery]:
+        """What is being sent, as far as anybody knows."""
+        return self._db.read(Delivery, "SELECT * FROM delivery WHERE state = 'SENDING'")
+
+    def free(self, delivery: Delivery) -> None:
+        """Make a delivery whose sender died due again."""
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
+                " next_attempt_at = ? WHERE job_id = ? AND role = ? AND destination = ?"
+                " AND state = 'SENDING' AND attempts = ?",
+                (self._now(), delivery.job_id, delivery.role, delivery.destination, delivery.attempts),
+            )
+
     def claim(self, job_id: str, destination: str) -> list[Delivery]:
         """Take what a job has still to send to a destination; nothing if the job was stopped.
 
-        A delivery found in SENDING belongs to a process that died in it: it is sent again, the same object.
+        A delivery found in SENDING belongs to a process that died in it: the same attempt is made again, with
+        the same object.
         """
         now = self._now()
         key = (job_id, destination)
         with self._db.write() as tx:
             tx.run(
-                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending'"
-                " WHERE job_id = ? AND destination = ? AND state = 'SENDING'",
+                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
+                " attempts = attempts - 1 WHERE job_id = ? AND destination = ? AND state = 'SENDING'",
                 key,
             )
             tx.run(

@@ -23,7 +23,9 @@ from orgseg_node.node.store import Store
 from tests.support.memory_store import MemoryStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-OBJECTS = tuple(OutputObject(role=r, path=f"{r}.dcm", sop_uid=f"1.{n}") for n, r in enumerate(("RTSTRUCT", "SEG")))
+OBJECTS = tuple(
+    OutputObject(role=r, path=f"{r}.dcm", sop_uid=f"1.{n}") for n, r in enumerate(("RTSTRUCT", "SEG"))
+)
 STEPS = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
 
 
@@ -91,7 +93,9 @@ class TestJobStore:
         with pytest.raises(IllegalTransition):
             store.move(job_id, JobState.PREPARING, "")
 
-    def test_progress_is_kept_within_bounds_and_starts_again_with_the_job(self, held: tuple[Any, str]) -> None:
+    def test_progress_is_kept_within_bounds_and_starts_again_with_the_job(
+        self, held: tuple[Any, str]
+    ) -> None:
         store, job_id = held
         store.move(job_id, JobState.PREPARING, "")
         assert store.progress(job_id, 1.5, "segmenting") is JobState.PREPARING
@@ -116,7 +120,8 @@ class TestJobStore:
         store, job_id = self.sending(held, "tps")
         first, second = store.claim(job_id, "tps")
         assert (
-            store.settle(first, DeliveryState.FAILED, status=0xC000, note="no", next_at=NOW) is JobState.SENDING
+            store.settle(first, DeliveryState.FAILED, status=0xC000, note="no", next_at=NOW)
+            is JobState.SENDING
         )
         assert store.settle(second, DeliveryState.STORED, status=0, note="", next_at=NOW) is JobState.FAILED
         assert store.job(job_id).reason == "NOT_DELIVERED"

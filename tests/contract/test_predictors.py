@@ -14,6 +14,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BodyNotFound
 from orgseg_node.inference.bundle import ModelBundle
+from orgseg_node.inference.chunks import cut
 from orgseg_node.inference.manifest import Preprocessing
 from orgseg_node.inference.nnunet import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, MergedPredictor, Predictor
@@ -194,3 +195,26 @@ def test_a_chunk_longer_than_the_patient_is_the_whole_path(
         )
     )
     assert (whole == chunked).all()
+
+
+@pytest.mark.parametrize("overlap_mm", [0.0, 12.0])
+def test_chunks_are_contoured_alone_and_each_slice_comes_from_one_of_them(
+    overlap_mm: float, tiny_bundle: ModelBundle, organ_table: OrganTable
+) -> None:
+    volume, body = _case()
+    settings = InferenceSettings(
+        method="chunked", chunk_mm=40.0, overlap_mm=overlap_mm, device="cpu", threads=1
+    )
+    found = load_predictor(tiny_bundle, organ_table, settings).predict(volume, body, lambda *_: None)
+    alone = load_predictor(tiny_bundle, organ_table, InferenceSettings(device="cpu", threads=1))
+    chunks = cut(24, 3.0, 40.0, overlap_mm)
+    assert len(chunks) > 1
+    expected = np.zeros(volume.grid.shape, dtype=np.uint8)
+    for chunk in chunks:
+        box = Box(start=(chunk.start, 0, 0), stop=(chunk.stop, *volume.grid.shape[1:]))
+        mask = body.mask[box.slices]
+        part = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=60.0, findings=())
+        labels = alone.predict(volume.crop(box), part, lambda *_: None).label_map.labels
+        kept = slice(chunk.keep_start, chunk.keep_stop)
+        expected[kept] = labels[chunk.keep_start - chunk.start : chunk.keep_stop - chunk.start]
+    assert (found.label_map.labels == expected).all()

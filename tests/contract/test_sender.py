@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ from tests.support.phantom import PhantomOptions, build_ct_series
 # pynetdicom drops the socket of a refused connection without closing it
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ),
 ]
 
 
@@ -85,6 +88,13 @@ class FakePeer:
         pass
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Let the dropped sockets be collected here, not in somebody else's test."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(params=[RealPeer, FakePeer], ids=["dicom", "memory"])
 def peer(request: pytest.FixtureRequest) -> Iterator[Any]:
     made = request.param()
@@ -94,7 +104,7 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture
 def image(ct_folder: Path) -> Path:
-    return sorted(ct_folder.iterdir())[0]
+    return min(ct_folder.iterdir())
 
 
 class TestSender:

@@ -364,7 +364,7 @@ def test_a_bundle_with_an_organ_the_table_lacks_is_not_run(
 
 def test_safetensors_of_another_make_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"nothing")
-    with pytest.raises(BundleInvalid, match="w.safetensors"):
+    with pytest.raises(BundleInvalid, match=r"w\.safetensors"):
         load_weights(tmp_path / "w.safetensors")
 
 
@@ -373,6 +373,15 @@ def test_a_gpu_that_is_not_there_is_said(tiny: ModelBundle, organ_table: OrganTa
     with pytest.raises(EnvironmentFault, match="GPU"):
         load_predictor(tiny, organ_table, InferenceSettings(device="cuda"))
     assert load_predictor(tiny, organ_table, InferenceSettings()).device.startswith("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_the_gpu_gives_the_labels_of_the_cpu(tiny: ModelBundle, ct: Volume, organ_table: OrganTable) -> None:
+    predictor = load_predictor(tiny, organ_table, InferenceSettings())
+    found = predictor.predict(ct, _everything(ct), lambda *_: None)
+    assert found.device.startswith("cuda:0 (")
+    alike = found.label_map.labels == _labels(tiny, ct, organ_table)
+    assert alike.mean() > 0.95  # the GPU computes in half precision
 
 
 def test_a_ct_of_nothing_but_zeros_has_no_organs(

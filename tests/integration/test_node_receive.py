@@ -99,7 +99,7 @@ def listen(tmp_path: Path) -> Iterator[Listen]:
 
 @pytest.fixture
 def ct_slice(ct_folder: Path) -> pydicom.FileDataset:
-    return pydicom.dcmread(sorted(ct_folder.iterdir())[0])
+    return pydicom.dcmread(min(ct_folder.iterdir()))
 
 
 @pytest.mark.peer
@@ -122,7 +122,9 @@ def test_a_sender_who_is_not_a_peer_or_calls_from_elsewhere_is_rejected(listen: 
 
 
 @pytest.mark.peer
-def test_a_series_pushed_by_dcmtk_is_on_the_disk_with_the_same_pixels(listen: Listen, ct_folder: Path) -> None:
+def test_a_series_pushed_by_dcmtk_is_on_the_disk_with_the_same_pixels(
+    listen: Listen, ct_folder: Path
+) -> None:
     node = listen()
     files = sorted(ct_folder.iterdir())
     assert storescu(node.port, files, *TO_NODE).returncode == 0

@@ -115,7 +115,7 @@ def series(draw: st.DrawFn) -> tuple[list[Placed], Grid]:
     return draw(st.permutations(slices)), truth
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(series())
 def test_slices_in_any_order_and_position_give_the_true_grid(made: tuple[list[Placed], Grid]) -> None:
     slices, truth = made

@@ -82,12 +82,16 @@ class MemoryStore:
         claimed = []
         for delivery in self.deliveries(job_id):
             free = delivery.state in _OPEN or delivery.state is DeliveryState.SENDING
-            if delivery.destination != destination or not free or self.job(job_id).state is not JobState.SENDING:
+            if (
+                delivery.destination != destination
+                or not free
+                or self.job(job_id).state is not JobState.SENDING
+            ):
                 continue
             taken = replace(
                 delivery,
                 state=DeliveryState.SENDING,
-                attempts=delivery.attempts + 1,
+                attempts=delivery.attempts + (delivery.state in _OPEN),
                 note="",
                 first_attempt_at=delivery.first_attempt_at or datetime.now(UTC),
             )

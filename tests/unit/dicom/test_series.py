@@ -76,6 +76,7 @@ from tests.support.phantom import (
     uid,
 )
 
+
 def small(**settings: object) -> PhantomOptions:
     """A series of a few kilobytes."""
     given = {"slices": 6, "rows": 16, "columns": 16, "pixel_spacing_mm": (16.0, 16.0)} | settings

@@ -36,7 +36,9 @@ def test_the_shipped_template_is_correct_and_says_the_defaults() -> None:
 
 
 def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
-    config = load(tmp_path, PEER + '[node]\ndata_dir = "here"\n[inference]\nbundle_folders = ["models", "/abs"]\n')
+    config = load(
+        tmp_path, PEER + '[node]\ndata_dir = "here"\n[inference]\nbundle_folders = ["models", "/abs"]\n'
+    )
     assert config.node.data_dir == tmp_path / "here"
     assert config.bundle_paths == (tmp_path / "models", Path("/abs"), tmp_path / "here" / "bundles")
 
@@ -73,7 +75,10 @@ def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> No
         (PEER + TPS + "objects = []", "destinations.tps.objects: name each object once"),
         (PEER + TPS + 'objects = ["SEG", "SEG"]', "destinations.tps.objects: name each object once"),
         (PEER + TPS.replace("tps", "'a b'"), "destinations.a b: a name has up to 32"),
-        (PEER + TPS.replace("TPS", "ORGSEG").replace("104", "11112"), "destinations.tps: this is the node itself"),
+        (
+            PEER + TPS.replace("TPS", "ORGSEG").replace("104", "11112"),
+            "destinations.tps: this is the node itself",
+        ),
         (PEER + "peers_ = 1", "peers.1.peers_: there is no such setting"),
         ("peers = 3", "peers"),
     ],
@@ -114,7 +119,9 @@ def test_a_destination_is_found_by_name_or_the_near_one_is_named(tmp_path: Path)
     ],
 )
 def test_a_peer_is_admitted_from_its_networks_only(
-    networks: tuple[str, ...], address: str, admitted: bool  # noqa: FBT001
+    networks: tuple[str, ...],
+    address: str,
+    admitted: bool,  # noqa: FBT001
 ) -> None:
     assert Peer(ae_title="CT", networks=networks).admits(address) is admitted
 

@@ -82,9 +82,9 @@ def test_a_series_is_not_judged_before_the_quiet_time(node: Node, ct_folder: Pat
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda index, dataset: index != 10, "INPUT_MISSING_SLICES"),
-        (lambda index, dataset: index < 2, "INPUT_TOO_FEW_SLICES"),
-        (lambda index, dataset: dataset.__delattr__("FrameOfReferenceUID"), "INPUT_MISSING_ATTRIBUTE"),
+        (lambda index, _: index != 10, "INPUT_MISSING_SLICES"),
+        (lambda index, _: index < 2, "INPUT_TOO_FEW_SLICES"),
+        (lambda _, dataset: dataset.__delattr__("FrameOfReferenceUID"), "INPUT_MISSING_ATTRIBUTE"),
     ],
     ids=["gap", "few", "frame"],
 )
@@ -142,7 +142,7 @@ def test_files_without_a_row_are_adopted_at_the_start(node: Node, ct_folder: Pat
 
 
 def test_unfinished_and_foreign_files_go_to_quarantine_at_the_start(node: Node, ct_folder: Path) -> None:
-    path = sorted(ct_folder.iterdir())[0]
+    path = min(ct_folder.iterdir())
     node.take(path)
     folder = node.data / "inbox" / node.series().series_uid
     (folder / ".1.2.3.abcd.part").write_bytes(b"half")
@@ -156,7 +156,7 @@ def test_unfinished_and_foreign_files_go_to_quarantine_at_the_start(node: Node, 
 
 
 def test_a_file_whose_row_was_never_committed_is_completed_by_the_repeat(node: Node, ct_folder: Path) -> None:
-    path = sorted(ct_folder.iterdir())[0]
+    path = min(ct_folder.iterdir())
     node.take(path)
     node.store.close()
     shutil.rmtree(node.data / "db")
@@ -167,7 +167,7 @@ def test_a_file_whose_row_was_never_committed_is_completed_by_the_repeat(node: N
 
 
 def test_an_accepted_file_that_has_vanished_is_written_again(node: Node, ct_folder: Path) -> None:
-    path = sorted(ct_folder.iterdir())[0]
+    path = min(ct_folder.iterdir())
     node.take(path)
     (kept,) = (node.data / "inbox").rglob("*.dcm")
     kept.unlink()

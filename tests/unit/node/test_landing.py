@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import pydicom
@@ -53,15 +52,16 @@ def test_any_bytes_give_a_header_or_a_coded_refusal(data: bytes) -> None:
         assert landing.valid_uid(header.series_uid)
 
 
-@given(cut=st.integers(0, 400))
+@given(cut=st.integers(0, 60))
 def test_a_truncated_header_is_refused_not_guessed(cut: int) -> None:
     ds = pydicom.Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = "1.2", "1.3", "1.4"
+    ds.InstanceNumber = 1
     buffer = pydicom.filebase.DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, True
     pydicom.filewriter.write_dataset(buffer, ds)
     data = buffer.getvalue()
-    if cut >= len(data):
+    if cut >= 36 + 8:  # three elements of 12 bytes, and the head of the next
         assert landing.read_header(data, ImplicitVRLittleEndian).series_uid == "1.4"
     else:
         with pytest.raises(InputError):
@@ -84,8 +84,9 @@ def test_what_is_no_uid_is_no_name(text: str) -> None:
 
 
 def test_a_missing_uid_is_told_as_such() -> None:
+    instance_number = bytes.fromhex("20001300 49530200 3120")
     with pytest.raises(MissingAttribute):
-        landing.read_header(b"", ExplicitVRLittleEndian)
+        landing.read_header(instance_number, ExplicitVRLittleEndian)
 
 
 def test_files_without_meta_information_are_refused() -> None:
@@ -98,7 +99,7 @@ def test_a_file_is_written_whole_for_its_owner_only_and_leaves_no_part(tmp_path:
     landing.write_durably(tmp_path / "a.dcm", b"x" * 100_000)
     assert (tmp_path / "a.dcm").read_bytes() == b"x" * 100_000
     assert (tmp_path / "a.dcm").stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["a.dcm"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.dcm"]
 
 
 def test_a_folder_that_is_not_there_is_not_durable(tmp_path: Path) -> None:
@@ -108,7 +109,10 @@ def test_a_folder_that_is_not_there_is_not_durable(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_is_told_as_full() -> None:
-    with pytest.raises(OSError, match="No space") as caught, Path("/dev/full").open("wb", buffering=0) as full:
+    with (
+        pytest.raises(OSError, match="No space") as caught,
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
         full.write(b"x")
     assert isinstance(landing._storage_error(caught.value), DiskFull)
 

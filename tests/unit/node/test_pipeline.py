@@ -180,19 +180,46 @@ def test_when_no_organ_is_found_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_object_that_differs_by_one_voxel_is_not_proven(
+def without_one_voxel(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    fewer = labels.copy()
+    fewer[tuple(np.argwhere(labels == 1)[0])] = 0
+    return fewer
+
+
+def test_each_object_is_proven_on_its_own_to_the_voxel(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
-    outcome = contour(series, tmp_path / "out", predictor)
-    image = nibabel.load(outcome.labels)
-    labels = np.ascontiguousarray(np.asarray(image.dataobj).transpose(2, 1, 0))
-    k, j, i = np.argwhere(labels == 1)[0]
-    labels[k, j, i] = 0
+    whole = contour(series, tmp_path / "whole", predictor)
+    fewer = contour(series, tmp_path / "fewer", Changed(inner=predictor, change=without_one_voxel))
+    labels = np.ascontiguousarray(np.asarray(nibabel.load(fewer.labels).dataobj).transpose(2, 1, 0))
     organs = {n: predictor.organs[key] for n, key in LABELS.items()}
     truth = LabelMap(grid=series.grid, labels=labels, organs=organs)
-    rtstruct, seg = outcome.rtstruct.read_bytes(), outcome.seg.read_bytes()
+    pipeline._prove(fewer.rtstruct.read_bytes(), fewer.seg.read_bytes(), truth, series)
     with pytest.raises(ProofFailed, match="Brainstem"):
-        pipeline._prove(rtstruct, seg, truth, series)
+        pipeline._prove(whole.rtstruct.read_bytes(), fewer.seg.read_bytes(), truth, series)
+    with pytest.raises(ProofFailed, match="Brainstem"):
+        pipeline._prove(fewer.rtstruct.read_bytes(), whole.seg.read_bytes(), truth, series)
+
+
+def test_a_label_map_that_is_not_what_was_encoded_stops_the_run_and_writes_nothing(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    """The labels change between encoding and proof, as by a fault of memory."""
+    seen: list[NDArray[np.uint8]] = []
+
+    def remember(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        seen.append(labels)
+        return labels
+
+    def disturb(part: float, text: str) -> None:
+        if text == Step.PROVE:
+            seen[0][:] = without_one_voxel(seen[0])
+
+    changing = Changed(inner=predictor, change=remember)
+    request = Request(series=series, out=tmp_path / "out", job_id="job-1", created=CREATED)
+    with pytest.raises(ProofFailed):
+        run(request, changing, disturb)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_old_rtstruct_does_not_outlive_a_run_that_cannot_save(

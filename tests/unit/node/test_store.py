@@ -14,6 +14,7 @@ from orgseg_node.node.jobs import DeliveryState, Instance, Job, JobState, NewJob
 from orgseg_node.node.store import DATABASE, Store
 
 RTSTRUCT = OutputObject(role="RTSTRUCT", path="jobs/x/out/RTSTRUCT.dcm", sop_uid="2.25.1")
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
 
 
@@ -153,8 +154,8 @@ def test_the_database_refuses_a_second_computing_job_of_a_series(store: Store, t
     ready(store)
     with sqlite3.connect(tmp_path / DATABASE) as other, pytest.raises(sqlite3.IntegrityError):
         other.execute(
-            "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, slices, state, created_at,"
-            " updated_at) VALUES (?, '1.2', 2, ?, 'b', 3, 'QUEUED', 't', 't')",
+            "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, slices, state,"
+            " created_at, updated_at) VALUES (?, '1.2', 2, ?, 'b', 3, 'QUEUED', 't', 't')",
             ("1" * 16, "1" * 64),
         )
     other.close()
@@ -216,8 +217,22 @@ def test_a_delivery_found_in_sending_belonged_to_a_dead_process_and_is_sent_agai
     compute(store, job, "tps")
     store.claim(job.job_id, "tps")
     (again,) = store.claim(job.job_id, "tps")
-    assert (again.state, again.attempts) == (DeliveryState.SENDING, 2)
+    assert (again.state, again.attempts) == (DeliveryState.SENDING, 1)
     assert any("stopped while sending" in e.note for e in store.events(job.job_id))
+
+
+def test_nothing_is_due_while_the_other_object_is_on_its_way(store: Store) -> None:
+    arrive(store, "1.2.1")
+    job = ready(store)
+    for state in STEPS:
+        store.move(job.job_id, state, "")
+    seg = OutputObject(role="SEG", path="s", sop_uid="2.25.2")
+    store.begin_sending(job.job_id, [(RTSTRUCT, "tps"), (seg, "tps"), (seg, "pacs")])
+    first, second = store.claim(job.job_id, "tps")
+    store.settle(first, DeliveryState.RETRY_WAIT, status=None, note="busy", next_at=EPOCH)
+    assert {d.destination for d in store.due_deliveries()} == {"pacs"}
+    store.settle(second, DeliveryState.STORED, status=0, note="", next_at=EPOCH)
+    assert {d.destination for d in store.due_deliveries()} == {"pacs", "tps"}
 
 
 def test_nothing_undelivered_is_purged(store: Store, clock: Clock) -> None:

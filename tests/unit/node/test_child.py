@@ -1,0 +1,78 @@
+"""The process that contours: what it says when it cannot, and that it ends with its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from orgseg_node.dicom.series import files_in, read_series
+from orgseg_node.node.order import ChildRequest
+
+
+def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
+    values: dict[str, Any] = {
+        "job_id": "0123456789abcdef",
+        "created": "2026-01-02T03:04:05+00:00",
+        "files": tuple(map(str, files_in(ct_folder))),
+        "content_sha256": read_series(ct_folder).content_sha256,
+        "out": str(out),
+        "bundles": ("no-such-bundle",),
+        "bundle_folders": (),
+        "settings": {"method": "whole", "device": "cpu"},
+        "parent": os.getpid(),
+        **changes,
+    }
+    file = out.parent / "request.json"
+    file.write_text(ChildRequest(**values).to_json(), encoding="utf-8")
+    assert ChildRequest.from_json(file.read_text(encoding="utf-8")) == ChildRequest(**values)
+    return file
+
+
+def last_word(file: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "orgseg_node.node.child", str(file)]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
+    assert ended.returncode == 1, ended.stderr
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    return dict(lines[-1])
+
+
+def test_an_unknown_bundle_is_told_by_its_code(ct_folder: Path, tmp_path: Path) -> None:
+    said = last_word(request(ct_folder, tmp_path / "out"))
+    assert (said["event"], said["code"], said["retryable"]) == ("error", "BUNDLE_UNKNOWN", False)
+    assert "orgseg models" in said["next_step"]
+
+
+def test_a_series_that_changed_on_the_disk_is_not_contoured(ct_folder: Path, tmp_path: Path) -> None:
+    said = last_word(request(ct_folder, tmp_path / "out", content_sha256="0" * 64))
+    assert said["code"] == "INPUT"
+    assert "changed on the disk" in said["sentence"]
+
+
+def test_it_ends_with_its_parent_even_if_nobody_tells_it() -> None:
+    grandchild = (
+        "import os, time; from orgseg_node.node.child import die_with_parent;"
+        "die_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import subprocess, sys;"
+        f"p = subprocess.Popen([sys.executable, '-c', {grandchild!r}], stdout=subprocess.PIPE);"
+        "print(p.stdout.readline().decode(), flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 5
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            time.sleep(0.05)

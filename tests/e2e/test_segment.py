@@ -9,13 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import pydicom
 import pytest
 
-from orgseg_node.core.metrics import dice
 from tests.support.command_line import orgseg
+from tests.support.peers import agreement_with_plastimatch, dciodvfy_errors
 
 FILES = {"RTSTRUCT.dcm", "SEG.dcm", "labels.nii.gz", "montage.png", "report.json"}
 
@@ -154,23 +152,10 @@ def test_on_a_full_disk_there_is_a_coded_error_and_no_rtstruct(ct: Path, tmp_pat
 
 @pytest.mark.peer
 def test_dciodvfy_finds_no_error_in_the_objects(result: Path) -> None:
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed")
     for name in ("RTSTRUCT.dcm", "SEG.dcm"):
-        done = subprocess.run(["dciodvfy", str(result / name)], capture_output=True, text=True, check=False)
-        assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
+        assert dciodvfy_errors(result / name) == []
 
 
 @pytest.mark.peer
 def test_plastimatch_reads_the_rtstruct_as_the_label_map(result: Path, ct: Path, tmp_path: Path) -> None:
-    if shutil.which("plastimatch") is None:
-        pytest.skip("plastimatch is not installed")
-    command = ["plastimatch", "convert", "--input", str(result / "RTSTRUCT.dcm")]
-    command += ["--referenced-ct", str(ct), "--output-prefix", str(tmp_path / "masks")]
-    subprocess.run([*command, "--prefix-format", "nii.gz"], check=True, capture_output=True)
-    labels = np.asarray(nibabel.load(result / "labels.nii.gz").dataobj)
-    report = json.loads((result / "report.json").read_text())
-    for row in report["organs"]:
-        if row["voxels"]:
-            mask = np.asarray(nibabel.load(tmp_path / "masks" / f"{row['name']}.nii.gz").dataobj) > 0
-            assert dice(mask, labels == row["label"]) >= 0.999
+    assert min(agreement_with_plastimatch(result, ct, tmp_path).values()) >= 0.999

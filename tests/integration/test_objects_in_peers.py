@@ -7,15 +7,12 @@ by its own code. Both run on the phantom with awkward organs, and on real series
 from __future__ import annotations
 
 import gzip
-import subprocess
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
-from numpy.typing import NDArray
 from pydicom import dcmread
 
 from orgseg_node.core.contours import rasterise, trace
@@ -27,6 +24,7 @@ from orgseg_node.dicom.seg import prove_seg, write_seg
 from orgseg_node.dicom.series import CtSeries, read_series
 from orgseg_node.errors import ObjectInvalid
 from tests.support.objects import PROVENANCE, awkward_label_map, series_of
+from tests.support.peers import dciodvfy_errors, plastimatch_masks, unpacked
 from tests.support.phantom import FEET_FIRST, PRONE, PhantomOptions
 
 SMALL = PhantomOptions(slices=10, rows=64, columns=56, pixel_spacing_mm=(2.0, 2.0))
@@ -44,30 +42,8 @@ def _save(folder: Path, label_map: LabelMap, series: CtSeries) -> tuple[Path, Pa
     return paths
 
 
-def _errors(path: Path) -> list[str]:
-    """What dciodvfy calls an error."""
-    done = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() or done.stdout.strip(), "dciodvfy says at least which IOD it saw"
-    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
-
-
-def _plastimatch_masks(rtstruct: Path, ct: Path, out: Path) -> dict[str, NDArray[np.bool_]]:
-    """Masks by structure name, each (K, J, I) on the CT."""
-    command = ["plastimatch", "convert", "--input", str(rtstruct), "--referenced-ct", str(ct)]
-    command += ["--output-prefix", str(out), "--prefix-format", "mha"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    files = sorted(out.glob("*.mha"))
-    return {path.stem: SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))) > 0 for path in files}
-
-
 def _unpack(shared_data: Path, name: str, folder: Path) -> CtSeries:
-    source = shared_data / name
-    archive = source / "ct.tar.gz"
-    if archive.exists():
-        with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
-        source = folder
-    return read_series(source)
+    return read_series(unpacked(shared_data / name, folder))
 
 
 @pytest.mark.peer
@@ -84,7 +60,7 @@ def _unpack(shared_data: Path, name: str, folder: Path) -> CtSeries:
 def test_dciodvfy_finds_no_error(options: PhantomOptions, tmp_path: Path, organ_table: OrganTable) -> None:
     series = series_of(tmp_path / "ct", options)
     for path in _save(tmp_path, awkward_label_map(series.grid, organ_table), series):
-        assert _errors(path) == []
+        assert dciodvfy_errors(path) == []
 
 
 @pytest.mark.peer
@@ -97,7 +73,7 @@ def test_plastimatch_sees_the_same_masks(
     series = series_of(tmp_path / "ct", options)
     label_map = awkward_label_map(series.grid, organ_table)
     rtstruct, _ = _save(tmp_path, label_map, series)
-    masks = _plastimatch_masks(rtstruct, tmp_path / "ct", tmp_path / "masks")
+    masks = plastimatch_masks(rtstruct, tmp_path / "ct", tmp_path / "masks")
     overlaps = {
         label_map.organs[label].name: dice(masks[label_map.organs[label].name], label_map.mask(label))
         for label in range(1, 6)
@@ -124,7 +100,7 @@ def test_real_series_give_valid_objects(
     labels[box] = corner.labels
     label_map = LabelMap(grid=series.grid, labels=labels, organs=corner.organs)
     for path in _save(tmp_path, label_map, series):
-        assert _errors(path) == []
+        assert dciodvfy_errors(path) == []
         assert dcmread(path).PatientID == (series.header.get("PatientID") or "")
 
 

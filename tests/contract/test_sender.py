@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,16 +18,11 @@ from orgseg_node.errors import AssociationRejected, NotDicom, StoreRefused, Unre
 from orgseg_node.node.config import Destination
 from orgseg_node.node.sender import DicomSender
 from tests.support.dcmtk import free_port, storescp
+from tests.support.leaks import LEAKS, collect
 from tests.support.memory_sender import MemorySender
 from tests.support.phantom import PhantomOptions, build_ct_series
 
-# pynetdicom drops the socket of a refused connection without closing it
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
+pytestmark = LEAKS
 
 
 class RealPeer:
@@ -89,10 +83,9 @@ class FakePeer:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind() -> Iterator[None]:
-    """Let the dropped sockets be collected here, not in somebody else's test."""
+def _sockets_collected_here() -> Iterator[None]:
     yield
-    gc.collect()
+    collect()
 
 
 @pytest.fixture(params=[RealPeer, FakePeer], ids=["dicom", "memory"])

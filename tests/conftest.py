@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.shipped import shipped_config
 from tests.support.phantom import build_ct_series
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _logs_to_stderr() -> None:
+    """Log lines never mix with what a program prints; each test starts from the same settings."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 @pytest.fixture(scope="session")

@@ -24,13 +24,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import err, out, progress_bar, say
-from orgseg_node.cli.places import bundle_folders, choose_bundles
+from orgseg_node.cli.places import choose_bundles
 from orgseg_node.errors import (
     EnvironmentFault,
     InferenceFailed,
     OrgsegError,
     StorageError,
 )
+from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
     from orgseg_node.dicom.series import CtSeries
@@ -203,9 +204,11 @@ def _travel(stage: Stage, series: CtSeries) -> Job:
     node, sender = _peer(_NODE, stage.node_port), DicomSender()
     begun = time.monotonic()
     with progress_bar() as tell:
-        for number, each in enumerate(series.slices):
-            tell(number / len(series.slices), f"sending image {number + 1} of {len(series.slices)}")
-            sender.send(node, _SCANNER, each.path)
+        count = len(series.slices)
+        paths = [each.path for each in series.slices]
+        sender.send_all(
+            node, _SCANNER, paths, lambda done: tell(done / count, f"sent {done} of {count} images")
+        )
     say(f"{len(series.slices)} images accepted in {time.monotonic() - begun:.1f} s")
     store = Store(stage.data, read_only=True)
     with contextlib.closing(store), progress_bar() as tell:

@@ -18,8 +18,8 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import COLORS, CONFIGURATION, ENVIRONMENT, FAILED, OK, out, print_json
-from orgseg_node.cli.places import bundle_folders
 from orgseg_node.errors import OrgsegError
+from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
     from orgseg_node.inference.bundle import ModelBundle

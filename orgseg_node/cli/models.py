@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_json, tell_error
-from orgseg_node.cli.places import bundle_folders, own_bundles
 from orgseg_node.errors import BundleError
+from orgseg_node.shipped import bundle_folders, own_bundles
 
 if TYPE_CHECKING:
     from orgseg_node.inference.bundle import ModelBundle

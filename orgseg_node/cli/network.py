@@ -52,9 +52,10 @@ def send(
         raise NoSeries
     sender = DicomSender()
     with progress_bar() as tell:
-        for number, path in enumerate(paths):
-            tell(number / len(paths), f"sending {number + 1} of {len(paths)}")
-            sender.send(destination, calling, path)
+        count = len(paths)
+        sender.send_all(
+            destination, calling, paths, lambda done: tell(done / count, f"sent {done} of {count}")
+        )
     out().print(f"[green]stored[/] {len(paths)} objects at {escape(_name(destination))}")
 
 

@@ -1,32 +1,11 @@
-"""Where the command line finds model bundles."""
+"""Which bundle the command line runs."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from orgseg_node.errors import UnknownBundle
-
-_VARIABLE = "ORGSEG_BUNDLES"
-
-
-def own_bundles() -> Path:
-    """The folder into which ``orgseg models add`` imports: the first of ORGSEG_BUNDLES, or the user's own."""
-    return bundle_folders()[0]
-
-
-def bundle_folders() -> tuple[Path, ...]:
-    """Folders searched for bundles before those that come with the node.
-
-    ORGSEG_BUNDLES may name several, separated as in PATH; without it, ``orgseg/bundles`` in the user's data
-    folder (XDG Base Directory Specification).
-    """
-    named = [Path(part).expanduser() for part in os.environ.get(_VARIABLE, "").split(os.pathsep) if part]
-    if named:
-        return tuple(named)
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return (Path(data).expanduser() / "orgseg" / "bundles",)
+from orgseg_node.shipped import bundle_folders
 
 
 def choose_bundles(names: Sequence[str] | None) -> list[str]:

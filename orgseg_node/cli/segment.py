@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_json, progress_bar, tell_findings
-from orgseg_node.cli.places import bundle_folders, choose_bundles
+from orgseg_node.cli.places import choose_bundles
+from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
     from orgseg_node.node.pipeline import Outcome

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination
+from orgseg_node.shipped import bundle_folders
 
 ROLES: Final = ("RTSTRUCT", "SEG")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -97,7 +98,7 @@ class Peer(_Section):
 class InferenceSection(_Section):
     """Which models contour, and how."""
 
-    bundles: Names = ("starter",)
+    bundles: Names = ("starter-hn",)
     bundle_folders: tuple[Path, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     method: Literal["whole", "chunked"] = "chunked"
@@ -178,7 +179,7 @@ class NodeConfig(_Section):
     @property
     def bundle_paths(self) -> tuple[Path, ...]:
         """Where model bundles are looked for, before those that come with the node."""
-        return (*self.inference.bundle_folders, self.node.data_dir / "bundles")
+        return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())
 
     def calling_ae_for(self, destination: Destination) -> str:
         """The AE title the node uses towards a destination."""

@@ -21,11 +21,14 @@ from typing import Final
 
 import structlog
 
+from orgseg_node import __version__
 from orgseg_node.dicom.series import Inventory, survey
 from orgseg_node.errors import InputError, NotDurable, OrgsegError
+from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node import landing
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.jobs import Instance, NewJob, Series, SeriesState
+from orgseg_node.node.predictors import open_bundles
 from orgseg_node.node.store import Clock, Store, utc_now
 
 INBOX: Final = "inbox"
@@ -217,6 +220,7 @@ class Inbox:
                 content_sha256=verdict.content_sha256,
                 bundles=self._config.inference.bundles,
                 slices=verdict.slices,
+                made_with=self._made_with(),
             )
         done = self._store.judge(series, verdict.state, reason=verdict.reason, note=verdict.note, job=job)
         if done:
@@ -229,6 +233,18 @@ class Inbox:
                 job=job.job_id if job else None,
             )
         return done
+
+    def _made_with(self) -> tuple[str, ...]:
+        """What a result depends on besides the series: another model or method makes other objects."""
+        inference = self._config.inference
+        settings = InferenceSettings(
+            method=inference.method, chunk_mm=inference.chunk_mm, overlap_mm=inference.overlap_mm
+        )
+        try:
+            bundles = open_bundles(inference.bundles, self._config.bundle_paths)
+        except OrgsegError:
+            bundles = ()  # the job is made all the same, and fails visibly with the reason
+        return (__version__, settings.method_said, *(bundle.sha256 for bundle in bundles))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

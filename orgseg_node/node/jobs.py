@@ -135,20 +135,23 @@ def require_job_transition(source: JobState, target: JobState) -> None:
         raise IllegalTransition(f"A job that is {source} cannot become {target}.")
 
 
-def job_id_for(series_uid: str, content_sha256: str, bundles: Iterable[str]) -> str:
-    """The number of a job: the same series with the same bytes and the same bundles is the same job.
+def job_id_for(
+    series_uid: str, content_sha256: str, bundles: Iterable[str], made_with: Iterable[str] = ()
+) -> str:
+    """The number of a job: the same series with the same bytes, models and method is the same job.
 
     Parameters
     ----------
     series_uid : Series Instance UID
     content_sha256 : hash over all instances of the series
     bundles : names of the model bundles, in their order
+    made_with : what else the result depends on: version of the program, method, hashes of the bundles
 
     Returns
     -------
     16 hexadecimal digits
     """
-    text = "|".join(("orgseg-job-1", series_uid, content_sha256, *bundles))
+    text = "|".join(("orgseg-job-1", series_uid, content_sha256, *bundles, *made_with))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -219,11 +222,12 @@ class NewJob:
     content_sha256: str
     bundles: tuple[str, ...]
     slices: int
+    made_with: tuple[str, ...] = ()
 
     @property
     def job_id(self) -> str:
         """The number the job will have."""
-        return job_id_for(self.series_uid, self.content_sha256, self.bundles)
+        return job_id_for(self.series_uid, self.content_sha256, self.bundles, self.made_with)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

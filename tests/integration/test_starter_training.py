@@ -27,7 +27,7 @@ trained_on = "Synthetic patients."
 licence = "none"
 spacing_mm = [4.0, 4.0, 4.0]
 body_margin_mm = 3.0
-features = [8, 16]
+features = [8, 16, 32]
 batch_size = 2
 validation_cases = 1
 
@@ -48,6 +48,7 @@ patch_size = [16, 16, 16]
 learning_rate = 0.01
 epochs = 2
 iterations_per_epoch = 2
+features = [8, 16]
 warm_start = "common"
 """
 

@@ -1,4 +1,4 @@
-"""DCMTK's programs as real peers; pynetdicom installs programs of the same names, which are none."""
+"""DCMTK as a real peer; pynetdicom installs programs of the same names, which are none."""
 
 from __future__ import annotations
 

@@ -13,10 +13,9 @@ import pytest
 
 from orgseg_node import __version__
 from orgseg_node.cli.console import FAILED, progress_bar, tell_unexpected
-from orgseg_node.cli.places import bundle_folders
 from orgseg_node.cli.reference import reference
 from orgseg_node.node.store import Store
-from orgseg_node.shipped import shipped_config
+from orgseg_node.shipped import bundle_folders, shipped_config
 from tests.support.command_line import orgseg
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cli.md"

@@ -108,14 +108,15 @@ preprocess([{part.dataset_id}], {PLANS!r}, ({CONFIGURATION!r},), num_processes=[
 def _edit(
     plans: dict[str, Any], workspace: Workspace, recipe: Recipe, part: PartRecipe, donor: PartRecipe | None
 ) -> dict[str, Any]:
-    stages = len(recipe.features)
+    features = part.features or recipe.features
+    stages = len(features)
     configuration = plans["configurations"][CONFIGURATION]
     configuration["patch_size"] = list(part.patch_size)
     configuration["batch_size"] = recipe.batch_size
     configuration["batch_dice"] = True
     configuration["architecture"]["arch_kwargs"] |= {
         "n_stages": stages,
-        "features_per_stage": list(recipe.features),
+        "features_per_stage": list(features),
         "kernel_sizes": [[3, 3, 3]] * stages,
         "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
         "n_conv_per_stage": [2] * stages,

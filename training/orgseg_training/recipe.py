@@ -28,6 +28,7 @@ class PartRecipe(_Strict):
     dataset_id : nnU-Net dataset number, 1 to 999
     organs : keys of the organ table; label numbers are their places, from 1
     patch_size : voxels along the axes in the order of nnU-Net's plan (widest spacing first); multiples of 16
+    features : channels of each stage, those of the recipe where empty; fewer stages make a smaller file
     warm_start : name of an earlier part whose weights, all but the last layer, are the start
     """
 
@@ -38,6 +39,7 @@ class PartRecipe(_Strict):
     learning_rate: float
     epochs: Positive
     iterations_per_epoch: Positive
+    features: tuple[int, ...] = ()
     warm_start: str | None = None
 
     @property

@@ -67,7 +67,7 @@ def test_a_clean_series_becomes_ready_with_one_job(node: Node, ct_folder: Path) 
     assert node.inbox.judge_quiet_series() == [node.series().series_uid]
     assert node.series().state is SeriesState.READY
     (job,) = node.store.jobs()
-    assert (job.state, job.slices, job.bundles) == (JobState.QUEUED, 24, ("starter",))
+    assert (job.state, job.slices, job.bundles) == (JobState.QUEUED, 24, ("starter-hn",))
     assert node.inbox.judge_quiet_series() == []
 
 

@@ -123,6 +123,7 @@ def test_a_job_number_depends_on_series_content_and_bundles_only() -> None:
         job_id_for("1.3", "ab", ("a", "b")),
         job_id_for("1.2", "ac", ("a", "b")),
         job_id_for("1.2", "ab", ("a",)),
+        job_id_for("1.2", "ab", ("a", "b"), ("another model",)),
     }
     assert number not in others
     assert len(others) == 3

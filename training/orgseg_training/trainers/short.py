@@ -5,6 +5,7 @@ The study's own runs use nnU-Net's stock trainer.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ import numpy as np
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+_DECODER_STAGE = re.compile(r"^(decoder\.(?:stages|transpconvs)\.)(\d+)\.")
+
+
+def _depth(weights: dict[str, Any]) -> int:
+    """The number of decoder stages of a network, from the names of its weights."""
+    return 1 + max(int(found[2]) for key in weights if (found := _DECODER_STAGE.match(key)))
 
 
 class nnUNetTrainerOrgsegShort(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - nnU-Net names its trainers so
@@ -46,9 +54,22 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainer):  # type: ignore[misc] # noqa: N80
             own_folder = Path(self.output_folder)
             donor = own_folder.parents[2] / self._warm_start / own_folder.parent.name / own_folder.name
             checkpoint = torch.load(donor / "checkpoint_final.pth", map_location="cpu", weights_only=False)
-            weights = checkpoint["network_weights"]
-            own = self.network.state_dict()
-            self.network.load_state_dict(own | {k: v for k, v in weights.items() if ".seg_layers." not in k})
+            self._take_over(checkpoint["network_weights"])
+
+    def _take_over(self, donor: dict[str, Any]) -> None:
+        """Start from another network's weights, all but the last layers; it may have more stages.
+
+        Encoder stages are counted from the top, decoder stages from the bottom, so that those of the same
+        resolution have other numbers in a network of another depth.
+        """
+        own = self.network.state_dict()
+        deeper = _depth(donor) - _depth(own)
+
+        def name_in_donor(key: str) -> str:
+            return _DECODER_STAGE.sub(lambda found: f"{found[1]}{int(found[2]) + deeper}.", key)
+
+        fitting = {key: donor[name_in_donor(key)] for key in own if ".seg_layers." not in key}
+        self.network.load_state_dict(own | fitting)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """AdamW: SGD at 1e-2 needs several times the iterations to find small organs."""

@@ -3,7 +3,7 @@
 # tests that need them say that they were skipped.
 set -eu
 missing=""
-command -v storescu >/dev/null || missing="$missing dcmtk"
+command -v dcmdump >/dev/null || missing="$missing dcmtk"
 command -v dciodvfy >/dev/null || missing="$missing dicom3tools"
 command -v plastimatch >/dev/null || missing="$missing plastimatch"
 [ -z "$missing" ] && exit 0

@@ -15,40 +15,27 @@ from typing import Any, Final, Protocol
 
 import structlog
 from pydicom.uid import (
+    JPEG2000,
     UID,
     CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
     LegacyConvertedEnhancedCTImageStorage,
-    RLELossless,
 )
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
+from orgseg_node.dicom.slices import SUPPORTED_SYNTAXES
 from orgseg_node.errors import EnvironmentFault, InputError, OrgsegError, PortTaken
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.inbox import Incoming
 
 SYNTAXES: Final[list[UID | str]] = [
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    DeflatedExplicitVRLittleEndian,
-    RLELossless,
-    JPEGLosslessSV1,
-    JPEGLossless,
-    JPEGLSLossless,
-    JPEG2000Lossless,
+    ExplicitVRLittleEndian,  # taken first where the sender leaves the choice
+    *sorted(SUPPORTED_SYNTAXES - {ExplicitVRLittleEndian, JPEG2000}),
 ]
-"""Uncompressed and lossless syntaxes; a sender with lossy images only is told so at negotiation."""
+"""What the reader reads and is lossless by its name; who has lossy images only is told at negotiation."""
 
 STORAGE_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 

@@ -19,7 +19,9 @@ from orgseg_training.starter import train_starter
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-_RECIPE = Path(__file__).resolve().parent.parent / "config" / "starter.toml"
+_HERE = Path(__file__).resolve().parent
+_RECIPES = _HERE / "shipped_config"  # of an installed wheel
+_RECIPE = (_RECIPES if _RECIPES.is_dir() else _HERE.parent / "config") / "starter.toml"
 
 Data = Annotated[Path, typer.Argument(help="Folder of the OpenKBP head-and-neck data set.")]
 Work = Annotated[Path, typer.Argument(help="Working folder; an interrupted run goes on from here.")]

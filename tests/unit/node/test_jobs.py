@@ -115,7 +115,7 @@ def test_the_history_is_written_by_the_database_and_cannot_be_changed(tmp_path: 
     connection.close()
 
 
-def test_a_job_number_depends_on_series_content_and_bundles_only() -> None:
+def test_a_job_number_depends_on_series_content_models_and_method() -> None:
     number = job_id_for("1.2", "ab", ("a", "b"))
     assert number == job_id_for("1.2", "ab", ("a", "b"))
     assert len(number) == 16
@@ -126,4 +126,4 @@ def test_a_job_number_depends_on_series_content_and_bundles_only() -> None:
         job_id_for("1.2", "ab", ("a", "b"), ("another model",)),
     }
     assert number not in others
-    assert len(others) == 3
+    assert len(others) == 4

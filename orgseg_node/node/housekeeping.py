@@ -12,11 +12,12 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from orgseg_node.errors import OrgsegError, WorkerDied
+from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import Engine, Queue, RunState
 from orgseg_node.node.inbox import INBOX, Inbox
 from orgseg_node.node.jobs import NEEDS_WORKER, Delivery, Job, JobState
-from orgseg_node.node.store import Clock, Store, utc_now
+from orgseg_node.node.store import Store
 from orgseg_node.node.worker import JOBS, Worker
 
 CONTOUR_QUEUE: Final = "contour"

@@ -26,10 +26,11 @@ from orgseg_node.dicom.series import Inventory, survey
 from orgseg_node.errors import InputError, NotDurable, OrgsegError
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node import landing
+from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.jobs import Instance, NewJob, Series, SeriesState
 from orgseg_node.node.predictors import open_bundles
-from orgseg_node.node.store import Clock, Store, utc_now
+from orgseg_node.node.store import Store
 
 INBOX: Final = "inbox"
 QUARANTINE: Final = "quarantine"

@@ -7,12 +7,13 @@ tables of `orgseg_node.node.jobs` and appends the event. This is the only module
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from orgseg_node.errors import StorageError, UnknownJob
+from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
 from orgseg_node.node.jobs import (
     COMPUTING,
@@ -34,13 +35,6 @@ _SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calli
     s.last_received_at, (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances
     FROM series s"""
 _TOUCHED = (DeliveryState.SENDING, DeliveryState.STORED, DeliveryState.COMMITTED)
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(UTC)
 
 
 class Store:

@@ -21,11 +21,12 @@ import structlog
 
 from orgseg_node.errors import JobStopped, NetworkError, OrgsegError, StoreRefused, WorkerDied
 from orgseg_node.node import engine, landing
+from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.sender import Sender
-from orgseg_node.node.store import Clock, Store, utc_now
+from orgseg_node.node.store import Store
 from orgseg_node.node.supervise import Message, run_child
 
 JOBS: Final = "jobs"

@@ -24,7 +24,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import err, out, progress_bar, say
-from orgseg_node.cli.places import choose_bundles
 from orgseg_node.errors import (
     EnvironmentFault,
     InferenceFailed,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
 _NODE, _TPS, _SCANNER = "ORGSEG_DEMO", "DEMO_TPS", "DEMO_CT"
 _START_S, _LIMIT_S, _STOP_S, _LOOK_S = 60.0, 3600.0, 15.0, 0.3
+_BUNDLE = "starter-hn"  # the demonstration patient is one that this model has never seen
 _FILES = ("montage.png", "report.json", "labels.nii.gz")
 
 Tell = Callable[[float, str], None]
@@ -89,7 +89,7 @@ def demo(
     from orgseg_node.dicom.series import read_series  # noqa: PLC0415
     from orgseg_node.node.predictors import open_bundles  # noqa: PLC0415
 
-    bundles = open_bundles(choose_bundles(bundle), bundle_folders())
+    bundles = open_bundles(bundle or [_BUNDLE], bundle_folders())
     series = read_series(demo_ct())
     work = Path(tempfile.mkdtemp(prefix="orgseg-demo-"))
     stage = _set(work, target.absolute(), [each.manifest.name for each in bundles])

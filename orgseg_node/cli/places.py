@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orgseg_node.errors import UnknownBundle
-from orgseg_node.shipped import bundle_folders
+from orgseg_node.shipped import bundle_folders, shipped_bundles
 
 
 def choose_bundles(names: Sequence[str] | None) -> list[str]:
-    """The bundles that were named, or the only one there is.
+    """The bundles that were named, else the only one of one's own, else the only one that is shipped.
 
     Raises
     ------
@@ -20,7 +20,9 @@ def choose_bundles(names: Sequence[str] | None) -> list[str]:
 
     if names:
         return list(names)
-    found = sorted(bundle.manifest.name for bundle in list_bundles(bundle_folders()))
+    there = list_bundles(bundle_folders())
+    own = [bundle for bundle in there if bundle.path.parent != shipped_bundles()]
+    found = sorted(bundle.manifest.name for bundle in own or there)
     if len(found) != 1:
         raise UnknownBundle(f"Name one with --bundle; there are: {', '.join(found) or 'none'}.")
     return found

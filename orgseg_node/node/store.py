@@ -58,8 +58,6 @@ class Store:
     def _now(self) -> str:
         return self._clock().isoformat()
 
-    # ------------------------------------------------------------------ instances and series
-
     def copies(self, sop_uid: str) -> list[Instance]:
         """What was accepted under a SOP Instance UID: nothing, one, or several that contradict."""
         return self._db.read(Instance, "SELECT * FROM instance WHERE sop_uid = ?", (sop_uid,))
@@ -201,8 +199,6 @@ class Store:
                 (now, new.job_id),
             )
 
-    # ------------------------------------------------------------------ jobs
-
     def jobs(self, *, states: Collection[JobState] = (), limit: int = -1) -> list[Job]:
         """Jobs, the newest first; only those in one of the states if any are given."""
         wanted = sorted(states or JobState)
@@ -268,8 +264,6 @@ class Store:
             "INSERT INTO event (kind, subject, change, note) VALUES (?, ?, ?, ?)",
             (kind, subject, change, note),
         )
-
-    # ------------------------------------------------------------------ deliveries
 
     def begin_sending(self, job_id: str, pairs: Sequence[tuple[OutputObject, str]]) -> JobState:
         """Move a checked (or approved) job to SENDING, with one delivery for each (object, destination)."""
@@ -381,8 +375,6 @@ class Store:
         elif set(counts) <= {"STORED", "COMMITTED", "DROPPED", "FAILED"}:
             note = f"{counts['FAILED']} objects could not be delivered; they are kept."
             self._move(tx, job_id, JobState.FAILED, note, "NOT_DELIVERED")
-
-    # ------------------------------------------------------------------ retention
 
     def purgeable(self, before: datetime) -> list[Job]:
         """Jobs whose files may go: of series at rest, with every job of it delivered before a moment."""

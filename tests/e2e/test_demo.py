@@ -60,9 +60,8 @@ def test_clinical_contours_on_another_grid_are_refused(series: CtSeries) -> None
         clinical_masks(moved)
 
 
-@pytest.mark.slow
 def test_the_demo_ends_with_objects_in_the_tps_a_table_and_a_montage(
-    capsys: pytest.CaptureFixture[str], with_bundles: Path, tmp_path: Path, series: CtSeries
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, series: CtSeries
 ) -> None:
     answer = orgseg(capsys, "demo", "--out", tmp_path / "demo")
     assert answer.status == 0, answer.err
@@ -72,7 +71,7 @@ def test_the_demo_ends_with_objects_in_the_tps_a_table_and_a_montage(
     assert "SpinalCord" in answer.out
     assert "Dice" in answer.out
     assert (tmp_path / "demo" / "montage.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((tmp_path / "demo" / "report.json").read_text())["models"][0]["name"] == "tiny"
+    assert json.loads((tmp_path / "demo" / "report.json").read_text())["models"][0]["name"] == "starter-hn"
     assert [child for child in psutil.Process().children(recursive=True) if "orgseg" in child.name()] == []
 
 

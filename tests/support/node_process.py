@@ -71,12 +71,12 @@ class NodeProcess:
     ----------
     folder : holds node.toml, the log and the data
     tps_port : where the destination listens
-    seconds : how long the prediction of a job takes at least
+    seconds : how long the prediction of a job takes at least; None to run the shipped network instead
     """
 
     folder: Path
     tps_port: int
-    seconds: float = 0.0
+    seconds: float | None = 0.0
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -91,6 +91,8 @@ class NodeProcess:
         config.write_text(CONFIG.format(tps_port=self.tps_port), encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
+        if self.seconds is None:
+            command = [sys.executable, "-m", "orgseg_node.cli", "node", "run", "--config", str(config)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=_ROOT, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -143,7 +145,7 @@ class NodeProcess:
 
 
 @contextlib.contextmanager
-def running_node(folder: Path, tps_port: int, seconds: float = 0.0) -> Iterator[NodeProcess]:
+def running_node(folder: Path, tps_port: int, seconds: float | None = 0.0) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
     node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds)
     node.start()

@@ -1,0 +1,43 @@
+"""The whole way with the shipped network and DCMTK on both sides, also through a kill -9 in mid-inference."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from orgseg_node.cli.demo_patient import demo_ct
+from orgseg_node.dicom.series import read_series
+from orgseg_node.node.jobs import JobState
+from tests.support.dcmtk import free_port, storescp, storescu
+from tests.support.node_process import running_node, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("way", ["straight", "killed"])
+def test_a_ct_pushed_by_storescu_reaches_storescp_as_one_rtstruct_and_one_seg(
+    way: str, tmp_path: Path
+) -> None:
+    series = read_series(demo_ct())
+    files = [each.path for each in series.slices]
+    port = free_port()
+    with storescp(tmp_path / "tps", port, "-aet", "TPS") as tps, running_node(tmp_path, port, None) as node:
+        pushed = storescu(node.port, files, "-aec", "ORGSEG", "-aet", "STORESCU", "-xt")
+        assert pushed.returncode == 0, pushed.stdout
+        if way == "killed":
+            node.job_in(JobState.INFERRING, seconds=60)
+            wait_for(lambda: node.job_in(JobState.INFERRING).progress > 0.12, 120, "tiles are being computed")
+            node.kill()
+            node.start()
+        job = node.job_in(JobState.DONE, seconds=600)
+        objects = [pydicom.dcmread(path) for path in tps.iterdir() if path.is_file()]
+        assert sorted(each.Modality for each in objects) == ["RTSTRUCT", "SEG"]
+        for each in objects:
+            assert each.StudyInstanceUID == series.study_instance_uid
+            assert each.FrameOfReferenceUID == series.frame_of_reference_uid
+        with contextlib.closing(node.store()) as store:
+            changes = [event.change for event in store.events(job.job_id)]
+        assert changes[-1].endswith("DONE")

@@ -81,9 +81,16 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries) -> None:
                 dataset[tag] = copy.deepcopy(header[tag])
         elif keyword in TYPE_2:
             setattr(dataset, keyword, "")
+    if dataset.get("PatientIdentityRemoved") == "YES" and not _says_how_deidentified(dataset):
+        # PS3.3 C.7.1.1 requires the method beside a YES; real anonymised CT often lack it
+        dataset.DeidentificationMethod = "Not stated in the source images"
     dataset.StudyInstanceUID = series.study_instance_uid
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid
     dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
+
+
+def _says_how_deidentified(dataset: Dataset) -> bool:
+    return bool(dataset.get("DeidentificationMethod") or dataset.get("DeidentificationMethodCodeSequence"))
 
 
 def set_equipment(dataset: Dataset, provenance: Provenance) -> None:

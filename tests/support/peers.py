@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import SimpleITK
+from pydicom import dcmread
 
 from orgseg_node.core.metrics import dice
 from orgseg_node.core.volume import Mask
+from orgseg_node.dicom.series import read_series
 
 
 def _require(program: str) -> None:
@@ -47,11 +49,27 @@ def agreement_with_plastimatch(result: Path, ct: Path, scratch: Path) -> dict[st
     ct : folder with the CT it was made from
     scratch : folder for the masks
     """
-    masks = plastimatch_masks(result / "RTSTRUCT.dcm", ct, scratch)
+    plain = _uncompressed(ct, scratch / "ct")
+    masks = plastimatch_masks(result / "RTSTRUCT.dcm", plain, scratch / "masks")
     image = SimpleITK.ReadImage(str(result / "labels.nii.gz"))
     labels = SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(image, "LPS"))
     organs = json.loads((result / "report.json").read_text(encoding="utf-8"))["organs"]
     return {row["name"]: dice(masks[row["name"]], labels == row["label"]) for row in organs if row["voxels"]}
+
+
+def _uncompressed(ct: Path, folder: Path) -> Path:
+    """The slices of a series in one flat folder without compression, which plastimatch reads all of."""
+    folder.mkdir(parents=True)
+    series = read_series(ct)
+    for number, each in enumerate(series.slices):
+        dataset = dcmread(each.path)
+        if dataset.file_meta.TransferSyntaxUID.is_compressed:
+            dataset.decompress()
+        dataset.StudyInstanceUID = series.study_instance_uid  # without UIDs plastimatch sees no image
+        dataset.SeriesInstanceUID = series.series_instance_uid
+        dataset.SOPInstanceUID = each.sop_instance_uid
+        dataset.save_as(folder / f"{number:04d}.dcm")
+    return folder
 
 
 def unpacked(source: Path, folder: Path) -> Path:

@@ -196,6 +196,24 @@ def test_what_the_ct_lacks_is_empty_and_never_made_up(tmp_path: Path, organ_tabl
     assert "InstitutionName" not in again
 
 
+@pytest.mark.parametrize(
+    ("removed", "method", "written"),
+    [
+        ("YES", None, "Not stated in the source images"),
+        ("YES", "Supplement 142", "Supplement 142"),
+        ("NO", None, None),
+    ],
+)
+def test_a_removed_identity_says_how_it_was_removed(
+    removed: str, method: str | None, written: str | None, tmp_path: Path, organ_table: OrganTable
+) -> None:
+    attributes = {"PatientIdentityRemoved": removed} | ({"DeidentificationMethod": method} if method else {})
+    series = series_of(tmp_path, replace(SMALL, attributes=attributes))
+    dataset = write_rtstruct(trace(awkward_label_map(series.grid, organ_table)), series, PROVENANCE)
+    assert dataset.PatientIdentityRemoved == removed
+    assert dataset.get("DeidentificationMethod") == written
+
+
 def test_z_is_the_text_of_the_slice_and_numbers_are_short(written: FileDataset, series: CtSeries) -> None:
     for roi in written.ROIContourSequence:
         for item in roi.ContourSequence:

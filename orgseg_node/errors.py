@@ -309,7 +309,7 @@ class OutOfMemory(BundleError):
 
     code = "INFERENCE_OUT_OF_MEMORY"
     retryable = True
-    next_step = "Close other programs, or lower chunk_mm in the node's configuration."
+    next_step = 'Close other programs, or set method = "chunked" (lower chunk_mm) in the configuration.'
 
 
 class OutputError(OrgsegError):

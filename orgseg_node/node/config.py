@@ -101,7 +101,7 @@ class InferenceSection(_Section):
     bundles: Names = ("starter-hn",)
     bundle_folders: tuple[Path, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    method: Literal["whole", "chunked"] = "chunked"
+    method: Literal["whole", "chunked"] = "whole"
     chunk_mm: Annotated[float, Field(ge=60, le=2000)] = 300.0
     overlap_mm: Annotated[float, Field(ge=0, le=500)] = 50.0
     time_limit_s: Annotated[float, Field(gt=0, le=86400)] = 3600.0

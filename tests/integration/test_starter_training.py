@@ -27,7 +27,7 @@ trained_on = "Synthetic patients."
 licence = "none"
 spacing_mm = [4.0, 4.0, 4.0]
 body_margin_mm = 3.0
-features = [8, 16, 32]
+features = [8, 16, 32, 32]
 batch_size = 2
 validation_cases = 1
 
@@ -36,7 +36,7 @@ name = "common"
 dataset_id = 801
 organs = ["brainstem", "mandible"]
 patch_size = [16, 16, 16]
-learning_rate = 0.01
+learning_rate = 0.001
 epochs = 6
 iterations_per_epoch = 4
 
@@ -45,10 +45,10 @@ name = "larynx"
 dataset_id = 802
 organs = ["larynx"]
 patch_size = [16, 16, 16]
-learning_rate = 0.01
+learning_rate = 0.001
 epochs = 2
 iterations_per_epoch = 2
-features = [8, 16]
+features = [8, 16, 32]
 warm_start = "common"
 """
 

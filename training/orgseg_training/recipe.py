@@ -13,6 +13,8 @@ from orgseg_node.errors import ConfigError
 Triple = tuple[float, float, float]
 Counts = tuple[int, int, int]
 Positive = Annotated[int, Field(gt=0)]
+# nnU-Net weighs the outputs of deep supervision by 0/0 where a network has fewer stages
+Channels = Annotated[tuple[Positive, ...], Field(min_length=3)]
 
 
 class _Strict(BaseModel):
@@ -28,7 +30,7 @@ class PartRecipe(_Strict):
     dataset_id : nnU-Net dataset number, 1 to 999
     organs : keys of the organ table; label numbers are their places, from 1
     patch_size : voxels along the axes in the order of nnU-Net's plan (widest spacing first); multiples of 16
-    features : channels of each stage, those of the recipe where empty; fewer stages make a smaller file
+    features : channels of each stage, those of the recipe where not given; fewer stages make a smaller file
     warm_start : name of an earlier part whose weights, all but the last layer, are the start
     """
 
@@ -39,7 +41,7 @@ class PartRecipe(_Strict):
     learning_rate: float
     epochs: Positive
     iterations_per_epoch: Positive
-    features: tuple[int, ...] = ()
+    features: Channels | None = None
     warm_start: str | None = None
 
     @property
@@ -60,7 +62,7 @@ class Recipe(_Strict):
     licence: str
     spacing_mm: Triple
     body_margin_mm: float
-    features: tuple[int, ...]
+    features: Channels
     batch_size: Positive
     validation_cases: Positive
     parts: tuple[PartRecipe, ...]

@@ -84,6 +84,13 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainer):  # type: ignore[misc] # noqa: N80
         self.inference_allowed_mirroring_axes = None
         return rotation, dummy_2d, initial, None
 
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint whole or not at all: a run that is killed here must be able to go on."""
+        part = Path(f"{filename}.part")
+        super().save_checkpoint(str(part))
+        if part.exists():
+            part.replace(filename)
+
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One step; on a CPU in bf16, which the stock trainer does only on CUDA."""
         if self.device.type != "cpu":

@@ -30,7 +30,7 @@ from orgseg_node.shipped import shipped_bundles, shipped_config, shipped_demo
 
 def segment(folder: Path, bundle: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Label a CT, with seconds and peak memory of this process."""
-    from orgseg_node.inference.nnunet import load_predictor  # noqa: PLC0415 - torch belongs to this process only
+    from orgseg_node.inference.loading import load_predictor  # noqa: PLC0415 - torch belongs to this process only
 
     volume = read_volume(read_series(folder))
     body = find_body(volume)

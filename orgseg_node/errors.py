@@ -15,6 +15,7 @@
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
     │   ├── ModelNotImportable  OrganUnknown  BundleExists
+    │   ├── NotStreamable
     │   └── InferenceFailed  OutOfMemory (retryable)
     ├── OutputError             the written objects
     │   └── ProofFailed  NothingFound  ObjectInvalid
@@ -302,6 +303,13 @@ class InferenceFailed(BundleError):
 
     code = "INFERENCE_FAILED"
     next_step = "See the job's log; the series is kept and the job can be run again."
+
+
+class NotStreamable(BundleError):
+    """The streaming engine cannot run this model."""
+
+    code = "BUNDLE_NOT_STREAMABLE"
+    next_step = 'Run it with method = "whole", nnU-Net\'s own predictor, or train a usual 3d configuration.'
 
 
 class OutOfMemory(BundleError):

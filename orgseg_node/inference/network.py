@@ -4,16 +4,61 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from safetensors import SafetensorError, safe_open
 
 from orgseg_node.errors import BundleInvalid
+from orgseg_node.inference.bundle import ModelBundle, Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PartNetwork:
+    """One trained network of a bundle, with what nnU-Net needs to know about it.
+
+    Attributes
+    ----------
+    plans, configuration, dataset : as nnU-Net reads them
+    network : in evaluation mode, without weights
+    states : the weights of each fold
+    """
+
+    plans: PlansManager
+    configuration: ConfigurationManager
+    dataset: Mapping[str, Any]
+    network: torch.nn.Module
+    states: tuple[Mapping[str, torch.Tensor], ...]
+
+
+def open_network(bundle: ModelBundle, part: Part) -> PartNetwork:
+    """Read a part of a bundle.
+
+    Raises
+    ------
+    BundleInvalid
+        If a file of weights is not what this node writes.
+    """
+    plans, configuration, dataset = open_plans(bundle, part)
+    return PartNetwork(
+        plans=plans,
+        configuration=configuration,
+        dataset=dataset,
+        network=build_network(plans.plans, dataset, part.configuration),
+        states=tuple(load_weights(bundle.path / path) for path in part.weights),
+    )
+
+
+def open_plans(bundle: ModelBundle, part: Part) -> tuple[PlansManager, ConfigurationManager, dict[str, Any]]:
+    """What nnU-Net needs to know about a part of a bundle, beside its weights."""
+    plans = PlansManager(json.loads((bundle.path / part.plans).read_text(encoding="utf-8")))
+    dataset = json.loads((bundle.path / part.dataset).read_text(encoding="utf-8"))
+    return plans, plans.get_configuration(part.configuration), dataset
 
 
 def build_network(

@@ -1,4 +1,4 @@
-"""nnU-Net v2 models, run by nnU-Net's own predictor: the reference path.
+"""nnU-Net v2 models, run by nnU-Net's own predictor: the reference path, whole or in the study's chunks.
 
 Preprocessing, sliding window, ensembling and export are nnU-Net's own functions, called in this process
 without its worker processes. Weights come from safetensors; nothing is unpickled.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +18,18 @@ import structlog
 import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
 from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
-from orgseg_node.errors import EnvironmentFault, InferenceFailed, OrgsegError, OutOfMemory
-from orgseg_node.inference.bundle import ModelBundle, Part, verify_bundle
+from orgseg_node.inference.bundle import ModelBundle, Part
 from orgseg_node.inference.chunks import Chunk, cut
-from orgseg_node.inference.network import build_network, load_weights
+from orgseg_node.inference.context import Told, device_said, failures_said, portion, quiet, threads, timed
+from orgseg_node.inference.network import open_network
 from orgseg_node.inference.orientation import turn_to
 from orgseg_node.inference.predictor import (
-    Device,
     InferenceSettings,
     Merger,
     Method,
@@ -45,55 +40,20 @@ from orgseg_node.inference.predictor import (
 )
 from orgseg_node.inference.preparing import Prepared, prepare
 
-__all__ = ["InferenceSettings", "NnunetPredictor", "choose_device", "load_predictor"]
-
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
 _BEFORE, _TILES = 0.05, 0.85  # share of a piece's work that is done before the tiles, and in them
 
 _log = structlog.get_logger(__name__)
-_Told = Callable[[float], None]
-
-
-def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceSettings) -> NnunetPredictor:
-    """Make a bundle ready to run: its files are hashed again and its networks are loaded when first needed.
-
-    Raises
-    ------
-    BundleHashMismatch
-        If a file is not the one that was imported.
-    OrganUnknown
-        If an organ of the bundle is not in the organ table.
-    EnvironmentFault
-        If a GPU is asked for and there is none.
-    """
-    verify_bundle(bundle)
-    for key in bundle.manifest.organs:
-        organs[key]
-    return NnunetPredictor(bundle, organs, settings, choose_device(settings.device))
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device to run on: the first GPU where there is one, unless the CPU is asked for.
-
-    Raises
-    ------
-    EnvironmentFault
-        If a GPU is asked for and there is none.
-    """
-    available = torch.cuda.is_available()
-    if wanted == Device.CUDA and not available:
-        raise EnvironmentFault("A GPU (device = cuda) is asked for, but torch finds none.")
-    return torch.device("cuda", 0) if available and wanted != Device.CPU else torch.device("cpu")
 
 
 class _CountingPredictor(nnUNetPredictor):  # type: ignore[misc]  # nnU-Net has no types
     """nnU-Net's predictor, which tells after each tile how far it is."""
 
-    told: _Told = staticmethod(lambda _: None)
+    told: Callable[[float], None] = staticmethod(lambda _: None)
     _tiles = 0
     _done = 0
 
-    def begin(self, told: _Told) -> None:
+    def begin(self, told: Callable[[float], None]) -> None:
         self.told, self._done = told, 0
 
     def _internal_get_sliding_window_slicers(self, image_size: tuple[int, ...]) -> Any:
@@ -145,9 +105,7 @@ class NnunetPredictor:
     @property
     def device(self) -> str:
         """What it runs on, in words."""
-        if self._device.type == "cuda":
-            return f"{self._device} ({torch.cuda.get_device_name(self._device)})"
-        return f"cpu ({self._settings.threads or torch.get_num_threads()} threads)"
+        return device_said(self._device, self._settings.threads)
 
     def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
         """Label every voxel of a CT with every network of the bundle.
@@ -163,22 +121,22 @@ class NnunetPredictor:
         """
         manifest, method = self._bundle.manifest, self._settings.method_said
         timings = {"prepare": 0.0, "load": 0.0, "predict": 0.0, "merge": 0.0}
-        with _failures_said(), _threads(self._settings.threads), _quiet(progress) as said:
+        with failures_said(), threads(self._settings.threads), quiet(progress) as said:
             _log.info(
                 "segmenting", device=self.device, method=method, model=manifest.name, version=manifest.version
             )
-            with _timed(timings, "prepare"):
+            with timed(timings, "prepare"):
                 prepared = prepare(volume, body, manifest.preprocessing)
                 pieces = self._pieces(prepared)
             merger = Merger(prepared.volume.grid.shape, manifest.priorities)
             works = [(part, piece) for part in manifest.parts for piece in pieces]
             for number, (part, piece) in enumerate(works):
-                with _timed(timings, "load"):
+                with timed(timings, "load"):
                     network = self._network(part)
-                with _timed(timings, "predict"):
-                    told = _portion(said, number, len(works), f"{manifest.name} {Path(part.folder).name}")
+                with timed(timings, "predict"):
+                    told = portion(said, number, len(works), f"{manifest.name} {Path(part.folder).name}")
                     labels = self._run(network, prepared.volume.crop(piece.box), told)
-                with _timed(timings, "merge"):
+                with timed(timings, "merge"):
                     inner = tuple(
                         slice(a - b, c - b)
                         for a, b, c in zip(piece.keep.start, piece.box.start, piece.keep.stop, strict=True)
@@ -221,10 +179,8 @@ class NnunetPredictor:
         return self._loaded[part.folder]
 
     def _load(self, part: Part) -> _CountingPredictor:
-        manifest, root = self._bundle.manifest, self._bundle.path
-        plans = json.loads((root / part.plans).read_text(encoding="utf-8"))
-        dataset = json.loads((root / part.dataset).read_text(encoding="utf-8"))
-        manager = PlansManager(plans)
+        manifest = self._bundle.manifest
+        found = open_network(self._bundle, part)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning on every CPU
             predictor = _CountingPredictor(
                 tile_step_size=manifest.tile_step_size,
@@ -234,20 +190,19 @@ class NnunetPredictor:
                 device=self._device,
                 allow_tqdm=False,
             )
-        network = build_network(plans, dataset, part.configuration)
         predictor.manual_initialization(
-            network=network,
-            plans_manager=manager,
-            configuration_manager=manager.get_configuration(part.configuration),
-            parameters=[load_weights(root / path) for path in part.weights],
-            dataset_json=dataset,
+            network=found.network,
+            plans_manager=found.plans,
+            configuration_manager=found.configuration,
+            parameters=list(found.states),
+            dataset_json=dict(found.dataset),
             trainer_name=part.trainer,
             inference_allowed_mirroring_axes=part.mirror_axes or None,
         )
-        predictor.network = network  # never compiled, whatever nnUNet_compile in the environment says
+        predictor.network = found.network  # never compiled, whatever nnUNet_compile in the environment says
         return predictor
 
-    def _run(self, network: _CountingPredictor, volume: Volume, told: _Told) -> NDArray[Any]:
+    def _run(self, network: _CountingPredictor, volume: Volume, told: Told) -> NDArray[Any]:
         """Labels of one piece: nnU-Net's own steps, in this process."""
         turn = turn_to(volume.grid, self._bundle.manifest.preprocessing.orientation)
         hu: NDArray[Any] = np.ascontiguousarray(turn.array(volume.hu))
@@ -259,8 +214,8 @@ class NnunetPredictor:
         data, _, properties = preprocessor.run_case_npy(
             hu[None], None, {"spacing": spacing}, plans, configuration, network.dataset_json
         )
-        told(_BEFORE)
-        network.begin(lambda part: told(_BEFORE + _TILES * part))
+        told(_BEFORE, "")
+        network.begin(lambda part: told(_BEFORE + _TILES * part, ""))
         logits = network.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
         segmentation: NDArray[Any] = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits,
@@ -270,7 +225,7 @@ class NnunetPredictor:
             properties,
             num_threads_torch=self._settings.threads or torch.get_num_threads(),
         )
-        told(1.0)
+        told(1.0, "")
         return turn.back(segmentation)
 
 
@@ -283,62 +238,3 @@ def _piece(around: Box, chunk: Chunk) -> list[_Piece]:
     (_, j0, i0), (_, j1, i1) = around.start, around.stop
     box = Box(start=(low, j0, i0), stop=(high, j1, i1))
     return [_Piece(box=box, keep=Box(start=(keep_low, j0, i0), stop=(keep_high, j1, i1)))]
-
-
-def _portion(progress: Progress, number: int, count: int, what: str) -> _Told:
-    return lambda part: progress((number + part) / count, what)
-
-
-@contextlib.contextmanager
-def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    timings[step] += time.perf_counter() - started
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _quiet(progress: Progress) -> Iterator[Progress]:
-    """nnU-Net prints; what it prints goes to stderr, while the listener still has the real stdout."""
-    stdout = sys.stdout
-
-    def said(part: float, what: str) -> None:
-        with contextlib.redirect_stdout(stdout):
-            progress(part, what)
-
-    with contextlib.redirect_stdout(sys.stderr):
-        yield said
-
-
-@contextlib.contextmanager
-def _failures_said() -> Iterator[None]:
-    """Turn whatever the network raises into a coded error."""
-    try:
-        yield
-    except OrgsegError:
-        raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemory from error
-    except RuntimeError as error:
-        if "memory" in str(error).lower():  # torch's CPU allocator raises a plain RuntimeError
-            raise OutOfMemory from error
-        raise InferenceFailed(f"{type(error).__name__}: {error}") from error
-    except (
-        ValueError,
-        IndexError,
-        AssertionError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-    ) as error:
-        raise InferenceFailed(f"{type(error).__name__}: {error}") from error

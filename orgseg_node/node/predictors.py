@@ -32,7 +32,7 @@ def open_predictor(bundles: Sequence[ModelBundle], settings: InferenceSettings) 
     EnvironmentFault
         If a GPU is asked for and there is none.
     """
-    from orgseg_node.inference.nnunet import load_predictor  # noqa: PLC0415  # torch: seconds and memory
+    from orgseg_node.inference.loading import load_predictor  # noqa: PLC0415  # torch: seconds and memory
 
     organs = load_organs(shipped_config("organs.toml"))
     predictors = [load_predictor(bundle, organs, settings) for bundle in bundles]

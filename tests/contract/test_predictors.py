@@ -15,8 +15,8 @@ from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BodyNotFound
 from orgseg_node.inference.bundle import ModelBundle
 from orgseg_node.inference.chunks import cut
+from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.manifest import Preprocessing
-from orgseg_node.inference.nnunet import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, MergedPredictor, Predictor
 from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained
 from tests.support.threshold_predictor import ThresholdPredictor

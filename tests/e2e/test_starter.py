@@ -15,7 +15,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.dicom.reader import read_volume
 from orgseg_node.dicom.series import read_series
 from orgseg_node.inference.bundle import ModelBundle, open_bundle, verify_bundle
-from orgseg_node.inference.nnunet import load_predictor
+from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.shipped import shipped_bundles
 from orgseg_training.datasets.openkbp import LABELS, read_cases

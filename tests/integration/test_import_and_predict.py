@@ -33,11 +33,12 @@ from orgseg_node.errors import (
     OutOfMemory,
 )
 from orgseg_node.inference.bundle import ModelBundle, open_bundle, verify_bundle
+from orgseg_node.inference.context import failures_said
 from orgseg_node.inference.convert import convert
 from orgseg_node.inference.convert import main as convert_main
 from orgseg_node.inference.importing import ImportOptions, _choose, _parts, import_model
+from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.network import load_weights
-from orgseg_node.inference.nnunet import _failures_said, load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.inference.trained import find_trained
 from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained
@@ -402,5 +403,5 @@ def test_a_ct_of_nothing_but_zeros_has_no_organs(
     ],
 )
 def test_failures_of_the_network_are_coded(error: Exception, coded: type[Exception]) -> None:
-    with pytest.raises(coded), _failures_said():
+    with pytest.raises(coded), failures_said():
         raise error

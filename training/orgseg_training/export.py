@@ -10,8 +10,9 @@ from pathlib import Path
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import BundleExists
 from orgseg_node.inference.bundle import ModelBundle
+from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.manifest import Preprocessing
-from orgseg_node.inference.nnunet import InferenceSettings, load_predictor
+from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained
 from orgseg_training.datasets.openkbp import Case
 from orgseg_training.evaluation import Score, evaluate, summary_table, write_scores

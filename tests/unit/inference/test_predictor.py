@@ -128,5 +128,6 @@ def test_all_settings_that_cannot_be_are_told_at_once() -> None:
 
 
 def test_the_method_is_said_with_its_parameters() -> None:
-    assert InferenceSettings().method_said == "whole"
+    assert InferenceSettings().method_said == "streaming, exact"
+    assert InferenceSettings(method="whole").method_said == "whole"
     assert InferenceSettings(method="chunked").method_said == "chunked 300 mm, overlap 50 mm"

@@ -1,0 +1,183 @@
+"""How much memory a run needs, and where its accumulators can lie; decided before it starts."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+import torch
+
+from orgseg_node.core.geometry import Shape
+from orgseg_node.errors import OutOfMemory
+from orgseg_node.inference.engine.slab import Place
+from orgseg_node.inference.engine.tiles import Tiling
+
+_MB: Final = 1 << 20
+_SHARE: Final = 0.9  # of what is free; the rest is for the other steps and for the system
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_CHANNELS: Final = 16  # oneDNN rounds channels up to this
+_FRAGMENTS: Final = 1.3  # blocks that are kept for the next tile do not fit into each other perfectly
+_SLICES: Final = 128  # slices of the CT in double precision while working planes are made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a run needs beside what the process already holds, in bytes.
+
+    Attributes
+    ----------
+    slab : accumulators of one fold
+    folds : number of folds
+    tile : of the network while it computes a tile, and of its result
+    image : of the working planes that are open
+    working : of the whole working volume, if it is held for other networks
+    output : of the labels
+    """
+
+    slab: int
+    folds: int
+    tile: int
+    image: int
+    working: int
+    output: int
+
+    def host(self, place: Place, *, cuda: bool, hold: bool) -> int:
+        """Bytes of main memory. Of accumulators in a file one fold's lie in main memory at a time."""
+        slabs = {Place.DEVICE: 0 if cuda else self.folds, Place.HOST: self.folds, Place.FILE: 1}[place]
+        return (
+            slabs * self.slab
+            + (0 if cuda else self.tile)
+            + self.image
+            + (self.working if hold else 0)
+            + self.output
+        )
+
+    @property
+    def on_device(self) -> int:
+        """Bytes of GPU memory when the accumulators lie there too."""
+        return self.folds * self.slab + self.tile + self.image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Where things lie.
+
+    Attributes
+    ----------
+    place : of the accumulators
+    hold : whether the working volume is kept for networks that see the same one
+    need_mb : of main memory, beside what the process holds already
+    budget_mb : what it may use of main memory
+    """
+
+    place: Place
+    hold: bool
+    need_mb: int
+    budget_mb: int
+
+
+def need_of(tiling: Tiling, heads: int, folds: int, activations: int, ct: Shape) -> Need:
+    """What a run needs.
+
+    Parameters
+    ----------
+    tiling : the tiles
+    heads : number of output channels
+    folds : number of folds
+    activations : see `activations_of`
+    ct : shape of the CT
+    """
+    _, rows, columns = tiling.padded
+    planes = tiling.patch[0] * rows * columns
+    return Need(
+        slab=2 * heads * planes + 2 * planes,
+        folds=folds,
+        tile=activations + 2 * 4 * heads * math.prod(tiling.patch),
+        image=2 * 4 * planes + 8 * _SLICES * max(rows * columns, ct[1] * columns),
+        working=4 * math.prod(tiling.shape),
+        output=3 * math.prod(ct),
+    )
+
+
+def plan(need: Need, budget_mb: int | None, device: torch.device, *, shared: bool) -> MemoryPlan:
+    """The fastest way that stays within the budget.
+
+    Parameters
+    ----------
+    need : what a run needs
+    budget_mb : most main memory the process may use in all; None for nearly all that is free
+    device : of the network
+    shared : whether other networks see the same working volume
+
+    Raises
+    ------
+    OutOfMemory
+        If no way stays within it.
+    """
+    held_mb = psutil.Process().memory_info().rss // _MB
+    allowed_mb = (budget_mb or held_mb + int(_SHARE * free_memory() / _MB)) - held_mb
+    cuda = device.type == "cuda"
+    ways = [
+        (place, hold) for place in _places(need, device) for hold in ([True, False] if shared else [False])
+    ]
+    for place, hold in ways:
+        needed_mb = -(-need.host(place, cuda=cuda, hold=hold) // _MB)
+        if needed_mb <= allowed_mb:
+            return MemoryPlan(place=place, hold=hold, need_mb=needed_mb, budget_mb=allowed_mb)
+    raise OutOfMemory(
+        f"It needs about {held_mb + needed_mb} MB of main memory; {held_mb + allowed_mb} MB are allowed."
+    )
+
+
+def _places(need: Need, device: torch.device) -> tuple[Place, ...]:
+    if device.type != "cuda":
+        return (Place.HOST, Place.FILE)
+    free, _ = torch.cuda.mem_get_info(device)
+    return (Place.DEVICE, Place.HOST) if need.on_device <= _SHARE * free else (Place.HOST,)
+
+
+def free_memory() -> int:
+    """Bytes of main memory that are free for this process, within the limit of its container."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+        used = (_CGROUP / "memory.current").read_text(encoding="ascii").strip()
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))
+
+
+def activations_of(network: torch.nn.Module, patch: Shape) -> int:
+    """Bytes a network needs at the most while it computes a tile, from a rehearsal without numbers.
+
+    The largest layer with its input and output, each twice since oneDNN reorders them, and two more of the
+    largest outputs for what waits to be concatenated.
+
+    Parameters
+    ----------
+    network : any; it is left as it is
+    patch : of a tile
+    """
+    layers, outputs = [0], [0]
+
+    def look(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        sizes = [4 * _rounded(t.shape) for t in (inputs[0], output)]
+        layers.append(2 * sum(sizes))
+        outputs.append(sizes[1])
+
+    rehearsal = copy.deepcopy(network).to("meta")
+    for module in rehearsal.modules():
+        if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
+            module.register_forward_hook(look)
+    with torch.inference_mode():
+        rehearsal(torch.empty((1, 1, *patch), device="meta"))
+    return math.ceil(_FRAGMENTS * (max(layers) + 2 * max(outputs)))
+
+
+def _rounded(shape: torch.Size) -> int:
+    _, channels, *rest = shape
+    return -(-channels // _CHANNELS) * _CHANNELS * math.prod(rest)

@@ -1,0 +1,115 @@
+"""The network's forward pass on one tile: what the engine asks, and PyTorch's own answer, the reference."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+
+
+class Forward(Protocol):
+    """Computes the logits of one tile with one of the networks of an ensemble."""
+
+    @property
+    def folds(self) -> int:
+        """Number of networks in the ensemble."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where tiles must lie and logits will lie."""
+        ...
+
+    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
+        """Logits of a tile.
+
+        Parameters
+        ----------
+        tile : (1, 1, Z, Y, X) float32 on the device, contiguous, normalised
+        fold : which network, from 0
+
+        Returns
+        -------
+        (heads, Z, Y, X) logits, of a memory that the caller may overwrite
+        """
+        ...
+
+
+class EagerForward:
+    """The network as nnU-Net's own predictor runs it: PyTorch, one tile at a time, autocast on a GPU.
+
+    Parameters
+    ----------
+    network : in evaluation mode
+    states : the weights of each fold
+    device : where to run
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        states: Sequence[Mapping[str, torch.Tensor]],
+        device: torch.device,
+    ) -> None:
+        self._network = network.to(device).eval()
+        self._states = [{name: t.to(device) for name, t in state.items()} for state in states]
+        self._device = device
+        self._loaded = -1
+
+    @property
+    def folds(self) -> int:
+        """Number of networks in the ensemble."""
+        return len(self._states)
+
+    @property
+    def device(self) -> torch.device:
+        """Where tiles must lie and logits will lie."""
+        return self._device
+
+    @torch.inference_mode()
+    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
+        """Logits of a tile; see `Forward`."""
+        if fold != self._loaded:
+            self._network.load_state_dict(self._states[fold], assign=True)  # by reference: nothing is copied
+            self._loaded = fold
+        cuda = self._device.type == "cuda"
+        with torch.autocast("cuda") if cuda else contextlib.nullcontext():
+            logits: torch.Tensor = self._network(tile)[0]
+        return logits
+
+
+class Mirrored:
+    """A forward pass averaged over mirrored copies of the tile, in nnU-Net's order.
+
+    Parameters
+    ----------
+    forward : the pass on one copy
+    axes : axes of the tile (0 to 2) along which it is mirrored
+    """
+
+    def __init__(self, forward: Forward, axes: Sequence[int]) -> None:
+        self._forward = forward
+        self._flips = [c for n in range(len(axes)) for c in itertools.combinations(axes, n + 1)]
+
+    @property
+    def folds(self) -> int:
+        """Number of networks in the ensemble."""
+        return self._forward.folds
+
+    @property
+    def device(self) -> torch.device:
+        """Where tiles must lie and logits will lie."""
+        return self._forward.device
+
+    @torch.inference_mode()
+    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
+        """Logits of a tile; see `Forward`."""
+        logits = self._forward(tile, fold)
+        for flip in self._flips:
+            mirrored = torch.flip(tile, [axis + 2 for axis in flip])
+            logits += torch.flip(self._forward(mirrored, fold), [axis + 1 for axis in flip])
+        logits /= len(self._flips) + 1
+        return logits

@@ -1,0 +1,136 @@
+"""What nnU-Net's plans say, as far as the streaming engine needs it; what it cannot do is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nnunetv2.preprocessing.resampling.default_resampling import (
+    compute_new_shape,
+    determine_do_sep_z_and_axis,
+    resample_data_or_seg_to_shape,
+)
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from orgseg_node.core.geometry import Shape, Vector
+from orgseg_node.errors import NotStreamable
+from orgseg_node.inference.engine.working import Intensities, Regrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """How a network wants to see a CT. Networks of equal sight share one working volume.
+
+    Attributes
+    ----------
+    transpose : for each axis of the network, the axis of the CT
+    spacing_mm : of the working grid, axes of the network
+    intensities : how Hounsfield units are normalised
+    thick : nnU-Net's ``force_separate_z`` for images; None to judge by the spacing
+    """
+
+    transpose: Shape
+    spacing_mm: Vector
+    intensities: Intensities
+    thick: bool | None
+
+    def regrid(self, shape: Shape, spacing_mm: Vector) -> Regrid:
+        """From the CT to the working grid.
+
+        Parameters
+        ----------
+        shape, spacing_mm : of the CT after transposing and cropping
+        """
+        target = _three(int(n) for n in compute_new_shape(shape, spacing_mm, self.spacing_mm))
+        thick = _thick_axis(self.thick, spacing_mm, self.spacing_mm)
+        return Regrid(source=shape, target=target, thick_axis=thick)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How one network wants its input and how its output is to be read.
+
+    Attributes
+    ----------
+    sight : how it wants to see the CT
+    patch : voxels of a tile
+    thick : nnU-Net's ``force_separate_z`` for logits; None to judge by the spacing
+    heads : number of output channels
+    regions : the label that each channel writes, later ones over earlier ones; None where channels exclude
+        each other and the largest wins
+    """
+
+    sight: Sight
+    patch: Shape
+    thick: bool | None
+    heads: int
+    regions: tuple[int, ...] | None
+
+    def regrid(self, working: Shape, shape: Shape, spacing_mm: Vector) -> Regrid:
+        """From the working grid to the CT.
+
+        Parameters
+        ----------
+        working : shape of the working grid
+        shape, spacing_mm : of the CT after transposing and cropping
+        """
+        thick = _thick_axis(self.thick, self.sight.spacing_mm, spacing_mm)
+        return Regrid(source=working, target=shape, thick_axis=thick)
+
+
+def read_rules(plans: PlansManager, configuration: ConfigurationManager, dataset: Mapping[str, Any]) -> Rules:
+    """The rules of a configuration.
+
+    Raises
+    ------
+    NotStreamable
+        If it is two-dimensional or the second stage of a cascade, or resamples or normalises in a way that
+        the engine does not know.
+    """
+    if len(configuration.patch_size) != 3:
+        raise NotStreamable("It is a 2d configuration.")
+    if configuration.previous_stage_name is not None:
+        raise NotStreamable("It is the second stage of a cascade.")
+    if list(configuration.normalization_schemes) != ["CTNormalization"]:
+        raise NotStreamable(f"It normalises by {', '.join(configuration.normalization_schemes)}.")
+    labels = plans.get_label_manager(dict(dataset))
+    statistics = plans.foreground_intensity_properties_per_channel["0"]
+    return Rules(
+        sight=Sight(
+            transpose=_three(int(axis) for axis in plans.transpose_forward),
+            spacing_mm=_three(float(s) for s in configuration.spacing),
+            intensities=Intensities(
+                low=statistics["percentile_00_5"],
+                high=statistics["percentile_99_5"],
+                mean=statistics["mean"],
+                std=statistics["std"],
+            ),
+            thick=_separate(configuration.resampling_fn_data, order=3),
+        ),
+        patch=_three(int(n) for n in configuration.patch_size),
+        thick=_separate(configuration.resampling_fn_probabilities, order=1),
+        heads=labels.num_segmentation_heads,
+        regions=tuple(int(n) for n in labels.regions_class_order) if labels.has_regions else None,
+    )
+
+
+def _separate(resampling: Callable[..., Any], order: int) -> bool | None:
+    """What plans say about thick slices. Raises NotStreamable if it is not nnU-Net's usual resampling."""
+    function, options = getattr(resampling, "func", resampling), dict(getattr(resampling, "keywords", {}))
+    force = options.pop("force_separate_z", None)
+    usual = {"is_seg": False, "order": order, "order_z": 0}
+    if function is not resample_data_or_seg_to_shape or options != usual:
+        raise NotStreamable(f"It resamples by {getattr(function, '__name__', function)} with {options}.")
+    return None if force is None else bool(force)
+
+
+def _thick_axis(force: bool | None, current_mm: Vector, new_mm: Vector) -> int | None:  # noqa: FBT001  # nnU-Net's tristate
+    separate, axis = determine_do_sep_z_and_axis(force, list(current_mm), list(new_mm))
+    return int(np.asarray(axis)) if separate else None
+
+
+def _three(values: Any) -> tuple[Any, Any, Any]:
+    a, b, c = values
+    return a, b, c

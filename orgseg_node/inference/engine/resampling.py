@@ -1,0 +1,135 @@
+"""Resampling along one axis at a time, as nnU-Net resamples along all at once.
+
+nnU-Net resizes images with scikit-image (cubic splines) and logits likewise (linear), both of which end in
+`scipy.ndimage.zoom` with ``mode="nearest"`` and ``grid_mode=True``. Both are separable: what they do along an
+axis is a matrix that depends on the two sizes only. So planes can be resampled as they come, and the whole
+volume never has to be there at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_NEGLIGIBLE = 1e-18  # weights of a cubic spline die out by 0.27 a voxel; below this they cannot change a sum
+_BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Band:
+    """Some output samples of a cubic resampling, and the input samples they need.
+
+    Attributes
+    ----------
+    rows, columns : the output samples, and the input samples with a weight
+    weights : (rows, columns) float64
+    """
+
+    rows: slice
+    columns: slice
+    weights: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cubic:
+    """Cubic resampling along one axis.
+
+    Attributes
+    ----------
+    weights : (outputs, inputs) float64
+    first, last : first and last input sample that each output sample needs
+    """
+
+    weights: Floats
+    first: Indices
+    last: Indices
+
+    def bands(self) -> tuple[Band, ...]:
+        """The matrix in blocks of rows, each with its own few columns: a third of the work of the whole."""
+        return tuple(
+            self.band(start, min(start + _BLOCK, len(self.weights)))
+            for start in range(0, len(self.weights), _BLOCK)
+        )
+
+    def band(self, start: int, stop: int) -> Band:
+        """The rows from ``start`` to ``stop``."""
+        columns = slice(int(self.first[start:stop].min()), int(self.last[start:stop].max()) + 1)
+        rows = slice(start, stop)
+        return Band(rows=rows, columns=columns, weights=np.ascontiguousarray(self.weights[rows, columns]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Linear:
+    """Linear interpolation along one axis, or the nearest sample, or nothing.
+
+    Attributes
+    ----------
+    low, high : the two input samples of each output sample
+    low_weight, high_weight : their weights, float64; where ``single`` the high one is not used
+    single : each output sample needs one input sample only
+    """
+
+    low: Indices
+    high: Indices
+    low_weight: Floats
+    high_weight: Floats
+    single: bool
+
+
+@lru_cache(maxsize=16)
+def cubic(inputs: int, outputs: int) -> Cubic:
+    """The matrix of a cubic resampling: unit vectors, sent through scipy's own zoom.
+
+    Parameters
+    ----------
+    inputs, outputs : number of samples
+    """
+    weights = np.empty((outputs, inputs))
+    unit = np.zeros(inputs)
+    factor = 1 / (inputs / outputs)
+    for column in range(inputs):
+        unit[column] = 1.0
+        weights[:, column] = ndimage.zoom(unit, factor, order=3, mode="nearest", grid_mode=True)
+        unit[column] = 0.0
+    used = np.abs(weights) > _NEGLIGIBLE
+    return Cubic(weights=weights, first=used.argmax(axis=1), last=inputs - 1 - used[:, ::-1].argmax(axis=1))
+
+
+def linear(inputs: int, outputs: int) -> Linear:
+    """Linear interpolation as `scipy.ndimage.zoom` does it, to the bit.
+
+    The coordinates and weights are computed by the same operations in the same order as in scipy's C code
+    (``NI_ZoomShift``, ``get_spline_interpolation_weights``).
+    """
+    zoom = np.float64(inputs) / np.float64(outputs)
+    at = (np.arange(outputs, dtype=np.float64) + 0.5) * zoom - 0.5
+    low = np.floor(at).astype(np.int64)
+    low_weight = 1.0 - (at - np.floor(at))
+    return Linear(
+        low=np.clip(low, 0, inputs - 1),
+        high=np.clip(low + 1, 0, inputs - 1),
+        low_weight=low_weight,
+        high_weight=1.0 - low_weight,
+        single=False,
+    )
+
+
+def nearest(inputs: int, outputs: int) -> Linear:
+    """The nearest sample, as nnU-Net takes it along the axis of thick slices."""
+    if inputs == outputs:
+        return _single(np.arange(outputs))
+    at = inputs / outputs * (np.arange(outputs) + 0.5) - 0.5
+    found = ndimage.map_coordinates(np.arange(inputs, dtype=float), [at], order=0, mode="nearest")
+    return _single(found.astype(np.int64))
+
+
+def _single(index: Indices) -> Linear:
+    ones = np.ones(len(index))
+    return Linear(low=index, high=index, low_weight=ones, high_weight=np.zeros(len(index)), single=True)

@@ -1,0 +1,35 @@
+"""From a bundle on disk to something that finds organs."""
+
+from __future__ import annotations
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.inference.bundle import ModelBundle, verify_bundle
+from orgseg_node.inference.context import choose_device
+from orgseg_node.inference.nnunet import NnunetPredictor
+from orgseg_node.inference.predictor import InferenceSettings, Method, Predictor
+from orgseg_node.inference.streaming import StreamingPredictor
+
+
+def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceSettings) -> Predictor:
+    """Make a bundle ready to run: its files are hashed again and its networks are loaded when first needed.
+
+    Raises
+    ------
+    BundleHashMismatch
+        If a file is not the one that was imported.
+    OrganUnknown
+        If an organ of the bundle is not in the organ table.
+    NotStreamable
+        If the streaming engine is asked for and cannot run the bundle.
+    NotCalibrated
+        If the fast mode is asked for and was not measured, or was not good enough, for the bundle.
+    EnvironmentFault
+        If a GPU is asked for and there is none.
+    """
+    verify_bundle(bundle)
+    for key in bundle.manifest.organs:
+        organs[key]
+    device = choose_device(settings.device)
+    if settings.method == Method.STREAMING:
+        return StreamingPredictor(bundle, organs, settings, device)
+    return NnunetPredictor(bundle, organs, settings, device)

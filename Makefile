@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m
 # replace torch by the CUDA build.
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit proof serve bench install peers docs clean
+.PHONY: check demo test lint types contracts unit proof serve bench bench-inference install peers docs clean
 .DEFAULT_GOAL := check
 
 check: lint types contracts unit  ## what every commit passes
@@ -20,7 +20,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml deploy/constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[train,test]'
+	$(RUN) pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[train,fast,test]'
 	touch $@
 
 peers:  ## DCMTK, dicom3tools and plastimatch, the programs the tests hold our objects against
@@ -53,7 +53,9 @@ bench: install
 	$(BIN)/python benchmarks/body.py
 	$(BIN)/python benchmarks/contours.py
 	$(BIN)/python benchmarks/receive.py
-	$(BIN)/python benchmarks/chunked.py
+
+bench-inference: install  ## the streaming engine beside nnU-Net's predictor; options in BENCH
+	$(RUN) benchmarks.inference $(BENCH)
 
 docs: install  ## references generated from the code
 	$(RUN) orgseg_node.cli.reference > docs/cli.md

@@ -15,7 +15,7 @@
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
     │   ├── ModelNotImportable  OrganUnknown  BundleExists
-    │   ├── NotStreamable
+    │   ├── NotStreamable  NotCalibrated
     │   └── InferenceFailed  OutOfMemory (retryable)
     ├── OutputError             the written objects
     │   └── ProofFailed  NothingFound  ObjectInvalid
@@ -27,7 +27,7 @@
     │   └── WorkerDied (retryable)  TimeLimit  JobStopped
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
-        └── PortTaken  ToolMissing  NodeRunning
+        └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
 
 The first line of a class's docstring is the sentence an operator reads; `next_step` says what to do.
 No message ever carries a patient's name, ID or birth date.
@@ -312,12 +312,22 @@ class NotStreamable(BundleError):
     next_step = 'Run it with method = "whole", nnU-Net\'s own predictor, or train a usual 3d configuration.'
 
 
+class NotCalibrated(BundleError):
+    """The fast mode was not measured on this model here, or is not good enough."""
+
+    code = "BUNDLE_NOT_CALIBRATED"
+    next_step = "Run 'orgseg models calibrate NAME CT_FOLDER...', or set backend = \"exact\"."
+
+
 class OutOfMemory(BundleError):
     """There was not enough memory for the network."""
 
     code = "INFERENCE_OUT_OF_MEMORY"
     retryable = True
-    next_step = 'Close other programs, or set method = "chunked" (lower chunk_mm) in the configuration.'
+    next_step = (
+        "Free memory on this machine, or raise memory_budget_mb where it is set; "
+        'of all methods "streaming" needs the least.'
+    )
 
 
 class OutputError(OrgsegError):
@@ -476,6 +486,13 @@ class ToolMissing(EnvironmentFault):
 
     code = "ENVIRONMENT_TOOL"
     next_step = "Install it as the README says."
+
+
+class FastModeMissing(EnvironmentFault):
+    """OpenVINO, which computes the fast mode, is not installed."""
+
+    code = "ENVIRONMENT_OPENVINO"
+    next_step = "Run pip install 'orgseg-node[fast]', or set backend = \"exact\"."
 
 
 class NodeRunning(EnvironmentFault):

@@ -57,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         say("Stopped.")
         sys.exit(_INTERRUPTED)
+    except SystemExit as end:  # typer ends every command so, also one that Ctrl-C stopped
+        if end.code == _INTERRUPTED:
+            say("Stopped.")
+        raise
     except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
         sys.exit(FAILED)
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback reaches a user

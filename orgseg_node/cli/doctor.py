@@ -18,18 +18,16 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import COLORS, CONFIGURATION, ENVIRONMENT, FAILED, OK, out, print_json
-from orgseg_node.errors import OrgsegError
+from orgseg_node.errors import FastModeMissing, OrgsegError
 from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
     from orgseg_node.inference.bundle import ModelBundle
     from orgseg_node.node.config import NodeConfig
 
-if TYPE_CHECKING:
-    pass
-
 _MIN_FREE_GB = 5.0
 _OLDEST_PYTHON = (3, 11)
+_FAST = "openvino"
 _ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not listened at
 
 Level = Literal["info", "warning", "error"]
@@ -101,10 +99,11 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
     from orgseg_node.inference.bundle import find_bundle, verify_bundle  # noqa: PLC0415  # only when needed
     from orgseg_node.node.sender import DicomSender  # noqa: PLC0415  # network only when needed
 
-    folders = settings.inference.bundle_folders
     for name in settings.inference.bundles:
-        check = partial(_verify, partial(find_bundle, name, folders), verify_bundle)
-        yield _try(f"bundle {name}", FAILED, "verified", check)
+        find = partial(find_bundle, name, settings.bundle_paths)
+        yield _try(f"bundle {name}", FAILED, "verified", partial(_verify, find, verify_bundle))
+        if settings.inference.backend == "fast":
+            yield _try(f"fast mode {name}", FAILED, "calibrated", partial(_require_calibration, find))
     yield _disk(settings.node.data_dir, max(_MIN_FREE_GB, settings.receiver.min_free_mb / 1000))
     yield _port(settings)
     for name, destination in settings.destinations.items():
@@ -114,6 +113,17 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
 
 def _verify(find: Callable[[], ModelBundle], verify: Callable[[ModelBundle], None]) -> None:
     verify(find())
+
+
+def _require_calibration(find: Callable[[], ModelBundle]) -> None:
+    """Raise NotCalibrated or FastModeMissing where the node would, for a bundle that is to run fast."""
+    from orgseg_node.inference.calibration import allowed  # noqa: PLC0415  # only when needed
+
+    version = _version_of(_FAST)
+    if version is None:
+        raise FastModeMissing
+    bundle = find()
+    allowed(bundle.manifest.name, bundle.manifest.calibration, _FAST, version)
 
 
 def _port(settings: NodeConfig) -> Check:

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from orgseg_node.cli.calibrate import calibrate
 from orgseg_node.cli.console import FAILED, err, out, print_json, tell_error
 from orgseg_node.errors import BundleError
 from orgseg_node.shipped import bundle_folders, own_bundles
@@ -16,7 +17,10 @@ from orgseg_node.shipped import bundle_folders, own_bundles
 if TYPE_CHECKING:
     from orgseg_node.inference.bundle import ModelBundle
 
-app = typer.Typer(name="models", help="List, show, verify and import model bundles.", no_args_is_help=True)
+app = typer.Typer(
+    name="models", help="List, show, verify, import and calibrate model bundles.", no_args_is_help=True
+)
+app.command()(calibrate)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

@@ -68,7 +68,7 @@ def _sentence(text: str | None) -> str:
 def _option(name: str, kind: Any, info: OptionInfo) -> str:
     declared = [info.default, *(info.param_decls or ())]  # in Annotated the first name stands as default
     names = ", ".join(each for each in declared if isinstance(each, str)) or f"--{name.replace('_', '-')}"
-    return names if kind is bool else f"{names} {_kind(kind)}"
+    return names if bool in {kind, *typing.get_args(kind)} else f"{names} {_kind(kind)}"
 
 
 def _kind(kind: Any) -> str:

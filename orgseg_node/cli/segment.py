@@ -22,8 +22,39 @@ if TYPE_CHECKING:
     from orgseg_node.node.pipeline import Outcome
 
 
-Method = Literal["whole", "chunked"]
-Device = Literal["auto", "cpu", "cuda"]
+Method = Annotated[
+    Literal["streaming", "whole", "chunked"],
+    typer.Option(
+        "--method",
+        help="streaming: slab by slab, in bounded memory; whole: the same labels by nnU-Net's own predictor; "
+        "chunked: in pieces along the body, as in the study.",
+    ),
+]
+Backend = Annotated[
+    Literal["exact", "fast"],
+    typer.Option("--backend", help="What computes: PyTorch, or OpenVINO for calibrated bundles."),
+]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-budget-mb",
+        min=1,
+        help="Most memory that streaming may use; without it, nearly all that is free.",
+    ),
+]
+Skip = Annotated[
+    bool | None,
+    typer.Option(
+        "--skip-outside-body/--no-skip-outside-body",
+        help="Look for organs in and near the patient only; without it, where calibration allows it.",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; without it, as many as there are cores.")
+]
+ChunkMm = Annotated[float, typer.Option("--chunk-mm", min=1, help="Length of a chunk.")]
+OverlapMm = Annotated[float, typer.Option("--overlap-mm", min=0, help="Overlap of chunks.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where the network runs.")]
 
 
 def segment(
@@ -39,10 +70,14 @@ def segment(
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a copy of report.json here.")] = None,
     series: Annotated[str | None, typer.Option("--series", help="Series Instance UID, if several.")] = None,
-    method: Annotated[Method, typer.Option("--method", help="Whole image, or chunks along z.")] = "whole",
-    chunk_mm: Annotated[float, typer.Option("--chunk-mm", min=1, help="Length of a chunk.")] = 300.0,
-    overlap_mm: Annotated[float, typer.Option("--overlap-mm", min=0, help="Overlap of chunks.")] = 50.0,
-    device: Annotated[Device, typer.Option("--device", help="Where the network runs.")] = "auto",
+    method: Method = "streaming",
+    backend: Backend = "exact",
+    memory_budget_mb: Budget = None,
+    skip_outside_body: Skip = None,
+    threads: Threads = None,
+    chunk_mm: ChunkMm = 300.0,
+    overlap_mm: OverlapMm = 50.0,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
 ) -> None:
     """Contour a CT: RTSTRUCT.dcm, SEG.dcm, labels.nii.gz, montage.png and report.json.
@@ -56,7 +91,16 @@ def segment(
     from orgseg_node.node.pipeline import REPORT, Request, job_id_of, run  # noqa: PLC0415
     from orgseg_node.node.predictors import open_bundles, open_predictor  # noqa: PLC0415  # torch is first needed in it
 
-    settings = InferenceSettings(method=method, chunk_mm=chunk_mm, overlap_mm=overlap_mm, device=device)
+    settings = InferenceSettings(
+        method=method,
+        backend=backend,
+        memory_budget_mb=memory_budget_mb,
+        skip_outside_body=skip_outside_body,
+        threads=threads,
+        chunk_mm=chunk_mm,
+        overlap_mm=overlap_mm,
+        device=device,
+    )
     ct = read_series(folder, series)
     bundles = open_bundles(choose_bundles(bundle), bundle_folders())
     job_id = job_id_of(ct, tuple(each.identity for each in bundles), settings.method_said)
@@ -78,19 +122,28 @@ def segment(
 def print_outcome(outcome: Outcome) -> None:
     """Organs with volumes on stdout, findings on stderr, and where the files are."""
     tell_findings(outcome.findings)
-    table = Table(
-        "organ", "key", "volume ml", "slices", title="Automatic, not reviewed", title_justify="left"
-    )
-    for row in outcome.report["organs"]:
-        found = row["voxels"] > 0
-        table.add_row(
-            row["name"], row["key"], f"{row['volume_ml']:.1f}" if found else "-", str(row["slices"])
-        )
+    rows = outcome.report["organs"]
+    columns = ["organ", "key", "volume ml", "slices"]
+    if any(row["disagreement"] for row in rows):
+        columns += ["Dice of folds", "ml of folds"]
+    table = Table(*columns, title="Automatic, not reviewed", title_justify="left")
+    for row in rows:
+        volume = f"{row['volume_ml']:.1f}" if row["voxels"] > 0 else "-"
+        cells = [row["name"], row["key"], volume, str(row["slices"]), *_folds(row["disagreement"])]
+        table.add_row(*cells[: len(columns)])
     console = out()
     console.print(table)
     for path in (outcome.rtstruct, outcome.seg, outcome.labels, outcome.montage, outcome.report_path):
         console.print(escape(str(path)))
     err().print(f"{outcome.report['method']} on {escape(outcome.report['device'])}")
+
+
+def _folds(disagreement: Mapping[str, Any] | None) -> tuple[str, str]:
+    """How far the folds of an ensemble agree on an organ: mean Dice, smallest and largest volume."""
+    if disagreement is None:
+        return "", ""
+    low, high = disagreement["volume_min_ml"], disagreement["volume_max_ml"]
+    return f"{disagreement['mean_dice']:.3f}", f"{low:.1f} to {high:.1f}"
 
 
 def _created(report: Path, job_id: str) -> datetime:

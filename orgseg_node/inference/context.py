@@ -42,6 +42,16 @@ def portion(progress: Progress, number: int, count: int, what: str) -> Told:
     return lambda part, said: progress((number + part) / count, f"{what}{said}")
 
 
+def left_said(seconds: float) -> str:
+    """How long it takes yet, as the end of a progress text; nothing where it is done."""
+    if seconds < 0.5:
+        return ""
+    if seconds < 90:
+        return f", about {seconds:.0f} s left"
+    minutes = seconds / 60
+    return f", about {minutes:.0f} min left" if minutes < 90 else f", about {minutes / 60:.1f} h left"
+
+
 @contextlib.contextmanager
 def timed(timings: dict[str, float], step: str) -> Iterator[None]:
     """Add the seconds that pass to a step's."""

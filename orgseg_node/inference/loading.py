@@ -6,7 +6,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.inference.bundle import ModelBundle, verify_bundle
 from orgseg_node.inference.context import choose_device
 from orgseg_node.inference.nnunet import NnunetPredictor
-from orgseg_node.inference.predictor import InferenceSettings, Method, Predictor
+from orgseg_node.inference.predictor import Backend, Device, InferenceSettings, Method, Predictor
 from orgseg_node.inference.streaming import StreamingPredictor
 
 
@@ -23,13 +23,15 @@ def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceS
         If the streaming engine is asked for and cannot run the bundle.
     NotCalibrated
         If the fast mode is asked for and was not measured, or was not good enough, for the bundle.
+    FastModeMissing
+        If the fast mode is asked for and OpenVINO is not installed.
     EnvironmentFault
         If a GPU is asked for and there is none.
     """
     verify_bundle(bundle)
     for key in bundle.manifest.organs:
         organs[key]
-    device = choose_device(settings.device)
+    device = choose_device(Device.CPU if settings.backend == Backend.FAST else settings.device)
     if settings.method == Method.STREAMING:
         return StreamingPredictor(bundle, organs, settings, device)
     return NnunetPredictor(bundle, organs, settings, device)

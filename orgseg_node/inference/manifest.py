@@ -1,12 +1,12 @@
 """What a model bundle says about itself: ``manifest.toml``, read strictly and written back the same.
 
 The manifest holds the SHA-256 of every other file of the bundle, so the hash of the manifest alone
-identifies the whole model. It is read without torch.
+identifies the whole model. How the model may be run, as its calibration says, is part of what it is: with a
+new calibration the hash changes, and with it every job id. It is read without torch.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,16 +17,23 @@ from typing import Any
 import tomli_w
 
 from orgseg_node.errors import BundleInvalid
+from orgseg_node.inference.calibration import (
+    Calibration,
+    calibration_document,
+    calibration_problems,
+    read_calibration,
+)
+from orgseg_node.inference.fields import is_number, is_sha256, is_text, key_problems
 
 SCHEMA = 1
 MANIFEST = "manifest.toml"
 CANONICAL = "LPS"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLD = re.compile(r"\d+|all")
 _TEXTS = ("name", "version", "title", "intended_use", "trained_on", "licence", "card")
 _TOP = {*_TEXTS, "schema", "mirroring", "tile_step_size", "preprocessing", "parts", "files"}
+_OPTIONAL = {"calibration"}
 _PREPROCESSING = {"orientation", "outside_to_air", "body_margin_mm"}
 _PART = {"folder", "configuration", "trainer", "folds", "mirror_axes", "labels", "priorities"}
 _PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".bin")
@@ -106,6 +113,7 @@ class Manifest:
     tile_step_size : step of the sliding window as part of the patch, 0 to 1
     parts : the networks
     files : SHA-256 of every file but the manifest, by path inside the bundle
+    calibration : how good the fast mode is on this bundle, measured; None where it was not
     """
 
     name: str
@@ -120,6 +128,7 @@ class Manifest:
     tile_step_size: float = 0.5
     parts: tuple[Part, ...]
     files: Mapping[str, str]
+    calibration: Calibration | None = None
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -156,6 +165,8 @@ def render_manifest(manifest: Manifest) -> bytes:
         for part in manifest.parts
     ]
     document["files"] = dict(sorted(manifest.files.items()))
+    if manifest.calibration is not None:
+        document["calibration"] = calibration_document(manifest.calibration)
     return tomli_w.dumps(document).encode()
 
 
@@ -188,19 +199,22 @@ def parse_manifest(content: bytes) -> Manifest:
         preprocessing=Preprocessing(**document["preprocessing"]),
         parts=tuple(_part(row) for row in document["parts"]),
         files=document["files"],
+        calibration=read_calibration(document["calibration"]) if "calibration" in document else None,
     )
 
 
 def manifest_problems(document: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a manifest, as sentences."""
-    found = _keys("", document, _TOP) + text_problems(document)
+    found = key_problems("", document, _TOP, _OPTIONAL) + text_problems(document)
     if not isinstance(document.get("mirroring", False), bool):
         found.append("mirroring must be true or false")
-    if not _is_number(document.get("tile_step_size", 1)) or not 0 < document.get("tile_step_size", 1) <= 1:
+    if not is_number(document.get("tile_step_size", 1)) or not 0 < document.get("tile_step_size", 1) <= 1:
         found.append("tile_step_size must be above 0 and at most 1")
     files = document.get("files", {})
     found += _file_problems(files)
     found += _preprocessing_problems(document.get("preprocessing", {}))
+    if "calibration" in document:
+        found += calibration_problems(document["calibration"])
     parts = document.get("parts", [])
     if not isinstance(parts, list) or not parts:
         found.append("parts must hold at least one [[parts]]")
@@ -217,12 +231,12 @@ def text_problems(document: Mapping[str, Any]) -> list[str]:
     found = [
         f"{name} must be text, and not empty"
         for name in _TEXTS
-        if name in document and not _is_text(document[name])
+        if name in document and not is_text(document[name])
     ]
     return found + [
         f"{name} {document[name]!r} must be 1 to 64 letters, digits or . _ + -, the first no sign"
         for name in ("name", "version")
-        if _is_text(document.get(name)) and not _NAME.fullmatch(document[name])
+        if is_text(document.get(name)) and not _NAME.fullmatch(document[name])
     ]
 
 
@@ -249,6 +263,10 @@ def _bundle_problems(document: Mapping[str, Any]) -> list[str]:
     organs = {key for part in document["parts"] for key in part["labels"].values()}
     if len(organs) > _MAX_ORGANS:
         found.append(f"{len(organs)} organs are more than the {_MAX_ORGANS} a label map can hold")
+    if "calibration" in document:
+        measured = document["calibration"]["organs"].keys()
+        found += [f"calibration.organs.{key} is missing" for key in sorted(organs - measured)]
+        found += [f"calibration.organs.{key} is no organ of the bundle" for key in sorted(measured - organs)]
     return found
 
 
@@ -259,23 +277,19 @@ def _file_problems(files: Any) -> list[str]:
     found += [
         f"file {path}: pickled files have no place in a bundle" for path in files if path.endswith(_PICKLES)
     ]
-    found += [
-        f"file {path}: not a SHA-256"
-        for path, value in files.items()
-        if not (isinstance(value, str) and _SHA256.fullmatch(value))
-    ]
+    found += [f"file {path}: not a SHA-256" for path, value in files.items() if not is_sha256(value)]
     return found
 
 
 def _preprocessing_problems(row: Any) -> list[str]:
     if not isinstance(row, dict):
         return ["preprocessing must be a table"]
-    found = _keys("preprocessing.", row, _PREPROCESSING)
+    found = key_problems("preprocessing.", row, _PREPROCESSING)
     if not is_orientation(row.get("orientation", CANONICAL)):
         found.append("preprocessing.orientation must be three letters, one each of L/R, P/A, S/I")
     if not isinstance(row.get("outside_to_air", False), bool):
         found.append("preprocessing.outside_to_air must be true or false")
-    if not _is_number(row.get("body_margin_mm", 0)) or not 0 <= row.get("body_margin_mm", 0) <= 1000:
+    if not is_number(row.get("body_margin_mm", 0)) or not 0 <= row.get("body_margin_mm", 0) <= 1000:
         found.append("preprocessing.body_margin_mm must be 0 to 1000")
     return found
 
@@ -290,11 +304,11 @@ def is_orientation(letters: Any) -> bool:
 def _part_problems(row: Any, files: Any) -> list[str]:
     if not isinstance(row, dict):
         return ["is not a table"]
-    found = _keys("", row, _PART)
+    found = key_problems("", row, _PART)
     found += [
         f"{name} must be text"
         for name in ("folder", "configuration", "trainer")
-        if name in row and not _is_text(row[name])
+        if name in row and not is_text(row[name])
     ]
     folds, axes = row.get("folds", ["0"]), row.get("mirror_axes", [])
     if (
@@ -314,8 +328,8 @@ def _part_problems(row: Any, files: Any) -> list[str]:
             for n in labels
             if not (n.isdecimal() and 0 < int(n) < 65536)
         ]
-        found += [f"label {n}: organ must be a key" for n, key in labels.items() if not _is_text(key)]
-    if not isinstance(priorities, dict) or not all(_is_number(v) for v in priorities.values()):
+        found += [f"label {n}: organ must be a key" for n, key in labels.items() if not is_text(key)]
+    if not isinstance(priorities, dict) or not all(is_number(v) for v in priorities.values()):
         found.append("priorities must be numbers by organ key")
     elif isinstance(labels, dict):
         found += [
@@ -342,16 +356,3 @@ def _part(row: Mapping[str, Any]) -> Part:
         labels={int(label): key for label, key in row["labels"].items()},
         priorities={key: float(value) for key, value in row["priorities"].items()},
     )
-
-
-def _keys(prefix: str, row: Mapping[str, Any], wanted: set[str]) -> list[str]:
-    found = [f"{prefix}{name} is missing" for name in sorted(wanted - row.keys())]
-    return found + [f"{prefix}{name} is not known" for name in sorted(row.keys() - wanted)]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)

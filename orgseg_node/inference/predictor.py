@@ -20,6 +20,8 @@ from orgseg_node.errors import BundleInvalid, ConfigError
 MAX_ORGANS = 255
 """Label maps are uint8, and 0 is no organ."""
 
+_MAX_LABELS = 65_536  # networks may number their labels in 16 bits
+
 Progress = Callable[[float, str], None]
 """Called with the part done (0 to 1) and what is being done."""
 
@@ -63,7 +65,8 @@ class InferenceSettings:
     overlap_mm : overlap of neighbouring chunks in mm; 50 as in the study
     device : ``auto``, ``cpu`` or ``cuda``
     threads : CPU threads; None for as many as there are cores
-    backend : ``exact`` or ``fast``; only streaming knows the fast one
+    backend : ``exact`` or ``fast``; only streaming knows the fast one, which runs on the CPU, also where
+        ``device`` is ``auto`` and there is a GPU
     memory_budget_mb : most main memory the streaming engine may use; None to choose by what is free
     skip_outside_body : leave out tiles that do not touch the patient, and organs outside of it; None to do so
         for bundles whose calibration found no organ there
@@ -99,6 +102,8 @@ class InferenceSettings:
             problems.append(f"backend {self.backend!r} must be {' or '.join(Backend)}")
         elif self.backend == Backend.FAST and self.method != Method.STREAMING:
             problems.append(f"backend fast needs method streaming, not {self.method}")
+        if self.backend == Backend.FAST and self.device == Device.CUDA:
+            problems.append("backend fast runs on the CPU; device must be cpu or auto, not cuda")
         if self.memory_budget_mb is not None and self.memory_budget_mb < 1:
             problems.append(f"memory_budget_mb {self.memory_budget_mb} must be at least 1")
         if problems:
@@ -220,28 +225,56 @@ class Merger:
         """Number of times a voxel was claimed by two organs."""
         return self._contested
 
-    def add(self, labels: NDArray[Any], organs: Mapping[int, str], where: tuple[slice, slice, slice]) -> None:
-        """Add what one network found.
+    @property
+    def claims(self) -> NDArray[np.uint8]:
+        """(K, J, I) who holds each voxel so far; any part or view of it can be given to `claim`."""
+        return self._best
+
+    def ranks(self, organs: Mapping[int, str]) -> NDArray[np.uint8]:
+        """What each label number of a network claims for; see `claim`.
+
+        Parameters
+        ----------
+        organs : organ key of each label number; other numbers are left out
+        """
+        table = np.zeros(_MAX_LABELS, dtype=np.uint8)
+        for label, key in organs.items():
+            table[label] = self._ranks[key]
+        return table
+
+    def claim(self, labels: NDArray[Any], ranks: NDArray[np.uint8], held: NDArray[np.uint8]) -> None:
+        """Add what one network found in a part of the picture.
 
         Parameters
         ----------
         labels : unsigned, label numbers of the network
-        organs : organ key of each label number; other numbers are left out
-        where : the part of the label map the labels are for
+        ranks : see `ranks`
+        held : the same part of `claims`, which is changed
         """
-        table = np.zeros(int(np.iinfo(labels.dtype).max) + 1, dtype=np.uint8)
-        for label, key in organs.items():
-            table[label] = self._ranks[key]
-        claimed, held = table[labels], self._best[where]
+        claimed = ranks[labels]
         self._contested += int(np.count_nonzero((claimed != held) & (claimed > 0) & (held > 0)))
         np.maximum(held, claimed, out=held)
 
+    def add(self, labels: NDArray[Any], organs: Mapping[int, str], where: tuple[slice, slice, slice]) -> None:
+        """Add what one network found; slice by slice, to need little memory.
+
+        Parameters
+        ----------
+        labels, organs : see `claim` and `ranks`
+        where : the part of the label map the labels are for
+        """
+        ranks = self.ranks(organs)
+        for found, held in zip(labels, self._best[where], strict=True):
+            self.claim(found, ranks, held)
+
     def labels(self) -> NDArray[np.uint8]:
-        """The organ number of each voxel, 0 = no organ."""
+        """The organ number of each voxel, 0 = no organ; ends the merging, as the claims become it."""
         table = np.zeros(MAX_ORGANS + 1, dtype=np.uint8)
         for key, rank in self._ranks.items():
             table[rank] = self._numbers[key]
-        return table[self._best]
+        for plane in self._best:
+            plane[...] = table[plane]
+        return self._best
 
     def organs(self, table: OrganTable) -> dict[int, Any]:
         """The organ of each number.

@@ -39,8 +39,10 @@ class Prepared:
 
     def restore(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Labels of the part, on the grid of the original CT; 0 outside the part."""
-        whole = np.zeros(self.shape, dtype=np.uint8)
-        whole[self.box.slices] = labels
+        whole = labels
+        if self.box.shape != self.shape:
+            whole = np.zeros(self.shape, dtype=np.uint8)
+            whole[self.box.slices] = labels
         return np.ascontiguousarray(self.turn.back(whole))
 
 

@@ -12,11 +12,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable
+from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable, StorageError
 from orgseg_node.inference.bundle import ModelBundle, file_sha256, open_bundle
+from orgseg_node.inference.calibration import Calibration
 from orgseg_node.inference.conversion import Conversion, Converted, convert_checkpoints
 from orgseg_node.inference.manifest import (
     MANIFEST,
@@ -214,6 +215,63 @@ def _write_manifest(work: Path, draft: BundleDraft, parts: Sequence[Part]) -> No
     content = render_manifest(manifest)
     parse_manifest(content)  # what is written must be readable
     (work / MANIFEST).write_bytes(content)
+
+
+def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelBundle:
+    """Write a calibration into the manifest of a bundle; the old one is there until the new one is whole.
+
+    Returns
+    -------
+    The bundle as it is now, of another hash
+
+    Raises
+    ------
+    StorageError
+        If the folder of the bundle cannot be written.
+    """
+    content = render_manifest(replace(bundle.manifest, calibration=calibration))
+    parse_manifest(content)  # what is written must be readable
+    place = bundle.path / MANIFEST
+    try:
+        with _beside(place) as new:
+            new.write_bytes(content)
+            new.chmod(place.stat().st_mode & 0o777)  # mkstemp makes files that only their owner may read
+            _to_disk(new)
+            new.replace(place)
+        _to_disk(bundle.path)
+    except OSError as error:
+        raise StorageError(_unwritable(bundle, error)) from error
+    return open_bundle(bundle.path)
+
+
+def refuse_unwritable(bundle: ModelBundle) -> None:
+    """Refuse a bundle whose manifest could not be replaced, before a long measurement.
+
+    Raises
+    ------
+    StorageError
+        If the folder of the bundle cannot be written.
+    """
+    try:
+        with _beside(bundle.path / MANIFEST):
+            pass
+    except OSError as error:
+        raise StorageError(_unwritable(bundle, error)) from error
+
+
+def _unwritable(bundle: ModelBundle, error: OSError) -> str:
+    return f"The {MANIFEST} of '{bundle.manifest.name}' cannot be written: {error.strerror}."
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """A file beside another one, hidden, and gone at the end if it still has this name."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 @contextmanager

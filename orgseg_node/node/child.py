@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from typing import IO, Any, Final
 import pydicom
 
 from orgseg_node.dicom.series import CtSeries, survey
-from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
+from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
 from orgseg_node.inference.predictor import Predictor
 from orgseg_node.node.jobs import JobState
 from orgseg_node.node.order import ChildRequest
@@ -32,6 +33,7 @@ from orgseg_node.node.pipeline import Outcome, Request, Step, run
 
 _PR_SET_PDEATHSIG: Final = 1
 _LOCK_WAIT_S: Final = 20.0
+_PAUSE_S: Final = 0.25  # between two words on progress: a GPU may compute a hundred tiles a second
 
 STATES: Final = {
     Step.READ: JobState.PREPARING,
@@ -68,29 +70,30 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> i
     try:
         request = ChildRequest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
         die_with_parent(request.parent)
+        # /tmp lies in main memory on many systems, and what lies there may hold a patient's data
+        tempfile.tempdir = str(Path(arguments[0]).parent.absolute())
         with (Path(arguments[0]).parent / "lock").open("w") as lock:
             _only_one(lock)
             outcome = _contour(request, make_predictor, say)
         say(event="done", **_told(outcome))
     except OrgsegError as error:
-        say(
-            event="error",
-            code=error.code,
-            sentence=error.sentence,
-            next_step=error.next_step,
-            retryable=error.retryable,
-        )
+        say(**_excuse(error))
         return 1
     except MemoryError:
-        say(
-            event="error",
-            code="INFERENCE_OUT_OF_MEMORY",
-            sentence="There was not enough memory.",
-            next_step="Close other programs, or lower chunk_mm in the node's configuration.",
-            retryable=True,
-        )
+        say(**_excuse(OutOfMemory()))
         return 1
     return 0
+
+
+def _excuse(error: OrgsegError) -> dict[str, Any]:
+    """The last word of a child that could not do it."""
+    return {
+        "event": "error",
+        "code": error.code,
+        "sentence": error.sentence,
+        "next_step": error.next_step,
+        "retryable": error.retryable,
+    }
 
 
 def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable[..., None]) -> Outcome:
@@ -98,9 +101,15 @@ def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable
     series = _series(request)
     say(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
     predictor = make_predictor(request)
+    told, next_at = None, 0.0
 
     def progress(fraction: float, text: str) -> None:
+        nonlocal told, next_at
         state = next((STATES[step] for step in Step if text.startswith(step.value)), None)
+        now = time.monotonic()
+        if state is told and now < next_at:
+            return
+        told, next_at = state, now + _PAUSE_S
         say(event="progress", state=state, fraction=fraction, text=text)
 
     created = datetime.fromisoformat(request.created)

@@ -20,6 +20,16 @@ from orgseg_node.shipped import bundle_folders
 
 ROLES: Final = ("RTSTRUCT", "SEG")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_SETTINGS: Final = (  # of the section inference: what the network itself is told
+    "method",
+    "chunk_mm",
+    "overlap_mm",
+    "device",
+    "threads",
+    "backend",
+    "memory_budget_mb",
+    "skip_outside_body",
+)
 
 
 def _ae_title(value: str) -> str:
@@ -95,13 +105,34 @@ class Peer(_Section):
         return any(host in ipaddress.ip_network(network) for network in self.networks)
 
 
+def _inference_contradictions(section: dict[str, Any]) -> list[str]:
+    """What is wrong between settings of the section inference; bears single settings that are wrong as well.
+
+    The rules of `InferenceSettings`, which is not asked itself: it would make every command start late.
+    """
+    problems = []
+    chunk_mm, overlap_mm = section.get("chunk_mm", 300.0), section.get("overlap_mm", 50.0)
+    if all(isinstance(mm, (int, float)) for mm in (chunk_mm, overlap_mm)) and overlap_mm >= chunk_mm:
+        problems.append("overlap_mm must be smaller than chunk_mm")
+    if section.get("backend") == "fast":
+        if section.get("method", "streaming") != "streaming":
+            problems.append("backend 'fast' needs method 'streaming'")
+        if section.get("device") == "cuda":
+            problems.append("backend 'fast' runs on the CPU: device must be 'auto' or 'cpu'")
+    return problems
+
+
 class InferenceSection(_Section):
-    """Which models contour, and how."""
+    """Which models contour, and how; `InferenceSettings` of the inference room says what each means."""
 
     bundles: Names = ("starter-hn",)
     bundle_folders: tuple[Path, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    method: Literal["whole", "chunked"] = "whole"
+    method: Literal["streaming", "whole", "chunked"] = "streaming"
+    backend: Literal["exact", "fast"] = "exact"
+    memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
+    skip_outside_body: bool | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
     chunk_mm: Annotated[float, Field(ge=60, le=2000)] = 300.0
     overlap_mm: Annotated[float, Field(ge=0, le=500)] = 50.0
     time_limit_s: Annotated[float, Field(gt=0, le=86400)] = 3600.0
@@ -111,9 +142,18 @@ class InferenceSection(_Section):
     def _check(self) -> InferenceSection:
         if not self.bundles:
             raise ValueError("bundles: name at least one model bundle")
-        if self.overlap_mm >= self.chunk_mm:
-            raise ValueError("overlap_mm must be smaller than chunk_mm")
+        problems = _inference_contradictions(self.model_dump())
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """How the networks are run, as arguments of `InferenceSettings`.
+
+        The child that contours and the name of a job are both made from this, so that they cannot differ.
+        Values are as JSON has them.
+        """
+        return self.model_dump(mode="json", include=set(_SETTINGS))
 
 
 class Destination(_Section):
@@ -253,7 +293,8 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
             not objects or len(set(map(str, objects))) != len(objects)
         ):
             problems.append(f"destinations.{name}.objects: name each object once, and at least one")
-    return problems
+    found = _inference_contradictions(sections.get("inference", {}))
+    return problems + [f"inference: {problem}" for problem in found]
 
 
 def _lines(item: dict[str, Any]) -> list[str]:

@@ -236,11 +236,12 @@ class Inbox:
         return done
 
     def _made_with(self) -> tuple[str, ...]:
-        """What a result depends on besides the series: another model or method makes other objects."""
+        """What a result depends on besides the series: another model or method makes other objects.
+
+        How much memory and how many threads it may use is no part of it: that changes no label.
+        """
         inference = self._config.inference
-        settings = InferenceSettings(
-            method=inference.method, chunk_mm=inference.chunk_mm, overlap_mm=inference.overlap_mm
-        )
+        settings = InferenceSettings(**inference.settings())
         try:
             bundles = open_bundles(inference.bundles, self._config.bundle_paths)
         except OrgsegError:

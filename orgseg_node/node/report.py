@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,8 @@ from typing import Any
 from orgseg_node import __version__
 from orgseg_node.core.checks import Finding, worst_level
 from orgseg_node.core.contours import StructureSet
-from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.series import CtSeries
-from orgseg_node.inference.predictor import Prediction
+from orgseg_node.inference.predictor import Disagreement, Prediction
 
 SCHEMA = 1
 
@@ -53,7 +52,7 @@ def build_report(facts: Facts) -> dict[str, Any]:
         "job_id": facts.job_id,
         "created": facts.created.isoformat(),
         "input": _input(facts.series),
-        "organs": _organs(facts.prediction.label_map, facts.structures),
+        "organs": _organs(facts.prediction, facts.structures),
         "findings": [asdict(finding) for finding in facts.findings],
         "worst_finding": None if worst is None else worst.value,
         "models": [asdict(model) for model in facts.prediction.models],
@@ -100,8 +99,9 @@ def _input(series: CtSeries) -> dict[str, Any]:
     }
 
 
-def _organs(label_map: LabelMap, structures: StructureSet) -> list[dict[str, Any]]:
+def _organs(prediction: Prediction, structures: StructureSet) -> list[dict[str, Any]]:
     """One row for each organ that was looked for, also where it was not found."""
+    label_map = prediction.label_map
     contours = {structure.label: structure.contours for structure in structures.structures}
     rows = []
     for label, voxels in label_map.voxel_counts().items():
@@ -116,6 +116,24 @@ def _organs(label_map: LabelMap, structures: StructureSet) -> list[dict[str, Any
                 "volume_ml": round(voxels * label_map.grid.voxel_ml, 3),
                 "slices": len({contour.k for contour in drawn}),
                 "contours": len(drawn),
+                "disagreement": _disagreement(organ.key, prediction.disagreement),
             }
         )
     return rows
+
+
+def _disagreement(key: str, found: Sequence[Disagreement]) -> dict[str, Any] | None:
+    """How far the folds of an ensemble differ on an organ; None where one network alone looked for it.
+
+    Where several ensembles look for the same organ, that of the ensemble which is least at one with itself.
+    """
+    rows = [each for each in found if each.organ == key]
+    if not rows:
+        return None
+    least = min(rows, key=lambda each: each.mean_dice)
+    return {
+        "folds": least.folds,
+        "mean_dice": round(least.mean_dice, 4),
+        "volume_min_ml": round(least.volume_min_ml, 3),
+        "volume_max_ml": round(least.volume_max_ml, 3),
+    }

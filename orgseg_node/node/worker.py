@@ -243,7 +243,6 @@ class Worker:
             self._store.move(job_id, nxt, "")
 
     def _request(self, job: Job, folder: Path) -> ChildRequest:
-        inference = self._config.inference
         data = self._config.node.data_dir
         return ChildRequest(
             job_id=job.job_id,
@@ -253,12 +252,7 @@ class Worker:
             out=str(folder / "out"),
             bundles=job.bundles,
             bundle_folders=tuple(map(str, self._config.bundle_paths)),
-            settings={
-                "method": inference.method,
-                "chunk_mm": inference.chunk_mm,
-                "overlap_mm": inference.overlap_mm,
-                "device": inference.device,
-            },
+            settings=self._config.inference.settings(),
             parent=os.getpid(),
         )
 

@@ -1,4 +1,4 @@
-"""What every predictor promises, on a fake one and on nnU-Net itself, whole and in chunks."""
+"""What every predictor promises, on a fake one, the streaming engine, and nnU-Net whole and in chunks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.manifest import Preprocessing
 from orgseg_node.inference.predictor import InferenceSettings, MergedPredictor, Predictor
 from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained
+from tests.support.calibrations import calibrated
 from tests.support.threshold_predictor import ThresholdPredictor
 from tests.support.tiny_nnunet import TinyModel, write_tiny
 
@@ -29,6 +30,7 @@ _TITLE = {
     "licence": "none",
     "card": "# Tiny",
 }
+_WHOLE = InferenceSettings(method="whole", device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ class TestMerged(PredictorContract):
         return MergedPredictor(predictors=(tiny, ThresholdPredictor(organs=organ_table)), organs=organ_table)
 
 
-class _NnunetContract(PredictorContract):
+class _NetworkContract(PredictorContract):
     def test_a_case_without_a_patient_is_refused(self, predictor: Predictor) -> None:
         volume, body = _case()
         empty = Body(mask=np.zeros_like(body.mask), box=body.box, effective_diameter_mm=0.0, findings=())
@@ -165,15 +167,32 @@ class _NnunetContract(PredictorContract):
         assert (found[::-1, :, ::-1] == expected).all()
 
 
-class TestNnunetWhole(_NnunetContract):
-    """nnU-Net on the whole body."""
+class TestStreaming(_NetworkContract):
+    """The engine, as the node runs it."""
 
     @pytest.fixture
     def predictor(self, organ_table: OrganTable, tiny_bundle: ModelBundle) -> Predictor:
         return load_predictor(tiny_bundle, organ_table, InferenceSettings(device="cpu", threads=1))
 
 
-class TestNnunetChunked(_NnunetContract):
+class TestStreamingFast(_NetworkContract):
+    """The engine with OpenVINO."""
+
+    @pytest.fixture
+    def predictor(self, organ_table: OrganTable, tiny_bundle: ModelBundle, tmp_path: Path) -> Predictor:
+        settings = InferenceSettings(backend="fast", device="cpu", threads=1)
+        return load_predictor(calibrated(tiny_bundle, tmp_path / "tiny"), organ_table, settings)
+
+
+class TestNnunetWhole(_NetworkContract):
+    """nnU-Net on the whole body."""
+
+    @pytest.fixture
+    def predictor(self, organ_table: OrganTable, tiny_bundle: ModelBundle) -> Predictor:
+        return load_predictor(tiny_bundle, organ_table, _WHOLE)
+
+
+class TestNnunetChunked(_NetworkContract):
     """nnU-Net in the study's chunks."""
 
     @pytest.fixture
@@ -190,7 +209,7 @@ def test_a_chunk_longer_than_the_patient_is_the_whole_path(
     whole, chunked = (
         load_predictor(tiny_bundle, organ_table, settings).predict(*_case(), lambda *_: None).label_map.labels
         for settings in (
-            InferenceSettings(device="cpu", threads=1),
+            _WHOLE,
             InferenceSettings(method="chunked", chunk_mm=500.0, device="cpu", threads=1),
         )
     )
@@ -206,7 +225,7 @@ def test_chunks_are_contoured_alone_and_each_slice_comes_from_one_of_them(
         method="chunked", chunk_mm=40.0, overlap_mm=overlap_mm, device="cpu", threads=1
     )
     found = load_predictor(tiny_bundle, organ_table, settings).predict(volume, body, lambda *_: None)
-    alone = load_predictor(tiny_bundle, organ_table, InferenceSettings(device="cpu", threads=1))
+    alone = load_predictor(tiny_bundle, organ_table, _WHOLE)
     chunks = cut(24, 3.0, 40.0, overlap_mm)
     assert len(chunks) > 1
     expected = np.zeros(volume.grid.shape, dtype=np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import pydicom
@@ -41,3 +42,6 @@ def test_a_ct_pushed_by_storescu_reaches_storescp_as_one_rtstruct_and_one_seg(
         with contextlib.closing(node.store()) as store:
             changes = [event.change for event in store.events(job.job_id)]
         assert changes[-1].endswith("DONE")
+        assert changes.count("PREPARING -> INFERRING") == {"straight": 1, "killed": 2}[way]
+        report = json.loads((node.data / "jobs" / job.job_id / "out" / "report.json").read_text())
+        assert report["method"].startswith("streaming, exact")

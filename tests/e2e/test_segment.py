@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pydicom
 import pytest
 
 from tests.support.command_line import orgseg
 from tests.support.peers import agreement_with_plastimatch, dciodvfy_errors
+from tests.support.tiny_nnunet import TinyModel, write_tiny
 
 FILES = {"RTSTRUCT.dcm", "SEG.dcm", "labels.nii.gz", "montage.png", "report.json"}
 
@@ -26,7 +34,8 @@ def test_it_writes_the_five_files_and_a_report_of_the_model_that_ran(
     (model,) = report["models"]
     assert model["name"] == "tiny"
     assert [row["key"] for row in report["organs"]] == ["brainstem", "spinal_cord", "mandible"]
-    assert report["method"] == "whole"
+    assert report["method"].startswith("streaming, exact")
+    assert {row["disagreement"] for row in report["organs"]} == {None}, "a single network agrees with itself"
     assert report["device"].startswith("cpu")
 
 
@@ -59,10 +68,96 @@ def test_elsewhere_the_same_input_gives_the_same_uids_and_another_method_gives_o
     def uid(folder: Path) -> str:
         return str(pydicom.dcmread(folder / "RTSTRUCT.dcm").SOPInstanceUID)
 
-    again, chunked = tmp_path / "again", tmp_path / "chunked"
-    orgseg(capsys, "segment", ct, again, "--device", "cpu")
+    again, whole, chunked = (tmp_path / name for name in ("again", "whole", "chunked"))
+    orgseg(capsys, "segment", ct, again, "--device", "cpu", "--threads", "1", "--memory-budget-mb", "100000")
+    orgseg(capsys, "segment", ct, whole, "--method", "whole")
     orgseg(capsys, "segment", ct, chunked, "--method", "chunked", "--chunk-mm", "60", "--overlap-mm", "20")
-    assert uid(again) == uid(result) != uid(chunked)
+    assert uid(again) == uid(result)
+    assert len({uid(folder) for folder in (result, whole, chunked)}) == 3
+    labels = [np.asarray(nibabel.load(folder / "labels.nii.gz").dataobj) for folder in (result, whole)]
+    assert np.array_equal(*labels), "streaming gives the labels of nnU-Net's own predictor"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--skip-outside-body", "streaming, exact, outside of the body skipped"),
+        ("--no-skip-outside-body", "streaming, exact, nothing skipped"),
+    ],
+)
+def test_what_lies_outside_of_the_patient_is_skipped_as_one_likes_and_the_report_says_so(
+    capsys: pytest.CaptureFixture[str], with_bundles: Path, ct: Path, tmp_path: Path, option: str, said: str
+) -> None:
+    answer = orgseg(capsys, "segment", ct, tmp_path / "out", option)
+    assert answer.status == 0, answer.err
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["method"] == said
+    assert said in answer.err
+
+
+def test_of_an_ensemble_it_is_told_how_far_the_folds_differ(
+    capsys: pytest.CaptureFixture[str], ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TinyModel(labels={"brainstem": 1, "mandible": 2}, spacing_mm=(6.0, 12.0, 12.0), folds=(0, 1, 2))
+    trained = write_tiny(tmp_path / "trained", model)
+    added = orgseg(capsys, "models", "add", trained, "--name", "folds", "--to", tmp_path / "bundles")
+    assert added.status == 0, added.err
+    monkeypatch.setenv("ORGSEG_BUNDLES", str(tmp_path / "bundles"))
+    answer = orgseg(capsys, "segment", ct, tmp_path / "out")
+    assert "Dice of folds" in answer.out
+    for row in json.loads((tmp_path / "out" / "report.json").read_text())["organs"]:
+        told = row["disagreement"]
+        assert told["folds"] == 3
+        assert 0 < told["mean_dice"] < 1
+        assert 0 <= told["volume_min_ml"] < told["volume_max_ml"]
+        assert f"{told['mean_dice']:.3f}" in answer.out
+
+
+def test_too_small_a_memory_budget_is_a_coded_error_and_nothing_is_written(
+    capsys: pytest.CaptureFixture[str], with_bundles: Path, ct: Path, tmp_path: Path
+) -> None:
+    answer = orgseg(capsys, "segment", ct, tmp_path / "out", "--memory-budget-mb", "5")
+    assert (answer.status, answer.code) == (1, "INFERENCE_OUT_OF_MEMORY")
+    assert "5 MB are allowed" in answer.err
+    assert "Next step: " in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_in_mid_inference_is_exit_code_130_and_leaves_what_was_there(
+    ct: Path, result: Path, tmp_path: Path
+) -> None:
+    """On a terminal, whose progress bar tells when tiles are being computed, and for how long yet."""
+    labels = {"brainstem": 1, "spinal_cord": 2, "mandible": 3}
+    slow = write_tiny(tmp_path / "trained", TinyModel(labels=labels, spacing_mm=(1.0, 1.0, 1.0)))
+    environment = {**os.environ, "ORGSEG_BUNDLES": str(tmp_path / "bundles"), "COLUMNS": "160"}
+    command = [sys.executable, "-m", "orgseg_node.cli"]
+    added = [*command, "models", "add", str(slow), "--name", "slow", "--to", str(tmp_path / "bundles")]
+    subprocess.run(added, check=True, capture_output=True)
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    shutil.copytree(result, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for folder in (out, fresh):
+        terminal, end = pty.openpty()
+        with subprocess.Popen(
+            [*command, "segment", str(ct), str(folder)], env=environment, stdout=end, stderr=end
+        ) as process:
+            os.close(end)
+            shown = _read_until(terminal, rb"segmenting: slow \S+, about \d+ (s|min) left")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130, shown
+        assert b"Stopped." in _read_until(terminal, rb"Stopped\.")
+        os.close(terminal)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert not fresh.exists()
+
+
+def _read_until(terminal: int, pattern: bytes) -> bytes:
+    """What a terminal has shown when a pattern is there."""
+    shown, end = b"", time.monotonic() + 60
+    while not re.search(pattern, shown):
+        assert time.monotonic() < end, shown
+        if select.select([terminal], [], [], 1.0)[0]:
+            shown += os.read(terminal, 65536)
+    return shown
 
 
 def test_json_on_stdout_is_the_report_and_nothing_else(

@@ -49,6 +49,9 @@ retry_longest_s = 0.5
 ae_title = "TPS"
 host = "127.0.0.1"
 port = {tps_port}
+
+[inference]
+{inference}
 """
 
 
@@ -71,12 +74,14 @@ class NodeProcess:
     ----------
     folder : holds node.toml, the log and the data
     tps_port : where the destination listens
-    seconds : how long the prediction of a job takes at least; None to run the shipped network instead
+    seconds : how long the prediction of a job takes at least; None to run a network instead
+    inference : lines of that section; without any, the shipped network is what is run
     """
 
     folder: Path
     tps_port: int
     seconds: float | None = 0.0
+    inference: str = ""
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -88,7 +93,7 @@ class NodeProcess:
     def start(self) -> None:
         """Start it and wait until it listens."""
         config = self.folder / "node.toml"
-        config.write_text(CONFIG.format(tps_port=self.tps_port), encoding="utf-8")
+        config.write_text(CONFIG.format(tps_port=self.tps_port, inference=self.inference), encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
         if self.seconds is None:
@@ -145,9 +150,11 @@ class NodeProcess:
 
 
 @contextlib.contextmanager
-def running_node(folder: Path, tps_port: int, seconds: float | None = 0.0) -> Iterator[NodeProcess]:
+def running_node(
+    folder: Path, tps_port: int, seconds: float | None = 0.0, inference: str = ""
+) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
-    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds)
+    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds, inference=inference)
     node.start()
     try:
         yield node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import stat
@@ -16,6 +17,7 @@ from orgseg_node.cli.console import FAILED, progress_bar, tell_unexpected
 from orgseg_node.cli.reference import reference
 from orgseg_node.node.store import Store
 from orgseg_node.shipped import bundle_folders, shipped_config
+from tests.support.bundles import write_bundle
 from tests.support.command_line import orgseg
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
@@ -68,6 +70,9 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ("info",),
         ("info", "/no/such/folder"),
         ("segment", ".", ".", "--method", "half"),
+        ("segment", ".", ".", "--backend", "faster"),
+        ("segment", ".", ".", "--memory-budget-mb", "0"),
+        ("segment", ".", ".", "--threads", "0"),
         ("jobs", "list"),
     ],
 )
@@ -155,6 +160,24 @@ def test_doctor_finds_a_configured_bundle_missing(
     assert checks["bundle nowhere"]["level"] == "error"
     assert "BUNDLE_UNKNOWN" in checks["bundle nowhere"]["message"]
     assert {"python", "packages", "torch", "gpu", "disk", "port"} <= checks.keys()
+
+
+def test_doctor_looks_for_bundles_where_the_node_does_and_for_the_calibration_of_the_fast_mode(
+    capsys: pytest.CaptureFixture[str], config: Path, no_bundles: Path
+) -> None:
+    write_bundle(config.parent / "data" / "bundles" / "paper-bundle")
+    config.write_text(NODE + '\n[inference]\nbundles = ["paper-bundle", "starter-hn"]\nbackend = "fast"\n')
+    checks = {
+        check["name"]: check
+        for check in json.loads(orgseg(capsys, "doctor", "--config", config, "--json").out)
+    }
+    assert checks["bundle paper-bundle"]["level"] == "info"
+    assert checks["fast mode paper-bundle"]["level"] == "error"
+    installed = importlib.util.find_spec("openvino") is not None
+    code = "BUNDLE_NOT_CALIBRATED" if installed else "ENVIRONMENT_OPENVINO"
+    assert checks["fast mode paper-bundle"]["message"].startswith(f"{code}: ")
+    config.write_text(NODE + '\n[inference]\nbundles = ["paper-bundle"]\n')
+    assert "fast mode" not in orgseg(capsys, "doctor", "--config", config).out
 
 
 def test_doctor_with_a_wrong_configuration_is_exit_code_3(

@@ -156,6 +156,16 @@ def test_an_overlap_longer_than_the_chunk_is_a_wrong_setting(
     assert (answer.status, answer.code) == (3, "CONFIG")
 
 
+def test_the_fast_mode_with_another_method_is_a_wrong_setting(
+    capsys: pytest.CaptureFixture[str], ct_folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("--method", "whole", "--backend", "fast")
+    answer = orgseg(capsys, "segment", ct_folder, tmp_path / "out", *arguments)
+    assert (answer.status, answer.code) == (3, "CONFIG")
+    assert "backend fast needs method streaming" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_stray_text_file_beside_the_ct_is_set_aside_and_said(
     capsys: pytest.CaptureFixture[str], ct_folder: Path
 ) -> None:

@@ -140,12 +140,17 @@ def _places(need: Need, device: torch.device) -> tuple[Place, ...]:
     return (Place.DEVICE, Place.HOST) if need.on_device <= _SHARE * free else (Place.HOST,)
 
 
-def free_memory() -> int:
-    """Bytes of main memory that are free for this process, within the limit of its container."""
+def free_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes of main memory that are free for this process, within the limit of its container.
+
+    Parameters
+    ----------
+    cgroup : where the system says what the container may use
+    """
     free = int(psutil.virtual_memory().available)
     try:
-        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        used = (_CGROUP / "memory.current").read_text(encoding="ascii").strip()
+        limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
+        used = (cgroup / "memory.current").read_text(encoding="ascii").strip()
     except OSError:
         return free
     return free if limit == "max" else min(free, int(limit) - int(used))

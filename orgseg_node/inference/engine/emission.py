@@ -10,7 +10,8 @@ the labels are the same to the voxel.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ UNCLEAR = -1
 # twice that at every working voxel around cannot be caught up with in between.
 _CLEAR_PART, _CLEAR_FLOOR = 2.0**-9, 2.0**-20
 _CLEAR_REGION = 1e-3  # the sigmoid of a logit farther from 0 than this is not rounded to one half
+_CACHED = 16_384  # voxels that are compared together on a CPU
 _AT_ONCE = 4_000_000  # numbers in double precision that are interpolated together
 
 
@@ -45,9 +47,13 @@ def winners(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tens
     """
     if regions is not None:
         return _region_winners(logits, regions)
-    index, best, second = _ranked(logits)
-    clear = best - second > _CLEAR_PART * best.abs() + _CLEAR_FLOOR
-    return index.masked_fill_(~clear, UNCLEAR)
+
+    def clear_winners(rows: torch.Tensor) -> torch.Tensor:
+        index, best, second = _ranked(rows)
+        clear = best - second > _CLEAR_PART * best.abs() + _CLEAR_FLOOR
+        return index.masked_fill_(~clear, UNCLEAR)
+
+    return _by_rows(logits, clear_winners)
 
 
 def leaders(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tensor:
@@ -61,7 +67,9 @@ def leaders(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tens
     -------
     (rows, columns) int16
     """
-    return _ranked(logits)[0] if regions is None else _painted(logits, regions)
+    if regions is not None:
+        return _painted(logits, regions)
+    return _by_rows(logits, lambda rows: _ranked(rows)[0])
 
 
 def _ranked(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -78,8 +86,21 @@ def _ranked(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     return index, best, second
 
 
+def _by_rows(logits: torch.Tensor, find: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """On a CPU a few rows at a time: what is looked at again and again then stays in the cache."""
+    if logits.is_cuda:
+        return find(logits)
+    rows = max(1, _CACHED // logits.shape[2])
+    return torch.cat([find(some) for some in torch.split(logits, rows, dim=1)])
+
+
 def _region_winners(logits: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:
-    return _painted(logits, regions).masked_fill_(~(logits.abs() > _CLEAR_REGION).all(dim=0), UNCLEAR)
+    painted = _painted(logits, regions)
+    unclear = ~(logits.abs() > _CLEAR_REGION).all(dim=0)
+    for number, channels in Counter((0, *regions)).items():
+        if channels > 1:  # one channel may write it here and another there, and neither in between
+            unclear |= painted == number
+    return painted.masked_fill_(unclear, UNCLEAR)
 
 
 def _painted(logits: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:

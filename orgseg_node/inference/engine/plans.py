@@ -15,7 +15,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import (
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from orgseg_node.core.geometry import Shape, Vector
-from orgseg_node.errors import NotStreamable
+from orgseg_node.errors import InferenceFailed, NotStreamable
 from orgseg_node.inference.engine.working import Intensities, Regrid
 
 
@@ -42,8 +42,15 @@ class Sight:
         Parameters
         ----------
         shape, spacing_mm : of the CT after transposing and cropping
+
+        Raises
+        ------
+        InferenceFailed
+            If the CT is so thin that not one voxel of the working grid is left, where nnU-Net fails, too.
         """
         target = _three(int(n) for n in compute_new_shape(shape, spacing_mm, self.spacing_mm))
+        if not min(target):
+            raise InferenceFailed("The CT is thinner than half a voxel of the network.")
         thick = _thick_axis(self.thick, spacing_mm, self.spacing_mm)
         return Regrid(source=shape, target=target, thick_axis=thick)
 
@@ -86,13 +93,15 @@ def read_rules(plans: PlansManager, configuration: ConfigurationManager, dataset
     Raises
     ------
     NotStreamable
-        If it is two-dimensional or the second stage of a cascade, or resamples or normalises in a way that
-        the engine does not know.
+        If it is two-dimensional or the second stage of a cascade, or prepares, resamples or normalises in a
+        way that the engine does not know.
     """
     if len(configuration.patch_size) != 3:
         raise NotStreamable("It is a 2d configuration.")
     if configuration.previous_stage_name is not None:
         raise NotStreamable("It is the second stage of a cascade.")
+    if configuration.preprocessor_name != "DefaultPreprocessor":
+        raise NotStreamable(f"It is prepared by {configuration.preprocessor_name}.")
     if list(configuration.normalization_schemes) != ["CTNormalization"]:
         raise NotStreamable(f"It normalises by {', '.join(configuration.normalization_schemes)}.")
     labels = plans.get_label_manager(dict(dataset))

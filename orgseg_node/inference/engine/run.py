@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Shape
 from orgseg_node.core.volume import Mask
+from orgseg_node.inference.engine.allocator import large_blocks_kept
 from orgseg_node.inference.engine.disagreement import FoldTally
-from orgseg_node.inference.engine.emission import LabelPlanes
+from orgseg_node.inference.engine.emission import LabelPlanes, Labels
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.slab import Place, Slab, divide, move_on
 from orgseg_node.inference.engine.stopwatch import Stopwatch
@@ -50,6 +51,7 @@ class Task:
     inside : (K, J, I) bool on the grid of the cropped CT; tiles that it does not need are left out and all
         voxels outside of it are background. None to leave out nothing
     place : where the accumulators lie
+    ahead : make planes of the working volume in a thread while the network computes, as is good for a GPU
     """
 
     working: WorkingVolume
@@ -58,22 +60,25 @@ class Task:
     regions: tuple[int, ...] | None
     inside: Mask | None
     place: Place
+    ahead: bool
+
+
+Emit = Callable[[int, Labels], None]
+"""Called with the number of a plane of the cropped CT and its labels (rows, columns), in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Labelled:
-    """What came out.
+class Summary:
+    """What is known of a run beside the labels.
 
     Attributes
     ----------
-    labels : (K, J, I) uint8 or uint16 on the grid of the cropped CT
     tally : how far the folds differ; None for a single network
     tiles, skipped : number of tiles that were computed, and that were left out
     interpolated : number of voxels of the CT whose logits had to be interpolated
     network_s : seconds that the network computed
     """
 
-    labels: NDArray[Any]
     tally: FoldTally | None
     tiles: int
     skipped: int
@@ -82,7 +87,7 @@ class Labelled:
 
 
 @torch.inference_mode()
-def run(task: Task, forward: Forward, heads: int, told: Told) -> Labelled:
+def run(task: Task, forward: Forward, heads: int, told: Told, emit: Emit) -> Summary:
     """Label a CT with one network or an ensemble.
 
     Parameters
@@ -91,6 +96,7 @@ def run(task: Task, forward: Forward, heads: int, told: Told) -> Labelled:
     forward : computes the logits of a tile
     heads : number of output channels
     told : see `Told`
+    emit : see `Emit`; given every plane once
 
     Raises
     ------
@@ -101,17 +107,15 @@ def run(task: Task, forward: Forward, heads: int, told: Told) -> Labelled:
     emission = LabelPlanes(task.back, regions, _beside(task.place, forward.device))
     wanted = None if task.inside is None else touched(tiling, task.inside, emission.axes)
     largest = max(regions) if regions else heads - 1
-    labels = np.zeros(task.back.target, dtype=np.uint8 if largest <= 255 else np.uint16)
     tally = FoldTally(largest + 1, regions, forward.folds) if forward.folds > 1 else None
     sums = _Sums(task, forward, heads, _Count(tiling, wanted, forward.folds, told))
     for number, plane in sums.planes(tally):
-        for k, found in emission.push(number, plane):
-            labels[k] = found
-    if task.inside is not None:
-        labels[~task.inside] = 0
+        for k, labels in emission.push(number, plane):
+            if task.inside is not None:
+                labels[~task.inside[k]] = 0
+            emit(k, labels)
     done = tiling_size(tiling) if wanted is None else int(wanted.sum())
-    return Labelled(
-        labels=labels,
+    return Summary(
         tally=tally,
         tiles=done,
         skipped=tiling_size(tiling) - done,
@@ -162,17 +166,19 @@ class _Sums:
         self._slabs = [Slab((heads, *shape), task.place, forward.device) for _ in range(forward.folds)]
         self._weights = torch.zeros(shape, dtype=torch.half, device=beside)
         self._gaussian = weights(task.tiling.patch, beside)
+        self._factors = self._gaussian.float()  # the same numbers
         self._image = torch.zeros(shape, dtype=torch.float32, device=forward.device)
 
     def planes(self, tally: FoldTally | None) -> Iterator[tuple[int, torch.Tensor]]:
         """The planes of the working grid in their order, (heads, rows, columns) half, without padding."""
         tiling = self._task.tiling
-        with ThreadPoolExecutor(1) as pool:  # the CPU makes the next planes while a GPU computes
-            coming = pool.submit(self._image_planes, 0, tiling.patch[0])
+        with ThreadPoolExecutor(1) as pool:
+            coming = self._coming(pool, 0, tiling.patch[0])
             for step, (start, final) in enumerate(zip(tiling.steps[0], tiling.final, strict=True)):
-                self._take_in(coming)
+                with large_blocks_kept():  # gone again before the next tile
+                    self._take_in(coming)
                 end = start + tiling.patch[0]
-                coming = pool.submit(self._image_planes, end, end + final)
+                coming = self._coming(pool, end, end + final)
                 self._tiles(step)
                 yield from self._final(start, final, tally)
                 for slab in self._slabs:
@@ -190,10 +196,17 @@ class _Sums:
             made[first + before - start : last + before - start] = self._task.working.planes(first, last)
         return made
 
-    def _take_in(self, coming: Future[NDArray[np.float32]]) -> None:
+    def _coming(self, pool: ThreadPoolExecutor, start: int, stop: int) -> Callable[[], NDArray[np.float32]]:
+        """The next planes: made when they are needed, or ahead, while a GPU computes."""
+        if self._task.ahead:
+            return pool.submit(self._image_planes, start, stop).result
+        return partial(self._image_planes, start, stop)
+
+    def _take_in(self, coming: Callable[[], NDArray[np.float32]]) -> None:
         rows, columns = _cut(self._task.tiling)
-        made = torch.from_numpy(coming.result())
-        self._image[-len(made) :, rows, columns] = made.to(self._image.device)
+        made = torch.from_numpy(coming())
+        first = len(self._image) - len(made)  # thin tiles can begin at the same plane; then nothing comes
+        self._image[first:, rows, columns] = made.to(self._image.device)
 
     def _tiles(self, step: int) -> None:
         (_, ys, xs), (_, height, width) = self._task.tiling.steps, self._task.tiling.patch
@@ -203,12 +216,12 @@ class _Sums:
                 for column, x in enumerate(xs):
                     if wanted is not None and not wanted[step, row, column]:
                         continue
-                    tile = self._image[:, y : y + height, x : x + width].contiguous()
-                    with self.watch:
-                        logits = self._forward(tile[None, None], fold)
-                    logits = logits.to(self._gaussian.device)
-                    logits *= self._gaussian
-                    slab.add(logits, y, x)
+                    with large_blocks_kept():
+                        tile = self._image[:, y : y + height, x : x + width].contiguous()
+                        with self.watch:
+                            logits = self._forward(tile[None, None], fold)
+                        slab.add(logits.to(self._factors.device), self._factors, y, x)
+                        del logits, tile
                     if fold == 0:
                         self._weights[:, y : y + height, x : x + width] += self._gaussian
                     self._count.one_more()

@@ -47,15 +47,23 @@ class Slab:
             beside = device if place == Place.DEVICE else torch.device("cpu")
             self.logits = torch.zeros(shape, dtype=torch.half, device=beside)
 
-    def add(self, logits: torch.Tensor, row: int, column: int) -> None:
-        """Add the weighted logits of a tile that begins at a row and column.
+    def add(self, logits: torch.Tensor, weights: torch.Tensor, row: int, column: int) -> None:
+        """Weight the logits of a tile and add them.
 
         Parameters
         ----------
-        logits : (heads, planes, rows, columns), as many planes as the slab
+        logits : (heads, planes, rows, columns), as many planes as the slab; overwritten
+        weights : (planes, rows, columns) float32
+        row, column : where the tile begins
         """
         rows, columns = slice(row, row + logits.shape[2]), slice(column, column + logits.shape[3])
-        self.logits[:, :, rows, columns] += logits
+        if logits.is_cuda:
+            logits *= weights
+            self.logits[:, :, rows, columns] += logits
+            return
+        for head, sums in zip(logits, self.logits[:, :, rows, columns], strict=True):
+            for plane, weight, total in zip(head, weights, sums, strict=True):  # as much as the cache holds
+                total.add_(plane.mul_(weight))
 
     def move_on(self, planes: int) -> None:
         """Forget the first planes; empty ones come in at the other end."""

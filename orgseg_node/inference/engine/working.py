@@ -7,7 +7,6 @@ for, from the few slices that it needs. All is done in float64 and rounded to fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.inference.engine.resampling import Cubic, Floats, Indices, cubic, nearest
 
-_AT_ONCE = 16  # working planes that are made together; bounds the memory in float64
+_AT_ONCE = 16  # working planes that are made together in float64
+_IN_MEMORY = 64  # working planes whose slices are held together in float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,6 @@ class WorkingVolume:
         self._intensities = intensities
         self._regrid = regrid
         self._held: NDArray[np.float32] | None = None
-        self._resampled: dict[int, Floats] = {}
         thick = regrid.thick_axis
         takes = [
             _along(a, b, thick=n == thick)
@@ -114,11 +113,14 @@ class WorkingVolume:
     def hold(self) -> None:
         """Make all planes now and keep them, for networks that see the same working volume."""
         if self._held is None:
-            self._held = self.planes(0, self.shape[0])
-            self._resampled.clear()
+            held = np.empty(self.shape, dtype=np.float32)
+            for start in range(0, len(held), _IN_MEMORY):
+                stop = min(start + _IN_MEMORY, len(held))
+                held[start:stop] = self.planes(start, stop)
+            self._held = held
 
     def planes(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Planes ``start`` to ``stop`` of the working volume; fastest when asked for in ascending order.
+        """Planes ``start`` to ``stop`` of the working volume.
 
         Returns
         -------
@@ -129,31 +131,37 @@ class WorkingVolume:
         if not self._regrid.changes:
             return self._intensities.normalise(self._hu[start:stop])
         made = np.empty((stop - start, *self.shape[1:]), dtype=np.float32)
+        needed, source = self._source(start, stop)
         for first in range(start, stop, _AT_ONCE):
             last = min(first + _AT_ONCE, stop)
-            made[first - start : last - start] = self._make(first, last)
+            made[first - start : last - start] = self._make(first, last, source, needed.start)
         return made
 
-    def _make(self, start: int, stop: int) -> Floats:
+    def _source(self, start: int, stop: int) -> tuple[range, Floats]:
+        """The slices that some planes need, resampled along rows and columns, in float64."""
+        if isinstance(self._planes, Cubic):
+            columns = self._planes.band(start, stop).columns
+            needed = range(columns.start, columns.stop)
+        elif self._planes is None:
+            needed = range(start, stop)
+        else:
+            needed = range(int(self._planes[start]), int(self._planes[stop - 1]) + 1)
+        source = np.empty((len(needed), *self.shape[1:]))
+        for number, k in enumerate(needed):
+            slice_ = self._intensities.normalise(self._hu[k]).astype(np.float64)
+            source[number] = _resample(_resample(slice_, self._rows).T, self._columns).T
+        return needed, source
+
+    def _make(self, start: int, stop: int, source: Floats, offset: int) -> Floats:
+        """Planes from slices, of which the first is number ``offset`` of the CT."""
         if isinstance(self._planes, Cubic):
             band = self._planes.band(start, stop)
-            needed = self._in_plane(range(band.columns.start, band.columns.stop))
-            flat = np.stack(needed).reshape(len(needed), -1)
-            made = (band.weights @ flat).reshape(stop - start, *self.shape[1:])
+            rows = source[band.columns.start - offset : band.columns.stop - offset]
+            made = (band.weights @ rows.reshape(len(rows), -1)).reshape(stop - start, *self.shape[1:])
         else:
             picked = np.arange(start, stop) if self._planes is None else self._planes[start:stop]
-            made = np.stack(self._in_plane(picked.tolist()))
+            made = source[picked - offset]
         return self._clip(made, start, stop)
-
-    def _in_plane(self, wanted: Sequence[int]) -> list[Floats]:
-        """Slices resampled along rows and columns; the last ones are remembered, earlier ones forgotten."""
-        for k in [k for k in self._resampled if k < wanted[0]]:
-            del self._resampled[k]
-        for k in wanted:
-            if k not in self._resampled:
-                slice_ = self._intensities.normalise(self._hu[k]).astype(np.float64)
-                self._resampled[k] = _resample(_resample(slice_, self._rows).T, self._columns).T
-        return [self._resampled[k] for k in wanted]
 
     def _clip(self, made: Floats, start: int, stop: int) -> Floats:
         """Splines overshoot; nnU-Net clips to the range of the volume, or of each thick slice."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from orgseg_node.errors import ConfigError, UnknownDestination
-from orgseg_node.node.config import DeliverySection, NodeConfig, Peer, load_config
+from orgseg_node.inference.predictor import Backend, Device, InferenceSettings, Method
+from orgseg_node.node.config import DeliverySection, InferenceSection, NodeConfig, Peer, load_config
 from orgseg_node.shipped import shipped_config
 
 PEER = '[[peers]]\nae_title = "CT"\n'
@@ -72,6 +77,15 @@ def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> No
         (PEER + "[inference]\nbundles = []", "inference: bundles: name at least one"),
         (PEER + '[inference]\nbundles = ["a", "a"]', "inference.bundles: named twice: a"),
         (PEER + "[inference]\noverlap_mm = 400\nchunk_mm = 300", "inference: overlap_mm must be smaller"),
+        (PEER + "[inference]\nmemory_budget_mb = 0", "inference.memory_budget_mb: input should be greater"),
+        (
+            PEER + '[inference]\nskip_outside_body = "maybe"',
+            "inference.skip_outside_body: input should be a valid",
+        ),
+        (PEER + "[inference]\nthreads = 0", "inference.threads: input should be greater than or equal to 1"),
+        (PEER + '[inference]\nmethod = "half"', "inference.method: input should be 'streaming', 'whole' or"),
+        (PEER + '[inference]\nbackend = "faster"', "inference.backend: input should be 'exact' or 'fast'"),
+        (PEER + "[inference]\nmemory_budget = 1", "did you mean 'memory_budget_mb'?"),
         (PEER + TPS + "objects = []", "destinations.tps.objects: name each object once"),
         (PEER + TPS + 'objects = ["SEG", "SEG"]', "destinations.tps.objects: name each object once"),
         (PEER + TPS.replace("tps", "'a b'"), "destinations.a b: a name has up to 32"),
@@ -85,6 +99,66 @@ def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> No
 )
 def test_each_problem_has_its_sentence(tmp_path: Path, text: str, line: str) -> None:
     assert line in problems(tmp_path, text)
+
+
+def test_contradictions_of_inference_are_told_once_each_with_all_the_rest(tmp_path: Path) -> None:
+    wrong = 'backend = "fast"\nmethod = "whole"\ndevice = "cuda"\noverlap_mm = 400\n'
+    lines = [
+        "inference: overlap_mm must be smaller than chunk_mm",
+        "inference: backend 'fast' needs method 'streaming'",
+        "inference: backend 'fast' runs on the CPU: device must be 'auto' or 'cpu'",
+    ]
+    for also in ("", "threads = 0\n"):
+        told = problems(tmp_path, "[inference]\n" + wrong + also)
+        assert [told.count(line) for line in lines] == [1, 1, 1]
+        assert ("inference.threads" in told) == bool(also)
+    assert "peers: list at least one sender" in told
+
+
+def test_the_settings_of_a_node_are_those_of_the_networks_with_the_same_defaults_and_choices() -> None:
+    assert set(InferenceSection().settings()) == {each.name for each in fields(InferenceSettings)}
+    assert InferenceSettings(**InferenceSection().settings()) == InferenceSettings()
+    for name, kind in (("method", Method), ("backend", Backend), ("device", Device)):
+        assert set(get_args(InferenceSection.model_fields[name].annotation)) == set(kind)
+
+
+def test_the_node_accepts_exactly_the_settings_that_the_networks_accept() -> None:
+    choices: dict[str, list[Any]] = {
+        "method": list(Method),
+        "backend": list(Backend),
+        "device": list(Device),
+        "overlap_mm": [50.0, 300.0],
+        "memory_budget_mb": [None, 0, 8000],
+        "threads": [None, 0],
+    }
+    for values in itertools.product(*choices.values()):
+        asked = dict(zip(choices, values, strict=True))
+        assert _accepted(InferenceSection, asked) == _accepted(InferenceSettings, asked), asked
+
+
+def _accepted(kind: type[InferenceSection | InferenceSettings], values: dict[str, Any]) -> bool:
+    try:
+        kind(**values)
+    except (ValueError, ConfigError):
+        return False
+    return True
+
+
+def test_every_setting_of_inference_reaches_the_networks_as_it_stands_in_the_file(tmp_path: Path) -> None:
+    written = {
+        "method": "streaming",
+        "backend": "fast",
+        "device": "cpu",
+        "threads": 3,
+        "memory_budget_mb": 4000,
+        "skip_outside_body": False,
+        "chunk_mm": 150.0,
+        "overlap_mm": 20.0,
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in written.items()]
+    settings = load(tmp_path, PEER + "[inference]\n" + "\n".join(lines)).inference.settings()
+    assert json.loads(json.dumps(settings)) == written
+    assert asdict(InferenceSettings(**settings)) == written
 
 
 def test_what_is_no_file_or_no_toml_is_told(tmp_path: Path) -> None:

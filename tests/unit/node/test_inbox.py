@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -21,12 +22,13 @@ from tests.support.phantom import Change, PhantomOptions, build_ct_series
 class Node:
     """An inbox with its store; the clock is an hour ahead of every arrival."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **inference: Any) -> None:
         self.data = folder / "data"
         self.config = NodeConfig.model_validate(
             {
                 "node": {"data_dir": self.data},
                 "receiver": {"accept_any_calling_ae": True, "min_free_mb": 0, "quiet_seconds": 5},
+                "inference": inference,
             }
         )
         self.start()
@@ -69,6 +71,27 @@ def test_a_clean_series_becomes_ready_with_one_job(node: Node, ct_folder: Path) 
     (job,) = node.store.jobs()
     assert (job.state, job.slices, job.bundles) == (JobState.QUEUED, 24, ("starter-hn",))
     assert node.inbox.judge_quiet_series() == []
+
+
+def test_another_way_to_the_labels_is_another_job_and_more_memory_is_not(tmp_path: Path) -> None:
+    files = build_ct_series(tmp_path / "ct", PhantomOptions(slices=3, rows=16, columns=16))
+
+    def job(**inference: Any) -> str:
+        node = Node(tmp_path / str(len(list(tmp_path.iterdir()))), **inference)
+        for path in files:
+            node.take(path)
+        node.inbox.association_ended(1)
+        node.inbox.judge_quiet_series()
+        (found,) = node.store.jobs()
+        node.store.close()
+        return found.job_id
+
+    others = [
+        job(method="whole"), job(method="chunked"), job(method="chunked", overlap_mm=10), job(backend="fast"),
+        job(skip_outside_body=True), job(skip_outside_body=False),
+    ]  # fmt: skip
+    assert len({job(), *others}) == 7
+    assert job(memory_budget_mb=4000, threads=2, time_limit_s=60, overlap_mm=10) == job()
 
 
 def test_a_series_is_not_judged_before_the_quiet_time(node: Node, ct_folder: Path) -> None:

@@ -22,7 +22,7 @@ from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.dicom.rtstruct import read_rtstruct
 from orgseg_node.dicom.series import CtSeries, read_series
 from orgseg_node.errors import NothingFound, ProofFailed, StorageError
-from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
+from orgseg_node.inference.predictor import Disagreement, ModelIdentity, Prediction, Predictor, Progress
 from orgseg_node.node import pipeline
 from orgseg_node.node.pipeline import Outcome, Request, Step, job_id_of, run
 from tests.support.phantom import LABELS, label_map_of
@@ -100,6 +100,34 @@ def test_the_report_gives_volumes_findings_versions_and_the_hash_of_every_file(
     assert report["input"]["transfer_syntaxes"] == ["1.2.840.10008.1.2.1"]
     assert {"orgseg_node", "pydicom", "highdicom", "torch", "nnunetv2"} <= report["versions"].keys()
     assert set(report["timings_s"]["steps"]) == {step.name.lower() for step in Step} - {"save"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ensemble:
+    """A predictor whose brainstem comes from folds that differ, as two ensembles see it."""
+
+    inner: ThresholdPredictor
+
+    @property
+    def models(self) -> tuple[ModelIdentity, ...]:
+        return self.inner.models
+
+    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+        rows = [
+            Disagreement(organ="brainstem", folds=folds, mean_dice=dice, volume_min_ml=1.5, volume_max_ml=2.0)
+            for folds, dice in ((5, 0.98), (3, 0.87654))
+        ]
+        return replace(self.inner.predict(volume, body, progress), disagreement=tuple(rows))
+
+
+def test_the_report_tells_of_each_organ_how_far_the_folds_differ_and_null_of_a_single_network(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    report = json.loads(contour(series, tmp_path / "out", Ensemble(inner=predictor)).report_path.read_text())
+    rows = {row["key"]: row["disagreement"] for row in report["organs"]}
+    least = {"folds": 3, "mean_dice": 0.8765, "volume_min_ml": 1.5, "volume_max_ml": 2.0}
+    assert rows.pop("brainstem") == least, "of two ensembles the one that is least sure"
+    assert set(rows.values()) == {None}
 
 
 def test_the_report_and_the_file_names_hold_no_patient_data(

@@ -114,6 +114,18 @@ def test_the_child_is_asked_for_exactly_this_revision_of_the_series(bench: Bench
     assert asked["bundles"] == ["starter"]
 
 
+def test_the_child_is_asked_with_every_setting_of_the_node(tmp_path: Path) -> None:
+    inference = {
+        "backend": "fast", "memory_budget_mb": 4000, "skip_outside_body": True, "threads": 3, "device": "cpu",
+    }  # fmt: skip
+    bench = Bench(tmp_path, inference=inference)
+    bench.computed()
+    asked = json.loads((bench.folder / "jobs" / JOB / "request.json").read_text())
+    assert asked["settings"] == bench.config.inference.settings()
+    assert asked["settings"] | inference == asked["settings"]
+    assert asked["settings"]["method"] == "streaming"
+
+
 def test_progress_moves_the_job_forward_only(bench: Bench) -> None:
     seen = []
     move = bench.store.move

@@ -1,0 +1,187 @@
+"""A bundle to run: a U-Net of nnU-Net's making, trained for a minute or two on the phantom.
+
+Trained, since random weights give labels that change from voxel to voxel, which no organ does; then every
+voxel would have to be interpolated and every rounding would show.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch.nn import functional
+
+from benchmarks.inference.phantom import slab
+from orgseg_node.core.organs import load_organs
+from orgseg_node.inference.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained
+from orgseg_node.shipped import shipped_config
+
+FEATURES = {"small": (8, 16, 32, 64, 128, 128), "full": (32, 64, 128, 256, 320, 320)}
+_LOW, _HIGH, _MEAN, _STD = -1000.0, 1000.0, -300.0, 500.0
+_CROP = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which bundle."""
+
+    classes: int
+    folds: int
+    patch: int
+    spacing_mm: float
+    features: str
+
+    @property
+    def name(self) -> str:
+        """A name that says it all."""
+        return f"{self.features}-{self.classes}c-{self.folds}f-{self.patch}p-{self.spacing_mm:g}mm"
+
+
+def make_bundle(wanted: Wanted, folder: Path) -> ModelBundle:
+    """The bundle, trained if it is not there yet."""
+    target = folder / wanted.name
+    if target.is_dir():
+        return open_bundle(target)
+    plans, dataset = _plans(wanted), _dataset(wanted)
+    trained = (
+        folder / "trained" / wanted.name / "Dataset900_Phantom" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    )
+    trained.mkdir(parents=True, exist_ok=True)
+    (trained / "plans.json").write_text(json.dumps(plans))
+    (trained / "dataset.json").write_text(json.dumps(dataset))
+    network = _network(plans, wanted.classes)
+    for fold in range(wanted.folds):
+        _train(network, wanted, steps=300 if fold == 0 else 30, seed=fold)
+        place = trained / f"fold_{fold}"
+        place.mkdir(exist_ok=True)
+        checkpoint = {
+            "network_weights": network.state_dict(),
+            "trainer_name": "nnUNetTrainer",
+            "init_args": {"configuration": "3d_fullres"},
+            "inference_allowed_mirroring_axes": None,
+        }
+        torch.save(checkpoint, place / "checkpoint_final.pth")
+    keys = list(load_organs(shipped_config("organs.toml")))[: wanted.classes - 1]
+    part = PartDraft(folder=trained, label_map=dict(enumerate(keys, start=1)))
+    draft = BundleDraft(
+        name=wanted.name,
+        version="1",
+        title="Benchmark",
+        intended_use="benchmarks only",
+        trained_on="a phantom",
+        licence="none",
+        card="# Benchmark",
+    )
+    return export_trained([part], draft, target, trusted=False)
+
+
+def _network(plans: dict[str, Any], classes: int) -> torch.nn.Module:
+    torch.manual_seed(0)
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    return get_network_from_plans(
+        architecture["network_class_name"],
+        architecture["arch_kwargs"],
+        architecture["_kw_requires_import"],
+        1,
+        classes,
+        deep_supervision=False,
+    )
+
+
+def _train(network: torch.nn.Module, wanted: Wanted, *, steps: int, seed: int) -> None:
+    """A few steps on crops of the phantom, sampled as the network will see it."""
+    rng = np.random.default_rng(seed)
+    size, spacing = 224, wanted.spacing_mm
+    hu, labels = slab(np.arange(0, 400, spacing), size, spacing, wanted.classes, seed)
+    image = torch.from_numpy((np.clip(hu, _LOW, _HIGH).astype(np.float32) - _MEAN) / _STD)
+    truth = torch.from_numpy(labels.astype(np.int64))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
+    network.train()
+    voxels = [np.argwhere(labels == number) for number in range(1, wanted.classes)]
+    voxels = [each for each in voxels if len(each)]
+    for step in range(steps):
+        middle = rng.choice(voxels[rng.integers(len(voxels))])  # every organ as often as another
+        middle = middle + rng.integers(-_CROP // 4, _CROP // 4, size=3)
+        places = np.clip(middle - _CROP // 2, 0, np.array(image.shape) - _CROP)
+        crop = tuple(slice(int(p), int(p) + _CROP) for p in places)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network(image[crop][None, None])
+        loss = functional.cross_entropy(logits.float(), truth[crop][None])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 25 == 0 or step == steps - 1:
+            print(f"training {wanted.name}, fold {seed}, step {step}: loss {loss.item():.3f}", flush=True)
+    network.eval()
+
+
+def _plans(wanted: Wanted) -> dict[str, Any]:
+    resample: dict[str, Any] = {}
+    for what, seg, order in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
+        options = {"is_seg": seg, "order": order, "order_z": 0, "force_separate_z": None}
+        resample |= {
+            f"resampling_fn_{what}": "resample_data_or_seg_to_shape",
+            f"resampling_fn_{what}_kwargs": options,
+        }
+    stages = min(6, int(math.log2(wanted.patch)) - 1)
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [wanted.patch] * 3,
+        "median_image_size_in_voxels": [200.0, 300.0, 300.0],
+        "spacing": [wanted.spacing_mm] * 3,
+        "normalization_schemes": ["CTNormalization"],
+        "use_mask_for_norm": [False],
+        **resample,
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": stages,
+                "features_per_stage": list(FEATURES[wanted.features][:stages]),
+                "conv_op": "torch.nn.modules.conv.Conv3d",
+                "kernel_sizes": [[3, 3, 3]] * stages,
+                "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
+                "n_conv_per_stage": [2] * stages,
+                "n_conv_per_stage_decoder": [2] * (stages - 1),
+                "conv_bias": True,
+                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                "dropout_op": None,
+                "dropout_op_kwargs": None,
+                "nonlin": "torch.nn.LeakyReLU",
+                "nonlin_kwargs": {"inplace": True},
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+        "batch_dice": False,
+    }
+    statistics = {"max": 3000.0, "mean": _MEAN, "median": 0.0, "min": -1000.0, "std": _STD}
+    statistics |= {"percentile_00_5": _LOW, "percentile_99_5": _HIGH}
+    return {
+        "dataset_name": "Dataset900_Phantom",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": [wanted.spacing_mm] * 3,
+        "original_median_shape_after_transp": [200, 300, 300],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": statistics},
+    }
+
+
+def _dataset(wanted: Wanted) -> dict[str, Any]:
+    labels = {"background": 0} | {f"organ_{n}": n for n in range(1, wanted.classes)}
+    return {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}

@@ -1,0 +1,104 @@
+"""One way of running a bundle on a CT, in a process of its own: ``python -m benchmarks.inference.one ORDER``.
+
+Writes the labels and a JSON file with seconds of each stage, CPU seconds and peak memory.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orgseg_node.core.body import Body
+from orgseg_node.core.geometry import Box, Grid
+from orgseg_node.core.organs import load_organs
+from orgseg_node.core.volume import Volume
+from orgseg_node.inference.bundle import open_bundle
+from orgseg_node.inference.loading import load_predictor
+from orgseg_node.inference.predictor import InferenceSettings, Prediction, Predictor
+from orgseg_node.shipped import shipped_config
+
+_MARGIN_VOXELS = 20  # TotalSegmentator's margin between its three parts, in voxels of the network's grid
+
+
+def main(order: dict[str, Any]) -> None:
+    """Do what an order says."""
+    import torch  # noqa: PLC0415  # the clock starts when everything is imported
+
+    volume = _volume(order)
+    mask = (
+        np.load(order["body"], mmap_mode="r")
+        if order["body"]
+        else np.broadcast_to(np.True_, volume.grid.shape)
+    )
+    body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=300.0, findings=())
+    before = _rss_mb()
+    started, cpu = time.perf_counter(), time.process_time()
+    organs = load_organs(shipped_config("organs.toml"))
+    bundle = open_bundle(Path(order["bundle"]))
+    predictor = load_predictor(bundle, organs, InferenceSettings(**order["settings"]))
+    steps: dict[str, float] = {}
+    if order["parts"]:
+        labels = _in_parts(predictor, volume, body, order, steps)
+    else:
+        found = predictor.predict(volume, body, lambda *_: None)
+        labels = _noted(found, steps)
+    cuda = torch.cuda.is_available() and order["settings"].get("device") != "cpu"
+    facts = {
+        "seconds": time.perf_counter() - started,
+        "cpu_s": time.process_time() - cpu,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "before_mb": before,
+        "gpu_mb": torch.cuda.max_memory_reserved() / 2**20 if cuda else 0.0,
+        "stages": steps,
+        "device": predictor.device,  # type: ignore[attr-defined]
+    }
+    np.save(order["labels"], labels)
+    Path(order["facts"]).write_text(json.dumps(facts))
+
+
+def _volume(order: dict[str, Any]) -> Volume:
+    hu: NDArray[np.int16] = np.load(order["ct"], mmap_mode="r")
+    shape = (hu.shape[0], hu.shape[1], hu.shape[2])
+    k, j, i = order["spacing_mm"]
+    return Volume(grid=Grid(shape=shape, spacing_mm=(k, j, i), origin_mm=(0.0, 0.0, 0.0)), hu=hu)
+
+
+def _in_parts(
+    predictor: Predictor, volume: Volume, body: Body, order: dict[str, Any], steps: dict[str, float]
+) -> NDArray[np.uint8]:
+    """TotalSegmentator's way of bounding memory: three parts along z with a margin, each contoured alone."""
+    slices, parts = volume.grid.shape[0], order["parts"]
+    margin = round(_MARGIN_VOXELS * order["working_mm"] / volume.grid.spacing_mm[0])
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
+    edges = [slices * n // parts for n in range(parts + 1)]
+    for start, stop in pairwise(edges):
+        low, high = max(0, start - margin), min(slices, stop + margin)
+        box = Box(start=(low, 0, 0), stop=(high, *volume.grid.shape[1:]))
+        mask = body.mask[box.slices]
+        part = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=300.0, findings=())
+        found = _noted(predictor.predict(volume.crop(box), part, lambda *_: None), steps)
+        labels[start:stop] = found[start - low : stop - low]
+    return labels
+
+
+def _noted(found: Prediction, steps: dict[str, float]) -> NDArray[np.uint8]:
+    for step, seconds in found.timings_s.items():
+        steps[step] = steps.get(step, 0.0) + seconds
+    return found.label_map.labels
+
+
+def _rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -1,0 +1,139 @@
+"""Labels are those of interpolating every logit, also where classes are nearly or exactly equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from numpy.typing import NDArray
+
+from orgseg_node.core.geometry import Shape
+from orgseg_node.inference.engine.emission import UNCLEAR, LabelPlanes, leaders, winners
+from orgseg_node.inference.engine.working import Regrid
+
+_CPU = torch.device("cpu")
+_GRIDS = [
+    ((6, 7, 8), (9, 12, 10), None),
+    ((9, 12, 10), (6, 7, 8), None),
+    ((6, 7, 8), (6, 12, 8), None),
+    ((6, 7, 8), (6, 7, 8), None),
+    ((5, 7, 8), (11, 9, 10), 0),
+    ((5, 7, 8), (5, 9, 10), 0),
+    ((6, 7, 8), (9, 12, 10), 1),
+    ((6, 7, 8), (9, 4, 17), 2),
+    ((1, 7, 8), (4, 9, 1), None),
+]
+
+
+def _logits(kind: str, heads: int, shape: Shape) -> NDArray[np.float16]:
+    """Logits of 16 bits that are hard to tell apart."""
+    rng = np.random.default_rng(heads)
+    drawn = rng.normal(size=(heads, *shape))
+    if kind == "ties":
+        drawn = rng.integers(-2, 3, drawn.shape) / 2
+    elif kind == "near":  # one to three steps of 16 bits apart
+        drawn = drawn[:1] + rng.integers(-3, 4, drawn.shape) * 2.0**-11
+    elif kind == "tiny":  # steps of the smallest number above 0
+        drawn = rng.integers(-3, 4, drawn.shape) * 2.0**-24
+    elif kind == "negative":
+        drawn = -100 - rng.integers(0, 3, drawn.shape) / 16
+    elif kind == "large":
+        drawn = drawn * 9_000
+    return np.asarray(drawn).astype(np.float16)
+
+
+def _ours(logits: NDArray[np.float16], regrid: Regrid, regions: tuple[int, ...] | None) -> NDArray[np.uint16]:
+    planes = LabelPlanes(regrid, regions, _CPU)
+    found = []
+    for number in range(logits.shape[1]):
+        plane = torch.from_numpy(np.ascontiguousarray(logits[:, number]))
+        found += list(planes.push(number, plane))
+    assert [k for k, _ in found] == list(range(regrid.target[0]))
+    return np.stack([labels for _, labels in found])
+
+
+def _theirs(
+    logits: NDArray[np.float16], regrid: Regrid, regions: tuple[int, ...] | None
+) -> NDArray[np.integer]:
+    thick = regrid.thick_axis
+    moved = resample_data_or_seg(
+        logits, regrid.target, axis=thick, order=1, do_separate_z=thick is not None, order_z=0
+    )
+    heads = range(1, len(logits) + (regions is not None))
+    labels = {"background": 0} | {str(n): [n, n + 1] if regions else n for n in heads}
+    manager = LabelManager(labels, list(regions) if regions else None)
+    return np.asarray(manager.convert_logits_to_segmentation(moved))
+
+
+@pytest.mark.parametrize("kind", ["smooth", "ties", "near", "tiny", "negative", "large"])
+@pytest.mark.parametrize(("source", "target", "thick"), _GRIDS)
+def test_labels_are_those_of_interpolating_everything(
+    source: Shape, target: Shape, thick: int | None, kind: str
+) -> None:
+    regrid = Regrid(source=source, target=target, thick_axis=thick)
+    logits = _logits(kind, 4, source)
+    for regions in (None, (1, 2, 3, 4), (4, 1, 3, 2), (1, 2, 1, 2)):
+        assert (_ours(logits, regrid, regions) == _theirs(logits, regrid, regions)).all()
+
+
+def test_where_a_class_wins_clearly_nothing_is_interpolated() -> None:
+    logits = np.zeros((3, 4, 6, 6), dtype=np.float16)
+    logits[1] = 5
+    logits[2, :, :, 3:] = 9
+    planes = LabelPlanes(Regrid(source=(4, 6, 6), target=(8, 12, 12), thick_axis=None), None, _CPU)
+    for number in range(4):
+        list(planes.push(number, torch.from_numpy(np.ascontiguousarray(logits[:, number]))))
+    assert planes.interpolated == 8 * 12 * 2  # the two columns between both
+
+
+def test_a_plane_comes_as_soon_as_it_can_and_old_ones_are_forgotten() -> None:
+    planes = LabelPlanes(Regrid(source=(6, 2, 2), target=(3, 2, 2), thick_axis=None), None, _CPU)
+    plane = torch.ones((2, 2, 2), dtype=torch.half)
+    came = [[k for k, _ in planes.push(number, plane)] for number in range(6)]
+    assert came == [[], [0], [], [1], [], [2]]
+    assert not planes._waiting
+
+
+@pytest.mark.parametrize(
+    ("best", "second"), [(1.0, 1.0), (1.0, 0.9990), (-1.0, -1.001), (0.0, 0.0), (0.0, -1e-7)]
+)
+def test_near_winners_are_unclear_and_leaders_still_lead(best: float, second: float) -> None:
+    plane = torch.tensor([-5.0, best, second]).half().view(3, 1, 1)
+    assert winners(plane, None).item() == UNCLEAR
+    assert leaders(plane, None).item() == 1
+
+
+def test_the_first_of_equals_leads() -> None:
+    plane = torch.zeros((4, 200, 300), dtype=torch.half)
+    plane[2:] = 1
+    assert (leaders(plane, None) == 2).all()
+
+
+def test_clear_winners_are_known_at_any_place_of_a_large_plane() -> None:
+    plane = torch.randn((5, 300, 211), generator=torch.Generator().manual_seed(2)).mul(50).half()
+    found = winners(plane, None)
+    clear = found != UNCLEAR
+    assert clear.float().mean() > 0.9
+    assert (found[clear] == plane.float().argmax(0)[clear]).all()
+
+
+def test_a_logit_that_is_no_number_is_never_clear() -> None:
+    plane = torch.full((3, 1, 2), torch.nan).half()
+    plane[:2] = 3.0
+    plane[0, 0, 1] = torch.nan
+    assert (winners(plane, None) == UNCLEAR).all()
+    assert (winners(plane, (1, 2, 3)) == UNCLEAR).all()
+
+
+def test_regions_near_zero_are_unclear_and_later_ones_paint_over_earlier_ones() -> None:
+    plane = torch.tensor([[2.0, -2.0, 2.0, 2.0], [2.0, -2.0, -2.0, 5e-4]]).half().view(2, 1, 4)
+    assert winners(plane, (7, 5)).tolist() == [[5, 0, 7, UNCLEAR]]
+    assert leaders(plane, (7, 5)).tolist() == [[5, 0, 7, 5]]
+
+
+def test_a_label_that_two_regions_write_is_never_clear() -> None:
+    plane = torch.tensor([[2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]]).half().view(3, 1, 2)
+    assert winners(plane, (1, 1, 2)).tolist() == [[UNCLEAR, UNCLEAR]]
+    assert winners(plane, (1, 3, 2)).tolist() == [[1, 3]]

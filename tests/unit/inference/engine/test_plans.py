@@ -1,0 +1,108 @@
+"""What nnU-Net's plans say is read as nnU-Net reads it, and what the engine cannot do is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from orgseg_node.errors import InferenceFailed, NotStreamable
+from orgseg_node.inference.engine.plans import Rules, read_rules
+from tests.support.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
+
+
+def _read(model: TinyModel | None = None, **changes: Any) -> Rules:
+    """The rules of a tiny model, with changes to its configuration."""
+    model = model or TinyModel()
+    plans = tiny_plans(model)
+    plans["configurations"][model.configuration] |= changes
+    manager = PlansManager(plans)
+    return read_rules(manager, manager.get_configuration(model.configuration), tiny_dataset(model))
+
+
+def test_usual_plans_are_read() -> None:
+    rules = _read(TinyModel(patch=(4, 8, 12), spacing_mm=(5.0, 1.5, 1.4), transpose=(2, 0, 1)))
+    assert (rules.patch, rules.heads, rules.regions, rules.thick) == ((4, 8, 12), 3, None, None)
+    assert (rules.sight.transpose, rules.sight.spacing_mm) == ((2, 0, 1), (5.0, 1.5, 1.4))
+    seen = rules.sight.intensities
+    assert (seen.low, seen.high, seen.mean, seen.std) == (-200.0, 300.0, 40.0, 120.0)
+
+
+def test_regions_write_their_labels_in_the_order_of_the_dataset() -> None:
+    rules = _read(TinyModel(labels={"whole": [1, 2], "core": 2}, regions_order=(2, 1)))
+    assert (rules.heads, rules.regions) == (2, (2, 1))
+
+
+def test_networks_of_equal_plans_see_alike_whatever_they_find() -> None:
+    assert _read().sight == _read(TinyModel(labels={"heart": 1}, patch=(8, 8, 8))).sight
+    for change in (
+        {"spacing_mm": (3.0, 2.0, 2.1)},
+        {"transpose": (0, 2, 1)},
+        {"mean_hu": 41.0},
+        {"thick": True},
+    ):
+        assert _read().sight != _read(replace(TinyModel(), **change)).sight  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ct_mm", "network_mm", "thick", "axis"),
+    [
+        ((3.0, 1.0, 1.0), (2.0, 1.0, 1.0), None, None),
+        ((3.1, 1.0, 1.0), (2.0, 1.0, 1.0), None, 0),
+        ((2.0, 1.0, 1.0), (1.0, 1.0, 3.1), None, 2),
+        ((6.0, 6.0, 1.0), (2.0, 2.0, 1.0), None, None),
+        ((3.1, 1.0, 1.0), (2.0, 1.0, 1.0), False, None),
+        ((1.0, 1.5, 1.0), (1.0, 1.0, 1.0), True, 1),
+    ],
+)
+def test_thick_slices_are_judged_as_nnunet_does(
+    ct_mm: tuple[float, float, float],
+    network_mm: tuple[float, float, float],
+    thick: bool | None,  # noqa: FBT001  # nnU-Net's tristate
+    axis: int | None,
+) -> None:
+    sight = _read(TinyModel(spacing_mm=network_mm, thick=thick)).sight
+    assert sight.regrid((20, 20, 20), ct_mm).thick_axis == axis
+
+
+def test_the_way_back_judges_by_the_working_spacing_first() -> None:
+    rules = _read(TinyModel(spacing_mm=(1.0, 1.0, 4.0)))
+    assert rules.regrid((9, 9, 9), (10, 10, 10), (4.0, 1.0, 1.0)).thick_axis == 2
+    assert rules.sight.regrid((9, 9, 9), (4.0, 1.0, 1.0)).thick_axis == 0
+
+
+def test_a_ct_too_thin_for_a_working_voxel_is_refused() -> None:
+    sight = _read(TinyModel(spacing_mm=(3.0, 2.0, 2.0))).sight
+    assert sight.regrid((2, 9, 9), (1.0, 2.0, 2.0)).target == (1, 9, 9)
+    with pytest.raises(InferenceFailed, match="thinner"):
+        sight.regrid((1, 9, 9), (1.0, 2.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"patch_size": [16, 16], "spacing": [2.0, 2.0]}, "2d configuration"),
+        ({"previous_stage": "3d_lowres"}, "second stage of a cascade"),
+        ({"preprocessor_name": "OtherPreprocessor"}, "OtherPreprocessor"),
+        ({"normalization_schemes": ["ZScoreNormalization"]}, "ZScoreNormalization"),
+        ({"normalization_schemes": ["CTNormalization"] * 2}, "CTNormalization, CTNormalization"),
+        ({"resampling_fn_data": "resample_torch_fornnunet"}, "resample_torch_fornnunet"),
+        ({"resampling_fn_probabilities": "no_resampling_hack"}, "no_resampling_hack"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(NotStreamable, match=said):
+        _read(**changes)
+
+
+@pytest.mark.parametrize("what", ["data", "probabilities"])
+@pytest.mark.parametrize(
+    "option", [{"order": 2}, {"order_z": 1}, {"is_seg": True}, {"separate_z_anisotropy_threshold": 2}]
+)
+def test_other_options_of_resampling_are_refused_by_name(what: str, option: dict[str, Any]) -> None:
+    usual = {"is_seg": False, "order": 3 if what == "data" else 1, "order_z": 0, "force_separate_z": None}
+    (name,) = option
+    with pytest.raises(NotStreamable, match=f"resample_data_or_seg_to_shape.*{name}"):
+        _read(**{f"resampling_fn_{what}_kwargs": usual | option})

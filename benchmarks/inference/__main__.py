@@ -79,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--spacing-mm", type=float, default=1.5, help="of the network's grid")
     parser.add_argument("--features", choices=("small", "full"), default="small", help="size of the network")
+    parser.add_argument("--training-steps", type=int, default=300, help="of the phantom's bundle")
     parser.add_argument("--chunk-mm", type=float, default=150.0)
     parser.add_argument("--memory-budget-mb", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -128,19 +129,21 @@ def _bundle(options: argparse.Namespace) -> Path:
     if options.bundle:
         given = Path(options.bundle)
         return given if given.is_dir() else find_bundle(options.bundle, [shipped_bundles()]).path
-    wanted = [options.classes, options.folds, options.patch, options.spacing_mm, options.features]
-    program = (
-        "import sys, pathlib; from benchmarks.inference.model import Wanted, make_bundle; "
-        "c, f, p, s, n = sys.argv[2:]; "
-        "wanted = Wanted(classes=int(c), folds=int(f), patch=int(p), spacing_mm=float(s), features=n); "
-        "print(make_bundle(wanted, pathlib.Path(sys.argv[1])).path)"
-    )
-    made = subprocess.run(
-        [sys.executable, "-c", program, str(options.work), *map(str, wanted)],
-        check=True,
-        stdout=subprocess.PIPE,
-    )
-    return Path(made.stdout.decode().splitlines()[-1])
+    wanted = {
+        "classes": options.classes,
+        "folds": options.folds,
+        "patch": options.patch,
+        "spacing_mm": options.spacing_mm,
+        "features": options.features,
+        "steps": options.training_steps,
+    }
+    program = "from benchmarks.inference.model import main; main()"  # torch stays out of this process
+    command = [sys.executable, "-c", program, str(options.work), json.dumps(wanted)]
+    fast = ["fast"] if "fast" in options.ways else []
+    made = subprocess.run([*command, *fast], check=True, stdout=subprocess.PIPE)
+    *said, folder = made.stdout.decode().splitlines()
+    print("\n".join(said))
+    return Path(folder)
 
 
 def _run(way: str, options: argparse.Namespace, case: Case) -> dict[str, Any]:

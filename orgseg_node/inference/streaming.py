@@ -180,9 +180,9 @@ class StreamingPredictor:
                     view = seen[sight]
                     if view is None:
                         continue
-                    emit = _claims(merger, part, view)
+                    emit, here = _claims(merger, part, view), None if inside is None else view.of(inside)
                     try:
-                        found = self._run(model, view, None if inside is None else view.of(inside), told, emit)
+                        found = self._run(model, view, here, told, emit)
                     finally:
                         model.rest()
                 timings["network"] += found.network_s
@@ -213,7 +213,7 @@ class StreamingPredictor:
         if not self._keep:
             self._loaded.clear()
         found, rules = open_network(self._bundle, part), self._rules[part.folder]
-        activations = activations_of(found.network, rules.patch)
+        activations = activations_of(found.network, rules.smallest_tile, rules.patch)
         forward, rest = self._forward(found, rules)
         if self._bundle.manifest.mirroring and part.mirror_axes:
             forward = Mirrored(forward, part.mirror_axes)
@@ -228,7 +228,11 @@ class StreamingPredictor:
             return EagerForward(found.network, found.states, self._device), lambda: None
         threads = self._settings.threads or torch.get_num_threads()
         fast = OpenVinoForward(
-            found.network, found.states, rules.patch, precision=self._precision, threads=threads
+            found.network,
+            found.states,
+            rules,
+            precision=self._precision,
+            threads=threads,
         )
         return fast, fast.rest
 

@@ -31,6 +31,7 @@ from orgseg_node.inference.engine.openvino import (
     precisions,
     refuse_precision,
 )
+from orgseg_node.inference.engine.plans import read_rules
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.manifest import MANIFEST
 from orgseg_node.inference.network import PartNetwork, open_network
@@ -86,7 +87,8 @@ def own_tiny(coarse: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _fast(network: PartNetwork, precision: Precision = Precision.F32) -> OpenVinoForward:
-    return OpenVinoForward(network.network, network.states, _PATCH, precision=precision, threads=1)
+    rules = read_rules(network.plans, network.configuration, network.dataset)
+    return OpenVinoForward(network.network, network.states, rules, precision=precision, threads=1)
 
 
 def _eager(network: PartNetwork) -> EagerForward:
@@ -157,13 +159,14 @@ def test_bfloat16_is_another_precision_where_the_cpu_has_it(network: PartNetwork
     assert ((rough - fine).abs().mean() / fine.abs().mean()).item() < 0.05
 
 
-def test_a_network_that_openvino_cannot_read_is_a_coded_error() -> None:
+def test_a_network_that_openvino_cannot_read_is_a_coded_error(network: PartNetwork) -> None:
     class Odd(torch.nn.Module):
         def forward(self, tile: torch.Tensor) -> torch.Tensor:
             return torch.special.airy_ai(tile)
 
+    rules = read_rules(network.plans, network.configuration, network.dataset)
     with pytest.raises(InferenceFailed, match="OpenVINO cannot compile the network"):
-        OpenVinoForward(Odd(), [{}], _PATCH, precision=Precision.F32, threads=1)
+        OpenVinoForward(Odd(), [{}], rules, precision=Precision.F32, threads=1)
 
 
 def test_a_precision_that_the_cpu_lacks_is_refused() -> None:

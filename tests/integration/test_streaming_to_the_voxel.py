@@ -70,6 +70,13 @@ def test_thick_working_slices_over_a_ct_of_thin_ones() -> None:
     _agree(tiny, noise((40, 24, 26)), (2.0, 1.5, 1.5))
 
 
+def test_a_ct_and_a_working_grid_that_are_thick_along_different_axes() -> None:
+    tiny = net(
+        replace(_MODEL, spacing_mm=(1.5, 1.6, 6.0), patch=(12, 12, 4), kernel=(3, 3, 1), stride=(2, 2, 1))
+    )
+    _agree(tiny, noise((12, 26, 34)), (6.0, 1.5, 1.4))
+
+
 @pytest.mark.parametrize("thick", [True, False])
 def test_plans_that_force_or_forbid_separate_slices(thick: bool) -> None:  # noqa: FBT001  # a parameter
     tiny = net(replace(_MODEL, thick=thick, spacing_mm=(5.0, 1.4, 1.4)))

@@ -4,8 +4,9 @@ A network asks for the same large blocks on every tile. glibc takes each of them
 fills it with zeros page by page; that alone is a third of the time of a tile on a CPU
 (``benchmarks/inference``). The results are the same bits.
 
-Only what is asked for inside of `large_blocks_kept` comes from the kept memory. Blocks that live longer than
-a tile must be asked for outside of it, or they would lie between the others and break the room up.
+The kept memory grows only by what is asked for inside of `large_blocks_kept`. Large blocks that live longer
+than a tile are best asked for outside of it and before the first tile, or they lie between the others and
+break the room up.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _USUAL: Final = 128 * 1024  # glibc's default for both
 
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
-    """Give nothing back to the system inside, and all of it at the end. Without glibc nothing is changed."""
+    """Give nothing back to the system inside, and all of it at the end; not to be nested.
+
+    Without glibc nothing is changed.
+    """
     _set(_M_TRIM_THRESHOLD, _AT_MOST)
     _set(_M_MMAP_THRESHOLD, _USUAL)
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 import torch
@@ -96,7 +95,7 @@ def need_of(tiling: Tiling, heads: int, folds: int, activations: int, ct: Shape)
     return Need(
         slab=2 * heads * planes + 2 * planes,
         folds=folds,
-        tile=activations + 2 * 4 * heads * math.prod(tiling.patch),
+        tile=activations,
         image=2 * 4 * planes + 8 * _SLICES * max(rows * columns, ct[1] * columns),
         working=4 * math.prod(tiling.shape),
         output=3 * math.prod(ct),
@@ -156,31 +155,39 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
     return free if limit == "max" else min(free, int(limit) - int(used))
 
 
-def activations_of(network: torch.nn.Module, patch: Shape) -> int:
-    """Bytes a network needs at the most while it computes a tile, from a rehearsal without numbers.
+def activations_of(network: torch.nn.Module, tile: Shape, patch: Shape) -> int:
+    """Bytes a network needs at the most while it computes a tile, its logits included.
 
-    The largest layer with its input and output, each twice since oneDNN reorders them, and two more of the
-    largest outputs for what waits to be concatenated.
+    It is rehearsed with a small tile. The largest layer counts with its input and output, each twice since
+    oneDNN reorders them (layers of one voxel need their input twice and their output once), and two more of
+    the largest outputs for what waits to be concatenated.
 
     Parameters
     ----------
-    network : any; it is left as it is
-    patch : of a tile
+    network : in evaluation mode, on the CPU
+    tile : the small one, see `Rules.smallest_tile`
+    patch : the one that is asked about
     """
     layers, outputs = [0], [0]
 
-    def look(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        sizes = [4 * _rounded(t.shape) for t in (inputs[0], output)]
-        layers.append(2 * sum(sizes))
-        outputs.append(sizes[1])
+    def look(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if math.prod(layer.kernel_size) == 1:
+            layers.append(4 * (2 * inputs[0].numel() + output.numel()))
+            return
+        before, after = (4 * _rounded(t.shape) for t in (inputs[0], output))
+        layers.append(2 * (before + after))
+        outputs.append(after)
 
-    rehearsal = copy.deepcopy(network).to("meta")
-    for module in rehearsal.modules():
-        if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
-            module.register_forward_hook(look)
-    with torch.inference_mode():
-        rehearsal(torch.empty((1, 1, *patch), device="meta"))
-    return math.ceil(_FRAGMENTS * (max(layers) + 2 * max(outputs)))
+    convolutions = (torch.nn.Conv3d, torch.nn.ConvTranspose3d)
+    hooks = [m.register_forward_hook(look) for m in network.modules() if isinstance(m, convolutions)]
+    try:
+        with torch.inference_mode():
+            network(torch.zeros((1, 1, *tile)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    larger = math.prod(patch) / math.prod(tile)
+    return math.ceil(_FRAGMENTS * larger * (max(layers) + 2 * max(outputs)))
 
 
 def _rounded(shape: torch.Size) -> int:

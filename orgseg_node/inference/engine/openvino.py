@@ -8,9 +8,7 @@ reports to its maker over the internet that it was; here it is imported without 
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.metadata
-import math
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,9 +16,9 @@ from typing import Any, Final
 
 import torch
 
-from orgseg_node.core.geometry import Shape
 from orgseg_node.errors import EnvironmentFault, FastModeMissing, InferenceFailed
 from orgseg_node.inference.calibration import Precision
+from orgseg_node.inference.engine.plans import Rules
 
 SOFTWARE: Final = "openvino"
 _TELEMETRY: Final = "openvino_telemetry"
@@ -75,7 +73,7 @@ class OpenVinoForward:
     ----------
     network : in evaluation mode
     states : the weights of each fold
-    patch : voxels of a tile
+    rules : of the networks, for the size of their tiles
     precision : in what numbers it computes; tiles and logits are 32 bits in any case
     threads : CPU threads, at least 1
 
@@ -93,7 +91,7 @@ class OpenVinoForward:
         self,
         network: torch.nn.Module,
         states: Sequence[Mapping[str, torch.Tensor]],
-        patch: Shape,
+        rules: Rules,
         *,
         precision: Precision,
         threads: int,
@@ -107,8 +105,7 @@ class OpenVinoForward:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
         }
-        rehearsal = _smallest_tile(network, patch)
-        self._compiled = [_compile(network, state, rehearsal, patch, options) for state in states]
+        self._compiled = [_compile(network, state, rules, options) for state in states]
         self._requests = [compiled.create_infer_request() for compiled in self._compiled]
         self._shape = tuple(int(n) for n in self._compiled[0].output(0).shape)
         self._last = 0
@@ -143,17 +140,20 @@ class OpenVinoForward:
 def _compile(
     network: torch.nn.Module,
     state: Mapping[str, torch.Tensor],
-    rehearsal: Shape,
-    patch: Shape,
+    rules: Rules,
     options: Mapping[str, Any],
 ) -> Any:
-    """A network with its weights, ready for tiles of one size."""
+    """A network with its weights, ready for tiles of one size.
+
+    Tracing runs the network several times, which with a whole tile would take longer than many tiles do
+    later. A convolution is the same operation for tiles of every size.
+    """
     openvino = _openvino()
     network.load_state_dict(state, assign=True)
     try:
         with torch.no_grad(), _torch_silenced():
             converted = openvino.convert_model(
-                network, example_input=torch.zeros((1, 1, *rehearsal)), input=[1, 1, *patch]
+                network, example_input=torch.zeros((1, 1, *rules.smallest_tile)), input=[1, 1, *rules.patch]
             )
         return openvino.Core().compile_model(converted, _DEVICE, dict(options))
     except MemoryError:
@@ -168,27 +168,6 @@ def _torch_silenced() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _smallest_tile(network: torch.nn.Module, patch: Shape) -> Shape:
-    """The smallest tile a network can be traced with: two voxels are left of it where it is the coarsest.
-
-    Tracing runs the network three times, which with a whole tile would take longer than many tiles do later.
-    A convolution is the same operation for tiles of every size. One voxel is too little to be normalised.
-    """
-    coarsest = list(patch)
-
-    def look(_: torch.nn.Module, __: Any, output: torch.Tensor) -> None:
-        coarsest[:] = (min(a, b) for a, b in zip(coarsest, output.shape[2:], strict=True))
-
-    seen = copy.deepcopy(network).to("meta")
-    for module in seen.modules():
-        if isinstance(module, torch.nn.Conv3d):
-            module.register_forward_hook(look)
-    with torch.inference_mode():
-        seen(torch.empty((1, 1, *patch), device="meta"))
-    z, y, x = (math.ceil(n / least) for n, least in zip(patch, coarsest, strict=True))
-    return z, y, min(2 * x, patch[2])
 
 
 def _openvino() -> Any:

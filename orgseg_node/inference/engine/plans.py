@@ -67,6 +67,7 @@ class Rules:
     heads : number of output channels
     regions : the label that each channel writes, later ones over earlier ones; None where channels exclude
         each other and the largest wins
+    coarsening : how many voxels along each axis become one where the network is the coarsest
     """
 
     sight: Sight
@@ -74,6 +75,18 @@ class Rules:
     thick: bool | None
     heads: int
     regions: tuple[int, ...] | None
+    coarsening: Shape
+
+    @property
+    def smallest_tile(self) -> Shape:
+        """The smallest tile the network computes: two voxels are left of it where it is the coarsest.
+
+        One voxel is too little to be normalised.
+        """
+        tile = list(self.coarsening)
+        longest = max(range(3), key=lambda axis: self.patch[axis] // self.coarsening[axis])
+        tile[longest] *= 2
+        return _three(min(n, p) for n, p in zip(tile, self.patch, strict=True))
 
     def regrid(self, working: Shape, shape: Shape, spacing_mm: Vector) -> Regrid:
         """From the working grid to the CT.
@@ -104,8 +117,10 @@ def read_rules(plans: PlansManager, configuration: ConfigurationManager, dataset
         raise NotStreamable(f"It is prepared by {configuration.preprocessor_name}.")
     if list(configuration.normalization_schemes) != ["CTNormalization"]:
         raise NotStreamable(f"It normalises by {', '.join(configuration.normalization_schemes)}.")
+    statistics = plans.foreground_intensity_properties_per_channel.get("0")
+    if not statistics:
+        raise NotStreamable("Its plans hold no statistics of the intensities.")
     labels = plans.get_label_manager(dict(dataset))
-    statistics = plans.foreground_intensity_properties_per_channel["0"]
     return Rules(
         sight=Sight(
             transpose=_three(int(axis) for axis in plans.transpose_forward),
@@ -122,6 +137,7 @@ def read_rules(plans: PlansManager, configuration: ConfigurationManager, dataset
         thick=_separate(configuration.resampling_fn_probabilities, order=1),
         heads=labels.num_segmentation_heads,
         regions=tuple(int(n) for n in labels.regions_class_order) if labels.has_regions else None,
+        coarsening=_three(int(n) for n in np.prod(configuration.pool_op_kernel_sizes, axis=0)),
     )
 
 

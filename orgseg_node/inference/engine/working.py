@@ -2,7 +2,9 @@
 
 nnU-Net transposes the axes, crops to what is not zero, clips and scales the Hounsfield units, and resamples
 with cubic splines, each step on the whole volume. Here a plane of the working grid is made when it is asked
-for, from the few slices that it needs. All is done in float64 and rounded to float32 at the end, as there.
+for, from the few slices that it needs. All is done in float64 and rounded to float32 at the end, as there;
+the sums are taken in another order, which is not seen in the rounded numbers, except now and then in the last
+bit of one that nearly cancels to 0.
 """
 
 from __future__ import annotations

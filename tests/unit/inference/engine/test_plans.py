@@ -30,6 +30,20 @@ def test_usual_plans_are_read() -> None:
     assert (seen.low, seen.high, seen.mean, seen.std) == (-200.0, 300.0, 40.0, 120.0)
 
 
+def test_the_smallest_tile_leaves_two_voxels_along_the_axis_that_has_room() -> None:
+    rules = _read(TinyModel(patch=(2, 8, 4)))
+    assert rules.coarsening == (2, 2, 2)
+    assert rules.smallest_tile == (2, 4, 2)
+
+
+def test_plans_without_statistics_are_refused() -> None:
+    plans = tiny_plans(TinyModel())
+    plans["foreground_intensity_properties_per_channel"] = {}
+    manager = PlansManager(plans)
+    with pytest.raises(NotStreamable, match="intensities"):
+        read_rules(manager, manager.get_configuration("3d_fullres"), tiny_dataset(TinyModel()))
+
+
 def test_regions_write_their_labels_in_the_order_of_the_dataset() -> None:
     rules = _read(TinyModel(labels={"whole": [1, 2], "core": 2}, regions_order=(2, 1)))
     assert (rules.heads, rules.regions) == (2, (2, 1))

@@ -145,16 +145,17 @@ def _compile(
 ) -> Any:
     """A network with its weights, ready for tiles of one size.
 
-    Tracing runs the network several times, which with a whole tile would take longer than many tiles do
-    later. A convolution is the same operation for tiles of every size.
+    Tracing runs the network, which with a whole tile would take longer than many tiles do later. A
+    convolution is the same operation for tiles of every size.
     """
     openvino = _openvino()
     network.load_state_dict(state, assign=True)
     try:
         with torch.no_grad(), _torch_silenced():
-            converted = openvino.convert_model(
-                network, example_input=torch.zeros((1, 1, *rules.smallest_tile)), input=[1, 1, *rules.patch]
-            )
+            tile = torch.zeros((1, 1, *rules.smallest_tile))
+            # torch would run it again to compare; calibration compares more
+            traced = torch.jit.trace(network, tile, check_trace=False)  # type: ignore[no-untyped-call]
+            converted = openvino.convert_model(traced, input=[1, 1, *rules.patch])
         return openvino.Core().compile_model(converted, _DEVICE, dict(options))
     except MemoryError:
         raise

@@ -29,7 +29,7 @@ UNCLEAR = -1
 # twice that at every working voxel around cannot be caught up with in between.
 _CLEAR_PART, _CLEAR_FLOOR = 2.0**-9, 2.0**-20
 _CLEAR_REGION = 1e-3  # the sigmoid of a logit farther from 0 than this is not rounded to one half
-_CACHED = 16_384  # voxels that are compared together on a CPU
+_CACHED = 65_536  # voxels that are compared together on a CPU: enough for all cores, and what a cache holds
 _AT_ONCE = 4_000_000  # numbers in double precision that are interpolated together
 
 
@@ -69,7 +69,16 @@ def leaders(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tens
     """
     if regions is not None:
         return _painted(logits, regions)
-    return _by_rows(logits, lambda rows: _ranked(rows)[0])
+    return _by_rows(logits, _first_of_largest)
+
+
+def _first_of_largest(logits: torch.Tensor) -> torch.Tensor:
+    best = logits[0].clone()
+    index = torch.zeros(best.shape, dtype=torch.int16, device=best.device)
+    for head in range(1, len(logits)):
+        index.masked_fill_(logits[head] > best, head)
+        torch.maximum(best, logits[head], out=best)
+    return index
 
 
 def _ranked(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -18,6 +18,7 @@ import torch
 
 from orgseg_node.errors import EnvironmentFault, FastModeMissing, InferenceFailed
 from orgseg_node.inference.calibration import Precision
+from orgseg_node.inference.engine.converted import cache_folder, kept, name_of
 from orgseg_node.inference.engine.plans import Rules
 
 SOFTWARE: Final = "openvino"
@@ -149,13 +150,19 @@ def _compile(
     convolution is the same operation for tiles of every size.
     """
     openvino = _openvino()
-    network.load_state_dict(state, assign=True)
-    try:
+
+    def convert() -> Any:
+        network.load_state_dict(state, assign=True)
         with torch.no_grad(), _torch_silenced():
             tile = torch.zeros((1, 1, *rules.smallest_tile))
             # torch would run it again to compare; calibration compares more
             traced = torch.jit.trace(network, tile, check_trace=False)  # type: ignore[no-untyped-call]
-            converted = openvino.convert_model(traced, input=[1, 1, *rules.patch])
+            return openvino.convert_model(traced, input=[1, 1, *rules.patch])
+
+    versions = (installed_version(), torch.__version__)
+    try:
+        name = name_of(network, state, rules.patch, versions)
+        converted = kept(cache_folder(), name, openvino, convert)
         return openvino.Core().compile_model(converted, _DEVICE, dict(options))
     except MemoryError:
         raise

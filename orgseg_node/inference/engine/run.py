@@ -33,6 +33,7 @@ from orgseg_node.inference.engine.tiles import Tiling, touched, weights
 from orgseg_node.inference.engine.working import Regrid, WorkingVolume
 
 _DENSE = torch.contiguous_format
+_RESTING = 4  # planes after which slabs in a file give back the main memory that these planes took
 
 Told = Callable[[int, int, float], None]
 """Called after each tile with tiles done, tiles in all, and the estimated seconds left; may raise to stop."""
@@ -235,6 +236,9 @@ class _Sums:
             inner = start + number - tiling.before[0]
             if not 0 <= inner < tiling.shape[0]:
                 continue
+            if number % _RESTING == 0:
+                for slab in self._slabs:
+                    slab.rest()
             weight = self._weights[number, rows, columns]
             here = (slice(None), number, rows, columns)
             means = [slab.logits[here].clone(memory_format=_DENSE) for slab in self._slabs]

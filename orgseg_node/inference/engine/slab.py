@@ -17,6 +17,8 @@ import torch
 
 from orgseg_node.errors import DiskFull, InferenceFailed
 
+_CACHED_PLANES = 4  # of a tile: enough for all cores, and what a cache holds between two operations
+
 
 class Place(StrEnum):
     """Where accumulators lie: beside the network, in main memory, or in a file that the system pages."""
@@ -61,9 +63,10 @@ class Slab:
             logits *= weights
             self.logits[:, :, rows, columns] += logits
             return
-        for head, sums in zip(logits, self.logits[:, :, rows, columns], strict=True):
-            for plane, weight, total in zip(head, weights, sums, strict=True):  # as much as the cache holds
-                total.add_(plane.mul_(weight))
+        few = [each.split(_CACHED_PLANES) for each in (weights, *logits)]
+        for some, sums in zip(few[1:], self.logits[:, :, rows, columns], strict=True):
+            for planes, factors, total in zip(some, few[0], sums.split(_CACHED_PLANES), strict=True):
+                total.add_(planes.mul_(factors))
 
     def move_on(self, planes: int) -> None:
         """Forget the first planes; empty ones come in at the other end."""
@@ -99,7 +102,10 @@ def divide(sums: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         If the logits were too large for 16 bits.
     """
     torch.div(sums, weights, out=sums)
-    if torch.isinf(sums).any():
+    extremes = torch.stack(
+        torch.aminmax(sums)
+    )  # not a number where some have no weight; quicker than to ask each
+    if not torch.isfinite(extremes).all() and torch.isinf(sums).any():
         raise InferenceFailed("The network's logits are too large for 16 bits.")
     return sums
 

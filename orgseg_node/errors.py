@@ -5,12 +5,12 @@
     OrgsegError
     ├── InputError              what was sent or given cannot be used
     │   ├── NotDicom  TruncatedFile  WrongModality  NoPixelData  NotImages
-    │   ├── NoSeries  SeveralSeries  SeveralPatients  MissingAttribute  InvalidAttribute
+    │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
     │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
     │   ├── NotMatching
-    │   ├── TiltedGantry  MixedGeometry  NonSquarePixels  NotAxial  MultiframeImage
+    │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
-    │   └── UndecodablePixels  HuOutOfRange
+    │   └── UndecodablePixels  HuOutOfRange  TooLarge
     ├── BodyNotFound            no patient in the picture
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
@@ -116,6 +116,13 @@ class SeveralSeries(InputError):
     next_step = "Choose one with --series UID, or put each series in a folder of its own."
 
 
+class SeveralParts(InputError):
+    """The series holds several volumes, such as the phases of a 4DCT."""
+
+    code = "INPUT_SEVERAL_PARTS"
+    next_step = "Choose one part with --part, or send one phase or reconstruction as a series of its own."
+
+
 class SeveralPatients(InputError):
     """There are images of more than one patient here."""
 
@@ -152,24 +159,31 @@ class MissingSlices(InputError):
 
 
 class DuplicateSlices(InputError):
-    """Two slices lie at the same position."""
+    """Different images lie at the same position, and nothing tells which belong together."""
 
     code = "INPUT_DUPLICATE_SLICES"
     next_step = "Send one phase or reconstruction only; slices are never averaged or dropped."
 
 
 class IrregularSpacing(InputError):
-    """The distance between slices changes within the series."""
+    """A gap between slices is so wide that the anatomy in it would be guesswork."""
 
     code = "INPUT_IRREGULAR_SPACING"
-    next_step = "Reconstruct with one slice distance, or send the regular part alone."
+    next_step = "Send the slices in between, or the parts on both sides of the gap as series of their own."
 
 
 class TiltedGantry(InputError):
-    """The slices are shifted against each other, as with a tilted gantry."""
+    """The slices are shifted against each other more than a tilted gantry shifts them."""
 
     code = "INPUT_GANTRY_TILT"
-    next_step = "Acquire or reconstruct without gantry tilt."
+    next_step = "Acquire or reconstruct without gantry tilt, and check the image positions at the source."
+
+
+class SidewaysDrift(InputError):
+    """Slices are shifted sideways in a way that no gantry tilt explains."""
+
+    code = "INPUT_DRIFT"
+    next_step = "Export the series from its original source; its positions contradict each other."
 
 
 class MixedGeometry(InputError):
@@ -177,13 +191,6 @@ class MixedGeometry(InputError):
 
     code = "INPUT_MIXED_GEOMETRY"
     next_step = "Send the axial reconstruction alone; scouts and reformats belong in other series."
-
-
-class NonSquarePixels(InputError):
-    """The pixels are not square."""
-
-    code = "INPUT_NON_SQUARE_PIXELS"
-    next_step = "Reconstruct with square pixels."
 
 
 class NotAxial(InputError):
@@ -194,10 +201,10 @@ class NotAxial(InputError):
 
 
 class MultiframeImage(InputError):
-    """The series is stored as multi-frame CT."""
+    """An image holds several frames and is not stored as Enhanced CT, so their places are unknown."""
 
     code = "INPUT_MULTIFRAME"
-    next_step = "Export the series as single-frame CT images."
+    next_step = "Export the series as single-frame CT images or as Enhanced CT."
 
 
 class UnsupportedSyntax(InputError):
@@ -226,6 +233,13 @@ class UndecodablePixels(InputError):
 
     code = "INPUT_UNDECODABLE"
     next_step = "Export or send the series again; the pixel data are damaged."
+
+
+class TooLarge(InputError):
+    """The images are larger than any CT scanner makes them."""
+
+    code = "INPUT_TOO_LARGE"
+    next_step = "Export the series again; sizes in its header or its compressed data cannot be right."
 
 
 class HuOutOfRange(InputError):

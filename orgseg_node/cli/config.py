@@ -26,9 +26,11 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print what is in force as JSON on stdout.")] = False,
 ) -> None:
     """Check a configuration file; every problem is told at once. Exit code 3 if there is any."""
+    from orgseg_node.cli.protocols import checked  # noqa: PLC0415
     from orgseg_node.node.config import load_config  # noqa: PLC0415  # pydantic only when needed
 
     config = load_config(file)
+    checked(config.contours.protocol)
     if json:
         print_json(config.model_dump(mode="json"))
         return
@@ -36,4 +38,5 @@ def check(
     console = out()
     console.print(f"{escape(str(file))} is correct.")
     console.print(f"AE title {config.node.ae_title}, port {config.node.port}, destinations: {escape(names)}")
+    console.print(f"protocol: {escape(config.contours.protocol)}")
     console.print(f"bundles: {escape(', '.join(config.inference.bundles))}")

@@ -10,6 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any
 
 import typer
@@ -78,6 +79,8 @@ def _kind(kind: Any) -> str:
         return "|".join(typing.get_args(kind))
     if typing.get_origin(kind) is list:
         return _kind(typing.get_args(kind)[0])
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "|".join(str(each) for each in kind)
     return {int: "NUMBER", float: "NUMBER", str: "TEXT"}.get(kind, "PATH")
 
 

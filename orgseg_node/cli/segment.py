@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_json, progress_bar, tell_findings
 from orgseg_node.cli.places import choose_bundles
-from orgseg_node.shipped import bundle_folders
+from orgseg_node.shipped import bundle_folders, shipped_config
 
 if TYPE_CHECKING:
     from orgseg_node.node.pipeline import Outcome
@@ -52,6 +53,37 @@ Skip = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; without it, as many as there are cores.")
 ]
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        "--protocol", metavar="NAME", help="Structure template: see 'orgseg protocols list', or a TOML file."
+    ),
+]
+
+
+class Tps(StrEnum):
+    """Planning systems; typer takes several values of an enumeration only."""
+
+    GENERIC = "generic"
+    ECLIPSE = "eclipse"
+    RAYSTATION = "raystation"
+    MONACO = "monaco"
+    PINNACLE = "pinnacle"
+
+
+TpsNames = Annotated[
+    list[Tps] | None,
+    typer.Option(
+        "--tps",
+        help="An RTSTRUCT within the limits of this planning system too; may be given several times.",
+    ),
+]
+SegStored = Annotated[
+    Literal["binary", "labelmap"],
+    typer.Option(
+        "--seg", help="How SEG.dcm holds the organs; labelmap is small, and unknown to older archives."
+    ),
+]
 ChunkMm = Annotated[float, typer.Option("--chunk-mm", min=1, help="Length of a chunk.")]
 OverlapMm = Annotated[float, typer.Option("--overlap-mm", min=0, help="Overlap of chunks.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where the network runs.")]
@@ -70,6 +102,14 @@ def segment(
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a copy of report.json here.")] = None,
     series: Annotated[str | None, typer.Option("--series", help="Series Instance UID, if several.")] = None,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Name or number of the volume, if a series holds several.")
+    ] = None,
+    protocol: ProtocolName = "default",
+    tps: TpsNames = None,
+    seg: SegStored = "binary",
+    sr: Annotated[bool, typer.Option("--sr", help="Write a structured report with the volumes too.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write a one-page report as DICOM PDF too.")] = False,
     method: Method = "streaming",
     backend: Backend = "exact",
     memory_budget_mb: Budget = None,
@@ -85,9 +125,13 @@ def segment(
     The contours are automatic and not reviewed. Exit code 1 when a finding of level error says that the
     objects must not be used without a person's decision.
     """
-    from orgseg_node.dicom.series import read_series  # noqa: PLC0415  # heavy imports only when needed
+    from orgseg_node.cli.protocols import checked  # noqa: PLC0415  # heavy imports only when needed
+    from orgseg_node.core.organs import load_organs  # noqa: PLC0415
+    from orgseg_node.dicom.seg import SegKind  # noqa: PLC0415
+    from orgseg_node.dicom.series import read_series  # noqa: PLC0415
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415
     from orgseg_node.node.landing import write_durably  # noqa: PLC0415
+    from orgseg_node.node.making import PDF, RTSTRUCT, SEG, SR, Wanted  # noqa: PLC0415
     from orgseg_node.node.pipeline import REPORT, Request, job_id_of, run  # noqa: PLC0415
     from orgseg_node.node.predictors import open_bundles, open_predictor  # noqa: PLC0415  # torch is first needed in it
 
@@ -101,10 +145,24 @@ def segment(
         overlap_mm=overlap_mm,
         device=device,
     )
-    ct = read_series(folder, series)
+    asked = checked(protocol)
+    ct = read_series(folder, series, part)
     bundles = open_bundles(choose_bundles(bundle), bundle_folders())
-    job_id = job_id_of(ct, tuple(each.identity for each in bundles), settings.method_said)
-    request = Request(series=ct, out=target, job_id=job_id, created=_created(target / REPORT, job_id))
+    job_id = job_id_of(ct, tuple(each.identity for each in bundles), settings.method_said, asked)
+    more = [role for role, is_wanted in ((SR, sr), (PDF, pdf)) if is_wanted]
+    request = Request(
+        series=ct,
+        out=target,
+        job_id=job_id,
+        created=_created(target / REPORT, job_id),
+        organs=load_organs(shipped_config("organs.toml")),
+        protocol=asked,
+        wanted=Wanted(
+            roles=(RTSTRUCT, SEG, *more, *(f"{RTSTRUCT}:{name}" for name in tps or ())),
+            profile=asked.profile,
+            seg=SegKind(seg.upper()),
+        ),
+    )
     with progress_bar() as tell, contextlib.redirect_stdout(sys.stderr):  # libraries print what they like
         tell(0.0, "loading the network")
         outcome = run(request, open_predictor(bundles, settings), tell)
@@ -133,7 +191,7 @@ def print_outcome(outcome: Outcome) -> None:
         table.add_row(*cells[: len(columns)])
     console = out()
     console.print(table)
-    for path in (outcome.rtstruct, outcome.seg, outcome.labels, outcome.montage, outcome.report_path):
+    for path in (*outcome.objects.values(), outcome.labels, outcome.montage, outcome.report_path):
         console.print(escape(str(path)))
     err().print(f"{outcome.report['method']} on {escape(outcome.report['device'])}")
 

@@ -110,6 +110,22 @@ class Grid:
         k, j, i = self.spacing_mm
         return k * j * i / 1000.0
 
+    @property
+    def pixel_spacing_mm(self) -> tuple[float, float]:
+        """(row spacing, column spacing), as in the DICOM attribute of this name."""
+        return self.spacing_mm[1], self.spacing_mm[2]
+
+    @property
+    def heights_mm(self) -> FloatArray:
+        """(K,) places of the slices along their normal."""
+        start = float(np.dot(self.origin_mm, self.axes[0]))
+        return start + self.spacing_mm[0] * np.arange(self.shape[0], dtype=np.float64)
+
+    @property
+    def slice_ml(self) -> FloatArray:
+        """(K,) volume of one voxel of each slice in millilitres, here the same for all."""
+        return np.full(self.shape[0], self.voxel_ml)
+
     def to_lps(self, indices: ArrayLike) -> FloatArray:
         """Points in LPS mm of voxel indices.
 
@@ -151,3 +167,121 @@ class Grid:
             origin_mm=(float(x), float(y), float(z)),
             axes=self.axes,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SliceStack:
+    """Parallel slices, each at its own place: a tilted gantry, missing slices, changing distances.
+
+    Attributes
+    ----------
+    shape : number of slices, rows and columns
+    positions_mm : (K, 3) centre of the first pixel of each slice, LPS
+    orientations : (K, 2, 3) unit vectors of each slice along which ``i``, then ``j`` grows, LPS
+    pixel_spacing_mm : (row spacing, column spacing), as in the DICOM attribute of this name
+    """
+
+    shape: Shape
+    positions_mm: FloatArray
+    orientations: FloatArray
+    pixel_spacing_mm: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        count = self.shape[0]
+        if count < 2 or min(self.shape) < 1:
+            raise ValueError(f"A stack of shape {self.shape} has less than two slices or no pixels.")
+        if self.positions_mm.shape != (count, 3) or self.orientations.shape != (count, 2, 3):
+            raise ValueError(f"A stack of {count} slices needs {count} positions and orientations.")
+        if not np.isfinite(self.positions_mm).all() or any(not s > 0 for s in self.pixel_spacing_mm):
+            raise ValueError("The places of a stack must be finite, its pixel spacing positive.")
+        gram = self.orientations @ self.orientations.transpose(0, 2, 1)
+        if not np.allclose(gram, np.eye(2), atol=1e-4):
+            raise ValueError("The directions of a slice must be perpendicular unit vectors.")
+        if not (np.diff(self.heights_mm) > 0).all():
+            raise ValueError("The slices of a stack must follow each other along their normal.")
+
+    @property
+    def axes(self) -> tuple[Vector, Vector, Vector]:
+        """Mean unit vectors in LPS along which the normal, ``j`` and ``i`` run, exactly perpendicular."""
+        row, column = self.orientations.mean(axis=0)
+        row = row / np.linalg.norm(row)
+        normal = np.cross(row, column)
+        normal /= np.linalg.norm(normal)
+        return _vector(normal), _vector(np.cross(normal, row)), _vector(row)
+
+    @property
+    def heights_mm(self) -> FloatArray:
+        """(K,) places of the slices along their mean normal."""
+        heights: FloatArray = self.positions_mm @ np.asarray(self.axes[0])
+        return heights
+
+    @property
+    def slice_ml(self) -> FloatArray:
+        """(K,) volume of one voxel of each slice in millilitres.
+
+        A slice reaches half-way to its neighbours; the outermost are as thick as their one gap.
+        """
+        gaps = np.diff(self.heights_mm)
+        thick = (np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])) / 2
+        row_mm, column_mm = self.pixel_spacing_mm
+        volumes: FloatArray = thick * row_mm * column_mm / 1000.0
+        return volumes
+
+    def to_lps(self, indices: ArrayLike) -> FloatArray:
+        """Points in LPS mm of voxel indices.
+
+        Parameters
+        ----------
+        indices : (N, 3) ``(k, j, i)``; between two slices, places run straight from one to the other
+
+        Returns
+        -------
+        (N, 3) float64 ``(x, y, z)`` in mm
+        """
+        k, j, i = np.asarray(indices, dtype=np.float64).reshape(-1, 3).T
+        below = np.clip(np.floor(k).astype(np.intp), 0, self.shape[0] - 2)
+        part = (k - below)[:, None]
+        row_mm, column_mm = self.pixel_spacing_mm
+
+        def on(n: NDArray[np.intp]) -> FloatArray:
+            row, column = self.orientations[n, 0], self.orientations[n, 1]
+            points: FloatArray = (
+                self.positions_mm[n] + (i * column_mm)[:, None] * row + (j * row_mm)[:, None] * column
+            )
+            return points
+
+        first, second = on(below), on(below + 1)
+        # on a slice exactly its own place, whatever rounding the other one would bring
+        return np.where(part == 1, second, first + part * (second - first))
+
+    def to_index(self, points_mm: ArrayLike) -> FloatArray:
+        """Voxel indices of points in LPS mm; the inverse of `to_lps` on the slices and between them.
+
+        Parameters
+        ----------
+        points_mm : (N, 3) ``(x, y, z)``
+
+        Returns
+        -------
+        (N, 3) float64 ``(k, j, i)``
+        """
+        points = np.asarray(points_mm, dtype=np.float64).reshape(-1, 3)
+        normal, column, row = np.asarray(self.axes)
+        heights, places = self.heights_mm, points @ normal
+        below = np.clip(np.searchsorted(heights, places, side="right") - 1, 0, self.shape[0] - 2)
+        part = (places - heights[below]) / (heights[below + 1] - heights[below])
+        start = self.positions_mm[below] + part[:, None] * (
+            self.positions_mm[below + 1] - self.positions_mm[below]
+        )
+        row_mm, column_mm = self.pixel_spacing_mm
+        offset = points - start
+        return np.stack([below + part, offset @ column / row_mm, offset @ row / column_mm], axis=1)
+
+
+Place = Grid | SliceStack
+"""Where the voxels of a picture are: on a regular grid, or slice by slice."""
+
+
+def _vector(values: FloatArray) -> Vector:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

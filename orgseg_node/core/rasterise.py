@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import FloatArray, Grid, Shape
+from orgseg_node.core.geometry import FloatArray, Place, Shape
 
 IndexArray = NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class Contour:
     points: FloatArray
 
 
-def rasterise(contours: Iterable[Contour], grid: Grid) -> NDArray[np.bool_]:
+def rasterise(contours: Iterable[Contour], grid: Place) -> NDArray[np.bool_]:
     """The voxels whose centres lie inside the contours.
 
     Parameters
@@ -139,3 +139,24 @@ def label_crossings(labels: NDArray[np.uint8]) -> dict[int, IndexArray]:
     before = np.where(voxels % labels.shape[2] == 0, 0, labels.reshape(-1)[voxels - 1])
     found = np.unique(after)
     return {int(label): voxels[(before == label) | (after == label)] for label in found[found > 0]}
+
+
+def mask_crossings(mask: NDArray[np.bool_], start: Shape, shape: Shape) -> IndexArray:
+    """Where a mask flips along the rows, what `crossings` gives for contours that enclose exactly it.
+
+    Parameters
+    ----------
+    mask : bool, a block of voxels; all others are outside
+    start : index of the block's first voxel
+    shape : (K, J, I) of the whole
+
+    Returns
+    -------
+    (M,) int64, sorted flat indices into the whole
+    """
+    padded = np.pad(mask, ((0, 0), (0, 0), (1, 1)))
+    k, j, i = np.nonzero(padded[..., 1:] != padded[..., :-1])
+    i = i + start[2]
+    flat = ((k + start[0]) * shape[1] + j + start[1]) * shape[2] + i
+    flips: IndexArray = flat[i < shape[2]].astype(np.int64)
+    return flips

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Box, Grid
+from orgseg_node.core.geometry import Box, Grid, Place
 from orgseg_node.core.organs import Organ
 
 AIR_HU = -1000
@@ -51,12 +51,12 @@ class LabelMap:
 
     Attributes
     ----------
-    grid : where the voxels are
+    grid : where the voxels are, on a regular grid or slice by slice
     labels : (K, J, I) uint8, 0 = no organ
     organs : organ of each label number that may occur, also of organs that were looked for but not found
     """
 
-    grid: Grid
+    grid: Place
     labels: NDArray[np.uint8]
     organs: Mapping[int, Organ]
 
@@ -77,3 +77,10 @@ class LabelMap:
         # plane by plane: bincount makes 8-byte numbers of what it counts
         counts = sum((np.bincount(plane.ravel(), minlength=256) for plane in self.labels), np.zeros(256, int))
         return {label: int(counts[label]) for label in sorted(self.organs)}
+
+    def volumes_ml(self) -> dict[int, float]:
+        """Volume of each organ number in millilitres, 0 where an organ was not found."""
+        sums = np.zeros(256)
+        for plane, voxel_ml in zip(self.labels, self.grid.slice_ml, strict=True):
+            sums += np.bincount(plane.ravel(), minlength=256) * voxel_ml
+        return {label: float(sums[label]) for label in sorted(self.organs)}

@@ -22,6 +22,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from orgseg_node.dicom.limits import opened
 from orgseg_node.errors import InvalidAttribute, MissingAttribute, NotDicom, TruncatedFile
 
 PIXEL_DATA = 0x7FE00010
@@ -55,13 +56,12 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
         If the file has no DICOM prefix (PS3.10, 7.1) or cannot be opened.
     TruncatedFile
         If the file is empty, or ends inside its header or its pixel data.
+    TooLarge
+        If its deflated data would grow out of all proportion.
     """
     try:
-        size = path.stat().st_size
-        if size == 0:
-            raise TruncatedFile("A file is empty.")
-        with path.open("rb") as file, quietly():
-            return _parse(file, size)
+        with opened(path) as file, quietly():
+            return _parse(file, path.stat().st_size)
     except OSError as error:
         raise NotDicom(f"It cannot be read: {error.strerror}.") from None
 
@@ -99,7 +99,10 @@ def _parse_deflated(file: BinaryIO) -> tuple[FileDataset, bool]:
 
 
 def _raw(dataset: Dataset, tag: int) -> RawDataElement | None:
-    element: object = dataset.get_item(tag)
+    try:
+        element: object = dataset.get_item(tag)
+    except Exception:  # noqa: BLE001  # pydicom decodes an element of no length, and raises what it pleases
+        return None
     return element if isinstance(element, RawDataElement) else None
 
 
@@ -127,9 +130,10 @@ def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
 
 def _items_complete(file: BinaryIO, size: int) -> bool:
     while (item := file.read(8))[:4] == _ITEM and len(item) == 8:
-        file.seek(int.from_bytes(item[4:], "little"), 1)
-        if file.tell() > size:
+        end = file.tell() + int.from_bytes(item[4:], "little")
+        if end > size:
             return False
+        file.seek(end)
     return len(item) == 8 and item[:4] == _SEQUENCE_END
 
 

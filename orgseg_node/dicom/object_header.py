@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import unicodedata
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
@@ -60,7 +61,26 @@ def organ_category(organ: Organ) -> Dataset:
     return code(organ.category, "SCT", organ.category_meaning)
 
 
-def set_patient_and_study(dataset: Dataset, series: CtSeries) -> None:
+def plain(text: str) -> str:
+    """Text in ASCII on one line, which every character set of DICOM holds; what has no likeness is ``?``.
+
+    The patient's name decides on the character set of an object. Text that comes from elsewhere, such as
+    the names of a clinic's template, has to fit into it.
+    """
+    text = text.replace("\u00df", "ss").replace("\u00b1", "+-").replace("\\", "/")
+    letters = unicodedata.normalize("NFKD", " ".join(text.split()))
+    return "".join(c for c in letters if not unicodedata.combining(c)).encode("ascii", "replace").decode()
+
+
+def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """A reference to another object (PS3.3 Table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    return item
+
+
+def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool = True) -> None:
     """Copy who the patient is and which study it is, element by element, from the CT.
 
     The text keeps its character set: Specific Character Set (0008,0005) comes along, and the node's own
@@ -70,6 +90,7 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries) -> None:
     ----------
     dataset : what to write into; what it says of patient and study is replaced
     series : the CT
+    has_frame : whether the object has a frame of reference; reports have none
     """
     header = series.header
     for keyword in ("SpecificCharacterSet", *TYPE_2, *_TYPE_3):
@@ -85,8 +106,9 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries) -> None:
         # PS3.3 C.7.1.1 requires the method beside a YES; real anonymised CT often lack it
         dataset.DeidentificationMethod = "Not stated in the source images"
     dataset.StudyInstanceUID = series.study_instance_uid
-    dataset.FrameOfReferenceUID = series.frame_of_reference_uid
-    dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
+    if has_frame:
+        dataset.FrameOfReferenceUID = series.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
 
 
 def _says_how_deidentified(dataset: Dataset) -> bool:

@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import FileDataset
-from pydicom.encaps import get_frame
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLossless, JPEGLosslessSV1
 
+from orgseg_node.core.resample import OUTSIDE_HU, to_grid
 from orgseg_node.core.volume import HuArray, Volume
-from orgseg_node.dicom.files import quietly
-from orgseg_node.dicom.jpeg import check_jpeg_2000, check_lossless_jpeg
+from orgseg_node.dicom.pixels import PixelSource
 from orgseg_node.dicom.series import CtSeries, CtSlice
-from orgseg_node.errors import HuOutOfRange, InputError, UndecodablePixels
+from orgseg_node.errors import HuOutOfRange
 
-PADDING_HU: Final = -1024
+PADDING_HU: Final = OUTSIDE_HU
 """What lies outside the scanned field, and the lowest value of a volume."""
 
 MAX_HU: Final = 65535  # 16 bits from -1024 on: the extended scales used beside metal end below
 _BELOW_AIR_HU: Final = -1100
 _MAX_BELOW_AIR: Final = 0.6
 
-_PLUGINS = ("pyjpegls", "pylibjpeg", "gdcm")
-"""Decoders in order of trust: GDCM may end the process on damaged data, so it comes last."""
-
-_CHECKS: Final[Mapping[str, Callable[[bytes, int, int], None]]] = {
-    JPEGLossless: check_lossless_jpeg,
-    JPEGLosslessSV1: check_lossless_jpeg,
-    JPEG2000: check_jpeg_2000,
-    JPEG2000Lossless: check_jpeg_2000,
-}
-
 _Stored = NDArray[np.int32]
 _INT16_MAX: Final = np.iinfo(np.int16).max
 
 
 def read_volume(series: CtSeries) -> Volume:
-    """The CT in Hounsfield units.
+    """The CT in Hounsfield units on a regular grid.
 
-    Padding and everything below become -1024 HU. The array is int16 where every slice has slope 1 and a
-    whole-numbered intercept and all values fit, else float32: no value is ever clipped or rounded.
+    The slices as they are where they lie on the grid, interpolated from them where they do not; see
+    `read_slices` for the values.
 
     Parameters
     ----------
@@ -56,6 +40,31 @@ def read_volume(series: CtSeries) -> Volume:
 
     Raises
     ------
+    InputError
+        As `read_slices` raises it.
+    """
+    hu = read_slices(series)
+    if not series.is_regular:
+        hu = to_grid(hu, series.stack, series.grid)
+    return Volume(grid=series.grid, hu=hu)
+
+
+def read_slices(series: CtSeries) -> HuArray:
+    """The CT in Hounsfield units, slice by slice where they are.
+
+    Padding and everything below become -1024 HU. The array is int16 where every slice has slope 1 and a
+    whole-numbered intercept and all values fit, else float32: no value is ever clipped or rounded.
+
+    Parameters
+    ----------
+    series : as `survey` accepts it
+
+    Returns
+    -------
+    (K, J, I) values on ``series.place``, one plane for each slice
+
+    Raises
+    ------
     UndecodablePixels
         If the pixel data of a slice cannot be decoded, or are not of the size the header tells.
     LossyCompression
@@ -63,14 +72,13 @@ def read_volume(series: CtSeries) -> Volume:
     HuOutOfRange
         If the values cannot be Hounsfield units.
     """
+    shape = (len(series.slices), series.rows, series.columns)
     whole = all(s.slope == 1 and s.intercept.is_integer() for s in series.slices)
-    hu: HuArray = (
-        np.empty(series.grid.shape, dtype=np.int16) if whole else np.empty(series.grid.shape, np.float32)
-    )
+    hu: HuArray = np.empty(shape, dtype=np.int16) if whole else np.empty(shape, np.float32)
     lowest, below_air = np.inf, 0
+    pixels = PixelSource()
     for k, image in enumerate(series.slices):
-        words = _words(image, (series.rows, series.columns))
-        stored, padded = _stored(words, image)
+        stored, padded = _stored(pixels.words(image, shape[1:]), image)
         values = _rescale(stored, image)
         inside = values[~padded] if padded.any() else values
         if inside.size:
@@ -87,37 +95,7 @@ def read_volume(series: CtSeries) -> Volume:
         raise HuOutOfRange("None is below water: there is neither air nor fat.")
     if below_air > _MAX_BELOW_AIR * hu.size:
         raise HuOutOfRange("Most are far below air.")
-    return Volume(grid=series.grid, hu=hu)
-
-
-def _words(image: CtSlice, shape: tuple[int, int]) -> NDArray[np.uint16]:
-    """The 16-bit words of a slice as they are stored, bits beyond Bits Stored included."""
-    try:
-        with quietly():
-            dataset = dcmread(image.path)  # whole: pixel_array(path) cannot read deflated files
-            pixels = _decode(dataset, image.transfer_syntax_uid, shape)
-    except (MemoryError, InputError):
-        raise
-    except Exception:  # noqa: BLE001  # decoders raise whatever they please on damaged data
-        raise UndecodablePixels from None
-    if pixels.shape != shape or pixels.dtype.itemsize != 2:
-        raise UndecodablePixels(f"They are not {shape[0]} x {shape[1]} values of 16 bits.")
-    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    words: NDArray[np.uint16] = native.view(np.uint16)
-    return words
-
-
-def _decode(dataset: FileDataset, syntax: str, shape: tuple[int, int]) -> NDArray[Any]:
-    decoder = get_decoder(syntax)
-    plugin = next((name for name in _PLUGINS if name in decoder.available_plugins), "")
-    check = _CHECKS.get(syntax)
-    if check is not None:
-        check(get_frame(dataset.PixelData, 0, number_of_frames=1), *shape)
-    unused_bits: Any = {"correct_unused_bits": False}  # pydicom's stubs know its options only as one dict
-    pixels: NDArray[Any] = decoder.as_array(
-        dataset, index=0, raw=True, decoding_plugin=plugin, **unused_bits
-    )[0]
-    return pixels
+    return hu
 
 
 def _stored(words: NDArray[np.uint16], image: CtSlice) -> tuple[_Stored, NDArray[np.bool_]]:

@@ -6,22 +6,25 @@ its coordinates; what it refers to is checked in the proof.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 
 from orgseg_node.core.geometry import FloatArray
-from orgseg_node.core.rasterise import Contour, crossings, label_crossings
+from orgseg_node.core.rasterise import Contour, IndexArray, crossings, label_crossings, mask_crossings
+from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap
+from orgseg_node.dicom.contour_data import contour_points
+from orgseg_node.dicom.contour_rules import ImageKeys, image_keys
 from orgseg_node.dicom.series import CtSeries
+from orgseg_node.dicom.tps_names import names_for
+from orgseg_node.dicom.tps_profile import GENERIC, EmptyRois, TpsProfile
 from orgseg_node.errors import ObjectInvalid, ProofFailed
 
-_CONTOUR_DATA = Tag("ContourData")
 _CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}  # PS3.3 C.8.8.6.3; the other types enclose nothing
 _DS = 16
 _OFF_PLANE = 0.1  # of the slice distance: how far contours of other systems may lie off their slice
@@ -35,7 +38,7 @@ class _Outline:
 
     contour: Contour
     off_plane_mm: float
-    sop_instance_uid: str
+    images: ImageKeys
     longest_number: int
 
 
@@ -50,18 +53,20 @@ class _Planes:
 
     def __init__(self, series: CtSeries) -> None:
         self._places = np.array([ct_slice.position_mm for ct_slice in series.slices])
-        axes = np.asarray(series.orientation, dtype=np.float64).reshape(2, 3)
-        self._normal = np.cross(axes[0], axes[1])
-        self._heights = self._places @ self._normal
+        axes = np.array([ct_slice.orientation for ct_slice in series.slices]).reshape(-1, 2, 3)
+        self._normals = np.cross(axes[:, 0], axes[:, 1])
         # Solved, not projected: correct also where the axes of a real header are not quite perpendicular.
         self._to_index = np.linalg.pinv(axes) / np.asarray(series.pixel_spacing_mm)[::-1]
+        gaps = np.diff(self._places @ self._normals.mean(axis=0))
+        self.gap_mm = float(np.median(np.abs(gaps)))
 
     def locate(self, points_mm: FloatArray) -> tuple[Contour, float]:
         """The contour of some points, and how far they lie off the plane of its slice in mm."""
-        heights = points_mm @ self._normal
-        k = int(np.argmin(np.abs(self._heights - heights.mean())))
-        contour = Contour(k=k, points=(points_mm - self._places[k]) @ self._to_index)
-        return contour, float(np.abs(heights - self._heights[k]).max())
+        centre = points_mm.mean(axis=0)
+        k = int(np.argmin(np.abs(np.einsum("kd,kd->k", centre - self._places, self._normals))))
+        offsets = points_mm - self._places[k]
+        contour = Contour(k=k, points=offsets @ self._to_index[k])
+        return contour, float(np.abs(offsets @ self._normals[k]).max())
 
 
 def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour, ...]]:
@@ -86,8 +91,9 @@ def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour
         damaged, or a contour lies further than a tenth of the slice distance off every slice.
     """
     found: dict[str, tuple[Contour, ...]] = {}
-    tolerance = _OFF_PLANE * series.grid.spacing_mm[0]
-    for roi in _rois(dataset, series):
+    planes = _Planes(series)
+    tolerance = _OFF_PLANE * planes.gap_mm
+    for roi in _rois(dataset, series, planes):
         if roi.name in found:
             raise ObjectInvalid("Two ROIs have the same name.")
         if any(outline.off_plane_mm > tolerance for outline in roi.outlines):
@@ -96,17 +102,26 @@ def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour
     return found
 
 
-def prove(dataset: Dataset, label_map: LabelMap, series: CtSeries) -> None:
+def prove(
+    dataset: Dataset,
+    label_map: LabelMap,
+    series: CtSeries,
+    regions: Sequence[Region] = (),
+    profile: TpsProfile = GENERIC,
+) -> None:
     """Show that an RT Structure Set, saved and read again, is the label map to the voxel.
 
-    Each organ's contours are rasterised at the pixel centres and compared; they must also lie in the plane
-    of the slice they refer to, have three distinct points and keep to 16 characters a number.
+    The contours of each organ and region are rasterised at the pixel centres and compared; they must also lie
+    in the plane of the slice they refer to, have three distinct points and keep to 16 characters a number.
+    However holes are written, a voxel counts that lies inside an odd number of contours.
 
     Parameters
     ----------
     dataset : what `write_rtstruct` gave
     label_map : what it must say
     series : the CT of both
+    regions : what it must say besides
+    profile : the planning system it was written for, which decides on names and empty ROIs
 
     Raises
     ------
@@ -118,13 +133,10 @@ def prove(dataset: Dataset, label_map: LabelMap, series: CtSeries) -> None:
     buffer.seek(0)
     check_same_grid(label_map, series)
     try:
-        rois = list(_rois(dcmread(buffer), series))
+        rois = list(_rois(dcmread(buffer), series, _Planes(series)))
     except ObjectInvalid as error:
         raise ProofFailed(error.detail) from error
-    wanted = {
-        label_map.organs[label].name if label in label_map.organs else f"label {label}": flips
-        for label, flips in label_crossings(label_map.labels).items()
-    }
+    wanted = _wanted(label_map, regions, profile)
     names = [roi.name for roi in rois]
     wrong = (wanted.keys() ^ set(names)) | {name for name in names if names.count(name) > 1}
     for roi in rois:
@@ -136,32 +148,56 @@ def prove(dataset: Dataset, label_map: LabelMap, series: CtSeries) -> None:
         raise ProofFailed(f"RTSTRUCT differs in: {', '.join(sorted(wrong))}.")
 
 
+def _wanted(label_map: LabelMap, regions: Sequence[Region], profile: TpsProfile) -> dict[str, IndexArray]:
+    """Where the mask of each ROI must flip, by the name it must have."""
+    organs = [*label_map.organs.values(), *(region.organ for region in regions)]
+    try:
+        names = names_for(sorted(organs, key=lambda organ: organ.key), profile)
+    except ObjectInvalid as error:
+        raise ProofFailed(error.detail) from error
+    nothing = np.empty(0, dtype=np.int64)
+    keeps_empty = profile.empty_rois is EmptyRois.KEEP
+    flips = {names[organ.key]: nothing for organ in organs} if keeps_empty else {}
+    for label, voxels in label_crossings(label_map.labels).items():
+        organ = label_map.organs.get(label)
+        flips[names[organ.key] if organ else f"label {label}"] = voxels
+    for region in regions:
+        voxels = mask_crossings(region.mask, region.box.start, label_map.grid.shape)
+        if voxels.size:
+            flips[names[region.organ.key]] = voxels
+    return flips
+
+
 def check_same_grid(label_map: LabelMap, series: CtSeries) -> None:
-    """Refuse a label map that does not lie on the voxels of the CT.
+    """Refuse a label map that does not lie on the voxels of the CT, slice by slice.
 
     Raises
     ------
     ProofFailed
-        If the shapes differ or a corner is more than 0.01 mm away.
+        If the shapes differ or a corner of a slice is more than 0.01 mm away.
     """
-    ours, theirs = label_map.grid, series.grid
-    corners = np.array(np.meshgrid(*((0, n - 1) for n in theirs.shape))).reshape(3, -1).T
-    distances = np.linalg.norm(ours.to_lps(corners) - theirs.to_lps(corners), axis=1)
-    if ours.shape != theirs.shape or distances.max() > _SAME_PLACE_MM:
+    ours, theirs = label_map.grid, series.place
+    if ours.shape != theirs.shape:
+        raise ProofFailed("The label map does not lie on the voxels of the CT.")
+    count_k, count_j, count_i = theirs.shape
+    places = np.meshgrid(np.arange(count_k), (0, count_j - 1), (0, count_i - 1), indexing="ij")
+    corners = np.stack(places, axis=-1).reshape(-1, 3)
+    if np.linalg.norm(ours.to_lps(corners) - theirs.to_lps(corners), axis=1).max() > _SAME_PLACE_MM:
         raise ProofFailed("The label map does not lie on the voxels of the CT.")
 
 
 def _is_sound(outline: _Outline, series: CtSeries) -> bool:
     contour = outline.contour
+    ct_slice = series.slices[contour.k]
     return (
         outline.off_plane_mm <= _PROOF_OFF_PLANE_MM
-        and outline.sop_instance_uid == series.slices[contour.k].sop_instance_uid
+        and outline.images == {(ct_slice.sop_instance_uid, ct_slice.frame or 0)}
         and outline.longest_number <= _DS
         and len(np.unique(contour.points, axis=0)) >= 3
     )
 
 
-def _rois(dataset: Dataset, series: CtSeries) -> Iterator[_Roi]:
+def _rois(dataset: Dataset, series: CtSeries, planes: _Planes) -> Iterator[_Roi]:
     names: dict[int, str] = {}
     for roi in dataset.get("StructureSetROISequence") or []:
         if roi.get("ReferencedFrameOfReferenceUID") != series.frame_of_reference_uid:
@@ -169,7 +205,6 @@ def _rois(dataset: Dataset, series: CtSeries) -> Iterator[_Roi]:
         names[_number(roi, "ROINumber")] = str(roi.get("ROIName", ""))
     if not names:
         raise ObjectInvalid("There is no ROI, or this is no RT Structure Set.")
-    planes = _Planes(series)
     for roi_contour in dataset.get("ROIContourSequence") or []:
         number = _number(roi_contour, "ReferencedROINumber")
         if number not in names:
@@ -192,29 +227,8 @@ def _number(item: Dataset, keyword: str) -> int:
 
 
 def _outline(item: Dataset, planes: _Planes) -> _Outline:
-    points, longest = _points_of(item)
+    points, longest = contour_points(item)
     contour, off_plane_mm = planes.locate(points)
-    images = item.get("ContourImageSequence") or [Dataset()]
-    return _Outline(
-        contour=contour,
-        off_plane_mm=off_plane_mm,
-        sop_instance_uid=str(images[0].get("ReferencedSOPInstanceUID", "")),
-        longest_number=longest,
-    )
-
-
-def _points_of(item: Dataset) -> tuple[FloatArray, int]:
-    """(N, 3) LPS mm, read from the text itself without an object for each number, and its longest number."""
-    value = (item.get_item(_CONTOUR_DATA).value if _CONTOUR_DATA in item else None) or b""
-    if isinstance(value, bytes):
-        words = value.decode("ascii", "replace").split("\\")
-    else:
-        words = value.split("\\") if isinstance(value, str) else [str(number) for number in value]
-    words = [word.strip(" \0") for word in words]
-    try:
-        numbers = np.array([float(word) for word in words])
-    except ValueError:
-        raise ObjectInvalid("Contour Data holds something that is not a number.") from None
-    if numbers.size % 3 or not np.isfinite(numbers).all():
-        raise ObjectInvalid("Contour Data does not hold x, y and z of each point.")
-    return numbers.reshape(-1, 3), max(map(len, words))
+    images = item.get("ContourImageSequence") or []
+    keys: ImageKeys = set().union(*(image_keys(image) for image in images))
+    return _Outline(contour=contour, off_plane_mm=off_plane_mm, images=keys, longest_number=longest)

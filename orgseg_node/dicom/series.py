@@ -10,26 +10,35 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
+from pydicom.datadict import dictionary_description, dictionary_has_tag
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from orgseg_node.core.checks import Finding
-from orgseg_node.core.geometry import Grid
-from orgseg_node.dicom.files import open_header, text, uid_name
+from orgseg_node.core.geometry import Grid, Place, SliceStack
+from orgseg_node.dicom.files import open_header, quietly
+from orgseg_node.dicom.grouping import Part, parts_of
+from orgseg_node.dicom.multiframe import frame_header
 from orgseg_node.dicom.slices import NO_UID, CtSlice, Damaged, Orientation, Placed, Reason, SetAside, judge
-from orgseg_node.dicom.stacking import regular_grid, stack
+from orgseg_node.dicom.stacking import stack
 from orgseg_node.dicom.uids import derive_uid
 from orgseg_node.errors import (
     InputError,
+    InvalidAttribute,
     NoSeries,
     NotDicom,
     NotImages,
+    SeveralParts,
     SeveralPatients,
     SeveralSeries,
     WrongModality,
 )
+
+_IDENTITY_GROUPS = frozenset({0x0008, 0x0010, 0x0020})
 
 __all__ = [
     "CtSeries",
@@ -39,7 +48,6 @@ __all__ = [
     "Refusal",
     "SetAside",
     "choose",
-    "describe",
     "files_in",
     "read_series",
     "source_header",
@@ -49,7 +57,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CtSeries:
-    """A clean, regular, axial CT series.
+    """An axial CT series, or one volume of a series that holds several.
 
     Attributes
     ----------
@@ -60,7 +68,10 @@ class CtSeries:
     orientation : Image Orientation (Patient): row direction, column direction
     patient_position : such as ``HFS``, or empty
     header : the first slice's header without pixel data, the source of patient and study attributes
-    grid : where the voxels are
+    grid : the regular grid a network sees
+    stack : where each slice is
+    is_regular : whether the slices lie on the grid
+    part : which phase or part of a series that holds several; empty where it is all of it
     findings : what should be known about the series
     """
 
@@ -75,15 +86,25 @@ class CtSeries:
     patient_position: str
     header: Dataset
     grid: Grid
+    stack: SliceStack
+    is_regular: bool
+    part: str = ""
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where the pixels of the slices are: on the grid where they lie on it, else slice by slice."""
+        return self.grid if self.is_regular else self.stack
 
     @property
     def content_sha256(self) -> str:
         """Hash of the series' files, whatever their names and order; reads them all (about 1 GB/s)."""
         whole = hashlib.sha256()
-        for uid, path in sorted((s.sop_instance_uid, s.path) for s in self.slices):
+        for uid, path in sorted({(s.sop_instance_uid, s.path) for s in self.slices}):
             with path.open("rb") as file:
                 whole.update(f"{uid} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        for frame in sorted(s.frame for s in self.slices if s.frame is not None):
+            whole.update(f"frame {frame}\n".encode())
         return whole.hexdigest()
 
 
@@ -114,7 +135,7 @@ class Inventory:
 
     Attributes
     ----------
-    accepted : clean CT series, the one with most slices first
+    accepted : CT series and parts of series that can be used, those with most slices first
     refused : series and single files that cannot be used
     aside : files that are no CT slices and were not meant to be
     patients : number of patients the CT slices belong to
@@ -144,7 +165,7 @@ def survey(paths: Iterable[Path]) -> Inventory:
     series: defaultdict[str, list[Placed | Damaged]] = defaultdict(list)
     refused: list[Refusal] = []
     aside: list[SetAside] = []
-    for judged in map(judge, paths):
+    for judged in chain.from_iterable(map(judge, paths)):
         match judged:
             case SetAside():
                 aside.append(judged)
@@ -155,10 +176,13 @@ def survey(paths: Iterable[Path]) -> Inventory:
     accepted: list[CtSeries] = []
     for key, members in series.items():
         try:
-            accepted.append(_series(members))
+            volumes, left = _volumes(members)
+            accepted += volumes
+            aside += left
         except InputError as error:
             uid = None if key.startswith(NO_UID) else key
-            refused.append(Refusal(series_instance_uid=uid, error=error, paths=tuple(map(_path, members))))
+            paths = tuple(dict.fromkeys(map(_path, members)))  # the frames of a file share its path
+            refused.append(Refusal(series_instance_uid=uid, error=error, paths=paths))
     return Inventory(
         accepted=tuple(sorted(accepted, key=lambda one: -len(one.slices))),
         refused=tuple(refused),
@@ -167,19 +191,25 @@ def survey(paths: Iterable[Path]) -> Inventory:
     )
 
 
-def read_series(folder: Path, series_uid: str | None = None) -> CtSeries:
-    """The one usable CT series of a folder, or the one with the UID.
+def read_series(folder: Path, series_uid: str | None = None, part: str | None = None) -> CtSeries:
+    """The one usable CT series of a folder, or the one with the UID, or the part of it.
 
     Raises
     ------
     InputError
         The class that says why there is none, or more than one.
     """
-    return choose(survey(files_in(folder)), series_uid)
+    return choose(survey(files_in(folder)), series_uid, part)
 
 
-def choose(inventory: Inventory, series_uid: str | None = None) -> CtSeries:
-    """The one usable CT series of an inventory, or the one with the UID.
+def choose(inventory: Inventory, series_uid: str | None = None, part: str | None = None) -> CtSeries:
+    """The one usable CT series of an inventory, or the one with the UID, or the part of it.
+
+    Parameters
+    ----------
+    inventory : what there is
+    series_uid : which series, where there are several
+    part : which part of it, where it has several: its name, or its number from 1
 
     Raises
     ------
@@ -196,10 +226,8 @@ def choose(inventory: Inventory, series_uid: str | None = None) -> CtSeries:
     if series_uid is not None:
         accepted = tuple(one for one in accepted if one.series_instance_uid == series_uid)
         refused = tuple(one for one in refused if one.series_instance_uid == series_uid)
-    if len(accepted) == 1:
-        return accepted[0]
     if accepted:
-        raise SeveralSeries(f"There are {len(accepted)}.")
+        return _only(accepted if part is None else _with_part(accepted, part))
     if refused:
         raise max(refused, key=lambda one: one.files).error
     if series_uid is not None and (inventory.accepted or inventory.refused):
@@ -207,73 +235,98 @@ def choose(inventory: Inventory, series_uid: str | None = None) -> CtSeries:
     raise _nothing(inventory.aside)
 
 
-def describe(series: CtSeries) -> dict[str, Any]:
-    """What a physicist wants to know about a series; nothing that tells who the patient is."""
-    header, grid = series.header, series.grid
-    corners = grid.to_lps([(0, 0, 0), tuple(n - 1 for n in grid.shape)])
-    return {
-        "slices": len(series.slices),
-        "rows": series.rows,
-        "columns": series.columns,
-        "pixel_spacing_mm": list(series.pixel_spacing_mm),
-        "slice_spacing_mm": round(grid.spacing_mm[0], 4),
-        "slice_thickness_mm": text(header, "SliceThickness"),
-        "first_slice_z_mm": round(float(series.slices[0].position_mm[2]), 3),
-        "last_slice_z_mm": round(float(series.slices[-1].position_mm[2]), 3),
-        "extent_mm": [[round(float(v), 2) for v in corner] for corner in corners],
-        "orientation": list(series.orientation),
-        "patient_position": series.patient_position,
-        "transfer_syntaxes": sorted({uid_name(s.transfer_syntax_uid) for s in series.slices}),
-        "manufacturer": text(header, "Manufacturer"),
-        "model": text(header, "ManufacturerModelName"),
-        "kvp": text(header, "KVP"),
-        "series_instance_uid": series.series_instance_uid,
-        "frame_of_reference_uid": series.frame_of_reference_uid,
-        "findings": [{"level": str(f.level), "code": f.code, "message": f.message} for f in series.findings],
-    }
+def _only(accepted: Sequence[CtSeries]) -> CtSeries:
+    """The one series or part, or the error that says what there is to choose from."""
+    if len(accepted) == 1:
+        return accepted[0]
+    series = {one.series_instance_uid for one in accepted}
+    if len(series) > 1:
+        raise SeveralSeries(f"There are {len(series)}.")
+    raise SeveralParts(f"They are: {'; '.join(one.part for one in accepted)}.")
+
+
+def _with_part(accepted: Sequence[CtSeries], part: str) -> tuple[CtSeries, ...]:
+    """Those whose part has a name, or the one with a number where all are parts of one series."""
+    found = tuple(one for one in accepted if one.part.casefold() == part.strip().casefold())
+    if not found and part.strip().isdecimal() and len({one.series_instance_uid for one in accepted}) == 1:
+        number = int(part)
+        found = tuple(accepted[number - 1 : number]) if number else ()
+    if not found:
+        names = "; ".join(one.part for one in accepted if one.part)
+        raise NoSeries(f"No part has the name or number asked for. They are: {names or 'none'}.")
+    return found
 
 
 def source_header(series: CtSeries, k: int) -> Dataset:
     """The header of slice ``k`` without pixel data, with the UIDs that the series goes by."""
     image = series.slices[k]
+    return _header(image, (series.study_instance_uid, series.series_instance_uid))
+
+
+def _header(image: CtSlice, study_and_series: tuple[str, str]) -> Dataset:
     header, _ = open_header(image.path)
-    _put_uids(header, image, (series.study_instance_uid, series.series_instance_uid))
+    if image.frame is not None:
+        header = frame_header(header, image.frame)
+    study, series = study_and_series
+    uids = {
+        "SOPClassUID": image.sop_class_uid,
+        "SOPInstanceUID": image.sop_instance_uid,
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": series,
+    }
+    for keyword, uid in uids.items():
+        # set as whole elements: to set a value pydicom would first decode the one that is there
+        header[Tag(keyword)] = DataElement(Tag(keyword), "UI", uid)
     return header
 
 
-def _put_uids(header: Dataset, image: CtSlice, study_and_series: tuple[str, str]) -> None:
-    header.SOPClassUID, header.SOPInstanceUID = image.sop_class_uid, image.sop_instance_uid
-    header.StudyInstanceUID, header.SeriesInstanceUID = study_and_series
+def _refuse_undecodable(header: Dataset) -> None:
+    """Objects take from here what they say of patient and study, so damage must show before one is written."""
+    for tag in [tag for tag in header.keys() if tag.group in _IDENTITY_GROUPS]:  # noqa: SIM118  # no decoding
+        try:
+            with quietly():
+                header[tag]
+        except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
+            name = dictionary_description(tag) if dictionary_has_tag(tag) else "An attribute"
+            raise InvalidAttribute(f"{name} cannot be decoded.") from None
 
 
 def _path(member: Placed | Damaged) -> Path:
     return member.path if isinstance(member, Damaged) else member.image.path
 
 
-def _series(members: Sequence[Placed | Damaged]) -> CtSeries:
-    placed = [member for member in members if isinstance(member, Placed)]
+def _volumes(members: Sequence[Placed | Damaged]) -> tuple[list[CtSeries], Sequence[SetAside]]:
+    """The volumes of one series, and its files that are part of none."""
     damaged = [member for member in members if isinstance(member, Damaged)]
     if damaged:
         raise damaged[0].error
-    ordered, findings = stack(placed)
-    first = ordered[0]
+    parts, aside = parts_of([member for member in members if isinstance(member, Placed)])
+    return [_series(part) for part in parts], aside
+
+
+def _series(part: Part) -> CtSeries:
+    stacked = stack(part.slices)
+    first = stacked.slices[0]
     study_uid = first.study_uid or derive_uid("stand-in study", first.frame_uid)
     series_uid = first.series_uid or derive_uid("stand-in series", study_uid, first.frame_uid)
-    header, _ = open_header(first.image.path)
-    _put_uids(header, first.image, (study_uid, series_uid))
+    header = _header(first.image, (study_uid, series_uid))
+    _refuse_undecodable(header)
     return CtSeries(
-        slices=tuple(one.image for one in ordered),
+        slices=tuple(one.image for one in stacked.slices),
         study_instance_uid=study_uid,
         series_instance_uid=series_uid,
         frame_of_reference_uid=first.frame_uid,
         rows=first.rows,
         columns=first.columns,
         pixel_spacing_mm=first.pixel_spacing_mm,
-        orientation=first.orientation,
+        orientation=first.image.orientation,
         patient_position=first.patient_position,
         header=header,
-        grid=regular_grid(ordered),
-        findings=findings,
+        grid=stacked.grid,
+        stack=stacked.places,
+        is_regular=stacked.is_regular,
+        part=part.name,
+        findings=(*part.findings, *stacked.findings),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orgseg_node.core.body import Body, find_body
+from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.inference.bundle import ModelBundle, verify_bundle
@@ -207,12 +208,14 @@ class _Sums:
 
     def add(self, reference: Reference, exact: Prediction, body: Body) -> None:
         """Count what the exact mode found on the next CT, in all and far outside of the patient."""
-        found = exact.label_map
+        found, grid = exact.label_map, exact.label_map.grid
+        if not isinstance(grid, Grid):
+            raise TypeError("Networks label regular grids.")
         self.labels = {number: organ.key for number, organ in found.organs.items()}
         self.references.append(reference)
         self.found_on += _histogram(found.labels) > 0
-        outside = found.labels[~around(body.mask, found.grid)]
-        self.outside_ml += _histogram(outside[None]) * found.grid.voxel_ml
+        outside = found.labels[~around(body.mask, grid)]
+        self.outside_ml += _histogram(outside[None]) * grid.voxel_ml
         self.network_s += exact.timings_s["network"]
 
     def compare(self, precision: Precision, exact: Prediction, fast: Prediction) -> None:

@@ -24,12 +24,17 @@ from typing import IO, Any, Final
 
 import pydicom
 
+from orgseg_node.core.organs import load_organs
+from orgseg_node.dicom.seg import SegKind
 from orgseg_node.dicom.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
 from orgseg_node.inference.predictor import Predictor
 from orgseg_node.node.jobs import JobState
+from orgseg_node.node.making import Wanted
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.pipeline import Outcome, Request, Step, run
+from orgseg_node.node.protocols import parse_protocol
+from orgseg_node.shipped import shipped_config
 
 _PR_SET_PDEATHSIG: Final = 1
 _LOCK_WAIT_S: Final = 20.0
@@ -113,7 +118,19 @@ def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable
         say(event="progress", state=state, fraction=fraction, text=text)
 
     created = datetime.fromisoformat(request.created)
-    asked = Request(series=series, out=Path(request.out), job_id=request.job_id, created=created)
+    asked = Request(
+        series=series,
+        out=Path(request.out),
+        job_id=request.job_id,
+        created=created,
+        organs=load_organs(shipped_config("organs.toml")),
+        protocol=parse_protocol(request.protocol, "The protocol of the job"),
+        wanted=Wanted(
+            roles=tuple(request.wanted["roles"]),
+            profile=request.protocol["profile"],
+            seg=SegKind(request.wanted["seg"]),
+        ),
+    )
     return run(asked, predictor, progress)
 
 
@@ -122,16 +139,17 @@ def _series(request: ChildRequest) -> CtSeries:
     inventory = survey([Path(file) for file in request.files])
     if inventory.refused:
         raise inventory.refused[0].error
-    if len(inventory.accepted) != 1:
-        raise NoSeries("The job's files are no longer one CT series.")
-    if inventory.accepted[0].content_sha256 != request.content_sha256:
-        raise InputError("The files of the series have changed on the disk since they were received.")
-    return inventory.accepted[0]
+    if not inventory.accepted:
+        raise NoSeries("The job's files are no longer a CT series.")
+    for one in inventory.accepted:  # several where a series holds several volumes
+        if one.content_sha256 == request.content_sha256:
+            return one
+    raise InputError("The files of the series have changed on the disk since they were received.")
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:
     objects = []
-    for role, path in (("RTSTRUCT", outcome.rtstruct), ("SEG", outcome.seg)):
+    for role, path in outcome.objects.items():
         content = path.read_bytes()
         uid = str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
         digest = hashlib.sha256(content).hexdigest()

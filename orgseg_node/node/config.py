@@ -18,7 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from orgseg_node.errors import ConfigError, UnknownDestination
 from orgseg_node.shipped import bundle_folders
 
-ROLES: Final = ("RTSTRUCT", "SEG")
+Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
+Tps = Literal["generic", "eclipse", "raystation", "monaco", "pinnacle"]
+ROLES: Final[tuple[Role, ...]] = ("RTSTRUCT", "SEG")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _SETTINGS: Final = (  # of the section inference: what the network itself is told
     "method",
@@ -163,14 +165,35 @@ class Destination(_Section):
     ----------
     calling_ae_title : how the node calls itself there; its own AE title when None
     objects : which objects it gets
+    tps : whose RTSTRUCT it gets; that of the protocol when None
     """
 
     ae_title: AeTitle
     host: Annotated[str, Field(min_length=1)]
     port: Port
     calling_ae_title: AeTitle | None = None
-    objects: tuple[Literal["RTSTRUCT", "SEG"], ...] = ROLES
+    objects: tuple[Role, ...] = ROLES
+    tps: Tps | None = None
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the objects it gets: an RTSTRUCT for a named planning system is one of its own."""
+        own = {"RTSTRUCT": f"RTSTRUCT:{self.tps}"} if self.tps else {}
+        return tuple(own.get(role, role) for role in self.objects)
+
+
+class ContoursSection(_Section):
+    """What is made of what the networks find.
+
+    Attributes
+    ----------
+    protocol : name of a protocol that comes with the node, or path of a file
+    seg : how the DICOM Segmentation holds the organs
+    """
+
+    protocol: Annotated[str, Field(min_length=1)] = "default"
+    seg: Literal["binary", "labelmap"] = "binary"
 
 
 class DeliverySection(_Section):
@@ -198,6 +221,7 @@ class NodeConfig(_Section):
     receiver: ReceiverSection = ReceiverSection()
     peers: tuple[Peer, ...] = ()
     inference: InferenceSection = InferenceSection()
+    contours: ContoursSection = ContoursSection()
     destinations: dict[str, Destination] = {}
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
@@ -220,6 +244,12 @@ class NodeConfig(_Section):
     def bundle_paths(self) -> tuple[Path, ...]:
         """Where model bundles are looked for, before those that come with the node."""
         return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of all objects of a job: RTSTRUCT and SEG, and what a destination wants besides."""
+        wanted = (role for destination in self.destinations.values() for role in destination.roles)
+        return tuple(dict.fromkeys((*ROLES, *wanted)))
 
     def calling_ae_for(self, destination: Destination) -> str:
         """The AE title the node uses towards a destination."""
@@ -254,7 +284,11 @@ def load_config(path: Path) -> NodeConfig:
     node = config.node.model_copy(update={"data_dir": base / config.node.data_dir.expanduser()})
     folders = tuple(base / folder.expanduser() for folder in config.inference.bundle_folders)
     inference = config.inference.model_copy(update={"bundle_folders": folders})
-    return config.model_copy(update={"node": node, "inference": inference})
+    contours = config.contours
+    if contours.protocol.endswith(".toml"):
+        own = str(base / Path(contours.protocol).expanduser())
+        contours = contours.model_copy(update={"protocol": own})
+    return config.model_copy(update={"node": node, "inference": inference, "contours": contours})
 
 
 def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -319,6 +353,7 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "receiver": ReceiverSection,
         "peers": Peer,
         "inference": InferenceSection,
+        "contours": ContoursSection,
         "destinations": Destination,
         "delivery": DeliverySection,
         "retention": RetentionSection,

@@ -22,14 +22,15 @@ from typing import Final
 import structlog
 
 from orgseg_node import __version__
-from orgseg_node.dicom.series import Inventory, survey
-from orgseg_node.errors import InputError, NotDurable, OrgsegError
+from orgseg_node.dicom.series import CtSeries, Inventory, choose, survey
+from orgseg_node.errors import MissingSlices, NotDurable, OrgsegError
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node import landing
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.jobs import Instance, NewJob, Series, SeriesState
 from orgseg_node.node.predictors import open_bundles
+from orgseg_node.node.protocols import ASK, FIRST, load_protocol
 from orgseg_node.node.store import Store
 
 INBOX: Final = "inbox"
@@ -213,7 +214,8 @@ class Inbox:
         instances = self._store.instances_of(series.series_uid)
         if not instances:
             return False
-        verdict = verdict_on(survey([self._data / instance.path for instance in instances]))
+        inventory = survey([self._data / instance.path for instance in instances])
+        verdict = verdict_on(inventory, phase=self._phase())
         job = None
         if verdict.content_sha256:
             job = NewJob(
@@ -235,6 +237,13 @@ class Inbox:
             )
         return done
 
+    def _phase(self) -> str:
+        """What the protocol says of a series that holds several volumes."""
+        try:
+            return load_protocol(self._config.contours.protocol).phase
+        except OrgsegError:
+            return ASK  # a job would fail visibly with the reason; a series with several volumes waits
+
     def _made_with(self) -> tuple[str, ...]:
         """What a result depends on besides the series: another model or method makes other objects.
 
@@ -246,7 +255,12 @@ class Inbox:
             bundles = open_bundles(inference.bundles, self._config.bundle_paths)
         except OrgsegError:
             bundles = ()  # the job is made all the same, and fails visibly with the reason
-        return (__version__, settings.method_said, *(bundle.sha256 for bundle in bundles))
+        try:
+            protocol = load_protocol(self._config.contours.protocol).sha256
+        except OrgsegError:
+            protocol = ""  # likewise
+        seg = self._config.contours.seg
+        return (__version__, settings.method_said, protocol, seg, *(bundle.sha256 for bundle in bundles))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,27 +274,45 @@ class Verdict:
     slices: int = 0
 
 
-def verdict_on(inventory: Inventory) -> Verdict:
+def verdict_on(inventory: Inventory, *, phase: str = ASK) -> Verdict:
     """READY for exactly one usable CT; HOLD with the reason; IGNORED when all was set aside by a rule.
 
-    A series of which any image was refused is held as a whole: leaving the image out would be a guess.
+    A series of which any image was refused is held as a whole: leaving the image out would be a guess. One in
+    which slices are missing is held too: they may still be on their way.
     """
     if inventory.refused:
-        error: OrgsegError = inventory.refused[0].error
-        return Verdict(state=SeriesState.HOLD, reason=error.code, note=f"{error.sentence} {error.next_step}")
-    if len(inventory.accepted) == 1:
-        series = inventory.accepted[0]
-        return Verdict(
-            state=SeriesState.READY,
-            note=f"{len(series.slices)} slices",
-            content_sha256=series.content_sha256,
-            slices=len(series.slices),
-        )
+        return _held(inventory.refused[0].error)
     if inventory.accepted:
-        mixed = InputError("The images under one Series Instance UID make several volumes.")
-        return Verdict(state=SeriesState.HOLD, reason=mixed.code, note=mixed.sentence)
+        try:
+            return _ready(choose(inventory, part=_part(inventory, phase)))
+        except OrgsegError as error:
+            return _held(error)
     rules = ", ".join(f"{count} {rule}" for rule, count in sorted(inventory.set_aside.items()))
     return Verdict(state=SeriesState.IGNORED, reason="ONLY_SET_ASIDE", note=f"Nothing to contour: {rules}.")
+
+
+def _part(inventory: Inventory, phase: str) -> str | None:
+    """Which part of a series with several volumes a protocol asks for."""
+    if phase == ASK or len(inventory.accepted) == 1:
+        return None
+    return "1" if phase == FIRST else phase
+
+
+def _ready(series: CtSeries) -> Verdict:
+    missing = next((f for f in series.findings if f.code == "SERIES_MISSING_SLICES"), None)
+    if missing is not None:
+        raise MissingSlices(f"Their number is {missing.value or 0:.0f}.")
+    note = f"{len(series.slices)} slices" + (f" of {series.part}" if series.part else "")
+    return Verdict(
+        state=SeriesState.READY,
+        note=note,
+        content_sha256=series.content_sha256,
+        slices=len(series.slices),
+    )
+
+
+def _held(error: OrgsegError) -> Verdict:
+    return Verdict(state=SeriesState.HOLD, reason=error.code, note=f"{error.sentence} {error.next_step}")
 
 
 def _same(path: Path, sha256: str) -> bool:

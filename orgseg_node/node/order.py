@@ -20,6 +20,8 @@ class ChildRequest:
     out : folder for the results
     bundles, bundle_folders : which models, and where to look for them besides the shipped ones
     settings : arguments of InferenceSettings
+    protocol : what the structure set shall hold, as `Protocol` dumps it
+    wanted : arguments of `Wanted`
     parent : process that asks
     """
 
@@ -31,6 +33,8 @@ class ChildRequest:
     bundles: tuple[str, ...]
     bundle_folders: tuple[str, ...]
     settings: dict[str, Any]
+    protocol: dict[str, Any]
+    wanted: dict[str, Any]
     parent: int
 
     def to_json(self) -> str:

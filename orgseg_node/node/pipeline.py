@@ -1,14 +1,15 @@
 """From a CT series to proven objects: the whole story on one page.
 
-Nothing is written under the name RTSTRUCT.dcm or SEG.dcm that was not encoded, read back from its own bytes
-and found equal to the label map. RTSTRUCT.dcm is written last: where it is, everything else is.
+Networks see a regular grid; what they found is brought back to the slices as they were scanned, and there
+the protocol is applied and everything is drawn. Nothing is written under the name RTSTRUCT.dcm or SEG.dcm
+that was not encoded, checked, read back from its own bytes and found equal to the label map. RTSTRUCT.dcm is
+written last: where it is, everything else is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,32 +18,29 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.dataset import Dataset
+import numpy as np
 
 from orgseg_node import __version__
 from orgseg_node.core.body import find_body
 from orgseg_node.core.checks import Finding, Level, check_labels, worst_level
-from orgseg_node.core.contours import StructureSet, trace
-from orgseg_node.core.volume import LabelMap
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.resample import to_slices
+from orgseg_node.core.volume import LabelMap, Mask
 from orgseg_node.dicom.provenance import ModelLine, Provenance
 from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.rtstruct import prove, write_rtstruct
-from orgseg_node.dicom.seg import prove_seg, write_seg
 from orgseg_node.dicom.series import CtSeries
-from orgseg_node.errors import NothingFound, StorageError
+from orgseg_node.errors import StorageError
 from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
+from orgseg_node.node import making
+from orgseg_node.node.applying import apply
 from orgseg_node.node.landing import make_folder, write_durably
+from orgseg_node.node.making import OPTIONAL, PDF, RTSTRUCT, SEG, Result, Wanted, file_name
+from orgseg_node.node.pdf_page import render_report_pdf
+from orgseg_node.node.protocols import Protocol
 from orgseg_node.node.report import Facts, build_report, render_report
-from orgseg_node.node.review import Scene, label_nifti, montage
+from orgseg_node.node.review import Scene, label_nifti, montage, on_grid
 
-RTSTRUCT, SEG, LABELS, MONTAGE, REPORT = (
-    "RTSTRUCT.dcm",
-    "SEG.dcm",
-    "labels.nii.gz",
-    "montage.png",
-    "report.json",
-)
+LABELS, MONTAGE, REPORT = "labels.nii.gz", "montage.png", "report.json"
 
 
 class Step(StrEnum):
@@ -80,12 +78,18 @@ class Request:
     out : folder for the files; made if it is not there
     job_id : the UIDs of the objects derive from it; the same id gives the same UIDs
     created : date and time written into the objects, aware of its time zone
+    organs : the organ table
+    protocol : what the structure set shall hold
+    wanted : which objects are made
     """
 
     series: CtSeries
     out: Path
     job_id: str
     created: datetime
+    organs: OrganTable
+    protocol: Protocol = field(default_factory=Protocol)
+    wanted: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,17 +99,27 @@ class Outcome:
     Attributes
     ----------
     report : what report.json holds
-    rtstruct, seg, labels, montage, report_path : the files
+    objects : the files of the DICOM objects, by role
+    labels, montage, report_path : the other files
     findings : everything a person should know
     """
 
     report: Mapping[str, Any]
-    rtstruct: Path
-    seg: Path
+    objects: Mapping[str, Path]
     labels: Path
     montage: Path
     report_path: Path
     findings: tuple[Finding, ...]
+
+    @property
+    def rtstruct(self) -> Path:
+        """The RT Structure Set."""
+        return self.objects[RTSTRUCT]
+
+    @property
+    def seg(self) -> Path:
+        """The Segmentation."""
+        return self.objects[SEG]
 
     @property
     def held(self) -> bool:
@@ -120,56 +134,69 @@ def run(request: Request, predictor: Predictor, progress: Progress) -> Outcome:
     ------
     InputError
         If the series cannot be read.
+    ConfigError
+        If the protocol names an organ that the organ table does not have.
     BodyNotFound, BundleError, NothingFound
         If there is no patient, the model fails, or no organ is found.
-    ProofFailed
-        If a written object, read back, is not the label map; nothing is written then.
+    ObjectInvalid, ProofFailed
+        If a written object breaks its rules or, read back, is not the label map; nothing is written then.
     DiskFull, StorageError
         If the folder cannot be written; an RTSTRUCT.dcm is not there then.
     """
-    series, clock = request.series, _Clock(progress=progress)
+    series, wanted, clock = request.series, request.wanted, _Clock(progress=progress)
     with clock.step(Step.READ):
         volume = read_volume(series)
     with clock.step(Step.BODY):
         body = find_body(volume)
     with clock.step(Step.SEGMENT):
         prediction = predictor.predict(volume, body, clock.within(Step.SEGMENT))
-    label_map = prediction.label_map
     with clock.step(Step.CONTOUR):
-        structures = _found(trace(label_map))
-        findings = (*series.findings, *body.findings, *prediction.findings, *check_labels(label_map))
-    with clock.step(Step.ENCODE):
-        provenance = _provenance(request, prediction)
-        rtstruct = _encode(write_rtstruct(structures, series, provenance))
-        seg = _encode(write_seg(label_map, series, provenance))
-    with clock.step(Step.PROVE):
-        _prove(rtstruct, seg, label_map, series)
-    with clock.step(Step.REVIEW):
-        scene = Scene(volume=volume, label_map=label_map, structures=structures)
-        files = {LABELS: label_nifti(label_map), MONTAGE: montage(scene), SEG: seg, RTSTRUCT: rtstruct}
-    facts = Facts(
+        found, patient = _on_slices(prediction.label_map, body.mask, series)
+        applied = apply(request.protocol, found, patient, request.organs)
+        structures = making.outlines(applied, wanted)
+    noticed = (*series.findings, *body.findings, *prediction.findings, *applied.findings)
+    result = Result(
         series=series,
+        applied=applied,
+        findings=(*noticed, *check_labels(applied.label_map)),
+        provenance=_provenance(request, prediction),
+    )
+    with clock.step(Step.ENCODE):
+        objects = making.make(result, wanted, structures)
+    with clock.step(Step.PROVE):
+        making.check(result, wanted, objects)
+    with clock.step(Step.REVIEW):
+        scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
+        files = {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)}
+    facts = Facts(
+        result=result,
         prediction=prediction,
-        structures=structures,
-        findings=findings,
-        job_id=request.job_id,
+        structures=structures[RTSTRUCT],
+        protocol=request.protocol,
         created=request.created,
-        sha256={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        sha256=_hashes(files | {file_name(role): content for role, content in objects.items()}),
         timings_s=clock.timings_s,
     )
     with clock.step(Step.SAVE):
         report = build_report(facts)
-        _save(request.out, files | {REPORT: render_report(report)})
-    return _outcome(request.out, report, findings)
+        if PDF in wanted.roles:
+            page = render_report_pdf(report, files[MONTAGE])
+            objects[PDF] = making.wrapped_page(page, result, objects)
+            report["sha256"] |= _hashes({file_name(PDF): objects[PDF]})
+        _save(request.out, files | {REPORT: render_report(report)}, objects)
+    return _outcome(request.out, report, result.findings, objects)
 
 
-def job_id_of(series: CtSeries, models: tuple[ModelIdentity, ...], method: str) -> str:
-    """A job's name that follows from what goes in: series, models, method and the version of this program.
+def job_id_of(
+    series: CtSeries, models: tuple[ModelIdentity, ...], method: str, protocol: Protocol | None = None
+) -> str:
+    """A job's name that follows from what goes in: series, models, method, protocol and program version.
 
     The same input gives the same name, so the objects of a second run carry the UIDs of the first.
     """
     lines = [f"orgseg_node {__version__}", series.series_instance_uid, series.content_sha256, method]
     lines += [f"model {model.sha256}" for model in models]
+    lines += [f"protocol {(protocol or Protocol()).sha256}"]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
@@ -204,10 +231,12 @@ class _Clock:
         return 0.0 if step is order[0] else _ENDS[order[order.index(step) - 1]]
 
 
-def _found(structures: StructureSet) -> StructureSet:
-    if not structures.structures:
-        raise NothingFound
-    return structures
+def _on_slices(label_map: LabelMap, body: Mask, series: CtSeries) -> tuple[LabelMap, Mask]:
+    """Labels and patient on the slices as they were scanned."""
+    if series.is_regular:
+        return label_map, body
+    patient = LabelMap(grid=label_map.grid, labels=body.astype(np.uint8), organs={})
+    return to_slices(label_map, series.stack), to_slices(patient, series.stack).labels > 0
 
 
 def _provenance(request: Request, prediction: Prediction) -> Provenance:
@@ -222,35 +251,30 @@ def _provenance(request: Request, prediction: Prediction) -> Provenance:
     )
 
 
-def _encode(dataset: Dataset) -> bytes:
-    """The bytes of a part 10 file; these very bytes are proven and then written."""
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
+def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def _prove(rtstruct: bytes, seg: bytes, label_map: LabelMap, series: CtSeries) -> None:
-    """Read both objects back from their bytes; each must be the label map, voxel for voxel."""
-    prove(pydicom.dcmread(io.BytesIO(rtstruct)), label_map, series)
-    prove_seg(pydicom.dcmread(io.BytesIO(seg)), label_map, series)
-
-
-def _save(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files, each whole or not at all; an old RTSTRUCT goes first and the new one comes last."""
+def _save(out: Path, files: Mapping[str, bytes], objects: Mapping[str, bytes]) -> None:
+    """Write the files, each whole or not at all; old ones go first, the RT Structure Set comes last."""
     make_folder(out)
     try:
-        (out / RTSTRUCT).unlink(missing_ok=True)
+        for role in (RTSTRUCT, *OPTIONAL):
+            (out / file_name(role)).unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"The old {RTSTRUCT} cannot be removed: {error.strerror}.") from error
-    for name in (LABELS, MONTAGE, SEG, REPORT, RTSTRUCT):
-        write_durably(out / name, files[name])
+        raise StorageError(f"An old object cannot be removed: {error.strerror}.") from error
+    for name, content in files.items():
+        write_durably(out / name, content)
+    for role in sorted(objects, key=lambda each: each == RTSTRUCT):
+        write_durably(out / file_name(role), objects[role])
 
 
-def _outcome(out: Path, report: Mapping[str, Any], findings: tuple[Finding, ...]) -> Outcome:
+def _outcome(
+    out: Path, report: Mapping[str, Any], findings: tuple[Finding, ...], objects: Mapping[str, bytes]
+) -> Outcome:
     return Outcome(
         report=report,
-        rtstruct=out / RTSTRUCT,
-        seg=out / SEG,
+        objects={role: out / file_name(role) for role in objects},
         labels=out / LABELS,
         montage=out / MONTAGE,
         report_path=out / REPORT,

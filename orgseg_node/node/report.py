@@ -11,10 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from orgseg_node import __version__
-from orgseg_node.core.checks import Finding, worst_level
+from orgseg_node.core.checks import worst_level
 from orgseg_node.core.contours import StructureSet
+from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.series import CtSeries
 from orgseg_node.inference.predictor import Disagreement, Prediction
+from orgseg_node.node.making import Result
+from orgseg_node.node.protocols import Protocol
 
 SCHEMA = 1
 
@@ -27,17 +30,19 @@ class Facts:
 
     Attributes
     ----------
-    series, prediction, structures, findings : input and result
-    job_id, created : of the job
+    result : series, organs, regions and findings
+    prediction : what the networks found, and how
+    structures : contours as they are delivered
+    protocol : what was asked for
+    created : of the job
     sha256 : hash of each written file, by name
     timings_s : wall seconds of each step; the step that writes the report cannot know its own
     """
 
-    series: CtSeries
+    result: Result
     prediction: Prediction
     structures: StructureSet
-    findings: tuple[Finding, ...]
-    job_id: str
+    protocol: Protocol
     created: datetime
     sha256: Mapping[str, str]
     timings_s: Mapping[str, float]
@@ -45,15 +50,17 @@ class Facts:
 
 def build_report(facts: Facts) -> dict[str, Any]:
     """The report as plain dictionaries and lists."""
-    worst = worst_level(facts.findings)
+    result = facts.result
+    worst = worst_level(result.findings)
     return {
         "schema": SCHEMA,
         "notice": "Automatic, not reviewed. A qualified person must check the contours before use.",
-        "job_id": facts.job_id,
+        "job_id": result.provenance.job_id,
         "created": facts.created.isoformat(),
-        "input": _input(facts.series),
-        "organs": _organs(facts.prediction, facts.structures),
-        "findings": [asdict(finding) for finding in facts.findings],
+        "input": _input(result.series),
+        "organs": _organs(result.applied.label_map, facts.prediction, facts.structures),
+        "protocol": {"sha256": facts.protocol.sha256, "done": list(result.applied.recorded)},
+        "findings": [asdict(finding) for finding in result.findings],
         "worst_finding": None if worst is None else worst.value,
         "models": [asdict(model) for model in facts.prediction.models],
         "method": facts.prediction.method,
@@ -87,10 +94,12 @@ def _input(series: CtSeries) -> dict[str, Any]:
     """Facts about the CT that say nothing about the patient."""
     grid = series.grid
     return {
-        "slices": grid.shape[0],
-        "rows": grid.shape[1],
-        "columns": grid.shape[2],
+        "slices": len(series.slices),
+        "rows": series.rows,
+        "columns": series.columns,
         "spacing_mm": [round(step, 5) for step in grid.spacing_mm],
+        "is_regular": series.is_regular,
+        "part": series.part,
         "orientation": [round(float(value), 6) for value in series.orientation],
         "patient_position": series.patient_position,
         "transfer_syntaxes": sorted({each.transfer_syntax_uid for each in series.slices}),
@@ -99,10 +108,10 @@ def _input(series: CtSeries) -> dict[str, Any]:
     }
 
 
-def _organs(prediction: Prediction, structures: StructureSet) -> list[dict[str, Any]]:
+def _organs(label_map: LabelMap, prediction: Prediction, structures: StructureSet) -> list[dict[str, Any]]:
     """One row for each organ that was looked for, also where it was not found."""
-    label_map = prediction.label_map
     contours = {structure.label: structure.contours for structure in structures.structures}
+    volumes_ml = label_map.volumes_ml()
     rows = []
     for label, voxels in label_map.voxel_counts().items():
         organ = label_map.organs[label]
@@ -113,7 +122,7 @@ def _organs(prediction: Prediction, structures: StructureSet) -> list[dict[str, 
                 "name": organ.name,
                 "label": label,
                 "voxels": voxels,
-                "volume_ml": round(voxels * label_map.grid.voxel_ml, 3),
+                "volume_ml": round(volumes_ml[label], 3),
                 "slices": len({contour.k for contour in drawn}),
                 "contours": len(drawn),
                 "disagreement": _disagreement(organ.key, prediction.disagreement),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel
 import numpy as np
@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from orgseg_node.core.contours import Structure, StructureSet
+from orgseg_node.core.contours import Structure, StructureSet, trace
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import Organ
 from orgseg_node.core.volume import LabelMap, Volume
@@ -37,12 +37,19 @@ class Scene:
     ----------
     volume : the CT
     label_map : the organs found, on the same grid
-    structures : their contours as they are delivered
+    structures : their contours
     """
 
     volume: Volume
     label_map: LabelMap
     structures: StructureSet
+
+    @classmethod
+    def of(cls, volume: Volume, label_map: LabelMap, delivered: StructureSet) -> Scene:
+        """The organs of a result: as they are delivered where the slices lie on the grid, else drawn anew."""
+        drawn = delivered if delivered.grid is label_map.grid else trace(label_map)
+        organs = tuple(one for one in drawn.structures if one.label is not None)
+        return cls(volume=volume, label_map=label_map, structures=replace(drawn, structures=organs))
 
     @property
     def box(self) -> Box:
@@ -67,8 +74,38 @@ class _View:
         return _PLANES[self.lps[self.fixed]]
 
 
+def on_grid(label_map: LabelMap, grid: Grid) -> LabelMap:
+    """Labels of slices, each at its own place, on a regular grid: those of the nearest slice and pixel.
+
+    Parameters
+    ----------
+    label_map : on the grid already, or on slices with its rows and columns
+    grid : the regular grid
+    """
+    place = label_map.grid
+    if isinstance(place, Grid):
+        return label_map
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    first = grid.to_index(place.to_lps([(k, 0, 0) for k in range(place.shape[0])]))
+    for k in range(grid.shape[0]):
+        nearest = int(np.abs(first[:, 0] - k).argmin())
+        top, left = (round(float(v)) for v in first[nearest, 1:])
+        here = labels[k, max(top, 0) : top + place.shape[1], max(left, 0) : left + place.shape[2]]
+        part = label_map.labels[nearest, max(-top, 0) :, max(-left, 0) :]
+        here[...] = part[: here.shape[0], : here.shape[1]]
+    return LabelMap(grid=grid, labels=labels, organs=label_map.organs)
+
+
 def label_nifti(label_map: LabelMap) -> bytes:
-    """The label map as gzip-compressed NIfTI (uint8, RAS affine); the same labels give the same bytes."""
+    """The label map as gzip-compressed NIfTI (uint8, RAS affine); the same labels give the same bytes.
+
+    Raises
+    ------
+    TypeError
+        If it does not lie on a regular grid, which is all that NIfTI knows.
+    """
+    if not isinstance(label_map.grid, Grid):
+        raise TypeError("NIfTI holds regular grids only.")
     image = nibabel.Nifti1Image(
         np.ascontiguousarray(label_map.labels.transpose(2, 1, 0)), label_map.grid.ras_affine
     )
@@ -212,12 +249,11 @@ def _rgb(organ: Organ) -> tuple[float, float, float]:
 
 
 def _legend(figure: Figure, scene: Scene) -> None:
-    counts = scene.label_map.voxel_counts()
-    millilitres = scene.label_map.grid.voxel_ml
+    volumes_ml = scene.label_map.volumes_ml()
     lines, names = [], []
     for structure in scene.structures.structures:
         lines.append(Line2D([], [], color=_rgb(structure.organ), linewidth=4))
-        names.append(f"{structure.organ.name}  {counts[structure.label] * millilitres:.1f} ml")
+        names.append(f"{structure.organ.name}  {volumes_ml[structure.label or 0]:.1f} ml")
     figure.legend(
         lines, names, loc="center right", frameon=False, labelcolor="white", fontsize=11, handlelength=1.2
     )

@@ -25,6 +25,7 @@ from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
 from orgseg_node.node.order import ChildRequest
+from orgseg_node.node.protocols import load_protocol
 from orgseg_node.node.sender import Sender
 from orgseg_node.node.store import Store
 from orgseg_node.node.supervise import Message, run_child
@@ -137,7 +138,7 @@ class Worker:
             (OutputObject(role=item["role"], path=self._short(item["path"]), sop_uid=item["sop_uid"]), name)
             for name, destination in self._config.destinations.items()
             for item in objects
-            if item["role"] in destination.objects
+            if item["role"] in destination.roles
         ]
         state = self._store.begin_sending(job_id, pairs)
         _log.info("job computed", job=job_id, deliveries=len(pairs), state=state.value)
@@ -253,6 +254,8 @@ class Worker:
             bundles=job.bundles,
             bundle_folders=tuple(map(str, self._config.bundle_paths)),
             settings=self._config.inference.settings(),
+            protocol=load_protocol(self._config.contours.protocol).model_dump(mode="json", by_alias=True),
+            wanted={"roles": self._config.roles, "seg": self._config.contours.seg.upper()},
             parent=os.getpid(),
         )
 

@@ -215,8 +215,10 @@ from orgseg_node.node.pipeline import Request, run
 from orgseg_node.shipped import shipped_config
 from tests.support.threshold_predictor import ThresholdPredictor
 out = Path(sys.argv[2]) / "out"
-predictor = ThresholdPredictor(organs=load_organs(shipped_config("organs.toml")))
-request = Request(series=read_series(Path(sys.argv[1])), out=out, job_id="full", created=datetime.now(UTC))
+organs = load_organs(shipped_config("organs.toml"))
+predictor = ThresholdPredictor(organs=organs)
+series = read_series(Path(sys.argv[1]))
+request = Request(series=series, out=out, job_id="full", created=datetime.now(UTC), organs=organs)
 try:
     run(request, predictor, lambda part, text: None)
 except DiskFull as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from orgseg_node.core.contours import Contour, rasterise, trace_mask
-from orgseg_node.core.geometry import Grid
+from orgseg_node.core.contours import Contour, Holes, Tracing, rasterise, trace_mask
+from orgseg_node.core.geometry import Grid, Shape
 from orgseg_node.core.loops import SLACK
 from orgseg_node.dicom.uids import derive_uid
 
@@ -27,12 +28,58 @@ def _area(points: NDArray[np.float64]) -> float:
     return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
 
 
-@given(mask=MASKS, max_points=st.sampled_from([24, 1700]))
-@settings(max_examples=150, deadline=None)
-def test_any_mask_comes_back(mask: NDArray[np.bool_], max_points: int) -> None:
-    contours = trace_mask(mask, max_points)
+@given(mask=MASKS, max_points=st.sampled_from([24, 1700]), holes=st.sampled_from(Holes))
+@settings(max_examples=200, deadline=None)
+def test_any_mask_comes_back(mask: NDArray[np.bool_], max_points: int, holes: Holes) -> None:
+    contours = trace_mask(mask, Tracing(holes=holes, max_points=max_points))
     assert all(len(np.unique(contour.points, axis=0)) >= 3 for contour in contours)
+    assert all(len(contour.points) <= max_points for contour in contours)
     np.testing.assert_array_equal(rasterise(contours, _grid(mask)), mask)
+
+
+def _hard_slices(count: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Slices with specks and corners that touch, holes in islands in holes, and organs cut by the border."""
+    random = np.random.default_rng(20)
+    rows, columns = shape
+    y, x = np.mgrid[:rows, :columns]
+    slices = np.empty((count, rows, columns), dtype=np.bool_)
+    for k in range(count):
+        centre = random.uniform((-2, -2), (rows + 2, columns + 2))
+        radius = np.hypot(y - centre[0], x - centre[1])
+        rings = np.floor(radius / random.uniform(1.0, 4.0)) % 2 == 0
+        specks = random.random(shape) < random.uniform(0.02, 0.6)
+        checks = (x + y) % 2 == 0
+        slices[k] = (rings, specks, rings ^ specks, rings & checks, rings | (specks & checks))[k % 5]
+    return slices
+
+
+@pytest.mark.parametrize("holes", Holes)
+def test_thousands_of_hard_slices_come_back_without_a_wrong_voxel(holes: Holes) -> None:
+    mask = _hard_slices(1500, (26, 31))
+    contours = trace_mask(mask, Tracing(holes=holes))
+    wrong = np.count_nonzero(rasterise(contours, _grid(mask)) != mask)
+    assert wrong == 0
+
+
+def _alone(contour: Contour, shape: Shape) -> NDArray[np.bool_]:
+    grid = Grid(shape=(1, *shape[1:]), spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
+    return rasterise([replace(contour, k=0)], grid)[0]
+
+
+def test_each_encoding_means_what_its_readers_take_it_for() -> None:
+    """Keyholes are united, exclusive contours excluded; without holes all encodings are the same."""
+    mask = _hard_slices(100, (18, 21))
+    united, excluded = np.zeros_like(mask), np.zeros_like(mask)
+    for contour in trace_mask(mask, Tracing(holes=Holes.KEYHOLE)):
+        united[contour.k] |= _alone(contour, mask.shape)
+    for contour in trace_mask(mask, Tracing(holes=Holes.XOR)):
+        excluded[contour.k] ^= _alone(contour, mask.shape)
+    np.testing.assert_array_equal(united, mask)
+    np.testing.assert_array_equal(excluded, mask)
+    solid = mask[:, :3, :3] | True
+    one, other = (trace_mask(solid, Tracing(holes=holes)) for holes in (Holes.KEYHOLE, Holes.NESTED))
+    for contour, same in zip(one, other, strict=True):
+        np.testing.assert_array_equal(contour.points, same.points)
 
 
 @given(mask=MASKS, seed=st.integers(0, 2**32 - 1))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -224,6 +225,12 @@ def save(dataset: Dataset, path: Path, transfer_syntax: str = ExplicitVRLittleEn
     dataset.save_as(path, enforce_file_format=True)
     if transfer_syntax not in _NATIVE | _PYDICOM:
         _transcode(path, transfer_syntax)
+        if "PerFrameFunctionalGroupsSequence" in dataset:
+            # GDCM puts the frames where it thinks they should be: only its pixels are taken
+            dataset.file_meta.TransferSyntaxUID = transfer_syntax
+            dataset.add_new("PixelData", "OB", dcmread(path).PixelData)
+            dataset["PixelData"].is_undefined_length = True
+            dataset.save_as(path, enforce_file_format=True)
     return path
 
 

@@ -68,6 +68,12 @@ def two_slices(folder: Path) -> None:
     build_ct_series(folder, PhantomOptions(slices=2))
 
 
+def far_apart(k: int, dataset: Dataset) -> None:
+    if k >= 3:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + 60]
+
+
 def duplicated(k: int, dataset: Dataset) -> None:
     if k == 3:
         dataset.ImagePositionPatient = [
@@ -97,7 +103,7 @@ CASES = {
     "no pixel data": (spoilt(without_pixels), "INPUT_NO_PIXELS"),
     "two patients": (two_patients, "INPUT_SEVERAL_PATIENTS"),
     "two slices": (two_slices, "INPUT_TOO_FEW_SLICES"),
-    "missing slice": (spoilt(lambda k, _: k != 3), "INPUT_MISSING_SLICES"),
+    "wide gap": (spoilt(far_apart), "INPUT_IRREGULAR_SPACING"),
     "duplicated slice": (spoilt(duplicated), "INPUT_DUPLICATE_SLICES"),
     "lossy syntax": (lossy_syntax, "INPUT_LOSSY"),
     "lossy history": (setting(LossyImageCompression="01"), "INPUT_LOSSY"),

@@ -52,7 +52,7 @@ def name_of(
     whole = hashlib.sha256("\n".join((_FORMAT, *versions, repr(patch), repr(network))).encode())
     for key, tensor in sorted(state.items()):
         whole.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from orgseg_node.core.contours import Contour, rasterise, trace, trace_mask
-from orgseg_node.core.geometry import Grid, Shape
+from orgseg_node.core.contours import Contour, Holes, Tracing, rasterise, trace, trace_mask
+from orgseg_node.core.geometry import Box, Grid, Shape
 from orgseg_node.core.keyhole import join_holes
 from orgseg_node.core.loops import MARGIN, TOLERANCE, TOUCH, Loops, _thin
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.core.rasterise import crossings, label_crossings, mask_of
+from orgseg_node.core.rasterise import crossings, label_crossings, mask_crossings, mask_of
+from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap
 from tests.support.objects import awkward_label_map, awkward_labels
 
@@ -113,7 +115,7 @@ def test_no_vertex_comes_near_a_pixel_centre() -> None:
 def test_large_contours_are_cut_and_still_give_the_mask() -> None:
     random = np.random.default_rng(2)
     for mask in (random.random((1, 24, 40)) < 0.7, random.random((1, 40, 24)) < 0.7, _disc(25, 20)):
-        contours = trace_mask(mask, max_points=60)
+        contours = trace_mask(mask, Tracing(max_points=60))
         assert max(len(contour.points) for contour in contours) <= 60
         np.testing.assert_array_equal(rasterise(contours, _grid(mask.shape)), mask)
 
@@ -212,3 +214,56 @@ def test_organ_at_an_offset_is_traced_where_it_is(organ_table: OrganTable) -> No
     (contour,) = structure.contours
     assert contour.k == 5
     np.testing.assert_allclose(contour.points.mean(axis=0), (31.5, 21.0), atol=0.3)
+
+
+@pytest.mark.parametrize(("holes", "count"), [(Holes.KEYHOLE, 2), (Holes.XOR, 3), (Holes.NESTED, 3)])
+def test_holes_are_contours_of_their_own_where_asked_for(
+    holes: Holes, count: int, organ_table: OrganTable
+) -> None:
+    label_map = awkward_label_map(_grid(SHAPE), organ_table)
+    structures = trace(label_map, Tracing(holes=holes)).structures
+    hollow, lone = structures[0], structures[1]
+    assert len([contour for contour in hollow.contours if contour.k == 2]) == count
+    assert hollow.has_holes is (holes is not Holes.KEYHOLE)
+    assert not lone.has_holes
+    for structure in structures:
+        mask = rasterise(structure.contours, label_map.grid)
+        np.testing.assert_array_equal(mask, np.equal(label_map.labels, structure.label))
+
+
+@pytest.mark.parametrize("holes", [Holes.XOR, Holes.NESTED])
+def test_a_hole_with_too_many_points_is_cut_with_its_outline(holes: Holes) -> None:
+    mask = _disc(25, 20)
+    contours = trace_mask(mask, Tracing(holes=holes, max_points=60))
+    assert len(contours) > 2
+    assert max(len(contour.points) for contour in contours) <= 60
+    np.testing.assert_array_equal(rasterise(contours, _grid(mask.shape)), mask)
+
+
+def test_regions_are_traced_beside_the_organs_and_may_overlap_them(organ_table: OrganTable) -> None:
+    label_map = awkward_label_map(_grid(SHAPE), organ_table)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[1:7, 3:30, 2:40] = True
+    box = Box.around(mask)
+    region = Region(organ=organ_table["brain"], box=box, mask=mask[box.slices], how="A_Aorta + 5 mm")
+    empty = replace(region, organ=organ_table["heart"], mask=np.zeros_like(region.mask))
+    structure_set = trace(label_map, regions=[region, empty])
+    last = structure_set.structures[-1]
+    assert (last.label, last.how, last.organ.key) == (None, "A_Aorta + 5 mm", "brain")
+    np.testing.assert_array_equal(rasterise(last.contours, label_map.grid), mask)
+    assert [organ.key for organ in structure_set.missing] == ["spleen", "heart"]
+
+
+def test_structures_come_in_the_order_asked_for(organ_table: OrganTable) -> None:
+    label_map = awkward_label_map(_grid(SHAPE), organ_table)
+    keys = [s.organ.key for s in trace(label_map, order=["rectum", "spleen", "liver"]).structures]
+    assert keys == ["rectum", "liver", "aorta", "eyeball_left", "kidney_right"]
+
+
+@pytest.mark.parametrize("start", [(0, 0, 0), (2, 3, 4)])
+def test_flips_of_a_block_are_those_of_the_whole_mask(start: Shape) -> None:
+    block = np.random.default_rng(4).random((3, 5, 7)) < 0.5
+    whole = np.zeros((5, 8, 11), dtype=bool)
+    k, j, i = start
+    whole[k : k + 3, j : j + 5, i : i + 7] = block
+    np.testing.assert_array_equal(mask_of(mask_crossings(block, start, whole.shape), whole.shape), whole)

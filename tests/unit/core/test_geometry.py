@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from orgseg_node.core.geometry import Box, Grid
+from orgseg_node.core.geometry import Box, Grid, SliceStack
 
 GRID = Grid(shape=(4, 5, 6), spacing_mm=(3.0, 2.0, 1.0), origin_mm=(10.0, 20.0, 30.0))
 
@@ -86,3 +86,51 @@ def test_an_empty_mask_has_no_box() -> None:
 def test_a_box_without_voxels_is_an_error(start: tuple[int, int, int], stop: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="no voxel"):
         Box(start=start, stop=stop)
+
+
+def tilted(heights: tuple[float, ...] = (0.0, 2.0, 5.0, 6.0)) -> SliceStack:
+    """Axial slices whose first pixel moves by 1 mm along y for each 2 mm."""
+    return SliceStack(
+        shape=(len(heights), 5, 6),
+        positions_mm=np.array([(10.0, 20.0 + h / 2, 30.0 + h) for h in heights]),
+        orientations=np.tile([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)], (len(heights), 1, 1)),
+        pixel_spacing_mm=(2.0, 1.0),
+    )
+
+
+def test_a_slice_of_a_stack_lies_where_its_own_position_says() -> None:
+    stack = tilted()
+    assert stack.to_lps([(2, 0, 0), (2, 3, 4)]).tolist() == [[10.0, 22.5, 35.0], [14.0, 28.5, 35.0]]
+    assert stack.to_lps([(1.5, 0, 0)]).tolist() == [[10.0, 21.75, 33.5]]
+    assert stack.to_index([(14.0, 28.5, 35.0)]).tolist() == [[2.0, 3.0, 4.0]]
+
+
+def test_the_slices_of_a_stack_reach_half_way_to_their_neighbours() -> None:
+    assert tilted().heights_mm.tolist() == [30.0, 32.0, 35.0, 36.0]
+    assert np.allclose(tilted().slice_ml, np.array([2.0, 2.5, 2.0, 1.0]) * 2.0 / 1000)
+
+
+def test_a_grid_answers_as_a_stack_does() -> None:
+    assert GRID.pixel_spacing_mm == (2.0, 1.0)
+    assert GRID.heights_mm.tolist() == [30.0, 33.0, 36.0, 39.0]
+    assert GRID.slice_ml.tolist() == [GRID.voxel_ml] * 4
+    assert tilted().pixel_spacing_mm == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"shape": (1, 5, 6)}, "less than two"),
+        ({"shape": (4, 0, 6)}, "no pixels"),
+        ({"shape": (3, 5, 6)}, "needs 3"),
+        ({"positions_mm": np.full((4, 3), np.nan)}, "finite"),
+        ({"pixel_spacing_mm": (0.0, 1.0)}, "positive"),
+        ({"orientations": np.tile([(1.0, 0.0, 0.0), (0.1, 1.0, 0.0)], (4, 1, 1))}, "perpendicular"),
+        ({"positions_mm": tilted().positions_mm[[0, 2, 1, 3]]}, "follow"),
+    ],
+)
+def test_a_stack_that_cannot_be_is_an_error(changed: dict[str, object], message: str) -> None:
+    stack = tilted()
+    given = {name: getattr(stack, name) for name in stack.__slots__} | changed
+    with pytest.raises(ValueError, match=message):
+        SliceStack(**given)

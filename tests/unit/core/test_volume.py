@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orgseg_node.core.geometry import Box, Grid
+from orgseg_node.core.geometry import Box, Grid, SliceStack
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import AIR_HU, LabelMap, Volume
 
@@ -64,3 +64,22 @@ def test_a_label_map_of_the_wrong_kind_is_an_error(organ_table: OrganTable) -> N
         LabelMap(grid=GRID, labels=np.zeros(GRID.shape, dtype=np.int16), organs=organs)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="background"):
         LabelMap(grid=GRID, labels=np.zeros(GRID.shape, dtype=np.uint8), organs={0: organ_table["mandible"]})
+
+
+def test_volumes_are_those_of_the_slices_an_organ_lies_on(organ_table: OrganTable) -> None:
+    stack = SliceStack(
+        shape=(3, 2, 2),
+        positions_mm=np.array([(0.0, 0.0, 0.0), (0.0, 0.0, 2.0), (0.0, 0.0, 8.0)]),
+        orientations=np.tile([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)], (3, 1, 1)),
+        pixel_spacing_mm=(10.0, 5.0),
+    )
+    labels = np.zeros(stack.shape, dtype=np.uint8)
+    labels[0] = 1
+    labels[2, 0] = 1
+    labels[1, 1, 1] = 2
+    organs = {1: organ_table["liver"], 2: organ_table["spleen"], 3: organ_table["stomach"]}
+    found = LabelMap(grid=stack, labels=labels, organs=organs).volumes_ml()
+    # slices are 2, 4 and 6 mm thick, pixels of 50 square millimetres
+    assert found == pytest.approx({1: 4 * 0.1 + 2 * 0.3, 2: 0.2, 3: 0.0})
+    on_grid = LabelMap(grid=GRID, labels=np.ones(GRID.shape, np.uint8), organs={1: organ_table["liver"]})
+    assert on_grid.volumes_ml() == pytest.approx({1: 24 * GRID.voxel_ml})

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import EnhancedCTImageStorage, ImplicitVRLittleEndian
 
-from orgseg_node.core.contours import MAX_POINTS, Contour, StructureSet, rasterise, trace
-from orgseg_node.core.geometry import Grid
+from orgseg_node.core.contours import MAX_POINTS, Contour, Holes, StructureSet, rasterise, trace
+from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.rtstruct import contour_text, prove, read_rtstruct, write_rtstruct
+from orgseg_node.dicom.seg import write_seg
 from orgseg_node.dicom.series import CtSeries
+from orgseg_node.dicom.tps import GENERIC, PROFILES, EmptyRois, validate
 from orgseg_node.errors import NothingFound, ObjectInvalid, ProofFailed
 from tests.support import phantom
 from tests.support.objects import PROVENANCE, awkward_label_map, series_of
@@ -93,13 +96,16 @@ def _series_in_memory(like: CtSeries, options: PhantomOptions) -> CtSeries:
         texts = [str(value) for value in dataset.ImagePositionPatient]
         x, y, z = (float(text) for text in texts)
         position_ds = (texts[0], texts[1], texts[2])
-        slices.append(replace(ct_slice, position_mm=(x, y, z), position_ds=position_ds))
+        slices.append(
+            replace(ct_slice, position_mm=(x, y, z), position_ds=position_ds, orientation=options.orientation)
+        )
     return replace(
         like,
         slices=tuple(slices),
         pixel_spacing_mm=options.pixel_spacing_mm,
         orientation=options.orientation,
         grid=phantom.grid_of(options),
+        is_regular=True,
     )
 
 
@@ -417,3 +423,175 @@ def test_proof_refuses_a_label_map_elsewhere(
         labels = np.resize(label_map.labels, grid.shape)
         with pytest.raises(ProofFailed, match="voxels of the CT"):
             prove(written, LabelMap(grid=grid, labels=labels, organs=label_map.organs), series)
+
+
+@pytest.mark.parametrize("holes", Holes)
+def test_holes_are_written_as_the_profile_says_and_proven(
+    holes: Holes, series: CtSeries, label_map: LabelMap
+) -> None:
+    profile = replace(GENERIC, name=holes, holes=holes)
+    written = _reread(write_rtstruct(trace(label_map, profile.tracing), series, PROVENANCE, profile))
+    kinds = [
+        {item.ContourGeometricType for item in roi.ContourSequence} for roi in written.ROIContourSequence
+    ]
+    solid, hollow = {"CLOSED_PLANAR"}, {"CLOSEDPLANAR_XOR" if holes is Holes.XOR else "CLOSED_PLANAR"}
+    assert kinds == [hollow, solid, solid, solid, hollow], "all contours of an ROI are of one type"
+    prove(written, label_map, series, profile=profile)
+    on_slice_4 = [
+        item
+        for item in written.ROIContourSequence[0].ContourSequence
+        if item.ContourImageSequence[0].ReferencedSOPInstanceUID == series.slices[4].sop_instance_uid
+    ]
+    assert len(on_slice_4) == (2 if holes is Holes.KEYHOLE else 3)
+    del written.ROIContourSequence[0].ContourSequence[1]
+    with pytest.raises(ProofFailed, match="A_Aorta"):
+        prove(written, label_map, series, profile=profile)
+
+
+def test_holes_traced_otherwise_than_the_profile_wants_are_refused(
+    series: CtSeries, label_map: LabelMap
+) -> None:
+    with pytest.raises(ObjectInvalid, match="holes"):
+        write_rtstruct(trace(label_map), series, PROVENANCE, replace(GENERIC, holes=Holes.XOR))
+
+
+def test_each_profile_is_an_object_of_its_own(series: CtSeries, label_map: LabelMap) -> None:
+    written = [write_rtstruct(trace(label_map), series, PROVENANCE, profile) for profile in PROFILES.values()]
+    assert len({dataset.SOPInstanceUID for dataset in written}) == len(PROFILES)
+    assert written[0].SOPInstanceUID == write_rtstruct(trace(label_map), series, PROVENANCE).SOPInstanceUID
+
+
+def test_names_and_types_are_those_the_profile_takes(series: CtSeries, label_map: LabelMap) -> None:
+    organs = dict(label_map.organs)
+    organs[3] = replace(organs[3], name="Leber (gesamt) von Hand", interpreted_type="OAR")
+    organs[6] = replace(organs[6], key="a", name="LEBER_gesamt_von")  # not found, and still has its name
+    renamed = replace(label_map, organs=organs)
+    profile = PROFILES["eclipse"]
+    written = write_rtstruct(trace(renamed), series, PROVENANCE, profile)
+    assert written.StructureSetROISequence[2].ROIName == "Leber_gesamt_v_2"
+    assert written.RTROIObservationsSequence[2].ROIObservationLabel == "Leber_gesamt_v_2"
+    assert written.RTROIObservationsSequence[2].RTROIInterpretedType == "ORGAN"
+    prove(written, renamed, series, profile=profile)
+    assert validate(written, profile) == ()
+    with pytest.raises(ProofFailed):
+        prove(written, renamed, series)
+
+
+def test_organs_that_were_not_found_are_listed_where_the_profile_keeps_them(
+    series: CtSeries, label_map: LabelMap
+) -> None:
+    profile = replace(GENERIC, name="keeps", empty_rois=EmptyRois.KEEP)
+    written = write_rtstruct(trace(label_map), series, PROVENANCE, profile)
+    assert written.StructureSetROISequence[5].ROIName == "Spleen"
+    assert "ContourSequence" not in written.ROIContourSequence[5]
+    prove(written, label_map, series, profile=profile)
+    with pytest.raises(ProofFailed, match="Spleen"):
+        prove(written, label_map, series)
+
+
+def test_rois_refer_to_their_segments(series: CtSeries, label_map: LabelMap) -> None:
+    seg = write_seg(label_map, series, PROVENANCE)
+    written = _reread(write_rtstruct(trace(label_map, order=["liver"]), series, PROVENANCE, GENERIC, seg))
+    assert written.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == seg.SOPInstanceUID
+    labels = {segment.SegmentNumber: segment.SegmentLabel for segment in seg.SegmentSequence}
+    for roi in written.StructureSetROISequence:
+        (source,) = roi.DefinitionSourceSequence
+        assert source.ReferencedSOPClassUID == seg.SOPClassUID
+        assert source.ReferencedSOPInstanceUID == seg.SOPInstanceUID
+        assert labels[source.ReferencedSegmentNumber] == roi.ROIName
+    assert validate(written, GENERIC) == ()
+
+
+def _region(organ_table: OrganTable, label_map: LabelMap) -> Region:
+    mask = np.zeros(label_map.grid.shape, dtype=bool)
+    mask[1:7, 2:30, 5:38] = True
+    box = Box.around(mask)
+    organ = replace(organ_table["brain"], key="ring", name="zRing", interpreted_type="CONTROL")
+    return Region(organ=organ, box=box, mask=mask[box.slices], how="A_Aorta + 5 mm, 1 cm höher")
+
+
+def test_regions_are_written_and_proven_beside_the_organs(
+    series: CtSeries, label_map: LabelMap, organ_table: OrganTable
+) -> None:
+    region = _region(organ_table, label_map)
+    seg = write_seg(label_map, series, PROVENANCE)
+    written = write_rtstruct(trace(label_map, regions=[region]), series, PROVENANCE, GENERIC, seg)
+    roi = _reread(written).StructureSetROISequence[-1]
+    assert (roi.ROIName, roi.ROIDescription) == ("zRing", "A_Aorta + 5 mm, 1 cm hoher")
+    assert "DefinitionSourceSequence" not in roi
+    assert written.RTROIObservationsSequence[-1].RTROIInterpretedType == "CONTROL"
+    prove(written, label_map, series, [region])
+    assert validate(written, GENERIC) == ()
+    wrong = region.mask.copy()
+    wrong[0, 0, 0] = False
+    for regions in ([], [replace(region, mask=wrong)]):
+        with pytest.raises(ProofFailed, match=r"differs in: zRing\.$"):
+            prove(written, label_map, series, regions)
+
+
+def test_slices_of_one_file_are_told_by_their_frames(series: CtSeries, label_map: LabelMap) -> None:
+    slices = tuple(
+        replace(ct_slice, frame=8 - k, sop_instance_uid="2.25.7", sop_class_uid=str(EnhancedCTImageStorage))
+        for k, ct_slice in enumerate(series.slices)
+    )
+    multiframe = replace(series, slices=slices)
+    written = _reread(write_rtstruct(trace(label_map), multiframe, PROVENANCE))
+    study = written.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    (image,) = study.RTReferencedSeriesSequence[0].ContourImageSequence
+    assert list(image.ReferencedFrameNumber) == [8, 7, 6, 5, 4, 3, 2, 1]
+    lone = written.ROIContourSequence[1].ContourSequence[0].ContourImageSequence[0]
+    assert (lone.ReferencedSOPInstanceUID, lone.ReferencedFrameNumber) == ("2.25.7", 4)
+    prove(written, label_map, multiframe)
+    assert validate(written, GENERIC) == ()
+    lone.ReferencedFrameNumber = 5
+    with pytest.raises(ProofFailed, match="Eye_L"):
+        prove(written, label_map, multiframe)
+    lone.ReferencedFrameNumber = 9
+    assert validate(written, GENERIC) == ("ROI 2: contour 1 does not refer to one image that is listed",)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        replace(SMALL, shear=float(np.tan(np.deg2rad(18.5)))),
+        replace(SMALL, positions_mm=(0, 3, 6, 9, 15, 18, 21, 24)),
+        replace(SMALL, positions_mm=(0, 1.5, 3, 4.5, 7, 9.5, 12, 14.5), pixel_spacing_mm=(4.0, 3.0)),
+    ],
+)
+@pytest.mark.parametrize("holes", Holes)
+def test_irregular_slices_are_contoured_each_at_its_own_place(
+    options: PhantomOptions, holes: Holes, tmp_path: Path, organ_table: OrganTable
+) -> None:
+    series = series_of(tmp_path, options)
+    assert not series.is_regular
+    label_map = awkward_label_map(series.place, organ_table)
+    profile = replace(GENERIC, holes=holes)
+    written = write_rtstruct(trace(label_map, profile.tracing), series, PROVENANCE, profile)
+    prove(written, label_map, series, profile=profile)
+    assert validate(written, profile) == ()
+    lone = _reread(written).ROIContourSequence[1].ContourSequence[0]
+    centre = np.reshape(lone.ContourData, (-1, 3)).astype(float).mean(axis=0)
+    ct_slice = series.slices[4]
+    row, column = np.reshape(ct_slice.orientation, (2, 3))
+    height, width = series.pixel_spacing_mm
+    place = np.asarray(ct_slice.position_mm) + 30 * width * row + 30 * height * column
+    np.testing.assert_allclose(centre, place, atol=0.01)
+    with pytest.raises(ProofFailed, match="voxels of the CT"):
+        prove(written, replace(label_map, grid=replace(series.grid, shape=label_map.grid.shape)), series)
+
+
+def test_a_slice_turned_against_the_others_keeps_its_own_orientation(
+    series: CtSeries, label_map: LabelMap
+) -> None:
+    slices = list(series.slices)
+    turned = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0)
+    slices[4] = replace(slices[4], orientation=turned)
+    orientations = np.array(series.stack.orientations)
+    orientations[4] = np.reshape(turned, (2, 3))
+    stack = replace(series.stack, orientations=orientations)
+    odd = replace(series, slices=tuple(slices), stack=stack, is_regular=False)
+    there = replace(label_map, grid=stack)
+    written = write_rtstruct(trace(there), odd, PROVENANCE)
+    prove(written, there, odd)
+    with pytest.raises(ProofFailed, match="Liver"):
+        prove(written, label_map, series)

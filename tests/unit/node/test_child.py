@@ -15,6 +15,7 @@ import psutil
 
 from orgseg_node.dicom.series import files_in, read_series
 from orgseg_node.node.order import ChildRequest
+from orgseg_node.node.protocols import Protocol
 
 
 def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
@@ -27,6 +28,8 @@ def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
         "bundles": ("no-such-bundle",),
         "bundle_folders": (),
         "settings": {"method": "whole", "device": "cpu"},
+        "protocol": Protocol().model_dump(mode="json", by_alias=True),
+        "wanted": {"roles": ["RTSTRUCT", "SEG"], "seg": "BINARY"},
         "parent": os.getpid(),
         **changes,
     }

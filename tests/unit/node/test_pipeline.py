@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,15 +18,20 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Level
-from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.dicom.rtstruct import read_rtstruct
 from orgseg_node.dicom.series import CtSeries, read_series
 from orgseg_node.errors import NothingFound, ProofFailed, StorageError
 from orgseg_node.inference.predictor import Disagreement, ModelIdentity, Prediction, Predictor, Progress
-from orgseg_node.node import pipeline
+from orgseg_node.node import making
+from orgseg_node.node.applying import apply
+from orgseg_node.node.making import Result, Wanted
 from orgseg_node.node.pipeline import Outcome, Request, Step, job_id_of, run
-from tests.support.phantom import LABELS, label_map_of
+from orgseg_node.node.protocols import Protocol, parse_protocol
+from orgseg_node.shipped import shipped_config
+from tests.support.objects import PROVENANCE
+from tests.support.phantom import LABELS, PhantomOptions, build_ct_series, label_map_of
 from tests.support.threshold_predictor import ThresholdPredictor
 
 CREATED = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -46,9 +52,15 @@ def silent(part: float, text: str) -> None:
     del part, text
 
 
+ORGANS = load_organs(shipped_config("organs.toml"))
+
+
+def asked(series: CtSeries, out: Path) -> Request:
+    return Request(series=series, out=out, job_id="job-1", created=CREATED, organs=ORGANS)
+
+
 def contour(series: CtSeries, out: Path, predictor: Predictor) -> Outcome:
-    request = Request(series=series, out=out, job_id="job-1", created=CREATED)
-    return run(request, predictor, silent)
+    return run(asked(series, out), predictor, silent)
 
 
 def test_it_writes_five_files_and_leaves_no_half_written_one(
@@ -163,8 +175,7 @@ def test_progress_runs_from_nothing_to_all_and_never_back(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
     told: list[tuple[float, str]] = []
-    request = Request(series=series, out=tmp_path / "out", job_id="job-1", created=CREATED)
-    run(request, predictor, lambda part, text: told.append((part, text)))
+    run(asked(series, tmp_path / "out"), predictor, lambda part, text: told.append((part, text)))
     parts = [part for part, _ in told]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0.0, 1.0)
@@ -222,11 +233,18 @@ def test_each_object_is_proven_on_its_own_to_the_voxel(
     labels = np.ascontiguousarray(np.asarray(nibabel.load(fewer.labels).dataobj).transpose(2, 1, 0))
     organs = {n: predictor.organs[key] for n, key in LABELS.items()}
     truth = LabelMap(grid=series.grid, labels=labels, organs=organs)
-    pipeline._prove(fewer.rtstruct.read_bytes(), fewer.seg.read_bytes(), truth, series)
+    applied = apply(Protocol(), truth, np.ones(truth.labels.shape, dtype=np.bool_), predictor.organs)
+    result = Result(series=series, applied=applied, findings=(), provenance=PROVENANCE)
+
+    def check(rtstruct: Outcome, seg: Outcome) -> None:
+        made = {"RTSTRUCT": rtstruct.rtstruct.read_bytes(), "SEG": seg.seg.read_bytes()}
+        making.check(result, Wanted(), made)
+
+    check(fewer, fewer)
     with pytest.raises(ProofFailed, match="Brainstem"):
-        pipeline._prove(whole.rtstruct.read_bytes(), fewer.seg.read_bytes(), truth, series)
+        check(whole, fewer)
     with pytest.raises(ProofFailed, match="Brainstem"):
-        pipeline._prove(fewer.rtstruct.read_bytes(), whole.seg.read_bytes(), truth, series)
+        check(fewer, whole)
 
 
 def test_a_label_map_that_is_not_what_was_encoded_stops_the_run_and_writes_nothing(
@@ -244,9 +262,8 @@ def test_a_label_map_that_is_not_what_was_encoded_stops_the_run_and_writes_nothi
             seen[0][:] = without_one_voxel(seen[0])
 
     changing = Changed(inner=predictor, change=remember)
-    request = Request(series=series, out=tmp_path / "out", job_id="job-1", created=CREATED)
     with pytest.raises(ProofFailed):
-        run(request, changing, disturb)
+        run(asked(series, tmp_path / "out"), changing, disturb)
     assert not (tmp_path / "out").exists()
 
 
@@ -277,3 +294,75 @@ def test_the_montage_is_a_picture_of_some_size(
     content = contour(series, tmp_path / "out", predictor).montage.read_bytes()
     assert content.startswith(b"\x89PNG")
     assert len(content) > 20_000
+
+
+def test_every_object_that_is_asked_for_is_written_proven_and_told_of(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    roles = ("RTSTRUCT", "SEG", "SR", "PDF", "RTSTRUCT:eclipse", "RTSTRUCT:monaco")
+    request = replace(asked(series, tmp_path / "out"), wanted=Wanted(roles=roles))
+    outcome = run(request, predictor, silent)
+    assert set(outcome.objects) == set(roles)
+    uids = {role: str(pydicom.dcmread(path).SOPInstanceUID) for role, path in outcome.objects.items()}
+    assert len(set(uids.values())) == len(roles)
+    for path in outcome.objects.values():
+        assert outcome.report["sha256"][path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
+    seg, rtstruct = pydicom.dcmread(outcome.seg), pydicom.dcmread(outcome.rtstruct)
+    assert seg.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == uids["RTSTRUCT"]
+    assert rtstruct.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == uids["SEG"]
+    again = run(asked(series, tmp_path / "out"), predictor, silent)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES, "objects no longer asked for go"
+    assert again.seg.read_bytes() == outcome.seg.read_bytes()
+
+
+def test_a_protocol_names_tidies_and_derives(
+    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
+) -> None:
+    protocol = parse_protocol(
+        {
+            "profile": "eclipse",
+            "structures": [
+                {"organ": "mandible", "name": "Kiefer", "color": [1, 2, 3]},
+                {"organ": "spinal_cord", "keep_components": 1},
+                {"name": "Cord_PRV05", "derive": "margin", "from": ["spinal_cord"], "margin_mm": 5},
+            ],
+            "external": {"name": "BODY"},
+            "others": "drop",
+        },
+        "test",
+    )
+    request = replace(
+        asked(series, tmp_path / "out"), protocol=protocol, wanted=Wanted(profile=protocol.profile)
+    )
+    outcome = run(request, predictor, silent)
+    dataset = pydicom.dcmread(outcome.rtstruct)
+    names = [str(roi.ROIName) for roi in dataset.StructureSetROISequence]
+    assert names == ["Kiefer", "SpinalCord", "Cord_PRV05", "BODY"]
+    segments = [str(one.SegmentLabel) for one in pydicom.dcmread(outcome.seg).SegmentSequence]
+    assert sorted(segments) == ["Kiefer", "SpinalCord"]
+    told = {row["structure"]: row for row in outcome.report["protocol"]["done"]}
+    assert told["derived cord_prv05"]["made"] == "SpinalCord + 5 mm"
+    assert outcome.report["protocol"]["sha256"] == protocol.sha256
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PhantomOptions(shear=math.tan(math.radians(15))),
+        PhantomOptions(positions_mm=[*np.arange(-36.0, 0, 3), *np.arange(0.0, 40, 6)]),
+        PhantomOptions(pixel_spacing_mm=(3.0, 4.0)),
+    ],
+    ids=["tilt", "uneven", "oblong"],
+)
+def test_an_irregular_series_is_contoured_on_its_own_slices(
+    tmp_path: Path, predictor: ThresholdPredictor, options: PhantomOptions
+) -> None:
+    build_ct_series(tmp_path / "ct", options)
+    series = read_series(tmp_path / "ct")
+    outcome = contour(series, tmp_path / "out", predictor)
+    seg = pydicom.dcmread(outcome.seg)
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        place = [float(v) for v in frame.PlanePositionSequence[0].ImagePositionPatient]
+        assert any(np.allclose(place, one.position_mm, atol=0.01) for one in series.slices)
+    cord = next(row for row in outcome.report["organs"] if row["key"] == "spinal_cord")
+    assert cord["slices"] == len(series.slices)

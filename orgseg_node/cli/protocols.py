@@ -51,7 +51,7 @@ def show(
     """What a protocol asks for, structure by structure."""
     protocol = checked(name)
     if json:
-        print_json(protocol.model_dump(mode="json", by_alias=True) | {"sha256": protocol.sha256})
+        print_json(protocol.as_json | {"sha256": protocol.sha256})
         return
     _print(protocol)
 

@@ -118,16 +118,17 @@ def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable
         say(event="progress", state=state, fraction=fraction, text=text)
 
     created = datetime.fromisoformat(request.created)
+    protocol = parse_protocol(request.protocol, "The protocol of the job")
     asked = Request(
         series=series,
         out=Path(request.out),
         job_id=request.job_id,
         created=created,
         organs=load_organs(shipped_config("organs.toml")),
-        protocol=parse_protocol(request.protocol, "The protocol of the job"),
+        protocol=protocol,
         wanted=Wanted(
             roles=tuple(request.wanted["roles"]),
-            profile=request.protocol["profile"],
+            profile=protocol.profile,
             seg=SegKind(request.wanted["seg"]),
         ),
     )

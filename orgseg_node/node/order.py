@@ -20,7 +20,7 @@ class ChildRequest:
     out : folder for the results
     bundles, bundle_folders : which models, and where to look for them besides the shipped ones
     settings : arguments of InferenceSettings
-    protocol : what the structure set shall hold, as `Protocol` dumps it
+    protocol : what the structure set shall hold, see `Protocol.as_json`
     wanted : arguments of `Wanted`
     parent : process that asks
     """

@@ -229,6 +229,11 @@ class Protocol(_Section):
         return tuple(entry for entry in self.structures if isinstance(entry, DerivedEntry))
 
     @property
+    def as_json(self) -> dict[str, Any]:
+        """What `parse_protocol` makes the same protocol from: what was given, without the defaults."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    @property
     def sha256(self) -> str:
         """Hash of all that changes a result; the description does not."""
         content = self.model_dump(mode="json", exclude={"description"})

@@ -254,7 +254,7 @@ class Worker:
             bundles=job.bundles,
             bundle_folders=tuple(map(str, self._config.bundle_paths)),
             settings=self._config.inference.settings(),
-            protocol=load_protocol(self._config.contours.protocol).model_dump(mode="json", by_alias=True),
+            protocol=load_protocol(self._config.contours.protocol).as_json,
             wanted={"roles": self._config.roles, "seg": self._config.contours.seg.upper()},
             parent=os.getpid(),
         )

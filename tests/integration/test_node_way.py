@@ -141,3 +141,56 @@ def test_kill_in_mid_sending_sends_again_without_inferring_again(tmp_path: Path,
     finally:
         hang.set()
         server.shutdown()
+
+
+def test_each_destination_gets_its_own_objects_and_the_protocol_is_applied(
+    tmp_path: Path, ct_folder: Path
+) -> None:
+    archive_port, planning_port = free_port(), free_port()
+    more = f"""
+[contours]
+protocol = "head_and_neck"
+
+[destinations.planning]
+ae_title = "ECLIPSE"
+host = "127.0.0.1"
+port = {planning_port}
+objects = ["RTSTRUCT", "SR", "PDF"]
+tps = "eclipse"
+"""
+    with (
+        storescp(tmp_path / "archive", archive_port, "-aet", "TPS") as archive,
+        storescp(tmp_path / "planning", planning_port, "-aet", "ECLIPSE") as planning,
+        running_node(tmp_path, archive_port, inference=more) as node,
+    ):
+        assert storescu(node.port, sorted(ct_folder.iterdir()), *TO_NODE).returncode == 0
+        node.job_in(JobState.DONE, seconds=60)
+        for_archive, for_planning = received(archive), received(planning)
+        assert node.stop() == 0
+    assert set(for_archive) == {"RTSTRUCT", "SEG"}
+    assert set(for_planning) == {"RTSTRUCT", "SR", "DOC"}
+    generic, eclipse = for_archive["RTSTRUCT"], for_planning["RTSTRUCT"]
+    assert generic.SOPInstanceUID != eclipse.SOPInstanceUID
+    for dataset in (generic, eclipse):
+        names = [str(roi.ROIName) for roi in dataset.StructureSetROISequence]
+        assert "SpinalCord_PRV05" in names
+        assert all(len(name) <= 16 for name in names)
+
+
+def test_a_series_with_missing_slices_waits_and_goes_on_when_they_come(
+    tmp_path: Path, ct_folder: Path
+) -> None:
+    files = sorted(ct_folder.iterdir())
+    port = free_port()
+    with storescp(tmp_path / "tps", port, "-aet", "TPS") as tps, running_node(tmp_path, port) as node:
+        assert storescu(node.port, [*files[:9], *files[11:]], *TO_NODE).returncode == 0
+
+        def held() -> bool:
+            with contextlib.closing(node.store()) as store:
+                return [s.reason for s in store.series()] == ["INPUT_MISSING_SLICES"]
+
+        wait_for(held, 20, "the series is held")
+        assert storescu(node.port, files[9:11], *TO_NODE).returncode == 0
+        node.job_in(JobState.DONE)
+        assert set(received(tps)) == {"RTSTRUCT", "SEG"}
+        assert node.stop() == 0

@@ -28,7 +28,7 @@ def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
         "bundles": ("no-such-bundle",),
         "bundle_folders": (),
         "settings": {"method": "whole", "device": "cpu"},
-        "protocol": Protocol().model_dump(mode="json", by_alias=True),
+        "protocol": Protocol().as_json,
         "wanted": {"roles": ["RTSTRUCT", "SEG"], "seg": "BINARY"},
         "parent": os.getpid(),
         **changes,

@@ -281,7 +281,7 @@ def _header(image: CtSlice, study_and_series: tuple[str, str]) -> Dataset:
 
 
 def _refuse_undecodable(header: Dataset) -> None:
-    """Objects take from here what they say of patient and study, so damage must show before one is written."""
+    """Objects take from here what they say of patient and study: damage must show before one is written."""
     for tag in [tag for tag in header.keys() if tag.group in _IDENTITY_GROUPS]:  # noqa: SIM118  # no decoding
         try:
             with quietly():

@@ -88,7 +88,5 @@ def test_a_name_survives_in_the_header_of_a_frame(tmp_path: Path, term: str) -> 
     values = {"SpecificCharacterSet": charset(term), "PatientName": name}
     write_enhanced(tmp_path, [Scan(heights_mm=(0.0, 3.0, 6.0), values=values)])
     series = read_series(tmp_path)
-    element = series.header.get_item("PatientName")
-    assert element is not None
-    assert bytes(element.value).rstrip(b" ") == encoded
+    assert series.header.PatientName.original_string == encoded
     assert str(series.header.PatientName) == name

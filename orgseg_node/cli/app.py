@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from orgseg_node import __version__
-from orgseg_node.cli import config, demo, doctor, info, jobs, models, network, node, protocols, segment
+from orgseg_node.cli import (
+    commission,
+    config,
+    demo,
+    doctor,
+    info,
+    jobs,
+    models,
+    network,
+    node,
+    protocols,
+    segment,
+)
 from orgseg_node.cli.console import FAILED, logs_on_stderr, say, tell_error, tell_unexpected
 from orgseg_node.errors import OrgsegError
 
@@ -41,7 +53,7 @@ def build_app() -> typer.Typer:
     app.command("send")(network.send)
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
-    for group in (node, models, protocols, jobs, config):
+    for group in (node, models, protocols, jobs, config, commission):
         app.add_typer(group.app)
     return app
 

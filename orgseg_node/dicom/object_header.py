@@ -13,7 +13,7 @@ from orgseg_node.core.organs import Organ, Side
 from orgseg_node.dicom.files import quietly
 from orgseg_node.dicom.provenance import MANUFACTURER, MODEL_NAME, Provenance
 from orgseg_node.dicom.series import CtSeries
-from orgseg_node.dicom.uids import derive_uid
+from orgseg_node.dicom.uids import IMPLEMENTATION_UID
 
 TYPE_2 = (  # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): empty where the CT has none
     "PatientName",
@@ -153,7 +153,7 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
     meta.MediaStorageSOPClassUID = UID(sop_class_uid)
     meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
     meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(derive_uid(MODEL_NAME, "implementation"))
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
     meta.ImplementationVersionName = "ORGSEG_NODE"
     return meta
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 
+IMPLEMENTATION_UID = "2.25.228184637211064381955713283194720015"
+"""Implementation Class UID (PS3.7 D.3.3.2) of all that the node writes and sends."""
+
 _NAMESPACE = uuid.UUID("6f5d2c0e-5a8b-5d0e-9d8e-3c0f7f9b6a21")
 
 

@@ -31,6 +31,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from orgseg_node.dicom.uids import IMPLEMENTATION_UID
 from orgseg_node.errors import (
     DiskFull,
     MissingAttribute,
@@ -51,7 +52,6 @@ _HEAD_BYTES: Final = 1 << 20
 """So much of a deflated dataset is inflated to find the UIDs; they stand at its beginning."""
 
 PART: Final = ".part"
-IMPLEMENTATION_UID: Final = UID("2.25.228184637211064381955713283194720015")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ def part10(encoded: bytes, header: Header, transfer_syntax: str) -> bytes:
     meta.MediaStorageSOPClassUID = UID(header.sop_class_uid)
     meta.MediaStorageSOPInstanceUID = UID(header.sop_uid)
     meta.TransferSyntaxUID = UID(transfer_syntax)
-    meta.ImplementationClassUID = IMPLEMENTATION_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
     meta.ImplementationVersionName = "ORGSEG_NODE"
     buffer = DicomBytesIO()
     write_file_meta_info(buffer, meta, enforce_standard=True)

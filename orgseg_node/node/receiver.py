@@ -39,6 +39,9 @@ SYNTAXES: Final[list[UID | str]] = [
 
 STORAGE_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
+MAX_PDU: Final = 0x40000
+"""Bytes of the largest PDU taken: a CT slice arrives in two or three."""
+
 # PS3.4 B.2.3 C-STORE statuses
 SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
@@ -94,7 +97,7 @@ class Receiver:
         ae.network_timeout = self._config.receiver.idle_timeout_s
         ae.acse_timeout = 30
         ae.dimse_timeout = self._config.receiver.idle_timeout_s
-        ae.maximum_pdu_size = 0x40000
+        ae.maximum_pdu_size = MAX_PDU
         ae.add_supported_context(Verification)
         for storage in self._storage:
             ae.add_supported_context(storage, SYNTAXES)

@@ -129,7 +129,7 @@ class DicomSender:
         As `send`.
         """
         kinds = dict.fromkeys(_kind(path) for path in paths)
-        contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in _offers(own)]
+        contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in offers(own)]
         answers = []
         with _association(destination, calling_ae, _unique(contexts)) as association:
             for path in paths:
@@ -157,7 +157,7 @@ def _read(path: Path, *, header_only: bool = False) -> pydicom.FileDataset:
         raise NotDicom(f"{path.name}.") from error
 
 
-def _offers(syntax: UID) -> list[UID]:
+def offers(syntax: UID) -> list[UID]:
     """Syntaxes an object can be sent in: its own; if it is uncompressed, any other uncompressed one."""
     if syntax.is_compressed or not syntax.is_little_endian:
         return [syntax]

@@ -1,0 +1,348 @@
+"""The DICOM Conformance Statement: ``python -m orgseg_node.cli.conformance > docs/conformance.md``.
+
+Sections follow PS3.2. SOP classes, transfer syntaxes, statuses, defaults and error codes are those of the
+code; the attributes of created objects are found by writing such objects (`created_objects`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from pydicom.charset import python_encoding
+from pydicom.uid import (
+    UID,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
+
+from orgseg_node.cli.created_objects import Attribute, created_objects
+from orgseg_node.dicom.seg import LABEL_MAP_STORAGE
+from orgseg_node.dicom.tps import PROFILES
+from orgseg_node.dicom.uids import IMPLEMENTATION_UID
+from orgseg_node.errors import InputError, OrgsegError, OutputError
+from orgseg_node.node import receiver
+from orgseg_node.node.config import DeliverySection, NodeSection, ReceiverSection
+from orgseg_node.node.sender import offers
+
+_VERIFICATION: Final = UID("1.2.840.10008.1.1")
+_CHARACTER_SET: Final = r"ISO_IR \d+|ISO 2022 IR \d+|GB18030|GBK"  # PS3.3 C.12.1.1.2
+_NAMES: Final = {LABEL_MAP_STORAGE: "Label Map Segmentation Storage"}  # younger than some dictionaries
+_CREATED: Final = (  # SOP class, transfer syntax it is written in, kind in `created_objects`
+    (RTStructureSetStorage, ImplicitVRLittleEndian, "RT Structure Set"),
+    (SegmentationStorage, ExplicitVRLittleEndian, "Segmentation"),
+    (UID(LABEL_MAP_STORAGE), RLELossless, "Label Map Segmentation"),
+    (ComprehensiveSRStorage, ExplicitVRLittleEndian, "Comprehensive SR"),
+    (EncapsulatedPDFStorage, ExplicitVRLittleEndian, "Encapsulated PDF"),
+)
+
+_CONTENTS: Final = "(contents)"
+
+_HEAD: Final = """\
+# DICOM Conformance Statement
+
+Made by `python -m orgseg_node.cli.conformance` from what the code accepts, sends and writes; a test keeps it
+true. Sections follow DICOM PS3.2.
+
+"""
+
+_OVERVIEW: Final = """\
+orgseg_node contours organs at risk on planning CT. It receives CT images by C-STORE, runs neural networks,
+and sends the result by C-STORE: an RT Structure Set and a Segmentation, on request also a structured report
+and a PDF. All results are automatic and not reviewed, and say so in every object.
+
+It is one application entity. It does not query, retrieve, print, nor keep an archive for others."""
+
+_INTRODUCTION: Final = """\
+For those who connect systems: PACS administrators, medical physicists, service engineers. Conformance to
+DICOM does not by itself guarantee that two systems understand each other; whoever connects this node to a
+planning system commissions the import of its structure sets first (`orgseg commission tps` makes a phantom
+for that).
+
+AE application entity, SCP service class provider, SCU service class user, SOP service-object pair, IOD
+information object definition, TPS treatment planning system."""
+
+_FLOW: Final = """\
+* **Receive**: a remote AE opens an association and stores CT images. The answer Success is given only when
+  the image is durably on the disk and remembered in the database; on any doubt the answer is a failure and
+  the sender keeps the image. Bytes are stored as received.
+* **Contour**: when no image of a series came for a while and no association that sent some is open, the
+  series is complete and becomes a job. Series that cannot be used are held and shown with a reason.
+* **Send**: objects of a finished job are re-read, compared with the result voxel by voxel, and stored at
+  each destination that is configured. Until a destination has them, sending is tried again."""
+
+_LOSSY: Final = """\
+For images compressed with loss there is none. What was compressed with loss before is refused as a series,
+with INPUT_LOSSY.
+"""
+
+_STORED: Final = """\
+C-STORE responses. An image that is sent again with other content under the same UID is kept beside the
+first, and its series is held.
+"""
+
+_SENT: Final = """\
+Objects are sent one by one, each in an association of its own, when a job is done. `orgseg echo` sends
+C-ECHO; `orgseg send` stores any DICOM files of its user, with their own SOP classes and transfer syntaxes.
+"""
+
+_TERMS: Final = """\
+SNOMED CT, the Foundational Model of Anatomy, UCUM and DICOM; organs and their codes are those of the organ
+table (`organs.toml`).
+"""
+
+_COERCION: Final = """\
+Attributes of received images are never changed. Patient and study attributes of created objects are copied
+from the first slice of the CT as encoded, with its Specific Character Set. Study or Series Instance UIDs
+that are absent, as after anonymisation, are replaced in created objects by derived ones, with a warning.
+UIDs of created objects derive from the job: the same job run or sent again is the same object."""
+
+_SECURITY: Final = """\
+Associations are accepted from AE titles that are configured, where wanted only from given networks; all
+others are rejected. Transport is not encrypted by the node: TLS and user identity negotiation are not
+supported, so it belongs into a protected network or behind a TLS gateway. Logs, notices and file names hold
+no patient data. No de-identification is done."""
+
+_PRESENCE: Final = """\
+Presence: ALWAYS with a value; VNAP value not always present (empty where the CT has none); ANAP attribute
+not always present. Source: **CT** copied or computed from the received images; **job** from the job, its
+models, its time or the configuration; **result** from the contours, organs or findings; *fixed* the same in
+every object. `>` marks the depth in sequences; items of one sequence are described together. Found by
+writing objects and comparing them, and so for examples of single-frame CT and the profile `generic`; of a
+multi-frame CT each image reference also holds the Referenced Frame Number, and profiles of planning systems
+leave out or change what the last table says."""
+
+
+def conformance() -> str:
+    """The whole statement as Markdown."""
+    sections = [
+        ("1 Overview", _overview()),
+        ("2 Table of contents", _CONTENTS),
+        ("3 Introduction", _INTRODUCTION),
+        ("4 Networking", _networking()),
+        ("5 Media interchange", "None. `orgseg segment` and `orgseg info` read DICOM files from folders."),
+        ("6 Support of character sets", _character_sets()),
+        ("7 Security", _SECURITY),
+        ("8 Annexes", _annexes()),
+    ]
+    text = "\n".join(f"## {title}\n\n{body.strip()}\n" for title, body in sections)
+    headings = re.findall(r"^##(#*) (.+)$", text, flags=re.MULTILINE)
+    contents = "\n".join(f"{'  ' * len(depth)}* {title}" for depth, title in headings)
+    return _HEAD + text.replace(_CONTENTS, contents, 1)
+
+
+def _overview() -> str:
+    rows = [[_name(_VERIFICATION), "yes", "yes"]]
+    rows += [[_name(uid), "no", "yes"] for uid in receiver.STORAGE_CLASSES]
+    rows += [[_name(uid), "yes", "no"] for uid, _, _ in _CREATED]
+    return f"{_OVERVIEW}\n\n{_table(['SOP class', 'user (SCU)', 'provider (SCP)'], rows)}"
+
+
+def _networking() -> str:
+    parts = [
+        ("4.1 Implementation model", _FLOW),
+        ("4.2 Application entity", _association_policies()),
+        ("4.2.1 Association acceptance", _acceptance()),
+        ("4.2.2 Association initiation", _initiation()),
+        ("4.3 Network interfaces", "TCP/IP, IPv4 and IPv6, of the operating system."),
+        ("4.4 Configuration", _configuration()),
+    ]
+    return "\n".join(f"### {title}\n\n{body.strip()}\n" for title, body in parts)
+
+
+def _association_policies() -> str:
+    rows = [
+        ["Application context", "1.2.840.10008.3.1.1.1"],
+        ["Associations accepted at once", f"{ReceiverSection().max_associations} (configurable)"],
+        ["Associations initiated at once", "one for each delivery"],
+        ["Asynchronous operations", "not supported"],
+        ["Maximum PDU received", f"{receiver.MAX_PDU} bytes"],
+        [
+            "Idle time after which an association is ended",
+            f"{ReceiverSection().idle_timeout_s:g} s (configurable)",
+        ],
+        ["Implementation Class UID in associations", "that of pynetdicom, with its version name"],
+        ["Implementation Class UID in stored and created files", f"`{IMPLEMENTATION_UID}`, `ORGSEG_NODE`"],
+    ]
+    return _table(["policy", "value"], rows)
+
+
+def _acceptance() -> str:
+    contexts = [
+        [_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian) + " and others", "SCP"]
+    ]
+    contexts += [[_name(uid), f"`{uid}`", "table below", "SCP"] for uid in receiver.STORAGE_CLASSES]
+    syntaxes = [[_syntax(uid), f"`{uid}`"] for uid in receiver.SYNTAXES]
+    statuses = [
+        [f"0x{receiver.SUCCESS:04X}", "Success", "durably stored; or already stored with the same content"],
+        [
+            f"0x{receiver.OUT_OF_RESOURCES:04X}",
+            "Refused: out of resources",
+            "disk full, or any doubt; send again",
+        ],
+        [
+            f"0x{receiver.NOT_MATCHING:04X}",
+            "Error: dataset does not match SOP class",
+            "announced UIDs are others",
+        ],
+        [
+            f"0x{receiver.CANNOT_UNDERSTAND:04X}",
+            "Error: cannot understand",
+            "unreadable, or without its UIDs",
+        ],
+    ]
+    rejections = [
+        ["permanent, service user, 3", "calling AE title not configured, or from another network"],
+        ["permanent, service user, 7", "called AE title is not that of the node"],
+        ["transient, service provider (presentation), 2", "as many associations are open as are allowed"],
+    ]
+    return "\n".join(
+        [
+            _table(["SOP class", "UID", "transfer syntaxes", "role"], contexts),
+            "Of several transfer syntaxes in one presentation context, the first of these is taken:\n",
+            _table(["transfer syntax", "UID"], syntaxes),
+            _LOSSY,
+            _STORED,
+            _table(["status", "meaning", "when"], statuses),
+            "Rejected associations:\n",
+            _table(["result, source, reason", "when"], rejections),
+        ]
+    )
+
+
+def _initiation() -> str:
+    contexts = [[_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian), "SCU"]]
+    contexts += [
+        [_name(uid), f"`{uid}`", ", ".join(map(_syntax, offers(UID(own)))), "SCU"] for uid, own, _ in _CREATED
+    ]
+    statuses = [
+        ["0x0000", "stored"],
+        ["0xB000 to 0xBFFF, 0x0001, 0x0107, 0x0116", "stored; the remark is kept"],
+        ["all others, no answer, broken association", "not stored; tried again"],
+    ]
+    delivery = DeliverySection()
+    tries = (
+        f"The first retry comes after {delivery.retry_first_s:g} s, each later one after twice the time, at "
+        f"most {delivery.retry_longest_s:g} s; after {delivery.give_up_after_h:g} h the delivery is shown as "
+        "failed (configurable)."
+    )
+    return "\n".join(
+        [
+            _SENT,
+            _table(["SOP class", "UID", "transfer syntaxes", "role"], contexts),
+            "C-STORE responses of the destination:\n",
+            _table(["status", "what the node makes of it"], statuses),
+            tries,
+        ]
+    )
+
+
+def _configuration() -> str:
+    node = NodeSection()
+    rows = [
+        ["AE title", f"`{node.ae_title}`", "`[node] ae_title`"],
+        ["Port", str(node.port), "`[node] port`"],
+        ["AE titles and networks that may send", "none", "`[[peers]]`"],
+        ["Destinations: AE title, host, port, objects, planning system", "none", "`[destinations.NAME]`"],
+        ["Profiles of planning systems", ", ".join(f"`{name}`" for name in PROFILES), "`tps`"],
+    ]
+    return _table(["what", "default", "in `node.toml`"], rows)
+
+
+def _character_sets() -> str:
+    named = sorted(name for name in python_encoding if re.fullmatch(_CHARACTER_SET, name))
+    sets = ", ".join(f"`{name}`" for name in named)
+    return f"""\
+Received images may use the default repertoire and {sets}.
+
+Created objects keep the Specific Character Set of the CT and its encoded text. What the node adds is ASCII,
+which each of these holds."""
+
+
+def _annexes() -> str:
+    objects = created_objects()
+    parts = [f"### 8.1 Created objects\n\n{_PRESENCE}\n"]
+    for number, (uid, _, kind) in enumerate(_CREATED, start=1):
+        parts.append(f"#### 8.1.{number} {_name(uid)}\n\n{_attributes(objects[kind])}")
+    parts.append(f"#### 8.1.{len(_CREATED) + 1} Profiles of planning systems\n\n{_profiles()}")
+    parts += [
+        f"### 8.2 Attributes coerced and mapped\n\n{_COERCION}\n",
+        f"### 8.3 Private attributes and SOP classes\n\n{_private(objects.values())}\n",
+        f"### 8.4 Coded terminology\n\n{_TERMS}",
+        f"### 8.5 Error codes\n\nWhy a series is refused or held:\n\n{_errors(InputError)}",
+        f"Why a result is not sent:\n\n{_errors(OutputError)}",
+    ]
+    return "\n".join(parts)
+
+
+def _profiles() -> str:
+    rows = [
+        ["characters in a ROI name", *(str(one.max_name) for one in PROFILES.values())],
+        ["holes", *(str(one.holes) for one in PROFILES.values())],
+        ["decimals of a coordinate in mm, axial", *(str(one.decimals) for one in PROFILES.values())],
+        ["points of a contour, at most", *(str(one.max_points) for one in PROFILES.values())],
+        ["bytes of a contour, at most", *(str(one.max_contour_bytes) for one in PROFILES.values())],
+        ["organs without contours", *(str(one.empty_rois) for one in PROFILES.values())],
+        ["refers to the segmentation", *(_yes(one.definition_source) for one in PROFILES.values())],
+        ["identifies the algorithm", *(_yes(one.algorithm) for one in PROFILES.values())],
+        ["codes the organs", *(_yes(one.codes) for one in PROFILES.values())],
+        ["Source Series, ROI Creator", *(_yes(one.source_series) for one in PROFILES.values())],
+    ]
+    return _table(["", *PROFILES], rows)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _attributes(attributes: Sequence[Attribute]) -> str:
+    rows = []
+    for each in attributes:
+        depth = ">" * (len(each.path) - 1)
+        rows.append([f"{depth}{each.name}", each.tag, each.vr, each.presence, each.source])
+    return _table(["attribute", "tag", "VR", "presence", "source"], rows)
+
+
+def _private(objects: Iterable[Sequence[Attribute]]) -> str:
+    private = sorted({each.tag for one in objects for each in one if int(each.tag[1:5], 16) % 2})
+    return f"Private attributes: {', '.join(private)}." if private else "None."
+
+
+def _errors(base: type[OrgsegError]) -> str:
+    rows = []
+    for error in sorted(_family(base), key=lambda one: one.code):
+        sentence = inspect.cleandoc(error.__doc__ or "").splitlines()[0]
+        rows.append([f"`{error.code}`", sentence, error.next_step])
+    return _table(["code", "meaning", "next step"], rows)
+
+
+def _family(base: type[OrgsegError]) -> Iterator[type[OrgsegError]]:
+    for one in base.__subclasses__():
+        yield one
+        yield from _family(one)
+
+
+def _name(uid: UID | str) -> str:
+    return _NAMES.get(str(uid)) or UID(uid).name
+
+
+def _syntax(uid: UID | str) -> str:
+    return UID(uid).name
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(conformance())

@@ -79,18 +79,23 @@ def import_template(
     from orgseg_node.node.protocol_import import import_protocol  # noqa: PLC0415  # pydicom only when needed
     from orgseg_node.shipped import shipped_config  # noqa: PLC0415
 
+    if target.suffix != ".toml":
+        raise ConfigError(f"{target} must end with .toml, so that it can be told from a name.")
     if target.exists():
         raise ConfigError(f"{target} is already there; choose another name with --out.")
     imported = import_protocol(file, load_organs(shipped_config("organs.toml")))
-    target.write_text(imported.toml, encoding="utf-8")
+    try:
+        target.write_text(imported.toml, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
+    checked(str(target))
     table = Table("structure", "organ", box=None, pad_edge=False)
     for name, key in imported.matched.items():
         table.add_row(escape(name), key)
     out().print(table)
     if imported.unmatched:
         count = len(imported.unmatched)
-        say(f"{count} structures are no organs of the organ table; see the head of the file.")
-    checked(str(target))
+        say(f"{count} of the structures were left out; see the head of the file.")
 
 
 def checked(name: str) -> Protocol:
@@ -111,7 +116,7 @@ def checked(name: str) -> Protocol:
 
 
 def _print(protocol: Protocol) -> None:
-    from orgseg_node.node.protocols import OrganEntry  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.protocol_entries import OrganEntry  # noqa: PLC0415  # pydantic only when needed
 
     console = out()
     if protocol.description:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,16 +129,16 @@ def shrink(mask: Mask, place: Place, margin: Margin) -> Mask:
     ----------
     mask : (K, J, I) bool
     place : where its voxels are
-    margin : in mm
+    margin : in mm; how far each side of the structure moves inwards
     """
     if not mask.any():
         return mask.copy()
     inner = Box.around(mask)
-    reach = _reach(place, margin.mirrored)
+    # what shrinks a structure from its left grows to the right: from as far as the structure would grow
+    reach = _reach(place, margin)
     slices = _Slices(place)
     near = slices.within(inner, reach)
-    padding = slices.padding(reach, mask.shape)
-    around = Box.around(mask, (0, *padding))
+    around = Box.around(mask, (0, *slices.padding(reach, mask.shape)))
     # only what lies outside and near can take something away
     outside = np.zeros_like(mask)
     part = (slice(near[0], near[-1] + 1), *around.slices[1:])
@@ -158,10 +159,11 @@ def _reach(place: Place, margin: Margin) -> _Reach:
         2: (margin.inferior, margin.superior),
     }
     axes = np.asarray(place.axes)
-    nearest = np.abs(axes).argmax(axis=1)
+    # each axis another direction, also where two axes are nearest to the same one
+    nearest = max(permutations(range(3)), key=lambda lps: float(np.abs(axes[range(3), lps]).sum()))
     pairs = []
     for axis, lps in enumerate(nearest):
-        low, high = toward[int(lps)]
+        low, high = toward[lps]
         pairs.append((low, high) if axes[axis, lps] > 0 else (high, low))
     return _Reach(k=pairs[0], j=pairs[1], i=pairs[2])
 
@@ -217,7 +219,7 @@ def _left_over(distance: float, reach: tuple[float, float], of: float = 1.0) -> 
     limit = reach[1] if distance > 0 else reach[0]
     if abs(distance) <= _HAIR:
         return of
-    if limit <= 0:
+    if limit <= _HAIR:
         return -1.0
     left = of - float((distance / limit) ** 2)
     return max(left, 0.0) if left > -_HAIR else left

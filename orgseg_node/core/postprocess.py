@@ -112,10 +112,11 @@ def _between(mask: Mask, heights_mm: FloatArray) -> Mask:
 
 
 def _signed_distance(plane: Mask) -> FloatArray:
-    """Distance in pixels to the border, positive inside."""
-    inside: FloatArray = ndimage.distance_transform_edt(plane)
-    outside: FloatArray = ndimage.distance_transform_edt(~plane)
-    return inside - outside
+    """Distance in pixels to the border, positive inside; the edge of the picture is a border too."""
+    padded = np.pad(plane, 1)
+    inside: FloatArray = ndimage.distance_transform_edt(padded)
+    outside: FloatArray = ndimage.distance_transform_edt(~padded)
+    return (inside - outside)[1:-1, 1:-1]
 
 
 def split_sides(mask: Mask, x_mm: FloatArray, middle_mm: float) -> tuple[Mask, Mask]:

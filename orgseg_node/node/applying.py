@@ -6,8 +6,9 @@ own. A protocol that asks for nothing changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -20,11 +21,13 @@ from orgseg_node.core.organs import Organ, OrganTable
 from orgseg_node.core.postprocess import Tidying, split_sides, tidy
 from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap, Mask
-from orgseg_node.node.protocols import DerivedEntry, External, OrganEntry, Protocol, color_of, margin_of
+from orgseg_node.node.protocol_entries import DerivedEntry, External, OrganEntry, margin_of
+from orgseg_node.node.protocols import Protocol
 
 _MUCH: Final = 0.05  # tidying that changes more than this part of an organ is worth a look
 _FILL_AROUND: Final = 1  # voxels around an organ that filling may look at
-_BODY: Final = "body"
+_BODY: Final = "body"  # key of the patient in the organ table
+_EXTERNAL: Final = "external"  # key of the outline as a structure: a model may find a body besides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,10 +99,19 @@ class _Work:
     recorded: list[dict[str, Any]] = field(default_factory=list)
     _is_own: bool = False
     _made: dict[str, Region] = field(default_factory=dict)
+    _meant: dict[str, Organ] = field(
+        default_factory=dict
+    )  # of every derived structure, also of those not made
 
     def __post_init__(self) -> None:
         self.labels = self.given.labels
-        self.organs = dict(self.given.organs)
+        # an outline that may set the limit of a dose calculation comes from the protocol, never from a model
+        self.organs = {
+            label: replace(organ, interpreted_type="CONTROL")
+            if organ.interpreted_type == "EXTERNAL"
+            else organ
+            for label, organ in self.given.organs.items()
+        }
 
     @property
     def _place(self) -> Place:
@@ -112,53 +124,57 @@ class _Work:
             self.recorded.append({"structure": entry.organ, "done": "no model looks for it"})
             return
         for own in self._split(label, entry.split) if entry.split else (label,):
-            done = self._tidied(own, entry.tidying)
             organ = self.organs[own]
             self.organs[own] = replace(
                 organ,
                 name=entry.name or organ.name,
-                color=color_of(entry.color, organ.color),
+                color=entry.color or organ.color,
                 interpreted_type=entry.type or organ.interpreted_type,
             )
-            done |= self._refused_if_small(own, entry.min_ml)
+            done = self._tidied(own, entry.tidying) | self._refused_if_small(own, entry.min_ml)
             if entry.split:
                 done["split_from"] = entry.organ
             self.recorded.append({"structure": organ.key, "name": self.organs[own].name} | done)
 
     def derived(self, entry: DerivedEntry) -> None:
         """One structure made from others."""
-        found = [self._source(name) for name in entry.source]
-        masks = [mask for mask, _ in found if mask is not None]
-        names = [name for _, name in found]
-        like = self.table[entry.like] if entry.like else self._codes_of(entry.source[0])
-        organ = replace(
-            like,
-            key=entry.key,
-            name=entry.name,
-            color=color_of(entry.color, like.color),
-            interpreted_type=entry.type or ("ORGAN" if entry.derive == "union" else "AVOIDANCE"),
-        )
-        wanted = len(found) if entry.derive == "intersection" else 1
-        if len(masks) < wanted:
-            text = f"{entry.name}: what it is made from was not found."
-            self._say(Level.INFO, "DERIVED_EMPTY", text, organ.key)
-            done = {"structure": organ.key, "name": entry.name, "done": "nothing to make it from"}
-            self.recorded.append(done)
+        organ = self._meant[entry.name] = self._organ_of(entry)
+        sources = [self._source(name) for name in entry.source]
+        found = [(mask, name) for mask, name in sources if mask is not None]
+        missing = [name for mask, name in sources if mask is None]
+        if not found or (missing and entry.derive == "intersection"):
+            self._say(
+                Level.INFO,
+                "DERIVED_EMPTY",
+                f"{entry.name}: {', '.join(missing)} not found; there is nothing to make it from.",
+                organ.key,
+            )
+            row = {"structure": organ.key, "name": entry.name, "done": "nothing to make it from"}
+            self.recorded.append(row)
             return
-        mask, how = self._made_from(entry, masks, names)
+        mask, how, without = self._made_from(entry, [m for m, _ in found], [name for _, name in found])
         if entry.inside_body_mm is not None:
             mask = mask & shrink(self.body, self._place, Margin.even(entry.inside_body_mm))
             how += f", {entry.inside_body_mm:g} mm inside the body"
+        if missing or without:
+            text = f"{entry.name}: made without {', '.join(missing + without)}, not found."
+            self._say(Level.WARNING, "DERIVED_INCOMPLETE", text, organ.key)
+        if not mask.any():
+            self._say(Level.INFO, "DERIVED_EMPTY", f"{entry.name}: nothing is left of it.", organ.key)
         region = Region.of(organ, mask, how)
         self._made[entry.name] = region
         self.regions.append(region)
-        self._record(region)
+        self._record(region, {"without": missing + without} if missing or without else {})
 
     def external(self, entry: External) -> None:
         """The outline of the patient."""
         body = self.table[_BODY]
         organ = replace(
-            body, name=entry.name, color=color_of(entry.color, body.color), interpreted_type="EXTERNAL"
+            body,
+            key=_EXTERNAL,
+            name=entry.name,
+            color=entry.color or body.color,
+            interpreted_type="EXTERNAL",
         )
         region = Region.of(organ, self.body, "outline of the patient")
         self.regions.append(region)
@@ -257,66 +273,102 @@ class _Work:
             return (region.full(self.labels.shape) if region.mask.any() else None), name
         label = self._label(name)
         if label is None:
-            return None, self.table[name].name if name in self.table else name
+            return None, self._known(name).name
         mask = np.equal(self.labels, label)
         return (mask if mask.any() else None), self.organs[label].name
 
-    def _codes_of(self, name: str) -> Organ:
-        if name in self._made:
-            return self._made[name].organ
+    def _organ_of(self, entry: DerivedEntry) -> Organ:
+        """Name, colour, type and codes of a derived structure."""
+        sources = [self._known(name) for name in entry.source]
+        like = self.table[entry.like] if entry.like else sources[0]
+        # left and right together are neither
+        both = not entry.like and len({organ.side for organ in sources}) > 1
+        return replace(
+            like,
+            key=entry.key,
+            name=entry.name,
+            color=entry.color or like.color,
+            interpreted_type=entry.type or ("ORGAN" if entry.derive == "union" else "AVOIDANCE"),
+            side=None if both else like.side,
+        )
+
+    def _known(self, name: str) -> Organ:
+        """The organ or derived structure of a name, found or not."""
+        if name in self._meant:
+            return self._meant[name]
         label = self._label(name)
         return self.table[name] if label is None else self.organs[label]
 
-    def _made_from(self, entry: DerivedEntry, masks: list[Mask], names: list[str]) -> tuple[Mask, str]:
+    def _made_from(
+        self, entry: DerivedEntry, masks: list[Mask], names: list[str]
+    ) -> tuple[Mask, str, list[str]]:
+        """A derived structure, how it was made, and what was to be taken away and not found."""
         place = self._place
         if entry.derive == "intersection":
-            return np.logical_and.reduce(masks), " and ".join(names)
+            return np.logical_and.reduce(masks), " and ".join(names), []
         mask: Mask = np.logical_or.reduce(masks)
         said = " + ".join(names)
         margin = margin_of(entry.margin_mm)
         match entry.derive:
             case "margin":
-                return grow(mask, place, margin), f"{said} + {margin}"
+                mask, said = grow(mask, place, margin), f"{said} + {margin}"
             case "shrink":
-                return shrink(mask, place, margin), f"{said} - {margin}"
+                mask, said = shrink(mask, place, margin), f"{said} - {margin}"
             case "ring":
                 inner, outer = margin_of(entry.inner_mm), margin_of(entry.outer_mm)
-                return ring(mask, place, inner, outer), f"{said}, ring from {inner} to {outer}"
+                mask, said = ring(mask, place, inner, outer), f"{said}, ring from {inner} to {outer}"
             case "subtraction":
                 return self._without(mask, said, entry, margin)
-        return mask, said
+        return mask, said, []
 
-    def _without(self, mask: Mask, said: str, entry: DerivedEntry, margin: Margin) -> tuple[Mask, str]:
+    def _without(
+        self, mask: Mask, said: str, entry: DerivedEntry, margin: Margin
+    ) -> tuple[Mask, str, list[str]]:
+        """What is left of a structure, how it was made, and what was not there to be taken away."""
+        missing = []
+        wide = f" (with {margin})" if any(margin.six) else ""
         for name in entry.minus:
             other, other_said = self._source(name)
-            if other is not None:
-                mask = mask & ~grow(other, self._place, margin)
-            said += f" - {other_said}"
-        return mask, said + (f" (with {margin})" if any(margin.six) else "")
+            if other is None:
+                missing.append(other_said)
+                continue
+            mask = mask & ~grow(other, self._place, margin)
+            said += f" - {other_said}{wide}"
+        return mask, said, missing
 
-    def _record(self, region: Region) -> None:
+    def _record(self, region: Region, more: Mapping[str, Any] = MappingProxyType({})) -> None:
         counts = region.mask.sum(axis=(1, 2))
         volume = round(float(counts @ self._place.slice_ml[region.box.slices[0]]), 3)
         organ = region.organ
-        self.recorded.append({"structure": organ.key, "name": organ.name, "made": region.how, "ml": volume})
+        row = {"structure": organ.key, "name": organ.name, "made": region.how, "ml": volume}
+        self.recorded.append(row | dict(more))
 
     def _say(self, level: Level, code: str, message: str, organ: str, value: float | None = None) -> None:
         self.findings.append(Finding(level=level, code=code, message=message, organ=organ, value=value))
 
 
-def _x_mm(place: Place, box: Box) -> FloatArray:
-    """LPS x of every voxel of a box."""
+def _x_steps_mm(place: Place, box: Box) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """LPS x in a box: of the first voxel of each slice, and what each row and each column adds."""
     _, down, across = place.axes
     row_mm, column_mm = place.pixel_spacing_mm
     starts = place.to_lps([(k, *box.start[1:]) for k in range(box.start[0], box.stop[0])])[:, 0]
     j, i = (np.arange(n) for n in box.shape[1:])
-    x_mm: FloatArray = starts[:, None, None] + j[:, None] * (row_mm * down[0]) + i * (column_mm * across[0])
+    return starts, j * (row_mm * down[0]), i * (column_mm * across[0])
+
+
+def _x_mm(place: Place, box: Box) -> FloatArray:
+    """LPS x of every voxel of a box."""
+    starts, rows, columns = _x_steps_mm(place, box)
+    x_mm: FloatArray = starts[:, None, None] + rows[:, None] + columns
     return x_mm
 
 
 def _middle_mm(place: Place, body: Mask) -> float:
-    """LPS x of the middle of the patient."""
+    """LPS x of the middle of the patient: the mean of its voxels, counted by slice, row and column."""
     if not body.any():
         return 0.0
     box = Box.around(body)
-    return float(_x_mm(place, box)[body[box.slices]].mean())
+    inside = body[box.slices]
+    numbers = (inside.sum(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
+    steps = _x_steps_mm(place, box)
+    return float(sum(count @ x for count, x in zip(numbers, steps, strict=True)) / inside.sum())

@@ -23,9 +23,11 @@ from orgseg_node.dicom.rtstruct import prove, write_rtstruct
 from orgseg_node.dicom.seg import write_seg
 from orgseg_node.dicom.series import CtSeries, read_series
 from orgseg_node.dicom.tps import GENERIC, PROFILES, TpsProfile, require_valid
+from orgseg_node.node.applying import apply
+from orgseg_node.node.protocols import load_protocol, protocol_names
 from tests.support.objects import PROVENANCE, awkward_label_map, series_of
 from tests.support.peers import dciodvfy_errors, plastimatch_masks, unpacked
-from tests.support.phantom import PhantomOptions
+from tests.support.phantom import PhantomOptions, body_at, grid_points, label_map_of
 
 SMALL = PhantomOptions(slices=10, rows=64, columns=56, pixel_spacing_mm=(2.0, 2.0))
 NEWER = "Attribute with an even group number is not a recognized standard attribute"
@@ -131,3 +133,20 @@ def test_a_real_tilted_gantry_gives_valid_objects(
     for profile in PROFILES.values():
         path = _save(tmp_path / f"{profile.name}.dcm", label_map, series, profile, [])
         assert dciodvfy_errors(path) == []
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize("name", protocol_names())
+def test_every_template_gives_a_sound_object_for_every_planning_system(
+    tmp_path: Path, organ_table: OrganTable, name: str, profile: TpsProfile
+) -> None:
+    series = series_of(tmp_path / "ct")
+    found = label_map_of(series.grid, organ_table)
+    body = body_at(grid_points(series.grid))
+    applied = apply(load_protocol(name), found, body, organ_table)
+    traced = trace(applied.label_map, profile.tracing, regions=applied.regions, order=applied.order)
+    dataset = write_rtstruct(traced, series, PROVENANCE, profile)
+    dataset.save_as(tmp_path / "RTSTRUCT.dcm", enforce_file_format=True)
+    require_valid(dcmread(tmp_path / "RTSTRUCT.dcm"), profile)
+    prove(dataset, applied.label_map, series, applied.regions, profile)
+    assert dciodvfy_errors(tmp_path / "RTSTRUCT.dcm") == []

@@ -1,0 +1,195 @@
+"""What may stand in the list of structures of a protocol, entry by entry.
+
+Numbers are taken only as numbers: a ``true`` or a ``"5"`` where millimetres belong is a mistake to be told.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from orgseg_node.core.margins import Margin
+from orgseg_node.core.postprocess import FillHoles, Tidying
+
+FORMS: Final = ("one", "three", "six")
+"""The ways in which a margin may be given, as they appear in the place of a problem."""
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable() or name != name.strip() or "\\" in name:
+        raise ValueError("a name has no blanks around it, no backslash and no characters that cannot be seen")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+"""A ROI Name: at most 64 characters of one value (PS3.5, LO)."""
+Mm = Annotated[float, Field(strict=True, ge=0, le=200)]
+_Ml = Annotated[float, Field(strict=True, ge=0)]
+_Flag = Annotated[bool, Field(strict=True)]
+_Channel = Annotated[int, Field(strict=True, ge=0, le=255)]
+Color = tuple[_Channel, _Channel, _Channel]
+_Type = Literal["ORGAN", "OAR", "AVOIDANCE", "CONTROL", "EXTERNAL", "CAVITY", "SUPPORT", "FIXATION"]
+
+
+class Section(BaseModel):
+    """A table of a protocol: fixed once read, without settings that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+class SixMm(Section):
+    """A margin for each direction of the patient."""
+
+    left: Mm = 0.0
+    right: Mm = 0.0
+    anterior: Mm = 0.0
+    posterior: Mm = 0.0
+    superior: Mm = 0.0
+    inferior: Mm = 0.0
+
+
+def _form(value: Any) -> str:
+    """How a margin is given."""
+    if isinstance(value, (dict, SixMm)):
+        return "six"
+    return "three" if isinstance(value, (list, tuple)) else "one"
+
+
+MarginMm = Annotated[
+    Annotated[Mm, Tag("one")] | Annotated[tuple[Mm, Mm, Mm], Tag("three")] | Annotated[SixMm, Tag("six")],
+    Discriminator(_form),
+]
+"""One margin, three (left-right, front-back, head-feet), or six by name."""
+
+
+def margin_of(value: MarginMm) -> Margin:
+    """A margin as the core knows it."""
+    if isinstance(value, SixMm):
+        return Margin(**value.model_dump())
+    if isinstance(value, tuple):
+        return Margin.along(*value)
+    return Margin.even(value)
+
+
+class OrganEntry(Section):
+    """An organ that a model finds.
+
+    Attributes
+    ----------
+    organ : its key in the organ table
+    name, color, type : other than those of the organ table
+    min_ml : smaller organs are left out
+    split : keys of the left and the right organ into which it is divided
+    keep_components, min_island_ml, fill_holes, interpolate_slices : see `Tidying`
+    """
+
+    organ: str
+    name: Name | None = None
+    color: Color | None = None
+    type: _Type | None = None
+    min_ml: _Ml = 0.0
+    split: tuple[str, str] | None = None
+    keep_components: Annotated[int, Field(strict=True, ge=1)] | None = None
+    min_island_ml: _Ml = 0.0
+    fill_holes: FillHoles = FillHoles.NONE
+    interpolate_slices: _Flag = False
+
+    @model_validator(mode="after")
+    def _check(self) -> OrganEntry:
+        if self.split and (self.name or self.color):
+            raise ValueError("what is split takes names and colours of the two organs in the organ table")
+        return self
+
+    @property
+    def tidying(self) -> Tidying:
+        """What is done to it."""
+        return Tidying(
+            keep_components=self.keep_components,
+            min_island_ml=self.min_island_ml,
+            fill_holes=self.fill_holes,
+            interpolate_slices=self.interpolate_slices,
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the organs that come of it."""
+        return self.split or (self.organ,)
+
+
+class DerivedEntry(Section):
+    """A structure made from organs, or from structures made before it.
+
+    Attributes
+    ----------
+    name : how it is called
+    derive : ``margin`` (grown), ``shrink``, ``ring``, ``union``, ``intersection``, ``subtraction``
+    source : keys of organs, or names of structures made before; several are united first, but for an
+        intersection
+    minus : for a subtraction, what is taken away
+    margin_mm : for margin and shrink, and for a subtraction the margin around what is taken away
+    inner_mm, outer_mm : for a ring
+    inside_body_mm : cut to the patient, so far under the skin; None not to cut
+    like : key of the organ whose codes it gets; without it, those of the first source
+    """
+
+    name: Name
+    derive: Literal["margin", "shrink", "ring", "union", "intersection", "subtraction"]
+    source: Annotated[tuple[str, ...], Field(alias="from", min_length=1)]
+    minus: tuple[str, ...] = ()
+    margin_mm: MarginMm = 0.0
+    inner_mm: MarginMm = 0.0
+    outer_mm: MarginMm = 0.0
+    inside_body_mm: Mm | None = None
+    like: str | None = None
+    color: Color | None = None
+    type: _Type | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> DerivedEntry:
+        given = self.model_fields_set
+        wanted: dict[str, set[str]] = {
+            "margin": {"margin_mm"},
+            "shrink": {"margin_mm"},
+            "ring": {"outer_mm"},
+            "subtraction": {"minus"},
+        }
+        allowed = {"ring": {"inner_mm"}, "subtraction": {"margin_mm"}}
+        need = wanted.get(self.derive, set())
+        problems = [f"'{self.derive}' needs {name}" for name in sorted(need - given)]
+        fitting = need | allowed.get(self.derive, set())
+        extra = {"margin_mm", "inner_mm", "outer_mm", "minus"} & given - fitting
+        problems += [f"'{self.derive}' has no {name}" for name in sorted(extra)]
+        if self.derive == "ring" and "outer_mm" in given and self._is_no_ring:
+            problems.append("inner_mm must be less than outer_mm, or nothing is left of the ring")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def key(self) -> str:
+        """Its stable name among all structures."""
+        return f"derived {self.name.casefold()}"
+
+    @property
+    def _is_no_ring(self) -> bool:
+        inner, outer = margin_of(self.inner_mm).six, margin_of(self.outer_mm).six
+        return all(near >= far for near, far in zip(inner, outer, strict=True))
+
+
+class External(Section):
+    """The outline of the patient as a structure; it may set the limit of a dose calculation."""
+
+    name: Name = "BODY"
+    color: Color | None = None
+
+
+def _kind(value: Any) -> str:
+    derives = "derive" in value if isinstance(value, dict) else isinstance(value, DerivedEntry)
+    return "derived" if derives else "organ"
+
+
+Entry = Annotated[
+    Annotated[OrganEntry, Tag("organ")] | Annotated[DerivedEntry, Tag("derived")], Discriminator(_kind)
+]
+"""An organ, or a structure derived from some: whatever says ``derive``."""

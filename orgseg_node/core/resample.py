@@ -234,7 +234,7 @@ def _fitted(heights: FloatArray, spacing: float) -> tuple[float, float, float]:
     on = np.abs(off - np.rint(off)) * spacing <= _tolerance(spacing)
     best = int(on.sum(axis=1).argmax())
     times, places = np.rint(off[best][on[best]]), heights[on[best]]
-    if len(places) < 2:
+    if np.ptp(times) < 1:  # all on one plane: they say nothing of the distance
         return float(heights[best]), spacing, len(places) / len(heights)
     step, anchor = np.polyfit(times, places, 1)
     residual = (heights - anchor) / step

@@ -153,3 +153,10 @@ def test_a_grid_of_other_pixels_or_directions_is_an_error() -> None:
     on_slices = LabelMap(grid=stack, labels=np.zeros(stack.shape, np.uint8), organs={})
     with pytest.raises(ValueError, match="no regular grid"):
         to_slices(on_slices, stack)
+
+
+def test_slices_so_near_that_they_share_a_plane_say_nothing_of_its_distance() -> None:
+    stack = stack_at([0.0, 0.3125, 17.3125, 33.3125])
+    grid = grid_for(stack)
+    assert grid.heights_mm[0] <= stack.heights_mm[0] + 0.32
+    assert grid.heights_mm[-1] >= stack.heights_mm[-1] - 0.32

@@ -352,7 +352,7 @@ def _x_steps_mm(place: Place, box: Box) -> tuple[FloatArray, FloatArray, FloatAr
     _, down, across = place.axes
     row_mm, column_mm = place.pixel_spacing_mm
     starts = place.to_lps([(k, *box.start[1:]) for k in range(box.start[0], box.stop[0])])[:, 0]
-    j, i = (np.arange(n) for n in box.shape[1:])
+    j, i = (np.arange(n, dtype=np.float64) for n in box.shape[1:])
     return starts, j * (row_mm * down[0]), i * (column_mm * across[0])
 
 

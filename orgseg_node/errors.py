@@ -20,7 +20,9 @@
     ├── OutputError             the written objects
     │   └── ProofFailed  NothingFound  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
-    │   └── Unreachable  AssociationRejected  StoreRefused  UnknownDestination
+    │   ├── Unreachable  AssociationRejected  StoreRefused  UnknownDestination
+    │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
+    │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
@@ -391,6 +393,27 @@ class AssociationRejected(NetworkError):
     next_step = "Enter this node's AE title at the peer, and the peer's AE title here."
 
 
+class TlsFailed(NetworkError):
+    """No TLS connection could be made."""
+
+    code = "NETWORK_TLS"
+    next_step = "Check that the port speaks TLS 1.2 or later, and the certificates that each side asks for."
+
+
+class PeerCertificateRefused(NetworkError):
+    """The peer's certificate is not accepted."""
+
+    code = "NETWORK_TLS_PEER_CERTIFICATE"
+    next_step = "Renew the peer's certificate, or enter here who signs it and the name that it holds."
+
+
+class OwnCertificateRefused(NetworkError):
+    """The peer does not accept this node's certificate."""
+
+    code = "NETWORK_TLS_OWN_CERTIFICATE"
+    next_step = "Run 'orgseg config check', renew this node's certificate, or enter at the peer who signs it."
+
+
 class StoreRefused(NetworkError):
     """The peer refused an object."""
 
@@ -408,6 +431,56 @@ class UnknownDestination(NetworkError):
     code = "NETWORK_UNKNOWN_DESTINATION"
     retryable = False
     next_step = "Name one from [destinations] in node.toml, or give AE@host:port."
+
+
+class UnknownSource(NetworkError):
+    """There is no source of this name."""
+
+    code = "NETWORK_UNKNOWN_SOURCE"
+    retryable = False
+    next_step = "Name one from [sources] in node.toml."
+
+
+class KeyUnusable(NetworkError):
+    """What to look for is not written as DICOM wants it."""
+
+    code = "NETWORK_KEY"
+    retryable = False
+    next_step = "Correct the key; see 'orgseg query --help'."
+
+
+class QueryRefused(NetworkError):
+    """The source refused the query or the retrieval."""
+
+    code = "NETWORK_QUERY_REFUSED"
+    next_step = "Look the status up in the source's log; it must allow this node to query and retrieve."
+
+    def __init__(self, detail: str = "", *, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class NothingMatches(NetworkError):
+    """The source has nothing that matches."""
+
+    code = "NETWORK_NOTHING_MATCHES"
+    retryable = False
+    next_step = "Check the keys, and with 'orgseg query' what the source holds."
+
+
+class PullTooWide(NetworkError):
+    """Nothing was pulled, because it would be more than was meant."""
+
+    code = "NETWORK_PULL_TOO_WIDE"
+    retryable = False
+    next_step = "Name a study, series, accession number or patient without wildcards; 'orgseg query' lists."
+
+
+class PullIncomplete(NetworkError):
+    """Not everything that was asked for has come."""
+
+    code = "NETWORK_PULL_INCOMPLETE"
+    next_step = "Pull again. The source's log says why it could not send the rest."
 
 
 class StorageError(OrgsegError):

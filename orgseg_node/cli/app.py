@@ -20,6 +20,7 @@ from orgseg_node.cli import (
     network,
     node,
     protocols,
+    query,
     segment,
 )
 from orgseg_node.cli.console import FAILED, logs_on_stderr, say, tell_error, tell_unexpected
@@ -51,6 +52,8 @@ def build_app() -> typer.Typer:
     app.command("info")(info.info)
     app.command("echo")(network.echo)
     app.command("send")(network.send)
+    app.command("query")(query.query)
+    app.command("pull")(query.pull)
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
     for group in (node, models, protocols, jobs, config, commission):

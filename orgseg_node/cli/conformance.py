@@ -29,7 +29,7 @@ from orgseg_node.dicom.seg import LABEL_MAP_STORAGE
 from orgseg_node.dicom.tps import PROFILES
 from orgseg_node.dicom.uids import IMPLEMENTATION_UID
 from orgseg_node.errors import InputError, OrgsegError, OutputError
-from orgseg_node.node import receiver
+from orgseg_node.node import asking, receiver
 from orgseg_node.node.config import DeliverySection, NodeSection, ReceiverSection
 from orgseg_node.node.sender import offers
 
@@ -59,7 +59,8 @@ orgseg_node contours organs at risk on planning CT. It receives CT images by C-S
 and sends the result by C-STORE: an RT Structure Set and a Segmentation, on request also a structured report
 and a PDF. All results are automatic and not reviewed, and say so in every object.
 
-It is one application entity. It does not query, retrieve, print, nor keep an archive for others."""
+It is one application entity. It queries and retrieves as a user; it does not print, nor keep an archive for
+others."""
 
 _INTRODUCTION: Final = """\
 For those who connect systems: PACS administrators, medical physicists, service engineers. Conformance to
@@ -92,7 +93,15 @@ first, and its series is held.
 _SENT: Final = """\
 Objects are sent one by one, each in an association of its own, when a job is done. `orgseg echo` sends
 C-ECHO; `orgseg send` stores any DICOM files of its user, with their own SOP classes and transfer syntaxes.
+
+`orgseg query` and `orgseg pull` ask a configured source by patient, accession number, study, series, modality
+or date (C-FIND, study root), and bring series into a folder (C-GET; the node is then SCP of the storage
+classes that it offers, in the same association) or to the running node (C-MOVE, or C-GET and C-STORE). A
+retrieval without a patient, accession number, study or series is refused, and so are wildcards in it.
 """
+
+_MEDIA: Final = """\
+None. `orgseg segment` and `orgseg info` read DICOM files from folders; `orgseg pull --out` writes them."""
 
 _TERMS: Final = """\
 SNOMED CT, the Foundational Model of Anatomy, UCUM and DICOM; organs and their codes are those of the organ
@@ -107,9 +116,12 @@ UIDs of created objects derive from the job: the same job run or sent again is t
 
 _SECURITY: Final = """\
 Associations are accepted from AE titles that are configured, where wanted only from given networks; all
-others are rejected. Transport is not encrypted by the node: TLS and user identity negotiation are not
-supported, so it belongs into a protected network or behind a TLS gateway. Logs, notices and file names hold
-no patient data. No de-identification is done."""
+others are rejected; an AE title can be bound to a certificate. The non-downgrading BCP 195 TLS profile
+(PS3.15 B.12) is supported for C-ECHO and C-STORE in both roles: TLS 1.2 or later, ephemeral keys,
+authenticated encryption, certificates on both sides unless configured otherwise; certificates of destinations
+must hold their host name. Queries and retrievals do not use TLS yet. Revocation lists are not read. The port
+without TLS can be closed. User identity negotiation is not supported. Logs, notices and file names hold no
+patient data. No de-identification is done."""
 
 _PRESENCE: Final = """\
 Presence: ALWAYS with a value; VNAP value not always present (empty where the CT has none); ANAP attribute
@@ -128,7 +140,7 @@ def conformance() -> str:
         ("2 Table of contents", _CONTENTS),
         ("3 Introduction", _INTRODUCTION),
         ("4 Networking", _networking()),
-        ("5 Media interchange", "None. `orgseg segment` and `orgseg info` read DICOM files from folders."),
+        ("5 Media interchange", _MEDIA),
         ("6 Support of character sets", _character_sets()),
         ("7 Security", _SECURITY),
         ("8 Annexes", _annexes()),
@@ -143,6 +155,7 @@ def _overview() -> str:
     rows = [[_name(_VERIFICATION), "yes", "yes"]]
     rows += [[_name(uid), "no", "yes"] for uid in receiver.STORAGE_CLASSES]
     rows += [[_name(uid), "yes", "no"] for uid, _, _ in _CREATED]
+    rows += [[_name(uid), "yes", "no"] for uid in (asking.FIND, asking.MOVE, asking.GET)]
     return f"{_OVERVIEW}\n\n{_table(['SOP class', 'user (SCU)', 'provider (SCP)'], rows)}"
 
 
@@ -250,6 +263,7 @@ def _configuration() -> str:
     rows = [
         ["AE title", f"`{node.ae_title}`", "`[node] ae_title`"],
         ["Port", str(node.port), "`[node] port`"],
+        ["Port with TLS; certificate, key, trusted certificates", "none", "`[tls]`"],
         ["AE titles and networks that may send", "none", "`[[peers]]`"],
         ["Destinations: AE title, host, port, objects, planning system", "none", "`[destinations.NAME]`"],
         ["Profiles of planning systems", ", ".join(f"`{name}`" for name in PROFILES), "`tps`"],

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -106,6 +107,7 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
             yield _try(f"fast mode {name}", FAILED, "calibrated", partial(_require_calibration, find))
     yield _disk(settings.node.data_dir, max(_MIN_FREE_GB, settings.receiver.min_free_mb / 1000))
     yield _port(settings)
+    yield from _certificates(settings)
     for name, destination in settings.destinations.items():
         ask = partial(DicomSender().echo, destination, settings.calling_ae_for(destination))
         yield _try(f"destination {name}", FAILED, "answers C-ECHO", ask)
@@ -155,6 +157,18 @@ def _port(settings: NodeConfig) -> Check:
     if check.level == "info":
         return check
     return Check(name="port", level="error", message=f"{node.port} is in use by another program")
+
+
+def _certificates(settings: NodeConfig) -> Iterator[Check]:
+    """The certificates the node shows have not ended, and will not soon."""
+    from orgseg_node.node.tls import WARN_BEFORE, ends  # noqa: PLC0415  # network only when needed
+
+    shown = (settings.tls.identity, *(one.identity for one in settings.destinations.values() if one.tls))
+    for path in dict.fromkeys(identity.certificate for identity in shown if identity is not None):
+        left = ends(path) - datetime.now(UTC)
+        level: Level = "info" if left > WARN_BEFORE else "warning" if left > timedelta() else "error"
+        message = f"ends in {left.days} days" if left > timedelta() else "has expired"
+        yield Check(name=f"certificate {path.name}", level=level, message=message, exit_code=FAILED)
 
 
 def _python() -> Check:

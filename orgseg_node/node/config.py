@@ -13,9 +13,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from orgseg_node.errors import ConfigError, UnknownDestination
+from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
+from orgseg_node.node.sections import AeTitle, Port, Section, tables
+from orgseg_node.node.tls_config import (
+    CertificateOfSender,
+    TlsOfPeer,
+    TlsSection,
+    placed_peer,
+    tls_contradictions,
+    tls_file_problems,
+)
 from orgseg_node.shipped import bundle_folders
 
 Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
@@ -34,14 +43,6 @@ _SETTINGS: Final = (  # of the section inference: what the network itself is tol
 )
 
 
-def _ae_title(value: str) -> str:
-    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control
-    # characters, leading and trailing spaces not significant, not only spaces
-    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", value) or value != value.strip():
-        raise ValueError("an AE title has 1 to 16 ASCII characters, without backslash or outer spaces")
-    return value
-
-
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
@@ -58,16 +59,10 @@ def _names(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 Names = Annotated[tuple[str, ...], AfterValidator(_names)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class NodeSection(_Section):
+class NodeSection(Section):
     """Who the node is: AE title, address, data folder and log."""
 
     ae_title: AeTitle = "ORGSEG"
@@ -78,7 +73,7 @@ class NodeSection(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class ReceiverSection(_Section):
+class ReceiverSection(Section):
     """How series are taken in."""
 
     quiet_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 20.0
@@ -88,7 +83,7 @@ class ReceiverSection(_Section):
     accept_any_calling_ae: bool = False
 
 
-class Peer(_Section):
+class Peer(CertificateOfSender):
     """Who may send to the node."""
 
     ae_title: AeTitle
@@ -124,7 +119,7 @@ def _inference_contradictions(section: dict[str, Any]) -> list[str]:
     return problems
 
 
-class InferenceSection(_Section):
+class InferenceSection(Section):
     """Which models contour, and how; `InferenceSettings` of the inference room says what each means."""
 
     bundles: Names = ("starter-hn",)
@@ -158,7 +153,7 @@ class InferenceSection(_Section):
         return self.model_dump(mode="json", include=set(_SETTINGS))
 
 
-class Destination(_Section):
+class Destination(TlsOfPeer):
     """Where finished objects go: a TPS or PACS.
 
     Attributes
@@ -169,8 +164,6 @@ class Destination(_Section):
     """
 
     ae_title: AeTitle
-    host: Annotated[str, Field(min_length=1)]
-    port: Port
     calling_ae_title: AeTitle | None = None
     objects: tuple[Role, ...] = ROLES
     tps: Tps | None = None
@@ -183,7 +176,28 @@ class Destination(_Section):
         return tuple(own.get(role, role) for role in self.objects)
 
 
-class ContoursSection(_Section):
+class Source(Section):
+    """Where series can be asked for: a PACS.
+
+    Attributes
+    ----------
+    calling_ae_title : how the node calls itself there; its own AE title when None
+    method : how a pull brings images to the node: the source sends them (C-MOVE), or they are fetched over
+        the same association (C-GET) and handed on
+    move_to : AE title under which the source knows the node; its own AE title when None
+    timeout_s : how long the source may be silent
+    """
+
+    ae_title: AeTitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Port
+    calling_ae_title: AeTitle | None = None
+    method: Literal["get", "move"] = "move"
+    move_to: AeTitle | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+
+class ContoursSection(Section):
     """What is made of what the networks find.
 
     Attributes
@@ -196,7 +210,7 @@ class ContoursSection(_Section):
     seg: Literal["binary", "labelmap"] = "binary"
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """How long a destination that does not answer is tried."""
 
     retry_first_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
@@ -208,21 +222,23 @@ class DeliverySection(_Section):
         return min(self.retry_longest_s, self.retry_first_s * 2.0 ** min(max(attempts - 1, 0), 30))
 
 
-class RetentionSection(_Section):
+class RetentionSection(Section):
     """How long the files of a delivered job are kept; 0 keeps them for ever."""
 
     days: Annotated[float, Field(ge=0)] = 30.0
 
 
-class NodeConfig(_Section):
+class NodeConfig(Section):
     """The whole configuration of a node."""
 
     node: NodeSection = NodeSection()
     receiver: ReceiverSection = ReceiverSection()
+    tls: TlsSection = TlsSection()
     peers: tuple[Peer, ...] = ()
     inference: InferenceSection = InferenceSection()
     contours: ContoursSection = ContoursSection()
-    destinations: dict[str, Destination] = {}
+    destinations: dict[str, Destination] = Field(default_factory=dict)
+    sources: dict[str, Source] = Field(default_factory=dict)
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
 
@@ -240,6 +256,13 @@ class NodeConfig(_Section):
             raise UnknownDestination(f"{name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
         return self.destinations[name]
 
+    def source(self, name: str) -> Source:
+        """The source of this name. Raises UnknownSource."""
+        if name not in self.sources:
+            near = difflib.get_close_matches(name, self.sources, n=1)
+            raise UnknownSource(f"{name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+        return self.sources[name]
+
     @property
     def bundle_paths(self) -> tuple[Path, ...]:
         """Where model bundles are looked for, before those that come with the node."""
@@ -251,9 +274,9 @@ class NodeConfig(_Section):
         wanted = (role for destination in self.destinations.values() for role in destination.roles)
         return tuple(dict.fromkeys((*ROLES, *wanted)))
 
-    def calling_ae_for(self, destination: Destination) -> str:
-        """The AE title the node uses towards a destination."""
-        return destination.calling_ae_title or self.node.ae_title
+    def calling_ae_for(self, peer: Destination | Source) -> str:
+        """The AE title the node uses towards a destination or source."""
+        return peer.calling_ae_title or self.node.ae_title
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -274,13 +297,25 @@ def load_config(path: Path) -> NodeConfig:
         raise ConfigError(f"{path}: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
+    base = path.resolve().parent
+    lines = tls_file_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
-        lines = [line for item in error.errors() for line in _lines(dict(item))]
+        lines = [line for item in error.errors() for line in _lines(dict(item))] + lines
         lines += [line for line in _contradictions(data) if line not in lines]
-        raise ConfigError(f"{path}:\n" + "\n".join(f"  {line}" for line in lines)) from error
-    base = path.resolve().parent
+        raise ConfigError(_listed(path, lines)) from error
+    if lines:
+        raise ConfigError(_listed(path, lines))
+    return _placed(config, base)
+
+
+def _listed(path: Path, lines: list[str]) -> str:
+    return f"{path}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _placed(config: NodeConfig, base: Path) -> NodeConfig:
+    """The same with files and folders relative to a folder."""
     node = config.node.model_copy(update={"data_dir": base / config.node.data_dir.expanduser()})
     folders = tuple(base / folder.expanduser() for folder in config.inference.bundle_folders)
     inference = config.inference.model_copy(update={"bundle_folders": folders})
@@ -288,24 +323,17 @@ def load_config(path: Path) -> NodeConfig:
     if contours.protocol.endswith(".toml"):
         own = str(base / Path(contours.protocol).expanduser())
         contours = contours.model_copy(update={"protocol": own})
-    return config.model_copy(update={"node": node, "inference": inference, "contours": contours})
-
-
-def _tables(value: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The named tables of a part of the file, leaving out what is not a table."""
-    pairs = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value if isinstance(value, (list, tuple)) else ())
-    )
-    return [(str(name), table) for name, table in pairs if isinstance(table, dict)]
+    tls = config.tls.placed(base)
+    destinations = {name: placed_peer(one, tls, base) for name, one in config.destinations.items()}
+    update = {"node": node, "inference": inference, "contours": contours}
+    return config.model_copy(update={**update, "tls": tls, "destinations": destinations})
 
 
 def _contradictions(data: dict[str, Any]) -> list[str]:
     """What is wrong between settings; bears a file in which single settings are wrong as well."""
     problems = []
-    sections = dict(_tables(data))
-    titles = [peer.get("ae_title") for _, peer in _tables(data.get("peers"))]
+    sections = dict(tables(data))
+    titles = [peer.get("ae_title") for _, peer in tables(data.get("peers"))]
     repeated = sorted({str(title) for title in titles if title is not None and titles.count(title) > 1})
     problems += [f"peers: {title!r} is listed twice" for title in repeated]
     if not titles and not sections.get("receiver", {}).get("accept_any_calling_ae"):
@@ -313,7 +341,7 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
     own = sections.get("node", {})
     own_place = (own.get("ae_title", "ORGSEG"), own.get("port", 11112))
     seen: dict[tuple[str, ...], str] = {}
-    for name, place in _tables(data.get("destinations")):
+    for name, place in tables(data.get("destinations")):
         if not _NAME.fullmatch(name):
             problems.append(f"destinations.{name}: a name has up to 32 letters, digits, '-' or '_'")
         key = tuple(str(place.get(part)).lower() for part in ("ae_title", "host", "port"))
@@ -327,8 +355,11 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
             not objects or len(set(map(str, objects))) != len(objects)
         ):
             problems.append(f"destinations.{name}.objects: name each object once, and at least one")
+    for name, _ in tables(data.get("sources")):
+        if not _NAME.fullmatch(name):
+            problems.append(f"sources.{name}: a name has up to 32 letters, digits, '-' or '_'")
     found = _inference_contradictions(sections.get("inference", {}))
-    return problems + [f"inference: {problem}" for problem in found]
+    return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
@@ -351,10 +382,12 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "node": NodeSection,
         "receiver": ReceiverSection,
+        "tls": TlsSection,
         "peers": Peer,
         "inference": InferenceSection,
         "contours": ContoursSection,
         "destinations": Destination,
+        "sources": Source,
         "delivery": DeliverySection,
         "retention": RetentionSection,
     }

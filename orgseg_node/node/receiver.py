@@ -9,8 +9,10 @@ the image. Pixels are never decoded here.
 from __future__ import annotations
 
 import errno
+import ssl
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import structlog
@@ -27,9 +29,11 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
 from orgseg_node.dicom.slices import SUPPORTED_SYNTAXES
-from orgseg_node.errors import EnvironmentFault, InputError, OrgsegError, PortTaken
+from orgseg_node.errors import ConfigError, EnvironmentFault, InputError, OrgsegError, PortTaken
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.inbox import Incoming
+from orgseg_node.node.tls import WARN_BEFORE, ServerContext, ends, server_context, shake_hands, shown_by
+from orgseg_node.node.tls_faults import fault
 
 SYNTAXES: Final[list[UID | str]] = [
     ExplicitVRLittleEndian,  # taken first where the sender leaves the choice
@@ -84,14 +88,27 @@ class Receiver:
         self._storage = storage
         self._inbox = inbox
         self._peers = {peer.ae_title: peer for peer in config.peers}
-        self._server: Any = None
+        self._servers: list[Any] = []
+        self.tls_port: int | None = None
         self._idle = threading.Condition()
         self._storing = 0
         self._stopping = False
 
     def start(self) -> int:
-        """Listen; the port. Raises PortTaken or EnvironmentFault if that is not possible."""
-        section = self._config.node
+        """Listen.
+
+        Returns
+        -------
+        The port without TLS; that with TLS, which is also kept as `tls_port`, if it is the only one.
+
+        Raises
+        ------
+        PortTaken, EnvironmentFault
+            If a port cannot be listened at.
+        ConfigError
+            If a certificate or key cannot be used.
+        """
+        section, tls = self._config.node, self._config.tls
         ae = AE(ae_title=section.ae_title)
         ae.maximum_associations = self._config.receiver.max_associations
         ae.network_timeout = self._config.receiver.idle_timeout_s
@@ -102,6 +119,7 @@ class Receiver:
         for storage in self._storage:
             ae.add_supported_context(storage, SYNTAXES)
         handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._connected),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
@@ -109,28 +127,75 @@ class Receiver:
             (evt.EVT_ABORTED, self._ended),
             (evt.EVT_CONN_CLOSE, self._ended),
         ]
+        context = self._secure()
+        ports = []
         try:
-            self._server = ae.start_server((section.host, section.port), block=False, evt_handlers=handlers)
+            if tls.plain:
+                ports.append(self._listen(ae, section.port, handlers, None))
+            if context is not None and tls.port is not None:
+                self.tls_port = self._listen(ae, tls.port, handlers, context)
+                ports.append(self.tls_port)
+        except OrgsegError:
+            self.stop()
+            raise
+        if not ports:
+            raise ConfigError("There is neither a port nor tls.port to listen at.")
+        return ports[0]
+
+    def _secure(self) -> ServerContext | None:
+        """What connections with TLS must fulfil; None without such a port. Raises ConfigError."""
+        tls = self._config.tls
+        if tls.port is None:
+            return None
+        if tls.identity is None:
+            raise ConfigError("tls.port: needs certificate and key.")
+        left = ends(tls.identity.certificate) - datetime.now(UTC)
+        if left < WARN_BEFORE:
+            _log.warning("the node's certificate ends soon or has ended", days_left=left.days)
+        return server_context(tls.identity, tls.ca, require=tls.require_certificate)
+
+    def _listen(self, ae: AE, port: int, handlers: list[Any], context: ServerContext | None) -> int:
+        """Open one port; its number. Raises PortTaken or EnvironmentFault."""
+        section = self._config.node
+        try:
+            server: Any = ae.start_server(
+                (section.host, port), block=False, evt_handlers=handlers, ssl_context=context
+            )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortTaken(f"Port {section.port} at {section.host}.") from error
+                raise PortTaken(f"Port {port} at {section.host}.") from error
             raise EnvironmentFault(f"Cannot listen at {section.host}: {error.strerror}.") from error
-        port = int(self._server.server_address[1])
-        _log.info("listening", ae_title=section.ae_title, host=section.host, port=port)
+        self._servers.append(server)
+        port = int(server.server_address[1])
+        secure = context is not None
+        _log.info("listening", ae_title=section.ae_title, host=section.host, port=port, tls=secure)
         return port
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop listening, let handlers that are writing finish, then end the associations."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        server.shutdown()
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.shutdown()
         with self._idle:
             self._stopping = True
             self._idle.wait_for(lambda: self._storing == 0, timeout=timeout_s)
-        server.ae.shutdown()
+        for server in servers[:1]:  # they share what ends the associations
+            server.ae.shutdown()
 
     # ------------------------------------------------------------------ handlers
+
+    def _connected(self, event: Event) -> None:
+        """Finish the handshake of a connection with TLS, in the connection's own thread."""
+        line = event.assoc.dul.socket
+        if line is None or not isinstance(line.socket, ssl.SSLSocket):
+            return
+        error = shake_hands(line.socket)
+        if error is None:
+            line.socket.settimeout(self._config.receiver.idle_timeout_s)
+            return
+        why = fault(error, "caller")
+        _log.warning("tls failed", address=str(event.assoc.requestor.address), code=why.code, why=why.detail)
+        event.assoc.acse_timeout = 0  # no request will come; waiting for it would hold one of the places
 
     def _requested(self, event: Event) -> None:
         request: Any = event.assoc.requestor.primitive
@@ -139,10 +204,8 @@ class Receiver:
         reason = None
         if called != self._config.node.ae_title:
             reason = _CALLED_UNKNOWN
-        elif not self._config.receiver.accept_any_calling_ae:
-            peer = self._peers.get(calling)
-            if peer is None or not peer.admits(address):
-                reason = _CALLING_UNKNOWN
+        elif not self._admits(event, calling, address):
+            reason = _CALLING_UNKNOWN
         if reason is not None:
             _log.warning(
                 "association rejected", calling=calling, called=called, address=address, reason=reason[2]
@@ -150,6 +213,17 @@ class Receiver:
             event.assoc.acse.send_reject(*reason)
             evt.trigger(event.assoc, evt.EVT_REJECTED, {})
             event.assoc.kill()
+
+    def _admits(self, event: Event, calling: str, address: str) -> bool:
+        """Whether a caller may be who it says: listed, at the right address, with the right certificate."""
+        peer = self._peers.get(calling)
+        if peer is None:
+            return self._config.receiver.accept_any_calling_ae
+        line = event.assoc.dul.socket
+        if not peer.vouches(shown_by(line.socket if line is not None else None)):
+            _log.warning("certificate does not belong to this AE title", calling=calling, address=address)
+            return False
+        return self._config.receiver.accept_any_calling_ae or peer.admits(address)
 
     def _echo(self, event: Event) -> int:
         _log.info("echo", calling=event.assoc.requestor.ae_title)

@@ -19,8 +19,18 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
-from orgseg_node.errors import AssociationRejected, NetworkError, NotDicom, StoreRefused, Unreachable
+from orgseg_node.errors import (
+    AssociationRejected,
+    ConfigError,
+    NetworkError,
+    NotDicom,
+    StoreRefused,
+    TlsFailed,
+    Unreachable,
+)
 from orgseg_node.node.config import Destination
+from orgseg_node.node.tls import ClientContext, client_context
+from orgseg_node.node.tls_faults import fault
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
 _CONNECT_S: Final = 10.0
@@ -79,6 +89,8 @@ class DicomSender:
         ------
         Unreachable
             If nothing answers at its address.
+        TlsFailed, PeerCertificateRefused, OwnCertificateRefused
+            If it is called by TLS and that fails.
         AssociationRejected
             If it does not accept one of the two AE titles.
         """
@@ -104,6 +116,8 @@ class DicomSender:
         ------
         Unreachable
             If nothing answers, or the connection breaks.
+        TlsFailed, PeerCertificateRefused, OwnCertificateRefused
+            If it is called by TLS and that fails.
         AssociationRejected
             If it does not accept one of the two AE titles.
         StoreRefused
@@ -199,17 +213,41 @@ def _association(destination: Destination, calling_ae: str, contexts: Sequence[A
     ae.network_timeout = destination.timeout_s
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, syntaxes)
+    tls = _tls(destination)
     try:
-        association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
+        association = ae.associate(
+            destination.host,
+            destination.port,
+            ae_title=destination.ae_title,
+            tls_args=None if tls is None else (tls, destination.tls_name or destination.host),
+        )
     except _ADDRESS_ERRORS as error:
         raise Unreachable(f"{_name(destination)}: {error}.") from error
     if not association.is_established:
+        if tls is not None and tls.fault is not None:
+            raise fault(tls.fault, _name(destination)) from tls.fault
         raise _why_not(association, destination)
     try:
         yield association
     finally:
         if association.is_established:
             association.release()
+
+
+def _tls(destination: Destination) -> ClientContext | None:
+    """What the connection must fulfil; None for a plain one.
+
+    Files that cannot be used just now, as while a certificate is renewed, raise TlsFailed: what is to be sent
+    is tried again.
+    """
+    if not destination.tls:
+        return None
+    if destination.tls_ca is None:
+        raise TlsFailed(f"{_name(destination)}: Nothing says whose certificate it must show.")
+    try:
+        return client_context(destination.tls_ca, destination.identity)
+    except ConfigError as error:
+        raise TlsFailed(f"{_name(destination)}: {error.detail}") from error
 
 
 def _why_not(association: Association, destination: Destination) -> NetworkError:

@@ -15,7 +15,7 @@ Public text, by number, as cited below:
 5. SlicerRt/SlicerRT issue 171: holes are asked for as keyholes; CLOSEDPLANAR_XOR is unknown to many readers.
 6. brianmanderson/Dicom_RT_and_Images_to_Mask pull request 15: RayStation makes a second ROI where the
    interpreted type of a name has changed, so the type written must never vary.
-7. PS3.3 C.8.8.8: the interpreted types; OAR came late (2017), so older systems get ORGAN for it.
+7. PS3.3 C.8.8.8: the interpreted types; OAR came late, so older systems get ORGAN for it.
 8. pydicom/pydicom issue 1530, CP-1066: Contour Data above 65 534 bytes in explicit VR becomes UN, which
    readers take for damage. Hence implicit VR, and 60 kB for whoever re-encodes.
 """

@@ -117,11 +117,10 @@ UIDs of created objects derive from the job: the same job run or sent again is t
 _SECURITY: Final = """\
 Associations are accepted from AE titles that are configured, where wanted only from given networks; all
 others are rejected; an AE title can be bound to a certificate. The non-downgrading BCP 195 TLS profile
-(PS3.15 B.12) is supported for C-ECHO and C-STORE in both roles: TLS 1.2 or later, ephemeral keys,
-authenticated encryption, certificates on both sides unless configured otherwise; certificates of destinations
-must hold their host name. Queries and retrievals do not use TLS yet. Revocation lists are not read. The port
-without TLS can be closed. User identity negotiation is not supported. Logs, notices and file names hold no
-patient data. No de-identification is done."""
+(PS3.15 B.12) is supported in both roles: TLS 1.2 or later, ephemeral keys, authenticated encryption,
+certificates on both sides unless configured otherwise; certificates of those who are called must hold their
+host name. Revocation lists are not read. The port without TLS can be closed. User identity negotiation is not
+supported. Logs, notices and file names hold no patient data. No de-identification is done."""
 
 _PRESENCE: Final = """\
 Presence: ALWAYS with a value; VNAP value not always present (empty where the CT has none); ANAP attribute

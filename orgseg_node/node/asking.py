@@ -14,6 +14,8 @@ from pynetdicom.association import Association
 from orgseg_node.errors import AssociationRejected, NetworkError, QueryRefused, Unreachable
 from orgseg_node.node.config import Source
 from orgseg_node.node.receiver import MAX_PDU
+from orgseg_node.node.tls_config import context_for
+from orgseg_node.node.tls_faults import fault
 
 # PS3.4 C.6.2, study root query/retrieve information model
 FIND: Final = UID("1.2.840.10008.5.1.4.1.2.2.1")
@@ -92,7 +94,7 @@ def association(
 
     Raises
     ------
-    Unreachable, AssociationRejected, QueryRefused
+    Unreachable, AssociationRejected, QueryRefused, TlsFailed
         If there is none.
     """
     ae = AE(ae_title=calling_ae)
@@ -101,11 +103,16 @@ def association(
     ae.maximum_pdu_size = MAX_PDU
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, list(syntaxes))
+    tls = context_for(source, name_of(source))
+    if tls is not None:
+        more["tls_args"] = (tls, source.tls_name or source.host)
     try:
         made = ae.associate(source.host, source.port, ae_title=source.ae_title, max_pdu=MAX_PDU, **more)
     except (OSError, UnicodeError) as error:
         raise Unreachable(f"{name_of(source)}: {error}.") from error
     if not made.is_established:
+        if tls is not None and tls.fault is not None:
+            raise fault(tls.fault, name_of(source)) from tls.fault
         raise _why_not(made, source)
     try:
         if not any(context.abstract_syntax == contexts[0][0] for context in made.accepted_contexts):

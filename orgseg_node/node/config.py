@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
-from orgseg_node.node.sections import AeTitle, Port, Section, tables
+from orgseg_node.node.sections import AeTitle, Section, tables
 from orgseg_node.node.tls_config import (
     CertificateOfSender,
     TlsOfPeer,
@@ -176,7 +176,7 @@ class Destination(TlsOfPeer):
         return tuple(own.get(role, role) for role in self.objects)
 
 
-class Source(Section):
+class Source(TlsOfPeer):
     """Where series can be asked for: a PACS.
 
     Attributes
@@ -189,8 +189,6 @@ class Source(Section):
     """
 
     ae_title: AeTitle
-    host: Annotated[str, Field(min_length=1)]
-    port: Port
     calling_ae_title: AeTitle | None = None
     method: Literal["get", "move"] = "move"
     move_to: AeTitle | None = None
@@ -325,7 +323,8 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
         contours = contours.model_copy(update={"protocol": own})
     tls = config.tls.placed(base)
     destinations = {name: placed_peer(one, tls, base) for name, one in config.destinations.items()}
-    update = {"node": node, "inference": inference, "contours": contours}
+    sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
+    update = {"node": node, "inference": inference, "contours": contours, "sources": sources}
     return config.model_copy(update={**update, "tls": tls, "destinations": destinations})
 
 

@@ -21,15 +21,13 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from orgseg_node.errors import (
     AssociationRejected,
-    ConfigError,
     NetworkError,
     NotDicom,
     StoreRefused,
-    TlsFailed,
     Unreachable,
 )
 from orgseg_node.node.config import Destination
-from orgseg_node.node.tls import ClientContext, client_context
+from orgseg_node.node.tls_config import context_for
 from orgseg_node.node.tls_faults import fault
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
@@ -213,7 +211,7 @@ def _association(destination: Destination, calling_ae: str, contexts: Sequence[A
     ae.network_timeout = destination.timeout_s
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, syntaxes)
-    tls = _tls(destination)
+    tls = context_for(destination, _name(destination))
     try:
         association = ae.associate(
             destination.host,
@@ -232,22 +230,6 @@ def _association(destination: Destination, calling_ae: str, contexts: Sequence[A
     finally:
         if association.is_established:
             association.release()
-
-
-def _tls(destination: Destination) -> ClientContext | None:
-    """What the connection must fulfil; None for a plain one.
-
-    Files that cannot be used just now, as while a certificate is renewed, raise TlsFailed: what is to be sent
-    is tried again.
-    """
-    if not destination.tls:
-        return None
-    if destination.tls_ca is None:
-        raise TlsFailed(f"{_name(destination)}: Nothing says whose certificate it must show.")
-    try:
-        return client_context(destination.tls_ca, destination.identity)
-    except ConfigError as error:
-        raise TlsFailed(f"{_name(destination)}: {error.detail}") from error
 
 
 def _why_not(association: Association, destination: Destination) -> NetworkError:

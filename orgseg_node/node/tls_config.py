@@ -1,6 +1,6 @@
 """What the configuration says of TLS: the node's own certificate and port, and whom it trusts.
 
-The section ``tls`` serves both ways. A destination takes from it what it does not name itself.
+The section ``tls`` serves both ways. A destination or source takes from it what it does not name itself.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import ConfigError, TlsFailed
 from orgseg_node.node.sections import Port, Section, tables
-from orgseg_node.node.tls import Identity, Shown, client_context, server_context
+from orgseg_node.node.tls import ClientContext, Identity, Shown, client_context, server_context
 
 _OF_A_PEER: Final = ("tls_ca", "tls_certificate", "tls_key", "tls_name")
 _P = TypeVar("_P", bound="TlsOfPeer")
@@ -114,6 +114,30 @@ def placed_peer(peer: _P, own: TlsSection, base: Path) -> _P:
     return peer.model_copy(update=update | _files(peer, ("tls_ca", "tls_certificate", "tls_key"), base))
 
 
+def context_for(peer: TlsOfPeer, said: str) -> ClientContext | None:
+    """What a connection to a peer must fulfil; None for a plain one.
+
+    Parameters
+    ----------
+    peer : whom to call
+    said : what to call it in an error
+
+    Raises
+    ------
+    TlsFailed
+        If the files cannot be used just now, as while a certificate is renewed: what is to be sent is tried
+        again.
+    """
+    if not peer.tls:
+        return None
+    if peer.tls_ca is None:
+        raise TlsFailed(f"{said}: Nothing says whose certificate it must show.")
+    try:
+        return client_context(peer.tls_ca, peer.identity)
+    except ConfigError as error:
+        raise TlsFailed(f"{said}: {error.detail}") from error
+
+
 def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
     return None if certificate is None or key is None else Identity(certificate=certificate, key=key)
 
@@ -142,9 +166,18 @@ def tls_contradictions(data: dict[str, Any]) -> list[str]:
         if not listening and (peer.get("certificate_sha256") or peer.get("certificate_name")):
             place = int(number) + 1 if number.isdecimal() else number
             problems.append(f"peers.{place}: a certificate comes by TLS only, and there is no tls.port")
-    for name, peer in tables(data.get("destinations")):
-        problems += [f"destinations.{name}.{problem}" for problem in _of_peer(peer, own)]
+    for place, peer in _called(data):
+        problems += [f"{place}.{problem}" for problem in _of_peer(peer, own)]
     return problems
+
+
+def _called(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Everyone whom the node calls, by the name of the setting."""
+    return [
+        (f"{section}.{name}", peer)
+        for section in ("destinations", "sources")
+        for name, peer in tables(data.get(section))
+    ]
 
 
 def _of_peer(peer: dict[str, Any], own: dict[str, Any]) -> list[str]:
@@ -155,7 +188,7 @@ def _of_peer(peer: dict[str, Any], own: dict[str, Any]) -> list[str]:
     if bool(peer.get("tls_certificate")) != bool(peer.get("tls_key")):
         problems.append("tls: tls_certificate and tls_key belong together")
     if not peer.get("tls_ca") and not own.get("ca"):
-        problems.append("tls: needs tls_ca, here or as ca in [tls], to know the destination by")
+        problems.append("tls: needs tls_ca, here or as ca in [tls], to know it by")
     return problems
 
 
@@ -172,9 +205,8 @@ def tls_file_problems(data: dict[str, Any], base: Path) -> list[str]:
         ("tls.ca", [own.get("ca")]),
         ("tls.certificate", [own.get("certificate"), own.get("key")]),
     ]
-    for name, peer in tables(data.get("destinations")):
+    for place, peer in _called(data):
         if peer.get("tls"):
-            place = f"destinations.{name}"
             wanted.append((f"{place}.tls_ca", [peer.get("tls_ca")]))
             wanted.append((f"{place}.tls_certificate", [peer.get("tls_certificate"), peer.get("tls_key")]))
     problems = []

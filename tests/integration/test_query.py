@@ -13,6 +13,7 @@ from pydicom import dcmread
 
 from tests.support import dcmqrscp as qr
 from tests.support import orthanc as archive
+from tests.support.certificates import Authority
 from tests.support.command_line import Answer, orgseg
 from tests.support.dcmtk import free_port
 from tests.support.leaks import LEAKS, collect
@@ -354,3 +355,42 @@ def test_a_running_node_makes_a_job_of_what_it_pulled(
             assert wait_for(taken, 20, "the series is there")
             log = (node.folder / "log").read_text(encoding="utf-8")
     assert [secret for secret in (*NAMES, "PAT-1", "ACC-1") if secret in log + answer.err] == []
+
+
+# ---------------------------------------------------------------------- TLS
+
+
+@pytest.mark.peer
+def test_queries_and_pulls_go_by_tls_to_an_archive_whose_certificate_is_trusted(
+    capsys: pytest.CaptureFixture[str], held: Held, tmp_path: Path
+) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger-ca")
+    theirs, ours = authority.sign("pacs"), authority.sign("node")
+    settings = {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(theirs.certificate),
+        "DicomTlsPrivateKey": str(theirs.key),
+        "DicomTlsTrustedCertificates": str(authority.certificate),
+    }
+    shown = {"tls": True, "tls_certificate": str(ours.certificate), "tls_key": str(ours.key)}
+    with archive.orthanc(tmp_path / "archive", **settings) as running:
+        for path in held.files:
+            running.upload(path.read_bytes())
+        node_port = free_port()
+        introduce(running, "ORGSEG", node_port)
+        place = Place(
+            node_port=node_port, kept=tmp_path / "kept", title=archive.AE_TITLE, port=running.dicom_port
+        )
+        trusting = place.config(tmp_path, tls_ca=str(authority.certificate), **shown)
+        found = orgseg(capsys, "query", "pacs", "--patient", "PAT-1", "--config", trusting, "--json")
+        study = held.first.StudyInstanceUID
+        pulled = orgseg(
+            capsys, "pull", "pacs", "--study", study, "--out", tmp_path / "out", "--config", trusting
+        )
+        distrusting = place.config(tmp_path, tls_ca=str(stranger.certificate), **shown)
+        refused = orgseg(capsys, "query", "pacs", "--patient", "PAT-1", "--config", distrusting)
+    assert found.status == 0, found.err
+    assert [one["accession"] for one in _told(found, "studies")] == ["ACC-1"]
+    assert pulled.status == 0, pulled.err
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) > 0
+    assert (refused.status, refused.code) == (1, "NETWORK_TLS_PEER_CERTIFICATE")

@@ -90,13 +90,14 @@ def _settings(folder: Path, dicom_port: int, http_port: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """An archive that listens when the block begins, and is gone after it."""
+def orthanc(folder: Path, **more: Any) -> Iterator[Orthanc]:
+    """An archive that listens when the block begins, and is gone after it; ``more`` are its settings."""
     program = _program()
     folder.mkdir(parents=True, exist_ok=True)
     running = Orthanc(dicom_port=free_port(), http_port=free_port())
     settings = folder / "orthanc.json"
-    settings.write_text(json.dumps(_settings(folder, running.dicom_port, running.http_port)), "utf-8")
+    said = _settings(folder, running.dicom_port, running.http_port) | more
+    settings.write_text(json.dumps(said), "utf-8")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, str(settings)], stdout=log, stderr=log)
     try:

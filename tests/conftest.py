@@ -13,6 +13,7 @@ import structlog
 
 from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.shipped import shipped_config
+from tests.support.leaks import collect
 from tests.support.phantom import build_ct_series
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def sockets_collected() -> Iterator[None]:
+    """Dropped sockets are told of in the test that dropped them; asked for by the marks `LEAKS`."""
+    yield
+    collect()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from orgseg_node.core.checks import Finding
 from orgseg_node.core.contours import StructureSet, Tracing, trace
 from orgseg_node.dicom.pdf import write_pdf
 from orgseg_node.dicom.provenance import Provenance
-from orgseg_node.dicom.rtstruct import prove, write_rtstruct
+from orgseg_node.dicom.rtstruct import prove as prove_rtstruct
+from orgseg_node.dicom.rtstruct import write_rtstruct
 from orgseg_node.dicom.seg import SegKind, prove_seg, write_seg
 from orgseg_node.dicom.series import CtSeries
 from orgseg_node.dicom.sr import write_report_sr
@@ -124,7 +125,7 @@ def make(result: Result, wanted: Wanted, structures: Mapping[str, StructureSet])
     return made
 
 
-def check(result: Result, wanted: Wanted, made: Mapping[str, bytes]) -> None:
+def prove(result: Result, wanted: Wanted, made: Mapping[str, bytes]) -> None:
     """Read the objects back from their bytes; each must say what was computed, voxel for voxel.
 
     Raises
@@ -134,7 +135,7 @@ def check(result: Result, wanted: Wanted, made: Mapping[str, bytes]) -> None:
     """
     label_map, series = result.applied.label_map, result.series
     for role, profile in wanted.structure_sets.items():
-        prove(decoded(made[role]), label_map, series, result.applied.regions, profile)
+        prove_rtstruct(decoded(made[role]), label_map, series, result.applied.regions, profile)
     prove_seg(decoded(made[SEG]), label_map, series)
 
 

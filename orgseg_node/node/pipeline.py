@@ -164,7 +164,7 @@ def run(request: Request, predictor: Predictor, progress: Progress) -> Outcome:
     with clock.step(Step.ENCODE):
         objects = making.make(result, wanted, structures)
     with clock.step(Step.PROVE):
-        making.check(result, wanted, objects)
+        making.prove(result, wanted, objects)
     with clock.step(Step.REVIEW):
         scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
         files = {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)}

@@ -61,7 +61,6 @@ from orgseg_node.node.asking import (
     status_of,
 )
 from orgseg_node.node.config import Source
-from orgseg_node.node.inbox import Incoming
 from orgseg_node.node.query import Key, Series
 
 _COMPRESSED: Final = (
@@ -234,15 +233,7 @@ class _Keeper:
 
     def store(self, event: Event) -> int:
         """Keep one image; the status that tells the truth about it."""
-        request: Any = event.request
-        incoming = Incoming(
-            sop_class_uid=str(request.AffectedSOPClassUID or ""),
-            sop_uid=str(request.AffectedSOPInstanceUID or ""),
-            transfer_syntax=str(event.context.transfer_syntax),
-            calling_ae=str(event.assoc.acceptor.ae_title),
-            association=id(event.assoc),
-            encoded=event.encoded_dataset(include_meta=False),
-        )
+        incoming = receiver.incoming_of(event, sender=event.assoc.acceptor.ae_title)
         try:
             header = landing.read_header(incoming.encoded, incoming.transfer_syntax)
             if header.series_uid not in self.wanted:
@@ -251,11 +242,11 @@ class _Keeper:
             self.intake.accept(incoming)
         except InputError as error:
             _log.warning("image refused", code=error.code)
-            return receiver.NOT_MATCHING if error.code == "INPUT_NOT_MATCHING" else receiver.CANNOT_UNDERSTAND
+            return receiver.status_of(error)
         except OrgsegError as error:
             _log.error("image not kept", code=error.code)
             self.problem = error
-            return receiver.OUT_OF_RESOURCES
+            return receiver.status_of(error)
         self.kept.add(incoming.sop_uid)
         if self.told is not None:
             self.told(len(self.kept), self.expected)

@@ -29,7 +29,14 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
 from orgseg_node.dicom.slices import SUPPORTED_SYNTAXES
-from orgseg_node.errors import ConfigError, EnvironmentFault, InputError, OrgsegError, PortTaken
+from orgseg_node.errors import (
+    ConfigError,
+    EnvironmentFault,
+    InputError,
+    NotMatching,
+    OrgsegError,
+    PortTaken,
+)
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.inbox import Incoming
 from orgseg_node.node.tls import WARN_BEFORE, ServerContext, ends, server_context, shake_hands, shown_by
@@ -57,6 +64,32 @@ _CALLING_UNKNOWN: Final = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN: Final = (0x01, 0x01, 0x07)
 
 _log = structlog.get_logger("orgseg.receiver")
+
+
+def incoming_of(event: Event, *, sender: str) -> Incoming:
+    """What a C-STORE request brings, as it was encoded.
+
+    Parameters
+    ----------
+    event : of the request
+    sender : AE title of who sends it, which is not always who opened the association
+    """
+    request: Any = event.request
+    return Incoming(
+        sop_class_uid=str(request.AffectedSOPClassUID or ""),
+        sop_uid=str(request.AffectedSOPInstanceUID or ""),
+        transfer_syntax=str(event.context.transfer_syntax),
+        calling_ae=str(sender),
+        association=id(event.assoc),
+        encoded=event.encoded_dataset(include_meta=False),
+    )
+
+
+def status_of(error: OrgsegError) -> int:
+    """The C-STORE status that tells a sender why an image was not kept."""
+    if not isinstance(error, InputError):
+        return OUT_OF_RESOURCES
+    return NOT_MATCHING if isinstance(error, NotMatching) else CANNOT_UNDERSTAND
 
 
 class Intake(Protocol):
@@ -243,23 +276,15 @@ class Receiver:
 
     def _status_for(self, event: Event) -> int:
         """Accept one instance; the DIMSE status that tells the truth about it."""
-        request: Any = event.request
-        incoming = Incoming(
-            sop_class_uid=str(request.AffectedSOPClassUID or ""),
-            sop_uid=str(request.AffectedSOPInstanceUID or ""),
-            transfer_syntax=str(event.context.transfer_syntax),
-            calling_ae=str(event.assoc.requestor.ae_title),
-            association=id(event.assoc),
-            encoded=event.encoded_dataset(include_meta=False),
-        )
+        incoming = incoming_of(event, sender=event.assoc.requestor.ae_title)
         try:
             self._inbox.accept(incoming)
         except InputError as error:
             _log.warning("instance refused", code=error.code, calling=incoming.calling_ae)
-            return NOT_MATCHING if error.code == "INPUT_NOT_MATCHING" else CANNOT_UNDERSTAND
+            return status_of(error)
         except OrgsegError as error:
             _log.error("instance not accepted", code=error.code, calling=incoming.calling_ae)
-            return OUT_OF_RESOURCES
+            return status_of(error)
         except Exception as error:  # noqa: BLE001 (on any doubt the sender must keep the image)
             _log.error("instance not accepted", code="UNEXPECTED", kind=type(error).__name__)
             return OUT_OF_RESOURCES

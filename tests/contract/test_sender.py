@@ -18,7 +18,7 @@ from orgseg_node.errors import AssociationRejected, NotDicom, StoreRefused, Unre
 from orgseg_node.node.config import Destination
 from orgseg_node.node.sender import DicomSender
 from tests.support.dcmtk import free_port, storescp
-from tests.support.leaks import LEAKS, collect
+from tests.support.leaks import LEAKS
 from tests.support.memory_sender import MemorySender
 from tests.support.phantom import PhantomOptions, build_ct_series
 
@@ -80,12 +80,6 @@ class FakePeer:
 
     def close(self) -> None:
         pass
-
-
-@pytest.fixture(autouse=True)
-def _sockets_collected_here() -> Iterator[None]:
-    yield
-    collect()
 
 
 @pytest.fixture(params=[RealPeer, FakePeer], ids=["dicom", "memory"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -15,19 +14,13 @@ from orgseg_node.cli import main
 from orgseg_node.node.jobs import Job, JobState
 from tests.support.command_line import orgseg
 from tests.support.dcmtk import free_port, storescp, storescu
-from tests.support.leaks import LEAKS, collect
+from tests.support.leaks import LEAKS
 from tests.support.node_process import NodeProcess, running_node, wait_for
 from tests.support.tiny_nnunet import TinyModel, write_tiny
 
 pytestmark = [pytest.mark.peer, *LEAKS]
 
 _ESTIMATE = re.compile(r"segmenting: tiny \S+, about \d+ (s|min) left")
-
-
-@pytest.fixture(autouse=True)
-def _sockets_collected_here() -> Iterator[None]:
-    yield
-    collect()
 
 
 @pytest.fixture(scope="module")

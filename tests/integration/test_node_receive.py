@@ -38,19 +38,13 @@ from orgseg_node.node.receiver import Receiver
 from orgseg_node.node.service import _sole_user, run_node
 from orgseg_node.node.store import DATABASE, Store
 from tests.support.dcmtk import echoscu, storescu
-from tests.support.leaks import LEAKS, collect
+from tests.support.leaks import LEAKS
 from tests.support.node_process import running_node
 from tests.support.phantom import PhantomOptions, build_ct_series
 
 pytestmark = LEAKS
 
 TO_NODE = ("-aec", "ORGSEG")
-
-
-@pytest.fixture(autouse=True)
-def _sockets_collected_here() -> Iterator[None]:
-    yield
-    collect()
 
 
 @dataclass(kw_only=True)

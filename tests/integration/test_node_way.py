@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -14,18 +13,12 @@ from pynetdicom.events import Event
 
 from orgseg_node.node.jobs import DeliveryState, JobState
 from tests.support.dcmtk import echoscu, free_port, storescp, storescu
-from tests.support.leaks import LEAKS, collect
+from tests.support.leaks import LEAKS
 from tests.support.node_process import running_node, wait_for
 
 pytestmark = [pytest.mark.peer, *LEAKS]
 
 TO_NODE = ("-aec", "ORGSEG")
-
-
-@pytest.fixture(autouse=True)
-def _sockets_collected_here() -> Iterator[None]:
-    yield
-    collect()
 
 
 def received(folder: Path) -> dict[str, pydicom.FileDataset]:

@@ -16,17 +16,11 @@ from tests.support import orthanc as archive
 from tests.support.certificates import Authority
 from tests.support.command_line import Answer, orgseg
 from tests.support.dcmtk import free_port
-from tests.support.leaks import LEAKS, collect
+from tests.support.leaks import LEAKS
 from tests.support.node_process import running_node, wait_for
 from tests.support.pacs import LOTTA, NAMES, SLICES, Held, Place, hold, introduce, listening_at
 
 pytestmark = LEAKS
-
-
-@pytest.fixture(autouse=True)
-def _sockets_collected_here() -> Iterator[None]:
-    yield
-    collect()
 
 
 @pytest.fixture(scope="module")

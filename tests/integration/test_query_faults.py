@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,12 @@ from orgseg_node.node.pull import fetch, storage_contexts
 from orgseg_node.node.query import Series
 from tests.support.command_line import orgseg
 from tests.support.dcmtk import free_port
-from tests.support.leaks import LEAKS, collect
+from tests.support.leaks import LEAKS
 
 pytestmark = LEAKS
 
 STUDY, SERIES = "2.25.100", "2.25.101"
 Answers = Callable[[Event], Iterator[Any]]
-
-
-@pytest.fixture(autouse=True)
-def _sockets_collected_here() -> Iterator[None]:
-    yield
-    collect()
 
 
 def _found(event: Event) -> Iterator[tuple[int, Dataset | None]]:
@@ -231,6 +226,7 @@ def test_more_answers_than_wanted_are_cancelled_at_the_source(
                 yield 0xFE00, None
                 return
             yield 0xFF00, _match(event, "PAT-1")
+            time.sleep(0.01)  # an archive that looks for it needs time to hear that it shall stop
 
     with _source(find) as port:
         answer = orgseg(capsys, "query", "pacs", "--limit", "3", "--config", _config(tmp_path, port))

@@ -38,12 +38,6 @@ pytestmark = LEAKS
 TO_NODE = ("-aec", "ORGSEG")
 
 
-@pytest.fixture(autouse=True)
-def _sockets_collected_here() -> Iterator[None]:
-    yield
-    collect()
-
-
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("clinic"))

@@ -1,7 +1,7 @@
 """pynetdicom drops the socket of a refused or broken connection without closing it.
 
 Python tells so when the socket is collected, which may be in somebody else's test. A module that breaks
-connections on purpose uses `LEAKS` as marks and calls `collect` at the end of each test.
+connections on purpose uses `LEAKS` as marks; sockets are then collected at the end of each of its tests.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 import pytest
 
 LEAKS = [
+    pytest.mark.usefixtures("sockets_collected"),
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.filterwarnings(
         "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"

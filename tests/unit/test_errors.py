@@ -20,8 +20,10 @@ def tree(root: type[OrgsegError] = OrgsegError) -> Iterator[type[OrgsegError]]:
 EVERY = sorted(set(tree()), key=lambda kind: kind.__name__)
 
 
-def test_all_errors_live_in_one_module() -> None:
-    assert {kind.__module__ for kind in EVERY} == {"orgseg_node.errors"}
+def test_all_errors_live_in_one_room_and_are_had_from_its_door() -> None:
+    assert {kind.__module__.rpartition(".")[0] for kind in EVERY} == {"orgseg_node.errors"}
+    assert {kind.__name__ for kind in EVERY} == set(orgseg_node.errors.__all__)
+    assert all(getattr(orgseg_node.errors, kind.__name__) is kind for kind in EVERY)
 
 
 def test_codes_are_unique_so_that_one_code_means_one_thing() -> None:

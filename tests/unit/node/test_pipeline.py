@@ -238,7 +238,7 @@ def test_each_object_is_proven_on_its_own_to_the_voxel(
 
     def check(rtstruct: Outcome, seg: Outcome) -> None:
         made = {"RTSTRUCT": rtstruct.rtstruct.read_bytes(), "SEG": seg.seg.read_bytes()}
-        making.check(result, Wanted(), made)
+        making.prove(result, Wanted(), made)
 
     check(fewer, fewer)
     with pytest.raises(ProofFailed, match="Brainstem"):

@@ -1,0 +1,185 @@
+"""Every error the node can raise, in one tree.
+
+::
+
+    OrgsegError
+    ├── InputError              what was sent or given cannot be used
+    │   ├── NotDicom  TruncatedFile  WrongModality  NoPixelData  NotImages
+    │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
+    │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
+    │   ├── NotMatching
+    │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
+    │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
+    │   └── UndecodablePixels  HuOutOfRange  TooLarge
+    ├── BodyNotFound            no patient in the picture
+    ├── BundleError             the model bundle
+    │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
+    │   ├── ModelNotImportable  OrganUnknown  BundleExists
+    │   ├── NotStreamable  NotCalibrated
+    │   └── InferenceFailed  OutOfMemory (retryable)
+    ├── OutputError             the written objects
+    │   └── ProofFailed  NothingFound  ObjectInvalid
+    ├── NetworkError            DICOM peers (retryable)
+    │   ├── Unreachable  AssociationRejected  StoreRefused  UnknownDestination
+    │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
+    │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
+    ├── StorageError            disk and database
+    │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
+    ├── JobError                a job in the running node
+    │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    ├── ConfigError             node.toml, organs.toml
+    └── EnvironmentFault        what the machine lacks
+        └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
+
+The first line of a class's docstring is the sentence an operator reads; `next_step` says what to do.
+No message ever carries a patient's name, ID or birth date.
+"""
+
+from orgseg_node.errors.base import OrgsegError
+from orgseg_node.errors.bundles import (
+    BundleError,
+    BundleExists,
+    BundleHashMismatch,
+    BundleInvalid,
+    InferenceFailed,
+    ModelNotImportable,
+    NotCalibrated,
+    NotStreamable,
+    OrganUnknown,
+    OutOfMemory,
+    UnknownBundle,
+)
+from orgseg_node.errors.inputs import (
+    DuplicateSlices,
+    HuOutOfRange,
+    InputError,
+    InvalidAttribute,
+    IrregularSpacing,
+    LossyCompression,
+    MissingAttribute,
+    MissingSlices,
+    MixedGeometry,
+    MultiframeImage,
+    NoPixelData,
+    NoSeries,
+    NotAxial,
+    NotDicom,
+    NotImages,
+    NotMatching,
+    SeveralParts,
+    SeveralPatients,
+    SeveralSeries,
+    SidewaysDrift,
+    TiltedGantry,
+    TooFewSlices,
+    TooLarge,
+    TruncatedFile,
+    UndecodablePixels,
+    UnsupportedPixels,
+    UnsupportedSyntax,
+    WrongModality,
+)
+from orgseg_node.errors.jobs import JobError, JobStopped, TimeLimit, WorkerDied
+from orgseg_node.errors.machine import (
+    ConfigError,
+    EnvironmentFault,
+    FastModeMissing,
+    NodeRunning,
+    PortTaken,
+    ToolMissing,
+)
+from orgseg_node.errors.network import (
+    AssociationRejected,
+    KeyUnusable,
+    NetworkError,
+    NothingMatches,
+    OwnCertificateRefused,
+    PeerCertificateRefused,
+    PullIncomplete,
+    PullTooWide,
+    QueryRefused,
+    StoreRefused,
+    TlsFailed,
+    UnknownDestination,
+    UnknownSource,
+    Unreachable,
+)
+from orgseg_node.errors.results import BodyNotFound, NothingFound, ObjectInvalid, OutputError, ProofFailed
+from orgseg_node.errors.storage import DiskFull, IllegalTransition, NotDurable, StorageError, UnknownJob
+
+__all__ = [
+    "AssociationRejected",
+    "BodyNotFound",
+    "BundleError",
+    "BundleExists",
+    "BundleHashMismatch",
+    "BundleInvalid",
+    "ConfigError",
+    "DiskFull",
+    "DuplicateSlices",
+    "EnvironmentFault",
+    "FastModeMissing",
+    "HuOutOfRange",
+    "IllegalTransition",
+    "InferenceFailed",
+    "InputError",
+    "InvalidAttribute",
+    "IrregularSpacing",
+    "JobError",
+    "JobStopped",
+    "KeyUnusable",
+    "LossyCompression",
+    "MissingAttribute",
+    "MissingSlices",
+    "MixedGeometry",
+    "ModelNotImportable",
+    "MultiframeImage",
+    "NetworkError",
+    "NoPixelData",
+    "NoSeries",
+    "NodeRunning",
+    "NotAxial",
+    "NotCalibrated",
+    "NotDicom",
+    "NotDurable",
+    "NotImages",
+    "NotMatching",
+    "NotStreamable",
+    "NothingFound",
+    "NothingMatches",
+    "ObjectInvalid",
+    "OrganUnknown",
+    "OrgsegError",
+    "OutOfMemory",
+    "OutputError",
+    "OwnCertificateRefused",
+    "PeerCertificateRefused",
+    "PortTaken",
+    "ProofFailed",
+    "PullIncomplete",
+    "PullTooWide",
+    "QueryRefused",
+    "SeveralParts",
+    "SeveralPatients",
+    "SeveralSeries",
+    "SidewaysDrift",
+    "StorageError",
+    "StoreRefused",
+    "TiltedGantry",
+    "TimeLimit",
+    "TlsFailed",
+    "TooFewSlices",
+    "TooLarge",
+    "ToolMissing",
+    "TruncatedFile",
+    "UndecodablePixels",
+    "UnknownBundle",
+    "UnknownDestination",
+    "UnknownJob",
+    "UnknownSource",
+    "Unreachable",
+    "UnsupportedPixels",
+    "UnsupportedSyntax",
+    "WorkerDied",
+    "WrongModality",
+]

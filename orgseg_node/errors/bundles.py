@@ -1,0 +1,86 @@
+"""Model bundles, and the networks in them."""
+
+from __future__ import annotations
+
+from orgseg_node.errors.base import OrgsegError
+
+
+class BundleError(OrgsegError):
+    """The model bundle cannot be used."""
+
+    code = "BUNDLE"
+    next_step = "Run 'orgseg models list' and 'orgseg models verify'."
+
+
+class UnknownBundle(BundleError):
+    """There is no model bundle of this name."""
+
+    code = "BUNDLE_UNKNOWN"
+    next_step = "Run 'orgseg models list' for the names, or 'orgseg models add' to import one."
+
+
+class BundleInvalid(BundleError):
+    """The model bundle is incomplete or its manifest is wrong."""
+
+    code = "BUNDLE_INVALID"
+    next_step = "Import the model again with 'orgseg models add'."
+
+
+class BundleHashMismatch(BundleError):
+    """A file of the model bundle is not the file that was imported."""
+
+    code = "BUNDLE_HASH"
+    next_step = "Do not use this bundle; restore it from its source with 'orgseg models add'."
+
+
+class ModelNotImportable(BundleError):
+    """The model folder is not one that can be imported."""
+
+    code = "BUNDLE_NOT_IMPORTABLE"
+    next_step = "Give an nnU-Net v2 results folder with plans.json, dataset.json and fold_*."
+
+
+class OrganUnknown(BundleError):
+    """A label of the model is not in the organ table."""
+
+    code = "BUNDLE_ORGAN_UNKNOWN"
+    next_step = "Name it with --organs LABEL=organ_key, or add the organ to organs.toml."
+
+
+class BundleExists(BundleError):
+    """A model bundle of this name is already there."""
+
+    code = "BUNDLE_EXISTS"
+    next_step = "Choose another name with --name; bundles are never overwritten."
+
+
+class InferenceFailed(BundleError):
+    """The network did not finish."""
+
+    code = "INFERENCE_FAILED"
+    next_step = "See the job's log; the series is kept and the job can be run again."
+
+
+class NotStreamable(BundleError):
+    """The streaming engine cannot run this model."""
+
+    code = "BUNDLE_NOT_STREAMABLE"
+    next_step = 'Run it with method = "whole", nnU-Net\'s own predictor, or train a usual 3d configuration.'
+
+
+class NotCalibrated(BundleError):
+    """The fast mode was not measured on this model here, or is not good enough."""
+
+    code = "BUNDLE_NOT_CALIBRATED"
+    next_step = "Run 'orgseg models calibrate NAME CT_FOLDER...', or set backend = \"exact\"."
+
+
+class OutOfMemory(BundleError):
+    """There was not enough memory for the network."""
+
+    code = "INFERENCE_OUT_OF_MEMORY"
+    retryable = True
+    next_step = (
+        "Free memory on this machine, or raise memory_budget_mb where it is set; "
+        'of all methods "streaming" needs the least.'
+    )

@@ -1,0 +1,201 @@
+"""What was sent or given cannot be used."""
+
+from __future__ import annotations
+
+from orgseg_node.errors.base import OrgsegError
+
+
+class InputError(OrgsegError):
+    """The input cannot be used."""
+
+    code = "INPUT"
+    next_step = "Run 'orgseg info' on the folder to see each file and why it is refused."
+
+
+class NotDicom(InputError):
+    """A file is not DICOM."""
+
+    code = "INPUT_NOT_DICOM"
+    next_step = "Remove the file, or export the series again as DICOM part 10 files."
+
+
+class TruncatedFile(InputError):
+    """A file ends before its data does."""
+
+    code = "INPUT_TRUNCATED"
+    next_step = "Export or send the series again; the copy is incomplete."
+
+
+class WrongModality(InputError):
+    """The images are not CT."""
+
+    code = "INPUT_WRONG_MODALITY"
+    next_step = "Send a CT series; other modalities are not contoured."
+
+
+class NoPixelData(InputError):
+    """An image has no pixel data."""
+
+    code = "INPUT_NO_PIXELS"
+    next_step = "Export the series again with its pixel data."
+
+
+class NotImages(InputError):
+    """The files hold no axial CT images, only localizers, captures or other objects."""
+
+    code = "INPUT_NO_IMAGES"
+    next_step = "Send the axial CT series itself."
+
+
+class NoSeries(InputError):
+    """There are no DICOM files here."""
+
+    code = "INPUT_EMPTY"
+    next_step = "Check the path; it must be a folder with the DICOM files of one CT series."
+
+
+class SeveralSeries(InputError):
+    """There is more than one CT series here."""
+
+    code = "INPUT_SEVERAL_SERIES"
+    next_step = "Choose one with --series UID, or put each series in a folder of its own."
+
+
+class SeveralParts(InputError):
+    """The series holds several volumes, such as the phases of a 4DCT."""
+
+    code = "INPUT_SEVERAL_PARTS"
+    next_step = "Choose one part with --part, or send one phase or reconstruction as a series of its own."
+
+
+class SeveralPatients(InputError):
+    """There are images of more than one patient here."""
+
+    code = "INPUT_SEVERAL_PATIENTS"
+    next_step = "Separate the patients before anything else; nothing was processed."
+
+
+class MissingAttribute(InputError):
+    """A DICOM attribute that geometry or identity rests on is missing."""
+
+    code = "INPUT_MISSING_ATTRIBUTE"
+    next_step = "Export the series from its original source; it is never guessed."
+
+
+class InvalidAttribute(InputError):
+    """A DICOM attribute that geometry or identity rests on cannot be right."""
+
+    code = "INPUT_INVALID_ATTRIBUTE"
+    next_step = "Export the series from its original source; it is never repaired by guessing."
+
+
+class TooFewSlices(InputError):
+    """The series has too few slices to be a volume."""
+
+    code = "INPUT_TOO_FEW_SLICES"
+    next_step = "Send the complete series; at least 3 slices are needed."
+
+
+class MissingSlices(InputError):
+    """Slices are missing inside the series."""
+
+    code = "INPUT_MISSING_SLICES"
+    next_step = "Send the missing slices, or the complete series again."
+
+
+class DuplicateSlices(InputError):
+    """Different images lie at the same position, and nothing tells which belong together."""
+
+    code = "INPUT_DUPLICATE_SLICES"
+    next_step = "Send one phase or reconstruction only; slices are never averaged or dropped."
+
+
+class IrregularSpacing(InputError):
+    """A gap between slices is so wide that the anatomy in it would be guesswork."""
+
+    code = "INPUT_IRREGULAR_SPACING"
+    next_step = "Send the slices in between, or the parts on both sides of the gap as series of their own."
+
+
+class TiltedGantry(InputError):
+    """The slices are shifted against each other more than a tilted gantry shifts them."""
+
+    code = "INPUT_GANTRY_TILT"
+    next_step = "Acquire or reconstruct without gantry tilt, and check the image positions at the source."
+
+
+class SidewaysDrift(InputError):
+    """Slices are shifted sideways in a way that no gantry tilt explains."""
+
+    code = "INPUT_DRIFT"
+    next_step = "Export the series from its original source; its positions contradict each other."
+
+
+class MixedGeometry(InputError):
+    """Slices of one series differ in orientation, size, spacing or frame of reference."""
+
+    code = "INPUT_MIXED_GEOMETRY"
+    next_step = "Send the axial reconstruction alone; scouts and reformats belong in other series."
+
+
+class NotAxial(InputError):
+    """The slices are not axial."""
+
+    code = "INPUT_NOT_AXIAL"
+    next_step = "Send the axial series; planning systems misread contours on other planes."
+
+
+class MultiframeImage(InputError):
+    """An image holds several frames and is not stored as Enhanced CT, so their places are unknown."""
+
+    code = "INPUT_MULTIFRAME"
+    next_step = "Export the series as single-frame CT images or as Enhanced CT."
+
+
+class UnsupportedSyntax(InputError):
+    """The transfer syntax of an image is not supported."""
+
+    code = "INPUT_UNSUPPORTED_SYNTAX"
+    next_step = "Let the sender use an uncompressed or lossless transfer syntax."
+
+
+class LossyCompression(InputError):
+    """An image was compressed with loss, so its Hounsfield units are not the scanner's."""
+
+    code = "INPUT_LOSSY"
+    next_step = "Send the original, losslessly stored series."
+
+
+class UnsupportedPixels(InputError):
+    """The pixels are not stored as 16-bit grey values, as those of a CT image are."""
+
+    code = "INPUT_PIXEL_FORMAT"
+    next_step = "Export the series as CT images as the scanner makes them."
+
+
+class UndecodablePixels(InputError):
+    """The pixel data of an image cannot be decoded."""
+
+    code = "INPUT_UNDECODABLE"
+    next_step = "Export or send the series again; the pixel data are damaged."
+
+
+class TooLarge(InputError):
+    """The images are larger than any CT scanner makes them."""
+
+    code = "INPUT_TOO_LARGE"
+    next_step = "Export the series again; sizes in its header or its compressed data cannot be right."
+
+
+class HuOutOfRange(InputError):
+    """The rescaled values of an image cannot be Hounsfield units."""
+
+    code = "INPUT_HU_RANGE"
+    next_step = "Check Rescale Slope and Rescale Intercept at the source."
+
+
+class NotMatching(InputError):
+    """The image is not the one the sender announced."""
+
+    code = "INPUT_NOT_MATCHING"
+    next_step = "Repair the export at the sender; request and dataset name different instances."

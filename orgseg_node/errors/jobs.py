@@ -1,0 +1,32 @@
+"""Jobs of the running node."""
+
+from __future__ import annotations
+
+from orgseg_node.errors.base import OrgsegError
+
+
+class JobError(OrgsegError):
+    """A job of the node did not finish."""
+
+    code = "JOB"
+    next_step = "See the job's log in the data folder; the series is kept and the job can be run again."
+
+
+class WorkerDied(JobError):
+    """The process that contours died."""
+
+    code = "JOB_WORKER_DIED"
+    retryable = True
+
+
+class TimeLimit(JobError):
+    """The job took longer than the time limit."""
+
+    code = "JOB_TIME_LIMIT"
+    next_step = "Raise inference.time_limit_s in node.toml, or use a faster device."
+
+
+class JobStopped(JobError):
+    """The job was cancelled, or a later revision of the series replaced it."""
+
+    code = "JOB_STOPPED"

@@ -19,8 +19,6 @@ from typing import Any, Final, TypeVar
 from orgseg_node.errors import IllegalTransition, StorageError
 from orgseg_node.node.jobs import Delivery, DeliveryState, Job, JobState, Series, SeriesState, transition_rows
 
-SCHEMA_VERSION: Final = 1
-
 T = TypeVar("T")
 
 
@@ -83,14 +81,14 @@ class Database:
     def _create(self) -> None:
         try:
             version = int(self._connect().execute("PRAGMA user_version").fetchone()[0])
-            if version > SCHEMA_VERSION:
+            steps = schema_steps()
+            if version > len(steps):
                 raise StorageError(
-                    f"The database has version {version}, newer than this program's {SCHEMA_VERSION}."
+                    f"The database has version {version}, newer than this program's {len(steps)}."
                 )
-            if version == 0:
-                text = resources.files("orgseg_node.node").joinpath("schema.sql").read_text(encoding="utf-8")
+            for number, text in enumerate(steps[version:], start=version + 1):
                 self._connect().executescript(
-                    f"BEGIN IMMEDIATE; {text} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                    f"BEGIN IMMEDIATE; {text} PRAGMA user_version = {number}; COMMIT;"
                 )
         except sqlite3.Error as error:
             raise StorageError(f"{self._path.name}: {error}.") from error
@@ -131,6 +129,16 @@ class Database:
             return [_record(kind, row) for row in self._connect().execute(sql, parameters)]
         except sqlite3.Error as error:
             raise StorageError(f"{error}.") from error
+
+
+def schema_steps() -> list[str]:
+    """The SQL that makes the schema, step by step; a database remembers how many it has gone through.
+
+    A step that was released is never changed: what a later version needs is a step of its own.
+    """
+    folder = resources.files("orgseg_node.node").joinpath("schema")
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name)
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def marks(items: Collection[object]) -> str:

@@ -21,6 +21,7 @@
     │   └── ProofFailed  NothingFound  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
     │   ├── Unreachable  AssociationRejected  StoreRefused  UnknownDestination
+    │   ├── NotAuthorised  CommitmentRefused
     │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
@@ -90,8 +91,10 @@ from orgseg_node.errors.machine import (
 )
 from orgseg_node.errors.network import (
     AssociationRejected,
+    CommitmentRefused,
     KeyUnusable,
     NetworkError,
+    NotAuthorised,
     NothingMatches,
     OwnCertificateRefused,
     PeerCertificateRefused,
@@ -114,6 +117,7 @@ __all__ = [
     "BundleExists",
     "BundleHashMismatch",
     "BundleInvalid",
+    "CommitmentRefused",
     "ConfigError",
     "DiskFull",
     "DuplicateSlices",
@@ -138,6 +142,7 @@ __all__ = [
     "NoPixelData",
     "NoSeries",
     "NodeRunning",
+    "NotAuthorised",
     "NotAxial",
     "NotCalibrated",
     "NotDicom",

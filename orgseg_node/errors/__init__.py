@@ -7,7 +7,7 @@
     │   ├── NotDicom  TruncatedFile  WrongModality  NoPixelData  NotImages
     │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
     │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
-    │   ├── NotMatching
+    │   ├── NotMatching  NotMultipart
     │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
     │   └── UndecodablePixels  HuOutOfRange  TooLarge
@@ -67,6 +67,7 @@ from orgseg_node.errors.inputs import (
     NotDicom,
     NotImages,
     NotMatching,
+    NotMultipart,
     SeveralParts,
     SeveralPatients,
     SeveralSeries,
@@ -149,6 +150,7 @@ __all__ = [
     "NotDurable",
     "NotImages",
     "NotMatching",
+    "NotMultipart",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",

@@ -368,7 +368,7 @@ def _lines(item: dict[str, Any]) -> list[str]:
     place = without_kind(tuple(item["loc"]))
     name = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(place[-1]), _settings_beside(place), n=1)
+        near = difflib.get_close_matches(str(place[-1]), _settings_beside(tuple(item["loc"])), n=1)
         return [f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"]
     if item["type"] == "missing":
         return [f"{name}: is missing"]
@@ -394,4 +394,6 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "retention": RetentionSection,
     }
     model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
+    if model is Destination and place[2] == "web":
+        model = WebDestination
     return list(model.model_fields)

@@ -179,24 +179,22 @@ class DicomSender:
         """
         left = [(path, _kind_or_error(path)) for path in paths]
         while left:
-            before = len(left)
             kinds = [kind for _, kind in left if not isinstance(kind, OrgsegError)]
             if not kinds:
                 yield from (kind for _, kind in left if isinstance(kind, OrgsegError))
                 return
             try:
                 with association_with(destination, calling_ae, _contexts(kinds)) as association:
-                    while left and association.is_established:
+                    whole = True
+                    while left and whole:
                         path, kind = left.pop(0)
-                        if isinstance(kind, OrgsegError):
-                            yield kind
-                        else:
-                            yield _answer(association, destination, path)
+                        answer = (
+                            kind if isinstance(kind, OrgsegError) else _answer(association, destination, path)
+                        )
+                        whole = not isinstance(answer, Unreachable)
+                        yield answer
             except OrgsegError as error:
                 yield from (kind if isinstance(kind, OrgsegError) else error for _, kind in left)
-                return
-            if len(left) == before:
-                yield from (Unreachable(f"{destination.said} broke off.") for _ in left)
                 return
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pydicom
+from pydicom.errors import InvalidDicomError
 
-from orgseg_node.errors import NetworkError, OrgsegError, Unreachable
+from orgseg_node.errors import NetworkError, NotDicom, OrgsegError, Unreachable
 from orgseg_node.node.destinations import Destination, WebDestination
 from orgseg_node.node.sender import Answer, Stored
 
@@ -46,6 +47,9 @@ class MemorySender:
     ) -> Iterator[Answer]:
         for path in paths:
             try:
+                pydicom.dcmread(path, specific_tags=["SOPInstanceUID"])
                 yield self.send(destination, calling_ae, path)
+            except InvalidDicomError:
+                yield NotDicom(path.name)
             except OrgsegError as error:
                 yield error

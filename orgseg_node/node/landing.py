@@ -45,6 +45,7 @@ from orgseg_node.errors import (
 # PS3.5 9.1: components of digits joined by dots, 64 characters at most. Leading zeros are forbidden there
 # but occur; they are harmless in a path
 _UID: Final = re.compile(r"\d+(\.\d+)*", re.ASCII)
+_STUDY_INSTANCE_UID: Final = 0x0020000D
 _SERIES_INSTANCE_UID: Final = 0x0020000E
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
@@ -61,6 +62,7 @@ class Header:
     sop_class_uid: str
     sop_uid: str
     series_uid: str
+    study_uid: str = ""
 
 
 def valid_uid(text: str) -> bool:
@@ -84,6 +86,7 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
         If a UID is missing or is no UID.
     """
     complete = False
+    tags = (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _SERIES_INSTANCE_UID, _STUDY_INSTANCE_UID)
 
     def past_series_uid(tag: BaseTag, vr: str | None, length: int) -> bool:
         nonlocal complete
@@ -99,12 +102,9 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
             is_implicit_VR=transfer_syntax == ImplicitVRLittleEndian,
             is_little_endian=transfer_syntax != ExplicitVRBigEndian,
             stop_when=past_series_uid,
-            specific_tags=[BaseTag(t) for t in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _SERIES_INSTANCE_UID)],
+            specific_tags=[BaseTag(tag) for tag in tags],
         )
-        values = [
-            str(dataset[tag].value or "") if tag in dataset else ""
-            for tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _SERIES_INSTANCE_UID)
-        ]
+        *values, study = [str(dataset[tag].value or "") if tag in dataset else "" for tag in tags]
     except Exception as error:
         raise NotDicom("The dataset cannot be parsed up to its Series Instance UID.") from error
     if not complete:
@@ -112,7 +112,7 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
         raise TruncatedFile("It ends before or in its Series Instance UID.")
     if not all(valid_uid(value) for value in values):
         raise MissingAttribute("SOP Class, SOP Instance or Series Instance UID is missing or not a UID.")
-    return Header(sop_class_uid=values[0], sop_uid=values[1], series_uid=values[2])
+    return Header(sop_class_uid=values[0], sop_uid=values[1], series_uid=values[2], study_uid=study)
 
 
 def part10(encoded: bytes, header: Header, transfer_syntax: str) -> bytes:

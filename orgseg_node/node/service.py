@@ -13,14 +13,17 @@ from types import FrameType
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
+from orgseg_node.node.commitment_desk import CommitmentDesk
+from orgseg_node.node.commitment_scp import CommitmentReporter
+from orgseg_node.node.commitment_scu import CommitmentAsker
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import Engine
 from orgseg_node.node.housekeeping import Housekeeper, queues_of, start_ticks
 from orgseg_node.node.inbox import Inbox
 from orgseg_node.node.logs import configure_logs
+from orgseg_node.node.outgoing import AnySender
 from orgseg_node.node.predictors import open_bundles
 from orgseg_node.node.receiver import Receiver
-from orgseg_node.node.sender import DicomSender
 from orgseg_node.node.store import Store
 from orgseg_node.node.worker import CHILD_COMMAND, Tools, Worker
 
@@ -56,21 +59,23 @@ def run_node(
         store = Store(config.node.data_dir)
         inbox = Inbox(config, store)
         inbox.adopt()
-        worker = Worker(config, store, Tools(sender=DicomSender(), child_command=child_command))
+        worker = Worker(config, store, Tools(sender=AnySender(), child_command=child_command))
         engine = Engine(
             config.node.data_dir / "db",
             {"contour": worker.contour, "deliver": worker.deliver},
             queues_of(config),
             poll_s=min(0.5, tick_s),
         )
-        receiver = Receiver(config, inbox)
+        asker, reporter = CommitmentAsker(config, store), CommitmentReporter(config, store)
+        receiver = Receiver(config, inbox, service=CommitmentDesk(config, store, asker))
         try:
             engine.start()
             housekeeper = Housekeeper(config, store, engine, worker)
             housekeeper.reconcile()
             _say_missing_bundles(config)
             port = receiver.start()
-            ticks = start_ticks(housekeeper, inbox, tick_s=tick_s)
+            more = (("ask", asker.ask_due, tick_s), ("report", reporter.report_due, tick_s))
+            ticks = start_ticks(housekeeper, inbox, tick_s=tick_s, more=more)
             try:
                 if ready is not None:
                     ready(port)

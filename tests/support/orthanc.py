@@ -50,6 +50,13 @@ class Orthanc:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return str(json.load(answer)["ID"])
 
+    def post(self, path: str, said: Any) -> Any:
+        """What it answers to JSON."""
+        data = json.dumps(said).encode()
+        request = urllib.request.Request(self._url(path), data=data, method="POST")  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.load(answer)
+
     def find(self, sop_instance_uid: str) -> str:
         """Its name for the instance with a UID."""
         request = urllib.request.Request(  # noqa: S310

@@ -70,12 +70,19 @@ Names = Annotated[tuple[str, ...], AfterValidator(_names)]
 
 
 class NodeSection(Section):
-    """Who the node is: AE title, address, data folder and log."""
+    """Who the node is: AE title, address, data folder and log.
+
+    Attributes
+    ----------
+    shared_with_group : whether what the node writes is for the group of its user too, as several processes of
+        different users need it; without it, for its own user alone
+    """
 
     ae_title: AeTitle = "ORGSEG"
     host: str = "0.0.0.0"  # noqa: S104 (a DICOM node is there to be reached; peers are listed by name)
     port: Annotated[int, Field(ge=0, le=65535)] = 11112
     data_dir: Path = Path("orgseg-data")
+    shared_with_group: bool = False
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

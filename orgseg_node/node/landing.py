@@ -162,12 +162,12 @@ def require_space(folder: Path, min_free_mb: int) -> None:
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file that either is wholly there after a power cut, or not at all.
 
-    ``*.part`` with O_EXCL and mode 0600, fsync, rename, fsync of the folder. Raises DiskFull or NotDurable
+    ``*.part`` with O_EXCL, for nobody but the owner and, if the umask allows, the group; fsync, rename, fsync of the folder. Raises DiskFull or NotDurable
     if any of it fails; then the file may be there but must not be counted on.
     """
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{PART}")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
         try:
             view = memoryview(content)
             while view:
@@ -187,7 +187,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder, and its name durable in the folder above."""
     try:
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o770, parents=True, exist_ok=True)
         sync_folder(folder.parent)
     except OSError as error:
         raise _storage_error(error) from error

@@ -55,7 +55,7 @@ def run_node(
     """
     configure_logs(config.node.log_format, config.node.log_level)
     stop = stop or threading.Event()
-    with _private_files(), _sole_user(config), _signals(stop):
+    with _private_files(config), _sole_user(config), _signals(stop):
         store = Store(config.node.data_dir)
         inbox = Inbox(config, store)
         inbox.adopt()
@@ -102,9 +102,9 @@ def _say_missing_bundles(config: NodeConfig) -> None:
 
 
 @contextmanager
-def _private_files() -> Iterator[None]:
-    """Whatever is written meanwhile, by this process and its children, is for its own user only."""
-    before = os.umask(0o077)
+def _private_files(config: NodeConfig) -> Iterator[None]:
+    """Whatever is written meanwhile, by this process and its children, is for its own user, or group, only."""
+    before = os.umask(0o007 if config.node.shared_with_group else 0o077)
     try:
         yield
     finally:
@@ -116,8 +116,8 @@ def _sole_user(config: NodeConfig) -> Iterator[None]:
     """Hold the data folder; one SQLite file has one node. Raises NodeRunning or StorageError."""
     folder = config.node.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o770)
+        descriptor = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     except OSError as error:
         raise StorageError(f"The data folder {folder} cannot be used: {error.strerror}.") from error
     try:

@@ -235,7 +235,7 @@ class Worker:
     def _run_child(self, job: Job) -> dict[str, Any]:
         """Run the child; its last word. Raises WorkerDied, TimeLimit, JobStopped or StorageError."""
         folder = self._config.node.data_dir / JOBS / job.job_id
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o770)
         request = folder / "request.json"
         landing.write_durably(request, self._request(job, folder).to_json().encode())
         last: dict[str, Any] = {}

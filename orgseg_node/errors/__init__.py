@@ -27,6 +27,8 @@
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
     │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    ├── EvaluationError         predictions beside references, offline
+    │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
@@ -48,6 +50,13 @@ from orgseg_node.errors.bundles import (
     OrganUnknown,
     OutOfMemory,
     UnknownBundle,
+)
+from orgseg_node.errors.evaluation import (
+    CasesInvalid,
+    EvaluationError,
+    GridsDiffer,
+    LabelsInvalid,
+    NotPaired,
 )
 from orgseg_node.errors.inputs import (
     DuplicateSlices,
@@ -114,11 +123,14 @@ __all__ = [
     "BundleExists",
     "BundleHashMismatch",
     "BundleInvalid",
+    "CasesInvalid",
     "ConfigError",
     "DiskFull",
     "DuplicateSlices",
     "EnvironmentFault",
+    "EvaluationError",
     "FastModeMissing",
+    "GridsDiffer",
     "HuOutOfRange",
     "IllegalTransition",
     "InferenceFailed",
@@ -128,6 +140,7 @@ __all__ = [
     "JobError",
     "JobStopped",
     "KeyUnusable",
+    "LabelsInvalid",
     "LossyCompression",
     "MissingAttribute",
     "MissingSlices",
@@ -144,6 +157,7 @@ __all__ = [
     "NotDurable",
     "NotImages",
     "NotMatching",
+    "NotPaired",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",

@@ -172,10 +172,7 @@ def test_simpleitk_has_the_same_overlaps_and_nearly_the_same_hausdorff_distance(
     masks = (pair.reference, pair.prediction)
     outside = [ndimage.distance_transform_edt(~mask, sampling=pair.spacing_mm) for mask in masks]
     averages = [outside[1][masks[0]].mean(), outside[0][masks[1]].mean()]
-    assert hausdorff.GetAverageHausdorffDistance() == pytest.approx(max(averages), rel=1e-4), (
-        "with the inside"
-    )
-    assert np.mean(averages) != pytest.approx(ours.msd_mm, rel=0.01), "it averages the inside as well"
+    assert hausdorff.GetAverageHausdorffDistance() == pytest.approx(np.mean(averages), rel=1e-4)
     volumes = [float(SimpleITK.GetArrayViewFromImage(i).sum()) * math.prod(i.GetSpacing()) for i in images]
     assert ours.vd_ml == pytest.approx((volumes[1] - volumes[0]) / 1000)
 

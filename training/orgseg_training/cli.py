@@ -10,8 +10,8 @@ import typer
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import OrgsegError
 from orgseg_node.shipped import shipped_config
-from orgseg_training.datasets.openkbp import read_cases
 from orgseg_training.cli_measuring import add_commands
+from orgseg_training.datasets.openkbp import read_cases
 from orgseg_training.democt import make_demo_ct
 from orgseg_training.evaluation import summary_table
 from orgseg_training.nnunet_run import Machine, Workspace

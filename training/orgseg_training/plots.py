@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -34,7 +33,7 @@ def write_box_plots(scores: Sequence[CaseScore], folder: Path) -> tuple[Path, ..
         for metric, title in _METRICS.items():
             path = folder / f"boxes_{_file_name(subset)}_{metric}.png"
             figure = _box_plot([s for s in scores if s.subset == subset], metric, f"Subset {subset}: {title}")
-            FigureCanvasAgg(figure).print_png(str(path))
+            figure.savefig(path, format="png")
             paths.append(path)
     return tuple(paths)
 

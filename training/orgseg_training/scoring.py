@@ -191,7 +191,7 @@ def read_label_numbers(path: Path, organs: OrganTable) -> dict[str, int]:
         key = name if name in organs else keys.get(name.casefold())
         if key is None:
             raise LabelsInvalid(f"'{name}' in {path.name} is neither an organ key nor a TG-263 name.")
-        if not 1 <= number <= 255 or number in numbers.values() or key in numbers:  # noqa: PLR2004
+        if not 1 <= number <= 255 or number in numbers.values() or key in numbers:
             raise LabelsInvalid(f"'{name}' in {path.name} has no number of its own from 1 to 255.")
         numbers[key] = number
     if not numbers:
@@ -202,7 +202,8 @@ def read_label_numbers(path: Path, organs: OrganTable) -> dict[str, int]:
 def read_facts(path: Path) -> dict[str, CaseFacts]:
     """A case list: CSV with ``case`` and any of ``group,db,subset,child,labelled``.
 
-    ``child`` is 1, 0 or empty; ``labelled`` holds organ keys with spaces between. Without that column all organs
+    ``child`` is 1, 0 or empty; ``labelled`` holds organ keys with spaces between. Without that column all
+    organs
     count as labelled; an empty cell in it means that none was.
 
     Raises
@@ -248,7 +249,5 @@ def read_tolerances(path: Path, organs: OrganTable) -> Tolerances:
         raise ConfigError(f"{path.name} cannot be read as tolerances.") from error
     wrong = [k for k, v in tolerances.organs_mm.items() if k not in organs or not v > 0]
     if wrong or not tolerances.default_mm > 0 or rows.keys() - {"default_mm", "organs_mm"}:
-        raise ConfigError(
-            f"{path.name}: only organ keys and distances above 0 mm, please look at {wrong or rows}."
-        )
+        raise ConfigError(f"{path.name}: organ keys and distances above 0 mm only; see {wrong or rows}.")
     return tolerances

@@ -120,8 +120,9 @@ def bootstrap_mean(
 ) -> Interval:
     """Mean and percentile bootstrap interval, resampling patients and never single scans.
 
-    Scans of one patient resemble each other; to draw them one by one would make intervals too short. Patients are
-    drawn with replacement, each with all of its scans (Davison and Hinkley, Bootstrap Methods, 1997, 3.8).
+    Scans of one patient resemble each other; to draw them one by one would make intervals too short. Patients
+    are drawn with replacement, each with all of its scans (Davison and Hinkley, Bootstrap Methods, 1997,
+    3.8).
     With fewer than 6 patients the interval is NaN.
     """
     x = np.asarray(values, dtype=np.float64)
@@ -154,9 +155,9 @@ class NonInferiority:
 
     Attributes
     ----------
-    verdict : pass; fail where it is shown to be worse by more than the margin; inconclusive, which never promotes
+    verdict : pass; fail where it is shown to be worse by more than the margin; inconclusive never promotes
     p, holm_p : one-sided p, alone and corrected for the number of organs
-    n, needed : pairs, and about how many a test with 80 % power needs if the true difference is 0; None if unknown
+    n, needed : pairs, and about how many 80 % power needs if the true difference is 0; None if unknown
     gross_failures : places of pairs in which the new value is lower by more than 0.10
     """
 
@@ -175,8 +176,8 @@ _ALPHA = 0.05
 def non_inferiority(differences: Sequence[Sequence[float]], margin: float) -> tuple[NonInferiority, ...]:
     """Test for each organ that the new model is not worse than the old by more than a margin.
 
-    One-sided signed-rank test of the paired differences (new minus old, of Dice or surface Dice) plus the margin,
-    Holm-corrected over the organs.
+    One-sided signed-rank test of the paired differences (new minus old, of Dice or surface Dice) plus the
+    margin, Holm-corrected over the organs.
 
     Parameters
     ----------
@@ -208,8 +209,9 @@ def _verdict(p: float, against: float) -> Verdict:
 
 
 def _needed(differences: Values, margin: float) -> int | None:
-    """Pairs for 80 % power at 5 % one-sided, by the normal approximation and the test's efficiency of 3/pi."""
+    """Pairs for 80 % power, one-sided at 5 %: normal approximation, efficiency 3/pi of the test."""
     if differences.size < LEAST_PAIRS:
         return None
     z = stats.norm.ppf(1 - _ALPHA) + stats.norm.ppf(0.8)
-    return max(LEAST_PAIRS, math.ceil((z * differences.std(ddof=1) / margin) ** 2 * math.pi / 3))
+    pairs = (float(z) * float(differences.std(ddof=1)) / margin) ** 2 * math.pi / 3
+    return max(LEAST_PAIRS, math.ceil(pairs))

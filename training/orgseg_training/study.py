@@ -12,8 +12,9 @@ from orgseg_node.errors import ConfigError
 
 STRATEGY_2_ORGANS = frozenset(
     {
-        "aorta", "brain", "clavicles", "colon", "esophagus", "eyeballs", "femoral_heads", "gall_bladder", "hips",
-        "sacrum", "liver", "lungs", "pancreas", "ribs", "spleen", "stomach", "urinary_bladder", "vertebrae", "heart",
+        "aorta", "brain", "clavicles", "colon", "esophagus", "eyeballs", "femoral_heads", "gall_bladder",
+        "hips", "sacrum", "liver", "lungs", "pancreas", "ribs", "spleen", "stomach", "urinary_bladder",
+        "vertebrae", "heart",
     }
 )  # fmt: skip
 """The 19 organs of the study's multi-organ network."""
@@ -101,8 +102,8 @@ def inconsistencies(rows: Sequence[PrintedRow]) -> tuple[Inconsistency, ...]:
 def _within(row: PrintedRow) -> Iterator[str]:
     """What one row alone shows; comparisons with NaN are false, so what is not at hand is not judged.
 
-    For one patient J = D / (2 - D), which is convex: by Jensen's inequality the mean of J is at least that of the
-    mean of D on the same patients, and, as J <= D for each of them, at most the mean of D.
+    For one patient J = D / (2 - D), which is convex: by Jensen's inequality the mean of J is at least that of
+    the mean of D on the same patients, and, as J <= D for each of them, at most the mean of D.
     """
     least = jaccard_bound(row.dsc - _ROUNDING)
     if row.jaccard + _ROUNDING < least:
@@ -128,11 +129,8 @@ def jaccard_bound(dice: float) -> float:
 
 def _is_copy(row: PrintedRow, other: PrintedRow) -> bool:
     """The same table, subset and model, another organ, and at least two values, all of them equal."""
-    if (row.table, row.subset, row.model) != (
-        other.table,
-        other.subset,
-        other.model,
-    ) or row.organ == other.organ:
+    places = [(r.table, r.subset, r.model) for r in (row, other)]
+    if places[0] != places[1] or row.organ == other.organ:
         return False
     values = [[getattr(r, name) for name in _NUMBERS] for r in (row, other)]
     pairs = [(a, b) for a, b in zip(*values, strict=True) if not (math.isnan(a) and math.isnan(b))]

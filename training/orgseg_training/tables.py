@@ -42,8 +42,8 @@ _STUDY_TABLES = {
     "3": (("2", "3"), "Subset 2 (TotalSegmentator test) and subset 3 (external)"),
 }
 _NOTE = (
-    "Mean ± standard deviation over cases. missed: the organ was not found; its overlaps count as 0, its distances"
-    " do not exist. cropped: the scan ends inside the organ. VD is prediction minus reference."
+    "Mean ± standard deviation over cases. missed: the organ was not found; its overlaps count as 0, its"
+    " distances do not exist. cropped: the scan ends inside the organ. VD is prediction minus reference."
 )
 _SELF_CONSISTENCY = (
     " Cross-validation of strategy 2 is against completed labels: it shows self-consistency, not accuracy."
@@ -118,7 +118,7 @@ def mean_and_sd(values: Iterable[float]) -> str:
 
 
 def comparison_table(groups: Group, metric: str, *, higher_is_better: bool) -> Table:
-    """Every two models on the same cases: mean difference, its interval, signed-rank test, Holm over the table."""
+    """Every two models on the same cases: mean difference with interval, signed-rank test with Holm."""
     pairs = []
     for (subset, organ, one), first in groups.items():
         for other in sorted({key[2] for key in groups if key[:2] == (subset, organ) and key[2] > one}):
@@ -140,8 +140,8 @@ def comparison_table(groups: Group, metric: str, *, higher_is_better: bool) -> T
     return Table(
         name=f"models_{metric}",
         title=f"Models on the same cases: {_METRICS[metric]}",
-        note=f"Difference: second model minus first; interval: bootstrap by patient. A missed organ takes the worst"
-        f" rank in the test. Wilcoxon signed rank, Holm over this table; below {LEAST_PAIRS} pairs: too few.",
+        note="Difference: second model minus first; interval: bootstrap by patient. A missed organ takes"
+        f" the worst rank in the test. Wilcoxon signed rank, Holm over this table; below {LEAST_PAIRS} pairs: too few.",
         columns=("subset", "organ", "first", "second", "pairs", "difference", "95 % interval", "p", "p Holm"),
         rows=rows,
     )

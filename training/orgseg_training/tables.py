@@ -141,7 +141,8 @@ def comparison_table(groups: Group, metric: str, *, higher_is_better: bool) -> T
         name=f"models_{metric}",
         title=f"Models on the same cases: {_METRICS[metric]}",
         note="Difference: second model minus first; interval: bootstrap by patient. A missed organ takes"
-        f" the worst rank in the test. Wilcoxon signed rank, Holm over this table; below {LEAST_PAIRS} pairs: too few.",
+        " the worst rank in the test. Wilcoxon signed rank, Holm over this table; below"
+        f" {LEAST_PAIRS} pairs: too few.",
         columns=("subset", "organ", "first", "second", "pairs", "difference", "95 % interval", "p", "p Holm"),
         rows=rows,
     )

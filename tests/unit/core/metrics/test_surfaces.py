@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from orgseg_node.core.metrics import surface_distances
+from orgseg_node.core.metrics import SurfaceDistances, surface_distances
 from orgseg_node.core.metrics.elements import CORNER_BITS, element_areas
 from orgseg_node.core.volume import Mask
 
@@ -80,16 +80,20 @@ def test_hausdorff_is_the_larger_direction_whichever_mask_comes_first() -> None:
 
 
 def test_hd95_weighs_elements_by_area_and_not_by_number() -> None:
-    """A far speck of 3 % of the area, but of 1 % of the elements in thick slices, must not reach HD95."""
-    plain = block((5, 5, 5), (15, 15, 15))
-    spur = plain.copy()
-    spur[12, 12, 28] = True
-    found = surface_distances(plain, spur, SPACING)
-    share = found.prediction_mm2[found.to_reference_mm > 5].sum() / found.prediction_mm2.sum()
-    assert 0 < share < 0.05
-    assert found.hausdorff_mm > 8
-    assert found.hausdorff95_mm < 1
-    assert found.percentile_mm(100 - 99 * share) > 8
+    """6 % of the elements lie far away, with 0.6 % of the area; then with 39 % of it."""
+    far = np.repeat([0.0, 9.0], [94, 6])
+    for near_mm2, far_mm2, expected in ((10.0, 1.0, 0.0), (1.0, 10.0, 9.0)):
+        areas = np.repeat([near_mm2, far_mm2], [94, 6])
+        found = SurfaceDistances(
+            to_prediction_mm=far, reference_mm2=areas, to_reference_mm=far * 0, prediction_mm2=areas
+        )
+        assert found.hausdorff95_mm == expected
+        assert found.hausdorff_mm == 9.0
+    few = np.repeat([0.0, 9.0], [96, 4])
+    found = SurfaceDistances(
+        to_prediction_mm=few, reference_mm2=few * 0 + 1, to_reference_mm=few, prediction_mm2=few * 0 + 1
+    )
+    assert (found.hausdorff95_mm, found.percentile_mm(97.0)) == (0.0, 9.0)
 
 
 def test_mean_distance_pools_both_surfaces_by_area() -> None:

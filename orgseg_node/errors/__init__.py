@@ -28,6 +28,8 @@
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
     │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    ├── EvaluationError         predictions beside references, offline
+    │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
@@ -49,6 +51,13 @@ from orgseg_node.errors.bundles import (
     OrganUnknown,
     OutOfMemory,
     UnknownBundle,
+)
+from orgseg_node.errors.evaluation import (
+    CasesInvalid,
+    EvaluationError,
+    GridsDiffer,
+    LabelsInvalid,
+    NotPaired,
 )
 from orgseg_node.errors.inputs import (
     DuplicateSlices,
@@ -118,12 +127,15 @@ __all__ = [
     "BundleExists",
     "BundleHashMismatch",
     "BundleInvalid",
+    "CasesInvalid",
     "CommitmentRefused",
     "ConfigError",
     "DiskFull",
     "DuplicateSlices",
     "EnvironmentFault",
+    "EvaluationError",
     "FastModeMissing",
+    "GridsDiffer",
     "HuOutOfRange",
     "IllegalTransition",
     "InferenceFailed",
@@ -133,6 +145,7 @@ __all__ = [
     "JobError",
     "JobStopped",
     "KeyUnusable",
+    "LabelsInvalid",
     "LossyCompression",
     "MissingAttribute",
     "MissingSlices",
@@ -151,6 +164,7 @@ __all__ = [
     "NotImages",
     "NotMatching",
     "NotMultipart",
+    "NotPaired",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",

@@ -103,7 +103,7 @@ def _say_missing_bundles(config: NodeConfig) -> None:
 
 @contextmanager
 def _private_files(config: NodeConfig) -> Iterator[None]:
-    """Whatever is written meanwhile, by this process and its children, is for its own user, or group, only."""
+    """Whatever is written meanwhile, by this process and its children, is for its own user or group only."""
     before = os.umask(0o007 if config.node.shared_with_group else 0o077)
     try:
         yield

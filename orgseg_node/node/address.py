@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -31,6 +32,11 @@ class Server:
         host = parts.hostname or query.get("host") or "local socket"
         port = f":{parts.port}" if parts.port else ""
         return f"PostgreSQL at {unquote(host)}{port}, database {unquote(parts.path.lstrip('/'))}"
+
+
+def said(place: Path | Server) -> str:
+    """A database in words for a person."""
+    return place.said if isinstance(place, Server) else f"SQLite, {place}"
 
 
 def url_problems(url: str) -> list[str]:

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
+from orgseg_node.node.address import Server
+from orgseg_node.node.database_config import DatabaseSection, WorkerSection, database_problems
 from orgseg_node.node.sections import AeTitle, Section, tables
 from orgseg_node.node.tls_config import (
     CertificateOfSender,
@@ -230,6 +232,8 @@ class NodeConfig(Section):
     """The whole configuration of a node."""
 
     node: NodeSection = NodeSection()
+    database: DatabaseSection = DatabaseSection()
+    worker: WorkerSection = WorkerSection()
     receiver: ReceiverSection = ReceiverSection()
     tls: TlsSection = TlsSection()
     peers: tuple[Peer, ...] = ()
@@ -260,6 +264,11 @@ class NodeConfig(Section):
             near = difflib.get_close_matches(name, self.sources, n=1)
             raise UnknownSource(f"{name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
         return self.sources[name]
+
+    @property
+    def database_place(self) -> Path | Server:
+        """The node's database. Raises ConfigError if its password cannot be read."""
+        return self.database.place(self.node.data_dir)
 
     @property
     def bundle_paths(self) -> tuple[Path, ...]:
@@ -296,7 +305,7 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
-    lines = tls_file_problems(data, base)
+    lines = tls_file_problems(data, base) + database_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -324,6 +333,11 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     tls = config.tls.placed(base)
     destinations = {name: placed_peer(one, tls, base) for name, one in config.destinations.items()}
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
+    database = config.database
+    if database.password_file is not None:
+        secret = base / database.password_file.expanduser()
+        database = database.model_copy(update={"password_file": secret})
+    config = config.model_copy(update={"database": database})
     update = {"node": node, "inference": inference, "contours": contours, "sources": sources}
     return config.model_copy(update={**update, "tls": tls, "destinations": destinations})
 
@@ -380,6 +394,8 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
     """The names that would be allowed where an unknown name stands."""
     sections: dict[str, type[BaseModel]] = {
         "node": NodeSection,
+        "database": DatabaseSection,
+        "worker": WorkerSection,
         "receiver": ReceiverSection,
         "tls": TlsSection,
         "peers": Peer,

@@ -15,6 +15,7 @@ from orgseg_node.errors import OrgsegError, WorkerDied
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import Engine, Queue, RunState
+from orgseg_node.node.heartbeat import Reaper
 from orgseg_node.node.inbox import INBOX, Inbox
 from orgseg_node.node.jobs import NEEDS_WORKER, Delivery, Job, JobState
 from orgseg_node.node.store import Store
@@ -148,20 +149,31 @@ class Housekeeper:
             _log.error("disk nearly full", free_mb=free_mb, limit_mb=self._config.receiver.min_free_mb)
 
 
-def start_ticks(housekeeper: Housekeeper, inbox: Inbox, *, tick_s: float) -> BackgroundScheduler:
-    """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour."""
+def start_ticks(
+    housekeeper: Housekeeper | None, inbox: Inbox | None, *, tick_s: float, reaper: Reaper | None = None
+) -> BackgroundScheduler:
+    """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour.
+
+    A process that does not receive has no inbox to look at, and one that does not work no housekeeper.
+    Several processes may tick at once: each scan looks at the database first, and does what is left to do.
+    """
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(4)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    every: tuple[tuple[str, Callable[[], object], float], ...] = (
-        ("judge", inbox.judge_quiet_series, tick_s),
-        ("dispatch", housekeeper.dispatch, tick_s),
-        ("reconcile", housekeeper.reconcile, 60.0),
-        ("disk", housekeeper.watch_disk, 60.0),
-        ("purge", housekeeper.purge, 3600.0),
-    )
+    every: list[tuple[str, Callable[[], object], float]] = []
+    if inbox is not None:
+        every += [("judge", inbox.judge_quiet_series, tick_s)]
+    if housekeeper is not None:
+        every += [
+            ("dispatch", housekeeper.dispatch, tick_s),
+            ("reconcile", housekeeper.reconcile, 60.0),
+            ("disk", housekeeper.watch_disk, 60.0),
+            ("purge", housekeeper.purge, 3600.0),
+        ]
+    if reaper is not None:
+        every += [("reap", reaper.look, 5 * tick_s)]
     for name, scan, seconds in every:
         scheduler.add_job(_safely(name, scan), "interval", seconds=seconds, id=name)
     scheduler.start()

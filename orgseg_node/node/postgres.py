@@ -169,6 +169,15 @@ class PostgresDriver:
         return [script]
 
 
+def durable(server: Server) -> bool:
+    """Whether a server that answers puts on its disk what it commits. Raises DatabaseUnreachable."""
+    driver = PostgresDriver(server, read_only=False)
+    try:
+        return bool(driver.query("SHOW fsync", ()).fetchall()[0][0] == "on")
+    finally:
+        driver.close()
+
+
 def _execute(connection: Connection, sql: str, parameters: Sequence[Any]) -> Cursor:
     if not parameters:
         return connection.execute(names.SQL(sql))

@@ -40,11 +40,13 @@ SERIES = (
 )
 JOB = (
     "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, slices, state, reason, note,"
-    f" created_at, updated_at) VALUES (?, '1', 1, '{'0' * 64}', 'b', 3, ?, 'r', 'n', 't', 't')"
+    " created_at, updated_at) VALUES (?, '1', 1,"
+    " '0000000000000000000000000000000000000000000000000000000000000000',"
+    " 'b', 3, ?, 'r', 'n', 't', 't')"
 )
 DELIVERY = (
     "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at)"
-    f" VALUES ('{'0' * 16}', 'SEG', 'tps', 'p', '1', ?, 't')"
+    " VALUES ('0000000000000000', 'SEG', 'tps', 'p', '1', ?, 't')"
 )
 PATH_TO_SENDING = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
 

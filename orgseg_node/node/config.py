@@ -267,7 +267,7 @@ class NodeConfig(Section):
 
     @property
     def database_place(self) -> Path | Server:
-        """The node's database. Raises ConfigError if its password cannot be read."""
+        """The node's database. Raises ConfigError if it cannot be named."""
         return self.database.place(self.node.data_dir)
 
     @property
@@ -333,12 +333,13 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     tls = config.tls.placed(base)
     destinations = {name: placed_peer(one, tls, base) for name, one in config.destinations.items()}
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
-    database = config.database
-    if database.password_file is not None:
-        secret = base / database.password_file.expanduser()
-        database = database.model_copy(update={"password_file": secret})
-    config = config.model_copy(update={"database": database})
-    update = {"node": node, "inference": inference, "contours": contours, "sources": sources}
+    update = {
+        "database": config.database.placed(base),
+        "node": node,
+        "inference": inference,
+        "contours": contours,
+        "sources": sources,
+    }
     return config.model_copy(update={**update, "tls": tls, "destinations": destinations})
 
 

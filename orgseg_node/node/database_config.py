@@ -38,6 +38,12 @@ class DatabaseSection(Section):
     url: Annotated[str, AfterValidator(_url)] = ""
     password_file: Path | None = None
 
+    def placed(self, base: Path) -> DatabaseSection:
+        """The same with its file relative to a folder."""
+        if self.password_file is None:
+            return self
+        return self.model_copy(update={"password_file": base / self.password_file.expanduser()})
+
     def place(self, data_dir: Path) -> Path | Server:
         """The database itself. Raises ConfigError if the password cannot be read."""
         if not self.url:

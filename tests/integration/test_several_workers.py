@@ -12,6 +12,8 @@ from typing import Any
 import pydicom
 import pytest
 
+from orgseg_node.cli import main
+from orgseg_node.cli.doctor import examine
 from orgseg_node.errors import NodeRunning
 from orgseg_node.node.address import Server
 from orgseg_node.node.database import Database
@@ -220,3 +222,51 @@ def test_a_worker_killed_for_good_in_mid_inference_is_replaced_and_the_job_ends_
         text = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log"))
         assert server.password not in text
         assert "Traceback" not in text
+
+
+@pytest.mark.peer
+@pytest.mark.slow
+def test_on_sqlite_receiver_and_worker_may_be_two_processes_but_not_three(
+    tmp_path: Path, ct_folder: Path
+) -> None:
+    port = free_port()
+
+    def part(name: str, role: str) -> NodeProcess:
+        more = f'[worker]\nname = "{name}"\nroles = ["{role}"]'
+        return NodeProcess(folder=tmp_path, tps_port=port, name=name, more=more)
+
+    door, worker, second = part("door", "receiver"), part("one", "worker"), part("two", "worker")
+    with contextlib.ExitStack() as stack, storescp(tmp_path / "tps", port, "-aet", "TPS") as tps:
+        for each in (door, worker):
+            each.start()
+            stack.callback(lambda each=each: each.alive and each.kill())
+        with pytest.raises(AssertionError, match="ENVIRONMENT_NODE_RUNNING"):
+            second.start()
+        pushed = storescu(door.port, sorted(ct_folder.iterdir()), "-aec", "ORGSEG")
+        assert pushed.returncode == 0, pushed.stdout
+        worker.job_in(JobState.DONE, seconds=90)
+        assert len(list(tps.iterdir())) == 2
+        assert worker.stop() == 0
+        assert door.stop() == 0
+
+
+def test_config_check_and_doctor_say_which_database_and_whether_it_answers(
+    tmp_path: Path, postgres: Cluster, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text(server.password, encoding="utf-8")
+    text = '[receiver]\naccept_any_calling_ae = true\nmin_free_mb = 1\n[database]\npassword_file = "secret"\n'
+    file = tmp_path / "node.toml"
+    file.write_text(f'{text}url = "{server.url}"\n', encoding="utf-8")
+    said = f"PostgreSQL at 127.0.0.1:{postgres.port}"
+
+    with pytest.raises(SystemExit) as done:
+        main(["config", "check", str(file)])
+    assert done.value.code in (0, None)
+    assert said in capsys.readouterr().out
+
+    (safe,) = [check for check in examine(file) if check.name == "database"]
+    assert (safe.level, "fsync is off" in safe.message, said in safe.message) == ("error", True, True)
+    file.write_text(f'{text}url = "{server.url}_not"\n', encoding="utf-8")
+    (gone,) = [check for check in examine(file) if check.name == "database"]
+    assert (gone.level, "STORAGE_DATABASE" in gone.message) == ("error", True)
+    assert server.password not in safe.message + gone.message

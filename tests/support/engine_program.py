@@ -1,8 +1,8 @@
 """A process with the durable engine in it: ``python -m tests.support.engine_program SETTINGS.json``.
 
 It does what it reads from stdin, one JSON list a line, and answers each with one. Its one workflow has two
-steps: the first is over at once, the second takes as long as the second argument says, and kills the process if
-that is negative. Each step writes a line into the log when it begins, and the second when it ends.
+steps: the first is over at once, the second takes as long as the second argument says, and kills the process
+if that is negative. Each step writes a line into the log when it begins, and the second when it ends.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class TestHeartbeat:
             still.stop()
         assert states(database) == {"still": "STOPPED", "beating": "STOPPED"}
 
-    def test_of_two_that_look_at_once_a_restart_beats_both(self, database: Database) -> None:
+    def test_a_restart_is_seen_also_by_who_looked_before_it(self, database: Database) -> None:
         first = heartbeat(database, "x", 3600)
         first.start()
         now, engine = [0.0], Adopting()
@@ -107,6 +107,9 @@ class TestHeartbeat:
         now[0] = 100
         again = heartbeat(database, "x", 3600)
         again.start()
+        # what this one read just before the restart
+        assert not looking._declare_dead("x", first._life, 0)
+        assert states(database) == {"x": "ALIVE"}
         assert looking.look() == []
         assert engine.adopted == []
         again.stop()

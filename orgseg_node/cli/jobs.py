@@ -90,6 +90,7 @@ def _plain(job: Job) -> dict[str, Any]:
 
 def _store(config: Path) -> Store:
     from orgseg_node.node.config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.database import Database  # noqa: PLC0415
     from orgseg_node.node.store import Store  # noqa: PLC0415
 
-    return Store(load_config(config).node.data_dir, read_only=True)
+    return Store(Database(load_config(config).database_place, read_only=True))

@@ -25,6 +25,7 @@
     │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
+    │   ├── DatabaseUnreachable (retryable)
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
     │   └── WorkerDied (retryable)  TimeLimit  JobStopped
@@ -118,7 +119,14 @@ from orgseg_node.errors.network import (
     Unreachable,
 )
 from orgseg_node.errors.results import BodyNotFound, NothingFound, ObjectInvalid, OutputError, ProofFailed
-from orgseg_node.errors.storage import DiskFull, IllegalTransition, NotDurable, StorageError, UnknownJob
+from orgseg_node.errors.storage import (
+    DatabaseUnreachable,
+    DiskFull,
+    IllegalTransition,
+    NotDurable,
+    StorageError,
+    UnknownJob,
+)
 
 __all__ = [
     "AssociationRejected",
@@ -130,6 +138,7 @@ __all__ = [
     "CasesInvalid",
     "CommitmentRefused",
     "ConfigError",
+    "DatabaseUnreachable",
     "DiskFull",
     "DuplicateSlices",
     "EnvironmentFault",

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
+from orgseg_node.node.address import Server
+from orgseg_node.node.database_config import DatabaseSection, WorkerSection, database_problems
 from orgseg_node.node.destinations import (
     NAME,
     ROLES,
@@ -230,6 +232,8 @@ class NodeConfig(Section):
     """The whole configuration of a node."""
 
     node: NodeSection = NodeSection()
+    database: DatabaseSection = DatabaseSection()
+    worker: WorkerSection = WorkerSection()
     receiver: ReceiverSection = ReceiverSection()
     tls: TlsSection = TlsSection()
     peers: tuple[Peer, ...] = ()
@@ -261,6 +265,11 @@ class NodeConfig(Section):
             near = difflib.get_close_matches(name, self.sources, n=1)
             raise UnknownSource(f"{name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
         return self.sources[name]
+
+    @property
+    def database_place(self) -> Path | Server:
+        """The node's database. Raises ConfigError if it cannot be named."""
+        return self.database.place(self.node.data_dir)
 
     @property
     def bundle_paths(self) -> tuple[Path, ...]:
@@ -318,6 +327,7 @@ def load_config(path: Path) -> NodeConfig:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
     lines = tls_file_problems(data, base) + destination_file_problems(data, base) + stow_problems(data, base)
+    lines += database_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -347,6 +357,7 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
     update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
     update |= {"stow": config.stow.placed(base), "tls": tls, "destinations": destinations}
+    update |= {"database": config.database.placed(base)}
     return config.model_copy(update=update)
 
 
@@ -389,6 +400,8 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
     """The names that would be allowed where an unknown name stands."""
     sections: dict[str, type[BaseModel]] = {
         "node": NodeSection,
+        "database": DatabaseSection,
+        "worker": WorkerSection,
         "receiver": ReceiverSection,
         "tls": TlsSection,
         "peers": Peer,

@@ -153,22 +153,28 @@ Tick = tuple[str, Callable[[], object], float]
 
 
 def start_ticks(
-    housekeeper: Housekeeper, inbox: Inbox, *, tick_s: float, more: Iterable[Tick] = ()
+    housekeeper: Housekeeper | None, inbox: Inbox | None, *, tick_s: float, more: Iterable[Tick] = ()
 ) -> BackgroundScheduler:
-    """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour."""
+    """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour.
+
+    A process that does not receive has no inbox to look at, and one that does not work no housekeeper.
+    Several processes may tick at once: each scan looks at the database first, and does what is left to do.
+    """
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(6)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    every: tuple[Tick, ...] = (
-        ("judge", inbox.judge_quiet_series, tick_s),
-        ("dispatch", housekeeper.dispatch, tick_s),
-        ("reconcile", housekeeper.reconcile, 60.0),
-        ("disk", housekeeper.watch_disk, 60.0),
-        ("purge", housekeeper.purge, 3600.0),
-        *more,
-    )
+    every: list[Tick] = [*more]
+    if inbox is not None:
+        every += [("judge", inbox.judge_quiet_series, tick_s)]
+    if housekeeper is not None:
+        every += [
+            ("dispatch", housekeeper.dispatch, tick_s),
+            ("reconcile", housekeeper.reconcile, 60.0),
+            ("disk", housekeeper.watch_disk, 60.0),
+            ("purge", housekeeper.purge, 3600.0),
+        ]
     for name, scan, seconds in every:
         scheduler.add_job(_safely(name, scan), "interval", seconds=seconds, id=name)
     scheduler.start()

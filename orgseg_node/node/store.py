@@ -1,8 +1,8 @@
-"""The node's memory: instances, series, jobs, deliveries and their history in one SQLite file.
+"""The node's memory: instances, series, jobs, deliveries and their history in one database.
 
-Every commit reaches the disk before it returns (``synchronous=FULL``); one connection for each thread.
-Each change of state is one transaction; the database itself refuses transitions that are not in the
-tables of `orgseg_node.node.jobs` and appends the event. This is the only module that speaks SQL.
+Every commit reaches the disk before it returns, and transactions come one after the other. Each change of
+state is one transaction; the database itself refuses transitions that are not in the tables of
+`orgseg_node.node.jobs` and appends the event.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from orgseg_node.errors import StorageError, UnknownJob
 from orgseg_node.node.alternates import Alternate, divert
-from orgseg_node.node.clock import Clock, utc_now
+from orgseg_node.node.clock import Clock, stamp, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
 from orgseg_node.node.finishing import finish
 from orgseg_node.node.jobs import (
@@ -44,13 +44,13 @@ class Store:
 
     Parameters
     ----------
-    data_dir : the node's data folder
+    place : the node's database, or its data folder for the SQLite file in it
     read_only : look only; for the command line while the node runs
     clock : where the time comes from
     """
 
-    def __init__(self, data_dir: Path, *, read_only: bool = False, clock: Clock = utc_now) -> None:
-        self._db = Database(data_dir / DATABASE, read_only=read_only)
+    def __init__(self, place: Path | Database, *, read_only: bool = False, clock: Clock = utc_now) -> None:
+        self._db = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
         self._clock = clock
 
     @property
@@ -59,11 +59,11 @@ class Store:
         return self._db
 
     def close(self) -> None:
-        """Close the database connection of the calling thread."""
+        """Close the database connections that the calling thread needs no more."""
         self._db.close()
 
     def _now(self) -> str:
-        return self._clock().isoformat()
+        return stamp(self._clock())
 
     def copies(self, sop_uid: str) -> list[Instance]:
         """What was accepted under a SOP Instance UID: nothing, one, or several that contradict."""
@@ -147,7 +147,7 @@ class Store:
             Series,
             f"{_SERIES} WHERE (? IS NULL OR s.state = ?) AND (? IS NULL OR s.last_received_at <= ?)"
             " ORDER BY s.created_at",
-            (state, state, *(2 * [quiet_since.isoformat() if quiet_since else None])),
+            (state, state, *(2 * [stamp(quiet_since) if quiet_since else None])),
         )
 
     def one_series(self, series_uid: str) -> Series:
@@ -170,7 +170,7 @@ class Store:
             changed = tx.run(
                 "UPDATE series SET state = ?, reason = ?, note = ? WHERE series_uid = ? AND"
                 " state = 'RECEIVING' AND revision = ? AND last_received_at = ?",
-                (state, reason, note, seen.series_uid, seen.revision, seen.last_received_at.isoformat()),
+                (state, reason, note, seen.series_uid, seen.revision, stamp(seen.last_received_at)),
             )
             if changed and job is not None:
                 self._create_job(tx, seen, job)
@@ -206,14 +206,14 @@ class Store:
                 (now, new.job_id),
             )
 
-    def jobs(self, *, states: Collection[JobState] = (), limit: int = -1) -> list[Job]:
+    def jobs(self, *, states: Collection[JobState] = (), limit: int | None = None) -> list[Job]:
         """Jobs, the newest first; only those in one of the states if any are given."""
         wanted = sorted(states or JobState)
         return self._db.read(
             Job,
-            f"SELECT * FROM job WHERE state IN ({marks(wanted)})"  # noqa: S608 (question marks only)
-            " ORDER BY created_at DESC LIMIT ?",
-            (*wanted, limit),
+            f"SELECT * FROM job WHERE state IN ({marks(wanted)}) ORDER BY created_at DESC"  # noqa: S608
+            + (" LIMIT ?" if limit is not None else ""),
+            (*wanted, *(() if limit is None else (limit,))),
         )
 
     def job(self, job_id: str) -> Job:
@@ -366,7 +366,7 @@ class Store:
             tx.run(
                 "UPDATE delivery SET state = ?, status = ?, note = ?, next_attempt_at = ?"
                 " WHERE job_id = ? AND role = ? AND destination = ?",
-                (state, status, note, next_at.isoformat(),
+                (state, status, note, stamp(next_at),
                  delivery.job_id, delivery.role, delivery.destination),
             )  # fmt: skip
             finish(tx, delivery.job_id, self._now())
@@ -389,7 +389,7 @@ class Store:
             " AND (o.state NOT IN ('DONE', 'SUPERSEDED') OR o.updated_at > ?))"
             " AND EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
             " AND d.state IN ('STORED', 'COMMITTED'))",
-            (before.isoformat(),),
+            (stamp(before),),
         )
 
     def purged(self, job: Job) -> None:

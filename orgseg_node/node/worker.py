@@ -25,6 +25,7 @@ from orgseg_node.node.alternates import Alternate
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.destinations import Destination, WebDestination
+from orgseg_node.node.device import hold_device
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
@@ -34,7 +35,9 @@ from orgseg_node.node.supervise import Message, run_child
 
 JOBS: Final = "jobs"
 CHILD_COMMAND: Final = (sys.executable, "-m", "orgseg_node.node.child")
+LOCKS: Final = "locks"
 _RETRY_WAIT_S: Final = 10.0
+_DEVICE_WAIT_S: Final = 1.0
 _ORDER: Final = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
 
 _log = structlog.get_logger("orgseg.worker")
@@ -248,13 +251,24 @@ class Worker:
             else:
                 last.update(message)
 
-        run_child(
-            [*self._tools.child_command, str(request)],
-            folder / "child.log",
-            listen,
-            must_stop=self._must_stop(job.job_id),
-            time_limit_s=self._config.inference.time_limit_s,
-        )
+        must_stop = self._must_stop(job.job_id)
+
+        def wait() -> None:
+            if must_stop():
+                raise JobStopped
+            self._store.progress(job.job_id, 0.0, "waiting for the device")
+            self._stopping.wait(_DEVICE_WAIT_S)
+
+        locks = self._config.node.data_dir / LOCKS
+        with hold_device(locks, self._config.inference.device, wait) as held:
+            run_child(
+                [*self._tools.child_command, str(request)],
+                folder / "child.log",
+                listen,
+                must_stop=must_stop,
+                time_limit_s=self._config.inference.time_limit_s,
+                keep=(held,),
+            )
         if not last:
             raise WorkerDied("It ended without a word.")
         return last

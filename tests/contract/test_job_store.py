@@ -1,8 +1,8 @@
-"""What a job store promises, proven on SQLite and on the one that stands in for it in tests."""
+"""What a job store promises, proven on SQLite, on PostgreSQL and on the one for tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
 from orgseg_node.node.alternates import Alternate
+from orgseg_node.node.database import Database
 from orgseg_node.node.jobs import (
     DeliveryState,
     Instance,
@@ -37,16 +38,14 @@ def instance() -> Instance:
     )  # fmt: skip
 
 
-def sqlite_store(folder: Path) -> tuple[Any, str]:
-    store = Store(folder)
+def filled(store: Store) -> tuple[Any, str]:
     store.accept(instance())
     new = NewJob(series_uid="1.2.3", content_sha256="b" * 64, bundles=("starter",), slices=1)
     assert store.judge(store.one_series("1.2.3"), SeriesState.READY, job=new)
     return store, new.job_id
 
 
-def memory_store(folder: Path) -> tuple[Any, str]:
-    del folder
+def memory_store() -> tuple[Any, str]:
     store = MemoryStore()
     store.put(
         Job(
@@ -59,10 +58,19 @@ def memory_store(folder: Path) -> tuple[Any, str]:
     return store, "0" * 16
 
 
-@pytest.fixture(params=[sqlite_store, memory_store], ids=["sqlite", "memory"])
-def held(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, str]:
-    make: Callable[[Path], tuple[Any, str]] = request.param
-    return make(tmp_path)
+@pytest.fixture(params=["sqlite", "postgres", "memory"])
+def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, str]]:
+    if request.param == "memory":
+        yield memory_store()
+        return
+    place = (
+        tmp_path
+        if request.param == "sqlite"
+        else Database(request.getfixturevalue("postgres").new_database())
+    )
+    store = Store(place)
+    yield filled(store)
+    store.close()
 
 
 class TestJobStore:

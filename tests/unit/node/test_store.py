@@ -11,6 +11,7 @@ import pytest
 
 from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
 from orgseg_node.node.jobs import DeliveryState, Instance, Job, JobState, NewJob, OutputObject, SeriesState
+from orgseg_node.node.sqlite import SqliteDriver
 from orgseg_node.node.store import DATABASE, Store
 
 RTSTRUCT = OutputObject(role="RTSTRUCT", path="jobs/x/out/RTSTRUCT.dcm", sop_uid="2.25.1")
@@ -67,7 +68,7 @@ def deliver(store: Store, job: Job, destination: str, state: DeliveryState = Del
 
 
 def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
-    connection = Store(tmp_path)._db._connect()
+    connection = SqliteDriver(tmp_path / DATABASE, read_only=False)._connect()
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
     assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
@@ -312,7 +313,7 @@ def test_a_folder_without_a_node_and_a_newer_database_are_told(tmp_path: Path) -
         Store(tmp_path, read_only=True)
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / DATABASE) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute("INSERT INTO schema_step VALUES ('999_of_tomorrow')")
     connection.close()
     with pytest.raises(StorageError, match="newer"):
         Store(tmp_path)

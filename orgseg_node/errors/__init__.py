@@ -26,7 +26,8 @@
     ├── StorageError            disk and database
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
-    │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  Poisoned
+    │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
@@ -79,7 +80,17 @@ from orgseg_node.errors.inputs import (
     UnsupportedSyntax,
     WrongModality,
 )
-from orgseg_node.errors.jobs import JobError, JobStopped, TimeLimit, WorkerDied
+from orgseg_node.errors.jobs import (
+    IncompleteSeries,
+    JobError,
+    JobRefuses,
+    JobStopped,
+    LateImages,
+    Poisoned,
+    SeriesRefuses,
+    TimeLimit,
+    WorkerDied,
+)
 from orgseg_node.errors.machine import (
     ConfigError,
     EnvironmentFault,
@@ -121,13 +132,16 @@ __all__ = [
     "FastModeMissing",
     "HuOutOfRange",
     "IllegalTransition",
+    "IncompleteSeries",
     "InferenceFailed",
     "InputError",
     "InvalidAttribute",
     "IrregularSpacing",
     "JobError",
+    "JobRefuses",
     "JobStopped",
     "KeyUnusable",
+    "LateImages",
     "LossyCompression",
     "MissingAttribute",
     "MissingSlices",
@@ -154,11 +168,13 @@ __all__ = [
     "OutputError",
     "OwnCertificateRefused",
     "PeerCertificateRefused",
+    "Poisoned",
     "PortTaken",
     "ProofFailed",
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "SeriesRefuses",
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",

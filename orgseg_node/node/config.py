@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
+from orgseg_node.node.jobs_config import CompletenessSection, WorkerSection, unknown_sources
 from orgseg_node.node.sections import AeTitle, Section, tables
 from orgseg_node.node.tls_config import (
     CertificateOfSender,
@@ -84,10 +85,11 @@ class ReceiverSection(Section):
 
 
 class Peer(CertificateOfSender):
-    """Who may send to the node."""
+    """Who may send to the node; `source` names where the images it sends can be asked for."""
 
     ae_title: AeTitle
     networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    source: str | None = None
 
     def admits(self, address: str) -> bool:
         """Whether a caller at this IP address may be this peer; without networks, at any address."""
@@ -239,6 +241,8 @@ class NodeConfig(Section):
     sources: dict[str, Source] = Field(default_factory=dict)
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
+    completeness: CompletenessSection = CompletenessSection()
+    worker: WorkerSection = WorkerSection()
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
@@ -271,6 +275,12 @@ class NodeConfig(Section):
         """The roles of all objects of a job: RTSTRUCT and SEG, and what a destination wants besides."""
         wanted = (role for destination in self.destinations.values() for role in destination.roles)
         return tuple(dict.fromkeys((*ROLES, *wanted)))
+
+    @property
+    def asked_sources(self) -> tuple[str, ...]:
+        """The sources that are asked whether series are whole."""
+        asked = {peer.source for peer in self.peers if peer.source is not None}
+        return tuple(sorted(asked)) if self.completeness.expect == "ask" else ()
 
     def calling_ae_for(self, peer: Destination | Source) -> str:
         """The AE title the node uses towards a destination or source."""
@@ -358,6 +368,7 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
         if not _NAME.fullmatch(name):
             problems.append(f"sources.{name}: a name has up to 32 letters, digits, '-' or '_'")
     found = _inference_contradictions(sections.get("inference", {}))
+    problems += unknown_sources(data)
     return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
 
 
@@ -389,6 +400,8 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "sources": Source,
         "delivery": DeliverySection,
         "retention": RetentionSection,
+        "completeness": CompletenessSection,
+        "worker": WorkerSection,
     }
     model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
     return list(model.model_fields)

@@ -13,6 +13,7 @@ from types import FrameType
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
+from orgseg_node.node.completeness import Completer
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import Engine
 from orgseg_node.node.housekeeping import Housekeeper, queues_of, start_ticks
@@ -70,7 +71,10 @@ def run_node(
             housekeeper.reconcile()
             _say_missing_bundles(config)
             port = receiver.start()
-            ticks = start_ticks(housekeeper, inbox, tick_s=tick_s)
+            completer = Completer(config, store, inbox)
+            ticks = start_ticks(
+                housekeeper, inbox, tick_s=tick_s, completer=completer, sources=config.asked_sources
+            )
             try:
                 if ready is not None:
                     ready(port)

@@ -82,7 +82,7 @@ class Completer:
         if found is None or found.instances is None:
             what = "has nothing of it" if found is None else "does not say how many images it has"
             return self._no_answer(known, f"{source.ae_title} {what}")
-        held = len({one.sop_uid for one in self._store.instances_of(series.series_uid)})
+        held = len(self._held(series.series_uid))
         known = replace(known, expected=found.instances, held=held)
         if held >= found.instances:
             note = f"{source.ae_title} has {found.instances} images of it, all are here"
@@ -94,7 +94,8 @@ class Completer:
         known = replace(known, fetches=known.fetches + 1, note=note)
         self._answers.put(known)  # before anything comes: a crash in a fetch must not make them endless
         self._bring(found, source)
-        wait = timedelta(seconds=section.fetch_wait_s)
+        came = len(self._held(series.series_uid)) > held
+        wait = timedelta(seconds=0 if came else section.fetch_wait_s)
         return replace(known, next_at=self._clock() + wait)
 
     def _no_answer(self, known: Completeness, note: str) -> Completeness:
@@ -104,20 +105,30 @@ class Completer:
         return replace(known, note=note, next_at=now + timedelta(seconds=section.fetch_wait_s))
 
     def _count(self, series: Series, source: Source) -> Asked | None:
-        """The series as the source tells it; None if it has none."""
+        """The series as the source tells it; None if it has none.
+
+        Number of Series Related Instances is an optional key; where it has no answer, the images are counted.
+        """
         first = self._store.instances_of(series.series_uid)[0]
         study = _study_uid(self._config.node.data_dir / first.path)
         key = Key(study_uid=study, series_uid=series.series_uid)
-        found = find_series(source, self._config.calling_ae_for(source), key, limit=2)
-        require_answers(key, found.items)
-        return found.items[0] if found.items else None
+        calling = self._config.calling_ae_for(source)
+        found = find_series(source, calling, key, limit=2).items
+        require_answers(key, found)
+        if not found or found[0].instances is not None:
+            return found[0] if found else None
+        images = find_images(source, calling, found[0], _MOST_IMAGES)
+        return replace(found[0], instances=None if images.has_more else len(set(images.items)) or None)
+
+    def _held(self, series_uid: str) -> set[str]:
+        return {one.sop_uid for one in self._store.instances_of(series_uid)}
 
     def _bring(self, found: Asked, source: Source) -> None:
         """Have the missing images brought; that something went wrong shows when they are counted again."""
         calling = self._config.calling_ae_for(source)
         try:
             told = find_images(source, calling, found, _MOST_IMAGES).items
-            here = {one.sop_uid for one in self._store.instances_of(found.series_uid)}
+            here = self._held(found.series_uid)
             missing = [uid for uid in told if uid not in here]
             parts = [missing[n : n + _AT_ONCE] for n in range(0, len(missing), _AT_ONCE)]
             wanted = [replace(found, images=tuple(part), instances=len(part)) for part in parts]

@@ -31,6 +31,7 @@ def kill_in_inference(node: NodeProcess) -> None:
     wait_for(lambda: not any(child.is_running() for child in children), 10, "the child dies with the node")
 
 
+@pytest.mark.slow
 def test_a_child_that_keeps_dying_ends_in_the_dead_letter_and_a_person_starts_it_again(
     tmp_path: Path, ct_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_child_that_keeps_dying_ends_in_the_dead_letter_and_a_person_starts_it
         assert node.stop() == 0
 
 
+@pytest.mark.slow
 def test_memory_that_ran_out_once_is_no_obstacle(tmp_path: Path, ct_folder: Path) -> None:
     port = free_port()
     with (
@@ -72,6 +74,7 @@ def test_memory_that_ran_out_once_is_no_obstacle(tmp_path: Path, ct_folder: Path
         assert len(list(tps.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_node_killed_again_and_again_in_a_job_gives_it_up_and_not_the_others(
     tmp_path: Path, ct_folder: Path
 ) -> None:

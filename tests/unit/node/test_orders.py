@@ -72,6 +72,16 @@ def test_the_force_is_for_one_revision_and_what_comes_later_is_judged_as_usual(
     assert node.store.jobs_of(uid)[1].remark == ""
 
 
+def test_a_force_that_a_crash_left_behind_does_not_count_for_a_later_revision(
+    node: Node, files: list[Path]
+) -> None:
+    uid = held_for_a_gap(node, files)
+    orders(node).force(uid, ANNA)
+    order = orders(node).all()[uid]
+    assert order.forces(1)
+    assert not order.forces(2)
+
+
 def test_a_force_does_not_help_where_geometry_would_be_a_guess(node: Node, tmp_path: Path) -> None:
     for path in build_ct_series(
         tmp_path / "few", PhantomOptions(slices=2, rows=16, columns=16, pixel_spacing_mm=(16.0, 16.0))

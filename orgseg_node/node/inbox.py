@@ -249,7 +249,6 @@ class Inbox:
         still = self._store.series(state=SeriesState.RECEIVING, quiet_since=limit)
         with self._open_lock:
             busy = set().union(*self._open.values())
-            self._broken &= {series.series_uid for series in still} | busy
             broken = set(self._broken)
         found = []
         for series in still:
@@ -310,6 +309,8 @@ class Inbox:
             series, verdict.state, reason=verdict.reason, note=verdict.note, job=job, notices=notices
         )
         if done:
+            with self._open_lock:
+                self._broken.discard(series.series_uid)
             if forced:
                 self._orders.done(series.series_uid)
             _log.info(

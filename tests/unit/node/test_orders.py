@@ -213,7 +213,8 @@ def test_the_quiet_time_is_shorter_after_an_association_that_ended_in_order(
         node.take(path)
     node.inbox.association_ended(1, released=released)
     came = node.series().last_received_at
-    now[0] = came + timedelta(seconds=after_s - 2)
-    assert node.inbox.judge_quiet_series() == []
+    for seconds in (1, after_s - 2):
+        now[0] = came + timedelta(seconds=seconds)
+        assert node.inbox.judge_quiet_series() == []
     now[0] = came + timedelta(seconds=after_s)
     assert len(node.inbox.judge_quiet_series()) == 1

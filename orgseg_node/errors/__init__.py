@@ -28,7 +28,8 @@
     │   ├── DatabaseUnreachable (retryable)
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
-    │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  Poisoned
+    │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
     ├── EvaluationError         predictions beside references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── ConfigError             node.toml, organs.toml
@@ -91,7 +92,17 @@ from orgseg_node.errors.inputs import (
     UnsupportedSyntax,
     WrongModality,
 )
-from orgseg_node.errors.jobs import JobError, JobStopped, TimeLimit, WorkerDied
+from orgseg_node.errors.jobs import (
+    IncompleteSeries,
+    JobError,
+    JobRefuses,
+    JobStopped,
+    LateImages,
+    Poisoned,
+    SeriesRefuses,
+    TimeLimit,
+    WorkerDied,
+)
 from orgseg_node.errors.machine import (
     ConfigError,
     EnvironmentFault,
@@ -147,14 +158,17 @@ __all__ = [
     "GridsDiffer",
     "HuOutOfRange",
     "IllegalTransition",
+    "IncompleteSeries",
     "InferenceFailed",
     "InputError",
     "InvalidAttribute",
     "IrregularSpacing",
     "JobError",
+    "JobRefuses",
     "JobStopped",
     "KeyUnusable",
     "LabelsInvalid",
+    "LateImages",
     "LossyCompression",
     "MissingAttribute",
     "MissingSlices",
@@ -184,11 +198,13 @@ __all__ = [
     "OutputError",
     "OwnCertificateRefused",
     "PeerCertificateRefused",
+    "Poisoned",
     "PortTaken",
     "ProofFailed",
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "SeriesRefuses",
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",

@@ -28,6 +28,7 @@ from orgseg_node.node.destinations import (
     without_kind,
 )
 from orgseg_node.node.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
+from orgseg_node.node.jobs_config import CompletenessSection, unknown_sources
 from orgseg_node.node.sections import AeTitle, Port, Section, tables
 from orgseg_node.node.stow_config import StowSection, stow_problems
 from orgseg_node.node.tls_config import (
@@ -105,11 +106,13 @@ class Peer(CertificateOfSender):
     Attributes
     ----------
     networks : from where; anywhere when empty
+    source : where the images it sends can be asked for
     host, port, tls : where it listens itself: to report on storage commitment that it asked for
     """
 
     ae_title: AeTitle
     networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    source: str | None = None
     host: Annotated[str, Field(min_length=1)] | None = None
     port: Port | None = None
     tls: bool = False
@@ -244,6 +247,7 @@ class NodeConfig(Section):
     stow: StowSection = StowSection()
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
+    completeness: CompletenessSection = CompletenessSection()
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
@@ -281,6 +285,12 @@ class NodeConfig(Section):
         """The roles of all objects of a job: RTSTRUCT and SEG, and what a destination wants besides."""
         wanted = (role for destination in self.destinations.values() for role in destination.roles)
         return tuple(dict.fromkeys((*ROLES, *wanted)))
+
+    @property
+    def asked_sources(self) -> tuple[str, ...]:
+        """The sources that are asked whether series are whole."""
+        asked = {peer.source for peer in self.peers if peer.source is not None}
+        return tuple(sorted(asked)) if self.completeness.expect == "ask" else ()
 
     def calling_ae_for(self, peer: Destination | WebDestination | Source) -> str:
         """The AE title the node uses towards a destination or source."""
@@ -378,6 +388,7 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
             problems.append(f"peers.{int(number) + 1}: host and port belong together")
     problems += destination_contradictions(data)
     found = _inference_contradictions(sections.get("inference", {}))
+    problems += unknown_sources(data)
     return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
 
 
@@ -412,6 +423,7 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "stow": StowSection,
         "delivery": DeliverySection,
         "retention": RetentionSection,
+        "completeness": CompletenessSection,
     }
     model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
     if model is Destination and place[2] == "web":

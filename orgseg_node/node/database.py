@@ -217,6 +217,10 @@ _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
     "last_received_at": datetime.fromisoformat,
     "next_attempt_at": datetime.fromisoformat,
     "first_attempt_at": datetime.fromisoformat,
+    "delivered_at": datetime.fromisoformat,
+    "first_asked_at": datetime.fromisoformat,
+    "next_at": datetime.fromisoformat,
+    "ends_at": datetime.fromisoformat,
     "at": datetime.fromisoformat,
     "bundles": lambda text: tuple(text.split(",")),
 }

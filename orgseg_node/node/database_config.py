@@ -65,11 +65,15 @@ class WorkerSection(Section):
     name : of this worker, no other's, and the same each time it is started; the host's name when None
     roles : to receive, to contour and deliver, or both
     dead_after_s : a worker of which nothing was heard for so long is dead, on PostgreSQL
+    ageing_per_hour : by how much an hour of waiting makes a job more urgent; 0 for strict priorities
+    deaths : a job over which so many processes died goes to the dead letter
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = None
     roles: Annotated[tuple[NodeRole, ...], Field(min_length=1)] = ("receiver", "worker")
     dead_after_s: Annotated[float, Field(ge=3, le=3600)] = 60.0
+    ageing_per_hour: Annotated[float, Field(ge=0, le=1000)] = 10.0
+    deaths: Annotated[int, Field(ge=1, le=20)] = 3
 
     @property
     def own_name(self) -> str:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -17,6 +18,7 @@ from orgseg_node.node.address import Server
 from orgseg_node.node.commitment_desk import CommitmentDesk
 from orgseg_node.node.commitment_scp import CommitmentReporter
 from orgseg_node.node.commitment_scu import CommitmentAsker
+from orgseg_node.node.completeness import Completer
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.database import Database
 from orgseg_node.node.database_config import NodeRole
@@ -74,6 +76,8 @@ def run_node(
             inbox.adopt()
             receiver = Receiver(config, inbox, service=CommitmentDesk(config, store, asker))
             more += [("report", CommitmentReporter(config, store).report_due, tick_s)]
+            completer = Completer(config, store, inbox)
+            more += [(f"ask {name}", partial(completer.look, name), tick_s) for name in config.asked_sources]
         if "worker" in config.worker.roles:
             worker = Worker(config, store, Tools(sender=AnySender(), child_command=child_command))
             engine = stack.enter_context(_engine(config, database, worker, poll_s=min(0.5, tick_s)))

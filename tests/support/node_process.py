@@ -78,6 +78,7 @@ class NodeProcess:
     folder : holds node.toml, the log and the data
     tps_port : where the destination listens
     seconds : how long the prediction of a job takes at least; None to run a network instead
+    child : another child program as module and arguments
     inference : lines of that section; without any, the shipped network is what is run
     tps : more lines about the destination
     more : further sections of the configuration
@@ -91,6 +92,7 @@ class NodeProcess:
     tps: str = ""
     more: str = ""
     name: str = "node"
+    child: tuple[str, ...] = ()
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -106,6 +108,7 @@ class NodeProcess:
         config.write_text(text, encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
+        command += self.child
         if self.seconds is None:
             command = [sys.executable, "-m", "orgseg_node.cli", "node", "run", "--config", str(config)]
         with self._log.open("ab") as log:
@@ -178,10 +181,18 @@ class NodeProcess:
 
 @contextlib.contextmanager
 def running_node(
-    folder: Path, tps_port: int, seconds: float | None = 0.0, inference: str = "", *, tps: str = ""
+    folder: Path,
+    tps_port: int,
+    seconds: float | None = 0.0,
+    inference: str = "",
+    *,
+    child: tuple[str, ...] = (),
+    tps: str = "",
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
-    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds, inference=inference, tps=tps)
+    node = NodeProcess(
+        folder=folder, tps_port=tps_port, seconds=seconds, inference=inference, child=child, tps=tps
+    )
     node.start()
     try:
         yield node

@@ -27,6 +27,9 @@
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
     │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    ├── OperationError          running the node from day to day
+    │   ├── NotNotified (retryable)  AuditBroken  BackupRefused  BackupInvalid
+    │   └── NodeNotRunning  ReloadRefused
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
@@ -104,11 +107,23 @@ from orgseg_node.errors.network import (
     UnknownSource,
     Unreachable,
 )
+from orgseg_node.errors.operations import (
+    AuditBroken,
+    BackupInvalid,
+    BackupRefused,
+    NodeNotRunning,
+    NotNotified,
+    OperationError,
+    ReloadRefused,
+)
 from orgseg_node.errors.results import BodyNotFound, NothingFound, ObjectInvalid, OutputError, ProofFailed
 from orgseg_node.errors.storage import DiskFull, IllegalTransition, NotDurable, StorageError, UnknownJob
 
 __all__ = [
     "AssociationRejected",
+    "AuditBroken",
+    "BackupInvalid",
+    "BackupRefused",
     "BodyNotFound",
     "BundleError",
     "BundleExists",
@@ -137,6 +152,7 @@ __all__ = [
     "NetworkError",
     "NoPixelData",
     "NoSeries",
+    "NodeNotRunning",
     "NodeRunning",
     "NotAxial",
     "NotCalibrated",
@@ -144,10 +160,12 @@ __all__ = [
     "NotDurable",
     "NotImages",
     "NotMatching",
+    "NotNotified",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",
     "ObjectInvalid",
+    "OperationError",
     "OrganUnknown",
     "OrgsegError",
     "OutOfMemory",
@@ -159,6 +177,7 @@ __all__ = [
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "ReloadRefused",
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",

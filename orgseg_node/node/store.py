@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.errors import StorageError, UnknownJob
+from orgseg_node.node.attribution import Attribution
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
 from orgseg_node.node.jobs import (
@@ -50,6 +51,12 @@ class Store:
     def __init__(self, data_dir: Path, *, read_only: bool = False, clock: Clock = utc_now) -> None:
         self._db = Database(data_dir / DATABASE, read_only=read_only)
         self._clock = clock
+        self.attribution = Attribution(clock)
+
+    @property
+    def database(self) -> Database:
+        """What the rows lie in; for the rooms that keep tables of their own."""
+        return self._db
 
     def close(self) -> None:
         """Close the database connection of the calling thread."""
@@ -180,6 +187,7 @@ class Store:
                 (new.job_id, new.series_uid, series.revision, new.content_sha256, ",".join(new.bundles),
                  new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
             )  # fmt: skip
+            self.attribution.note(tx, new.job_id)
             earlier = tx.rows(
                 "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ?"
                 " AND state IN ('SENDING', 'DONE')",
@@ -223,6 +231,7 @@ class Store:
         return self.job(job_id)
 
     def _move(self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = "") -> None:
+        self.attribution.note(tx, job_id)
         progress = {JobState.QUEUED: 0.0, JobState.DONE: 1.0}.get(target)
         changed = tx.run(
             "UPDATE job SET state = ?, reason = ?, note = ?, stage = '', updated_at = ?,"
@@ -334,6 +343,7 @@ class Store:
         now = self._now()
         key = (job_id, destination)
         with self._db.write() as tx:
+            self.attribution.note(tx, job_id)
             tx.run(
                 "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
                 " attempts = attempts - 1 WHERE job_id = ? AND destination = ? AND state = 'SENDING'",
@@ -353,6 +363,7 @@ class Store:
     ) -> JobState:
         """Note how a delivery went; its job is DONE, or FAILED, when nothing is left to send."""
         with self._db.write() as tx:
+            self.attribution.note(tx, delivery.job_id)
             tx.run(
                 "UPDATE delivery SET state = ?, status = ?, note = ?, next_attempt_at = ?"
                 " WHERE job_id = ? AND role = ? AND destination = ?",

@@ -16,6 +16,14 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
+from orgseg_node.node.notices_config import (
+    NoticesSection,
+    WatchSection,
+    WebSection,
+    placed_web,
+    watch_contradictions,
+    watch_file_problems,
+)
 from orgseg_node.node.sections import AeTitle, Section, tables
 from orgseg_node.node.tls_config import (
     CertificateOfSender,
@@ -239,6 +247,9 @@ class NodeConfig(Section):
     sources: dict[str, Source] = Field(default_factory=dict)
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
+    web: WebSection = WebSection()
+    watch: WatchSection = WatchSection()
+    notices: NoticesSection = NoticesSection()
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
@@ -296,7 +307,7 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
-    lines = tls_file_problems(data, base)
+    lines = tls_file_problems(data, base) + watch_file_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -325,6 +336,7 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     destinations = {name: placed_peer(one, tls, base) for name, one in config.destinations.items()}
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
     update = {"node": node, "inference": inference, "contours": contours, "sources": sources}
+    update |= {"web": placed_web(config.web, base), "notices": config.notices.placed(base)}
     return config.model_copy(update={**update, "tls": tls, "destinations": destinations})
 
 
@@ -358,7 +370,8 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
         if not _NAME.fullmatch(name):
             problems.append(f"sources.{name}: a name has up to 32 letters, digits, '-' or '_'")
     found = _inference_contradictions(sections.get("inference", {}))
-    return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
+    problems += [f"inference: {problem}" for problem in found] + watch_contradictions(data)
+    return problems + tls_contradictions(data)
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
@@ -389,6 +402,9 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "sources": Source,
         "delivery": DeliverySection,
         "retention": RetentionSection,
+        "web": WebSection,
+        "watch": WatchSection,
+        "notices": NoticesSection,
     }
     model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
     return list(model.model_fields)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -14,9 +14,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from orgseg_node.errors import OrgsegError, WorkerDied
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.engine import Engine, Queue, RunState
 from orgseg_node.node.inbox import INBOX, Inbox
 from orgseg_node.node.jobs import NEEDS_WORKER, Delivery, Job, JobState
+from orgseg_node.node.pulse import Pulse
 from orgseg_node.node.store import Store
 from orgseg_node.node.worker import JOBS, Worker
 
@@ -44,13 +46,23 @@ class Housekeeper:
     """
 
     def __init__(
-        self, config: NodeConfig, store: Store, engine: Engine, worker: Worker, *, clock: Clock = utc_now
+        self,
+        config: NodeConfig | CurrentConfig,
+        store: Store,
+        engine: Engine,
+        worker: Worker,
+        *,
+        clock: Clock = utc_now,
     ) -> None:
-        self._config = config
+        self._current = CurrentConfig.of(config)
         self._store = store
         self._engine = engine
         self._worker = worker
         self._clock = clock
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     # ------------------------------------------------------------------ jobs
 
@@ -119,10 +131,7 @@ class Housekeeper:
 
         Nothing that was not delivered is ever deleted; the rows and the history stay.
         """
-        days = self._config.retention.days
-        if days == 0:
-            return 0
-        jobs = self._store.purgeable(self._clock() - timedelta(days=days))
+        jobs = to_purge(self._store, self._config, self._clock())
         for job in jobs:
             self._engine.forget_finished(self._workflow_ids(job))
             self._store.purged(job)
@@ -148,27 +157,49 @@ class Housekeeper:
             _log.error("disk nearly full", free_mb=free_mb, limit_mb=self._config.receiver.min_free_mb)
 
 
-def start_ticks(housekeeper: Housekeeper, inbox: Inbox, *, tick_s: float) -> BackgroundScheduler:
+def to_purge(store: Store, config: NodeConfig, now: datetime) -> list[Job]:
+    """The jobs whose files retention would delete now: delivered, and longer ago than the retention time."""
+    days = config.retention.days
+    return store.purgeable(now - timedelta(days=days)) if days else []
+
+
+Tick = tuple[str, Callable[[], object], float]
+"""What is done by the clock: its name, the scan, and every how many seconds."""
+
+_SLOWEST_S: Final = 600.0  # a tick that takes longer than this is taken for dead
+
+
+def start_ticks(
+    housekeeper: Housekeeper,
+    inbox: Inbox,
+    *,
+    tick_s: float,
+    more: Sequence[Tick] = (),
+    pulse: Pulse | None = None,
+) -> BackgroundScheduler:
     """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour."""
+    pulse = pulse or Pulse()
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(4)},
+        executors={"default": ThreadPoolExecutor(8)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    every: tuple[tuple[str, Callable[[], object], float], ...] = (
+    every: tuple[Tick, ...] = (
         ("judge", inbox.judge_quiet_series, tick_s),
         ("dispatch", housekeeper.dispatch, tick_s),
         ("reconcile", housekeeper.reconcile, 60.0),
         ("disk", housekeeper.watch_disk, 60.0),
         ("purge", housekeeper.purge, 3600.0),
+        *more,
     )
     for name, scan, seconds in every:
-        scheduler.add_job(_safely(name, scan), "interval", seconds=seconds, id=name)
+        pulse.expect(name, seconds + _SLOWEST_S)
+        scheduler.add_job(_safely(name, scan, pulse), "interval", seconds=seconds, id=name)
     scheduler.start()
     return scheduler
 
 
-def _safely(name: str, scan: Callable[[], object]) -> Callable[[], None]:
+def _safely(name: str, scan: Callable[[], object], pulse: Pulse) -> Callable[[], None]:
     """A scan that reports its failure and is tried again at the next tick."""
 
     def tick() -> None:
@@ -178,6 +209,8 @@ def _safely(name: str, scan: Callable[[], object]) -> Callable[[], None]:
             _log.error("tick failed", tick=name, code=error.code, detail=error.sentence)
         except Exception as error:  # noqa: BLE001 (one bad tick must not stop the clock)
             _log.error("tick failed", tick=name, code="UNEXPECTED", kind=type(error).__name__)
+        finally:
+            pulse.beat(name)
 
     return tick
 

@@ -11,8 +11,9 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,9 @@ from orgseg_node.errors import JobStopped, NetworkError, OrgsegError, StoreRefus
 from orgseg_node.node import engine, landing
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
+from orgseg_node.node.metrics import Meters
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
 from orgseg_node.node.sender import Sender
@@ -48,12 +51,14 @@ class Tools:
     child_command : program that contours, to which the request file is appended
     clock : where the time comes from
     retry_wait_s : pause before a job is tried again
+    meters : count how long things take
     """
 
     sender: Sender
     child_command: Sequence[str] = CHILD_COMMAND
     clock: Clock = utc_now
     retry_wait_s: float = _RETRY_WAIT_S
+    meters: Meters = field(default_factory=Meters)
 
 
 class Worker:
@@ -66,12 +71,16 @@ class Worker:
     tools : sender, child program and clock
     """
 
-    def __init__(self, config: NodeConfig, store: Store, tools: Tools) -> None:
-        self._config = config
+    def __init__(self, config: NodeConfig | CurrentConfig, store: Store, tools: Tools) -> None:
+        self._current = CurrentConfig.of(config)
         self._store = store
         self._tools = tools
         self._stopping = threading.Event()
         self._engine_gone = threading.Event()
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     # ------------------------------------------------------------------ workflow: contour
 
@@ -159,7 +168,8 @@ class Worker:
         try:
             place = self._config.destination(delivery.destination)
             path = self._config.node.data_dir / delivery.path
-            stored = self._tools.sender.send(place, self._config.calling_ae_for(place), path)
+            with self._tools.meters.send_seconds.labels(delivery.destination).time():
+                stored = self._tools.sender.send(place, self._config.calling_ae_for(place), path)
         except OrgsegError as error:
             limit = timedelta(hours=self._config.delivery.give_up_after_h)
             over = delivery.first_attempt_at is not None and now - delivery.first_attempt_at >= limit
@@ -221,6 +231,7 @@ class Worker:
             else:
                 last.update(message)
 
+        started = time.monotonic()
         run_child(
             [*self._tools.child_command, str(request)],
             folder / "child.log",
@@ -228,6 +239,7 @@ class Worker:
             must_stop=self._must_stop(job.job_id),
             time_limit_s=self._config.inference.time_limit_s,
         )
+        self._tools.meters.infer_seconds.observe(time.monotonic() - started)
         if not last:
             raise WorkerDied("It ended without a word.")
         return last

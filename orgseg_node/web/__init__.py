@@ -1,0 +1,1 @@
+"""HTTP: health and metrics for monitoring. The only room that knows Starlette."""

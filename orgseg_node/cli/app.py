@@ -10,6 +10,8 @@ import typer
 
 from orgseg_node import __version__
 from orgseg_node.cli import (
+    audit,
+    backup,
     commission,
     config,
     demo,
@@ -20,6 +22,7 @@ from orgseg_node.cli import (
     network,
     node,
     protocols,
+    purge,
     query,
     segment,
     series,
@@ -57,7 +60,8 @@ def build_app() -> typer.Typer:
     app.command("pull")(query.pull)
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
-    for group in (node, models, protocols, jobs, series, config, commission):
+    app.command("purge")(purge.purge)
+    for group in (node, models, protocols, jobs, series, config, commission, audit, backup):
         app.add_typer(group.app)
     return app
 

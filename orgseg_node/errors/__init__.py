@@ -32,6 +32,9 @@
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
     ├── EvaluationError         predictions beside references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
+    ├── OperationError          running the node from day to day
+    │   ├── NotNotified (retryable)  AuditBroken  BackupRefused  BackupInvalid
+    │   └── NodeNotRunning  ReloadRefused
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
@@ -129,6 +132,15 @@ from orgseg_node.errors.network import (
     UnknownSource,
     Unreachable,
 )
+from orgseg_node.errors.operations import (
+    AuditBroken,
+    BackupInvalid,
+    BackupRefused,
+    NodeNotRunning,
+    NotNotified,
+    OperationError,
+    ReloadRefused,
+)
 from orgseg_node.errors.results import BodyNotFound, NothingFound, ObjectInvalid, OutputError, ProofFailed
 from orgseg_node.errors.storage import (
     DatabaseUnreachable,
@@ -141,6 +153,9 @@ from orgseg_node.errors.storage import (
 
 __all__ = [
     "AssociationRejected",
+    "AuditBroken",
+    "BackupInvalid",
+    "BackupRefused",
     "BodyNotFound",
     "BundleError",
     "BundleExists",
@@ -178,6 +193,7 @@ __all__ = [
     "NetworkError",
     "NoPixelData",
     "NoSeries",
+    "NodeNotRunning",
     "NodeRunning",
     "NotAuthorised",
     "NotAxial",
@@ -187,11 +203,13 @@ __all__ = [
     "NotImages",
     "NotMatching",
     "NotMultipart",
+    "NotNotified",
     "NotPaired",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",
     "ObjectInvalid",
+    "OperationError",
     "OrganUnknown",
     "OrgsegError",
     "OutOfMemory",
@@ -204,6 +222,7 @@ __all__ = [
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "ReloadRefused",
     "SeriesRefuses",
     "SeveralParts",
     "SeveralPatients",

@@ -30,6 +30,7 @@ from orgseg_node.dicom.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
 from orgseg_node.inference.predictor import Predictor
 from orgseg_node.node.jobs import JobState
+from orgseg_node.node.logs import hush_warnings
 from orgseg_node.node.making import Wanted
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.pipeline import Outcome, Request, Step, run
@@ -67,6 +68,7 @@ def network(request: ChildRequest) -> Predictor:
 def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> int:
     """Do what the request file says; 0 if it was done, 1 if not and the reason was printed."""
     voice = _own_stdout()
+    hush_warnings()
 
     def say(**message: Any) -> None:
         voice.write(json.dumps(message) + "\n")

@@ -29,6 +29,14 @@ from orgseg_node.node.destinations import (
 )
 from orgseg_node.node.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.jobs_config import CompletenessSection, unknown_sources
+from orgseg_node.node.notices_config import (
+    NoticesSection,
+    WatchSection,
+    WebSection,
+    placed_web,
+    watch_contradictions,
+    watch_file_problems,
+)
 from orgseg_node.node.sections import AeTitle, Port, Section, tables
 from orgseg_node.node.stow_config import StowSection, stow_problems
 from orgseg_node.node.tls_config import (
@@ -248,6 +256,9 @@ class NodeConfig(Section):
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
     completeness: CompletenessSection = CompletenessSection()
+    web: WebSection = WebSection()
+    watch: WatchSection = WatchSection()
+    notices: NoticesSection = NoticesSection()
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
@@ -337,7 +348,7 @@ def load_config(path: Path) -> NodeConfig:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
     lines = tls_file_problems(data, base) + destination_file_problems(data, base) + stow_problems(data, base)
-    lines += database_problems(data, base)
+    lines += database_problems(data, base) + watch_file_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -367,6 +378,7 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
     update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
     update |= {"stow": config.stow.placed(base), "tls": tls, "destinations": destinations}
+    update |= {"web": placed_web(config.web, base), "notices": config.notices.placed(base)}
     update |= {"database": config.database.placed(base)}
     return config.model_copy(update=update)
 
@@ -388,8 +400,8 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
             problems.append(f"peers.{int(number) + 1}: host and port belong together")
     problems += destination_contradictions(data)
     found = _inference_contradictions(sections.get("inference", {}))
-    problems += unknown_sources(data)
-    return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
+    problems += [f"inference: {problem}" for problem in found] + watch_contradictions(data)
+    return problems + unknown_sources(data) + tls_contradictions(data)
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
@@ -424,6 +436,9 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "delivery": DeliverySection,
         "retention": RetentionSection,
         "completeness": CompletenessSection,
+        "web": WebSection,
+        "watch": WatchSection,
+        "notices": NoticesSection,
     }
     model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
     if model is Destination and place[2] == "web":

@@ -117,7 +117,11 @@ class Engine:
     def start(self) -> None:
         """Start working, first of all on what an earlier process of this name left unfinished."""
         DBOS.launch()
-        for queue in self._queues:
+        self.add_queues(self._queues)
+
+    def add_queues(self, queues: tuple[Queue, ...]) -> None:
+        """Open waiting lines; one that is there already gets its new limit."""
+        for queue in queues:
             DBOS.register_queue(
                 queue.name,
                 worker_concurrency=queue.at_once,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -15,9 +15,11 @@ from orgseg_node.errors import OrgsegError
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.commands import JobCommands
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.engine import Engine, Queue, RunState
-from orgseg_node.node.inbox import INBOX, Inbox
+from orgseg_node.node.inbox import INBOX
 from orgseg_node.node.jobs import NEEDS_WORKER, Delivery, Job, JobState
+from orgseg_node.node.pulse import Pulse
 from orgseg_node.node.reconciling import DeliveryOutcome, Outcome, delivery_outcome_of, outcome_of
 from orgseg_node.node.store import Store
 from orgseg_node.node.turns import in_turn
@@ -25,6 +27,9 @@ from orgseg_node.node.worker import JOBS, Worker, bury
 
 CONTOUR_QUEUE: Final = "contour"
 _log = structlog.get_logger("orgseg.housekeeping")
+
+Tick = tuple[str, Callable[[], object], float]
+"""What is done by the clock: its name, the scan, and every how many seconds."""
 
 
 def queues_of(config: NodeConfig) -> tuple[Queue, ...]:
@@ -49,7 +54,7 @@ class Housekeeper:
 
     def __init__(  # noqa: PLR0913
         self,
-        config: NodeConfig,
+        config: NodeConfig | CurrentConfig,
         store: Store,
         engine: Engine,
         worker: Worker,
@@ -57,13 +62,17 @@ class Housekeeper:
         clock: Clock = utc_now,
         slots: Callable[[], int] = lambda: 1,
     ) -> None:
-        self._config = config
+        self._current = CurrentConfig.of(config)
         self._store = store
         self._engine = engine
         self._worker = worker
         self._clock = clock
         self._slots = slots
         self._commands = JobCommands(store, clock=clock)
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     # ------------------------------------------------------------------ jobs
 
@@ -161,10 +170,7 @@ class Housekeeper:
 
         Nothing that was not delivered is ever deleted; the rows and the history stay.
         """
-        days = self._config.retention.days
-        if days == 0:
-            return 0
-        jobs = self._store.purgeable(self._clock() - timedelta(days=days))
+        jobs = to_purge(self._store, self._config, self._clock())
         for job in jobs:
             self._engine.forget_finished(self._workflow_ids(job))
             self._store.purged(job)
@@ -186,6 +192,15 @@ class Housekeeper:
             + [f"{job.job_id}.{run}.{name}.{attempt}" for run in runs for name, attempt in sorted(sends)]
         )
 
+    def ticks(self, tick_s: float) -> tuple[Tick, ...]:
+        """What is done by the clock: the queues every tick, the rest by the minute and the hour."""
+        return (
+            ("dispatch", self.dispatch, tick_s),
+            ("reconcile", self.reconcile, 60.0),
+            ("disk", self.watch_disk, 60.0),
+            ("purge", self.purge, 3600.0),
+        )
+
     def watch_disk(self) -> None:
         """Say so when senders are being turned away for want of disk space."""
         free_mb = shutil.disk_usage(self._config.node.data_dir).free // 1_000_000
@@ -193,41 +208,31 @@ class Housekeeper:
             _log.error("disk nearly full", free_mb=free_mb, limit_mb=self._config.receiver.min_free_mb)
 
 
-Tick = tuple[str, Callable[[], object], float]
-"""Name, scan, and seconds between two scans."""
+def to_purge(store: Store, config: NodeConfig, now: datetime) -> list[Job]:
+    """The jobs whose files retention would delete now: delivered, and longer ago than the retention time."""
+    days = config.retention.days
+    return store.purgeable(now - timedelta(days=days)) if days else []
 
 
-def start_ticks(
-    housekeeper: Housekeeper | None, inbox: Inbox | None, *, tick_s: float, more: Iterable[Tick] = ()
-) -> BackgroundScheduler:
-    """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour.
+_SLOWEST_S: Final = 600.0  # a tick that takes longer than this is taken for dead
 
-    A process that does not receive has no inbox to look at, and one that does not work no housekeeper.
-    Several processes may tick at once: each scan looks at the database first, and does what is left to do.
-    """
-    more = list(more)
+
+def start_ticks(ticks: Iterable[Tick], pulse: Pulse) -> BackgroundScheduler:
+    """Start the clock. Several processes may tick at once: each scan does what it finds left to do."""
+    every = list(ticks)
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(5 + len(more))},
+        executors={"default": ThreadPoolExecutor(max(1, len(every)))},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    every: list[Tick] = [*more]
-    if inbox is not None:
-        every += [("judge", inbox.judge_quiet_series, tick_s)]
-    if housekeeper is not None:
-        every += [
-            ("dispatch", housekeeper.dispatch, tick_s),
-            ("reconcile", housekeeper.reconcile, 60.0),
-            ("disk", housekeeper.watch_disk, 60.0),
-            ("purge", housekeeper.purge, 3600.0),
-        ]
     for name, scan, seconds in every:
-        scheduler.add_job(_safely(name, scan), "interval", seconds=seconds, id=name)
+        pulse.expect(name, seconds + _SLOWEST_S)
+        scheduler.add_job(_safely(name, scan, pulse), "interval", seconds=seconds, id=name)
     scheduler.start()
     return scheduler
 
 
-def _safely(name: str, scan: Callable[[], object]) -> Callable[[], None]:
+def _safely(name: str, scan: Callable[[], object], pulse: Pulse) -> Callable[[], None]:
     """A scan that reports its failure and is tried again at the next tick."""
 
     def tick() -> None:
@@ -237,6 +242,8 @@ def _safely(name: str, scan: Callable[[], object]) -> Callable[[], None]:
             _log.error("tick failed", tick=name, code=error.code, detail=error.sentence)
         except Exception as error:  # noqa: BLE001 (one bad tick must not stop the clock)
             _log.error("tick failed", tick=name, code="UNEXPECTED", kind=type(error).__name__)
+        finally:
+            pulse.beat(name)
 
     return tick
 

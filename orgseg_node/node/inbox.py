@@ -29,7 +29,9 @@ from orgseg_node.node import landing
 from orgseg_node.node.answers import Answers
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.jobs import Instance, NewJob, Notice, Series, SeriesState
+from orgseg_node.node.metrics import Meters
 from orgseg_node.node.orders import SeriesOrder, SeriesOrders
 from orgseg_node.node.predictors import open_bundles
 from orgseg_node.node.protocols import ASK, load_protocol
@@ -63,14 +65,23 @@ class Inbox:
     config : the node's configuration
     store : the node's memory
     clock : where the time comes from
+    meters : count what comes in
     """
 
-    def __init__(self, config: NodeConfig, store: Store, *, clock: Clock = utc_now) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: NodeConfig | CurrentConfig,
+        store: Store,
+        *,
+        clock: Clock = utc_now,
+        meters: Meters | None = None,
+    ) -> None:
+        self._current = CurrentConfig.of(config)
+        self._meters = meters or Meters()
         self._store = store
         self._clock = clock
         self._began = clock()
-        self._data = config.node.data_dir
+        self._data = self._config.node.data_dir
         self._root = self._data / INBOX
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self._orders = SeriesOrders(store.database, clock=clock)
@@ -80,6 +91,10 @@ class Inbox:
         self._open_lock = threading.Lock()
         self._judging = threading.Lock()
         landing.make_folder(self._root)
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     # ------------------------------------------------------------------ accept
 
@@ -97,6 +112,11 @@ class Inbox:
         DiskFull, NotDurable, StorageError
             On any doubt about durability; the sender must keep it and try again.
         """
+        listed = any(peer.ae_title == incoming.calling_ae for peer in self._config.peers)
+        with self._meters.accepting(incoming.calling_ae if listed else "other", len(incoming.encoded)):
+            return self._accept(incoming)
+
+    def _accept(self, incoming: Incoming) -> SeriesState:
         landing.require_space(self._root, self._config.receiver.min_free_mb)
         header = landing.read_header(incoming.encoded, incoming.transfer_syntax)
         landing.require_match(header, incoming.sop_class_uid, incoming.sop_uid)

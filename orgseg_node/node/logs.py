@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
+import warnings
+from pathlib import Path
+from typing import Final, TextIO
 
 import structlog
 
@@ -44,6 +46,7 @@ def configure_logs(log_format: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    hush_warnings()
     for name in _QUIET:
         logging.getLogger(name).handlers = [logging.NullHandler()]
         logging.getLogger(name).propagate = False
@@ -52,3 +55,20 @@ def configure_logs(log_format: str, level: str) -> None:
         logger.handlers = [_Bridge()]
         logger.setLevel(least)
         logger.propagate = False
+
+
+def hush_warnings() -> None:
+    """Let warnings tell where they come from, not what: those of pydicom quote values of datasets."""
+    warnings.showwarning = _show
+
+
+def _show(  # noqa: PLR0913, PLR0917 (as in the standard library)
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    del message, lineno, file, line
+    structlog.get_logger("orgseg.python").debug("warning", kind=category.__name__, module=Path(filename).stem)

@@ -37,8 +37,10 @@ from orgseg_node.errors import (
     OrgsegError,
     PortTaken,
 )
-from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.config import NodeConfig, Peer
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.inbox import Incoming
+from orgseg_node.node.metrics import Meters
 from orgseg_node.node.tls import WARN_BEFORE, ServerContext, ends, server_context, shake_hands, shown_by
 from orgseg_node.node.tls_faults import fault
 
@@ -62,6 +64,7 @@ CANNOT_UNDERSTAND: Final = 0xC000
 # PS3.8 9.3.4: result (1 permanent), source (1 service user), reason
 _CALLING_UNKNOWN: Final = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN: Final = (0x01, 0x01, 0x07)
+_REASONS: Final = {_CALLING_UNKNOWN: "CALLING_UNKNOWN", _CALLED_UNKNOWN: "CALLED_UNKNOWN"}
 
 _log = structlog.get_logger("orgseg.receiver")
 
@@ -121,26 +124,41 @@ class Receiver:
     inbox : where accepted instances go
     storage : SOP classes that are taken
     service : another service on the same port
+    meters : count who is turned away
     """
 
     def __init__(
         self,
-        config: NodeConfig,
+        config: NodeConfig | CurrentConfig,
         inbox: Intake,
         *,
         storage: Sequence[str] = STORAGE_CLASSES,
         service: Service | None = None,
+        meters: Meters | None = None,
     ) -> None:
-        self._config = config
+        self._current = CurrentConfig.of(config)
+        self._meters = meters or Meters()
         self._service = service
         self._storage = storage
         self._inbox = inbox
-        self._peers = {peer.ae_title: peer for peer in config.peers}
         self._servers: list[Any] = []
         self.tls_port: int | None = None
         self._idle = threading.Condition()
         self._storing = 0
         self._stopping = False
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
+
+    @property
+    def _peers(self) -> dict[str, Peer]:
+        return {peer.ae_title: peer for peer in self._config.peers}
+
+    @property
+    def listening(self) -> bool:
+        """Whether every port that was opened is still listened at."""
+        return bool(self._servers) and all(server.socket.fileno() >= 0 for server in self._servers)
 
     def start(self) -> int:
         """Listen.
@@ -244,6 +262,7 @@ class Receiver:
             line.socket.settimeout(self._config.receiver.idle_timeout_s)
             return
         why = fault(error, "caller")
+        self._meters.refused_associations.labels(why.code).inc()
         _log.warning("tls failed", address=str(event.assoc.requestor.address), code=why.code, why=why.detail)
         event.assoc.acse_timeout = 0  # no request will come; waiting for it would hold one of the places
 
@@ -257,6 +276,7 @@ class Receiver:
         elif not self._admits(event, calling, address):
             reason = _CALLING_UNKNOWN
         if reason is not None:
+            self._meters.refused_associations.labels(_REASONS[reason]).inc()
             _log.warning(
                 "association rejected", calling=calling, called=called, address=address, reason=reason[2]
             )

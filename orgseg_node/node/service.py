@@ -9,40 +9,52 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
 from orgseg_node.node.address import Server
+from orgseg_node.node.audit import Audit
 from orgseg_node.node.commitment_desk import CommitmentDesk
 from orgseg_node.node.commitment_scp import CommitmentReporter
 from orgseg_node.node.commitment_scu import CommitmentAsker
 from orgseg_node.node.completeness import Completer
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.database import Database
 from orgseg_node.node.database_config import NodeRole
+from orgseg_node.node.echoes import Echoes
 from orgseg_node.node.engine import Engine
 from orgseg_node.node.heartbeat import Heartbeat, Reaper
 from orgseg_node.node.housekeeping import Housekeeper, Tick, queues_of, start_ticks
 from orgseg_node.node.inbox import Inbox
 from orgseg_node.node.logs import configure_logs
+from orgseg_node.node.metrics import Meters
+from orgseg_node.node.notices import Watch
+from orgseg_node.node.notifying import Notifier
 from orgseg_node.node.outgoing import AnySender
+from orgseg_node.node.parts import Door, Parts
 from orgseg_node.node.predictors import open_bundles
+from orgseg_node.node.pulse import Pulse
 from orgseg_node.node.receiver import Receiver
+from orgseg_node.node.reload import Reloader, pid_file
 from orgseg_node.node.store import Store
 from orgseg_node.node.worker import CHILD_COMMAND, Tools, Worker
 
 _log = structlog.get_logger("orgseg.node")
 
 
-def run_node(
+def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     config: NodeConfig,
     *,
     child_command: Sequence[str] = CHILD_COMMAND,
     ready: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
     tick_s: float = 1.0,
+    path: Path | None = None,
+    doors: Sequence[Door] = (),
 ) -> None:
     """Run the node, or the part of it that ``worker.roles`` names, until told to stop by a signal or `stop`.
 
@@ -53,6 +65,8 @@ def run_node(
     ready : called once the node runs, with the port it listens at; 0 if it does not receive
     stop : set by whoever wants the node to end
     tick_s : how often inbox and queues are looked at
+    path : the file the configuration is from; SIGHUP reads it again
+    doors : other ways in, such as HTTP, opened once the node runs
 
     Raises
     ------
@@ -61,54 +75,84 @@ def run_node(
     """
     configure_logs(config.node.log_format, config.node.log_level)
     stop = stop or threading.Event()
+    reload = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_private_files(config))
         stack.enter_context(_sole_user(config, config.worker.roles))
-        stack.enter_context(_signals(stop))
-        database = Database(config.database_place)
-        store = Store(database)
+        stack.enter_context(pid_file(config.node.data_dir))
+        stack.enter_context(_signals(stop, reload))
+        current, sender = CurrentConfig(config), AnySender()
+        store = Store(Database(config.database_place))
         stack.callback(store.close)
+        parts = Parts(config=current, store=store, meters=Meters(), pulse=Pulse())
+        reloader = Reloader(current, store, path, parts.open_queues, asked=reload)
+        reloader.begin()
         asker = CommitmentAsker(config, store)
-        inbox = receiver = housekeeper = None
-        more: list[Tick] = []
+        ticks: list[Tick] = []
         if "receiver" in config.worker.roles:
-            inbox = Inbox(config, store)
-            inbox.adopt()
-            receiver = Receiver(config, inbox, service=CommitmentDesk(config, store, asker))
-            more += [("report", CommitmentReporter(config, store).report_due, tick_s)]
-            completer = Completer(config, store, inbox)
-            more += [(f"ask {name}", partial(completer.look, name), tick_s) for name in config.asked_sources]
+            ticks += _make_receiver(parts, asker, tick_s)
         if "worker" in config.worker.roles:
-            worker = Worker(config, store, Tools(sender=AnySender(), child_command=child_command))
-            engine = stack.enter_context(_engine(config, database, worker, poll_s=min(0.5, tick_s)))
-            more += [("ask", asker.ask_due, tick_s)]
-            housekeeper = Housekeeper(config, store, engine, worker)
-            housekeeper.reconcile()
-            if isinstance(config.database_place, Server):
-                limit_s = config.worker.dead_after_s
-                reaper = Reaper(database, engine, config.worker.own_name, limit_s=limit_s)
-                more += [("reap", reaper.look, 5 * tick_s)]
-            _say_missing_bundles(config)
+            worker = Worker(
+                current, store, Tools(sender=sender, child_command=child_command, meters=parts.meters)
+            )
+            engine = stack.enter_context(_engine(config, store.database, worker, min(0.5, tick_s)))
+            ticks += _make_worker(parts, engine, worker, tick_s)
+            ticks += [("ask", asker.ask_due, tick_s)]
         port = 0
-        if receiver is not None:
-            port = receiver.start()
-            stack.callback(receiver.stop)
-        ticks = start_ticks(housekeeper, inbox, tick_s=tick_s, more=more)
+        if parts.receiver is not None:
+            port = parts.receiver.start()
+            stack.callback(parts.receiver.stop)
+        ticks += _watch_ticks(parts, reloader, sender, tick_s)
+        clock = start_ticks(ticks, parts.pulse)
         try:
-            _log.info("running", roles=list(config.worker.roles), worker=config.worker.own_name)
-            if ready is not None:
-                ready(port)
-            stop.wait()
-            _log.info("stopping")
+            with ExitStack() as opened:
+                for door in doors:
+                    opened.callback(door.stop)
+                    door.start(parts)
+                _log.info("running", roles=list(config.worker.roles), worker=config.worker.own_name)
+                if ready is not None:
+                    ready(port)
+                stop.wait()
+                _log.info("stopping")
         finally:
-            if receiver is not None:
-                receiver.stop()
-            ticks.shutdown(wait=True)
+            if parts.receiver is not None:
+                parts.receiver.stop()
+            clock.shutdown(wait=True)
     _log.info("stopped")
 
 
+def _make_receiver(parts: Parts, asker: CommitmentAsker, tick_s: float) -> list[Tick]:
+    """Make what takes images in, which does not listen yet; what it does by the clock."""
+    config, store = parts.config.config, parts.store
+    parts.inbox = inbox = Inbox(parts.config, store, meters=parts.meters)
+    inbox.adopt()
+    desk = CommitmentDesk(config, store, asker)
+    parts.receiver = Receiver(parts.config, inbox, service=desk, meters=parts.meters)
+    completer = Completer(config, store, inbox)
+    return [
+        ("judge", inbox.judge_quiet_series, tick_s),
+        ("report", CommitmentReporter(config, store).report_due, tick_s),
+        *((f"ask {name}", partial(completer.look, name), tick_s) for name in config.asked_sources),
+    ]
+
+
+def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) -> list[Tick]:
+    """Put the store and the engine in step; what a worker does by the clock."""
+    config = parts.config.config
+    parts.engine = engine
+    keeper = Housekeeper(parts.config, parts.store, engine, worker)
+    keeper.reconcile()
+    ticks = list(keeper.ticks(tick_s))
+    if isinstance(config.database_place, Server):
+        limit_s = config.worker.dead_after_s
+        reaper = Reaper(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)
+        ticks += [("reap", reaper.look, 5 * tick_s)]
+    _say_missing_bundles(config)
+    return ticks
+
+
 @contextmanager
-def _engine(config: NodeConfig, database: Database, worker: Worker, *, poll_s: float) -> Iterator[Engine]:
+def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: float) -> Iterator[Engine]:
     """The engine at work, with a heartbeat where other processes may adopt what this one leaves."""
     place = config.database_place
     shared = isinstance(place, Server)
@@ -135,6 +179,24 @@ def _engine(config: NodeConfig, database: Database, worker: Worker, *, poll_s: f
         worker.engine_is_gone()
         if heart is not None:
             heart.stop()
+
+
+def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: float) -> tuple[Tick, ...]:
+    """What watches over the node: reload, audit, notices, echoes."""
+    database = parts.store.database
+    audit, echoes = Audit(database), Echoes(parts.config, database, sender)
+    watch, notifier = Watch(parts.config, database), Notifier(parts.config, database)
+    asked_every_s = parts.config.config.watch.echo_minutes * 60.0
+    slow_s = 10.0 * tick_s
+    return (
+        ("reload", reloader.tick, tick_s),
+        ("models", reloader.look_at_models, 60.0),
+        ("seal", audit.seal, slow_s),
+        ("sweep", audit.sweep, 3600.0),
+        ("watch", watch.scan, slow_s),
+        ("notify", notifier.send, slow_s),
+        *((("echo", echoes.ask, asked_every_s),) if asked_every_s else ()),
+    )
 
 
 def _say_missing_bundles(config: NodeConfig) -> None:
@@ -191,16 +253,17 @@ def _lock(config: NodeConfig, name: str, *, shared: bool = False) -> Iterator[No
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into `stop`, where that is possible (in the main thread)."""
+def _signals(stop: threading.Event, reload: threading.Event) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into `stop`, SIGHUP into `reload`, where possible (in the main thread)."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
+        del frame
+        (reload if number == signal.SIGHUP else stop).set()
 
     before = {}
+    heard = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with suppress(ValueError):
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield
     finally:

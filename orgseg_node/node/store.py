@@ -14,6 +14,7 @@ from typing import Final
 
 from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
 from orgseg_node.node.alternates import Alternate, divert
+from orgseg_node.node.attribution import Attribution
 from orgseg_node.node.clock import Clock, stamp, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
 from orgseg_node.node.finishing import finish
@@ -55,6 +56,7 @@ class Store:
         self._db = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
         self._clock = clock
         self.lives = JobLives(self._db, clock)
+        self.attribution = Attribution(clock)
 
     @property
     def database(self) -> Database:
@@ -188,6 +190,7 @@ class Store:
                 (new.job_id, new.series_uid, series.revision, new.content_sha256, ",".join(new.bundles),
                  new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
             )  # fmt: skip
+            self.attribution.note(tx, new.job_id)
         elif JobState(rows[0][0]) in again or rows[0][1] is not None:
             self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
             self.lives.renew(tx, new.job_id)
@@ -233,6 +236,7 @@ class Store:
         return self.job(job_id)
 
     def _move(self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = "") -> None:
+        self.attribution.note(tx, job_id)
         progress = {JobState.QUEUED: 0.0, JobState.DONE: 1.0}.get(target)
         changed = tx.run(
             "UPDATE job SET state = ?, reason = ?, note = ?, stage = '', updated_at = ?,"
@@ -358,6 +362,7 @@ class Store:
         now = self._now()
         key = (job_id, destination)
         with self._db.write() as tx:
+            self.attribution.note(tx, job_id)
             tx.run(
                 "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
                 " attempts = attempts - 1 WHERE job_id = ? AND destination = ? AND state = 'SENDING'",
@@ -377,6 +382,7 @@ class Store:
     ) -> JobState:
         """Note how a delivery went; its job is DONE, or FAILED, when nothing is left to send."""
         with self._db.write() as tx:
+            self.attribution.note(tx, delivery.job_id)
             tx.run(
                 "UPDATE delivery SET state = ?, status = ?, note = ?, next_attempt_at = ?"
                 " WHERE job_id = ? AND role = ? AND destination = ?",

@@ -11,8 +11,9 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -33,10 +34,12 @@ from orgseg_node.node import alternates, engine, landing
 from orgseg_node.node.alternates import Alternate
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.destinations import Destination, WebDestination
 from orgseg_node.node.device import hold_device
 from orgseg_node.node.failures import Failure, kind_of
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
+from orgseg_node.node.metrics import Meters
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
 from orgseg_node.node.sender import Answer, Sender
@@ -66,6 +69,7 @@ class Tools:
     clock : where the time comes from
     retry_wait_s : pause before a job is tried again
     free_mb : main memory that is free, in MB
+    meters : count how long things take
     """
 
     sender: Sender[Destination | WebDestination]
@@ -73,6 +77,7 @@ class Tools:
     clock: Clock = utc_now
     retry_wait_s: float = _RETRY_WAIT_S
     free_mb: Callable[[], int] = lambda: free_memory() >> 20
+    meters: Meters = field(default_factory=Meters)
 
 
 class Worker:
@@ -85,12 +90,16 @@ class Worker:
     tools : sender, child program and clock
     """
 
-    def __init__(self, config: NodeConfig, store: Store, tools: Tools) -> None:
-        self._config = config
+    def __init__(self, config: NodeConfig | CurrentConfig, store: Store, tools: Tools) -> None:
+        self._current = CurrentConfig.of(config)
         self._store = store
         self._tools = tools
         self._stopping = threading.Event()
         self._engine_gone = threading.Event()
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     # ------------------------------------------------------------------ workflow: contour
 
@@ -213,7 +222,9 @@ class Worker:
         answers = self._tools.sender.send_each(place, self._config.calling_ae_for(place), paths)
         for delivery in due:
             if self._store.job(job_id).state is JobState.SENDING:
-                self._note(delivery, place, next(answers))
+                with self._tools.meters.send_seconds.labels(destination).time():
+                    answer = next(answers)
+                self._note(delivery, place, answer)
             else:  # it was stopped meanwhile; the store lets go of what was not sent
                 now, note = self._tools.clock(), "stopped before it was sent"
                 self._store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now)
@@ -320,6 +331,7 @@ class Worker:
 
         locks = self._config.node.data_dir / LOCKS
         with hold_device(locks, self._config.inference.device, wait) as held:
+            started = time.monotonic()
             run_child(
                 [*self._tools.child_command, str(request)],
                 folder / "child.log",
@@ -328,6 +340,7 @@ class Worker:
                 time_limit_s=self._config.inference.time_limit_s,
                 keep=(held,),
             )
+            self._tools.meters.infer_seconds.observe(time.monotonic() - started)
         if not last:
             raise WorkerDied("It ended without a word.")
         return last

@@ -29,6 +29,7 @@ host = "127.0.0.1"
 port = 0
 data_dir = "data"
 log_format = "json"
+log_level = "{log_level}"
 
 [receiver]
 quiet_seconds = 0.5
@@ -93,6 +94,7 @@ class NodeProcess:
     more: str = ""
     name: str = "node"
     child: tuple[str, ...] = ()
+    log_level: str = "info"
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -104,7 +106,8 @@ class NodeProcess:
     def start(self) -> None:
         """Start it and wait until it listens."""
         config = self.folder / f"{self.name}.toml"
-        text = CONFIG.format(tps_port=self.tps_port, inference=self.inference, tps=self.tps, more=self.more)
+        values = {"tps_port": self.tps_port, "inference": self.inference, "log_level": self.log_level}
+        text = CONFIG.format(**values, tps=self.tps, more=self.more)
         config.write_text(text, encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
@@ -163,6 +166,17 @@ class NodeProcess:
         self._process.terminate()
         return self._process.wait(30)
 
+    def reload(self) -> int:
+        """Let it read its file again; the exit status of the command."""
+        command = [sys.executable, "-m", "orgseg_node.cli", "node", "reload", "--config"]
+        return subprocess.run(
+            [*command, str(self.folder / "node.toml")],
+            cwd=_ROOT,
+            check=False,
+            capture_output=True,
+            timeout=60,
+        ).returncode
+
     def store(self) -> Store:
         """Its memory, to look at."""
         return Store(self.data, read_only=True)
@@ -188,10 +202,17 @@ def running_node(
     *,
     child: tuple[str, ...] = (),
     tps: str = "",
+    log_level: str = "info",
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
     node = NodeProcess(
-        folder=folder, tps_port=tps_port, seconds=seconds, inference=inference, child=child, tps=tps
+        folder=folder,
+        tps_port=tps_port,
+        seconds=seconds,
+        inference=inference,
+        child=child,
+        tps=tps,
+        log_level=log_level,
     )
     node.start()
     try:

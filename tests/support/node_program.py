@@ -12,6 +12,7 @@ from pathlib import Path
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config import load_config
 from orgseg_node.node.service import run_node
+from orgseg_node.web.door import HttpDoor
 
 if __name__ == "__main__":
     try:
@@ -23,6 +24,8 @@ if __name__ == "__main__":
                 *(sys.argv[3:] or ("tests.support.node_child", sys.argv[2])),
             ),
             tick_s=0.2,
+            path=Path(sys.argv[1]),
+            doors=(HttpDoor(),),
         )
     except OrgsegError as error:
         print(error, file=sys.stderr)  # noqa: T201 (a program speaks)

@@ -1,0 +1,55 @@
+"""What the running node is made of, for those who stand at its doors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
+from orgseg_node.node.engine import Engine
+from orgseg_node.node.housekeeping import queues_of
+from orgseg_node.node.inbox import Inbox
+from orgseg_node.node.metrics import Meters
+from orgseg_node.node.pulse import Pulse
+from orgseg_node.node.receiver import Receiver
+from orgseg_node.node.store import Store
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """The parts of a running node; not frozen, since they are made one after the other.
+
+    Attributes
+    ----------
+    config : the configuration in force
+    store : its memory
+    meters, pulse : what is counted, and whether the clock ticks
+    inbox, receiver : where instances come in, and what listens by DICOM; None in a process that only works
+    engine : what runs jobs; None in a process that only receives
+    """
+
+    config: CurrentConfig
+    store: Store
+    meters: Meters
+    pulse: Pulse
+    inbox: Inbox | None = None
+    receiver: Receiver | None = None
+    engine: Engine | None = None
+
+    def open_queues(self, config: NodeConfig) -> None:
+        """Let the engine take work for every destination of a configuration."""
+        if self.engine is not None:
+            self.engine.add_queues(queues_of(config))
+
+
+class Door(Protocol):
+    """Another way into the node, such as HTTP; opened when everything runs, closed before anything stops."""
+
+    def start(self, parts: Parts) -> None:
+        """Open it. Raises OrgsegError if that cannot be done."""
+        ...
+
+    def stop(self) -> None:
+        """Close it; what is under way is finished first."""
+        ...

@@ -1,0 +1,47 @@
+"""Revisions: a configuration, and what a job is worked on under, each named by a hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from orgseg_node import __version__
+from orgseg_node.errors import OrgsegError
+from orgseg_node.inference.bundle import list_bundles
+from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.protocols import load_protocol
+
+
+def content_of(config: NodeConfig) -> dict[str, Any]:
+    """All that a configuration says: the settings, and the content of the protocol that they name.
+
+    Secrets are no part of it: settings name the files that hold them.
+    """
+    try:
+        protocol: Any = load_protocol(config.contours.protocol).as_json
+    except OrgsegError as error:
+        protocol = {"error": error.code}
+    return {"settings": config.model_dump(mode="json"), "protocols": {config.contours.protocol: protocol}}
+
+
+def revision_of(config: NodeConfig) -> str:
+    """The revision of a configuration: 16 hexadecimal digits, the same for the same content."""
+    return short_hash(content_of(config))
+
+
+def context_content(config: NodeConfig) -> dict[str, Any]:
+    """Under what jobs are worked on now: program, configuration, and every model bundle that can be named."""
+    bundles = {bundle.manifest.name: bundle.sha256 for bundle in list_bundles(config.bundle_paths)}
+    return {"version": __version__, "config": revision_of(config), "bundles": bundles}
+
+
+def canonical(content: Any) -> str:
+    """Content as JSON that is the same for the same content."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def short_hash(content: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of content."""
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]

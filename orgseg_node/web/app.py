@@ -1,0 +1,51 @@
+"""The HTTP application: health, readiness and metrics, and whatever routes others add."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from orgseg_node.node.parts import Parts
+from orgseg_node.web.health import cannot_work, lives
+from orgseg_node.web.metrics import render
+
+
+def http_app(routes: Sequence[BaseRoute]) -> Starlette:
+    """The application of these routes; an error is answered with its number and nothing else."""
+    return Starlette(debug=False, routes=list(routes))
+
+
+def monitoring_routes(parts: Parts) -> list[Route]:
+    """``/healthz``, ``/readyz`` and ``/metrics``.
+
+    The functions are run in threads; each gives its database connection back when it is done.
+    """
+
+    def healthz(request: Request) -> Response:
+        del request
+        return _told(lives(parts))
+
+    def readyz(request: Request) -> Response:
+        del request
+        try:
+            return _told(cannot_work(parts))
+        finally:
+            parts.store.close()
+
+    def metrics(request: Request) -> Response:
+        del request
+        try:
+            return Response(render(parts), media_type=CONTENT_TYPE_LATEST)
+        finally:
+            parts.store.close()
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def _told(problems: list[str]) -> Response:
+    return JSONResponse({"ok": not problems, "problems": problems}, status_code=503 if problems else 200)

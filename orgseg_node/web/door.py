@@ -1,0 +1,106 @@
+"""The HTTP server of the node: uvicorn in a thread of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+import uvicorn
+from starlette.routing import BaseRoute
+
+from orgseg_node.errors import ConfigError, EnvironmentFault, PortTaken
+from orgseg_node.node.parts import Parts
+from orgseg_node.web.app import http_app, monitoring_routes
+
+_START_S: Final = 20.0
+_STOP_S: Final = 10
+
+Routes = Sequence[BaseRoute]
+RoutesOf = Callable[[Parts], Routes]
+
+_log = structlog.get_logger("orgseg.web")
+
+
+class HttpDoor:
+    """HTTP into the node; nothing at all where the configuration names no port.
+
+    Parameters
+    ----------
+    more : what else is served, such as DICOMweb
+    """
+
+    def __init__(self, *more: RoutesOf) -> None:
+        self._routes: tuple[RoutesOf, ...] = (monitoring_routes, *more)
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self.port: int | None = None
+
+    def start(self, parts: Parts) -> None:
+        """Listen, and wait until requests are answered.
+
+        Raises
+        ------
+        PortTaken, EnvironmentFault
+            If the port cannot be listened at.
+        ConfigError
+            If certificate or key cannot be used.
+        """
+        section = parts.config.config.web
+        if section.port is None:
+            return
+        line = _listen(section.host, section.port)
+        app = http_app([route for routes in self._routes for route in routes(parts)])
+        config = uvicorn.Config(
+            app,
+            log_config=None,  # uvicorn would log addresses as they were asked for
+            access_log=False,
+            log_level="critical",
+            lifespan="off",
+            server_header=False,
+            ssl_certfile=section.certificate,
+            ssl_keyfile=section.key,
+            timeout_graceful_shutdown=_STOP_S,
+        )
+        try:
+            config.load()
+        except OSError as error:  # ssl.SSLError is one
+            line.close()
+            raise ConfigError("web.certificate or web.key cannot be used.") from error
+        self._server = _Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [line]}, name="http", daemon=True
+        )
+        self._thread.start()
+        if not self._server.up.wait(_START_S):
+            raise EnvironmentFault("The HTTP server did not start.")
+        self.port = int(line.getsockname()[1])
+        _log.info("http listening", host=section.host, port=self.port, tls=section.certificate is not None)
+
+    def stop(self) -> None:
+        """Finish what is being answered, and close the port."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(_STOP_S + 5.0)
+        self._server = self._thread = None
+
+
+class _Server(uvicorn.Server):
+    """Says when it is up, and leaves the process's signals alone: it runs in a thread."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.up.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise PortTaken(f"Port {port} at {host}: {error.strerror}.") from error

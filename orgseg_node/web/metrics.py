@@ -1,0 +1,138 @@
+"""What a monitoring system reads: counters of the process, and what the database knows at this moment.
+
+Where several processes share one database, each has its own counters; what comes from the database is the
+same from each, and is to be taken from one of them (``max without (instance)``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orgseg_node import __version__
+from orgseg_node.node.clock import Clock, utc_now
+from orgseg_node.node.database import Database
+from orgseg_node.node.echoes import Echo
+from orgseg_node.node.jobs import DeliveryState, JobState, SeriesState
+from orgseg_node.node.notices import certificate_ends
+from orgseg_node.node.parts import Parts
+from orgseg_node.node.revision import revision_of
+
+_WAITING_JOBS = (JobState.QUEUED, JobState.RETRY_WAIT, JobState.REVIEW, JobState.SENDING, JobState.FAILED)
+_WAITING_SERIES = (SeriesState.RECEIVING, SeriesState.HOLD, SeriesState.CONFLICT)
+
+
+def render(parts: Parts, clock: Clock = utc_now) -> bytes:
+    """Everything, in the text format of Prometheus."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Stored(parts, clock))
+    return generate_latest(parts.meters.registry) + generate_latest(registry)
+
+
+class _Stored(Collector):
+    """What the database and the disk say, read when it is asked for."""
+
+    def __init__(self, parts: Parts, clock: Clock) -> None:
+        self._parts = parts
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family, each with a value for each of its states so that none comes and goes."""
+        yield from self._of_node()
+        yield from _counts(self._parts.store.database)
+        yield from self._ages(self._parts.store.database)
+        yield from self._of_destinations()
+
+    def _of_node(self) -> Iterator[Metric]:
+        config = self._parts.config.config
+        info = GaugeMetricFamily("orgseg_info", "Version and configuration.", labels=("version", "config"))
+        info.add_metric((__version__, revision_of(config)), 1)
+        yield info
+        free = shutil.disk_usage(config.node.data_dir).free
+        yield GaugeMetricFamily("orgseg_disk_free_bytes", "Free where received images lie.", value=free)
+        days = GaugeMetricFamily(
+            "orgseg_certificate_days_left", "Days until a certificate ends.", labels=("certificate",)
+        )
+        for name, end in certificate_ends(config):
+            days.add_metric((name,), (end - self._clock()).total_seconds() / 86400)
+        yield days
+
+    def _ages(self, database: Database) -> Iterator[Metric]:
+        oldest = GaugeMetricFamily(
+            "orgseg_oldest_seconds", "Age of the oldest that waits, by state.", labels=("kind", "state")
+        )
+        jobs = _cells(
+            database, "SELECT state AS one, '' AS two, min(updated_at) AS value FROM job GROUP BY state"
+        )
+        series = _cells(
+            database,
+            "SELECT state AS one, '' AS two, min(last_received_at) AS value FROM series GROUP BY state",
+        )
+        for kind, states, first in (("job", _WAITING_JOBS, jobs), ("series", _WAITING_SERIES, series)):
+            for state in states:
+                oldest.add_metric((kind, state), self._age(first.get((state.value, ""))))
+        yield oldest
+
+    def _age(self, at: str | None) -> float:
+        return max(0.0, (self._clock() - datetime.fromisoformat(at)).total_seconds()) if at else 0.0
+
+    def _of_destinations(self) -> Iterator[Metric]:
+        answered = GaugeMetricFamily(
+            "orgseg_destination_answered_timestamp_seconds",
+            "When a destination last answered C-ECHO; 0 if it never did.",
+            labels=("destination",),
+        )
+        for echo in self._parts.store.database.read(Echo, "SELECT * FROM destination_echo"):
+            answered.add_metric((echo.destination,), echo.answered.timestamp() if echo.answered else 0.0)
+        yield answered
+
+
+def _counts(database: Database) -> Iterator[Metric]:
+    for name, kind, states in (("series", "series", SeriesState), ("jobs", "job", JobState)):
+        family = GaugeMetricFamily(f"orgseg_{name}", f"Number of {name} by state.", labels=("state",))
+        sql = f"SELECT state AS one, '' AS two, count(*) AS value FROM {kind} GROUP BY state"  # noqa: S608  # a name from above
+        found = _cells(database, sql)
+        for state in states:
+            family.add_metric((state,), found.get((state.value, ""), 0))
+        yield family
+        if kind == "job":
+            waiting = sum(found.get((state.value, ""), 0) for state in (JobState.QUEUED, JobState.RETRY_WAIT))
+            yield GaugeMetricFamily("orgseg_queue_length", "Jobs that wait to be contoured.", value=waiting)
+    deliveries = GaugeMetricFamily(
+        "orgseg_deliveries", "Objects on their way, by state.", labels=("destination", "state")
+    )
+    counts = _cells(
+        database,
+        "SELECT destination AS one, state AS two, count(*) AS value FROM delivery"
+        " GROUP BY destination, state",
+    )
+    for name in sorted({name for name, _ in counts}):
+        for one in DeliveryState:
+            deliveries.add_metric((name, one), counts.get((name, one.value), 0))
+    yield deliveries
+    for name, said, sql in (
+        ("notices_unsent", "Messages not sent yet.", "FROM notice_message WHERE sent_at IS NULL"),
+        ("audit_links", "Links of the audit chain.", "FROM seal"),
+    ):
+        (value,) = _cells(database, f"SELECT '' AS one, '' AS two, count(*) AS value {sql}").values()
+        yield GaugeMetricFamily(f"orgseg_{name}", said, value=value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cell:
+    """One number of a table with one or two names."""
+
+    one: str
+    two: str
+    value: Any
+
+
+def _cells(database: Database, sql: str) -> dict[tuple[str, str], Any]:
+    return {(cell.one, cell.two): cell.value for cell in database.read(_Cell, sql)}

@@ -1,0 +1,51 @@
+"""Health and metrics, answered from a node's own parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orgseg_node.node.pulse import Pulse
+from orgseg_node.node.reload import needs_restart
+from orgseg_node.node.revision import revision_of
+from tests.unit.node.test_notices import Bench
+
+
+class Hands:
+    """A clock that is moved by hand."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_a_tick_that_does_not_come_to_its_end_is_overdue_and_well_again_when_it_does() -> None:
+    hands = Hands()
+    pulse = Pulse(hands)
+    pulse.expect("judge", 10)
+    pulse.expect("purge", 100)
+    hands.seconds = 11
+    assert pulse.overdue() == ["judge"]
+    pulse.beat("judge")
+    assert pulse.overdue() == []
+    hands.seconds = 200
+    assert pulse.overdue() == ["judge", "purge"]
+
+
+def test_a_revision_is_the_same_for_the_same_content_and_another_for_any_change(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    before = revision_of(bench.config)
+    assert revision_of(bench.config) == before
+    bench.min_free_mb = 7
+    assert revision_of(bench.config) != before
+
+
+def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    old = bench.config
+    bench.min_free_mb = 7
+    assert needs_restart(old, bench.config) == []
+    node = old.node.model_copy(update={"port": 1, "ae_title": "X"})
+    receiver = old.receiver.model_copy(update={"max_associations": 3, "quiet_seconds": 9.0})
+    new = old.model_copy(update={"node": node, "receiver": receiver})
+    assert needs_restart(old, new) == ["node.ae_title", "node.port", "receiver.max_associations"]

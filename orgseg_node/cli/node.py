@@ -59,11 +59,12 @@ def reload(
     What only a restart can change, such as ports, AE title and data folder, is refused by name.
     """
     from orgseg_node.node.config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.database import Database  # noqa: PLC0415
     from orgseg_node.node.reload import ask_to_reload  # noqa: PLC0415
     from orgseg_node.node.store import Store  # noqa: PLC0415
 
     checked = load_config(config)
-    with closing(Store(checked.node.data_dir, read_only=True)) as store:
+    with closing(Store(Database(checked.database_place, read_only=True))) as store:
         revision = ask_to_reload(checked, store)
     out().print(f"configuration {revision} is in force")
 
@@ -75,12 +76,13 @@ def status(
 ) -> None:
     """Tell whether the node runs, with which configuration, and its series and jobs by state."""
     from orgseg_node.node.config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.database import Database  # noqa: PLC0415
     from orgseg_node.node.reload import revision_in_force, running_pid  # noqa: PLC0415
     from orgseg_node.node.revision import revision_of  # noqa: PLC0415
     from orgseg_node.node.store import Store  # noqa: PLC0415
 
     checked = load_config(config)
-    with closing(Store(checked.node.data_dir, read_only=True)) as store:
+    with closing(Store(Database(checked.database_place, read_only=True))) as store:
         told: dict[str, Any] = {
             "running": running_pid(checked.node.data_dir) is not None,
             "revision_in_force": revision_in_force(store),

@@ -44,8 +44,10 @@ def _user() -> str:
 
 def memory(config: NodeConfig, *, read_only: bool = False) -> Store:
     """The memory of a node that has run. Raises StorageError where there is none."""
-    from orgseg_node.node.store import DATABASE, Store  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.database import Database  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.store import Store  # noqa: PLC0415
 
-    if not (config.node.data_dir / DATABASE).exists():
+    place = config.database_place
+    if isinstance(place, Path) and not place.exists():
         raise StorageError(f"There is no node database in {config.node.data_dir}.")
-    return Store(config.node.data_dir, read_only=read_only)
+    return Store(Database(place, read_only=read_only))

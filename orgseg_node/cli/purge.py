@@ -24,6 +24,7 @@ def purge(
     """
     from orgseg_node.node.clock import utc_now  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.config import load_config  # noqa: PLC0415
+    from orgseg_node.node.database import Database  # noqa: PLC0415
     from orgseg_node.node.housekeeping import to_purge  # noqa: PLC0415
     from orgseg_node.node.inbox import INBOX, QUARANTINE  # noqa: PLC0415
     from orgseg_node.node.store import Store  # noqa: PLC0415
@@ -33,7 +34,7 @@ def purge(
         raise typer.BadParameter("The running node deletes by itself, once an hour; use --dry-run.")
     checked = load_config(config)
     data = checked.node.data_dir
-    with closing(Store(data, read_only=True)) as store:
+    with closing(Store(Database(checked.database_place, read_only=True))) as store:
         jobs = to_purge(store, checked, utc_now())
     sizes = {
         job.job_id: _bytes(data / INBOX / job.series_uid) + _bytes(data / JOBS / job.job_id) for job in jobs

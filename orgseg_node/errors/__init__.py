@@ -26,7 +26,8 @@
     ├── StorageError            disk and database
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
-    │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped
+    │   └── HeldByRule  RuleUndecided
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
@@ -79,7 +80,7 @@ from orgseg_node.errors.inputs import (
     UnsupportedSyntax,
     WrongModality,
 )
-from orgseg_node.errors.jobs import JobError, JobStopped, TimeLimit, WorkerDied
+from orgseg_node.errors.jobs import HeldByRule, JobError, JobStopped, RuleUndecided, TimeLimit, WorkerDied
 from orgseg_node.errors.machine import (
     ConfigError,
     EnvironmentFault,
@@ -119,6 +120,7 @@ __all__ = [
     "DuplicateSlices",
     "EnvironmentFault",
     "FastModeMissing",
+    "HeldByRule",
     "HuOutOfRange",
     "IllegalTransition",
     "InferenceFailed",
@@ -159,6 +161,7 @@ __all__ = [
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "RuleUndecided",
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",

@@ -30,3 +30,17 @@ class JobStopped(JobError):
     """The job was cancelled, or a later revision of the series replaced it."""
 
     code = "JOB_STOPPED"
+
+
+class HeldByRule(JobError):
+    """A routing rule holds the series."""
+
+    code = "RULE_HOLD"
+    next_step = "See 'orgseg rules test' with the series; change the rules if it should be contoured."
+
+
+class RuleUndecided(JobError):
+    """A routing rule asks for an AE title that is not known, because the files were found on the disk."""
+
+    code = "RULE_UNDECIDED"
+    next_step = "Send the series again under the AE title that is meant."

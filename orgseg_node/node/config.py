@@ -10,15 +10,17 @@ import difflib
 import ipaddress
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
+from orgseg_node.node.peer_rules import RulesOfPeer, title_contradictions
+from orgseg_node.node.rules import Rule, RulesSection, placed_rules, rule_contradictions, take_in_rules
 from orgseg_node.node.sections import AeTitle, Section, tables
 from orgseg_node.node.tls_config import (
-    CertificateOfSender,
     TlsOfPeer,
     TlsSection,
     placed_peer,
@@ -66,6 +68,7 @@ class NodeSection(Section):
     """Who the node is: AE title, address, data folder and log."""
 
     ae_title: AeTitle = "ORGSEG"
+    also_called: tuple[AeTitle, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104 (a DICOM node is there to be reached; peers are listed by name)
     port: Annotated[int, Field(ge=0, le=65535)] = 11112
     data_dir: Path = Path("orgseg-data")
@@ -80,10 +83,13 @@ class ReceiverSection(Section):
     min_free_mb: Annotated[int, Field(ge=0)] = 2000
     max_associations: Annotated[int, Field(ge=1, le=200)] = 20
     idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    message_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = 1 << 18
     accept_any_calling_ae: bool = False
 
 
-class Peer(CertificateOfSender):
+class Peer(RulesOfPeer):
     """Who may send to the node."""
 
     ae_title: AeTitle
@@ -233,6 +239,8 @@ class NodeConfig(Section):
     receiver: ReceiverSection = ReceiverSection()
     tls: TlsSection = TlsSection()
     peers: tuple[Peer, ...] = ()
+    rules: RulesSection = RulesSection()
+    rule: tuple[Rule, ...] = ()
     inference: InferenceSection = InferenceSection()
     contours: ContoursSection = ContoursSection()
     destinations: dict[str, Destination] = Field(default_factory=dict)
@@ -267,10 +275,14 @@ class NodeConfig(Section):
         return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())
 
     @property
-    def roles(self) -> tuple[str, ...]:
-        """The roles of all objects of a job: RTSTRUCT and SEG, and what a destination wants besides."""
-        wanted = (role for destination in self.destinations.values() for role in destination.roles)
-        return tuple(dict.fromkeys((*ROLES, *wanted)))
+    def titles(self) -> tuple[str, ...]:
+        """The AE titles under which the node may be called."""
+        return (self.node.ae_title, *self.node.also_called)
+
+    def roles_for(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The roles of all objects of a job: RTSTRUCT and SEG, and what these destinations want besides."""
+        places = (self.destinations[name] for name in names if name in self.destinations)
+        return tuple(dict.fromkeys((*ROLES, *(role for place in places for role in place.roles))))
 
     def calling_ae_for(self, peer: Destination | Source) -> str:
         """The AE title the node uses towards a destination or source."""
@@ -296,7 +308,7 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
-    lines = tls_file_problems(data, base)
+    lines = take_in_rules(data, base) + tls_file_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -324,7 +336,8 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     tls = config.tls.placed(base)
     destinations = {name: placed_peer(one, tls, base) for name, one in config.destinations.items()}
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
-    update = {"node": node, "inference": inference, "contours": contours, "sources": sources}
+    update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
+    update["rule"] = placed_rules(config.rule, config.rules, base)
     return config.model_copy(update={**update, "tls": tls, "destinations": destinations})
 
 
@@ -338,7 +351,8 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
     if not titles and not sections.get("receiver", {}).get("accept_any_calling_ae"):
         problems.append("peers: list at least one sender, or set receiver.accept_any_calling_ae = true")
     own = sections.get("node", {})
-    own_place = (own.get("ae_title", "ORGSEG"), own.get("port", 11112))
+    own_titles = (own.get("ae_title", "ORGSEG"), *(own.get("also_called") or ()))
+    own_places = [(title, own.get("port", 11112)) for title in own_titles]
     seen: dict[tuple[str, ...], str] = {}
     for name, place in tables(data.get("destinations")):
         if not _NAME.fullmatch(name):
@@ -347,7 +361,7 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
         if key in seen:
             problems.append(f"destinations.{name}: the same AE title, host and port as {seen[key]!r}")
         seen[key] = name
-        if (place.get("ae_title"), place.get("port")) == own_place:
+        if (place.get("ae_title"), place.get("port")) in own_places:
             problems.append(f"destinations.{name}: this is the node itself")
         objects = place.get("objects", ROLES)
         if isinstance(objects, (list, tuple)) and (
@@ -358,7 +372,8 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
         if not _NAME.fullmatch(name):
             problems.append(f"sources.{name}: a name has up to 32 letters, digits, '-' or '_'")
     found = _inference_contradictions(sections.get("inference", {}))
-    return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
+    problems += [f"inference: {problem}" for problem in found] + tls_contradictions(data)
+    return problems + title_contradictions(data) + rule_contradictions(data)
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
@@ -383,6 +398,8 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "receiver": ReceiverSection,
         "tls": TlsSection,
         "peers": Peer,
+        "rules": RulesSection,
+        "rule": Rule,
         "inference": InferenceSection,
         "contours": ContoursSection,
         "destinations": Destination,

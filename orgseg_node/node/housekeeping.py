@@ -56,7 +56,8 @@ class Housekeeper:
 
     def dispatch(self) -> None:
         """Give the engine every queued job and every due delivery that it does not have yet."""
-        for job in self._store.jobs(states={JobState.QUEUED}):
+        queued = self._store.jobs(states={JobState.QUEUED})
+        for job in sorted(queued, key=lambda job: (job.priority, job.created_at)):
             self._submit(job)
         by_attempts = sorted(self._store.due_deliveries(), key=lambda d: d.attempts)
         due = {(d.job_id, d.destination): d for d in by_attempts}

@@ -14,23 +14,24 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from orgseg_node import __version__
 from orgseg_node.dicom.series import CtSeries, Inventory, choose, survey
-from orgseg_node.errors import MissingSlices, NotDurable, OrgsegError
-from orgseg_node.inference.predictor import InferenceSettings
+from orgseg_node.errors import HeldByRule, MissingSlices, NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node import landing
+from orgseg_node.node.carried import SEVERAL_TITLES
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.jobs import Instance, NewJob, Series, SeriesState
-from orgseg_node.node.predictors import open_bundles
-from orgseg_node.node.protocols import ASK, FIRST, load_protocol
+from orgseg_node.node.decisions import Decision, explain, new_job, titles_of
+from orgseg_node.node.facts import facts_of
+from orgseg_node.node.jobs import Instance, Series, SeriesState
+from orgseg_node.node.protocols import ASK, FIRST, Protocol, load_protocol
+from orgseg_node.node.rules import Action
 from orgseg_node.node.store import Store
 
 INBOX: Final = "inbox"
@@ -50,6 +51,7 @@ class Incoming:
     calling_ae: str
     association: int
     encoded: bytes
+    called_ae: str = ""
 
 
 class Inbox:
@@ -99,7 +101,7 @@ class Inbox:
         with self._stripes[hash(header.sop_uid) % _STRIPES]:
             known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
             if sha256 in known and (self._data / known[sha256].path).is_file():
-                return self._store.one_series(known[sha256].series_uid).state
+                return self._seen_again(known[sha256].series_uid, incoming.called_ae)
             content = landing.part10(incoming.encoded, header, incoming.transfer_syntax)
             path = self._write(header, sha256, content)
             state = self._store.accept(
@@ -112,11 +114,20 @@ class Inbox:
                     transfer_syntax=incoming.transfer_syntax,
                     calling_ae=incoming.calling_ae,
                     received_at=self._clock(),
+                    called_ae=incoming.called_ae,
                 )
             )
         if state is SeriesState.CONFLICT:
             _log.warning("conflict", series=header.series_uid, instance=header.sop_uid)
         return state
+
+    def _seen_again(self, series_uid: str, called_ae: str) -> SeriesState:
+        """The state of a series of which an image came again; under another AE title it is judged again."""
+        series = self._store.one_series(series_uid)
+        if called_ae in {"", series.called_ae}:
+            return series.state
+        _log.info("series came under another title", series=series_uid, called=called_ae)
+        return self._store.called_again(series_uid, called_ae)
 
     def _write(self, header: landing.Header, sha256: str, content: bytes) -> Path:
         """Write an instance under a free name; a file that is already there is never overwritten."""
@@ -214,17 +225,16 @@ class Inbox:
         instances = self._store.instances_of(series.series_uid)
         if not instances:
             return False
-        inventory = survey([self._data / instance.path for instance in instances])
-        verdict = verdict_on(inventory, phase=self._phase())
+        paths = [self._data / instance.path for instance in instances]
+        inventory = survey(paths)
+        decision = explain(self._config, facts_of(inventory, paths, **titles_of(series))).decision
+        verdict, protocol = verdict_by(decision, inventory)
         job = None
-        if verdict.content_sha256:
-            job = NewJob(
-                series_uid=series.series_uid,
-                content_sha256=verdict.content_sha256,
-                bundles=self._config.inference.bundles,
-                slices=verdict.slices,
-                made_with=self._made_with(),
-            )
+        if verdict.content_sha256 and protocol is not None:
+            content = (verdict.content_sha256, verdict.slices)
+            job = new_job(self._config, decision, protocol, series_uid=series.series_uid, content=content)
+        if series.note.startswith(SEVERAL_TITLES):
+            verdict = replace(verdict, note=f"{verdict.note} {series.note}")
         done = self._store.judge(series, verdict.state, reason=verdict.reason, note=verdict.note, job=job)
         if done:
             _log.info(
@@ -232,35 +242,11 @@ class Inbox:
                 series=series.series_uid,
                 state=verdict.state.value,
                 reason=verdict.reason,
+                rule=decision.rule,
                 instances=len(instances),
                 job=job.job_id if job else None,
             )
         return done
-
-    def _phase(self) -> str:
-        """What the protocol says of a series that holds several volumes."""
-        try:
-            return load_protocol(self._config.contours.protocol).phase
-        except OrgsegError:
-            return ASK  # a job would fail visibly with the reason; a series with several volumes waits
-
-    def _made_with(self) -> tuple[str, ...]:
-        """What a result depends on besides the series: another model or method makes other objects.
-
-        How much memory and how many threads it may use is no part of it: that changes no label.
-        """
-        inference = self._config.inference
-        settings = InferenceSettings(**inference.settings())
-        try:
-            bundles = open_bundles(inference.bundles, self._config.bundle_paths)
-        except OrgsegError:
-            bundles = ()  # the job is made all the same, and fails visibly with the reason
-        try:
-            protocol = load_protocol(self._config.contours.protocol).sha256
-        except OrgsegError:
-            protocol = ""  # likewise
-        seg = self._config.contours.seg
-        return (__version__, settings.method_said, protocol, seg, *(bundle.sha256 for bundle in bundles))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +258,27 @@ class Verdict:
     note: str = ""
     content_sha256: str = ""
     slices: int = 0
+
+
+def verdict_by(decision: Decision, inventory: Inventory) -> tuple[Verdict, Protocol | None]:
+    """What becomes of a quiet series by the rules and by what its files are, and the protocol of its job.
+
+    A rule may ignore any series, and hold one that could be contoured; it never makes a series usable. Where
+    the protocol cannot be read the series is held: a job could not say what it is to make.
+    """
+    if decision.action is Action.IGNORE:
+        note = f"Rule {decision.rule!r} ignores it."
+        return Verdict(state=SeriesState.IGNORED, reason=decision.rule, note=note), None
+    try:
+        protocol = load_protocol(decision.protocol)
+    except OrgsegError as error:
+        verdict = verdict_on(inventory)
+        return (_held(error) if verdict.state is SeriesState.READY else verdict), None
+    verdict = verdict_on(inventory, phase=protocol.phase)
+    if verdict.state is SeriesState.READY and decision.action is Action.HOLD:
+        held = RuleUndecided if decision.undecided else HeldByRule
+        return _held(held(f"The rule is {decision.rule!r}.")), None
+    return verdict, protocol
 
 
 def verdict_on(inventory: Inventory, *, phase: str = ASK) -> Verdict:

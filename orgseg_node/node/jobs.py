@@ -167,6 +167,7 @@ class Instance:
     transfer_syntax: str
     calling_ae: str
     received_at: datetime
+    called_ae: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +183,7 @@ class Series:
     calling_ae: str
     created_at: datetime
     last_received_at: datetime
+    called_ae: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +197,12 @@ class Job:
     stage : what is being done, in words
     reason : stable error code of the last failure, or empty
     note : the sentence that goes with the last change of state
+    rule : name of the routing rule that made it; empty in a job from before there were rules
+    protocol, protocol_json : name of the protocol, and what it said when the job was made
+    destinations : names of those that get its objects; None for all, in a job from before there were rules
+    priority : the smaller is contoured first
+    review : whether a person releases the result before it is sent
+    config_revision : of the configuration it was made under
     """
 
     job_id: str
@@ -212,17 +220,31 @@ class Job:
     created_at: datetime
     updated_at: datetime
     purged_at: datetime | None = None
+    rule: str = ""
+    protocol: str = ""
+    protocol_json: str = ""
+    destinations: tuple[str, ...] | None = None
+    priority: int = 50
+    review: bool = False
+    config_revision: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """What is asked for when a series has become READY."""
+    """What is asked for when a series has become READY; see `Job` for what it carries."""
 
     series_uid: str
     content_sha256: str
     bundles: tuple[str, ...]
     slices: int
     made_with: tuple[str, ...] = ()
+    rule: str = ""
+    protocol: str = ""
+    protocol_json: str = ""
+    destinations: tuple[str, ...] | None = None
+    priority: int = 50
+    review: bool = False
+    config_revision: str = ""
 
     @property
     def job_id(self) -> str:

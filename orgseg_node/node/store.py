@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.errors import StorageError, UnknownJob
+from orgseg_node.node.carried import called_anew, carry, carry_on, insert_job, open_revision, retitle
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
 from orgseg_node.node.jobs import (
@@ -31,9 +32,9 @@ from orgseg_node.node.jobs import (
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
-_SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.created_at,
-    s.last_received_at, (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances
-    FROM series s"""
+_SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.called_ae,
+    s.created_at, s.last_received_at,
+    (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances FROM series s"""
 _TOUCHED = (DeliveryState.SENDING, DeliveryState.STORED, DeliveryState.COMMITTED)
 
 
@@ -79,23 +80,20 @@ class Store:
         uid = instance.series_uid
         with self._db.write() as tx:
             tx.run(
-                "INSERT INTO series (series_uid, state, calling_ae, created_at, last_received_at)"
-                " VALUES (?, 'RECEIVING', ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
+                "INSERT INTO series (series_uid, state, calling_ae, called_ae, created_at, last_received_at)"
+                " VALUES (?, 'RECEIVING', ?, ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
                 " SET last_received_at = excluded.last_received_at",
-                (uid, instance.calling_ae, now, now),
+                (uid, instance.calling_ae, instance.called_ae, now, now),
             )
             tx.run(
                 "INSERT INTO instance (sop_uid, sha256, series_uid, size, path, transfer_syntax, calling_ae,"
-                " received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sop_uid, sha256) DO NOTHING",
+                " received_at, called_ae) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (sop_uid, sha256) DO NOTHING",
                 (instance.sop_uid, instance.sha256, uid, instance.size, instance.path,
-                 instance.transfer_syntax, instance.calling_ae, now),
+                 instance.transfer_syntax, instance.calling_ae, now, instance.called_ae),
             )  # fmt: skip
-            tx.run(
-                "UPDATE series SET state = 'RECEIVING', revision = revision + 1, reason = '',"
-                " note = 'An instance came after the series was judged; it is judged again.'"
-                " WHERE series_uid = ? AND state IN ('READY', 'HOLD', 'IGNORED')",
-                (uid,),
-            )
+            open_revision(tx, uid, "An instance came after the series was judged; it is judged again.")
+            retitle(tx, uid, instance.called_ae)
             concerned = {
                 str(row[0])
                 for row in tx.rows(
@@ -114,6 +112,13 @@ class Store:
                 self._supersede(tx, series_uid)
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
         return SeriesState(state)
+
+    def called_again(self, series_uid: str, called_ae: str) -> SeriesState:
+        """Note that images which are here came again; under another AE title the series is judged again."""
+        with self._db.write() as tx:
+            if called_anew(tx, series_uid, called_ae, self._now()):
+                self._supersede(tx, series_uid)
+        return self.one_series(series_uid).state
 
     def _supersede(self, tx: Transaction, series_uid: str) -> None:
         """Stop every job of a series of which nothing was delivered."""
@@ -174,19 +179,15 @@ class Store:
         rows = tx.rows("SELECT state, purged_at FROM job WHERE job_id = ?", (new.job_id,))
         again = {JobState.SUPERSEDED, JobState.CANCELLED}
         if not rows:
-            tx.run(
-                "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, slices, state, note,"
-                " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'QUEUED', ?, ?, ?)",
-                (new.job_id, new.series_uid, series.revision, new.content_sha256, ",".join(new.bundles),
-                 new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
-            )  # fmt: skip
+            insert_job(tx, series, new, now)
             earlier = tx.rows(
-                "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ?"
+                "SELECT job_id, content_sha256 FROM job WHERE series_uid = ? AND job_id <> ?"
                 " AND state IN ('SENDING', 'DONE')",
                 (new.series_uid, new.job_id),
             )
-            for (job_id,) in earlier:
-                self._event(tx, "job", job_id, "notice", f"The series has grown; see job {new.job_id}.")
+            for job_id, content in earlier:
+                what = "was routed anew" if content == new.content_sha256 else "has grown"
+                self._event(tx, "job", job_id, "notice", f"The series {what}; see job {new.job_id}.")
         elif JobState(rows[0][0]) in again or rows[0][1] is not None:
             self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
             tx.run(
@@ -198,6 +199,9 @@ class Store:
                 " AND state <> 'PENDING'",
                 (now, new.job_id),
             )
+            carry(tx, new)
+        else:
+            carry_on(tx, new, JobState(rows[0][0]), now)
 
     def jobs(self, *, states: Collection[JobState] = (), limit: int = -1) -> list[Job]:
         """Jobs, the newest first; only those in one of the states if any are given."""

@@ -22,7 +22,7 @@ import structlog
 from orgseg_node.errors import JobStopped, NetworkError, OrgsegError, StoreRefused, WorkerDied
 from orgseg_node.node import engine, landing
 from orgseg_node.node.clock import Clock, utc_now
-from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.config import ROLES, NodeConfig
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
@@ -126,22 +126,35 @@ class Worker:
             self._store.move(job_id, JobState.FAILED, result["text"], reason=result["code"])
             _log.error("job failed", job=job_id, code=result["code"])
         elif result["outcome"] == "written" and state is JobState.CHECKING:
-            if result["held"]:
-                self._store.move(job_id, JobState.REVIEW, " ".join(result["held"]), reason="HELD_BY_FINDING")
-                _log.warning("job held for review", job=job_id)
+            job = self._store.job(job_id)
+            if result["held"] or job.review:
+                reason = "HELD_BY_FINDING" if result["held"] else "REVIEW_BY_RULE"
+                by_rule = [f"Rule {job.rule!r} asks for a review."] if job.review else []
+                self._store.move(
+                    job_id, JobState.REVIEW, " ".join([*result["held"], *by_rule]), reason=reason
+                )
+                _log.warning("job held for review", job=job_id, reason=reason)
             else:
                 self.release(job_id, result["objects"])
 
     def release(self, job_id: str, objects: Sequence[dict[str, str]]) -> None:
-        """Begin to send the objects of a job to every destination that gets them."""
+        """Begin to send the objects of a job to every destination that the job carries."""
         pairs = [
             (OutputObject(role=item["role"], path=self._short(item["path"]), sop_uid=item["sop_uid"]), name)
-            for name, destination in self._config.destinations.items()
+            for name in self._destinations(self._store.job(job_id))
             for item in objects
-            if item["role"] in destination.roles
+            if item["role"] in self._roles_at(name)
         ]
         state = self._store.begin_sending(job_id, pairs)
         _log.info("job computed", job=job_id, deliveries=len(pairs), state=state.value)
+
+    def _destinations(self, job: Job) -> tuple[str, ...]:
+        return tuple(self._config.destinations) if job.destinations is None else job.destinations
+
+    def _roles_at(self, name: str) -> tuple[str, ...]:
+        """What a destination gets; one that is no more in the configuration fails visibly for each object."""
+        place = self._config.destinations.get(name)
+        return ROLES if place is None else place.roles
 
     # ------------------------------------------------------------------ workflow: deliver
 
@@ -254,10 +267,20 @@ class Worker:
             bundles=job.bundles,
             bundle_folders=tuple(map(str, self._config.bundle_paths)),
             settings=self._config.inference.settings(),
-            protocol=load_protocol(self._config.contours.protocol).as_json,
-            wanted={"roles": self._config.roles, "seg": self._config.contours.seg.upper()},
+            protocol=self._protocol(job),
+            wanted={
+                "roles": self._config.roles_for(self._destinations(job)),
+                "seg": self._config.contours.seg.upper(),
+            },
             parent=os.getpid(),
         )
+
+    def _protocol(self, job: Job) -> dict[str, Any]:
+        """The protocol as it was when the job was made; that of the node for a job that carries none."""
+        if not job.protocol_json:
+            return load_protocol(self._config.contours.protocol).as_json
+        found: dict[str, Any] = json.loads(job.protocol_json)
+        return found
 
     def _failed(self, job_id: str, code: str, text: str, *, retryable: bool = False) -> dict[str, Any]:
         """Note a failure: RETRY_WAIT if another try may help, FAILED if not."""

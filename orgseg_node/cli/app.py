@@ -21,6 +21,7 @@ from orgseg_node.cli import (
     node,
     protocols,
     query,
+    rules,
     segment,
 )
 from orgseg_node.cli.console import FAILED, logs_on_stderr, say, tell_error, tell_unexpected
@@ -56,7 +57,7 @@ def build_app() -> typer.Typer:
     app.command("pull")(query.pull)
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
-    for group in (node, models, protocols, jobs, config, commission):
+    for group in (node, models, protocols, rules, jobs, config, commission):
         app.add_typer(group.app)
     return app
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from orgseg_node.errors import RuleUndecided
 from orgseg_node.node.database import Transaction
 from orgseg_node.node.jobs import COMPUTING, JobState, NewJob, Series
 
 SEVERAL_TITLES: Final = "It came under several called AE titles; the last one counts: "
 
 
-def retitle(tx: Transaction, series_uid: str, called_ae: str) -> bool:
-    """Note under which AE title a series came last.
+def retitle(tx: Transaction, series_uid: str, called_ae: str, calling_ae: str) -> bool:
+    """Note under which AE title a series came last, and from whom if that was not known.
 
     Returns
     -------
     Whether it came under another one before; this is noted with the series and in its history.
     """
     ((before, note),) = tx.rows("SELECT called_ae, note FROM series WHERE series_uid = ?", (series_uid,))
+    tx.run(
+        "UPDATE series SET calling_ae = ? WHERE series_uid = ? AND calling_ae LIKE '(%'",
+        (calling_ae, series_uid),
+    )
     if not called_ae or called_ae == before:
         return False
     said = f"{SEVERAL_TITLES}{called_ae}." if before else note
@@ -43,9 +48,10 @@ def open_revision(tx: Transaction, series_uid: str, note: str) -> None:
     )
 
 
-def called_anew(tx: Transaction, series_uid: str, called_ae: str, now: str) -> bool:
+def called_anew(tx: Transaction, series_uid: str, called_ae: str, calling_ae: str, now: str) -> bool:
     """Note that images which are here came again; whether the series is judged again for that."""
-    if not retitle(tx, series_uid, called_ae):
+    ((reason,),) = tx.rows("SELECT reason FROM series WHERE series_uid = ?", (series_uid,))
+    if not retitle(tx, series_uid, called_ae, calling_ae) and reason != RuleUndecided.code:
         return False
     ((note,),) = tx.rows("SELECT note FROM series WHERE series_uid = ?", (series_uid,))
     tx.run("UPDATE series SET last_received_at = ? WHERE series_uid = ?", (now, series_uid))

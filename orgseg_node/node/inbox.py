@@ -101,7 +101,7 @@ class Inbox:
         with self._stripes[hash(header.sop_uid) % _STRIPES]:
             known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
             if sha256 in known and (self._data / known[sha256].path).is_file():
-                return self._seen_again(known[sha256].series_uid, incoming.called_ae)
+                return self._seen_again(known[sha256].series_uid, incoming)
             content = landing.part10(incoming.encoded, header, incoming.transfer_syntax)
             path = self._write(header, sha256, content)
             state = self._store.accept(
@@ -121,13 +121,14 @@ class Inbox:
             _log.warning("conflict", series=header.series_uid, instance=header.sop_uid)
         return state
 
-    def _seen_again(self, series_uid: str, called_ae: str) -> SeriesState:
+    def _seen_again(self, series_uid: str, incoming: Incoming) -> SeriesState:
         """The state of a series of which an image came again; under another AE title it is judged again."""
         series = self._store.one_series(series_uid)
-        if called_ae in {"", series.called_ae}:
+        called_ae = incoming.called_ae
+        if called_ae in {"", series.called_ae} and series.reason != RuleUndecided.code:
             return series.state
         _log.info("series came under another title", series=series_uid, called=called_ae)
-        return self._store.called_again(series_uid, called_ae)
+        return self._store.called_again(series_uid, called_ae, incoming.calling_ae)
 
     def _write(self, header: landing.Header, sha256: str, content: bytes) -> Path:
         """Write an instance under a free name; a file that is already there is never overwritten."""

@@ -93,7 +93,7 @@ class Store:
                  instance.transfer_syntax, instance.calling_ae, now, instance.called_ae),
             )  # fmt: skip
             open_revision(tx, uid, "An instance came after the series was judged; it is judged again.")
-            retitle(tx, uid, instance.called_ae)
+            retitle(tx, uid, instance.called_ae, instance.calling_ae)
             concerned = {
                 str(row[0])
                 for row in tx.rows(
@@ -113,10 +113,10 @@ class Store:
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
         return SeriesState(state)
 
-    def called_again(self, series_uid: str, called_ae: str) -> SeriesState:
+    def called_again(self, series_uid: str, called_ae: str, calling_ae: str) -> SeriesState:
         """Note that images which are here came again; under another AE title the series is judged again."""
         with self._db.write() as tx:
-            if called_anew(tx, series_uid, called_ae, self._now()):
+            if called_anew(tx, series_uid, called_ae, calling_ae, self._now()):
                 self._supersede(tx, series_uid)
         return self.one_series(series_uid).state
 

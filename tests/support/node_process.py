@@ -29,6 +29,7 @@ host = "127.0.0.1"
 port = 0
 data_dir = "data"
 log_format = "json"
+{node}
 
 [receiver]
 quiet_seconds = 0.5
@@ -76,12 +77,14 @@ class NodeProcess:
     tps_port : where the destination listens
     seconds : how long the prediction of a job takes at least; None to run a network instead
     inference : lines of that section; without any, the shipped network is what is run
+    node : further lines of that section
     """
 
     folder: Path
     tps_port: int
     seconds: float | None = 0.0
     inference: str = ""
+    node: str = ""
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -93,7 +96,8 @@ class NodeProcess:
     def start(self) -> None:
         """Start it and wait until it listens."""
         config = self.folder / "node.toml"
-        config.write_text(CONFIG.format(tps_port=self.tps_port, inference=self.inference), encoding="utf-8")
+        text = CONFIG.format(tps_port=self.tps_port, inference=self.inference, node=self.node)
+        config.write_text(text, encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
         if self.seconds is None:
@@ -151,13 +155,13 @@ class NodeProcess:
 
 @contextlib.contextmanager
 def running_node(
-    folder: Path, tps_port: int, seconds: float | None = 0.0, inference: str = ""
+    folder: Path, tps_port: int, seconds: float | None = 0.0, inference: str = "", node: str = ""
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
-    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds, inference=inference)
-    node.start()
+    process = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds, inference=inference, node=node)
+    process.start()
     try:
-        yield node
+        yield process
     finally:
-        if node._process is not None and node._process.poll() is None:
-            node.kill()
+        if process._process is not None and process._process.poll() is None:
+            process.kill()

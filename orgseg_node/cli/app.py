@@ -24,6 +24,7 @@ from orgseg_node.cli import (
     protocols,
     purge,
     query,
+    rules,
     segment,
     series,
 )
@@ -61,7 +62,7 @@ def build_app() -> typer.Typer:
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
     app.command("purge")(purge.purge)
-    for group in (node, models, protocols, jobs, series, config, commission, audit, backup):
+    for group in (node, models, protocols, rules, jobs, series, config, commission, audit, backup):
         app.add_typer(group.app)
     return app
 

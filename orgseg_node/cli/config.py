@@ -32,13 +32,19 @@ def check(
 
     config = load_config(file)
     checked(config.contours.protocol)
+    if config.rule:
+        from orgseg_node.node.ruling import require_existing  # noqa: PLC0415  # pydicom only for rules
+
+        require_existing(config)
     if json:
         print_json(config.model_dump(mode="json"))
         return
     names = ", ".join(sorted(config.destinations)) or "none"
     console = out()
     console.print(f"{escape(str(file))} is correct.")
-    console.print(f"AE title {config.node.ae_title}, port {config.node.port}, destinations: {escape(names)}")
+    titles = ", ".join(config.titles)
+    console.print(f"AE title {titles}, port {config.node.port}, destinations: {escape(names)}")
     console.print(f"database: {escape(said(config.database_place))}")
     console.print(f"protocol: {escape(config.contours.protocol)}")
+    console.print(f"rules: {len(config.rule)}, otherwise: {config.rules.otherwise}")
     console.print(f"bundles: {escape(', '.join(config.inference.bundles))}")

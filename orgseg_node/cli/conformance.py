@@ -123,7 +123,8 @@ UIDs of created objects derive from the job: the same job run or sent again is t
 
 _SECURITY: Final = """\
 Associations are accepted from AE titles that are configured, where wanted only from given networks; all
-others are rejected; an AE title can be bound to a certificate. The non-downgrading BCP 195 TLS profile
+others are rejected; an AE title can be bound to a certificate, kept to some of the node's AE titles and to
+some SOP classes, whose presentation contexts alone are then accepted. The non-downgrading BCP 195 TLS profile
 (PS3.15 B.12) is supported in both roles: TLS 1.2 or later, ephemeral keys, authenticated encryption,
 certificates on both sides unless configured otherwise; certificates of those who are called must hold their
 host name. Revocation lists are not read. The port without TLS can be closed. User identity negotiation is not
@@ -185,7 +186,7 @@ def _association_policies() -> str:
         ["Associations accepted at once", f"{ReceiverSection().max_associations} (configurable)"],
         ["Associations initiated at once", "two for each destination (configurable)"],
         ["Asynchronous operations", "not supported"],
-        ["Maximum PDU received", f"{receiver.MAX_PDU} bytes"],
+        ["Maximum PDU received", f"{ReceiverSection().max_pdu} bytes (configurable)"],
         [
             "Idle time after which an association is ended",
             f"{ReceiverSection().idle_timeout_s:g} s (configurable)",
@@ -223,8 +224,14 @@ def _acceptance() -> str:
     ]
     rejections = [
         ["permanent, service user, 3", "calling AE title not configured, or from another network"],
-        ["permanent, service user, 7", "called AE title is not that of the node"],
-        ["transient, service provider (presentation), 2", "as many associations are open as are allowed"],
+        [
+            "permanent, service user, 7",
+            "called AE title is not one of the node, or not for this peer",
+        ],
+        [
+            "transient, service provider (presentation), 2",
+            "as many are open as are allowed, in all or to this peer",
+        ],
     ]
     return "\n".join(
         [
@@ -295,7 +302,9 @@ def _configuration() -> str:
         ["AE title", f"`{node.ae_title}`", "`[node] ae_title`"],
         ["Port", str(node.port), "`[node] port`"],
         ["Port with TLS; certificate, key, trusted certificates", "none", "`[tls]`"],
-        ["AE titles and networks that may send", "none", "`[[peers]]`"],
+        ["Further AE titles it answers to", "none", "`[node] also_called`"],
+        ["AE titles and networks that may send, and what", "none", "`[[peers]]`"],
+        ["What is contoured, how and for whom", "all, alike", "`[rules]`"],
         ["Destinations: AE title, host, port, objects, planning system", "none", "`[destinations.NAME]`"],
         ["Destinations by DICOMweb: URL, token or password", "none", "`[destinations.NAME]`"],
         ["Storage commitment asked of a destination", "no", "`commitment`"],

@@ -28,7 +28,7 @@
     │   ├── DatabaseUnreachable (retryable)
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
-    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  Poisoned
+    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  Poisoned  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
     ├── EvaluationError         predictions beside references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
@@ -96,12 +96,14 @@ from orgseg_node.errors.inputs import (
     WrongModality,
 )
 from orgseg_node.errors.jobs import (
+    HeldByRule,
     IncompleteSeries,
     JobError,
     JobRefuses,
     JobStopped,
     LateImages,
     Poisoned,
+    RuleUndecided,
     SeriesRefuses,
     TimeLimit,
     WorkerDied,
@@ -171,6 +173,7 @@ __all__ = [
     "EvaluationError",
     "FastModeMissing",
     "GridsDiffer",
+    "HeldByRule",
     "HuOutOfRange",
     "IllegalTransition",
     "IncompleteSeries",
@@ -223,6 +226,7 @@ __all__ = [
     "PullTooWide",
     "QueryRefused",
     "ReloadRefused",
+    "RuleUndecided",
     "SeriesRefuses",
     "SeveralParts",
     "SeveralPatients",

@@ -68,3 +68,17 @@ class LateImages(JobError):
 
     code = "LATE_IMAGES"
     next_step = "Contour the series as it is now with 'orgseg series force', or leave it."
+
+
+class HeldByRule(JobError):
+    """A routing rule holds the series."""
+
+    code = "RULE_HOLD"
+    next_step = "See 'orgseg rules test' with the series; change the rules if it should be contoured."
+
+
+class RuleUndecided(JobError):
+    """A routing rule asks for an AE title that is not known, because the files were found on the disk."""
+
+    code = "RULE_UNDECIDED"
+    next_step = "Send the series again under the AE title that is meant."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -37,10 +38,11 @@ from orgseg_node.node.notices_config import (
     watch_contradictions,
     watch_file_problems,
 )
+from orgseg_node.node.peer_rules import RulesOfPeer, title_contradictions
+from orgseg_node.node.rules import Rule, RulesSection, placed_rules, rule_contradictions, take_in_rules
 from orgseg_node.node.sections import AeTitle, Port, Section, tables
 from orgseg_node.node.stow_config import StowSection, stow_problems
 from orgseg_node.node.tls_config import (
-    CertificateOfSender,
     TlsOfPeer,
     TlsSection,
     placed_peer,
@@ -90,6 +92,7 @@ class NodeSection(Section):
     """
 
     ae_title: AeTitle = "ORGSEG"
+    also_called: tuple[AeTitle, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104 (a DICOM node is there to be reached; peers are listed by name)
     port: Annotated[int, Field(ge=0, le=65535)] = 11112
     data_dir: Path = Path("orgseg-data")
@@ -105,10 +108,13 @@ class ReceiverSection(Section):
     min_free_mb: Annotated[int, Field(ge=0)] = 2000
     max_associations: Annotated[int, Field(ge=1, le=200)] = 20
     idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    message_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = 1 << 18
     accept_any_calling_ae: bool = False
 
 
-class Peer(CertificateOfSender):
+class Peer(RulesOfPeer):
     """Who may send to the node.
 
     Attributes
@@ -248,6 +254,8 @@ class NodeConfig(Section):
     receiver: ReceiverSection = ReceiverSection()
     tls: TlsSection = TlsSection()
     peers: tuple[Peer, ...] = ()
+    rules: RulesSection = RulesSection()
+    rule: tuple[Rule, ...] = ()
     inference: InferenceSection = InferenceSection()
     contours: ContoursSection = ContoursSection()
     destinations: dict[str, AnyDestination] = Field(default_factory=dict)
@@ -292,10 +300,14 @@ class NodeConfig(Section):
         return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())
 
     @property
-    def roles(self) -> tuple[str, ...]:
-        """The roles of all objects of a job: RTSTRUCT and SEG, and what a destination wants besides."""
-        wanted = (role for destination in self.destinations.values() for role in destination.roles)
-        return tuple(dict.fromkeys((*ROLES, *wanted)))
+    def titles(self) -> tuple[str, ...]:
+        """The AE titles under which the node may be called."""
+        return (self.node.ae_title, *self.node.also_called)
+
+    def roles_for(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The roles of all objects of a job: RTSTRUCT and SEG, and what these destinations want besides."""
+        places = (self.destinations[name] for name in names if name in self.destinations)
+        return tuple(dict.fromkeys((*ROLES, *(role for place in places for role in place.roles))))
 
     @property
     def asked_sources(self) -> tuple[str, ...]:
@@ -347,7 +359,8 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
-    lines = tls_file_problems(data, base) + destination_file_problems(data, base) + stow_problems(data, base)
+    lines = take_in_rules(data, base) + tls_file_problems(data, base)
+    lines += destination_file_problems(data, base) + stow_problems(data, base)
     lines += database_problems(data, base) + watch_file_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
@@ -380,6 +393,7 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     update |= {"stow": config.stow.placed(base), "tls": tls, "destinations": destinations}
     update |= {"web": placed_web(config.web, base), "notices": config.notices.placed(base)}
     update |= {"database": config.database.placed(base)}
+    update |= {"rule": placed_rules(config.rule, config.rules, base)}
     return config.model_copy(update=update)
 
 
@@ -401,7 +415,8 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
     problems += destination_contradictions(data)
     found = _inference_contradictions(sections.get("inference", {}))
     problems += [f"inference: {problem}" for problem in found] + watch_contradictions(data)
-    return problems + unknown_sources(data) + tls_contradictions(data)
+    problems += unknown_sources(data) + tls_contradictions(data)
+    return problems + title_contradictions(data) + rule_contradictions(data)
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
@@ -428,6 +443,8 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "receiver": ReceiverSection,
         "tls": TlsSection,
         "peers": Peer,
+        "rules": RulesSection,
+        "rule": Rule,
         "inference": InferenceSection,
         "contours": ContoursSection,
         "destinations": Destination,

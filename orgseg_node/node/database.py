@@ -223,6 +223,8 @@ _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
     "ends_at": datetime.fromisoformat,
     "at": datetime.fromisoformat,
     "bundles": lambda text: tuple(text.split(",")),
+    "destinations": lambda text: tuple(text.split(",")) if text else (),
+    "review": bool,
 }
 _STATES: Final[dict[type, type[StrEnum]]] = {Series: SeriesState, Job: JobState, Delivery: DeliveryState}
 

@@ -21,22 +21,21 @@ from typing import Final
 
 import structlog
 
-from orgseg_node import __version__
 from orgseg_node.dicom.series import survey
-from orgseg_node.errors import NotDurable, OrgsegError
-from orgseg_node.inference.predictor import InferenceSettings
+from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node import landing
 from orgseg_node.node.answers import Answers
+from orgseg_node.node.carried import SEVERAL_TITLES
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.current import CurrentConfig
+from orgseg_node.node.decisions import explain, new_job, titles_of
+from orgseg_node.node.facts import facts_of
 from orgseg_node.node.jobs import Instance, NewJob, Notice, Series, SeriesState
 from orgseg_node.node.metrics import Meters
 from orgseg_node.node.orders import SeriesOrder, SeriesOrders
-from orgseg_node.node.predictors import open_bundles
-from orgseg_node.node.protocols import ASK, load_protocol
 from orgseg_node.node.store import Store
-from orgseg_node.node.verdicts import completed, verdict_on, when_late
+from orgseg_node.node.verdicts import completed, verdict_by, when_late
 
 INBOX: Final = "inbox"
 QUARANTINE: Final = "quarantine"
@@ -55,6 +54,7 @@ class Incoming:
     calling_ae: str
     association: int
     encoded: bytes
+    called_ae: str = ""
 
 
 class Inbox:
@@ -126,7 +126,7 @@ class Inbox:
         with self._stripes[hash(header.sop_uid) % _STRIPES]:
             known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
             if sha256 in known and (self._data / known[sha256].path).is_file():
-                return self._store.one_series(known[sha256].series_uid).state
+                return self._seen_again(known[sha256].series_uid, incoming)
             content = landing.part10(incoming.encoded, header, incoming.transfer_syntax)
             path = self._write(header, sha256, content)
             state = self._store.accept(
@@ -139,11 +139,21 @@ class Inbox:
                     transfer_syntax=incoming.transfer_syntax,
                     calling_ae=incoming.calling_ae,
                     received_at=self._clock(),
+                    called_ae=incoming.called_ae,
                 )
             )
         if state is SeriesState.CONFLICT:
             _log.warning("conflict", series=header.series_uid, instance=header.sop_uid)
         return state
+
+    def _seen_again(self, series_uid: str, incoming: Incoming) -> SeriesState:
+        """The state of a series of which an image came again; under another AE title it is judged again."""
+        series = self._store.one_series(series_uid)
+        called_ae = incoming.called_ae
+        if called_ae in {"", series.called_ae} and series.reason != RuleUndecided.code:
+            return series.state
+        _log.info("series came under another title", series=series_uid, called=called_ae)
+        return self._store.called_again(series_uid, called_ae, incoming.calling_ae)
 
     def _write(self, header: landing.Header, sha256: str, content: bytes) -> Path:
         """Write an instance under a free name; a file that is already there is never overwritten."""
@@ -306,25 +316,24 @@ class Inbox:
         instances = self._store.instances_of(series.series_uid)
         if not instances:
             return False
-        inventory = survey([self._data / instance.path for instance in instances])
-        verdict = verdict_on(inventory, phase=self._phase(), forced=forced)
+        paths = [self._data / instance.path for instance in instances]
+        inventory = survey(paths)
+        decision = explain(self._config, facts_of(inventory, paths, **titles_of(series))).decision
+        verdict, protocol = verdict_by(decision, inventory, forced=forced)
         if self._config.completeness.expect == "ask":
             verdict = completed(verdict, self._answers.of(series), forced=forced)
         job: NewJob | None = None
         notices: tuple[Notice, ...] = ()
-        if verdict.content_sha256:
-            job = NewJob(
-                series_uid=series.series_uid,
-                content_sha256=verdict.content_sha256,
-                bundles=self._config.inference.bundles,
-                slices=verdict.slices,
-                made_with=self._made_with(),
-            )
+        if verdict.content_sha256 and protocol is not None:
+            content = (verdict.content_sha256, verdict.slices)
+            job = new_job(self._config, decision, protocol, series_uid=series.series_uid, content=content)
             again = forced or self._config.completeness.late == "contour"
             verdict, notices = when_late(
                 verdict, series, job, self._store.jobs_of(series.series_uid), again=again
             )
             job = replace(job, remark=verdict.remark) if verdict.state is SeriesState.READY else None
+        if series.note.startswith(SEVERAL_TITLES):
+            verdict = replace(verdict, note=f"{verdict.note} {series.note}")
         done = self._store.judge(
             series, verdict.state, reason=verdict.reason, note=verdict.note, job=job, notices=notices
         )
@@ -338,36 +347,12 @@ class Inbox:
                 series=series.series_uid,
                 state=verdict.state.value,
                 reason=verdict.reason,
+                rule=decision.rule,
                 instances=len(instances),
                 job=job.job_id if job else None,
                 forced=forced,
             )
         return done
-
-    def _phase(self) -> str:
-        """What the protocol says of a series that holds several volumes."""
-        try:
-            return load_protocol(self._config.contours.protocol).phase
-        except OrgsegError:
-            return ASK  # a job would fail visibly with the reason; a series with several volumes waits
-
-    def _made_with(self) -> tuple[str, ...]:
-        """What a result depends on besides the series: another model or method makes other objects.
-
-        How much memory and how many threads it may use is no part of it: that changes no label.
-        """
-        inference = self._config.inference
-        settings = InferenceSettings(**inference.settings())
-        try:
-            bundles = open_bundles(inference.bundles, self._config.bundle_paths)
-        except OrgsegError:
-            bundles = ()  # the job is made all the same, and fails visibly with the reason
-        try:
-            protocol = load_protocol(self._config.contours.protocol).sha256
-        except OrgsegError:
-            protocol = ""  # likewise
-        seg = self._config.contours.seg
-        return (__version__, settings.method_said, protocol, seg, *(bundle.sha256 for bundle in bundles))
 
 
 def _same(path: Path, sha256: str) -> bool:

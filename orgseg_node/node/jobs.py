@@ -176,6 +176,7 @@ class Instance:
     transfer_syntax: str
     calling_ae: str
     received_at: datetime
+    called_ae: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +192,7 @@ class Series:
     calling_ae: str
     created_at: datetime
     last_received_at: datetime
+    called_ae: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +212,12 @@ class Job:
     memory_budget_mb : the smaller budget it was given after memory ran out
     remark : what its objects must say besides
     delivered_at : when a destination first had an object of it
+    rule : name of the routing rule that made it; empty in a job from before there were rules
+    protocol, protocol_json : name of the protocol, and what it said when the job was made
+    destinations : names of those that get its objects; None for all, in a job from before there were rules
+    priority : the smaller is contoured first
+    review : whether a person releases the result before it is sent
+    config_revision : of the configuration it was made under
     """
 
     job_id: str
@@ -233,6 +241,13 @@ class Job:
     memory_budget_mb: int | None = None
     remark: str = ""
     delivered_at: datetime | None = None
+    rule: str = ""
+    protocol: str = ""
+    protocol_json: str = ""
+    destinations: tuple[str, ...] | None = None
+    priority: int = 50
+    review: bool = False
+    config_revision: str = ""
 
     @property
     def workflow_id(self) -> str:
@@ -242,7 +257,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """What is asked for when a series has become READY; the remark is what its objects must say besides."""
+    """What is asked for when a series has become READY; see `Job` for what it carries."""
 
     series_uid: str
     content_sha256: str
@@ -250,6 +265,13 @@ class NewJob:
     slices: int
     made_with: tuple[str, ...] = ()
     remark: str = ""
+    rule: str = ""
+    protocol: str = ""
+    protocol_json: str = ""
+    destinations: tuple[str, ...] | None = None
+    priority: int = 50
+    review: bool = False
+    config_revision: str = ""
 
     @property
     def job_id(self) -> str:

@@ -41,6 +41,7 @@ from orgseg_node.node.config import NodeConfig, Peer
 from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.inbox import Incoming
 from orgseg_node.node.metrics import Meters
+from orgseg_node.node.refusals import RefusalLog
 from orgseg_node.node.tls import WARN_BEFORE, ServerContext, ends, server_context, shake_hands, shown_by
 from orgseg_node.node.tls_faults import fault
 
@@ -53,7 +54,7 @@ SYNTAXES: Final[list[UID | str]] = [
 STORAGE_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 MAX_PDU: Final = 0x40000
-"""Bytes of the largest PDU taken: a CT slice arrives in two or three."""
+"""Bytes of the largest PDU taken from a source: a CT slice arrives in two or three."""
 
 # PS3.4 B.2.3 C-STORE statuses
 SUCCESS: Final = 0x0000
@@ -64,18 +65,24 @@ CANNOT_UNDERSTAND: Final = 0xC000
 # PS3.8 9.3.4: result (1 permanent), source (1 service user), reason
 _CALLING_UNKNOWN: Final = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN: Final = (0x01, 0x01, 0x07)
-_REASONS: Final = {_CALLING_UNKNOWN: "CALLING_UNKNOWN", _CALLED_UNKNOWN: "CALLED_UNKNOWN"}
+_TOO_MANY: Final = (0x02, 0x03, 0x02)  # transient, of the presentation layer: local limit exceeded
+_REASONS: Final = {
+    _CALLING_UNKNOWN: "CALLING_UNKNOWN",
+    _CALLED_UNKNOWN: "CALLED_UNKNOWN",
+    _TOO_MANY: "TOO_MANY",
+}
 
 _log = structlog.get_logger("orgseg.receiver")
 
 
-def incoming_of(event: Event, *, sender: str) -> Incoming:
+def incoming_of(event: Event, *, sender: str, called: str = "") -> Incoming:
     """What a C-STORE request brings, as it was encoded.
 
     Parameters
     ----------
     event : of the request
     sender : AE title of who sends it, which is not always who opened the association
+    called : AE title by which the node was called; empty if it was not
     """
     request: Any = event.request
     return Incoming(
@@ -83,6 +90,7 @@ def incoming_of(event: Event, *, sender: str) -> Incoming:
         sop_uid=str(request.AffectedSOPInstanceUID or ""),
         transfer_syntax=str(event.context.transfer_syntax),
         calling_ae=str(sender),
+        called_ae=called,
         association=id(event.assoc),
         encoded=event.encoded_dataset(include_meta=False),
     )
@@ -141,6 +149,8 @@ class Receiver:
         self._service = service
         self._storage = storage
         self._inbox = inbox
+        self._refusals = RefusalLog()
+        self._open: dict[str, set[int]] = {}
         self._servers: list[Any] = []
         self.tls_port: int | None = None
         self._idle = threading.Condition()
@@ -178,9 +188,9 @@ class Receiver:
         ae = AE(ae_title=section.ae_title)
         ae.maximum_associations = self._config.receiver.max_associations
         ae.network_timeout = self._config.receiver.idle_timeout_s
-        ae.acse_timeout = 30
-        ae.dimse_timeout = self._config.receiver.idle_timeout_s
-        ae.maximum_pdu_size = MAX_PDU
+        ae.acse_timeout = self._config.receiver.request_timeout_s
+        ae.dimse_timeout = self._config.receiver.message_timeout_s
+        ae.maximum_pdu_size = self._config.receiver.max_pdu
         ae.add_supported_context(Verification)
         for storage in self._storage:
             ae.add_supported_context(storage, SYNTAXES)
@@ -247,6 +257,7 @@ class Receiver:
         with self._idle:
             self._stopping = True
             self._idle.wait_for(lambda: self._storing == 0, timeout=timeout_s)
+        self._refusals.flush(everything=True)
         for server in servers[:1]:  # they share what ends the associations
             server.ae.shutdown()
 
@@ -270,19 +281,50 @@ class Receiver:
         request: Any = event.assoc.requestor.primitive
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         address = str(event.assoc.requestor.address)
-        reason = None
-        if called != self._config.node.ae_title:
-            reason = _CALLED_UNKNOWN
-        elif not self._admits(event, calling, address):
-            reason = _CALLING_UNKNOWN
-        if reason is not None:
-            self._meters.refused_associations.labels(_REASONS[reason]).inc()
-            _log.warning(
-                "association rejected", calling=calling, called=called, address=address, reason=reason[2]
-            )
-            event.assoc.acse.send_reject(*reason)
-            evt.trigger(event.assoc, evt.EVT_REJECTED, {})
-            event.assoc.kill()
+        reason = self._reason_to_refuse(event, calling, called, address)
+        if reason is None:
+            self._restrict(event, calling, address)
+            return
+        self._meters.refused_associations.labels(_REASONS[reason]).inc()
+        said = {"calling": calling, "called": called, "address": address, "reason": reason[2]}
+        self._refusals.note("association rejected", f"{calling}@{address}", **said)
+        event.assoc.acse.send_reject(*reason)
+        evt.trigger(event.assoc, evt.EVT_REJECTED, {})
+        event.assoc.kill()
+
+    def _reason_to_refuse(
+        self, event: Event, calling: str, called: str, address: str
+    ) -> tuple[int, int, int] | None:
+        """Why a caller is turned away (PS3.8, 9.3.4); None if it is let in, and then it is counted."""
+        peer = self._peers.get(calling)
+        if called not in self._config.titles:
+            return _CALLED_UNKNOWN
+        if not self._admits(event, calling, address):
+            return _CALLING_UNKNOWN
+        if peer is not None and not peer.may_call(called):
+            return _CALLED_UNKNOWN
+        with self._idle:
+            there = self._open.setdefault(calling, set())
+            if peer is not None and peer.max_associations is not None and len(there) >= peer.max_associations:
+                return _TOO_MANY
+            there.add(id(event.assoc))
+        return None
+
+    def _restrict(self, event: Event, calling: str, address: str) -> None:
+        """Offer a caller only the SOP classes it may send; other contexts are rejected at negotiation."""
+        peer = self._peers.get(calling)
+        if peer is None or peer.sop_classes is None:
+            return
+        acceptor: Any = event.assoc.acceptor
+        acceptor.supported_contexts = [
+            context for context in acceptor.supported_contexts if peer.may_send(str(context.abstract_syntax))
+        ]
+        request: Any = event.assoc.requestor.primitive
+        asked = {str(context.abstract_syntax) for context in request.presentation_context_definition_list}
+        refused = sorted(uid for uid in asked if not peer.may_send(uid))
+        if refused:
+            said = {"calling": calling, "address": address, "sop_classes": refused}
+            self._refusals.note("sop classes refused", f"{calling}@{address} classes", **said)
 
     def _admits(self, event: Event, calling: str, address: str) -> bool:
         """Whether a caller may be who it says: listed, at the right address, with the right certificate."""
@@ -291,7 +333,8 @@ class Receiver:
             return self._config.receiver.accept_any_calling_ae
         line = event.assoc.dul.socket
         if not peer.vouches(shown_by(line.socket if line is not None else None)):
-            _log.warning("certificate does not belong to this AE title", calling=calling, address=address)
+            told = "certificate does not belong to this AE title"
+            self._refusals.note(told, f"{calling}@{address} certificate", calling=calling, address=address)
             return False
         return self._config.receiver.accept_any_calling_ae or peer.admits(address)
 
@@ -313,11 +356,14 @@ class Receiver:
 
     def _status_for(self, event: Event) -> int:
         """Accept one instance; the DIMSE status that tells the truth about it."""
-        incoming = incoming_of(event, sender=event.assoc.requestor.ae_title)
+        request: Any = event.assoc.requestor.primitive
+        called = str(request.called_ae_title).strip()
+        incoming = incoming_of(event, sender=event.assoc.requestor.ae_title, called=called)
         try:
             self._inbox.accept(incoming)
         except InputError as error:
-            _log.warning("instance refused", code=error.code, calling=incoming.calling_ae)
+            said = {"code": error.code, "calling": incoming.calling_ae}
+            self._refusals.note("instance refused", f"{incoming.calling_ae} {error.code}", **said)
             return status_of(error)
         except OrgsegError as error:
             _log.error("instance not accepted", code=error.code, calling=incoming.calling_ae)
@@ -331,4 +377,9 @@ class Receiver:
         self._inbox.association_ended(id(event.assoc), released=True)
 
     def _ended(self, event: Event) -> None:
+        with self._idle:
+            for calling in [name for name, there in self._open.items() if id(event.assoc) in there]:
+                self._open[calling].discard(id(event.assoc))
+                if not self._open[calling]:
+                    del self._open[calling]
         self._inbox.association_ended(id(event.assoc))

@@ -15,15 +15,25 @@ from orgseg_node.node.protocols import load_protocol
 
 
 def content_of(config: NodeConfig) -> dict[str, Any]:
-    """All that a configuration says: the settings, and the content of the protocol that they name.
+    """All that a configuration says: the settings with the rules, and the content of the protocols they name.
 
     Secrets are no part of it: settings name the files that hold them.
     """
+    protocols = {name: _protocol(name) for name in protocols_of(config)}
+    return {"settings": config.model_dump(mode="json"), "protocols": protocols}
+
+
+def protocols_of(config: NodeConfig) -> tuple[str, ...]:
+    """Every protocol that the configuration and its rules name, each once."""
+    named = [config.contours.protocol, *(rule.protocol for rule in config.rule if rule.protocol)]
+    return tuple(dict.fromkeys(named))
+
+
+def _protocol(name: str) -> dict[str, Any]:
     try:
-        protocol: Any = load_protocol(config.contours.protocol).as_json
+        return dict(load_protocol(name).as_json)
     except OrgsegError as error:
-        protocol = {"error": error.code}
-    return {"settings": config.model_dump(mode="json"), "protocols": {config.contours.protocol: protocol}}
+        return {"error": error.code}
 
 
 def revision_of(config: NodeConfig) -> str:

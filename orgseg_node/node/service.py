@@ -201,7 +201,8 @@ def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: fl
 
 def _say_missing_bundles(config: NodeConfig) -> None:
     """Say at once which bundle cannot be used; the node receives all the same, and its jobs fail visibly."""
-    for name in config.inference.bundles:
+    named = (*config.inference.bundles, *(name for rule in config.rule for name in rule.bundles or ()))
+    for name in dict.fromkeys(named):
         try:
             open_bundles([name], config.bundle_paths)
         except OrgsegError as error:

@@ -15,6 +15,7 @@ from typing import Final
 from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
 from orgseg_node.node.alternates import Alternate, divert
 from orgseg_node.node.attribution import Attribution
+from orgseg_node.node.carried import called_anew, carry, carry_on, insert_job, open_revision, retitle
 from orgseg_node.node.clock import Clock, stamp, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
 from orgseg_node.node.finishing import finish
@@ -37,9 +38,9 @@ from orgseg_node.node.lives import JobLives, drop_unsent, undelivered
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
-_SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.created_at,
-    s.last_received_at, (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances
-    FROM series s"""
+_SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.called_ae,
+    s.created_at, s.last_received_at,
+    (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances FROM series s"""
 
 
 class Store:
@@ -91,23 +92,20 @@ class Store:
         uid = instance.series_uid
         with self._db.write() as tx:
             tx.run(
-                "INSERT INTO series (series_uid, state, calling_ae, created_at, last_received_at)"
-                " VALUES (?, 'RECEIVING', ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
+                "INSERT INTO series (series_uid, state, calling_ae, called_ae, created_at, last_received_at)"
+                " VALUES (?, 'RECEIVING', ?, ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
                 " SET last_received_at = excluded.last_received_at",
-                (uid, instance.calling_ae, now, now),
+                (uid, instance.calling_ae, instance.called_ae, now, now),
             )
             tx.run(
                 "INSERT INTO instance (sop_uid, sha256, series_uid, size, path, transfer_syntax, calling_ae,"
-                " received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sop_uid, sha256) DO NOTHING",
+                " received_at, called_ae) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (sop_uid, sha256) DO NOTHING",
                 (instance.sop_uid, instance.sha256, uid, instance.size, instance.path,
-                 instance.transfer_syntax, instance.calling_ae, now),
+                 instance.transfer_syntax, instance.calling_ae, now, instance.called_ae),
             )  # fmt: skip
-            tx.run(
-                "UPDATE series SET state = 'RECEIVING', revision = revision + 1, reason = '',"
-                " note = 'An instance came after the series was judged; it is judged again.'"
-                " WHERE series_uid = ? AND state IN ('READY', 'HOLD', 'IGNORED')",
-                (uid,),
-            )
+            open_revision(tx, uid, "An instance came after the series was judged; it is judged again.")
+            retitle(tx, uid, instance.called_ae, instance.calling_ae)
             concerned = {
                 str(row[0])
                 for row in tx.rows(
@@ -126,6 +124,13 @@ class Store:
                 self._supersede(tx, series_uid)
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
         return SeriesState(state)
+
+    def called_again(self, series_uid: str, called_ae: str, calling_ae: str) -> SeriesState:
+        """Note that images which are here came again; under another AE title the series is judged again."""
+        with self._db.write() as tx:
+            if called_anew(tx, series_uid, called_ae, calling_ae, self._now()):
+                self._supersede(tx, series_uid)
+        return self.one_series(series_uid).state
 
     def _supersede(self, tx: Transaction, series_uid: str) -> None:
         """Stop every job of a series of which nothing was delivered."""
@@ -184,13 +189,16 @@ class Store:
         rows = tx.rows("SELECT state, purged_at FROM job WHERE job_id = ?", (new.job_id,))
         again = {JobState.SUPERSEDED, JobState.CANCELLED}
         if not rows:
-            tx.run(
-                "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, slices, state, note,"
-                " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'QUEUED', ?, ?, ?)",
-                (new.job_id, new.series_uid, series.revision, new.content_sha256, ",".join(new.bundles),
-                 new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
-            )  # fmt: skip
+            insert_job(tx, series, new, now)
             self.attribution.note(tx, new.job_id)
+            earlier = tx.rows(
+                "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ? AND content_sha256 = ?"
+                " AND state IN ('SENDING', 'DONE')",
+                (new.series_uid, new.job_id, new.content_sha256),
+            )
+            for (job_id,) in earlier:
+                note = f"The series was routed anew; see job {new.job_id}."
+                self._event(tx, "job", job_id, "notice", note)
         elif JobState(rows[0][0]) in again or rows[0][1] is not None:
             self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
             self.lives.renew(tx, new.job_id)
@@ -203,6 +211,9 @@ class Store:
                 " AND state <> 'PENDING' AND instead_of = ''",
                 (now, new.job_id),
             )
+            carry(tx, new)
+        else:
+            carry_on(tx, new, JobState(rows[0][0]), now)
         tx.run(
             "UPDATE job SET remark = ? WHERE job_id = ? AND state = 'QUEUED' AND delivered_at IS NULL",
             (new.remark, new.job_id),

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 from orgseg_node.node.jobs import Job
-
-NORMAL: Final = 50
-"""Priority of a job of which nothing is said; smaller is sooner."""
 
 
 def in_turn(waiting: Sequence[Job], now: datetime, ageing_per_hour: float) -> list[Job]:
@@ -27,11 +23,6 @@ def in_turn(waiting: Sequence[Job], now: datetime, ageing_per_hour: float) -> li
 
     def rank(job: Job) -> tuple[float, datetime, str]:
         hours = (now - job.updated_at).total_seconds() / 3600
-        return priority_of(job) - ageing_per_hour * max(hours, 0.0), job.updated_at, job.job_id
+        return job.priority - ageing_per_hour * max(hours, 0.0), job.updated_at, job.job_id
 
     return sorted(waiting, key=rank)
-
-
-def priority_of(job: Job) -> float:
-    """The priority a job was given; the usual one where nothing gave it one."""
-    return float(getattr(job, "priority", NORMAL))

@@ -11,10 +11,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from orgseg_node.dicom.series import CtSeries, Inventory, choose
-from orgseg_node.errors import IncompleteSeries, LateImages, MissingSlices, OrgsegError, TooFewSlices
+from orgseg_node.errors import (
+    HeldByRule,
+    IncompleteSeries,
+    LateImages,
+    MissingSlices,
+    OrgsegError,
+    RuleUndecided,
+    TooFewSlices,
+)
 from orgseg_node.node.answers import Answer, Completeness
+from orgseg_node.node.decisions import Decision
 from orgseg_node.node.jobs import Job, JobState, NewJob, Notice, Series, SeriesState
-from orgseg_node.node.protocols import ASK, FIRST
+from orgseg_node.node.protocols import ASK, FIRST, Protocol, load_protocol
+from orgseg_node.node.rules import Action
 
 _INCOMPLETE: Final = "INCOMPLETE"
 
@@ -29,6 +39,30 @@ class Verdict:
     content_sha256: str = ""
     slices: int = 0
     remark: str = ""
+
+
+def verdict_by(
+    decision: Decision, inventory: Inventory, *, forced: bool = False
+) -> tuple[Verdict, Protocol | None]:
+    """What becomes of a quiet series by the rules and by what its files are, and the protocol of its job.
+
+    A rule may ignore any series, and hold one that could be contoured, unless a person forces it; it never
+    makes a series usable. Where the protocol cannot be read the series is held: a job could not say what it
+    is to make.
+    """
+    if decision.action is Action.IGNORE:
+        note = f"Rule {decision.rule!r} ignores it."
+        return Verdict(state=SeriesState.IGNORED, reason=decision.rule, note=note), None
+    try:
+        protocol = load_protocol(decision.protocol)
+    except OrgsegError as error:
+        verdict = verdict_on(inventory, forced=forced)
+        return (_held(error) if verdict.state is SeriesState.READY else verdict), None
+    verdict = verdict_on(inventory, phase=protocol.phase, forced=forced)
+    if verdict.state is SeriesState.READY and decision.action is Action.HOLD and not forced:
+        held = RuleUndecided if decision.undecided else HeldByRule
+        return _held(held(f"The rule is {decision.rule!r}.")), None
+    return verdict, protocol
 
 
 def verdict_on(inventory: Inventory, *, phase: str = ASK, forced: bool = False) -> Verdict:
@@ -126,6 +160,7 @@ def when_late(
         job
         for job in jobs
         if job is not same
+        and job.content_sha256 != new.content_sha256  # else no image came: it was routed anew
         and job.purged_at is None
         and (job.delivered_at is not None or job.state is JobState.SENDING)
     ]

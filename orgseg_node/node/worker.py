@@ -35,7 +35,7 @@ from orgseg_node.node.alternates import Alternate
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.current import CurrentConfig
-from orgseg_node.node.destinations import Destination, WebDestination
+from orgseg_node.node.destinations import ROLES, Destination, WebDestination
 from orgseg_node.node.device import hold_device
 from orgseg_node.node.failures import Failure, kind_of
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
@@ -167,19 +167,24 @@ class Worker:
             self._store.move(job_id, JobState.FAILED, result["text"], reason=result["code"])
             _log.error("job failed", job=job_id, code=result["code"])
         elif result["outcome"] == "written" and state is JobState.CHECKING:
-            if result["held"]:
-                self._store.move(job_id, JobState.REVIEW, " ".join(result["held"]), reason="HELD_BY_FINDING")
-                _log.warning("job held for review", job=job_id)
+            job = self._store.job(job_id)
+            if result["held"] or job.review:
+                reason = "HELD_BY_FINDING" if result["held"] else "REVIEW_BY_RULE"
+                by_rule = [f"Rule {job.rule!r} asks for a review."] if job.review else []
+                self._store.move(
+                    job_id, JobState.REVIEW, " ".join([*result["held"], *by_rule]), reason=reason
+                )
+                _log.warning("job held for review", job=job_id, reason=reason)
             else:
                 self.release(job_id, result["objects"])
 
     def release(self, job_id: str, objects: Sequence[dict[str, str]]) -> None:
-        """Begin to send the objects of a job to every destination that gets them."""
+        """Begin to send the objects of a job to every destination that the job carries."""
         pairs = [
             (self._object(item), name)
-            for name, destination in self._config.destinations.items()
+            for name in self._destinations(self._store.job(job_id))
             for item in objects
-            if item["role"] in destination.roles and name not in self._config.standby
+            if item["role"] in self._roles_at(name)
         ]
         state = self._store.begin_sending(job_id, pairs, confirm=self._config.confirming)
         _log.info("job computed", job=job_id, deliveries=len(pairs), state=state.value)
@@ -200,6 +205,16 @@ class Worker:
             return hashlib.sha256(self._long(item.path).read_bytes()).hexdigest() == item.sha256
         except OSError:
             return False
+
+    def _destinations(self, job: Job) -> tuple[str, ...]:
+        config = self._config
+        usual = tuple(name for name in config.destinations if name not in config.standby)
+        return usual if job.destinations is None else job.destinations
+
+    def _roles_at(self, name: str) -> tuple[str, ...]:
+        """What a destination gets; one that is no more in the configuration fails visibly for each object."""
+        place = self._config.destinations.get(name)
+        return ROLES if place is None else place.roles
 
     # ------------------------------------------------------------------ workflow: deliver
 
@@ -367,8 +382,11 @@ class Worker:
             bundles=job.bundles,
             bundle_folders=tuple(map(str, self._config.bundle_paths)),
             settings=self._settings(job),
-            protocol=load_protocol(self._config.contours.protocol).as_json,
-            wanted={"roles": self._config.roles, "seg": self._config.contours.seg.upper()},
+            protocol=self._protocol(job),
+            wanted={
+                "roles": self._config.roles_for(self._destinations(job)),
+                "seg": self._config.contours.seg.upper(),
+            },
             parent=os.getpid(),
             remark=job.remark,
         )
@@ -379,6 +397,13 @@ class Worker:
         if job.memory_budget_mb is not None:
             settings["memory_budget_mb"] = job.memory_budget_mb
         return settings
+
+    def _protocol(self, job: Job) -> dict[str, Any]:
+        """The protocol as it was when the job was made; that of the node for a job that carries none."""
+        if not job.protocol_json:
+            return load_protocol(self._config.contours.protocol).as_json
+        found: dict[str, Any] = json.loads(job.protocol_json)
+        return found
 
     def _failed(self, job_id: str, code: str, text: str, *, retryable: bool = False) -> dict[str, Any]:
         """Note a failure: RETRY_WAIT if another try may help, FAILED if not (see `failures.py`)."""

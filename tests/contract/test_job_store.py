@@ -29,6 +29,15 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OBJECTS = tuple(
     OutputObject(role=r, path=f"{r}.dcm", sop_uid=f"1.{n}") for n, r in enumerate(("RTSTRUCT", "SEG"))
 )
+CARRIED: dict[str, Any] = {
+    "rule": "head",
+    "protocol": "head_and_neck",
+    "protocol_json": '{"others": "drop"}',
+    "destinations": ("tps", "pacs"),
+    "priority": 10,
+    "review": True,
+    "config_revision": "0123456789abcdef",
+}
 STEPS = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
 
 
@@ -41,7 +50,7 @@ def instance() -> Instance:
 
 def filled(store: Store) -> tuple[Any, str]:
     store.accept(instance())
-    new = NewJob(series_uid="1.2.3", content_sha256="b" * 64, bundles=("starter",), slices=1)
+    new = NewJob(series_uid="1.2.3", content_sha256="b" * 64, bundles=("starter",), slices=1, **CARRIED)
     assert store.judge(store.one_series("1.2.3"), SeriesState.READY, job=new)
     return store, new.job_id
 
@@ -52,7 +61,7 @@ def memory_store() -> tuple[Any, str]:
         Job(
             job_id="0" * 16, series_uid="1.2.3", revision=1, content_sha256="b" * 64, bundles=("starter",),
             slices=1, state=JobState.QUEUED, run=1, progress=0, stage="", reason="", note="",
-            created_at=NOW, updated_at=NOW,
+            created_at=NOW, updated_at=NOW, **CARRIED,
         ),
         [instance()],
     )  # fmt: skip
@@ -89,6 +98,11 @@ class TestJobStore:
         store, job_id = held
         assert store.job(job_id).state is JobState.QUEUED
         assert [i.path for i in store.instances_of("1.2.3")] == [instance().path]
+
+    def test_a_job_carries_what_was_decided_about_it(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        job = store.move(job_id, JobState.PREPARING, "")
+        assert {name: getattr(job, name) for name in CARRIED} == CARRIED
 
     def test_an_unknown_job_has_a_code(self, held: tuple[Any, str]) -> None:
         with pytest.raises(UnknownJob):

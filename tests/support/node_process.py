@@ -30,6 +30,7 @@ port = 0
 data_dir = "data"
 log_format = "json"
 log_level = "{log_level}"
+{node}
 
 [receiver]
 quiet_seconds = 0.5
@@ -84,6 +85,7 @@ class NodeProcess:
     tps : more lines about the destination
     more : further sections of the configuration
     name : of this process, for its files, where several have one folder
+    node : further lines of that section
     """
 
     folder: Path
@@ -95,6 +97,7 @@ class NodeProcess:
     name: str = "node"
     child: tuple[str, ...] = ()
     log_level: str = "info"
+    node: str = ""
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -107,7 +110,7 @@ class NodeProcess:
         """Start it and wait until it listens."""
         config = self.folder / f"{self.name}.toml"
         values = {"tps_port": self.tps_port, "inference": self.inference, "log_level": self.log_level}
-        text = CONFIG.format(**values, tps=self.tps, more=self.more)
+        text = CONFIG.format(**values, tps=self.tps, more=self.more, node=self.node)
         config.write_text(text, encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
@@ -203,9 +206,10 @@ def running_node(
     child: tuple[str, ...] = (),
     tps: str = "",
     log_level: str = "info",
+    node: str = "",
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
-    node = NodeProcess(
+    process = NodeProcess(
         folder=folder,
         tps_port=tps_port,
         seconds=seconds,
@@ -213,10 +217,11 @@ def running_node(
         child=child,
         tps=tps,
         log_level=log_level,
+        node=node,
     )
-    node.start()
+    process.start()
     try:
-        yield node
+        yield process
     finally:
-        if node._process is not None and node._process.poll() is None:
-            node.kill()
+        if process._process is not None and process._process.poll() is None:
+            process.kill()

@@ -35,7 +35,7 @@ def problems(tmp_path: Path, text: str) -> str:
 def test_the_shipped_template_is_correct_and_says_the_defaults() -> None:
     config = load_config(shipped_config("node.toml"))
     bare = NodeConfig.model_validate({"peers": [{"ae_title": "CT"}]})
-    for section in ("receiver", "inference", "delivery", "retention"):
+    for section in ("receiver", "rules", "inference", "delivery", "retention"):
         assert getattr(config, section) == getattr(bare, section)
     assert config.node.model_dump(exclude={"data_dir"}) == bare.node.model_dump(exclude={"data_dir"})
 

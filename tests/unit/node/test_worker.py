@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,64 @@ def test_a_finding_of_level_error_holds_the_job_for_review(bench: Bench) -> None
     worker.hand_over(JOB, json.dumps(worker.infer(JOB)))
     assert (bench.job.state, bench.job.note) == (JobState.REVIEW, "The body touches the edge.")
     assert bench.store.deliveries(JOB) == []
+
+
+CARRIED: dict[str, Any] = {
+    "rule": "pelvis",
+    "protocol": "own.toml",
+    "protocol_json": '{"profile": "eclipse", "others": "drop"}',
+    "destinations": ("pacs",),
+}
+
+
+def test_a_job_is_done_as_it_was_decided_whatever_the_configuration_says_now(bench: Bench) -> None:
+    bench.store.put(replace(bench.job, **CARRIED), bench.store.instances_of("1.2"))
+    bench.computed()
+    asked = json.loads((bench.folder / "jobs" / JOB / "request.json").read_text())
+    assert asked["protocol"] == {"profile": "eclipse", "others": "drop"}
+    assert asked["bundles"] == ["starter"]
+    assert [(d.destination, d.role) for d in bench.store.deliveries(JOB)] == [("pacs", "RTSTRUCT")]
+
+
+def test_only_what_the_destinations_of_the_job_get_is_made(tmp_path: Path) -> None:
+    place = {"ae_title": "TPS", "host": "127.0.0.1", "port": 104}
+    more = {"ae_title": "OTHER", "host": "127.0.0.1", "port": 105, "objects": ["PDF"]}
+    bench = Bench(tmp_path, destinations={"tps": place, "other": more})
+    for names, wanted in (
+        (("tps",), ["RTSTRUCT", "SEG"]),
+        (None, ["RTSTRUCT", "SEG", "PDF"]),
+        ((), ["RTSTRUCT", "SEG"]),
+    ):
+        bench.store.put(replace(bench.job, destinations=names), bench.store.instances_of("1.2"))
+        request = bench.worker._request(bench.job, tmp_path)
+        assert list(request.wanted["roles"]) == wanted
+
+
+def test_a_job_for_nobody_is_done_and_kept(bench: Bench) -> None:
+    bench.store.put(replace(bench.job, destinations=()), bench.store.instances_of("1.2"))
+    bench.computed()
+    assert bench.job.state is JobState.DONE
+
+
+def test_a_destination_that_is_no_more_fails_visibly(bench: Bench) -> None:
+    bench.store.put(replace(bench.job, destinations=("gone", "pacs")), bench.store.instances_of("1.2"))
+    bench.computed()
+    bench.worker.send(JOB, "gone")
+    bench.worker.send(JOB, "pacs")
+    failed = {d.role: d.note for d in bench.store.deliveries(JOB) if d.state is DeliveryState.FAILED}
+    assert set(failed) == {"RTSTRUCT", "SEG"}
+    assert all("NETWORK_UNKNOWN_DESTINATION" in note for note in failed.values())
+    assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "NOT_DELIVERED")
+
+
+def test_a_rule_that_asks_for_a_review_holds_the_result(bench: Bench) -> None:
+    bench.store.put(replace(bench.job, review=True, rule="trial"), bench.store.instances_of("1.2"))
+    bench.computed()
+    assert (bench.job.state, bench.job.reason) == (JobState.REVIEW, "REVIEW_BY_RULE")
+    assert bench.job.note == "Rule 'trial' asks for a review."
+    assert bench.store.deliveries(JOB) == []
+    bench.worker.release(JOB, bench.objects())
+    assert bench.job.state is JobState.SENDING
 
 
 def test_an_object_that_changed_after_it_was_written_is_not_sent(bench: Bench) -> None:

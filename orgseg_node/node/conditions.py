@@ -1,0 +1,316 @@
+"""Conditions of routing rules: what is looked at, what is wanted of it, and whether it holds.
+
+A condition is written as ``subject = wanted``. The subject is the keyword of a DICOM attribute, its tag as
+``(gggg,eeee)``, or one of `SUBJECTS`. What may be wanted depends on the attribute's value representation
+(PS3.5, 6.2): text is compared and matched with patterns, numbers, ages and dates have an order. Nothing is
+ever evaluated as a program.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+Value = str | float | date
+
+
+class Kind(StrEnum):
+    """How values of an attribute are compared."""
+
+    TEXT = "text"
+    NUMBER = "a number"
+    AGE = "an age in years"
+    DATE = "a date"
+
+
+_NUMBERS: Final = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
+_KINDS: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(["AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT"], Kind.TEXT),
+    **dict.fromkeys(_NUMBERS, Kind.NUMBER),
+    "AS": Kind.AGE,
+    "DA": Kind.DATE,
+    "DT": Kind.DATE,
+}
+_AS_WRITTEN: Final = frozenset({"AE", "UI"})
+"""Texts in which capitals and small letters differ."""
+
+_TOLD: Final = frozenset({"AE", "AS", "CS", "UI", *_NUMBERS})
+"""Values that are codes and measures; others may hold whatever somebody typed."""
+
+_PATIENT_GROUP: Final = 0x0010
+_PATIENT_TAGS: Final = frozenset({0x00080050, 0x00200010, 0x00120040})
+"""Numbers by which a patient is found: accession, study ID, number in a clinical trial."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a condition looks at.
+
+    Attributes
+    ----------
+    name : as it stands in the rule
+    kind : how its values are compared
+    tag : the attribute; None for what stands in no header
+    as_written : whether capitals and small letters differ
+    of_patient : whether its values say who the patient is; they are never shown
+    told : whether its values are codes and measures, which may be shown
+    """
+
+    name: str
+    kind: Kind
+    tag: int | None = None
+    as_written: bool = False
+    of_patient: bool = False
+    told: bool = True
+
+
+SUBJECTS: Final[Mapping[str, Subject]] = {
+    "called_ae": Subject(name="called_ae", kind=Kind.TEXT, as_written=True),
+    "calling_ae": Subject(name="calling_ae", kind=Kind.TEXT, as_written=True),
+    "body_part": Subject(name="body_part", kind=Kind.TEXT, tag=0x00180015),
+    "age": Subject(name="age", kind=Kind.AGE),
+    "slices": Subject(name="slices", kind=Kind.NUMBER),
+}
+"""What can be asked for besides attributes: AE titles, body part examined, age, number of slices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What there is of a subject.
+
+    Attributes
+    ----------
+    values : those that could be read, all of one kind
+    there : whether there is a value at all, readable or not
+    known : False where it cannot be known, such as the called AE title of a file found on the disk
+    """
+
+    values: tuple[Value, ...] = ()
+    there: bool = False
+    known: bool = True
+
+
+_COMPARE: Final[Mapping[str, tuple[str, Callable[[Any, Any], bool]]]] = {
+    "less_than": ("less than", operator.lt),
+    "at_most": ("at most", operator.le),
+    "more_than": ("more than", operator.gt),
+    "at_least": ("at least", operator.ge),
+}
+_OPERATORS: Final = ("is", "in", "like", *_COMPARE, "between", "present")
+_ORDERED: Final = frozenset({*_COMPARE, "between"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One condition of a rule.
+
+    Attributes
+    ----------
+    subject : what it looks at
+    present : True or False if all that is asked is whether there is a value
+    tests : operator and what is wanted, all of which one and the same value must fulfil
+    """
+
+    subject: Subject
+    present: bool | None = None
+    tests: tuple[tuple[str, Any], ...] = ()
+
+    def holds(self, seen: Seen) -> bool:
+        """Whether it holds; of several values one is enough, and where there is none it does not hold."""
+        if not seen.known:
+            return False
+        if self.present is not None and self.present is not seen.there:
+            return False
+        if not self.tests:
+            return True
+        return any(all(self._passes(name, want, value) for name, want in self.tests) for value in seen.values)
+
+    def _passes(self, name: str, want: Any, value: Value) -> bool:
+        if name in _COMPARE:
+            return _COMPARE[name][1](value, want)
+        if name == "between":
+            return bool(want[0] <= value <= want[1])
+        folded = self._fold(value)
+        if name == "like":
+            return any(re.match(fnmatch.translate(self._fold(one)), folded) for one in want)
+        return any(self._fold(one) == folded for one in want)
+
+    def _fold(self, value: Any) -> Any:
+        return value.casefold() if isinstance(value, str) and not self.subject.as_written else value
+
+    @property
+    def expected(self) -> str:
+        """What is wanted, in words; what is wanted of a patient's data is not told."""
+        if self.present is not None and not self.tests:
+            return "a value" if self.present else "no value"
+        if self.subject.of_patient:
+            return "(patient data)"
+        return " and ".join(_said(name, want) for name, want in self.tests)
+
+
+def _said(name: str, want: Any) -> str:
+    if name in _COMPARE:
+        return f"{_COMPARE[name][0]} {_plain(want)}"
+    if name == "between":
+        return f"between {_plain(want[0])} and {_plain(want[1])}"
+    listed = " or ".join(map(_plain, want))
+    return f"like {listed}" if name == "like" else listed
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
+
+
+def parse_conditions(when: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """The conditions of a rule, from its table ``when``.
+
+    Raises
+    ------
+    ValueError
+        With one line for each problem.
+    """
+    made, problems = [], []
+    for name, wanted in when.items():
+        try:
+            made.append(_parse(name, wanted))
+        except ValueError as error:
+            problems += [f"{name}: {line}" for line in str(error).splitlines()]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return tuple(made)
+
+
+def _parse(name: str, wanted: Any) -> Condition:
+    subject = subject_of(name)
+    table = wanted if isinstance(wanted, dict) else {"in" if isinstance(wanted, list) else "is": wanted}
+    present, tests, problems = None, [], []
+    if not table:
+        problems.append(f"say what is wanted: {', '.join(_OPERATORS)}")
+    for key, value in table.items():
+        try:
+            if key == "present":
+                present = _flag(value)
+            else:
+                tests.append((key, _wanted(subject.kind, key, value)))
+        except ValueError as error:
+            problems += str(error).splitlines()
+    problems += _impossible(tests, present=present) if not problems else ()
+    if problems:
+        raise ValueError("\n".join(problems))
+    return Condition(subject=subject, present=present, tests=tuple(tests))
+
+
+def subject_of(name: str) -> Subject:
+    """What a name in a rule means. Raises ValueError if it means nothing a rule can look at."""
+    if name in SUBJECTS:
+        return SUBJECTS[name]
+    from pydicom.datadict import dictionary_VR, tag_for_keyword  # noqa: PLC0415  # only for rules on tags
+
+    number = re.fullmatch(r"\(?([0-9a-fA-F]{4}),?([0-9a-fA-F]{4})\)?", name)
+    tag = int(number[1] + number[2], 16) if number else tag_for_keyword(name)
+    if tag is None:
+        raise ValueError(f"there is no such attribute{_meant(name)}")
+    if (tag >> 16) % 2:
+        raise ValueError("it is private, and so means something else with each maker; name a public one")
+    try:
+        vr = dictionary_VR(tag)
+    except KeyError:
+        raise ValueError("DICOM has no attribute with this tag") from None
+    if vr == "SQ":
+        raise ValueError("it is a sequence, which has no value of its own; name an attribute with a value")
+    kind = _KINDS.get(vr.split(" or ")[0])
+    if kind is None:
+        raise ValueError(f"its values ({vr}) cannot be compared in a rule")
+    return Subject(
+        name=name,
+        kind=kind,
+        tag=tag,
+        as_written=vr in _AS_WRITTEN,
+        of_patient=tag >> 16 == _PATIENT_GROUP or vr == "PN" or tag in _PATIENT_TAGS,
+        told=vr.split(" or ")[0] in _TOLD,
+    )
+
+
+def _meant(name: str) -> str:
+    from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    keywords = (entry[4] for entry in DicomDictionary.values())
+    near = difflib.get_close_matches(name, [*SUBJECTS, *keywords], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _wanted(kind: Kind, name: str, value: Any) -> Any:
+    """What an operator wants, in the kind of its subject. Raises ValueError."""
+    _require_fitting(kind, name)
+    if name == "between":
+        return _range(kind, value)
+    if name == "in" or (name == "like" and isinstance(value, list)):
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"'{name}' needs a list of at least one value")
+        return tuple(_typed(kind, one) for one in value)
+    return (_typed(kind, value),) if name in {"is", "like"} else _typed(kind, value)
+
+
+def _require_fitting(kind: Kind, name: str) -> None:
+    """Raise ValueError if there is no such operator, or none for this kind."""
+    if name not in _OPERATORS:
+        near = difflib.get_close_matches(name, _OPERATORS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(_OPERATORS)}"
+        raise ValueError(f"there is no test {name!r}{hint}")
+    if name == "like" and kind is not Kind.TEXT:
+        raise ValueError(f"'like' is for text, and this is {kind}")
+    if name in _ORDERED and kind is Kind.TEXT:
+        raise ValueError(f"'{name}' is for numbers, ages and dates, and this is text")
+
+
+def _range(kind: Kind, value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("'between' needs a list of two values, the lower first")
+    low, high = (_typed(kind, one) for one in value)
+    if low > high:
+        raise ValueError("'between' needs the lower value first")
+    return low, high
+
+
+def _typed(kind: Kind, value: Any) -> Any:
+    """A value of a rules file in the kind of its subject. Raises ValueError."""
+    if kind is Kind.TEXT:
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    elif kind is Kind.DATE:
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return value
+        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+            return date.fromisoformat(value)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    form = {Kind.TEXT: "a text", Kind.DATE: "a date such as 2026-01-31"}.get(kind, kind.value)
+    raise ValueError(f"needs {form}, not {value!r}")
+
+
+def _flag(value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    raise ValueError(f"'present' is true or false, not {value!r}")
+
+
+def _impossible(tests: list[tuple[str, Any]], *, present: bool | None) -> Iterator[str]:
+    """What no value can fulfil."""
+    if present is False and tests:
+        yield "'present = false' asks for no value, so nothing else can be asked of it"
+    low = [want[0] if name == "between" else want for name, want in tests if name in {*_LOWER, "between"}]
+    high = [want[1] if name == "between" else want for name, want in tests if name in {*_UPPER, "between"}]
+    if low and high and max(low) > min(high):
+        yield "no value can fulfil this: the lower limit is above the upper one"
+
+
+_LOWER: Final = ("more_than", "at_least")
+_UPPER: Final = ("less_than", "at_most")

@@ -80,6 +80,7 @@ class ReceiverSection(Section):
     min_free_mb: Annotated[int, Field(ge=0)] = 2000
     max_associations: Annotated[int, Field(ge=1, le=200)] = 20
     idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    max_instance_mb: Annotated[int, Field(ge=1, le=100_000)] = 1000
     accept_any_calling_ae: bool = False
 
 

@@ -15,7 +15,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +72,7 @@ class Inbox:
         self._open: dict[int, set[str]] = {}
         self._open_lock = threading.Lock()
         self._judging = threading.Lock()
+        self._adopted_at: datetime | None = None
         landing.make_folder(self._root)
 
     # ------------------------------------------------------------------ accept
@@ -150,6 +151,7 @@ class Inbox:
         How many files were adopted, and how many were moved to quarantine.
         """
         adopted = quarantined = 0
+        self._adopted_at = self._clock()
         for folder in sorted(p for p in self._root.iterdir() if p.is_dir()):
             known = {instance.path for instance in self._store.instances_of(folder.name)}
             for path in sorted(folder.iterdir()):
@@ -196,12 +198,15 @@ class Inbox:
     def judge_quiet_series(self) -> list[str]:
         """Settle every series that is quiet and has no open association; the ones that were settled.
 
-        May be called at any time and as often as one likes.
+        May be called at any time and as often as one likes. Nothing is settled within a quiet time of the
+        start: a sender that was cut off when the node went down could not have gone on before.
         """
         if not self._judging.acquire(blocking=False):
             return []
         try:
             limit = self._clock() - timedelta(seconds=self._config.receiver.quiet_seconds)
+            if self._adopted_at is not None and limit < self._adopted_at:
+                return []
             quiet = self._store.series(state=SeriesState.RECEIVING, quiet_since=limit)
             with self._open_lock:
                 busy = set().union(*self._open.values())

@@ -94,6 +94,7 @@ def _ends(world: World, found: Findings) -> None:
         jobs = store.jobs()
         deliveries = {job.job_id: store.deliveries(job.job_id) for job in jobs}
         sending = store.sending_deliveries()
+        events = [event for job in jobs for event in store.events(job.job_id)]
     by_series = defaultdict(list)
     for job in jobs:
         by_series[job.series_uid].append(job)
@@ -108,9 +109,10 @@ def _ends(world: World, found: Findings) -> None:
             found.problems.append(f"job {job.job_id} is DONE, but not delivered")
     found.problems += [f"delivery {d.job_id} {d.role} is left in SENDING" for d in sending]
     found.counts["jobs"] = len(jobs)
+    cut = [e for e in events if e.kind == "delivery" and e.change == "SENDING -> RETRY_WAIT"]
+    found.counts["deliveries cut off or refused, and made again"] = len(cut)
+    found.counts["contourings begun"] = sum(event.change == "QUEUED -> PREPARING" for event in events)
     found.counts["revisions beyond the first"] = sum(one.revision - 1 for one in series.values())
-    every = [d for some in deliveries.values() for d in some]
-    found.counts["attempts to deliver beyond the first"] = sum(max(0, d.attempts - 1) for d in every)
 
 
 def _one_end(sent: Sent, one: Series | None, jobs: list[Job], found: Findings) -> None:

@@ -32,7 +32,7 @@ class Killer:
         self._world = world
         self._random = random.Random(seed)
         self.kills: Counter[str] = Counter()
-        self._kinds: dict[str, tuple[float, Callable[[], bool]]] = {
+        self._kinds: dict[str, tuple[float, Callable[[], str | None]]] = {
             "node, at random": (16, self._node),
             "node, while it starts": (6, self._starting),
             "node, while it writes an image": (14, self._landing),
@@ -46,79 +46,80 @@ class Killer:
 
     def pause(self) -> float:
         """Seconds to the next kill: mostly bursts, and now and then a calm in which work gets done."""
-        calm = self._random.random() < 0.25
-        return self._random.uniform(6.0, 14.0) if calm else self._random.uniform(0.1, 2.0)
+        calm = self._random.random() < 0.2
+        return self._random.uniform(6.0, 11.0) if calm else self._random.uniform(0.1, 1.5)
 
     def strike(self) -> str | None:
-        """Kill something; its kind, or None if nothing of three kinds was there to be killed."""
+        """Kill something; what it was, or None if nothing of three kinds was there to be killed."""
         names, weights = list(self._kinds), [weight for weight, _ in self._kinds.values()]
         for name in self._random.choices(names, weights, k=3):
-            if self._kinds[name][1]():
-                self.kills[name] += 1
-                return name
+            if (hit := self._kinds[name][1]()) is not None:
+                self.kills[hit] += 1
+                return hit
         return None
 
     # ------------------------------------------------------------------ kinds
 
-    def _node(self) -> bool:
-        return self._random.choice(self._world.nodes).kill()
+    def _node(self, moment: str = "at random") -> str | None:
+        return f"node, {moment}" if self._random.choice(self._world.nodes).kill() else None
 
-    def _starting(self) -> bool:
+    def _starting(self) -> str | None:
         """Kill a node that was just started again."""
         node = self._random.choice(self._world.nodes)
         lives = node.starts
         if not node.kill():
-            return False
+            return None
         self.kills["node, at random"] += 1
         _watch(lambda: node.starts > lives)
         time.sleep(self._random.uniform(0.05, 1.8))
-        return node.kill()
+        return "node, while it starts" if node.kill() else None
 
-    def _landing(self) -> bool:
+    def _landing(self) -> str | None:
         """Kill when a file of the inbox is not finished."""
         inbox = self._world.data / "inbox"
-        _watch(lambda: any(True for _ in inbox.glob("*/*.part")))
-        return self._node()
+        seen = _watch(lambda: any(True for _ in inbox.glob("*/*.part")))
+        return self._node("while it writes an image" if seen else "at random")
 
-    def _committing(self) -> bool:
+    def _committing(self) -> str | None:
         """Kill when the write-ahead log of the node's database grows."""
         log = self._world.data / "db" / "node.sqlite-wal"
         before = _stamp(log)
-        _watch(lambda: _stamp(log) != before, every_s=0.0)
-        return self._node()
+        seen = _watch(lambda: _stamp(log) != before, every_s=0.0005)
+        return self._node("while its database commits" if seen else "at random")
 
-    def _delivering(self) -> bool:
+    def _delivering(self) -> str | None:
         """Kill when an object is on its way to the destination."""
+        seen = False
         with contextlib.suppress(StorageError), self._world.store() as store:
-            _watch(lambda: bool(store.sending_deliveries()))
-        time.sleep(self._random.uniform(0, 0.1))
-        return self._node()
+            seen = _watch(lambda: bool(store.sending_deliveries()))
+        time.sleep(self._random.uniform(0, 0.05))
+        return self._node("while it delivers" if seen else "at random")
 
-    def _child(self) -> bool:
+    def _child(self) -> str | None:
         _watch(lambda: bool(self._world.children()))
         time.sleep(self._random.uniform(0, 2.5))
         for child in self._world.children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-                return True
-        return False
+                return "contouring child"
+        return None
 
-    def _sender(self) -> bool:
+    def _sender(self) -> str | None:
         alive = [sender for sender in self._world.senders if sender.pid is not None]
-        return bool(alive) and self._random.choice(alive).kill(group=True)
+        return "sender, at random" if alive and self._random.choice(alive).kill(group=True) else None
 
-    def _sending(self) -> bool:
+    def _sending(self) -> str | None:
         """Kill a sender that was just told of a Success, with its storescu."""
-        before = {log: _stamp(log) for log in self._world.ack_logs}
-        _watch(lambda: any(_stamp(log) != before.get(log) for log in self._world.ack_logs))
-        for number, sender in enumerate(self._world.senders):
-            log = self._world.folder / f"acks-{number}.tsv"
-            if _stamp(log) != before.get(log, (0, 0)) and sender.kill(group=True):
-                return True
-        return False
+        logs = [self._world.folder / f"acks-{number}.tsv" for number in range(len(self._world.senders))]
+        before = [_stamp(log) for log in logs]
+        _watch(lambda: any(_stamp(log) != old for log, old in zip(logs, before, strict=True)))
+        for log, old, sender in zip(logs, before, self._world.senders, strict=True):
+            if _stamp(log) != old and sender.kill(group=True):
+                return "sender, while it sends"
+        return None
 
-    def _orthanc(self) -> bool:
-        return self._world.archive.kill()
+    def _orthanc(self) -> str | None:
+        return "Orthanc" if self._world.archive.kill() else None
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -129,8 +130,11 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _watch(seen: Callable[[], bool], *, every_s: float = 0.002) -> None:
-    """Wait for a moment; not for ever."""
+def _watch(seen: Callable[[], bool], *, every_s: float = 0.002) -> bool:
+    """Wait for a moment, not for ever; whether it came."""
     end = time.monotonic() + _WATCH_S
-    while time.monotonic() < end and not seen():
+    while time.monotonic() < end:
+        if seen():
+            return True
         time.sleep(every_s)
+    return False

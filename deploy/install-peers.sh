@@ -8,6 +8,9 @@ command -v dcmdump >/dev/null || missing="$missing dcmtk"
 command -v dciodvfy >/dev/null || missing="$missing dicom3tools"
 command -v plastimatch >/dev/null || missing="$missing plastimatch"
 command -v Orthanc >/dev/null || missing="$missing orthanc"
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
+command -v systemd-analyze >/dev/null || missing="$missing systemd"
+[ -n "$(find /usr/lib/postgresql -name initdb 2>/dev/null)" ] || missing="$missing postgresql"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

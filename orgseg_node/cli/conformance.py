@@ -24,14 +24,17 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from orgseg_node.cli import conformance_services as services
 from orgseg_node.cli.created_objects import Attribute, created_objects
 from orgseg_node.dicom.seg import LABEL_MAP_STORAGE
 from orgseg_node.dicom.tps import PROFILES
 from orgseg_node.dicom.uids import IMPLEMENTATION_UID
 from orgseg_node.errors import InputError, OrgsegError, OutputError
-from orgseg_node.node import asking, receiver
+from orgseg_node.node import asking, commitment_scp, receiver
+from orgseg_node.node.commitment import PUSH_MODEL
 from orgseg_node.node.config import DeliverySection, NodeSection, ReceiverSection
 from orgseg_node.node.sender import offers
+from orgseg_node.node.stow_config import StowSection
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")
 _CHARACTER_SET: Final = r"ISO_IR \d+|ISO 2022 IR \d+|GB18030|GBK"  # PS3.3 C.12.1.1.2
@@ -57,7 +60,8 @@ true. Sections follow DICOM PS3.2.
 _OVERVIEW: Final = """\
 orgseg_node contours organs at risk on planning CT. It receives CT images by C-STORE, runs neural networks,
 and sends the result by C-STORE: an RT Structure Set and a Segmentation, on request also a structured report
-and a PDF. All results are automatic and not reviewed, and say so in every object.
+and a PDF. All results are automatic and not reviewed, and say so in every object. Images and results may also
+go by DICOMweb (STOW-RS). Storage commitment is supported in both roles.
 
 It is one application entity. It queries and retrieves as a user; it does not print, nor keep an archive for
 others."""
@@ -78,7 +82,9 @@ _FLOW: Final = """\
 * **Contour**: when no image of a series came for a while and no association that sent some is open, the
   series is complete and becomes a job. Series that cannot be used are held and shown with a reason.
 * **Send**: objects of a finished job are re-read, compared with the result voxel by voxel, and stored at
-  each destination that is configured. Until a destination has them, sending is tried again."""
+  each destination that is configured. Until a destination has them, sending is tried again; what it does not
+  take may go to another destination instead.
+* **Confirm**: destinations may be asked to commit to what they were sent; senders may ask the node."""
 
 _LOSSY: Final = """\
 For images compressed with loss there is none. What was compressed with loss before is refused as a series,
@@ -91,7 +97,8 @@ first, and its series is held.
 """
 
 _SENT: Final = """\
-Objects are sent one by one, each in an association of its own, when a job is done. `orgseg echo` sends
+The objects of a job for a destination are sent in one association when the job is done, each with its own
+response; up to two jobs at once to each destination (configurable). `orgseg echo` sends
 C-ECHO; `orgseg send` stores any DICOM files of its user, with their own SOP classes and transfer syntaxes.
 
 `orgseg query` and `orgseg pull` ask a configured source by patient, accession number, study, series, modality
@@ -155,6 +162,7 @@ def _overview() -> str:
     rows += [[_name(uid), "no", "yes"] for uid in receiver.STORAGE_CLASSES]
     rows += [[_name(uid), "yes", "no"] for uid, _, _ in _CREATED]
     rows += [[_name(uid), "yes", "no"] for uid in (asking.FIND, asking.MOVE, asking.GET)]
+    rows += [[_name(PUSH_MODEL), "yes", "yes"]]
     return f"{_OVERVIEW}\n\n{_table(['SOP class', 'user (SCU)', 'provider (SCP)'], rows)}"
 
 
@@ -164,6 +172,7 @@ def _networking() -> str:
         ("4.2 Application entity", _association_policies()),
         ("4.2.1 Association acceptance", _acceptance()),
         ("4.2.2 Association initiation", _initiation()),
+        ("4.2.3 DICOMweb", _dicomweb()),
         ("4.3 Network interfaces", "TCP/IP, IPv4 and IPv6, of the operating system."),
         ("4.4 Configuration", _configuration()),
     ]
@@ -174,7 +183,7 @@ def _association_policies() -> str:
     rows = [
         ["Application context", "1.2.840.10008.3.1.1.1"],
         ["Associations accepted at once", f"{ReceiverSection().max_associations} (configurable)"],
-        ["Associations initiated at once", "one for each delivery"],
+        ["Associations initiated at once", "two for each destination (configurable)"],
         ["Asynchronous operations", "not supported"],
         ["Maximum PDU received", f"{receiver.MAX_PDU} bytes"],
         [
@@ -192,6 +201,7 @@ def _acceptance() -> str:
         [_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian) + " and others", "SCP"]
     ]
     contexts += [[_name(uid), f"`{uid}`", "table below", "SCP"] for uid in receiver.STORAGE_CLASSES]
+    contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _committing_syntaxes(), "SCP; SCU by role selection"]]
     syntaxes = [[_syntax(uid), f"`{uid}`"] for uid in receiver.SYNTAXES]
     statuses = [
         [f"0x{receiver.SUCCESS:04X}", "Success", "durably stored; or already stored with the same content"],
@@ -226,6 +236,24 @@ def _acceptance() -> str:
             _table(["status", "meaning", "when"], statuses),
             "Rejected associations:\n",
             _table(["result, source, reason", "when"], rejections),
+            services.COMMITTING,
+            _table(["status of N-ACTION", "when"], services.commitment_statuses()),
+            _table(["failure reason", "when"], services.commitment_reasons()),
+        ]
+    )
+
+
+def _committing_syntaxes() -> str:
+    return ", ".join(map(_syntax, commitment_scp.SYNTAXES))
+
+
+def _dicomweb() -> str:
+    return "\n".join(
+        [
+            services.STOW_IN.replace("{path}", StowSection().path),
+            _table(["status", "when"], services.stow_statuses()),
+            _table(["failure reason", "when"], services.stow_reasons()),
+            services.STOW_OUT,
         ]
     )
 
@@ -234,6 +262,9 @@ def _initiation() -> str:
     contexts = [[_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian), "SCU"]]
     contexts += [
         [_name(uid), f"`{uid}`", ", ".join(map(_syntax, offers(UID(own)))), "SCU"] for uid, own, _ in _CREATED
+    ]
+    contexts += [
+        [_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _committing_syntaxes(), "SCU; SCP by role selection to report"]
     ]
     statuses = [
         ["0x0000", "stored"],
@@ -252,7 +283,8 @@ def _initiation() -> str:
             _table(["SOP class", "UID", "transfer syntaxes", "role"], contexts),
             "C-STORE responses of the destination:\n",
             _table(["status", "what the node makes of it"], statuses),
-            tries,
+            f"{tries}\n",
+            services.CONFIRMING,
         ]
     )
 
@@ -265,6 +297,10 @@ def _configuration() -> str:
         ["Port with TLS; certificate, key, trusted certificates", "none", "`[tls]`"],
         ["AE titles and networks that may send", "none", "`[[peers]]`"],
         ["Destinations: AE title, host, port, objects, planning system", "none", "`[destinations.NAME]`"],
+        ["Destinations by DICOMweb: URL, token or password", "none", "`[destinations.NAME]`"],
+        ["Storage commitment asked of a destination", "no", "`commitment`"],
+        ["Host and port to report storage commitment to", "none", "`[[peers]]`"],
+        ["Tokens of senders by DICOMweb", "none", "`[stow]`"],
         ["Profiles of planning systems", ", ".join(f"`{name}`" for name in PROFILES), "`tps`"],
     ]
     return _table(["what", "default", "in `node.toml`"], rows)

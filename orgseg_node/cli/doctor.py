@@ -98,7 +98,7 @@ def examine(config: Path | None) -> Iterator[Check]:
 def _node(settings: NodeConfig) -> Iterator[Check]:
     """What a configured node needs: its bundles, disk, port and destinations."""
     from orgseg_node.inference.bundle import find_bundle, verify_bundle  # noqa: PLC0415  # only when needed
-    from orgseg_node.node.sender import DicomSender  # noqa: PLC0415  # network only when needed
+    from orgseg_node.node.outgoing import AnySender  # noqa: PLC0415  # network only when needed
 
     for name in settings.inference.bundles:
         find = partial(find_bundle, name, settings.bundle_paths)
@@ -109,8 +109,8 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
     yield _port(settings)
     yield from _certificates(settings)
     for name, destination in settings.destinations.items():
-        ask = partial(DicomSender().echo, destination, settings.calling_ae_for(destination))
-        yield _try(f"destination {name}", FAILED, "answers C-ECHO", ask)
+        ask = partial(AnySender().echo, destination, settings.calling_ae_for(destination))
+        yield _try(f"destination {name}", FAILED, "answers", ask)
 
 
 def _verify(find: Callable[[], ModelBundle], verify: Callable[[ModelBundle], None]) -> None:
@@ -161,9 +161,11 @@ def _port(settings: NodeConfig) -> Check:
 
 def _certificates(settings: NodeConfig) -> Iterator[Check]:
     """The certificates the node shows have not ended, and will not soon."""
+    from orgseg_node.node.config import Destination  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.tls import WARN_BEFORE, ends  # noqa: PLC0415  # network only when needed
 
-    shown = (settings.tls.identity, *(one.identity for one in settings.destinations.values() if one.tls))
+    called = [one for one in settings.destinations.values() if isinstance(one, Destination)]
+    shown = (settings.tls.identity, *(one.identity for one in called if one.tls))
     for path in dict.fromkeys(identity.certificate for identity in shown if identity is not None):
         left = ends(path) - datetime.now(UTC)
         level: Level = "info" if left > WARN_BEFORE else "warning" if left > timedelta() else "error"

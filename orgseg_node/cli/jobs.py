@@ -68,7 +68,7 @@ def show(
             {
                 "job": _plain(found),
                 "events": [asdict(event) for event in events],
-                "deliveries": [asdict(delivery) for delivery in deliveries],
+                "deliveries": [{**asdict(one), "outcome": one.outcome} for one in deliveries],
             }
         )
         return
@@ -80,7 +80,7 @@ def show(
     for event in events:
         console.print(f"  {event.at:%Y-%m-%d %H:%M:%S} {escape(event.change)} {escape(event.note)}")
     for delivery in deliveries:
-        text = f"  {delivery.role} to {delivery.destination}: {delivery.state.value} {delivery.note}"
+        text = f"  {delivery.role} to {delivery.destination}: {delivery.outcome}. {delivery.note}"
         console.print(escape(text.rstrip()))
 
 

@@ -10,10 +10,10 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import out, progress_bar
-from orgseg_node.errors import NoSeries, UnknownDestination
+from orgseg_node.errors import NoSeries, OrgsegError, UnknownDestination
 
 if TYPE_CHECKING:
-    from orgseg_node.node.config import Destination
+    from orgseg_node.node.destinations import Destination, WebDestination
 
 _ADDRESS = re.compile(r"(?P<ae>[^@\\]{1,16})@(?P<host>\[[0-9A-Fa-f:.]+\]|[^:@\s]+):(?P<port>\d{1,5})")
 _OWN_AE = "ORGSEG"
@@ -26,12 +26,12 @@ CallingAe = Annotated[str | None, typer.Option("--calling-ae", help="How to call
 
 
 def echo(dest: Dest, config: Config = None, calling_ae: CallingAe = None) -> None:
-    """Ask a DICOM peer whether it is there (C-ECHO)."""
-    from orgseg_node.node.sender import DicomSender  # noqa: PLC0415  # network only when needed
+    """Ask a peer whether it is there: C-ECHO, or a query by DICOMweb."""
+    from orgseg_node.node.outgoing import AnySender  # noqa: PLC0415  # network only when needed
 
     destination, calling = resolve(dest, config, calling_ae)
-    DicomSender().echo(destination, calling)
-    out().print(f"[green]answered[/] {escape(_name(destination))}")
+    AnySender().echo(destination, calling)
+    out().print(f"[green]answered[/] {escape(destination.said)}")
 
 
 def send(
@@ -42,24 +42,27 @@ def send(
     config: Config = None,
     calling_ae: CallingAe = None,
 ) -> None:
-    """Send DICOM files to a peer (C-STORE); the first that is refused ends it."""
+    """Send DICOM files to a peer (C-STORE or STOW-RS); the first that is refused ends it."""
     from orgseg_node.dicom.series import files_in  # noqa: PLC0415  # heavy imports only when needed
-    from orgseg_node.node.sender import DicomSender  # noqa: PLC0415
+    from orgseg_node.node.outgoing import AnySender  # noqa: PLC0415
 
     destination, calling = resolve(dest, config, calling_ae)
     paths = [path for file in files for path in files_in(file)]
     if not paths:
         raise NoSeries
-    sender = DicomSender()
     with progress_bar() as tell:
         count = len(paths)
-        sender.send_all(
-            destination, calling, paths, lambda done: tell(done / count, f"sent {done} of {count}")
-        )
-    out().print(f"[green]stored[/] {len(paths)} objects at {escape(_name(destination))}")
+        answers = AnySender().send_each(destination, calling, paths)
+        for done, answer in enumerate(answers, start=1):
+            if isinstance(answer, OrgsegError):
+                raise answer
+            tell(done / count, f"sent {done} of {count}")
+    out().print(f"[green]stored[/] {len(paths)} objects at {escape(destination.said)}")
 
 
-def resolve(dest: str, config: Path | None, calling_ae: str | None) -> tuple[Destination, str]:
+def resolve(
+    dest: str, config: Path | None, calling_ae: str | None
+) -> tuple[Destination | WebDestination, str]:
     """The destination of a name or address, and how to call oneself there.
 
     Raises
@@ -69,7 +72,8 @@ def resolve(dest: str, config: Path | None, calling_ae: str | None) -> tuple[Des
     """
     from pydantic import ValidationError  # noqa: PLC0415  # pydantic only when needed
 
-    from orgseg_node.node.config import Destination, load_config  # noqa: PLC0415
+    from orgseg_node.node.config import load_config  # noqa: PLC0415
+    from orgseg_node.node.destinations import Destination  # noqa: PLC0415
 
     settings = load_config(config) if config is not None else None
     own = calling_ae or (settings.node.ae_title if settings is not None else _OWN_AE)
@@ -85,7 +89,3 @@ def resolve(dest: str, config: Path | None, calling_ae: str | None) -> tuple[Des
         raise UnknownDestination(f"'{dest}' is not AE@host:port, and no --config names it.")
     destination = settings.destination(dest)
     return destination, calling_ae or settings.calling_ae_for(destination)
-
-
-def _name(destination: Destination) -> str:
-    return f"{destination.ae_title} at {destination.host}:{destination.port}"

@@ -7,7 +7,7 @@
     │   ├── NotDicom  TruncatedFile  WrongModality  NoPixelData  NotImages
     │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
     │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
-    │   ├── NotMatching
+    │   ├── NotMatching  NotMultipart
     │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
     │   └── UndecodablePixels  HuOutOfRange  TooLarge
@@ -21,6 +21,7 @@
     │   └── ProofFailed  NothingFound  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
     │   ├── Unreachable  AssociationRejected  StoreRefused  UnknownDestination
+    │   ├── NotAuthorised  CommitmentRefused
     │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
@@ -66,6 +67,7 @@ from orgseg_node.errors.inputs import (
     NotDicom,
     NotImages,
     NotMatching,
+    NotMultipart,
     SeveralParts,
     SeveralPatients,
     SeveralSeries,
@@ -90,8 +92,10 @@ from orgseg_node.errors.machine import (
 )
 from orgseg_node.errors.network import (
     AssociationRejected,
+    CommitmentRefused,
     KeyUnusable,
     NetworkError,
+    NotAuthorised,
     NothingMatches,
     OwnCertificateRefused,
     PeerCertificateRefused,
@@ -114,6 +118,7 @@ __all__ = [
     "BundleExists",
     "BundleHashMismatch",
     "BundleInvalid",
+    "CommitmentRefused",
     "ConfigError",
     "DiskFull",
     "DuplicateSlices",
@@ -138,12 +143,14 @@ __all__ = [
     "NoPixelData",
     "NoSeries",
     "NodeRunning",
+    "NotAuthorised",
     "NotAxial",
     "NotCalibrated",
     "NotDicom",
     "NotDurable",
     "NotImages",
     "NotMatching",
+    "NotMultipart",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",

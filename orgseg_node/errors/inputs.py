@@ -199,3 +199,10 @@ class NotMatching(InputError):
 
     code = "INPUT_NOT_MATCHING"
     next_step = "Repair the export at the sender; request and dataset name different instances."
+
+
+class NotMultipart(InputError):
+    """The body of the request is not the multipart body that its headers announce."""
+
+    code = "INPUT_NOT_MULTIPART"
+    next_step = "Repair the sender; DICOMweb wants multipart/related with parts application/dicom."

@@ -58,6 +58,20 @@ class StoreRefused(NetworkError):
     next_step = "See the status code in the peer's log; the object is kept and sent again."
 
 
+class NotAuthorised(NetworkError):
+    """The web service does not let this node in."""
+
+    code = "NETWORK_NOT_AUTHORISED"
+    next_step = "Renew the token or password in its file, and allow this node to store at the service."
+
+
+class CommitmentRefused(NetworkError):
+    """The peer does not take part in storage commitment."""
+
+    code = "NETWORK_COMMITMENT"
+    next_step = "Enable storage commitment at the peer and enter this node there, or set commitment = false."
+
+
 class UnknownDestination(NetworkError):
     """There is no destination of this name."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -16,7 +15,19 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
-from orgseg_node.node.sections import AeTitle, Section, tables
+from orgseg_node.node.destinations import (
+    NAME,
+    ROLES,
+    AnyDestination,
+    WebDestination,
+    destination_contradictions,
+    destination_file_problems,
+    placed_destination,
+    without_kind,
+)
+from orgseg_node.node.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
+from orgseg_node.node.sections import AeTitle, Port, Section, tables
+from orgseg_node.node.stow_config import StowSection, stow_problems
 from orgseg_node.node.tls_config import (
     CertificateOfSender,
     TlsOfPeer,
@@ -27,10 +38,6 @@ from orgseg_node.node.tls_config import (
 )
 from orgseg_node.shipped import bundle_folders
 
-Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
-Tps = Literal["generic", "eclipse", "raystation", "monaco", "pinnacle"]
-ROLES: Final[tuple[Role, ...]] = ("RTSTRUCT", "SEG")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _SETTINGS: Final = (  # of the section inference: what the network itself is told
     "method",
     "chunk_mm",
@@ -63,12 +70,19 @@ Names = Annotated[tuple[str, ...], AfterValidator(_names)]
 
 
 class NodeSection(Section):
-    """Who the node is: AE title, address, data folder and log."""
+    """Who the node is: AE title, address, data folder and log.
+
+    Attributes
+    ----------
+    shared_with_group : whether what the node writes is for the group of its user too, as several processes of
+        different users need it; without it, for its own user alone
+    """
 
     ae_title: AeTitle = "ORGSEG"
     host: str = "0.0.0.0"  # noqa: S104 (a DICOM node is there to be reached; peers are listed by name)
     port: Annotated[int, Field(ge=0, le=65535)] = 11112
     data_dir: Path = Path("orgseg-data")
+    shared_with_group: bool = False
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -85,10 +99,19 @@ class ReceiverSection(Section):
 
 
 class Peer(CertificateOfSender):
-    """Who may send to the node."""
+    """Who may send to the node.
+
+    Attributes
+    ----------
+    networks : from where; anywhere when empty
+    host, port, tls : where it listens itself: to report on storage commitment that it asked for
+    """
 
     ae_title: AeTitle
     networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    host: Annotated[str, Field(min_length=1)] | None = None
+    port: Port | None = None
+    tls: bool = False
 
     def admits(self, address: str) -> bool:
         """Whether a caller at this IP address may be this peer; without networks, at any address."""
@@ -154,29 +177,6 @@ class InferenceSection(Section):
         return self.model_dump(mode="json", include=set(_SETTINGS))
 
 
-class Destination(TlsOfPeer):
-    """Where finished objects go: a TPS or PACS.
-
-    Attributes
-    ----------
-    calling_ae_title : how the node calls itself there; its own AE title when None
-    objects : which objects it gets
-    tps : whose RTSTRUCT it gets; that of the protocol when None
-    """
-
-    ae_title: AeTitle
-    calling_ae_title: AeTitle | None = None
-    objects: tuple[Role, ...] = ROLES
-    tps: Tps | None = None
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """The roles of the objects it gets: an RTSTRUCT for a named planning system is one of its own."""
-        own = {"RTSTRUCT": f"RTSTRUCT:{self.tps}"} if self.tps else {}
-        return tuple(own.get(role, role) for role in self.objects)
-
-
 class Source(TlsOfPeer):
     """Where series can be asked for: a PACS.
 
@@ -236,8 +236,9 @@ class NodeConfig(Section):
     peers: tuple[Peer, ...] = ()
     inference: InferenceSection = InferenceSection()
     contours: ContoursSection = ContoursSection()
-    destinations: dict[str, Destination] = Field(default_factory=dict)
+    destinations: dict[str, AnyDestination] = Field(default_factory=dict)
     sources: dict[str, Source] = Field(default_factory=dict)
+    stow: StowSection = StowSection()
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
 
@@ -248,7 +249,7 @@ class NodeConfig(Section):
             raise ValueError("\n".join(problems))
         return self
 
-    def destination(self, name: str) -> Destination:
+    def destination(self, name: str) -> Destination | WebDestination:
         """The destination of this name. Raises UnknownDestination."""
         if name not in self.destinations:
             near = difflib.get_close_matches(name, self.destinations, n=1)
@@ -273,9 +274,29 @@ class NodeConfig(Section):
         wanted = (role for destination in self.destinations.values() for role in destination.roles)
         return tuple(dict.fromkeys((*ROLES, *wanted)))
 
-    def calling_ae_for(self, peer: Destination | Source) -> str:
+    def calling_ae_for(self, peer: Destination | WebDestination | Source) -> str:
         """The AE title the node uses towards a destination or source."""
-        return peer.calling_ae_title or self.node.ae_title
+        own = None if isinstance(peer, WebDestination) else peer.calling_ae_title
+        return own or self.node.ae_title
+
+    @property
+    def standby(self) -> frozenset[str]:
+        """Destinations that get something only in another's stead."""
+        return frozenset(one.alternate for one in self.destinations.values() if one.alternate is not None)
+
+    @property
+    def confirming(self) -> frozenset[str]:
+        """Destinations that shall confirm that they keep what they were sent."""
+        places = self.destinations.items()
+        return frozenset(name for name, one in places if isinstance(one, Destination) and one.commitment)
+
+    def listening(self, ae_title: str) -> Destination | None:
+        """Where a peer listens itself, if that is known."""
+        peer = next((one for one in self.peers if one.ae_title == ae_title), None)
+        if peer is None or peer.host is None or peer.port is None:
+            return None
+        place = Destination(ae_title=ae_title, host=peer.host, port=peer.port, tls=peer.tls)
+        return placed_peer(place, self.tls, self.node.data_dir)
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -297,7 +318,7 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
-    lines = tls_file_problems(data, base)
+    lines = tls_file_problems(data, base) + destination_file_problems(data, base) + stow_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -323,10 +344,11 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
         own = str(base / Path(contours.protocol).expanduser())
         contours = contours.model_copy(update={"protocol": own})
     tls = config.tls.placed(base)
-    destinations = {name: placed_peer(one, tls, base) for name, one in config.destinations.items()}
+    destinations = {name: placed_destination(one, tls, base) for name, one in config.destinations.items()}
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
-    update = {"node": node, "inference": inference, "contours": contours, "sources": sources}
-    return config.model_copy(update={**update, "tls": tls, "destinations": destinations})
+    update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
+    update |= {"stow": config.stow.placed(base), "tls": tls, "destinations": destinations}
+    return config.model_copy(update=update)
 
 
 def _contradictions(data: dict[str, Any]) -> list[str]:
@@ -338,36 +360,23 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
     problems += [f"peers: {title!r} is listed twice" for title in repeated]
     if not titles and not sections.get("receiver", {}).get("accept_any_calling_ae"):
         problems.append("peers: list at least one sender, or set receiver.accept_any_calling_ae = true")
-    own = sections.get("node", {})
-    own_place = (own.get("ae_title", "ORGSEG"), own.get("port", 11112))
-    seen: dict[tuple[str, ...], str] = {}
-    for name, place in tables(data.get("destinations")):
-        if not _NAME.fullmatch(name):
-            problems.append(f"destinations.{name}: a name has up to 32 letters, digits, '-' or '_'")
-        key = tuple(str(place.get(part)).lower() for part in ("ae_title", "host", "port"))
-        if key in seen:
-            problems.append(f"destinations.{name}: the same AE title, host and port as {seen[key]!r}")
-        seen[key] = name
-        if (place.get("ae_title"), place.get("port")) == own_place:
-            problems.append(f"destinations.{name}: this is the node itself")
-        objects = place.get("objects", ROLES)
-        if isinstance(objects, (list, tuple)) and (
-            not objects or len(set(map(str, objects))) != len(objects)
-        ):
-            problems.append(f"destinations.{name}.objects: name each object once, and at least one")
     for name, _ in tables(data.get("sources")):
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             problems.append(f"sources.{name}: a name has up to 32 letters, digits, '-' or '_'")
+    for number, peer in tables(data.get("peers")):
+        if (peer.get("host") is None) != (peer.get("port") is None):
+            problems.append(f"peers.{int(number) + 1}: host and port belong together")
+    problems += destination_contradictions(data)
     found = _inference_contradictions(sections.get("inference", {}))
     return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
     """One problem as pydantic tells it, in words a physicist understands."""
-    place = tuple(item["loc"])
+    place = without_kind(tuple(item["loc"]))
     name = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(place[-1]), _settings_beside(place), n=1)
+        near = difflib.get_close_matches(str(place[-1]), _settings_beside(tuple(item["loc"])), n=1)
         return [f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"]
     if item["type"] == "missing":
         return [f"{name}: is missing"]
@@ -388,8 +397,11 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "contours": ContoursSection,
         "destinations": Destination,
         "sources": Source,
+        "stow": StowSection,
         "delivery": DeliverySection,
         "retention": RetentionSection,
     }
     model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
+    if model is Destination and place[2] == "web":
+        model = WebDestination
     return list(model.model_fields)

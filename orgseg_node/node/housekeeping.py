@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -21,13 +21,13 @@ from orgseg_node.node.store import Store
 from orgseg_node.node.worker import JOBS, Worker
 
 CONTOUR_QUEUE: Final = "contour"
-_SENDS_AT_ONCE: Final = 2
 _log = structlog.get_logger("orgseg.housekeeping")
 
 
 def queues_of(config: NodeConfig) -> tuple[Queue, ...]:
     """One waiting line for the device, one for each destination: a dead destination delays no other."""
-    sends = tuple(Queue(name=_send_queue(name), at_once=_SENDS_AT_ONCE) for name in config.destinations)
+    places = config.destinations.items()
+    sends = tuple(Queue(name=_send_queue(name), at_once=place.at_once) for name, place in places)
     return (Queue(name=CONTOUR_QUEUE, at_once=1), *sends)
 
 
@@ -148,19 +148,26 @@ class Housekeeper:
             _log.error("disk nearly full", free_mb=free_mb, limit_mb=self._config.receiver.min_free_mb)
 
 
-def start_ticks(housekeeper: Housekeeper, inbox: Inbox, *, tick_s: float) -> BackgroundScheduler:
+Tick = tuple[str, Callable[[], object], float]
+"""Name, scan, and seconds between two scans."""
+
+
+def start_ticks(
+    housekeeper: Housekeeper, inbox: Inbox, *, tick_s: float, more: Iterable[Tick] = ()
+) -> BackgroundScheduler:
     """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour."""
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(4)},
+        executors={"default": ThreadPoolExecutor(6)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    every: tuple[tuple[str, Callable[[], object], float], ...] = (
+    every: tuple[Tick, ...] = (
         ("judge", inbox.judge_quiet_series, tick_s),
         ("dispatch", housekeeper.dispatch, tick_s),
         ("reconcile", housekeeper.reconcile, 60.0),
         ("disk", housekeeper.watch_disk, 60.0),
         ("purge", housekeeper.purge, 3600.0),
+        *more,
     )
     for name, scan, seconds in every:
         scheduler.add_job(_safely(name, scan), "interval", seconds=seconds, id=name)

@@ -232,7 +232,14 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One object on its way to one destination."""
+    """One object on its way to one destination.
+
+    Attributes
+    ----------
+    confirmation : ``WANTED`` if the destination shall confirm that it keeps it, ``WAIVED`` if it was asked
+        and did not answer
+    instead_of : the destination that should have had it, or empty
+    """
 
     job_id: str
     role: str
@@ -245,6 +252,18 @@ class Delivery:
     note: str
     next_attempt_at: datetime
     first_attempt_at: datetime | None
+    confirmation: str = ""
+    instead_of: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """Its state in words: what the destination has said, and no more."""
+        if self.state is DeliveryState.COMMITTED:
+            return "confirmed by the archive"
+        if self.state is DeliveryState.STORED:
+            more = {"WANTED": ", waiting for the confirmation", "WAIVED": ", not confirmed"}
+            return f"stored{more.get(self.confirmation, '')}"
+        return self.state.value.lower().replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ from orgseg_node.errors import (
 # PS3.5 9.1: components of digits joined by dots, 64 characters at most. Leading zeros are forbidden there
 # but occur; they are harmless in a path
 _UID: Final = re.compile(r"\d+(\.\d+)*", re.ASCII)
+_STUDY_INSTANCE_UID: Final = 0x0020000D
 _SERIES_INSTANCE_UID: Final = 0x0020000E
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
@@ -61,6 +62,7 @@ class Header:
     sop_class_uid: str
     sop_uid: str
     series_uid: str
+    study_uid: str = ""
 
 
 def valid_uid(text: str) -> bool:
@@ -84,6 +86,7 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
         If a UID is missing or is no UID.
     """
     complete = False
+    tags = (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _SERIES_INSTANCE_UID, _STUDY_INSTANCE_UID)
 
     def past_series_uid(tag: BaseTag, vr: str | None, length: int) -> bool:
         nonlocal complete
@@ -99,12 +102,9 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
             is_implicit_VR=transfer_syntax == ImplicitVRLittleEndian,
             is_little_endian=transfer_syntax != ExplicitVRBigEndian,
             stop_when=past_series_uid,
-            specific_tags=[BaseTag(t) for t in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _SERIES_INSTANCE_UID)],
+            specific_tags=[BaseTag(tag) for tag in tags],
         )
-        values = [
-            str(dataset[tag].value or "") if tag in dataset else ""
-            for tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _SERIES_INSTANCE_UID)
-        ]
+        *values, study = [str(dataset[tag].value or "") if tag in dataset else "" for tag in tags]
     except Exception as error:
         raise NotDicom("The dataset cannot be parsed up to its Series Instance UID.") from error
     if not complete:
@@ -112,7 +112,7 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
         raise TruncatedFile("It ends before or in its Series Instance UID.")
     if not all(valid_uid(value) for value in values):
         raise MissingAttribute("SOP Class, SOP Instance or Series Instance UID is missing or not a UID.")
-    return Header(sop_class_uid=values[0], sop_uid=values[1], series_uid=values[2])
+    return Header(sop_class_uid=values[0], sop_uid=values[1], series_uid=values[2], study_uid=study)
 
 
 def part10(encoded: bytes, header: Header, transfer_syntax: str) -> bytes:
@@ -162,12 +162,12 @@ def require_space(folder: Path, min_free_mb: int) -> None:
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file that either is wholly there after a power cut, or not at all.
 
-    ``*.part`` with O_EXCL and mode 0600, fsync, rename, fsync of the folder. Raises DiskFull or NotDurable
+    ``*.part`` with O_EXCL, for nobody but the owner and, if the umask allows, the group; fsync, rename, fsync of the folder. Raises DiskFull or NotDurable
     if any of it fails; then the file may be there but must not be counted on.
     """
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{PART}")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
         try:
             view = memoryview(content)
             while view:
@@ -187,7 +187,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder, and its name durable in the folder above."""
     try:
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o770, parents=True, exist_ok=True)
         sync_folder(folder.parent)
     except OSError as error:
         raise _storage_error(error) from error

@@ -105,6 +105,14 @@ class Intake(Protocol):
         ...
 
 
+class Service(Protocol):
+    """What else is done at the node's port, such as storage commitment."""
+
+    def join(self, ae: AE) -> list[Any]:
+        """Add what is supported; the handlers that belong to it."""
+        ...
+
+
 class Receiver:
     """The listening half of the node.
 
@@ -113,12 +121,19 @@ class Receiver:
     config : AE title, port, peers and limits
     inbox : where accepted instances go
     storage : SOP classes that are taken
+    service : another service on the same port
     """
 
     def __init__(
-        self, config: NodeConfig, inbox: Intake, *, storage: Sequence[str] = STORAGE_CLASSES
+        self,
+        config: NodeConfig,
+        inbox: Intake,
+        *,
+        storage: Sequence[str] = STORAGE_CLASSES,
+        service: Service | None = None,
     ) -> None:
         self._config = config
+        self._service = service
         self._storage = storage
         self._inbox = inbox
         self._peers = {peer.ae_title: peer for peer in config.peers}
@@ -161,6 +176,8 @@ class Receiver:
             (evt.EVT_ABORTED, self._ended),
             (evt.EVT_CONN_CLOSE, self._ended),
         ]
+        if self._service is not None:
+            handlers += self._service.join(ae)
         context = self._secure()
         ports = []
         try:

@@ -13,14 +13,17 @@ from types import FrameType
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
+from orgseg_node.node.commitment_desk import CommitmentDesk
+from orgseg_node.node.commitment_scp import CommitmentReporter
+from orgseg_node.node.commitment_scu import CommitmentAsker
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import Engine
 from orgseg_node.node.housekeeping import Housekeeper, queues_of, start_ticks
 from orgseg_node.node.inbox import Inbox
 from orgseg_node.node.logs import configure_logs
+from orgseg_node.node.outgoing import AnySender
 from orgseg_node.node.predictors import open_bundles
 from orgseg_node.node.receiver import Receiver
-from orgseg_node.node.sender import DicomSender
 from orgseg_node.node.store import Store
 from orgseg_node.node.worker import CHILD_COMMAND, Tools, Worker
 
@@ -52,25 +55,27 @@ def run_node(
     """
     configure_logs(config.node.log_format, config.node.log_level)
     stop = stop or threading.Event()
-    with _private_files(), _sole_user(config), _signals(stop):
+    with _private_files(config), _sole_user(config), _signals(stop):
         store = Store(config.node.data_dir)
         inbox = Inbox(config, store)
         inbox.adopt()
-        worker = Worker(config, store, Tools(sender=DicomSender(), child_command=child_command))
+        worker = Worker(config, store, Tools(sender=AnySender(), child_command=child_command))
         engine = Engine(
             config.node.data_dir / "db",
             {"contour": worker.contour, "deliver": worker.deliver},
             queues_of(config),
             poll_s=min(0.5, tick_s),
         )
-        receiver = Receiver(config, inbox)
+        asker, reporter = CommitmentAsker(config, store), CommitmentReporter(config, store)
+        receiver = Receiver(config, inbox, service=CommitmentDesk(config, store, asker))
         try:
             engine.start()
             housekeeper = Housekeeper(config, store, engine, worker)
             housekeeper.reconcile()
             _say_missing_bundles(config)
             port = receiver.start()
-            ticks = start_ticks(housekeeper, inbox, tick_s=tick_s)
+            more = (("ask", asker.ask_due, tick_s), ("report", reporter.report_due, tick_s))
+            ticks = start_ticks(housekeeper, inbox, tick_s=tick_s, more=more)
             try:
                 if ready is not None:
                     ready(port)
@@ -97,9 +102,9 @@ def _say_missing_bundles(config: NodeConfig) -> None:
 
 
 @contextmanager
-def _private_files() -> Iterator[None]:
-    """Whatever is written meanwhile, by this process and its children, is for its own user only."""
-    before = os.umask(0o077)
+def _private_files(config: NodeConfig) -> Iterator[None]:
+    """Whatever is written meanwhile, by this process and its children, is for its own user, or group, only."""
+    before = os.umask(0o007 if config.node.shared_with_group else 0o077)
     try:
         yield
     finally:
@@ -111,8 +116,8 @@ def _sole_user(config: NodeConfig) -> Iterator[None]:
     """Hold the data folder; one SQLite file has one node. Raises NodeRunning or StorageError."""
     folder = config.node.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o770)
+        descriptor = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     except OSError as error:
         raise StorageError(f"The data folder {folder} cannot be used: {error.strerror}.") from error
     try:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.errors import StorageError, UnknownJob
+from orgseg_node.node.alternates import Alternate, divert
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
+from orgseg_node.node.finishing import finish
 from orgseg_node.node.jobs import (
     COMPUTING,
     Delivery,
@@ -50,6 +52,11 @@ class Store:
     def __init__(self, data_dir: Path, *, read_only: bool = False, clock: Clock = utc_now) -> None:
         self._db = Database(data_dir / DATABASE, read_only=read_only)
         self._clock = clock
+
+    @property
+    def database(self) -> Database:
+        """What holds the rows, for smaller stores."""
+        return self._db
 
     def close(self) -> None:
         """Close the database connection of the calling thread."""
@@ -195,7 +202,7 @@ class Store:
             )
             tx.run(
                 "UPDATE delivery SET state = 'PENDING', attempts = 0, next_attempt_at = ? WHERE job_id = ?"
-                " AND state <> 'PENDING'",
+                " AND state <> 'PENDING' AND instead_of = ''",
                 (now, new.job_id),
             )
 
@@ -265,7 +272,9 @@ class Store:
             (kind, subject, change, note),
         )
 
-    def begin_sending(self, job_id: str, pairs: Sequence[tuple[OutputObject, str]]) -> JobState:
+    def begin_sending(
+        self, job_id: str, pairs: Sequence[tuple[OutputObject, str]], *, confirm: Collection[str] = ()
+    ) -> JobState:
         """Move a checked (or approved) job to SENDING, with one delivery for each (object, destination)."""
         now = self._now()
         places = ", ".join(sorted({name for _, name in pairs}))
@@ -273,12 +282,13 @@ class Store:
             self._move(tx, job_id, JobState.SENDING, f"To {places or 'no destination'}.")
             for item, name in pairs:
                 tx.run(
-                    "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at)"
-                    " VALUES (?, ?, ?, ?, ?, 'PENDING', ?) ON CONFLICT (job_id, role, destination)"
-                    " DO UPDATE SET path = excluded.path, sop_uid = excluded.sop_uid",
-                    (job_id, item.role, name, item.path, item.sop_uid, now),
+                    "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at,"
+                    " confirmation) VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?)"
+                    " ON CONFLICT (job_id, role, destination) DO UPDATE SET path = excluded.path,"
+                    " sop_uid = excluded.sop_uid, confirmation = excluded.confirmation, instead_of = ''",
+                    (job_id, item.role, name, item.path, item.sop_uid, now, "WANTED" * (name in confirm)),
                 )
-            self._finish(tx, job_id)
+            finish(tx, job_id, now)
         return self.job(job_id).state
 
     def skip_attempt(self, delivery: Delivery) -> None:
@@ -359,22 +369,15 @@ class Store:
                 (state, status, note, next_at.isoformat(),
                  delivery.job_id, delivery.role, delivery.destination),
             )  # fmt: skip
-            self._finish(tx, delivery.job_id)
+            finish(tx, delivery.job_id, self._now())
         return self.job(delivery.job_id).state
 
-    def _finish(self, tx: Transaction, job_id: str) -> None:
-        sql = "SELECT state, count(*) FROM delivery WHERE job_id = ? GROUP BY state"
-        counts = {str(state): int(count) for state, count in tx.rows(sql, (job_id,))}
-        if set(counts) <= {"STORED", "COMMITTED", "DROPPED"}:
-            note = (
-                f"{sum(counts.values())} objects delivered."
-                if counts
-                else "Kept here; no destination is set."
-            )
-            self._move(tx, job_id, JobState.DONE, note)
-        elif set(counts) <= {"STORED", "COMMITTED", "DROPPED", "FAILED"}:
-            note = f"{counts['FAILED']} objects could not be delivered; they are kept."
-            self._move(tx, job_id, JobState.FAILED, note, "NOT_DELIVERED")
+    def divert(self, delivery: Delivery, alternate: Alternate, *, status: int | None, note: str) -> JobState:
+        """Give what a destination did not take to its alternate; the state of the job."""
+        with self._db.write() as tx:
+            divert(tx, delivery, alternate, (status, note, self._now()))
+            finish(tx, delivery.job_id, self._now())
+        return self.job(delivery.job_id).state
 
     def purgeable(self, before: datetime) -> list[Job]:
         """Jobs whose files may go: of series at rest, with every job of it delivered before a moment."""

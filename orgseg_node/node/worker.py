@@ -20,13 +20,15 @@ from typing import Any, Final
 import structlog
 
 from orgseg_node.errors import JobStopped, NetworkError, OrgsegError, StoreRefused, WorkerDied
-from orgseg_node.node import engine, landing
+from orgseg_node.node import alternates, engine, landing
+from orgseg_node.node.alternates import Alternate
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.destinations import Destination, WebDestination
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
-from orgseg_node.node.sender import Sender
+from orgseg_node.node.sender import Answer, Sender
 from orgseg_node.node.store import Store
 from orgseg_node.node.supervise import Message, run_child
 
@@ -50,7 +52,7 @@ class Tools:
     retry_wait_s : pause before a job is tried again
     """
 
-    sender: Sender
+    sender: Sender[Destination | WebDestination]
     child_command: Sequence[str] = CHILD_COMMAND
     clock: Clock = utc_now
     retry_wait_s: float = _RETRY_WAIT_S
@@ -138,9 +140,9 @@ class Worker:
             (OutputObject(role=item["role"], path=self._short(item["path"]), sop_uid=item["sop_uid"]), name)
             for name, destination in self._config.destinations.items()
             for item in objects
-            if item["role"] in destination.roles
+            if item["role"] in destination.roles and name not in self._config.standby
         ]
-        state = self._store.begin_sending(job_id, pairs)
+        state = self._store.begin_sending(job_id, pairs, confirm=self._config.confirming)
         _log.info("job computed", job=job_id, deliveries=len(pairs), state=state.value)
 
     # ------------------------------------------------------------------ workflow: deliver
@@ -151,32 +153,46 @@ class Worker:
 
     def send(self, job_id: str, destination: str) -> None:
         """Step: send each object that is due; each gets the peer's own answer."""
-        for delivery in self._store.claim(job_id, destination):
-            self._send_one(delivery)
-
-    def _send_one(self, delivery: Delivery) -> None:
-        now = self._tools.clock()
+        due = self._store.claim(job_id, destination)
+        if not due:
+            return
         try:
-            place = self._config.destination(delivery.destination)
-            path = self._config.node.data_dir / delivery.path
-            stored = self._tools.sender.send(place, self._config.calling_ae_for(place), path)
+            place = self._config.destination(destination)
         except OrgsegError as error:
+            for delivery in due:
+                self._note(delivery, None, error)
+            return
+        paths = [self._config.node.data_dir / delivery.path for delivery in due]
+        answers = self._tools.sender.send_each(place, self._config.calling_ae_for(place), paths)
+        for delivery, answer in zip(due, answers, strict=True):
+            self._note(delivery, place, answer)
+
+    def _note(self, delivery: Delivery, place: Destination | WebDestination | None, answer: Answer) -> None:
+        """Remember what became of one object."""
+        now = self._tools.clock()
+        if isinstance(answer, OrgsegError):
+            status = answer.status if isinstance(answer, StoreRefused) else None
+            note, code = f"{answer.code}: {answer.sentence}", answer.code
             limit = timedelta(hours=self._config.delivery.give_up_after_h)
             over = delivery.first_attempt_at is not None and now - delivery.first_attempt_at >= limit
-            final = over or not (isinstance(error, NetworkError) and error.retryable)
-            state = DeliveryState.FAILED if final else DeliveryState.RETRY_WAIT
-            status = error.status if isinstance(error, StoreRefused) else None
-            wait = timedelta(seconds=self._config.delivery.wait_s(delivery.attempts))
-            job_state = self._store.settle(
-                delivery, state, status=status, note=f"{error.code}: {error.sentence}", next_at=now + wait
-            )
-            told = _log.error if final else _log.warning
-            code = error.code
+            alternate = self._alternate(delivery, place, answer)
+            if alternate is not None:
+                state = DeliveryState.DROPPED
+                job_state = self._store.divert(delivery, alternate, status=status, note=note)
+            else:
+                final = over or not (isinstance(answer, NetworkError) and answer.retryable)
+                state = DeliveryState.FAILED if final else DeliveryState.RETRY_WAIT
+                wait = timedelta(seconds=self._config.delivery.wait_s(delivery.attempts))
+                job_state = self._store.settle(delivery, state, status=status, note=note, next_at=now + wait)
+            told = _log.warning if state is DeliveryState.RETRY_WAIT else _log.error
         else:
             state, code, told = DeliveryState.STORED, "", _log.info
-            job_state = self._store.settle(
-                delivery, state, status=stored.status, note=stored.note, next_at=now
+            note = (
+                f"{answer.note} instead of {delivery.instead_of}".strip()
+                if delivery.instead_of
+                else answer.note
             )
+            job_state = self._store.settle(delivery, state, status=answer.status, note=note, next_at=now)
         told(
             "delivery",
             job=delivery.job_id,
@@ -187,6 +203,17 @@ class Worker:
             attempt=delivery.attempts,
             job_state=job_state.value,
         )
+
+    def _alternate(
+        self, delivery: Delivery, place: Destination | WebDestination | None, error: OrgsegError
+    ) -> Alternate | None:
+        """Where a delivery that has just failed goes instead, if its time has come."""
+        if place is None or place.alternate is None:
+            return None
+        if not alternates.is_due(delivery, place, error, self._tools.clock()):
+            return None
+        other = self._config.destinations[place.alternate]
+        return Alternate(name=place.alternate, confirm=isinstance(other, Destination) and other.commitment)
 
     # ------------------------------------------------------------------ stop
 
@@ -208,7 +235,7 @@ class Worker:
     def _run_child(self, job: Job) -> dict[str, Any]:
         """Run the child; its last word. Raises WorkerDied, TimeLimit, JobStopped or StorageError."""
         folder = self._config.node.data_dir / JOBS / job.job_id
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o770)
         request = folder / "request.json"
         landing.write_durably(request, self._request(job, folder).to_json().encode())
         last: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
+from orgseg_node.node.alternates import Alternate
 from orgseg_node.node.jobs import (
     DeliveryState,
     Instance,
@@ -144,3 +145,38 @@ class TestJobStore:
         store, job_id = self.sending(held, "tps")
         store.move(job_id, JobState.CANCELLED, "by a person")
         assert store.claim(job_id, "tps") == []
+
+    def test_a_job_waits_for_the_confirmation_where_it_is_wanted(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        for state in STEPS:
+            store.move(job_id, state, "")
+        pairs = [(OBJECTS[0], "pacs"), (OBJECTS[0], "tps")]
+        store.begin_sending(job_id, pairs, confirm={"pacs"})
+        for place in ("pacs", "tps"):
+            (delivery,) = store.claim(job_id, place)
+            store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        assert store.job(job_id).state is JobState.SENDING
+        (pacs,) = [d for d in store.deliveries(job_id) if d.destination == "pacs"]
+        assert (pacs.confirmation, pacs.outcome) == ("WANTED", "stored, waiting for the confirmation")
+        store.settle(pacs, DeliveryState.COMMITTED, status=0, note="", next_at=NOW)
+        assert store.job(job_id).state is JobState.DONE
+
+    def test_what_goes_to_the_alternate_goes_nowhere_else(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps")
+        first, second = store.claim(job_id, "tps")
+        store.settle(second, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        other = Alternate(name="backup", confirm=True)
+        assert store.divert(first, other, status=0xC000, note="refused") is JobState.SENDING
+        assert store.claim(job_id, "tps") == []
+        rows = {(d.destination, d.role): d for d in store.deliveries(job_id)}
+        dropped, waiting = rows["tps", first.role], rows["backup", first.role]
+        assert (dropped.state, dropped.status) == (DeliveryState.DROPPED, 0xC000)
+        assert dropped.note == "Goes to backup instead. refused"
+        assert (waiting.state, waiting.instead_of) == (DeliveryState.PENDING, "tps")
+        assert (waiting.sop_uid, waiting.confirmation) == (first.sop_uid, "WANTED")
+        (taken,) = store.claim(job_id, "backup")
+        assert taken.attempts == 1
+        for state in (DeliveryState.STORED, DeliveryState.COMMITTED):
+            assert store.job(job_id).state is JobState.SENDING
+            store.settle(taken, state, status=0, note="", next_at=NOW)
+        assert store.job(job_id).state is JobState.DONE

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import Verification
 
 from orgseg_node.errors import AssociationRejected, NotDicom, StoreRefused, Unreachable
 from orgseg_node.node.config import Destination
-from orgseg_node.node.sender import DicomSender
+from orgseg_node.node.sender import DicomSender, Stored
 from tests.support.dcmtk import free_port, storescp
 from tests.support.leaks import LEAKS
 from tests.support.memory_sender import MemorySender
@@ -31,6 +31,9 @@ class RealPeer:
     def __init__(self, *, storage: bool = True) -> None:
         self.sender = DicomSender()
         self.received: list[str] = []
+        self.associations: set[int] = set()
+        self.statuses: dict[str, int] = {}
+        self.breaks_at = ""
         self.status = 0
         ae = AE(ae_title="TPS")
         ae.require_called_aet = True
@@ -46,7 +49,10 @@ class RealPeer:
 
     def _store(self, event: Event) -> int:
         self.received.append(event.request.AffectedSOPInstanceUID)
-        return self.status
+        self.associations.add(id(event.assoc))
+        if self.received[-1] == self.breaks_at:
+            event.assoc.abort()
+        return self.statuses.get(self.received[-1], self.status)
 
     def go_away(self) -> None:
         self.server.shutdown()
@@ -113,6 +119,18 @@ class TestSender:
         assert stored.status == 0
         assert peer.received == [stored.sop_uid] == [pydicom.dcmread(image).SOPInstanceUID]
 
+    def test_each_of_several_objects_has_an_answer_of_its_own(
+        self, peer: Any, image: Path, tmp_path: Path
+    ) -> None:
+        bad = tmp_path / "bad.dcm"
+        bad.write_bytes(b"no")
+        answers = list(peer.sender.send_each(peer.destination, "ORGSEG", [image, bad, image]))
+        assert [type(answer) for answer in answers] == [Stored, NotDicom, Stored]
+        assert len(peer.received) == 2
+        peer.go_away()
+        answers = list(peer.sender.send_each(peer.destination, "ORGSEG", [image, bad]))
+        assert [type(answer) for answer in answers] == [Unreachable, NotDicom]
+
     def test_a_warning_counts_as_stored_and_is_kept(self, peer: Any, image: Path) -> None:
         peer.status = 0xB007
         assert peer.sender.send(peer.destination, "ORGSEG", image).status == 0xB007
@@ -164,6 +182,22 @@ def test_several_objects_go_in_one_association_and_are_counted(real: RealPeer, c
     assert len(real.sender.send_all(real.destination, "ORGSEG", files, counts.append)) == 5
     assert counts == [1, 2, 3, 4, 5]
     assert len(real.received) == 5
+
+
+def test_one_that_is_refused_harms_no_other_in_its_association(real: RealPeer, ct_folder: Path) -> None:
+    files = sorted(ct_folder.iterdir())[:4]
+    real.statuses[str(pydicom.dcmread(files[1]).SOPInstanceUID)] = 0xA700
+    answers = list(real.sender.send_each(real.destination, "ORGSEG", files))
+    assert [type(answer) for answer in answers] == [Stored, StoreRefused, Stored, Stored]
+    assert len(real.associations) == 1
+
+
+def test_one_at_which_the_peer_breaks_off_harms_no_other(real: RealPeer, ct_folder: Path) -> None:
+    files = sorted(ct_folder.iterdir())[:4]
+    real.breaks_at = str(pydicom.dcmread(files[1]).SOPInstanceUID)
+    answers = list(real.sender.send_each(real.destination, "ORGSEG", files))
+    assert [type(answer) for answer in answers] == [Stored, Unreachable, Stored, Stored]
+    assert len(real.received) == 4
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid", "bad host name"])

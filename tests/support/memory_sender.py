@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pydicom
+from pydicom.errors import InvalidDicomError
 
-from orgseg_node.errors import NetworkError, Unreachable
-from orgseg_node.node.config import Destination
-from orgseg_node.node.sender import Stored
+from orgseg_node.errors import NetworkError, NotDicom, OrgsegError, Unreachable
+from orgseg_node.node.destinations import Destination, WebDestination
+from orgseg_node.node.sender import Answer, Stored
 
 
 class MemorySender:
@@ -28,14 +30,26 @@ class MemorySender:
         self.failures: list[NetworkError] = []
         self.there = True
 
-    def echo(self, destination: Destination, calling_ae: str) -> None:
+    def echo(self, destination: Destination | WebDestination, calling_ae: str) -> None:
         if not self.there:
-            raise Unreachable(f"{destination.ae_title} for {calling_ae}.")
+            raise Unreachable(f"{destination.said} for {calling_ae}.")
 
-    def send(self, destination: Destination, calling_ae: str, path: Path) -> Stored:
+    def send(self, destination: Destination | WebDestination, calling_ae: str, path: Path) -> Stored:
         self.echo(destination, calling_ae)
         if self.failures:
             raise self.failures.pop(0)
         sop_uid = str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
         self.received.append(sop_uid)
         return Stored(sop_uid=sop_uid, status=self.status)
+
+    def send_each(
+        self, destination: Destination | WebDestination, calling_ae: str, paths: Sequence[Path]
+    ) -> Iterator[Answer]:
+        for path in paths:
+            try:
+                pydicom.dcmread(path, specific_tags=["SOPInstanceUID"])
+                yield self.send(destination, calling_ae, path)
+            except InvalidDicomError:
+                yield NotDicom(path.name)
+            except OrgsegError as error:
+                yield error

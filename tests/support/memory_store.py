@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
+from orgseg_node.node.alternates import Alternate
 from orgseg_node.node.jobs import (
     DELIVERY_TRANSITIONS,
     Delivery,
@@ -19,6 +20,7 @@ from orgseg_node.node.jobs import (
 )
 
 _DELIVERED = {DeliveryState.STORED, DeliveryState.COMMITTED, DeliveryState.DROPPED}
+_AGAIN = {DeliveryState.FAILED, DeliveryState.DROPPED}
 _OPEN = {DeliveryState.PENDING, DeliveryState.RETRY_WAIT}
 
 
@@ -56,7 +58,9 @@ class MemoryStore:
         self._jobs[job_id] = replace(job, progress=min(max(fraction, 0.0), 1.0), stage=stage)
         return job.state
 
-    def begin_sending(self, job_id: str, pairs: Sequence[tuple[OutputObject, str]]) -> JobState:
+    def begin_sending(
+        self, job_id: str, pairs: Sequence[tuple[OutputObject, str]], *, confirm: Collection[str] = ()
+    ) -> JobState:
         self.move(job_id, JobState.SENDING, "")
         for item, name in pairs:
             self._deliveries[(job_id, item.role, name)] = Delivery(
@@ -71,6 +75,7 @@ class MemoryStore:
                 note="",
                 next_attempt_at=datetime.now(UTC),
                 first_attempt_at=None,
+                confirmation="WANTED" if name in confirm else "",
             )
         return self._finish(job_id)
 
@@ -109,8 +114,34 @@ class MemoryStore:
         self._deliveries[key] = replace(now, state=state, status=status, note=note, next_attempt_at=next_at)
         return self._finish(delivery.job_id)
 
+    def divert(self, delivery: Delivery, alternate: Alternate, *, status: int | None, note: str) -> JobState:
+        self._divert(replace(delivery, status=status, note=note), alternate)
+        return self.job(delivery.job_id).state
+
+    def _divert(self, failed: Delivery, alternate: Alternate) -> None:
+        note = f"Goes to {alternate.name} instead. {failed.note}"
+        dropped = replace(failed, state=DeliveryState.DROPPED, note=note)
+        self._deliveries[(failed.job_id, failed.role, failed.destination)] = dropped
+        there = (failed.job_id, failed.role, alternate.name)
+        if there in self._deliveries and self._deliveries[there].state not in _AGAIN:
+            return
+        self._deliveries[there] = replace(
+            failed,
+            destination=alternate.name,
+            state=DeliveryState.PENDING,
+            attempts=0,
+            status=None,
+            note=f"instead of {failed.destination}",
+            first_attempt_at=None,
+            confirmation="WANTED" if alternate.confirm else "",
+            instead_of=failed.destination,
+        )
+
     def _finish(self, job_id: str) -> JobState:
-        states = {delivery.state for delivery in self.deliveries(job_id)}
+        mine = self.deliveries(job_id)
+        if any(d.state is DeliveryState.STORED and d.confirmation == "WANTED" for d in mine):
+            return self.job(job_id).state
+        states = {delivery.state for delivery in mine}
         if states <= _DELIVERED:
             return self.move(job_id, JobState.DONE, "").state
         if states <= _DELIVERED | {DeliveryState.FAILED}:

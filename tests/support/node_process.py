@@ -49,6 +49,7 @@ retry_longest_s = 0.5
 ae_title = "TPS"
 host = "127.0.0.1"
 port = {tps_port}
+{tps}
 
 [inference]
 {inference}
@@ -76,12 +77,14 @@ class NodeProcess:
     tps_port : where the destination listens
     seconds : how long the prediction of a job takes at least; None to run a network instead
     inference : lines of that section; without any, the shipped network is what is run
+    tps : more lines about the destination
     """
 
     folder: Path
     tps_port: int
     seconds: float | None = 0.0
     inference: str = ""
+    tps: str = ""
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -93,7 +96,9 @@ class NodeProcess:
     def start(self) -> None:
         """Start it and wait until it listens."""
         config = self.folder / "node.toml"
-        config.write_text(CONFIG.format(tps_port=self.tps_port, inference=self.inference), encoding="utf-8")
+        config.write_text(
+            CONFIG.format(tps_port=self.tps_port, inference=self.inference, tps=self.tps), encoding="utf-8"
+        )
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
         if self.seconds is None:
@@ -151,10 +156,10 @@ class NodeProcess:
 
 @contextlib.contextmanager
 def running_node(
-    folder: Path, tps_port: int, seconds: float | None = 0.0, inference: str = ""
+    folder: Path, tps_port: int, seconds: float | None = 0.0, inference: str = "", *, tps: str = ""
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
-    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds, inference=inference)
+    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds, inference=inference, tps=tps)
     node.start()
     try:
         yield node

@@ -56,6 +56,13 @@ class Orthanc:
         with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=30):  # noqa: S310
             pass
 
+    def post(self, path: str, said: Any) -> Any:
+        """What it answers to JSON."""
+        data = json.dumps(said).encode()
+        request = urllib.request.Request(self._url(path), data=data, method="POST")  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.load(answer)
+
     def find(self, sop_instance_uid: str) -> str:
         """Its name for the instance with a UID."""
         request = urllib.request.Request(  # noqa: S310

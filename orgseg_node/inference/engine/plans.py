@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from nnunetv2.preprocessing.resampling.default_resampling import (
-    compute_new_shape,
-    determine_do_sep_z_and_axis,
-    resample_data_or_seg_to_shape,
-)
+from nnunetv2.configuration import ANISO_THRESHOLD
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from orgseg_node.core.geometry import Shape, Vector
 from orgseg_node.errors import InferenceFailed, NotStreamable
 from orgseg_node.inference.engine.working import Intensities, Regrid
+
+_USUAL: Final = "resample_data_or_seg_to_shape"
+"""nnU-Net's usual resampling. It is known by its name: to import it brings in pandas and scikit-image, which
+the engine does without, and 70 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +48,10 @@ class Sight:
         InferenceFailed
             If the CT is so thin that not one voxel of the working grid is left, where nnU-Net fails, too.
         """
-        target = _three(int(n) for n in compute_new_shape(shape, spacing_mm, self.spacing_mm))
+        target = new_shape(shape, spacing_mm, self.spacing_mm)
         if not min(target):
             raise InferenceFailed("The CT is thinner than half a voxel of the network.")
-        thick = _thick_axis(self.thick, spacing_mm, self.spacing_mm)
+        thick = thick_axis(self.thick, spacing_mm, self.spacing_mm)
         return Regrid(source=shape, target=target, thick_axis=thick)
 
 
@@ -96,7 +96,7 @@ class Rules:
         working : shape of the working grid
         shape, spacing_mm : of the CT after transposing and cropping
         """
-        thick = _thick_axis(self.thick, self.sight.spacing_mm, spacing_mm)
+        thick = thick_axis(self.thick, self.sight.spacing_mm, spacing_mm)
         return Regrid(source=working, target=shape, thick_axis=thick)
 
 
@@ -131,29 +131,46 @@ def read_rules(plans: PlansManager, configuration: ConfigurationManager, dataset
                 mean=statistics["mean"],
                 std=statistics["std"],
             ),
-            thick=_separate(configuration.resampling_fn_data, order=3),
+            thick=_separate(configuration, "data", order=3),
         ),
         patch=_three(int(n) for n in configuration.patch_size),
-        thick=_separate(configuration.resampling_fn_probabilities, order=1),
+        thick=_separate(configuration, "probabilities", order=1),
         heads=labels.num_segmentation_heads,
         regions=tuple(int(n) for n in labels.regions_class_order) if labels.has_regions else None,
         coarsening=_three(int(n) for n in np.prod(configuration.pool_op_kernel_sizes, axis=0)),
     )
 
 
-def _separate(resampling: Callable[..., Any], order: int) -> bool | None:
+def _separate(configuration: ConfigurationManager, what: str, order: int) -> bool | None:
     """What plans say about thick slices. Raises NotStreamable if it is not nnU-Net's usual resampling."""
-    function, options = getattr(resampling, "func", resampling), dict(getattr(resampling, "keywords", {}))
+    function = configuration.configuration[f"resampling_fn_{what}"]
+    options = dict(configuration.configuration[f"resampling_fn_{what}_kwargs"])
     force = options.pop("force_separate_z", None)
     usual = {"is_seg": False, "order": order, "order_z": 0}
-    if function is not resample_data_or_seg_to_shape or options != usual:
-        raise NotStreamable(f"It resamples by {getattr(function, '__name__', function)} with {options}.")
+    if function != _USUAL or options != usual:
+        raise NotStreamable(f"It resamples by {function} with {options}.")
     return None if force is None else bool(force)
 
 
-def _thick_axis(force: bool | None, current_mm: Vector, new_mm: Vector) -> int | None:  # noqa: FBT001  # nnU-Net's tristate
-    separate, axis = determine_do_sep_z_and_axis(force, list(current_mm), list(new_mm))
-    return int(np.asarray(axis)) if separate else None
+def new_shape(shape: Shape, current_mm: Vector, new_mm: Vector) -> Shape:
+    """How many voxels a grid has at another spacing (nnU-Net's ``compute_new_shape``)."""
+    # in this very order: another one rounds the halves otherwise
+    return _three(round(a / b * n) for a, b, n in zip(current_mm, new_mm, shape, strict=True))
+
+
+def thick_axis(force: bool | None, current_mm: Vector, new_mm: Vector) -> int | None:  # noqa: FBT001  # nnU-Net's tristate
+    """The axis of thick slices, along which nothing is interpolated (``determine_do_sep_z_and_axis``).
+
+    None where no spacing is more than three times another one, or where the widest is that of several axes.
+    """
+    if force is None:
+        wide = next((mm for mm in (current_mm, new_mm) if max(mm) / min(mm) > ANISO_THRESHOLD), None)
+    else:
+        wide = current_mm if force else None
+    if wide is None:
+        return None
+    axes = [axis for axis, mm in enumerate(wide) if max(wide) / mm == 1]
+    return axes[0] if len(axes) == 1 else None
 
 
 def _three(values: Any) -> tuple[Any, Any, Any]:

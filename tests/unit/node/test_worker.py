@@ -292,3 +292,25 @@ def test_an_object_that_is_gone_from_the_disk_fails_at_once(bench: Bench) -> Non
     (delivery,) = [d for d in bench.store.deliveries(JOB) if d.destination == "pacs"]
     assert delivery.state is DeliveryState.FAILED
     assert "INPUT_NOT_DICOM" in delivery.note
+
+
+def test_a_standby_destination_gets_only_what_the_first_did_not_take(tmp_path: Path) -> None:
+    tps = {"ae_title": "TPS", "host": "a", "port": 104, "alternate": "backup", "alternate_after_h": 1}
+    places = {"tps": tps, "backup": {"ae_title": "BACKUP", "host": "b", "port": 104}}
+    bench = Bench(tmp_path, destinations=places)
+    bench.computed()
+    assert {d.destination for d in bench.store.deliveries(JOB)} == {"tps"}
+    bench.sender.failures = [StoreRefused("no", status=0xC000), Unreachable("gone")]
+    bench.worker.send(JOB, "tps")
+    states = {(d.destination, d.role): d.state for d in bench.store.deliveries(JOB)}
+    assert states == {
+        ("backup", "RTSTRUCT"): DeliveryState.PENDING,
+        ("tps", "RTSTRUCT"): DeliveryState.DROPPED,
+        ("tps", "SEG"): DeliveryState.RETRY_WAIT,
+    }
+    bench.worker.send(JOB, "tps")
+    bench.worker.send(JOB, "backup")
+    assert bench.job.state is JobState.DONE
+    assert bench.sender.received == ["2.25.2", "2.25.1"], "each object once, at one place"
+    (moved,) = [d for d in bench.store.deliveries(JOB) if d.destination == "backup"]
+    assert moved.note == "instead of tps"

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nnunetv2.preprocessing.resampling.default_resampling import (
+    compute_new_shape,
+    determine_do_sep_z_and_axis,
+)
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from orgseg_node.errors import InferenceFailed, NotStreamable
-from orgseg_node.inference.engine.plans import Rules, read_rules
+from orgseg_node.inference.engine.plans import Rules, new_shape, read_rules, thick_axis
 from tests.support.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
 
 
@@ -120,3 +127,23 @@ def test_other_options_of_resampling_are_refused_by_name(what: str, option: dict
     (name,) = option
     with pytest.raises(NotStreamable, match=f"resample_data_or_seg_to_shape.*{name}"):
         _read(**{f"resampling_fn_{what}_kwargs": usual | option})
+
+
+_SPACINGS = st.tuples(*[st.sampled_from([0.4, 0.9765625, 1.0, 1.25, 1.5, 2.0, 3.0, 3.0000001, 4.5, 6.0])] * 3)
+
+
+@given(st.tuples(*[st.integers(1, 700)] * 3), _SPACINGS, _SPACINGS)
+def test_a_new_grid_has_as_many_voxels_as_nnunet_gives_it(
+    shape: tuple[int, int, int], old: tuple[float, float, float], new: tuple[float, float, float]
+) -> None:
+    assert new_shape(shape, old, new) == tuple(int(n) for n in compute_new_shape(shape, old, new))
+
+
+@given(st.sampled_from([None, True, False]), _SPACINGS, _SPACINGS)
+def test_slices_are_thick_where_nnunet_finds_them_thick(
+    force: bool | None,  # noqa: FBT001  # nnU-Net's tristate
+    old: tuple[float, float, float],
+    new: tuple[float, float, float],
+) -> None:
+    separate, axis = determine_do_sep_z_and_axis(force, list(old), list(new))  # type: ignore[arg-type]
+    assert thick_axis(force, old, new) == (int(np.asarray(axis)) if separate else None)

@@ -1,0 +1,1 @@
+"""What the node offers by HTTP; it looks into the node's rooms, and none of them knows it."""

@@ -1,0 +1,126 @@
+"""Takes a multipart/related body apart while it arrives (RFC 2387), each part with a limit to its size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.message import Message
+from typing import Final
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from orgseg_node.errors import NotMultipart, TooLarge
+
+_MOST_HEADERS: Final = 16
+_LONGEST_HEADER: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part: its media type, in small letters and without parameters, and its content."""
+
+    media_type: str
+    content: bytes
+
+
+def boundary_of(content_type: str, wanted: str) -> str | None:
+    """The boundary of a multipart/related body whose root has a media type; None if it is something else."""
+    message = Message()
+    message["Content-Type"] = content_type
+    if message.get_content_type() != "multipart/related":
+        return None
+    root = str(message.get_param("type") or wanted)
+    boundary = message.get_param("boundary")
+    if root.lower() != wanted or not isinstance(boundary, str) or not boundary:
+        return None
+    return boundary
+
+
+class PartReader:
+    """Collects parts.
+
+    Parameters
+    ----------
+    boundary : what separates them
+    max_bytes : most that one part may have
+
+    Raises
+    ------
+    NotMultipart
+        If the boundary cannot be one.
+    """
+
+    def __init__(self, boundary: str, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._field = bytearray()
+        self._value = bytearray()
+        self._media_type = ""
+        self._content = bytearray()
+        self._complete: list[Part] = []
+        self._ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary.encode("latin-1"),
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._on_field,
+                    "on_header_value": self._on_value,
+                    "on_header_end": self._header_end,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_end": self._over,
+                },
+                max_header_count=_MOST_HEADERS,
+                max_header_size=_LONGEST_HEADER,
+            )
+        except (FormParserError, UnicodeEncodeError) as error:
+            raise NotMultipart("Its boundary cannot be one.") from error
+
+    def feed(self, data: bytes) -> list[Part]:
+        """Read on; the parts that are complete now.
+
+        Raises
+        ------
+        NotMultipart
+            If it is no multipart body.
+        TooLarge
+            If a part is larger than allowed.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise NotMultipart from error
+        complete, self._complete = self._complete, []
+        return complete
+
+    def finish(self) -> None:
+        """The body has ended. Raises NotMultipart if it should have gone on."""
+        if not self._ended:
+            raise NotMultipart("It ends before its last boundary.")
+
+    def _begin(self) -> None:
+        self._media_type = ""
+        self._content = bytearray()
+
+    def _on_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._field.lower() == b"content-type":
+            self._media_type = self._value.decode("latin-1").split(";")[0].strip().lower()
+        self._field, self._value = bytearray(), bytearray()
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if len(self._content) + end - start > self._max:
+            raise TooLarge(f"A part has more than {self._max // 1_000_000} MB.")
+        self._content += data[start:end]
+
+    def _end(self) -> None:
+        self._complete.append(Part(media_type=self._media_type, content=bytes(self._content)))
+        self._content = bytearray()
+
+    def _over(self) -> None:
+        self._ended = True

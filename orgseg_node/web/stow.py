@@ -1,0 +1,213 @@
+"""Takes images in by DICOMweb, STOW-RS (PS3.18 10.5), through the very same door as C-STORE.
+
+The body is taken apart while it arrives; each part is durable on the disk and remembered before it counts as
+stored. Who sends is known by a bearer token, and nobody else's body is read at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from orgseg_node.errors import ConfigError, InputError, NotMultipart, OrgsegError, TooLarge
+from orgseg_node.node import landing
+from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.inbox import Incoming
+from orgseg_node.node.receiver import (
+    CANNOT_UNDERSTAND,
+    NOT_MATCHING,
+    OUT_OF_RESOURCES,
+    STORAGE_CLASSES,
+    SYNTAXES,
+    Intake,
+)
+from orgseg_node.node.receiver import status_of as reason_of
+from orgseg_node.node.stow_config import owner_of, read_tokens
+from orgseg_node.web.multipart import Part, PartReader, boundary_of
+from orgseg_node.web.stow_answer import Outcome, answer, status_of
+
+_DICOM: Final = "application/dicom"
+_JSON: Final = "application/dicom+json"
+_ACCEPTED: Final = (_JSON, "application/json", "application/*", "*/*")
+_BEARER: Final = "bearer "
+_MB: Final = 1_000_000
+
+# PS3.18 Table 10.5.3-2 and PS3.4 B.2.3
+CLASS_NOT_SUPPORTED: Final = 0x0122
+SYNTAX_NOT_SUPPORTED: Final = 0xC122
+
+_log = structlog.get_logger("orgseg.stow")
+
+
+def stow_routes(inbox: Intake, config: NodeConfig) -> list[Route]:
+    """The routes of the service; none unless the configuration names a file of tokens.
+
+    Parameters
+    ----------
+    inbox : where instances go
+    config : tokens, peers and limits
+    """
+    if config.stow.tokens is None:
+        return []
+    service = StowService(inbox, config)
+    path = config.stow.path
+    return [
+        Route(f"{path}/studies", service.store, methods=["POST"]),
+        Route(f"{path}/studies/{{study}}", service.store, methods=["POST"]),
+    ]
+
+
+class StowService:
+    """The service behind the routes.
+
+    Parameters
+    ----------
+    inbox : where instances go
+    config : tokens, peers and limits
+    """
+
+    def __init__(self, inbox: Intake, config: NodeConfig) -> None:
+        self._inbox = inbox
+        self._config = config
+        self._slots = asyncio.Semaphore(config.stow.at_once)
+
+    async def store(self, request: Request) -> Response:
+        """Answer one request."""
+        peer, refusal = self._caller(request)
+        if refusal is not None:
+            return refusal
+        accepted = request.headers.get("accept", "*/*").lower()
+        if not any(kind.split(";")[0].strip() in _ACCEPTED for kind in accepted.split(",")):
+            return _plain(406, f"The answer is {_JSON}.")
+        boundary = boundary_of(request.headers.get("content-type", ""), _DICOM)
+        if boundary is None:
+            return _plain(415, f"The body must be multipart/related with parts {_DICOM}.")
+        study = str(request.path_params.get("study", ""))
+        if study and not landing.valid_uid(study):
+            return _plain(400, "The study is not a UID.")
+        if self._slots.locked():
+            return _plain(503, "Too many requests at once.", {"Retry-After": "10"})
+        async with self._slots:
+            return await self._take(request, boundary, peer, study)
+
+    def _caller(self, request: Request) -> tuple[str, Response | None]:
+        """The peer whose token it is; or the refusal."""
+        header = request.headers.get("authorization", "")
+        path = self._config.stow.tokens
+        try:
+            tokens = read_tokens(path) if path is not None else ()
+        except ConfigError as error:
+            _log.error("tokens cannot be read", code=error.code)
+            return "", _plain(503, "The service is not ready.", {"Retry-After": "60"})
+        is_bearer = header[: len(_BEARER)].lower() == _BEARER
+        owner = owner_of(header[len(_BEARER) :].strip(), tokens) if is_bearer else None
+        address = request.client.host if request.client is not None else ""
+        if owner is None:
+            _log.warning("stow refused", address=address, reason="token unknown")
+            return "", _plain(401, "A token is needed.", {"WWW-Authenticate": 'Bearer realm="stow"'})
+        peer = next((one for one in self._config.peers if one.ae_title == owner), None)
+        known = peer.admits(address) if peer is not None else self._config.receiver.accept_any_calling_ae
+        if not known:
+            _log.warning("stow refused", address=address, peer=owner, reason="peer or network not listed")
+            return "", _plain(403, "This peer may not send from here.")
+        return owner, None
+
+    async def _take(self, request: Request, boundary: str, peer: str, study: str) -> Response:
+        """Store the parts as they come; whatever goes wrong, tell what was stored until then."""
+        outcomes: list[Outcome] = []
+        status = None
+        number = id(request)
+        loop = asyncio.get_running_loop()
+        # one thread for the request: it holds the database connection that is closed at the end
+        with_disk = ThreadPoolExecutor(1)
+        try:
+            reader = PartReader(boundary, self._config.stow.max_part_mb * _MB)
+            async for chunk in self._chunks(request):
+                for part in reader.feed(chunk):
+                    outcomes.append(  # noqa: PERF401  # what was stored counts, whatever comes after
+                        await loop.run_in_executor(with_disk, self._one, part, peer, study, number)
+                    )
+            reader.finish()
+        except TooLarge:
+            status = 413
+        except (NotMultipart, ClientDisconnect):
+            status = 400
+        except TimeoutError:
+            status = 408
+        finally:
+            with_disk.submit(self._inbox.association_ended, number)
+            with_disk.shutdown(wait=False)
+        status = status or status_of(outcomes)
+        stored = sum(one.reason is None for one in outcomes)
+        _log.info("stow", peer=peer, stored=stored, failed=len(outcomes) - stored, status=status)
+        headers = {"Retry-After": "60"} if status == 503 else None
+        return JSONResponse(answer(outcomes), status, headers, media_type=_JSON)
+
+    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises TooLarge, TimeoutError or ClientDisconnect."""
+        total = 0
+        stream = request.stream()
+        while True:
+            try:
+                async with asyncio.timeout(self._config.stow.idle_timeout_s):
+                    chunk = await anext(stream)
+            except StopAsyncIteration:
+                return
+            total += len(chunk)
+            if total > self._config.stow.max_total_mb * _MB:
+                raise TooLarge(f"The request has more than {self._config.stow.max_total_mb} MB.")
+            yield chunk
+
+    def _one(self, part: Part, peer: str, study: str, number: int) -> Outcome:
+        """Store one part; what became of it."""
+        try:
+            if part.media_type != _DICOM:
+                raise NotMultipart("A part is not DICOM.")
+            encoded, syntax = landing.split_part10(part.content)
+            header = landing.read_header(encoded, syntax)
+        except InputError as error:
+            _log.warning("instance refused", code=error.code, peer=peer)
+            return Outcome(reason=CANNOT_UNDERSTAND)
+        reason = self._reason(header, syntax, study)
+        if reason is None:
+            incoming = Incoming(
+                sop_class_uid=header.sop_class_uid,
+                sop_uid=header.sop_uid,
+                transfer_syntax=syntax,
+                calling_ae=peer,
+                association=number,
+                encoded=encoded,
+            )
+            reason = self._accept(incoming)
+        return Outcome(sop_class_uid=header.sop_class_uid, sop_uid=header.sop_uid, reason=reason)
+
+    @staticmethod
+    def _reason(header: landing.Header, syntax: str, study: str) -> int | None:
+        if header.sop_class_uid not in STORAGE_CLASSES:
+            return CLASS_NOT_SUPPORTED
+        if syntax not in SYNTAXES:
+            return SYNTAX_NOT_SUPPORTED
+        return NOT_MATCHING if study and header.study_uid != study else None
+
+    def _accept(self, incoming: Incoming) -> int | None:
+        """Why an instance is not stored; None if it is, on the disk and remembered."""
+        try:
+            self._inbox.accept(incoming)
+        except OrgsegError as error:
+            _log.warning("instance not accepted", code=error.code, peer=incoming.calling_ae)
+            return reason_of(error)
+        except Exception as error:  # noqa: BLE001 (on any doubt the sender must keep the image)
+            _log.error("instance not accepted", code="UNEXPECTED", kind=type(error).__name__)
+            return OUT_OF_RESOURCES
+        return None
+
+
+def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(f"{text}\n", status, headers, "text/plain")

@@ -16,7 +16,10 @@ from orgseg_node.errors import StorageError
 from tests.chaos.world import World
 
 _WATCH_S: Final = 2.0
-"""So long a moment worth killing in is waited for; then the kill comes anyway."""
+"""So long a moment worth killing in is waited for; then something else is killed."""
+
+_WORK_S: Final = 5.0
+"""So long for one that comes only when the node gets on with its work."""
 
 
 class Killer:
@@ -78,25 +81,25 @@ class Killer:
         """Kill when a file of the inbox is not finished."""
         inbox = self._world.data / "inbox"
         seen = _watch(lambda: any(True for _ in inbox.glob("*/*.part")))
-        return self._node("while it writes an image" if seen else "at random")
+        return self._node("while it writes an image") if seen else None
 
     def _committing(self) -> str | None:
         """Kill when the write-ahead log of the node's database grows."""
         log = self._world.data / "db" / "node.sqlite-wal"
         before = _stamp(log)
         seen = _watch(lambda: _stamp(log) != before, every_s=0.0005)
-        return self._node("while its database commits" if seen else "at random")
+        return self._node("while its database commits") if seen else None
 
     def _delivering(self) -> str | None:
         """Kill when an object is on its way to the destination."""
         seen = False
         with contextlib.suppress(StorageError), self._world.store() as store:
-            seen = _watch(lambda: bool(store.sending_deliveries()))
+            seen = _watch(lambda: bool(store.sending_deliveries()), seconds=_WORK_S)
         time.sleep(self._random.uniform(0, 0.05))
-        return self._node("while it delivers" if seen else "at random")
+        return self._node("while it delivers") if seen else None
 
     def _child(self) -> str | None:
-        _watch(lambda: bool(self._world.children()))
+        _watch(lambda: bool(self._world.children()), seconds=_WORK_S)
         time.sleep(self._random.uniform(0, 2.5))
         for child in self._world.children():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -130,9 +133,9 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _watch(seen: Callable[[], bool], *, every_s: float = 0.002) -> bool:
+def _watch(seen: Callable[[], bool], *, every_s: float = 0.002, seconds: float = _WATCH_S) -> bool:
     """Wait for a moment, not for ever; whether it came."""
-    end = time.monotonic() + _WATCH_S
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if seen():
             return True

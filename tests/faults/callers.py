@@ -215,6 +215,7 @@ def _no_dicom(port: int, block: bytes) -> int:
     association = associate(port)
     context = next(c for c in association.accepted_contexts if "5.1.4" in str(c.abstract_syntax))
     line, sent = _line(association), 0
+    association._reactor_checkpoint.clear()  # as pynetdicom does while it waits for an answer itself
     piece = block[: 1 << 17]
     line.sendall(_store_command(context.context_id or 0))
     for number in range(200):
@@ -224,6 +225,8 @@ def _no_dicom(port: int, block: bytes) -> int:
         )
         sent += len(piece)
     _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    assert answer is not None, "no answer to a dataset that is no DICOM"
     assert int(answer.Status) == 0xC000, answer
     association.release()
     return sent

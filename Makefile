@@ -66,6 +66,7 @@ bench: install
 	$(BIN)/python benchmarks/body.py
 	$(BIN)/python benchmarks/contours.py
 	$(BIN)/python benchmarks/receive.py
+	$(BIN)/python benchmarks/metrics.py
 
 bench-inference: install  ## the streaming engine beside nnU-Net's predictor; options in BENCH
 	$(RUN) benchmarks.inference $(BENCH)

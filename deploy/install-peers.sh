@@ -14,11 +14,14 @@ command -v systemd-analyze >/dev/null || missing="$missing systemd"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq
-    # RUNLEVEL: tests start an Orthanc of their own; the system's service is not to be started
+    # RUNLEVEL: tests start an Orthanc and a PostgreSQL of their own; the system's services are not to be started
     # shellcheck disable=SC2086  # a list of words is meant
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
     case "$missing" in
     *orthanc*) ! command -v systemctl >/dev/null || systemctl disable --now orthanc 2>/dev/null || true ;;
+    esac
+    case "$missing" in
+    *postgresql*) ! command -v systemctl >/dev/null || systemctl disable --now postgresql 2>/dev/null || true ;;
     esac
 else
     echo "Not installed:$missing. Tests that need them are skipped; install them with your package manager." >&2

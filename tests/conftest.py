@@ -15,6 +15,7 @@ from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.shipped import shipped_config
 from tests.support.leaks import collect
 from tests.support.phantom import build_ct_series
+from tests.support.postgres import Cluster, cluster
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -69,3 +70,10 @@ def ct_folder(_ct_original: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "ct"
     shutil.copytree(_ct_original, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of the tests' own; a test that asks for it is skipped where none is installed."""
+    with cluster() as running:
+        yield running

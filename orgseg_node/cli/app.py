@@ -22,6 +22,7 @@ from orgseg_node.cli import (
     protocols,
     query,
     segment,
+    series,
 )
 from orgseg_node.cli.console import FAILED, logs_on_stderr, say, tell_error, tell_unexpected
 from orgseg_node.errors import OrgsegError
@@ -56,7 +57,7 @@ def build_app() -> typer.Typer:
     app.command("pull")(query.pull)
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
-    for group in (node, models, protocols, jobs, config, commission):
+    for group in (node, models, protocols, jobs, series, config, commission):
         app.add_typer(group.app)
     return app
 

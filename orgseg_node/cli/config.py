@@ -27,6 +27,7 @@ def check(
 ) -> None:
     """Check a configuration file; every problem is told at once. Exit code 3 if there is any."""
     from orgseg_node.cli.protocols import checked  # noqa: PLC0415
+    from orgseg_node.node.address import said  # noqa: PLC0415
     from orgseg_node.node.config import load_config  # noqa: PLC0415  # pydantic only when needed
 
     config = load_config(file)
@@ -38,5 +39,6 @@ def check(
     console = out()
     console.print(f"{escape(str(file))} is correct.")
     console.print(f"AE title {config.node.ae_title}, port {config.node.port}, destinations: {escape(names)}")
+    console.print(f"database: {escape(said(config.database_place))}")
     console.print(f"protocol: {escape(config.contours.protocol)}")
     console.print(f"bundles: {escape(', '.join(config.inference.bundles))}")

@@ -25,6 +25,7 @@ from orgseg_node.shipped import bundle_folders
 if TYPE_CHECKING:
     from orgseg_node.inference.bundle import ModelBundle
     from orgseg_node.node.config import NodeConfig
+    from orgseg_node.node.database import Database
 
 _MIN_FREE_GB = 5.0
 _OLDEST_PYTHON = (3, 11)
@@ -105,6 +106,7 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
         yield _try(f"bundle {name}", FAILED, "verified", partial(_verify, find, verify_bundle))
         if settings.inference.backend == "fast":
             yield _try(f"fast mode {name}", FAILED, "calibrated", partial(_require_calibration, find))
+    yield _database(settings)
     yield _disk(settings.node.data_dir, max(_MIN_FREE_GB, settings.receiver.min_free_mb / 1000))
     yield _port(settings)
     yield from _certificates(settings)
@@ -126,6 +128,33 @@ def _require_calibration(find: Callable[[], ModelBundle]) -> None:
         raise FastModeMissing
     bundle = find()
     allowed(bundle.manifest.name, bundle.manifest.calibration, _FAST, version)
+
+
+def _database(settings: NodeConfig) -> Check:
+    """The database answers; a SQLite file may not be there yet."""
+    from orgseg_node.node.address import Server, said  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.database import Database  # noqa: PLC0415
+
+    place = settings.database_place
+    if not isinstance(place, Server):
+        if not place.exists():
+            return Check(name="database", level="info", message=f"{said(place)}; made when the node starts")
+        look = partial(_ask, partial(Database, place, read_only=True))
+        return _try("database", ENVIRONMENT, f"{said(place)}, answers", look)
+    from orgseg_node.node.postgres import durable  # noqa: PLC0415  # psycopg only when needed
+
+    try:
+        safe = durable(place)
+    except OrgsegError as error:
+        return _failed("database", error, ENVIRONMENT)
+    if not safe:
+        message = f"{said(place)}: fsync is off; what was acknowledged may be lost with the power"
+        return Check(name="database", level="error", message=message)
+    return Check(name="database", level="info", message=f"{said(place)}, answers")
+
+
+def _ask(open_database: Callable[[], Database]) -> None:
+    open_database().close()
 
 
 def _port(settings: NodeConfig) -> Check:

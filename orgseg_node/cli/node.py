@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,12 +18,21 @@ def _group() -> None:
 @app.command()
 def run(
     config: Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")],
+    only: Annotated[
+        Literal["receiver", "worker"] | None,
+        typer.Option("--only", help="Play one part; another process plays the other."),
+    ] = None,
 ) -> None:
     """Receive, contour and deliver until stopped by SIGTERM or Ctrl-C; nothing that was accepted is lost."""
     from orgseg_node.node.config import load_config  # noqa: PLC0415  # the service only when it is wanted
     from orgseg_node.node.service import run_node  # noqa: PLC0415
 
-    run_node(load_config(config))
+    settings = load_config(config)
+    if only is not None:
+        settings = settings.model_copy(
+            update={"worker": settings.worker.model_copy(update={"roles": (only,)})}
+        )
+    run_node(settings)
 
 
 @app.command()

@@ -78,7 +78,10 @@ def query(
     found = find(asked, settings.calling_ae_for(asked), key, limit)
     if json:
         name = "series" if find is find_series else "studies"
-        print_json({name: [asdict(item) for item in found.items], "has_more": found.has_more})
+        told = [
+            {part: value for part, value in asdict(item).items() if part != "images"} for item in found.items
+        ]
+        print_json({name: told, "has_more": found.has_more})
     else:
         (_print_series if find is find_series else _print_studies)(found.items)
     if found.has_more:

@@ -131,7 +131,7 @@ def set_unreviewed(dataset: Dataset, provenance: Provenance) -> None:
     dataset.ContentQualification = "RESEARCH"
     dataset.InstanceCreationDate = dataset.SeriesDate = provenance.date
     dataset.InstanceCreationTime = dataset.SeriesTime = provenance.time
-    dataset.SeriesDescription = "AUTO CONTOURS UNREVIEWED"
+    dataset.SeriesDescription = provenance.titled("AUTO CONTOURS UNREVIEWED")
 
 
 def algorithm_item(provenance: Provenance) -> Dataset:

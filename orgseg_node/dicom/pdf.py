@@ -85,7 +85,7 @@ def _set_series(dataset: Dataset, provenance: Provenance) -> None:
     dataset.Modality = "DOC"
     dataset.SeriesInstanceUID = derive_uid(provenance.job_id, "PDF", "series")
     dataset.SeriesNumber = SERIES_NUMBER
-    dataset.SeriesDescription = DESCRIPTION
+    dataset.SeriesDescription = provenance.titled(DESCRIPTION)
     dataset.InstanceNumber = 1
     dataset.ConversionType = "SYN"  # made by a program, not scanned
 

@@ -46,6 +46,7 @@ class Provenance:
     software_version : version of the node
     device_serial : Device Serial Number (0018,1000), to tell several nodes apart
     institution : Institution Name (0008,0080) of the node, or empty
+    remark : what must be known besides, in ASCII: a mark of few capitals, a colon, sentences; or empty
     """
 
     job_id: str
@@ -54,6 +55,7 @@ class Provenance:
     software_version: str = __version__
     device_serial: str = "orgseg_node"
     institution: str = ""
+    remark: str = ""
 
     def __post_init__(self) -> None:
         if not self.job_id:
@@ -82,4 +84,10 @@ class Provenance:
     def summary(self) -> str:
         """One sentence for descriptions that people read."""
         models = "; ".join(str(model) for model in self.models)
-        return f"Automatic contours, not reviewed. {MODEL_NAME} {self.software_version}. Models: {models}"
+        remark = f"{self.remark} " if self.remark else ""
+        program = f"{MODEL_NAME} {self.software_version}"
+        return f"Automatic contours, not reviewed. {remark}{program}. Models: {models}"
+
+    def titled(self, title: str) -> str:
+        """A Series Description (0008,103E) with the mark of the remark, such as ``REV 2``, behind it."""
+        return f"{title} {self.remark.partition(':')[0]}".strip()[:_LO]

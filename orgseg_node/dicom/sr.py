@@ -201,7 +201,7 @@ def _document(
     set_patient_and_study(dataset, series, has_frame=False)
     set_equipment(dataset, provenance)
     set_unreviewed(dataset, provenance)
-    dataset.SeriesDescription = DESCRIPTION
+    dataset.SeriesDescription = provenance.titled(DESCRIPTION)
     dataset.CompletionFlagDescription = "Not reviewed"
     dataset.ContentDate, dataset.ContentTime = provenance.date, provenance.time
     return dataset

@@ -25,9 +25,13 @@
     │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
+    │   ├── DatabaseUnreachable (retryable)
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
-    │   └── WorkerDied (retryable)  TimeLimit  JobStopped
+    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  Poisoned
+    │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
+    ├── EvaluationError         predictions beside references, offline
+    │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        what the machine lacks
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
@@ -49,6 +53,13 @@ from orgseg_node.errors.bundles import (
     OrganUnknown,
     OutOfMemory,
     UnknownBundle,
+)
+from orgseg_node.errors.evaluation import (
+    CasesInvalid,
+    EvaluationError,
+    GridsDiffer,
+    LabelsInvalid,
+    NotPaired,
 )
 from orgseg_node.errors.inputs import (
     DuplicateSlices,
@@ -81,7 +92,17 @@ from orgseg_node.errors.inputs import (
     UnsupportedSyntax,
     WrongModality,
 )
-from orgseg_node.errors.jobs import JobError, JobStopped, TimeLimit, WorkerDied
+from orgseg_node.errors.jobs import (
+    IncompleteSeries,
+    JobError,
+    JobRefuses,
+    JobStopped,
+    LateImages,
+    Poisoned,
+    SeriesRefuses,
+    TimeLimit,
+    WorkerDied,
+)
 from orgseg_node.errors.machine import (
     ConfigError,
     EnvironmentFault,
@@ -109,7 +130,14 @@ from orgseg_node.errors.network import (
     Unreachable,
 )
 from orgseg_node.errors.results import BodyNotFound, NothingFound, ObjectInvalid, OutputError, ProofFailed
-from orgseg_node.errors.storage import DiskFull, IllegalTransition, NotDurable, StorageError, UnknownJob
+from orgseg_node.errors.storage import (
+    DatabaseUnreachable,
+    DiskFull,
+    IllegalTransition,
+    NotDurable,
+    StorageError,
+    UnknownJob,
+)
 
 __all__ = [
     "AssociationRejected",
@@ -118,21 +146,29 @@ __all__ = [
     "BundleExists",
     "BundleHashMismatch",
     "BundleInvalid",
+    "CasesInvalid",
     "CommitmentRefused",
     "ConfigError",
+    "DatabaseUnreachable",
     "DiskFull",
     "DuplicateSlices",
     "EnvironmentFault",
+    "EvaluationError",
     "FastModeMissing",
+    "GridsDiffer",
     "HuOutOfRange",
     "IllegalTransition",
+    "IncompleteSeries",
     "InferenceFailed",
     "InputError",
     "InvalidAttribute",
     "IrregularSpacing",
     "JobError",
+    "JobRefuses",
     "JobStopped",
     "KeyUnusable",
+    "LabelsInvalid",
+    "LateImages",
     "LossyCompression",
     "MissingAttribute",
     "MissingSlices",
@@ -151,6 +187,7 @@ __all__ = [
     "NotImages",
     "NotMatching",
     "NotMultipart",
+    "NotPaired",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",
@@ -161,11 +198,13 @@ __all__ = [
     "OutputError",
     "OwnCertificateRefused",
     "PeerCertificateRefused",
+    "Poisoned",
     "PortTaken",
     "ProofFailed",
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "SeriesRefuses",
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",

@@ -30,3 +30,41 @@ class JobStopped(JobError):
     """The job was cancelled, or a later revision of the series replaced it."""
 
     code = "JOB_STOPPED"
+
+
+class Poisoned(JobError):
+    """The process that contours died again and again over this job."""
+
+    code = "JOB_POISON"
+    next_step = (
+        "See the job's log and the system's (it may have ended the process for want of memory); then run "
+        "'orgseg jobs retry'."
+    )
+
+
+class JobRefuses(JobError):
+    """What was asked for cannot be done with the job as it is."""
+
+    code = "JOB_REFUSES"
+    next_step = "See its state with 'orgseg jobs show'."
+
+
+class SeriesRefuses(JobError):
+    """What was asked for cannot be done with the series as it is."""
+
+    code = "SERIES_REFUSES"
+    next_step = "See its state with 'orgseg series show'."
+
+
+class IncompleteSeries(JobError):
+    """The source has more images of the series than have come."""
+
+    code = "INCOMPLETE"
+    next_step = "Send the missing images, or contour what is there with 'orgseg series force'."
+
+
+class LateImages(JobError):
+    """Images came after contours of the series had been delivered."""
+
+    code = "LATE_IMAGES"
+    next_step = "Contour the series as it is now with 'orgseg series force', or leave it."

@@ -27,6 +27,14 @@ class NotDurable(StorageError):
     retryable = True
 
 
+class DatabaseUnreachable(StorageError):
+    """The database does not answer."""
+
+    code = "STORAGE_DATABASE"
+    retryable = True
+    next_step = "Start the database, or correct [database] in node.toml; 'orgseg doctor' says if it answers."
+
+
 class IllegalTransition(StorageError):
     """A job cannot go from its state to the one asked for."""
 

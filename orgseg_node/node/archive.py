@@ -49,7 +49,7 @@ class Archive:
         landing.write_durably(path, landing.part10(incoming.encoded, header, incoming.transfer_syntax))
         return path
 
-    def association_ended(self, association: int) -> None:
+    def association_ended(self, association: int, *, released: bool = False) -> None:
         """Nothing is open between two instances."""
 
 

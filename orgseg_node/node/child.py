@@ -124,6 +124,7 @@ def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable
         out=Path(request.out),
         job_id=request.job_id,
         created=created,
+        remark=request.remark,
         organs=load_organs(shipped_config("organs.toml")),
         protocol=protocol,
         wanted=Wanted(

@@ -11,3 +11,11 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as the database keeps it: ISO 8601, always with microseconds.
+
+    Texts of one length sort as times do, whatever rules of order a database has.
+    """
+    return moment.isoformat(timespec="microseconds")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from orgseg_node.node.clock import Clock, utc_now
+from orgseg_node.node.clock import Clock, stamp, utc_now
 from orgseg_node.node.commitment import Item
 from orgseg_node.node.database import Database
 
@@ -47,7 +47,7 @@ class CommitmentRequests:
         self._clock = clock
 
     def _now(self) -> str:
-        return self._clock().isoformat()
+        return stamp(self._clock())
 
     def add(self, calling_ae: str, transaction_uid: str, items: Sequence[Item]) -> bool:
         """Remember a request; it is on the disk when this returns.
@@ -59,7 +59,7 @@ class CommitmentRequests:
         False, with nothing done, if the sender used this transaction UID for other objects.
         """
         now, key = self._now(), (transaction_uid, calling_ae)
-        due = (self._clock() + _ANSWERED_BY).isoformat()
+        due = stamp(self._clock() + _ANSWERED_BY)
         with self._db.write() as tx:
             known = tx.rows(
                 "SELECT sop_class_uid, sop_uid FROM commitment_request_item"
@@ -110,8 +110,8 @@ class CommitmentRequests:
             tx.run(
                 "UPDATE commitment_request SET outcome = ?, note = ?, attempts = attempts + 1,"
                 " next_attempt_at = ? WHERE transaction_uid = ? AND calling_ae = ? AND created_at = ?",
-                (outcome, note, next_at.isoformat(), request.transaction_uid, request.calling_ae,
-                 request.created_at.isoformat()),
+                (outcome, note, stamp(next_at), request.transaction_uid, request.calling_ae,
+                 stamp(request.created_at)),
             )  # fmt: skip
 
     def forget(self, before: datetime) -> None:
@@ -122,9 +122,9 @@ class CommitmentRequests:
                 " WHERE r.transaction_uid = commitment_request_item.transaction_uid"
                 " AND r.calling_ae = commitment_request_item.calling_ae AND r.outcome <> ''"
                 " AND r.next_attempt_at < ?)",
-                (before.isoformat(),),
+                (stamp(before),),
             )
             tx.run(
                 "DELETE FROM commitment_request WHERE outcome <> '' AND next_attempt_at < ?",
-                (before.isoformat(),),
+                (stamp(before),),
             )

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from orgseg_node.errors import ConfigError, UnknownDestination, UnknownSource
+from orgseg_node.node.address import Server
+from orgseg_node.node.database_config import DatabaseSection, WorkerSection, database_problems
 from orgseg_node.node.destinations import (
     NAME,
     ROLES,
@@ -26,6 +28,7 @@ from orgseg_node.node.destinations import (
     without_kind,
 )
 from orgseg_node.node.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
+from orgseg_node.node.jobs_config import CompletenessSection, unknown_sources
 from orgseg_node.node.sections import AeTitle, Port, Section, tables
 from orgseg_node.node.stow_config import StowSection, stow_problems
 from orgseg_node.node.tls_config import (
@@ -104,11 +107,13 @@ class Peer(CertificateOfSender):
     Attributes
     ----------
     networks : from where; anywhere when empty
+    source : where the images it sends can be asked for
     host, port, tls : where it listens itself: to report on storage commitment that it asked for
     """
 
     ae_title: AeTitle
     networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    source: str | None = None
     host: Annotated[str, Field(min_length=1)] | None = None
     port: Port | None = None
     tls: bool = False
@@ -231,6 +236,8 @@ class NodeConfig(Section):
     """The whole configuration of a node."""
 
     node: NodeSection = NodeSection()
+    database: DatabaseSection = DatabaseSection()
+    worker: WorkerSection = WorkerSection()
     receiver: ReceiverSection = ReceiverSection()
     tls: TlsSection = TlsSection()
     peers: tuple[Peer, ...] = ()
@@ -241,6 +248,7 @@ class NodeConfig(Section):
     stow: StowSection = StowSection()
     delivery: DeliverySection = DeliverySection()
     retention: RetentionSection = RetentionSection()
+    completeness: CompletenessSection = CompletenessSection()
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
@@ -264,6 +272,11 @@ class NodeConfig(Section):
         return self.sources[name]
 
     @property
+    def database_place(self) -> Path | Server:
+        """The node's database. Raises ConfigError if it cannot be named."""
+        return self.database.place(self.node.data_dir)
+
+    @property
     def bundle_paths(self) -> tuple[Path, ...]:
         """Where model bundles are looked for, before those that come with the node."""
         return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())
@@ -273,6 +286,12 @@ class NodeConfig(Section):
         """The roles of all objects of a job: RTSTRUCT and SEG, and what a destination wants besides."""
         wanted = (role for destination in self.destinations.values() for role in destination.roles)
         return tuple(dict.fromkeys((*ROLES, *wanted)))
+
+    @property
+    def asked_sources(self) -> tuple[str, ...]:
+        """The sources that are asked whether series are whole."""
+        asked = {peer.source for peer in self.peers if peer.source is not None}
+        return tuple(sorted(asked)) if self.completeness.expect == "ask" else ()
 
     def calling_ae_for(self, peer: Destination | WebDestination | Source) -> str:
         """The AE title the node uses towards a destination or source."""
@@ -319,6 +338,7 @@ def load_config(path: Path) -> NodeConfig:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
     lines = tls_file_problems(data, base) + destination_file_problems(data, base) + stow_problems(data, base)
+    lines += database_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -348,6 +368,7 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
     update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
     update |= {"stow": config.stow.placed(base), "tls": tls, "destinations": destinations}
+    update |= {"database": config.database.placed(base)}
     return config.model_copy(update=update)
 
 
@@ -368,6 +389,7 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
             problems.append(f"peers.{int(number) + 1}: host and port belong together")
     problems += destination_contradictions(data)
     found = _inference_contradictions(sections.get("inference", {}))
+    problems += unknown_sources(data)
     return problems + [f"inference: {problem}" for problem in found] + tls_contradictions(data)
 
 
@@ -390,6 +412,8 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
     """The names that would be allowed where an unknown name stands."""
     sections: dict[str, type[BaseModel]] = {
         "node": NodeSection,
+        "database": DatabaseSection,
+        "worker": WorkerSection,
         "receiver": ReceiverSection,
         "tls": TlsSection,
         "peers": Peer,
@@ -400,6 +424,7 @@ def _settings_beside(place: tuple[Any, ...]) -> list[str]:
         "stow": StowSection,
         "delivery": DeliverySection,
         "retention": RetentionSection,
+        "completeness": CompletenessSection,
     }
     model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
     if model is Destination and place[2] == "web":

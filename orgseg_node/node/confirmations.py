@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orgseg_node.node.clock import Clock, utc_now
+from orgseg_node.node.clock import Clock, stamp, utc_now
 from orgseg_node.node.commitment import Report
 from orgseg_node.node.database import Database, Transaction
 from orgseg_node.node.finishing import finish
@@ -45,7 +45,7 @@ class Confirmations:
         self._clock = clock
 
     def _now(self) -> str:
-        return self._clock().isoformat()
+        return stamp(self._clock())
 
     def due(self) -> list[Unconfirmed]:
         """Whom to ask now: once all that a job sends to a destination has gone there."""
@@ -97,7 +97,7 @@ class Confirmations:
                 "INSERT INTO confirmation (job_id, destination, asks, tries, created_at, next_attempt_at)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id, destination) DO UPDATE SET"
                 " asks = excluded.asks, tries = excluded.tries, next_attempt_at = excluded.next_attempt_at",
-                (one.job_id, one.destination, *counts, one.created_at.isoformat(), next_at.isoformat()),
+                (one.job_id, one.destination, *counts, stamp(one.created_at), stamp(next_at)),
             )
 
     @staticmethod
@@ -156,7 +156,7 @@ class Confirmations:
             key = (str(job_id), str(destination))
             kept = _confirm(tx, key, [item.sop_uid for item in report.kept])
             failed = {} if later else {item.sop_uid: reason for item, reason in report.failed.items()}
-            lost = _send_again(tx, key, failed, (retry_at.isoformat(), give_up_before.isoformat()))
+            lost = _send_again(tx, key, failed, (stamp(retry_at), stamp(give_up_before)))
             if lost or not _still_wanted(tx, key):
                 self._forget(tx, *key)
             finish(tx, key[0], self._now())

@@ -1,105 +1,147 @@
-"""One SQLite file: connections, transactions that are on the disk when they end, rows as dataclasses.
+"""The node's database: transactions that are durable when they end, rows as dataclasses.
 
-The only module that imports sqlite3. What the rows mean is said in `orgseg_node.node.store`.
+SQLite and PostgreSQL behave alike here: transactions that write come one after the other, so a block may
+read, decide and write without thinking of anybody else. What differs lies in `orgseg_node.node.sqlite` and
+`orgseg_node.node.postgres`, the only modules that import a driver. What the rows mean is said in
+`orgseg_node.node.store`.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from orgseg_node.errors import IllegalTransition, StorageError
+from orgseg_node.errors import StorageError
+from orgseg_node.node.address import Server
 from orgseg_node.node.jobs import Delivery, DeliveryState, Job, JobState, Series, SeriesState, transition_rows
 
 T = TypeVar("T")
 
 
+class Cursor(Protocol):
+    """What a statement gave, as PEP 249 has it."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+    @property
+    def description(self) -> Sequence[Sequence[Any]] | None:
+        """The columns of its rows, each with its name first."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Its rows."""
+        ...
+
+
+Execute = Callable[[str, Sequence[Any]], Cursor]
+
+
+class Driver(Protocol):
+    """One kind of database. Methods raise StorageError, or IllegalTransition for a rule of the schema."""
+
+    dialect: str
+
+    def transaction(self) -> AbstractContextManager[Execute]:
+        """One transaction, alone among those that write, and durable when the block ends."""
+        ...
+
+    def query(self, sql: str, parameters: Sequence[Any]) -> Cursor:
+        """Read, within the transaction of the calling thread if it has one."""
+        ...
+
+    def prepare(self, execute: Execute) -> None:
+        """Make room for the schema in a new database."""
+        ...
+
+    def statements(self, script: str) -> list[str]:
+        """A script in parts that can be executed."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that the calling thread does not need any more."""
+        ...
+
+
 class Transaction:
     """An open transaction; everything done through it happens as a whole or not at all."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Change rows; how many."""
-        return self._connection.execute(sql, parameters).rowcount
+        return self._execute(sql, _plain(parameters)).rowcount
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read rows as tuples."""
-        return [tuple(row) for row in self._connection.execute(sql, parameters)]
+        return [tuple(row) for row in self._execute(sql, _plain(parameters)).fetchall()]
 
 
 class Database:
-    """A SQLite file with the node's schema; one connection for each thread.
+    """A database with the node's schema; any thread may use it.
 
     Parameters
     ----------
-    path : the file; made if it is not there
-    read_only : look only; the file must be there
+    place : a SQLite file, made if it is not there, or a PostgreSQL server
+    read_only : look only; the database must be there
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._path = path
-        self._read_only = read_only
-        self._local = threading.local()
-        if read_only and not path.exists():
-            raise StorageError(f"There is no node database in {path.parent.parent}.")
+    def __init__(self, place: Path | Server, *, read_only: bool = False) -> None:
+        self._driver = _driver(place, read_only=read_only)
         if not read_only:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._create()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            mode = "ro" if self._read_only else "rwc"
-            connection = sqlite3.connect(
-                f"{self._path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10, isolation_level=None
-            )
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA foreign_keys = ON")
-            if not self._read_only:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-            self._local.connection = connection
-        return connection
+            try:
+                self._grow()
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
-        """Close the connection of the calling thread."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            del self._local.connection
+        """Close the connections that the calling thread needs no more; a later use opens new ones."""
+        self._driver.close()
 
-    def _create(self) -> None:
-        try:
-            version = int(self._connect().execute("PRAGMA user_version").fetchone()[0])
-            steps = schema_steps()
-            if version > len(steps):
+    def _grow(self) -> None:
+        """Go through the steps of the schema that this database has not gone through, as one transaction.
+
+        Of two processes that start at once, the second waits for the first and finds nothing left to do.
+        """
+        steps = schema_steps(self._driver.dialect)
+        with self._driver.transaction() as execute:
+            self._driver.prepare(execute)
+            execute("CREATE TABLE IF NOT EXISTS schema_step (name TEXT PRIMARY KEY)", ())
+            done = {str(name) for (name,) in execute("SELECT name FROM schema_step", ()).fetchall()}
+            unknown = sorted(done - {step.name for step in steps})
+            if unknown:
                 raise StorageError(
-                    f"The database has version {version}, newer than this program's {len(steps)}."
+                    f"The database is newer than this program, which does not know step {unknown[-1]}."
                 )
-            for number, text in enumerate(steps[version:], start=version + 1):
-                self._connect().executescript(
-                    f"BEGIN IMMEDIATE; {text} PRAGMA user_version = {number}; COMMIT;"
-                )
-        except sqlite3.Error as error:
-            raise StorageError(f"{self._path.name}: {error}.") from error
-        with self.write() as tx:
-            tx.run("DELETE FROM allowed_transition")
-            for row in transition_rows():
-                tx.run("INSERT INTO allowed_transition VALUES (?, ?, ?)", row)
+            for step in steps:
+                if step.name in done:
+                    continue
+                for statement in self._driver.statements(step.script):
+                    execute(statement, ())
+                execute("INSERT INTO schema_step VALUES (?)", (step.name,))
+            allowed = set(transition_rows())
+            rows = execute("SELECT kind, source, target FROM allowed_transition", ()).fetchall()
+            if {tuple(row) for row in rows} != allowed:
+                execute("DELETE FROM allowed_transition", ())
+                for row in sorted(allowed):
+                    execute("INSERT INTO allowed_transition VALUES (?, ?, ?)", row)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """One transaction, durable when the block ends; nothing of it happens if it raises.
+
+        An exception other than StorageError and its kind is let through. When the database goes away while it
+        commits, nobody knows whether it did: that is a StorageError too, never success.
 
         Raises
         ------
@@ -108,42 +150,63 @@ class Database:
         StorageError
             If the database cannot be written.
         """
-        try:
-            connection = self._connect()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield Transaction(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-        except sqlite3.IntegrityError as error:
-            raise IllegalTransition(f"{error}.") from error
-        except sqlite3.Error as error:
-            raise StorageError(f"{error}.") from error
+        with self._driver.transaction() as execute:
+            yield Transaction(execute)
 
     def read(self, kind: type[T], sql: str, parameters: Sequence[Any] = ()) -> list[T]:
         """Rows as dataclasses of one kind. Raises StorageError if the database cannot be read."""
-        try:
-            return [_record(kind, row) for row in self._connect().execute(sql, parameters)]
-        except sqlite3.Error as error:
-            raise StorageError(f"{error}.") from error
+        cursor = self._driver.query(sql, _plain(parameters))
+        names = [str(column[0]) for column in cursor.description or ()]
+        return [_record(kind, dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
 
 
-def schema_steps() -> list[str]:
-    """The SQL that makes the schema, step by step; a database remembers how many it has gone through.
+def _driver(place: Path | Server, *, read_only: bool) -> Driver:
+    if isinstance(place, Server):
+        from orgseg_node.node.postgres import PostgresDriver  # noqa: PLC0415  # only where it is asked for
 
-    A step that was released is never changed: what a later version needs is a step of its own.
+        return PostgresDriver(place, read_only=read_only)
+    from orgseg_node.node.sqlite import SqliteDriver  # noqa: PLC0415  # likewise
+
+    return SqliteDriver(place, read_only=read_only)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step in the growth of the schema, named after its file."""
+
+    name: str
+    script: str
+
+
+def schema_steps(dialect: str) -> list[Step]:
+    """The SQL that makes the schema, step by step; a database remembers which it has gone through.
+
+    ``NNN_name.sql`` is for both databases; ``NNN_name.sqlite.sql`` and ``NNN_name.postgres.sql`` come after
+    it and hold what the one or the other says in its own way. A step that was released is never changed: what
+    a later version needs is a step of its own.
     """
     folder = resources.files("orgseg_node.node").joinpath("schema")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name)
-    return [file.read_text(encoding="utf-8") for file in files]
+    found = []
+    for file in folder.iterdir():
+        name, *variant = file.name.removesuffix(".sql").split(".")
+        if file.name.endswith(".sql") and variant in ([], [dialect]):
+            found.append((name, variant, file))
+    found.sort(key=lambda item: item[:2])
+    return [
+        Step(name=".".join((name, *variant)), script=file.read_text(encoding="utf-8"))
+        for name, variant, file in found
+    ]
 
 
 def marks(items: Collection[object]) -> str:
     """So many question marks, for an SQL list."""
     return ", ".join("?" * len(items))
+
+
+def _plain(parameters: Sequence[Any]) -> list[Any]:
+    """Values as both drivers understand them alike: enums as their values, truth as 0 and 1."""
+    values = [value.value if isinstance(value, Enum) else value for value in parameters]
+    return [int(value) if isinstance(value, bool) else value for value in values]
 
 
 _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
@@ -154,13 +217,17 @@ _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
     "last_received_at": datetime.fromisoformat,
     "next_attempt_at": datetime.fromisoformat,
     "first_attempt_at": datetime.fromisoformat,
+    "delivered_at": datetime.fromisoformat,
+    "first_asked_at": datetime.fromisoformat,
+    "next_at": datetime.fromisoformat,
+    "ends_at": datetime.fromisoformat,
     "at": datetime.fromisoformat,
     "bundles": lambda text: tuple(text.split(",")),
 }
 _STATES: Final[dict[type, type[StrEnum]]] = {Series: SeriesState, Job: JobState, Delivery: DeliveryState}
 
 
-def _record(kind: type[T], row: sqlite3.Row) -> T:
+def _record(kind: type[T], row: dict[str, Any]) -> T:
     """A row of the database as the dataclass it stands for."""
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from orgseg_node.node.database import Transaction
+from orgseg_node.node.jobs import NOT_DELIVERED, JobState
+from orgseg_node.node.lives import drop_unsent
 
 _GONE: Final = ("STORED", "COMMITTED")
 
@@ -13,8 +15,13 @@ def finish(tx: Transaction, job_id: str, now: str) -> None:
     """Move a job from SENDING to DONE or FAILED once each of its objects has come to rest everywhere.
 
     An object that a destination shall confirm is at rest only when it is COMMITTED, or STORED and no longer
-    waited for.
+    waited for. What a job that was stopped has not sent yet is let go.
     """
+    ((now_in,),) = tx.rows("SELECT state FROM job WHERE job_id = ?", (job_id,))
+    if now_in in {JobState.CANCELLED, JobState.SUPERSEDED}:
+        drop_unsent(tx, job_id, "stopped")  # it was on its way when the job was stopped
+    if now_in != JobState.SENDING:
+        return
     rows = tx.rows(
         "SELECT state, confirmation, count(*) FROM delivery WHERE job_id = ? GROUP BY state, confirmation",
         (job_id,),
@@ -26,7 +33,7 @@ def finish(tx: Transaction, job_id: str, now: str) -> None:
     failed = sum(count for (state, _), count in counts.items() if state == "FAILED")
     if failed:
         note = f"{failed} objects could not be delivered; they are kept."
-        _move(tx, job_id, ("FAILED", "NOT_DELIVERED", note), now)
+        _move(tx, job_id, ("FAILED", NOT_DELIVERED, note), now)
     else:
         _move(tx, job_id, ("DONE", "", _delivered(counts)), now)
 

@@ -11,14 +11,17 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from orgseg_node.errors import OrgsegError, WorkerDied
+from orgseg_node.errors import OrgsegError
 from orgseg_node.node.clock import Clock, utc_now
+from orgseg_node.node.commands import JobCommands
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import Engine, Queue, RunState
 from orgseg_node.node.inbox import INBOX, Inbox
 from orgseg_node.node.jobs import NEEDS_WORKER, Delivery, Job, JobState
+from orgseg_node.node.reconciling import DeliveryOutcome, Outcome, delivery_outcome_of, outcome_of
 from orgseg_node.node.store import Store
-from orgseg_node.node.worker import JOBS, Worker
+from orgseg_node.node.turns import in_turn
+from orgseg_node.node.worker import JOBS, Worker, bury
 
 CONTOUR_QUEUE: Final = "contour"
 _log = structlog.get_logger("orgseg.housekeeping")
@@ -41,62 +44,101 @@ class Housekeeper:
     engine : the durable engine
     worker : does what has no need of the engine
     clock : where the time comes from
+    slots : how many jobs can run at once, by all workers together
     """
 
-    def __init__(
-        self, config: NodeConfig, store: Store, engine: Engine, worker: Worker, *, clock: Clock = utc_now
+    def __init__(  # noqa: PLR0913
+        self,
+        config: NodeConfig,
+        store: Store,
+        engine: Engine,
+        worker: Worker,
+        *,
+        clock: Clock = utc_now,
+        slots: Callable[[], int] = lambda: 1,
     ) -> None:
         self._config = config
         self._store = store
         self._engine = engine
         self._worker = worker
         self._clock = clock
+        self._slots = slots
+        self._commands = JobCommands(store, clock=clock)
 
     # ------------------------------------------------------------------ jobs
 
     def dispatch(self) -> None:
-        """Give the engine every queued job and every due delivery that it does not have yet."""
-        for job in self._store.jobs(states={JobState.QUEUED}):
-            self._submit(job)
+        """Let go what a person approved; give the engine jobs whose turn it is, and deliveries that are due.
+
+        The engine gets only as many jobs as can run now, so that one that is more urgent overtakes all
+        others.
+        """
+        for job in self._commands.approved():
+            self._worker.release_approved(job)
+            self._commands.forget_approval(job.job_id)
+        begun = self._store.jobs(states=NEEDS_WORKER - {JobState.QUEUED})
+        busy = sum(self._run_state(job) is RunState.ALIVE for job in begun)
+        waiting = self._store.jobs(states={JobState.QUEUED})
+        for job in in_turn(waiting, self._clock(), self._config.worker.ageing_per_hour):
+            if busy >= self._slots():
+                break
+            busy += self._hand_over(job)
         by_attempts = sorted(self._store.due_deliveries(), key=lambda d: d.attempts)
         due = {(d.job_id, d.destination): d for d in by_attempts}
         for delivery in due.values():
             self._submit_delivery(delivery)
 
     def reconcile(self) -> None:
-        """Look at every job that needs a worker: whoever has no live workflow gets one, or is failed."""
-        for job in self._store.jobs(states=NEEDS_WORKER):
-            state = self._engine.state(_workflow_id(job))
+        """Bring every job and every delivery that the store and the engine disagree on to its one outcome."""
+        for job in self._store.jobs(states=NEEDS_WORKER):  # all others are left alone, says the table
+            outcome = outcome_of(job.state, self._run_state(job))
+            if outcome is Outcome.LEAVE:
+                continue
             now = self._store.job(job.job_id)
-            if now.state not in NEEDS_WORKER or now.run != job.run or state is RunState.ALIVE:
-                continue
-            if state is RunState.ABSENT:
-                self._submit(job)
-                continue
-            error = WorkerDied("It was started several times and died each time.")
-            if state is not RunState.GIVEN_UP:
-                error = WorkerDied("Its workflow ended without a result.")
-            self._store.move(
-                job.job_id, JobState.FAILED, f"{error.sentence} {error.next_step}", reason=error.code
-            )
-            _log.error("job failed", job=job.job_id, code=error.code)
-
+            if (now.state, now.workflow_id) == (job.state, job.workflow_id):
+                self._settle(job, outcome)
         for delivery in self._store.sending_deliveries():
             # a workflow that was resumed may have claimed a delivery under the number of an earlier attempt
             recent = range(max(1, delivery.attempts - 2), delivery.attempts + 1)
-            states = {self._engine.state(self._attempt_id(delivery, attempt)) for attempt in recent}
-            if RunState.ALIVE not in states:
+            runs = [self._engine.state(self._attempt_id(delivery, attempt)) for attempt in recent]
+            outcomes = {delivery_outcome_of(delivery.state, run) for run in runs}
+            if outcomes == {DeliveryOutcome.FREE}:
                 self._store.free(delivery)
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        """Do what the table says about a job."""
+        if outcome is Outcome.HAND_OVER:
+            return  # the next dispatch does it in turn
+        if outcome is Outcome.REQUEUE:
+            self._store.move(
+                job.job_id, JobState.QUEUED, "The engine had lost it; it waits for its turn again."
+            )
+            _log.warning("job queued again", job=job.job_id)
+            return
+        deaths = self._store.lives.spend(job.job_id)
+        if deaths >= self._config.worker.deaths:
+            bury(self._store, job.job_id, deaths, "The last time, its workflow ended without a result.")
+            return
+        if job.state is not JobState.QUEUED:
+            self._store.move(
+                job.job_id, JobState.QUEUED, "Its workflow ended without a result; it gets another."
+            )
+        _log.warning("job gets another workflow", job=job.job_id, deaths=deaths)
+
+    def _run_state(self, job: Job) -> RunState:
+        return self._engine.state(job.workflow_id)
 
     def _attempt_id(self, delivery: Delivery, attempt: int) -> str:
         run = self._store.job(delivery.job_id).run
         return f"{delivery.job_id}.{run}.{delivery.destination}.{attempt}"
 
-    def _submit(self, job: Job) -> None:
-        workflow_id = _workflow_id(job)
-        if self._engine.state(workflow_id) is RunState.ABSENT:
-            self._engine.submit(CONTOUR_QUEUE, "contour", workflow_id, job.job_id)
+    def _hand_over(self, job: Job) -> bool:
+        """Give the engine a job; whether it has it now. What is over there is left to `reconcile`."""
+        state = self._run_state(job)
+        if state is RunState.ABSENT:
+            self._engine.submit(CONTOUR_QUEUE, "contour", job.workflow_id, job.job_id)
             _log.info("job queued", job=job.job_id, slices=job.slices)
+        return state in {RunState.ABSENT, RunState.ALIVE}
 
     def _submit_delivery(self, delivery: Delivery) -> None:
         if delivery.destination not in self._config.destinations:
@@ -105,12 +147,12 @@ class Housekeeper:
             )  # fails it: there is no such place any more
             return
         workflow_id = self._attempt_id(delivery, delivery.attempts + 1)
-        state = self._engine.state(workflow_id)
-        if state is RunState.ABSENT:
+        outcome = delivery_outcome_of(delivery.state, self._engine.state(workflow_id))
+        if outcome is DeliveryOutcome.SUBMIT:
             queue = _send_queue(delivery.destination)
             self._engine.submit(queue, "deliver", workflow_id, delivery.job_id, delivery.destination)
-        elif state is not RunState.ALIVE:
-            self._store.skip_attempt(delivery)  # that workflow is over without having sent it: count on
+        elif outcome is DeliveryOutcome.COUNT_ON:
+            self._store.skip_attempt(delivery)
 
     # ------------------------------------------------------------------ disk
 
@@ -137,9 +179,12 @@ class Housekeeper:
         sends = {
             (d.destination, n) for d in self._store.deliveries(job.job_id) for n in range(1, d.attempts + 1)
         }
-        return [f"{job.job_id}.{run}" for run in runs] + [
-            f"{job.job_id}.{run}.{name}.{attempt}" for run in runs for name, attempt in sorted(sends)
-        ]
+        spent = [f"{job.job_id}.{job.run}+{number}" for number in range(1, job.spent + 1)]
+        return (
+            [f"{job.job_id}.{run}" for run in runs]
+            + spent
+            + [f"{job.job_id}.{run}.{name}.{attempt}" for run in runs for name, attempt in sorted(sends)]
+        )
 
     def watch_disk(self) -> None:
         """Say so when senders are being turned away for want of disk space."""
@@ -153,22 +198,29 @@ Tick = tuple[str, Callable[[], object], float]
 
 
 def start_ticks(
-    housekeeper: Housekeeper, inbox: Inbox, *, tick_s: float, more: Iterable[Tick] = ()
+    housekeeper: Housekeeper | None, inbox: Inbox | None, *, tick_s: float, more: Iterable[Tick] = ()
 ) -> BackgroundScheduler:
-    """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour."""
+    """Start the clock: the inbox and the queues every tick, the rest by the minute and the hour.
+
+    A process that does not receive has no inbox to look at, and one that does not work no housekeeper.
+    Several processes may tick at once: each scan looks at the database first, and does what is left to do.
+    """
+    more = list(more)
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(6)},
+        executors={"default": ThreadPoolExecutor(5 + len(more))},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    every: tuple[Tick, ...] = (
-        ("judge", inbox.judge_quiet_series, tick_s),
-        ("dispatch", housekeeper.dispatch, tick_s),
-        ("reconcile", housekeeper.reconcile, 60.0),
-        ("disk", housekeeper.watch_disk, 60.0),
-        ("purge", housekeeper.purge, 3600.0),
-        *more,
-    )
+    every: list[Tick] = [*more]
+    if inbox is not None:
+        every += [("judge", inbox.judge_quiet_series, tick_s)]
+    if housekeeper is not None:
+        every += [
+            ("dispatch", housekeeper.dispatch, tick_s),
+            ("reconcile", housekeeper.reconcile, 60.0),
+            ("disk", housekeeper.watch_disk, 60.0),
+            ("purge", housekeeper.purge, 3600.0),
+        ]
     for name, scan, seconds in every:
         scheduler.add_job(_safely(name, scan), "interval", seconds=seconds, id=name)
     scheduler.start()
@@ -187,10 +239,6 @@ def _safely(name: str, scan: Callable[[], object]) -> Callable[[], None]:
             _log.error("tick failed", tick=name, code="UNEXPECTED", kind=type(error).__name__)
 
     return tick
-
-
-def _workflow_id(job: Job) -> str:
-    return f"{job.job_id}.{job.run}"
 
 
 def _send_queue(destination: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -22,16 +22,19 @@ from typing import Final
 import structlog
 
 from orgseg_node import __version__
-from orgseg_node.dicom.series import CtSeries, Inventory, choose, survey
-from orgseg_node.errors import MissingSlices, NotDurable, OrgsegError
+from orgseg_node.dicom.series import survey
+from orgseg_node.errors import NotDurable, OrgsegError
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node import landing
+from orgseg_node.node.answers import Answers
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.jobs import Instance, NewJob, Series, SeriesState
+from orgseg_node.node.jobs import Instance, NewJob, Notice, Series, SeriesState
+from orgseg_node.node.orders import SeriesOrder, SeriesOrders
 from orgseg_node.node.predictors import open_bundles
-from orgseg_node.node.protocols import ASK, FIRST, load_protocol
+from orgseg_node.node.protocols import ASK, load_protocol
 from orgseg_node.node.store import Store
+from orgseg_node.node.verdicts import completed, verdict_on, when_late
 
 INBOX: Final = "inbox"
 QUARANTINE: Final = "quarantine"
@@ -66,10 +69,14 @@ class Inbox:
         self._config = config
         self._store = store
         self._clock = clock
+        self._began = clock()
         self._data = config.node.data_dir
         self._root = self._data / INBOX
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+        self._orders = SeriesOrders(store.database, clock=clock)
+        self._answers = Answers(store.database)
         self._open: dict[int, set[str]] = {}
+        self._broken: set[str] = set()
         self._open_lock = threading.Lock()
         self._judging = threading.Lock()
         self._adopted_at: datetime | None = None
@@ -135,10 +142,18 @@ class Inbox:
             landing.write_durably(path, content)
         return path
 
-    def association_ended(self, association: int) -> None:
-        """Forget an association that has ended, and the database connection of its thread."""
+    def association_ended(self, association: int, *, released: bool = False) -> None:
+        """Forget an association that has ended, and the database connection of its thread.
+
+        Parameters
+        ----------
+        association : its number
+        released : whether it ended in order (A-RELEASE, PS3.8 9.3.6); the sender may have more otherwise
+        """
         with self._open_lock:
-            self._open.pop(association, None)
+            series = self._open.pop(association, set())
+            if not released:
+                self._broken |= series
         self._store.close()
 
     # ------------------------------------------------------------------ start
@@ -198,30 +213,90 @@ class Inbox:
     def judge_quiet_series(self) -> list[str]:
         """Settle every series that is quiet and has no open association; the ones that were settled.
 
-        May be called at any time and as often as one likes. Nothing is settled within a quiet time of the
-        start: a sender that was cut off when the node went down could not have gone on before.
+        A person's word comes first: a series that is to be judged now is judged, one that waits is not. May
+        be called at any time and as often as one likes. Of itself nothing is settled within a quiet time of
+        the start: a sender that was cut off when the node went down could not have gone on before.
         """
         if not self._judging.acquire(blocking=False):
             return []
         try:
-            limit = self._clock() - timedelta(seconds=self._config.receiver.quiet_seconds)
-            if self._adopted_at is not None and limit < self._adopted_at:
-                return []
-            quiet = self._store.series(state=SeriesState.RECEIVING, quiet_since=limit)
-            with self._open_lock:
-                busy = set().union(*self._open.values())
-            return [s.series_uid for s in quiet if s.series_uid not in busy and self._judge(s)]
+            orders = self._orders.all()
+            forced = [
+                series
+                for series in self._store.series(state=SeriesState.RECEIVING)
+                if series.series_uid in orders and orders[series.series_uid].forces(series.revision)
+            ]
+            quiet = [series for series in self._quiet(orders) if not self._must_ask(series)]
+            judged = [s.series_uid for s in forced if self._judge(s, forced=True)]
+            return judged + [s.series_uid for s in quiet if self._judge(s)]
         finally:
             self._judging.release()
 
-    def _judge(self, series: Series) -> bool:
+    def unasked_series(self) -> list[tuple[Series, str]]:
+        """Quiet series whose source has not said yet whether they are whole, with the name of the source."""
+        return [
+            (series, self._source_of(series) or "")
+            for series in self._quiet(self._orders.all())
+            if self._must_ask(series)
+        ]
+
+    def _quiet(self, orders: dict[str, SeriesOrder]) -> list[Series]:
+        """Series in which nothing moves any more, and of which no person wants something else."""
+        now = self._clock()
+        after_break = timedelta(seconds=self._config.receiver.quiet_seconds)
+        section = self._config.completeness
+        after_release = timedelta(
+            seconds=section.quiet_seconds_after_release or self._config.receiver.quiet_seconds
+        )
+        limit = now - min(after_break, after_release)
+        still = self._store.series(state=SeriesState.RECEIVING, quiet_since=limit)
+        with self._open_lock:
+            busy = set().union(*self._open.values())
+            broken = set(self._broken)
+        found = []
+        for series in still:
+            order = orders.get(series.series_uid)
+            wait = after_break if series.series_uid in broken or self._is_adopted(series) else after_release
+            # a sender that was cut off when the node went down could not go on before it was up again
+            since = max(series.last_received_at, self._adopted_at or series.last_received_at)
+            if (
+                series.series_uid not in busy
+                and since <= now - wait
+                and not (order and (order.holds(now) or order.forces(series.revision)))
+            ):
+                found.append(series)
+        return found
+
+    def _is_adopted(self, series: Series) -> bool:
+        """Whether anything of it came before this process began: nobody knows how that association ended."""
+        return series.last_received_at < self._began
+
+    def _source_of(self, series: Series) -> str | None:
+        """The source that can be asked about a series: that of whoever sent it."""
+        sources = {peer.ae_title: peer.source for peer in self._config.peers}
+        return sources.get(series.calling_ae)
+
+    def _must_ask(self, series: Series) -> bool:
+        """Whether its source is to be asked before it is judged; never for ever, whoever should ask it."""
+        if self._config.completeness.expect == "none" or self._source_of(series) is None:
+            return False
+        known = self._answers.of(series)
+        if known is not None and known.is_settled:
+            return False
+        patience = self._config.receiver.quiet_seconds + 3 * self._config.completeness.answer_within_s
+        return self._clock() - series.last_received_at < timedelta(seconds=patience)
+
+    def _judge(self, series: Series, *, forced: bool = False) -> bool:
         """Survey one quiet series and settle it, unless something arrived meanwhile."""
         instances = self._store.instances_of(series.series_uid)
         if not instances:
             return False
         inventory = survey([self._data / instance.path for instance in instances])
-        verdict = verdict_on(inventory, phase=self._phase())
-        job = None
+        verdict = verdict_on(inventory, phase=self._phase(), forced=forced)
+        if self._config.completeness.expect == "ask":
+            verdict = completed(verdict, self._answers.of(series), forced=forced)
+        job: NewJob | None = None
+        notices: tuple[Notice, ...] = ()
         if verdict.content_sha256:
             job = NewJob(
                 series_uid=series.series_uid,
@@ -230,8 +305,19 @@ class Inbox:
                 slices=verdict.slices,
                 made_with=self._made_with(),
             )
-        done = self._store.judge(series, verdict.state, reason=verdict.reason, note=verdict.note, job=job)
+            again = forced or self._config.completeness.late == "contour"
+            verdict, notices = when_late(
+                verdict, series, job, self._store.jobs_of(series.series_uid), again=again
+            )
+            job = replace(job, remark=verdict.remark) if verdict.state is SeriesState.READY else None
+        done = self._store.judge(
+            series, verdict.state, reason=verdict.reason, note=verdict.note, job=job, notices=notices
+        )
         if done:
+            with self._open_lock:
+                self._broken.discard(series.series_uid)
+            if forced:
+                self._orders.done(series.series_uid)
             _log.info(
                 "series judged",
                 series=series.series_uid,
@@ -239,6 +325,7 @@ class Inbox:
                 reason=verdict.reason,
                 instances=len(instances),
                 job=job.job_id if job else None,
+                forced=forced,
             )
         return done
 
@@ -266,58 +353,6 @@ class Inbox:
             protocol = ""  # likewise
         seg = self._config.contours.seg
         return (__version__, settings.method_said, protocol, seg, *(bundle.sha256 for bundle in bundles))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What becomes of a quiet series."""
-
-    state: SeriesState
-    reason: str = ""
-    note: str = ""
-    content_sha256: str = ""
-    slices: int = 0
-
-
-def verdict_on(inventory: Inventory, *, phase: str = ASK) -> Verdict:
-    """READY for exactly one usable CT; HOLD with the reason; IGNORED when all was set aside by a rule.
-
-    A series of which any image was refused is held as a whole: leaving the image out would be a guess. One in
-    which slices are missing is held too: they may still be on their way.
-    """
-    if inventory.refused:
-        return _held(inventory.refused[0].error)
-    if inventory.accepted:
-        try:
-            return _ready(choose(inventory, part=_part(inventory, phase)))
-        except OrgsegError as error:
-            return _held(error)
-    rules = ", ".join(f"{count} {rule}" for rule, count in sorted(inventory.set_aside.items()))
-    return Verdict(state=SeriesState.IGNORED, reason="ONLY_SET_ASIDE", note=f"Nothing to contour: {rules}.")
-
-
-def _part(inventory: Inventory, phase: str) -> str | None:
-    """Which part of a series with several volumes a protocol asks for."""
-    if phase == ASK or len(inventory.accepted) == 1:
-        return None
-    return "1" if phase == FIRST else phase
-
-
-def _ready(series: CtSeries) -> Verdict:
-    missing = next((f for f in series.findings if f.code == "SERIES_MISSING_SLICES"), None)
-    if missing is not None:
-        raise MissingSlices(f"Their number is {missing.value or 0:.0f}.")
-    note = f"{len(series.slices)} slices" + (f" of {series.part}" if series.part else "")
-    return Verdict(
-        state=SeriesState.READY,
-        note=note,
-        content_sha256=series.content_sha256,
-        slices=len(series.slices),
-    )
-
-
-def _held(error: OrgsegError) -> Verdict:
-    return Verdict(state=SeriesState.HOLD, reason=error.code, note=f"{error.sentence} {error.next_step}")
 
 
 def _same(path: Path, sha256: str) -> bool:

@@ -5,7 +5,7 @@ rows and refuses everything else, so no code path can put a job where it cannot 
 
 ::
 
-    Series    RECEIVING -> READY | HOLD | IGNORED | CONFLICT         (a late slice: back to RECEIVING)
+    Series    RECEIVING -> READY | HOLD | IGNORED | CONFLICT         (late slice or person: RECEIVING)
     Job       QUEUED -> PREPARING -> INFERRING -> WRITING -> CHECKING -> (REVIEW) -> SENDING -> DONE
               side exits RETRY_WAIT, FAILED, CANCELLED, SUPERSEDED, REJECTED
     Delivery  PENDING -> SENDING -> STORED -> COMMITTED              (or RETRY_WAIT, FAILED, DROPPED)
@@ -70,7 +70,8 @@ SERIES_TRANSITIONS: Final[Mapping[SeriesState, frozenset[SeriesState]]] = {
     _S.READY: frozenset({_S.RECEIVING, _S.CONFLICT}),
     _S.HOLD: frozenset({_S.RECEIVING, _S.CONFLICT}),
     _S.IGNORED: frozenset({_S.RECEIVING, _S.CONFLICT}),
-    _S.CONFLICT: frozenset(),
+    # a person has said which of the contradicting files counts
+    _S.CONFLICT: frozenset({_S.RECEIVING}),
 }
 
 _STOPPED: Final = frozenset({_J.FAILED, _J.CANCELLED, _J.SUPERSEDED})
@@ -82,13 +83,15 @@ JOB_TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     _J.INFERRING: frozenset({_J.WRITING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.WRITING: frozenset({_J.CHECKING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.CHECKING: frozenset({_J.REVIEW, _J.SENDING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
-    _J.REVIEW: frozenset({_J.SENDING, _J.REJECTED, _J.CANCELLED, _J.SUPERSEDED}),
+    # FAILED: approved, but the objects are not what was proven any more
+    _J.REVIEW: frozenset({_J.SENDING, _J.REJECTED, _J.CANCELLED, _J.SUPERSEDED, _J.FAILED}),
     _J.SENDING: frozenset({_J.DONE}) | _STOPPED,
     _J.RETRY_WAIT: frozenset({_J.QUEUED}) | _STOPPED,
-    # DONE -> QUEUED only for a series that was purged by retention and sent to the node again
-    _J.DONE: frozenset({_J.QUEUED}),
+    # DONE -> QUEUED only for a series that was purged by retention and sent to the node again;
+    # to SENDING when a person sends the objects again
+    _J.DONE: frozenset({_J.QUEUED, _J.SENDING}),
     _J.FAILED: frozenset({_J.QUEUED, _J.SENDING, _J.SUPERSEDED}),
-    _J.CANCELLED: frozenset({_J.QUEUED}),
+    _J.CANCELLED: frozenset({_J.QUEUED, _J.SENDING}),
     # the very same content came back after another revision
     _J.SUPERSEDED: frozenset({_J.QUEUED}),
     _J.REJECTED: frozenset({_J.SUPERSEDED}),
@@ -115,6 +118,12 @@ RUNNING: Final = frozenset({_J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING}
 
 NEEDS_WORKER: Final = frozenset({_J.QUEUED, _J.RETRY_WAIT}) | RUNNING
 """The engine must have a live workflow for a job in one of these states."""
+
+NOT_DELIVERED: Final = "NOT_DELIVERED"
+"""Reason of a FAILED job whose objects are there, but not at every destination."""
+
+SENDING_STOPPED: Final = "SENDING_STOPPED"
+"""Reason of a CANCELLED job that was being sent."""
 
 SETTLED_DELIVERY: Final = frozenset({_D.STORED, _D.COMMITTED, _D.FAILED, _D.DROPPED})
 
@@ -195,6 +204,12 @@ class Job:
     stage : what is being done, in words
     reason : stable error code of the last failure, or empty
     note : the sentence that goes with the last change of state
+    deaths : how often a process died under it in this run
+    at_risk : 1 while a child works on it; found so later, the process died
+    spent : workflows of this run that ended without a result
+    memory_budget_mb : the smaller budget it was given after memory ran out
+    remark : what its objects must say besides
+    delivered_at : when a destination first had an object of it
     """
 
     job_id: str
@@ -212,17 +227,29 @@ class Job:
     created_at: datetime
     updated_at: datetime
     purged_at: datetime | None = None
+    deaths: int = 0
+    at_risk: int = 0
+    spent: int = 0
+    memory_budget_mb: int | None = None
+    remark: str = ""
+    delivered_at: datetime | None = None
+
+    @property
+    def workflow_id(self) -> str:
+        """The number under which the engine knows the contouring of this run."""
+        return f"{self.job_id}.{self.run}" + (f"+{self.spent}" if self.spent else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """What is asked for when a series has become READY."""
+    """What is asked for when a series has become READY; the remark is what its objects must say besides."""
 
     series_uid: str
     content_sha256: str
     bundles: tuple[str, ...]
     slices: int
     made_with: tuple[str, ...] = ()
+    remark: str = ""
 
     @property
     def job_id(self) -> str:
@@ -268,11 +295,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputObject:
-    """A written DICOM object: its role (``RTSTRUCT``, ``SEG``), file and SOP Instance UID."""
+    """A written DICOM object: role (``RTSTRUCT``, ``SEG``), file, SOP Instance UID, hash of the file."""
 
     role: str
     path: str
     sop_uid: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,4 +312,13 @@ class Event:
     kind: str
     subject: str
     change: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What somebody should be told: about what, a stable code, a sentence. An event of kind ``notice``."""
+
+    subject: str
+    code: str
     note: str

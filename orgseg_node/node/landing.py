@@ -162,8 +162,8 @@ def require_space(folder: Path, min_free_mb: int) -> None:
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file that either is wholly there after a power cut, or not at all.
 
-    ``*.part`` with O_EXCL, for nobody but the owner and, if the umask allows, the group; fsync, rename, fsync of the folder. Raises DiskFull or NotDurable
-    if any of it fails; then the file may be there but must not be counted on.
+    ``*.part`` with O_EXCL, for its owner and, if the umask allows, its group; fsync, rename, folder fsync.
+    Raises DiskFull or NotDurable if any of it fails; then the file may be there but must not be counted on.
     """
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{PART}")
     try:

@@ -23,6 +23,7 @@ class ChildRequest:
     protocol : what the structure set shall hold, see `Protocol.as_json`
     wanted : arguments of `Wanted`
     parent : process that asks
+    remark : what the objects must say besides
     """
 
     job_id: str
@@ -36,6 +37,7 @@ class ChildRequest:
     protocol: dict[str, Any]
     wanted: dict[str, Any]
     parent: int
+    remark: str = ""
 
     def to_json(self) -> str:
         """As the text of the request file."""

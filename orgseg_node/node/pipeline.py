@@ -81,6 +81,7 @@ class Request:
     organs : the organ table
     protocol : what the structure set shall hold
     wanted : which objects are made
+    remark : what the objects say besides, in ASCII
     """
 
     series: CtSeries
@@ -90,6 +91,7 @@ class Request:
     organs: OrganTable
     protocol: Protocol = field(default_factory=Protocol)
     wanted: Wanted = field(default_factory=Wanted)
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +250,7 @@ def _provenance(request: Request, prediction: Prediction) -> Provenance:
             for model in prediction.models
         ),
         software_version=__version__,
+        remark=request.remark,
     )
 
 

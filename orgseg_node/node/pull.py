@@ -217,6 +217,9 @@ def _identifier(series: Series) -> Dataset:
     identifier.QueryRetrieveLevel = "SERIES"
     identifier.StudyInstanceUID = series.study_uid
     identifier.SeriesInstanceUID = series.series_uid
+    if series.images:  # a list of UIDs is allowed at the level of the request (PS3.4 C.4.2.1.4)
+        identifier.QueryRetrieveLevel = "IMAGE"
+        identifier.SOPInstanceUID = list(series.images)
     return identifier
 
 

@@ -129,6 +129,7 @@ class Series:
     Attributes
     ----------
     instances : how many images it has, None where the source does not say
+    images : SOP Instance UIDs of those that are meant, where not all are
     study : the study it belongs to, None where only its UID was asked for
     """
 
@@ -138,6 +139,7 @@ class Series:
     number: str
     description: str
     instances: int | None
+    images: tuple[str, ...] = ()
     study: Study | None = None
 
 
@@ -198,6 +200,21 @@ def find_series(source: Source, calling_ae: str, key: Key, limit: int) -> Found[
                 break
     _log.info("series found", source=source.ae_title, count=len(series), has_more=has_more)
     return Found(items=tuple(series), has_more=has_more)
+
+
+def find_images(source: Source, calling_ae: str, series: Series, limit: int) -> Found[str]:
+    """The SOP Instance UIDs of the images of a series.
+
+    Parameters, Raises
+    ------------------
+    As `find_studies`, with a series that `find_series` found.
+    """
+    wanted = _identifier("IMAGE", ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+    wanted.StudyInstanceUID, wanted.SeriesInstanceUID = series.study_uid, series.series_uid
+    with association(source, calling_ae, [(FIND, SYNTAXES)]) as asked:
+        answers, has_more = _find(asked, source, wanted, limit)
+    uids = tuple(uid for answer in answers if valid_uid(uid := _text(answer, "SOPInstanceUID")))
+    return Found(items=uids, has_more=has_more)
 
 
 def _find_studies(asked: Association, source: Source, key: Key, limit: int) -> Found[Study]:

@@ -100,8 +100,8 @@ class Intake(Protocol):
         """Take one instance; when this returns, it is durable. Raises OrgsegError if it is not."""
         ...
 
-    def association_ended(self, association: int) -> None:
-        """An association that may have sent instances is over."""
+    def association_ended(self, association: int, *, released: bool = False) -> None:
+        """An association that may have sent instances is over; whether it was released in order."""
         ...
 
 
@@ -172,7 +172,7 @@ class Receiver:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
-            (evt.EVT_RELEASED, self._ended),
+            (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._ended),
             (evt.EVT_CONN_CLOSE, self._ended),
         ]
@@ -314,6 +314,9 @@ class Receiver:
             _log.error("instance not accepted", code="UNEXPECTED", kind=type(error).__name__)
             return OUT_OF_RESOURCES
         return SUCCESS
+
+    def _released(self, event: Event) -> None:
+        self._inbox.association_ended(id(event.assoc), released=True)
 
     def _ended(self, event: Event) -> None:
         self._inbox.association_ended(id(event.assoc))

@@ -57,6 +57,7 @@ def build_report(facts: Facts) -> dict[str, Any]:
         "notice": "Automatic, not reviewed. A qualified person must check the contours before use.",
         "job_id": result.provenance.job_id,
         "created": facts.created.isoformat(),
+        "remark": result.provenance.remark,
         "input": _input(result.series),
         "organs": _organs(result.applied.label_map, facts.prediction, facts.structures),
         "protocol": {"sha256": facts.protocol.sha256, "done": list(result.applied.recorded)},

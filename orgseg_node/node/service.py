@@ -6,19 +6,25 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
+from orgseg_node.node.address import Server
 from orgseg_node.node.commitment_desk import CommitmentDesk
 from orgseg_node.node.commitment_scp import CommitmentReporter
 from orgseg_node.node.commitment_scu import CommitmentAsker
+from orgseg_node.node.completeness import Completer
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.database import Database
+from orgseg_node.node.database_config import NodeRole
 from orgseg_node.node.engine import Engine
-from orgseg_node.node.housekeeping import Housekeeper, queues_of, start_ticks
+from orgseg_node.node.heartbeat import Heartbeat, Reaper
+from orgseg_node.node.housekeeping import Housekeeper, Tick, queues_of, start_ticks
 from orgseg_node.node.inbox import Inbox
 from orgseg_node.node.logs import configure_logs
 from orgseg_node.node.outgoing import AnySender
@@ -38,13 +44,13 @@ def run_node(
     stop: threading.Event | None = None,
     tick_s: float = 1.0,
 ) -> None:
-    """Run the node until it is told to stop by SIGTERM, SIGINT or `stop`.
+    """Run the node, or the part of it that ``worker.roles`` names, until told to stop by a signal or `stop`.
 
     Parameters
     ----------
     config : the checked configuration
     child_command : program that contours; another one stands in for the network in tests
-    ready : called with the port once the node listens
+    ready : called once the node runs, with the port it listens at; 0 if it does not receive
     stop : set by whoever wants the node to end
     tick_s : how often inbox and queues are looked at
 
@@ -55,41 +61,80 @@ def run_node(
     """
     configure_logs(config.node.log_format, config.node.log_level)
     stop = stop or threading.Event()
-    with _private_files(config), _sole_user(config), _signals(stop):
-        store = Store(config.node.data_dir)
-        inbox = Inbox(config, store)
-        inbox.adopt()
-        worker = Worker(config, store, Tools(sender=AnySender(), child_command=child_command))
-        engine = Engine(
-            config.node.data_dir / "db",
-            {"contour": worker.contour, "deliver": worker.deliver},
-            queues_of(config),
-            poll_s=min(0.5, tick_s),
-        )
-        asker, reporter = CommitmentAsker(config, store), CommitmentReporter(config, store)
-        receiver = Receiver(config, inbox, service=CommitmentDesk(config, store, asker))
-        try:
-            engine.start()
+    with ExitStack() as stack:
+        stack.enter_context(_private_files(config))
+        stack.enter_context(_sole_user(config, config.worker.roles))
+        stack.enter_context(_signals(stop))
+        database = Database(config.database_place)
+        store = Store(database)
+        stack.callback(store.close)
+        asker = CommitmentAsker(config, store)
+        inbox = receiver = housekeeper = None
+        more: list[Tick] = []
+        if "receiver" in config.worker.roles:
+            inbox = Inbox(config, store)
+            inbox.adopt()
+            receiver = Receiver(config, inbox, service=CommitmentDesk(config, store, asker))
+            more += [("report", CommitmentReporter(config, store).report_due, tick_s)]
+            completer = Completer(config, store, inbox)
+            more += [(f"ask {name}", partial(completer.look, name), tick_s) for name in config.asked_sources]
+        if "worker" in config.worker.roles:
+            worker = Worker(config, store, Tools(sender=AnySender(), child_command=child_command))
+            engine = stack.enter_context(_engine(config, database, worker, poll_s=min(0.5, tick_s)))
+            more += [("ask", asker.ask_due, tick_s)]
             housekeeper = Housekeeper(config, store, engine, worker)
             housekeeper.reconcile()
+            if isinstance(config.database_place, Server):
+                limit_s = config.worker.dead_after_s
+                reaper = Reaper(database, engine, config.worker.own_name, limit_s=limit_s)
+                more += [("reap", reaper.look, 5 * tick_s)]
             _say_missing_bundles(config)
+        port = 0
+        if receiver is not None:
             port = receiver.start()
-            more = (("ask", asker.ask_due, tick_s), ("report", reporter.report_due, tick_s))
-            ticks = start_ticks(housekeeper, inbox, tick_s=tick_s, more=more)
-            try:
-                if ready is not None:
-                    ready(port)
-                stop.wait()
-                _log.info("stopping")
-            finally:
-                receiver.stop()
-                ticks.shutdown(wait=True)
+            stack.callback(receiver.stop)
+        ticks = start_ticks(housekeeper, inbox, tick_s=tick_s, more=more)
+        try:
+            _log.info("running", roles=list(config.worker.roles), worker=config.worker.own_name)
+            if ready is not None:
+                ready(port)
+            stop.wait()
+            _log.info("stopping")
         finally:
-            worker.stop_children()
-            engine.stop()
-            worker.engine_is_gone()
-            store.close()
+            if receiver is not None:
+                receiver.stop()
+            ticks.shutdown(wait=True)
     _log.info("stopped")
+
+
+@contextmanager
+def _engine(config: NodeConfig, database: Database, worker: Worker, *, poll_s: float) -> Iterator[Engine]:
+    """The engine at work, with a heartbeat where other processes may adopt what this one leaves."""
+    place = config.database_place
+    shared = isinstance(place, Server)
+    name = config.worker.own_name
+    engine = Engine(
+        place if isinstance(place, Server) else place.parent,
+        {"contour": worker.contour, "deliver": worker.deliver},
+        queues_of(config),
+        worker=name,
+        poll_s=poll_s,
+    )
+    heart = Heartbeat(database, name, limit_s=config.worker.dead_after_s) if shared else None
+    try:
+        if heart is not None:
+            heart.start()  # before the engine resumes what an earlier life left: nobody adopts it any more
+        engine.start()
+        outdated = engine.drop_outdated()
+        if outdated:
+            _log.warning("workflows of another version begin anew", count=len(outdated))
+        yield engine
+    finally:
+        worker.stop_children()
+        engine.stop()
+        worker.engine_is_gone()
+        if heart is not None:
+            heart.stop()
 
 
 def _say_missing_bundles(config: NodeConfig) -> None:
@@ -103,7 +148,7 @@ def _say_missing_bundles(config: NodeConfig) -> None:
 
 @contextmanager
 def _private_files(config: NodeConfig) -> Iterator[None]:
-    """Whatever is written meanwhile, by this process and its children, is for its own user, or group, only."""
+    """Whatever is written meanwhile, by this process and its children, is for its own user or group only."""
     before = os.umask(0o007 if config.node.shared_with_group else 0o077)
     try:
         yield
@@ -112,19 +157,34 @@ def _private_files(config: NodeConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _sole_user(config: NodeConfig) -> Iterator[None]:
-    """Hold the data folder; one SQLite file has one node. Raises NodeRunning or StorageError."""
+def _sole_user(config: NodeConfig, roles: Collection[NodeRole] = ()) -> Iterator[None]:
+    """Hold the data folder, or the part of it that goes with roles. Raises NodeRunning or StorageError.
+
+    Without roles nobody else may use the folder. With roles there is one receiver, and on SQLite one worker;
+    on PostgreSQL one worker of each name.
+    """
+    worker = f"worker-{config.worker.own_name}" if config.database.url else "worker"
+    names = {"receiver": "receiver", "worker": worker}
+    with ExitStack() as stack:
+        stack.enter_context(_lock(config, "node", shared=bool(roles)))
+        for role in roles:
+            stack.enter_context(_lock(config, names[role]))
+        yield
+
+
+@contextmanager
+def _lock(config: NodeConfig, name: str, *, shared: bool = False) -> Iterator[None]:
     folder = config.node.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o770)
-        descriptor = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        descriptor = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     except OSError as error:
         raise StorageError(f"The data folder {folder} cannot be used: {error.strerror}.") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NodeRunning(f"Data folder: {folder}.") from None
+            raise NodeRunning(f"Data folder: {folder}, {name}.lock.") from None
         yield
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""The node's memory: instances, series, jobs, deliveries and their history in one SQLite file.
+"""The node's memory: instances, series, jobs, deliveries and their history in one database.
 
-Every commit reaches the disk before it returns (``synchronous=FULL``); one connection for each thread.
-Each change of state is one transaction; the database itself refuses transitions that are not in the
-tables of `orgseg_node.node.jobs` and appends the event. This is the only module that speaks SQL.
+Every commit reaches the disk before it returns, and transactions come one after the other. Each change of
+state is one transaction; the database itself refuses transitions that are not in the tables of
+`orgseg_node.node.jobs` and appends the event.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from orgseg_node.errors import StorageError, UnknownJob
+from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
 from orgseg_node.node.alternates import Alternate, divert
-from orgseg_node.node.clock import Clock, utc_now
+from orgseg_node.node.clock import Clock, stamp, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
 from orgseg_node.node.finishing import finish
 from orgseg_node.node.jobs import (
-    COMPUTING,
+    NOT_DELIVERED,
+    SENDING_STOPPED,
     Delivery,
     DeliveryState,
     Event,
@@ -26,17 +27,18 @@ from orgseg_node.node.jobs import (
     Job,
     JobState,
     NewJob,
+    Notice,
     OutputObject,
     Series,
     SeriesState,
 )
+from orgseg_node.node.lives import JobLives, drop_unsent, undelivered
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
 _SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.created_at,
     s.last_received_at, (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances
     FROM series s"""
-_TOUCHED = (DeliveryState.SENDING, DeliveryState.STORED, DeliveryState.COMMITTED)
 
 
 class Store:
@@ -44,26 +46,27 @@ class Store:
 
     Parameters
     ----------
-    data_dir : the node's data folder
+    place : the node's database, or its data folder for the SQLite file in it
     read_only : look only; for the command line while the node runs
     clock : where the time comes from
     """
 
-    def __init__(self, data_dir: Path, *, read_only: bool = False, clock: Clock = utc_now) -> None:
-        self._db = Database(data_dir / DATABASE, read_only=read_only)
+    def __init__(self, place: Path | Database, *, read_only: bool = False, clock: Clock = utc_now) -> None:
+        self._db = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
         self._clock = clock
+        self.lives = JobLives(self._db, clock)
 
     @property
     def database(self) -> Database:
-        """What holds the rows, for smaller stores."""
+        """What the rows lie in; for the rooms that keep tables of their own."""
         return self._db
 
     def close(self) -> None:
-        """Close the database connection of the calling thread."""
+        """Close the database connections that the calling thread needs no more."""
         self._db.close()
 
     def _now(self) -> str:
-        return self._clock().isoformat()
+        return stamp(self._clock())
 
     def copies(self, sop_uid: str) -> list[Instance]:
         """What was accepted under a SOP Instance UID: nothing, one, or several that contradict."""
@@ -124,20 +127,9 @@ class Store:
 
     def _supersede(self, tx: Transaction, series_uid: str) -> None:
         """Stop every job of a series of which nothing was delivered."""
-        computing = marks(COMPUTING)
-        jobs = tx.rows(
-            f"SELECT job_id FROM job j WHERE series_uid = ? AND (state IN ({computing}, 'FAILED', 'REJECTED')"  # noqa: S608 (state names only)
-            " OR state = 'SENDING') AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
-            f" AND d.state IN ({marks(_TOUCHED)}))",
-            (series_uid, *COMPUTING, *_TOUCHED),
-        )
-        for (job_id,) in jobs:
+        for job_id in undelivered(tx, series_uid):
             self._move(tx, job_id, JobState.SUPERSEDED, "A later revision of the series replaces it.")
-            tx.run(
-                "UPDATE delivery SET state = 'DROPPED', note = 'superseded' WHERE job_id = ?"
-                " AND state IN ('PENDING', 'RETRY_WAIT', 'FAILED')",
-                (job_id,),
-            )
+            drop_unsent(tx, job_id, "superseded")
 
     def series(
         self, *, state: SeriesState | None = None, quiet_since: datetime | None = None
@@ -147,7 +139,7 @@ class Store:
             Series,
             f"{_SERIES} WHERE (? IS NULL OR s.state = ?) AND (? IS NULL OR s.last_received_at <= ?)"
             " ORDER BY s.created_at",
-            (state, state, *(2 * [quiet_since.isoformat() if quiet_since else None])),
+            (state, state, *(2 * [stamp(quiet_since) if quiet_since else None])),
         )
 
     def one_series(self, series_uid: str) -> Series:
@@ -157,10 +149,17 @@ class Store:
             raise StorageError(f"Series {series_uid} was never received.")
         return found[0]
 
-    def judge(
-        self, seen: Series, state: SeriesState, *, reason: str = "", note: str = "", job: NewJob | None = None
+    def judge(  # noqa: PLR0913
+        self,
+        seen: Series,
+        state: SeriesState,
+        *,
+        reason: str = "",
+        note: str = "",
+        job: NewJob | None = None,
+        notices: Sequence[Notice] = (),
     ) -> bool:
-        """Settle a series that has gone quiet, and create its job, in one transaction.
+        """Settle a series that has gone quiet, create its job and tell of it, in one transaction.
 
         Returns
         -------
@@ -170,10 +169,12 @@ class Store:
             changed = tx.run(
                 "UPDATE series SET state = ?, reason = ?, note = ? WHERE series_uid = ? AND"
                 " state = 'RECEIVING' AND revision = ? AND last_received_at = ?",
-                (state, reason, note, seen.series_uid, seen.revision, seen.last_received_at.isoformat()),
+                (state, reason, note, seen.series_uid, seen.revision, stamp(seen.last_received_at)),
             )
             if changed and job is not None:
                 self._create_job(tx, seen, job)
+            for notice in notices if changed else ():
+                self._event(tx, "notice", notice.subject, notice.code, notice.note)
         return bool(changed)
 
     def _create_job(self, tx: Transaction, series: Series, new: NewJob) -> None:
@@ -187,17 +188,11 @@ class Store:
                 (new.job_id, new.series_uid, series.revision, new.content_sha256, ",".join(new.bundles),
                  new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
             )  # fmt: skip
-            earlier = tx.rows(
-                "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ?"
-                " AND state IN ('SENDING', 'DONE')",
-                (new.series_uid, new.job_id),
-            )
-            for (job_id,) in earlier:
-                self._event(tx, "job", job_id, "notice", f"The series has grown; see job {new.job_id}.")
         elif JobState(rows[0][0]) in again or rows[0][1] is not None:
             self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
+            self.lives.renew(tx, new.job_id)
             tx.run(
-                "UPDATE job SET run = run + 1, purged_at = NULL, revision = ? WHERE job_id = ?",
+                "UPDATE job SET purged_at = NULL, revision = ? WHERE job_id = ?",
                 (series.revision, new.job_id),
             )
             tx.run(
@@ -205,16 +200,24 @@ class Store:
                 " AND state <> 'PENDING' AND instead_of = ''",
                 (now, new.job_id),
             )
+        tx.run(
+            "UPDATE job SET remark = ? WHERE job_id = ? AND state = 'QUEUED' AND delivered_at IS NULL",
+            (new.remark, new.job_id),
+        )
 
-    def jobs(self, *, states: Collection[JobState] = (), limit: int = -1) -> list[Job]:
+    def jobs(self, *, states: Collection[JobState] = (), limit: int | None = None) -> list[Job]:
         """Jobs, the newest first; only those in one of the states if any are given."""
         wanted = sorted(states or JobState)
         return self._db.read(
             Job,
-            f"SELECT * FROM job WHERE state IN ({marks(wanted)})"  # noqa: S608 (question marks only)
-            " ORDER BY created_at DESC LIMIT ?",
-            (*wanted, limit),
+            f"SELECT * FROM job WHERE state IN ({marks(wanted)}) ORDER BY created_at DESC"  # noqa: S608
+            + (" LIMIT ?" if limit is not None else ""),
+            (*wanted, *(() if limit is None else (limit,))),
         )
+
+    def jobs_of(self, series_uid: str) -> list[Job]:
+        """Every job of a series, the oldest first."""
+        return self._db.read(Job, "SELECT * FROM job WHERE series_uid = ? ORDER BY created_at", (series_uid,))
 
     def job(self, job_id: str) -> Job:
         """The job whose number begins with this text. Raises UnknownJob if none or several do."""
@@ -248,19 +251,30 @@ class Store:
             )
         return self.job(job_id).state
 
-    def retry(self, job_id: str) -> Job:
-        """Start a FAILED job again: the sending if its objects exist, otherwise from the beginning."""
+    def retry(self, job_id: str, note: str = "Started again by a person.") -> Job:
+        """Start a job again that failed or was cancelled: the sending if it came so far, else all of it.
+
+        Raises IllegalTransition if it is in another state.
+        """
         with self._db.write() as tx:
-            ((written,),) = tx.rows("SELECT count(*) FROM delivery WHERE job_id = ?", (job_id,))
-            target = JobState.SENDING if written else JobState.QUEUED
-            self._move(tx, job_id, target, "Started again by a person.")
-            tx.run("UPDATE job SET run = run + 1 WHERE job_id = ?", (job_id,))
+            rows = tx.rows("SELECT state, reason FROM job WHERE job_id = ?", (job_id,))
+            if rows and rows[0][0] not in {JobState.FAILED, JobState.CANCELLED}:
+                raise IllegalTransition(f"A job that is {rows[0][0]} cannot be started again.")
+            sent = bool(rows) and rows[0][1] in {NOT_DELIVERED, SENDING_STOPPED}
+            self._move(tx, job_id, JobState.SENDING if sent else JobState.QUEUED, note)
+            self.lives.renew(tx, job_id)
             tx.run(
                 "UPDATE delivery SET state = 'PENDING', first_attempt_at = NULL, next_attempt_at = ?"
-                " WHERE job_id = ? AND state = 'FAILED'",
+                " WHERE job_id = ? AND state IN ('FAILED', 'DROPPED')",
                 (self._now(), job_id),
             )
         return self.job(job_id)
+
+    def move_within(
+        self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = ""
+    ) -> None:
+        """Change a job's state as part of a transaction that does more."""
+        self._move(tx, job_id, target, note, reason)
 
     def events(self, subject: str) -> list[Event]:
         """The history of a job or a series, oldest first."""
@@ -366,9 +380,11 @@ class Store:
             tx.run(
                 "UPDATE delivery SET state = ?, status = ?, note = ?, next_attempt_at = ?"
                 " WHERE job_id = ? AND role = ? AND destination = ?",
-                (state, status, note, next_at.isoformat(),
+                (state, status, note, stamp(next_at),
                  delivery.job_id, delivery.role, delivery.destination),
             )  # fmt: skip
+            if state is DeliveryState.STORED:
+                self.lives.delivered(tx, delivery.job_id)
             finish(tx, delivery.job_id, self._now())
         return self.job(delivery.job_id).state
 
@@ -389,7 +405,7 @@ class Store:
             " AND (o.state NOT IN ('DONE', 'SUPERSEDED') OR o.updated_at > ?))"
             " AND EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
             " AND d.state IN ('STORED', 'COMMITTED'))",
-            (before.isoformat(),),
+            (stamp(before),),
         )
 
     def purged(self, job: Job) -> None:

@@ -21,13 +21,14 @@ _END_OF_LINES: Final = None
 Message = Mapping[str, Any]
 
 
-def run_child(
+def run_child(  # noqa: PLR0913 (what it is, and when it must end)
     command: Sequence[str],
     log: Path,
     on_message: Callable[[Message], None],
     *,
     must_stop: Callable[[], bool],
     time_limit_s: float,
+    keep: Sequence[int] = (),
 ) -> None:
     """Run a command to its end, handing on each JSON object it prints.
 
@@ -38,6 +39,7 @@ def run_child(
     on_message : called with each line of its stdout that is a JSON object
     must_stop : asked twice a second; the child is killed when it answers yes
     time_limit_s : the child is killed after so long
+    keep : descriptors of open files that the child inherits
 
     Raises
     ------
@@ -56,6 +58,7 @@ def run_child(
             stdout=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,
+            pass_fds=tuple(keep),
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
     lines: queue.Queue[bytes | None] = queue.Queue()

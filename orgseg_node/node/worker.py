@@ -11,20 +11,31 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from orgseg_node.errors import JobStopped, NetworkError, OrgsegError, StoreRefused, WorkerDied
+from orgseg_node.errors import (
+    JobStopped,
+    NetworkError,
+    OrgsegError,
+    Poisoned,
+    StorageError,
+    StoreRefused,
+    WorkerDied,
+)
+from orgseg_node.inference.engine.available import free_memory
 from orgseg_node.node import alternates, engine, landing
 from orgseg_node.node.alternates import Alternate
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.destinations import Destination, WebDestination
+from orgseg_node.node.device import hold_device
+from orgseg_node.node.failures import Failure, kind_of
 from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
@@ -34,8 +45,12 @@ from orgseg_node.node.supervise import Message, run_child
 
 JOBS: Final = "jobs"
 CHILD_COMMAND: Final = (sys.executable, "-m", "orgseg_node.node.child")
+LOCKS: Final = "locks"
 _RETRY_WAIT_S: Final = 10.0
+_DEVICE_WAIT_S: Final = 1.0
 _ORDER: Final = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
+
+_STOPPED: Final[dict[str, Any]] = {"outcome": "stopped"}
 
 _log = structlog.get_logger("orgseg.worker")
 
@@ -50,12 +65,14 @@ class Tools:
     child_command : program that contours, to which the request file is appended
     clock : where the time comes from
     retry_wait_s : pause before a job is tried again
+    free_mb : main memory that is free, in MB
     """
 
     sender: Sender[Destination | WebDestination]
     child_command: Sequence[str] = CHILD_COMMAND
     clock: Clock = utc_now
     retry_wait_s: float = _RETRY_WAIT_S
+    free_mb: Callable[[], int] = lambda: free_memory() >> 20
 
 
 class Worker:
@@ -80,9 +97,11 @@ class Worker:
     def contour(self, job_id: str) -> None:
         """Workflow: contour one job and put its objects into the outgoing box."""
         result: dict[str, Any] = {}
-        for attempt in range(1, self._config.inference.attempts + 1):
+        transient = 0
+        while True:
             result = engine.step("infer", self.infer, job_id)
-            if result["outcome"] != "retry" or attempt == self._config.inference.attempts:
+            transient += result.get("kind") == Failure.TRANSIENT
+            if result["outcome"] != "retry" or transient >= self._config.inference.attempts:
                 break
             engine.sleep(self._tools.retry_wait_s)
         engine.step("hand over", self.hand_over, job_id, json.dumps(result))
@@ -96,21 +115,30 @@ class Worker:
             )
             job = self._store.move(job_id, JobState.QUEUED, again)
         if job.state is not JobState.QUEUED:
-            return {"outcome": "stopped"}
+            return _STOPPED
+        deaths = self._store.lives.begin(job_id)
+        if deaths >= self._config.worker.deaths:
+            self._store.lives.end(job_id)
+            return self._bury(job_id, deaths, "The last time, the node ended with it.")
         self._store.move(job_id, JobState.PREPARING, f"run {job.run}")
         _log.info("job started", job=job_id, slices=job.slices)
         try:
-            result = self._run_child(job)
+            return self._settle_child(job_id, self._at_risk(job))
         except JobStopped:
             self._hold_if_node_stops()
-            return {"outcome": "stopped"}
+            return _STOPPED
         except OrgsegError as error:
+            if isinstance(error, WorkerDied):
+                self._hold_if_node_stops()
             return self._failed(
                 job_id, error.code, f"{error.sentence} {error.next_step}", retryable=error.retryable
             )
         except Exception:
             self._hold_if_node_stops()
             raise
+
+    def _settle_child(self, job_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What a child's last word means for its job."""
         if result["event"] == "error":
             text = f"{result['sentence']} {result['next_step']}"
             return self._failed(job_id, result["code"], text, retryable=result["retryable"])
@@ -124,6 +152,8 @@ class Worker:
         """Step: send what was written, hold it for review, or give the job up."""
         result = json.loads(result_text)
         state = self._store.job(job_id).state
+        if result["outcome"] == "written" and state is JobState.CHECKING:
+            self._store.lives.keep_objects(job_id, map(self._object, result["objects"]))
         if result["outcome"] == "retry" and state is JobState.RETRY_WAIT:
             self._store.move(job_id, JobState.FAILED, result["text"], reason=result["code"])
             _log.error("job failed", job=job_id, code=result["code"])
@@ -137,13 +167,30 @@ class Worker:
     def release(self, job_id: str, objects: Sequence[dict[str, str]]) -> None:
         """Begin to send the objects of a job to every destination that gets them."""
         pairs = [
-            (OutputObject(role=item["role"], path=self._short(item["path"]), sop_uid=item["sop_uid"]), name)
+            (self._object(item), name)
             for name, destination in self._config.destinations.items()
             for item in objects
             if item["role"] in destination.roles and name not in self._config.standby
         ]
         state = self._store.begin_sending(job_id, pairs, confirm=self._config.confirming)
         _log.info("job computed", job=job_id, deliveries=len(pairs), state=state.value)
+
+    def release_approved(self, job: Job) -> None:
+        """Send a job that a person let go from REVIEW, if its objects are still those that were proven."""
+        objects = self._store.lives.objects(job.job_id)
+        if not objects or not all(map(self._is_unchanged, objects)):
+            error = StorageError("The objects are not those that were proven.")
+            text = f"{error.sentence} Contour the series again with 'orgseg jobs retry'."
+            self._store.move(job.job_id, JobState.FAILED, text, reason=error.code)
+            _log.error("approved job cannot be sent", job=job.job_id)
+            return
+        self.release(job.job_id, [{**asdict(item), "path": str(self._long(item.path))} for item in objects])
+
+    def _is_unchanged(self, item: OutputObject) -> bool:
+        try:
+            return hashlib.sha256(self._long(item.path).read_bytes()).hexdigest() == item.sha256
+        except OSError:
+            return False
 
     # ------------------------------------------------------------------ workflow: deliver
 
@@ -164,8 +211,12 @@ class Worker:
             return
         paths = [self._config.node.data_dir / delivery.path for delivery in due]
         answers = self._tools.sender.send_each(place, self._config.calling_ae_for(place), paths)
-        for delivery, answer in zip(due, answers, strict=True):
-            self._note(delivery, place, answer)
+        for delivery in due:
+            if self._store.job(job_id).state is JobState.SENDING:
+                self._note(delivery, place, next(answers))
+            else:  # it was stopped meanwhile; the store lets go of what was not sent
+                now, note = self._tools.clock(), "stopped before it was sent"
+                self._store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now)
 
     def _note(self, delivery: Delivery, place: Destination | WebDestination | None, answer: Answer) -> None:
         """Remember what became of one object."""
@@ -232,6 +283,17 @@ class Worker:
 
     # ------------------------------------------------------------------ inside a job
 
+    def _at_risk(self, job: Job) -> dict[str, Any]:
+        """Run the child; what happens to the job until it ends counts as a death of its process."""
+        died = False
+        try:
+            return self._run_child(job)
+        except WorkerDied:
+            died = not self._stopping.is_set()
+            raise
+        finally:
+            self._store.lives.end(job.job_id, died=died)
+
     def _run_child(self, job: Job) -> dict[str, Any]:
         """Run the child; its last word. Raises WorkerDied, TimeLimit, JobStopped or StorageError."""
         folder = self._config.node.data_dir / JOBS / job.job_id
@@ -248,13 +310,24 @@ class Worker:
             else:
                 last.update(message)
 
-        run_child(
-            [*self._tools.child_command, str(request)],
-            folder / "child.log",
-            listen,
-            must_stop=self._must_stop(job.job_id),
-            time_limit_s=self._config.inference.time_limit_s,
-        )
+        must_stop = self._must_stop(job.job_id)
+
+        def wait() -> None:
+            if must_stop():
+                raise JobStopped
+            self._store.progress(job.job_id, 0.0, "waiting for the device")
+            self._stopping.wait(_DEVICE_WAIT_S)
+
+        locks = self._config.node.data_dir / LOCKS
+        with hold_device(locks, self._config.inference.device, wait) as held:
+            run_child(
+                [*self._tools.child_command, str(request)],
+                folder / "child.log",
+                listen,
+                must_stop=must_stop,
+                time_limit_s=self._config.inference.time_limit_s,
+                keep=(held,),
+            )
         if not last:
             raise WorkerDied("It ended without a word.")
         return last
@@ -280,20 +353,62 @@ class Worker:
             out=str(folder / "out"),
             bundles=job.bundles,
             bundle_folders=tuple(map(str, self._config.bundle_paths)),
-            settings=self._config.inference.settings(),
+            settings=self._settings(job),
             protocol=load_protocol(self._config.contours.protocol).as_json,
             wanted={"roles": self._config.roles, "seg": self._config.contours.seg.upper()},
             parent=os.getpid(),
+            remark=job.remark,
         )
 
+    def _settings(self, job: Job) -> dict[str, Any]:
+        """How the networks are run; a smaller memory budget changes no label."""
+        settings = self._config.inference.settings()
+        if job.memory_budget_mb is not None:
+            settings["memory_budget_mb"] = job.memory_budget_mb
+        return settings
+
     def _failed(self, job_id: str, code: str, text: str, *, retryable: bool = False) -> dict[str, Any]:
-        """Note a failure: RETRY_WAIT if another try may help, FAILED if not."""
-        if self._store.job(job_id).state not in RUNNING:
-            return {"outcome": "stopped"}
-        target = JobState.RETRY_WAIT if retryable else JobState.FAILED
+        """Note a failure: RETRY_WAIT if another try may help, FAILED if not (see `failures.py`)."""
+        job = self._store.job(job_id)
+        if job.state not in RUNNING:
+            return _STOPPED
+        kind = kind_of(code, retryable=retryable)
+        if kind is Failure.DEATH and job.deaths >= self._config.worker.deaths:
+            return self._bury(job_id, job.deaths, text)
+        again = kind in {Failure.DEATH, Failure.TRANSIENT}
+        if kind is Failure.MEMORY:
+            half = max(1, (self._config.inference.memory_budget_mb or self._tools.free_mb()) // 2)
+            again = self._store.lives.spare(job_id, half)
+            tried = job.memory_budget_mb
+            text += (
+                f" Tried again with a memory budget of {half} MB."
+                if again
+                else f" It was tried twice, the second time with a memory budget of {tried} MB."
+            )
+        target = JobState.RETRY_WAIT if again else JobState.FAILED
         self._store.move(job_id, target, text, reason=code)
-        _log.error("job attempt failed", job=job_id, code=code, state=target.value)
-        return {"outcome": "retry" if retryable else "failed", "code": code, "text": text}
+        _log.error("job attempt failed", job=job_id, code=code, kind=kind.value, state=target.value)
+        return {"outcome": "retry" if again else "failed", "code": code, "text": text, "kind": kind.value}
+
+    def _bury(self, job_id: str, deaths: int, last: str) -> dict[str, Any]:
+        """Give up a job over which processes keep dying."""
+        text = bury(self._store, job_id, deaths, last)
+        return {"outcome": "failed", "code": Poisoned.code, "text": text, "kind": Failure.DEATH.value}
+
+    def _object(self, item: Mapping[str, str]) -> OutputObject:
+        return OutputObject(**{**item, "path": self._short(item["path"])})
+
+    def _long(self, path: str) -> Path:
+        return self._config.node.data_dir / path
 
     def _short(self, path: str) -> str:
         return str(Path(path).relative_to(self._config.node.data_dir))
+
+
+def bury(store: Store, job_id: str, deaths: int, last: str) -> str:
+    """Put a job over which processes keep dying into the dead letter; the sentence for the operator."""
+    error = Poisoned(f"That was {deaths} times.")
+    text = f"{error.sentence} {last} {error.next_step}"
+    store.move(job_id, JobState.FAILED, text, reason=error.code)
+    _log.error("job given up", job=job_id, code=error.code, deaths=deaths)
+    return text

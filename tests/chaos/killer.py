@@ -13,6 +13,8 @@ from typing import Final
 import psutil
 
 from orgseg_node.errors import StorageError
+from orgseg_node.node.address import Server
+from tests.chaos.charges import Charge
 from tests.chaos.world import World
 
 _WATCH_S: Final = 2.0
@@ -47,6 +49,16 @@ class Killer:
             "Orthanc": (6, self._orthanc),
         }
 
+        if world.cluster is not None:
+            del self._kinds["node, while its database commits"]
+            self._kinds["every connection to the database"] = (8, self._connections)
+            self._kinds["a process of the database server"] = (4, self._backend)
+
+    def for_good(self, node: Charge) -> None:
+        """Kill a process of the node that is never started again, once."""
+        if not node.gone_for_good and node.kill(for_good=True):
+            self.kills["worker, for good"] += 1
+
     def pause(self) -> float:
         """Seconds to the next kill: mostly bursts, and now and then a calm in which work gets done."""
         calm = self._random.random() < 0.2
@@ -64,7 +76,8 @@ class Killer:
     # ------------------------------------------------------------------ kinds
 
     def _node(self, moment: str = "at random") -> str | None:
-        return f"node, {moment}" if self._random.choice(self._world.nodes).kill() else None
+        alive = [node for node in self._world.nodes if node.pid is not None]
+        return f"node, {moment}" if alive and self._random.choice(alive).kill() else None
 
     def _starting(self) -> str | None:
         """Kill a node that was just started again."""
@@ -119,6 +132,26 @@ class Killer:
         for log, old, sender in zip(logs, before, self._world.senders, strict=True):
             if _stamp(log) != old and sender.kill(group=True):
                 return "sender, while it sends"
+        return None
+
+    def _connections(self) -> str | None:
+        """Cut every connection of the node to its database, as a firewall would."""
+        cluster, place = self._world.cluster, self._world.place
+        assert cluster is not None
+        assert isinstance(place, Server)
+        return "every connection to the database" if cluster.cut_connections(place) else None
+
+    def _backend(self) -> str | None:
+        """SIGKILL a process of the server that serves the node: the server ends all others and recovers."""
+        cluster = self._world.cluster
+        assert cluster is not None
+        postmaster = int((cluster.folder / "postmaster.pid").read_text("ascii").split()[0])
+        backends = [p for p in psutil.Process(postmaster).children() if "orgseg" in " ".join(p.cmdline())]
+        if not backends:
+            return None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._random.choice(backends).kill()
+            return "a process of the database server"
         return None
 
     def _orthanc(self) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from orgseg_node.node.database import Database
 from orgseg_node.node.jobs import JobState
 from orgseg_node.node.store import Store
 from tests.chaos.charges import until
@@ -60,6 +61,8 @@ def run(world: World, *, kills: int, seed: int, limit_s: float) -> Report:
     world.send()
     while killer.kills.total() < kills and time.monotonic() - begun < limit_s:
         time.sleep(killer.pause())
+        if world.cluster is not None and killer.kills.total() >= kills // 2:
+            killer.for_good(world.nodes[-1])
         what = killer.strike()
         print(f"{time.monotonic() - begun:7.1f} s  {killer.kills.total():4d}  {what}", flush=True)
     calm = time.monotonic()
@@ -96,7 +99,7 @@ def _press_retry(world: World) -> int:
     """What a person would do with jobs that died too often: start them again, once."""
     with world.store() as store:
         failed = store.jobs(states={JobState.FAILED})
-    with contextlib.closing(Store(world.data)) as store:
+    with contextlib.closing(Store(Database(world.place))) as store:
         for job in failed:
             store.retry(job.job_id)
     if failed:
@@ -138,4 +141,4 @@ def _orderly_stop(world: World) -> list[str]:
 
 
 def _orphans(world: World) -> list[psutil.Process]:
-    return [*processes_of(world.data), *processes_of(world.config)]
+    return [p for p in processes_of(world.folder) if p.pid != world.archive.pid]

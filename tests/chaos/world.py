@@ -14,11 +14,14 @@ from typing import Any, Final
 
 import psutil
 
-from orgseg_node.node.store import Store
+from orgseg_node.node.address import Server
+from orgseg_node.node.database import Database
+from orgseg_node.node.store import DATABASE, Store
 from tests.chaos.charges import Charge, Keeper, until
 from tests.support.dcmtk import free_port
 from tests.support.orthanc import AE_TITLE, Orthanc, _program, _settings
 from tests.support.phantom import PhantomOptions, ct_datasets, save, uid
+from tests.support.postgres import Cluster
 
 _CONFIG: Final = """
 [node]
@@ -42,6 +45,20 @@ ae_title = "ARCHIVE"
 host = "127.0.0.1"
 port = {archive_port}
 timeout_s = 10.0
+"""
+
+_PARTS: Final = {"receiver": "receiver", "worker-a": "worker", "worker-b": "worker"}
+"""The processes of a node on PostgreSQL: name, and what it does."""
+
+_PART: Final = """
+[database]
+url = "{url}"
+password_file = "password"
+
+[worker]
+name = "{name}"
+roles = ["{role}"]
+dead_after_s = 5.0
 """
 
 _LUA: Final = """
@@ -95,6 +112,7 @@ class World:
     archive, orthanc : the destination as a process, and as something to ask
     senders : the processes that send
     series : what is sent
+    place, cluster : the node's database, and the PostgreSQL server it lies on, if it does
     """
 
     folder: Path
@@ -105,17 +123,14 @@ class World:
     orthanc: Orthanc
     port: int
     series: list[Sent]
+    place: Path | Server
+    cluster: Cluster | None = None
     senders: list[Charge] = field(default_factory=list)
 
     @property
     def data(self) -> Path:
         """The node's data folder."""
         return self.folder / "data"
-
-    @property
-    def config(self) -> Path:
-        """The node's configuration."""
-        return self.folder / "node.toml"
 
     @property
     def ack_logs(self) -> list[Path]:
@@ -125,7 +140,7 @@ class World:
     @contextlib.contextmanager
     def store(self) -> Iterator[Store]:
         """The node's memory, to look at."""
-        store = Store(self.data, read_only=True)
+        store = Store(Database(self.place, read_only=True))
         try:
             yield store
         finally:
@@ -190,23 +205,46 @@ def node_command(config: Path, size: Size, *more: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def world(folder: Path, size: Size) -> Iterator[World]:
-    """A running node and archive, and series ready to be sent; all of it is dead after the block."""
+def world(folder: Path, size: Size, cluster: Cluster | None = None) -> Iterator[World]:
+    """A running node and archive, and series ready to be sent; all of it is dead after the block.
+
+    With a PostgreSQL server the node is three processes: one receives, two contour and deliver.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     with Keeper() as keeper:
         archive, orthanc = _archive(folder / "archive", keeper)
-        config = folder / "node.toml"
         text = _CONFIG.format(port=port, archive_port=orthanc.dicom_port, quiet_s=size.quiet_s)
-        config.write_text(text, encoding="utf-8")
-        node = Charge(name="node", command=node_command(config, size), log=folder / "node.log")
+        place = folder / "data" / DATABASE if cluster is None else cluster.new_database()
+        nodes = _nodes(folder, size, text, place)
         made = World(
-            folder=folder, size=size, keeper=keeper, nodes=[node], archive=archive, orthanc=orthanc,
-            port=port, series=make_series(folder / "ct", size),
+            folder=folder, size=size, keeper=keeper, nodes=nodes, archive=archive, orthanc=orthanc,
+            port=port, series=make_series(folder / "ct", size), place=place, cluster=cluster,
         )  # fmt: skip
-        keeper.take(node)
-        until(lambda: listening(node), 60, "the node listens")
+        for node in nodes:
+            keeper.take(node)
+            until(lambda n=node: up(n), 60, f"the {node.name} runs")
         yield made
+
+
+def _nodes(folder: Path, size: Size, text: str, place: Path | Server) -> list[Charge]:
+    """The processes of the node: all in one on SQLite, receiver and workers apart on PostgreSQL."""
+    texts = {"node": text}
+    if isinstance(place, Server):
+        (folder / "password").write_text(place.password, encoding="utf-8")
+        (folder / "password").chmod(0o600)
+        texts = {n: text + _PART.format(url=place.url, name=n, role=role) for n, role in _PARTS.items()}
+    made = []
+    for name, each in texts.items():
+        config = folder / f"{name}.toml"
+        config.write_text(each, encoding="utf-8")
+        made.append(Charge(name=name, command=node_command(config, size), log=folder / f"{name}.log"))
+    return made
+
+
+def up(node: Charge) -> bool:
+    """Whether the life a process of the node has now has come to work."""
+    return node.pid is not None and '"event": "running"' in node.words
 
 
 def listening(node: Charge) -> bool:

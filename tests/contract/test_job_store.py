@@ -1,8 +1,9 @@
-"""What a job store promises, proven on SQLite and on the one that stands in for it in tests."""
+"""What a job store promises, proven on SQLite, on PostgreSQL and on the one for tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
 from orgseg_node.node.alternates import Alternate
+from orgseg_node.node.database import Database
 from orgseg_node.node.jobs import (
     DeliveryState,
     Instance,
@@ -37,16 +39,14 @@ def instance() -> Instance:
     )  # fmt: skip
 
 
-def sqlite_store(folder: Path) -> tuple[Any, str]:
-    store = Store(folder)
+def filled(store: Store) -> tuple[Any, str]:
     store.accept(instance())
     new = NewJob(series_uid="1.2.3", content_sha256="b" * 64, bundles=("starter",), slices=1)
     assert store.judge(store.one_series("1.2.3"), SeriesState.READY, job=new)
     return store, new.job_id
 
 
-def memory_store(folder: Path) -> tuple[Any, str]:
-    del folder
+def memory_store() -> tuple[Any, str]:
     store = MemoryStore()
     store.put(
         Job(
@@ -59,10 +59,19 @@ def memory_store(folder: Path) -> tuple[Any, str]:
     return store, "0" * 16
 
 
-@pytest.fixture(params=[sqlite_store, memory_store], ids=["sqlite", "memory"])
-def held(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, str]:
-    make: Callable[[Path], tuple[Any, str]] = request.param
-    return make(tmp_path)
+@pytest.fixture(params=["sqlite", "postgres", "memory"])
+def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, str]]:
+    if request.param == "memory":
+        yield memory_store()
+        return
+    place = (
+        tmp_path
+        if request.param == "sqlite"
+        else Database(request.getfixturevalue("postgres").new_database())
+    )
+    store = Store(place)
+    yield filled(store)
+    store.close()
 
 
 class TestJobStore:
@@ -180,3 +189,52 @@ class TestJobStore:
             assert store.job(job_id).state is JobState.SENDING
             store.settle(taken, state, status=0, note="", next_at=NOW)
         assert store.job(job_id).state is JobState.DONE
+
+    def test_a_job_found_at_risk_has_lost_its_process(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        assert store.lives.begin(job_id) == 0
+        assert store.lives.end(job_id) == 0, "it ended in order"
+        assert store.lives.begin(job_id) == 0
+        assert store.lives.begin(job_id) == 1, "nobody took it out of risk"
+        assert store.lives.end(job_id, died=True) == 2
+        assert (store.job(job_id).deaths, store.job(job_id).at_risk) == (2, 0)
+
+    def test_a_workflow_that_is_spent_is_one_death_and_its_successor_has_another_number(
+        self, held: tuple[Any, str]
+    ) -> None:
+        store, job_id = held
+        before = store.job(job_id).workflow_id
+        store.lives.begin(job_id)
+        assert store.lives.spend(job_id) == 1
+        assert store.job(job_id).at_risk == 0
+        assert store.job(job_id).workflow_id != before
+
+    def test_memory_is_made_smaller_once(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        assert store.lives.spare(job_id, 2000)
+        assert not store.lives.spare(job_id, 1000)
+        assert store.job(job_id).memory_budget_mb == 2000
+
+    def test_objects_are_kept_and_replaced(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        assert store.lives.objects(job_id) == []
+        kept = [replace(item, sha256="0" * 64) for item in OBJECTS]
+        store.lives.keep_objects(job_id, kept)
+        store.lives.keep_objects(job_id, kept[:1])
+        assert store.lives.objects(job_id) == kept[:1]
+
+    def test_the_first_delivery_is_remembered(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps")
+        first, _ = store.claim(job_id, "tps")
+        assert store.job(job_id).delivered_at is None
+        store.settle(first, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        assert store.job(job_id).delivered_at is not None
+
+    def test_what_is_answered_after_a_job_was_stopped_stops_nothing_else(self, held: tuple[Any, str]) -> None:
+        store, job_id = self.sending(held, "tps")
+        first, second = store.claim(job_id, "tps")
+        store.move(job_id, JobState.CANCELLED, "by a person")
+        assert store.settle(first, DeliveryState.STORED, status=0, note="", next_at=NOW) is JobState.CANCELLED
+        store.settle(second, DeliveryState.RETRY_WAIT, status=None, note="", next_at=NOW)
+        states = [d.state for d in store.deliveries(job_id)]
+        assert states == [DeliveryState.STORED, DeliveryState.DROPPED]

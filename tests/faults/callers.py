@@ -167,8 +167,7 @@ def _pour(port: int, head: bytes, block: bytes) -> int:
 
 def _endless(port: int, block: bytes) -> int:
     """An image whose dataset has no end."""
-    association = associate(port)
-    assert association.is_established
+    association = _admitted(port)
     context = next(c for c in association.accepted_contexts if "5.1.4" in str(c.abstract_syntax))
     sent, piece = 0, block[: 1 << 17]
     line = _line(association)
@@ -182,6 +181,15 @@ def _endless(port: int, block: bytes) -> int:
     with contextlib.suppress(OSError, RuntimeError):
         association.abort()
     return sent
+
+
+def _admitted(port: int) -> Association:
+    """An association; those that were just cut off may still hold the places for a moment."""
+    end = time.monotonic() + 60
+    while not (association := associate(port)).is_established:
+        assert time.monotonic() < end, "nobody is let in any more"
+        time.sleep(0.5)
+    return association
 
 
 def _line(association: Association) -> socket.socket:
@@ -212,7 +220,7 @@ def _store_command(context_id: int) -> bytes:
 
 def _no_dicom(port: int, block: bytes) -> int:
     """A whole C-STORE whose dataset is no DICOM; it must be refused, not kept."""
-    association = associate(port)
+    association = _admitted(port)
     context = next(c for c in association.accepted_contexts if "5.1.4" in str(c.abstract_syntax))
     line, sent = _line(association), 0
     association._reactor_checkpoint.clear()  # as pynetdicom does while it waits for an answer itself

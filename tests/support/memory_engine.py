@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orgseg_node.node.engine import RunState
+from orgseg_node.node.engine import USUAL_PRIORITY, RunState
 
 
 class MemoryEngine:
@@ -12,10 +12,19 @@ class MemoryEngine:
         self.states: dict[str, RunState] = {}
         self.submitted: list[tuple[str, ...]] = []
         self.forgotten: list[str] = []
+        self.cancelled: list[str] = []
+        self.priorities: dict[str, int] = {}
 
-    def submit(self, queue: str, workflow: str, workflow_id: str, *arguments: str) -> None:
+    def submit(
+        self, queue: str, workflow: str, workflow_id: str, *arguments: str, priority: int = USUAL_PRIORITY
+    ) -> None:
         self.submitted.append((queue, workflow, workflow_id, *arguments))
+        self.priorities[workflow_id] = priority
         self.states[workflow_id] = RunState.ALIVE
+
+    def cancel(self, workflow_id: str) -> None:
+        self.cancelled.append(workflow_id)
+        self.states[workflow_id] = RunState.FINISHED
 
     def state(self, workflow_id: str) -> RunState:
         return self.states.get(workflow_id, RunState.ABSENT)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
 from orgseg_node.node.alternates import Alternate
@@ -22,6 +23,42 @@ from orgseg_node.node.jobs import (
 _DELIVERED = {DeliveryState.STORED, DeliveryState.COMMITTED, DeliveryState.DROPPED}
 _AGAIN = {DeliveryState.FAILED, DeliveryState.DROPPED}
 _OPEN = {DeliveryState.PENDING, DeliveryState.RETRY_WAIT}
+_STOPPED = {JobState.CANCELLED, JobState.SUPERSEDED}
+
+
+class MemoryLives:
+    """What jobs have been through, in their dictionary."""
+
+    def __init__(self, jobs: dict[str, Job]) -> None:
+        self._jobs = jobs
+        self._objects: dict[str, list[OutputObject]] = {}
+
+    def _set(self, job_id: str, **values: Any) -> int:
+        self._jobs[job_id] = replace(self._jobs[job_id], **values)
+        return self._jobs[job_id].deaths
+
+    def begin(self, job_id: str) -> int:
+        job = self._jobs[job_id]
+        return self._set(job_id, deaths=job.deaths + job.at_risk, at_risk=1)
+
+    def end(self, job_id: str, *, died: bool = False) -> int:
+        return self._set(job_id, deaths=self._jobs[job_id].deaths + died, at_risk=0)
+
+    def spend(self, job_id: str) -> int:
+        job = self._jobs[job_id]
+        return self._set(job_id, deaths=job.deaths + 1, at_risk=0, spent=job.spent + 1)
+
+    def spare(self, job_id: str, memory_budget_mb: int) -> bool:
+        if self._jobs[job_id].memory_budget_mb is not None:
+            return False
+        self._set(job_id, memory_budget_mb=memory_budget_mb)
+        return True
+
+    def keep_objects(self, job_id: str, objects: Iterable[OutputObject]) -> None:
+        self._objects[job_id] = sorted(objects, key=lambda one: one.role)
+
+    def objects(self, job_id: str) -> list[OutputObject]:
+        return self._objects.get(job_id, [])
 
 
 class MemoryStore:
@@ -31,6 +68,7 @@ class MemoryStore:
         self._jobs: dict[str, Job] = {}
         self._deliveries: dict[tuple[str, str, str], Delivery] = {}
         self._instances: dict[str, list[Instance]] = {}
+        self.lives = MemoryLives(self._jobs)
 
     def put(self, job: Job, instances: Sequence[Instance] = ()) -> None:
         """Have a job."""
@@ -112,6 +150,9 @@ class MemoryStore:
         if state is not now.state and state not in DELIVERY_TRANSITIONS[now.state]:
             raise IllegalTransition(f"{now.state} -> {state}")
         self._deliveries[key] = replace(now, state=state, status=status, note=note, next_attempt_at=next_at)
+        if state is DeliveryState.STORED:
+            job = self.job(delivery.job_id)
+            self._jobs[job.job_id] = replace(job, delivered_at=job.delivered_at or datetime.now(UTC))
         return self._finish(delivery.job_id)
 
     def divert(self, delivery: Delivery, alternate: Alternate, *, status: int | None, note: str) -> JobState:
@@ -138,6 +179,12 @@ class MemoryStore:
         )
 
     def _finish(self, job_id: str) -> JobState:
+        now = self.job(job_id).state
+        if now is not JobState.SENDING:
+            for key, each in self._deliveries.items():
+                if key[0] == job_id and now in _STOPPED and each.state in _OPEN | {DeliveryState.FAILED}:
+                    self._deliveries[key] = replace(each, state=DeliveryState.DROPPED, note="stopped")
+            return now
         mine = self.deliveries(job_id)
         if any(d.state is DeliveryState.STORED and d.confirmation == "WANTED" for d in mine):
             return self.job(job_id).state

@@ -43,8 +43,13 @@ class SlowPredictor:
 def predictor(request: ChildRequest) -> SlowPredictor:
     """What stands in for the bundles of a request."""
     del request
+    return threshold(float(sys.argv[1]))
+
+
+def threshold(seconds: float) -> SlowPredictor:
+    """A predictor by thresholds that takes at least so long."""
     organs = load_organs(shipped_config("organs.toml"))
-    return SlowPredictor(inner=ThresholdPredictor(organs=organs), seconds=float(sys.argv[1]))
+    return SlowPredictor(inner=ThresholdPredictor(organs=organs), seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ host = "127.0.0.1"
 port = {tps_port}
 {tps}
 
+{more}
+
 [inference]
 {inference}
 """
@@ -76,8 +78,11 @@ class NodeProcess:
     folder : holds node.toml, the log and the data
     tps_port : where the destination listens
     seconds : how long the prediction of a job takes at least; None to run a network instead
+    child : another child program as module and arguments
     inference : lines of that section; without any, the shipped network is what is run
     tps : more lines about the destination
+    more : further sections of the configuration
+    name : of this process, for its files, where several have one folder
     """
 
     folder: Path
@@ -85,6 +90,9 @@ class NodeProcess:
     seconds: float | None = 0.0
     inference: str = ""
     tps: str = ""
+    more: str = ""
+    name: str = "node"
+    child: tuple[str, ...] = ()
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -95,29 +103,46 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start it and wait until it listens."""
-        config = self.folder / "node.toml"
-        config.write_text(
-            CONFIG.format(tps_port=self.tps_port, inference=self.inference, tps=self.tps), encoding="utf-8"
-        )
+        config = self.folder / f"{self.name}.toml"
+        text = CONFIG.format(tps_port=self.tps_port, inference=self.inference, tps=self.tps, more=self.more)
+        config.write_text(text, encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
+        command += self.child
         if self.seconds is None:
             command = [sys.executable, "-m", "orgseg_node.cli", "node", "run", "--config", str(config)]
-        with (self.folder / "log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=_ROOT, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
             )
 
         def listening() -> int:
             assert self._process is not None
-            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert self._process.poll() is None, self._log.read_text()
             return next((e["port"] for e in self.events()[seen:] if e.get("event") == "listening"), 0)
 
-        self.port = wait_for(listening, 30, "the node listens")
+        def running() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self._log.read_text()
+            return any(e.get("event") == "running" for e in self.events()[seen:])
+
+        if 'roles = ["worker"]' in self.more:
+            wait_for(running, 60, "the worker runs")
+        else:
+            self.port = wait_for(listening, 60, "the node listens")
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / ("log" if self.name == "node" else f"{self.name}.log")
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
 
     def events(self) -> list[dict[str, Any]]:
         """What it has logged, over all its lives."""
-        log = self.folder / "log"
+        log = self._log
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
@@ -156,10 +181,18 @@ class NodeProcess:
 
 @contextlib.contextmanager
 def running_node(
-    folder: Path, tps_port: int, seconds: float | None = 0.0, inference: str = "", *, tps: str = ""
+    folder: Path,
+    tps_port: int,
+    seconds: float | None = 0.0,
+    inference: str = "",
+    *,
+    child: tuple[str, ...] = (),
+    tps: str = "",
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
-    node = NodeProcess(folder=folder, tps_port=tps_port, seconds=seconds, inference=inference, tps=tps)
+    node = NodeProcess(
+        folder=folder, tps_port=tps_port, seconds=seconds, inference=inference, child=child, tps=tps
+    )
     node.start()
     try:
         yield node

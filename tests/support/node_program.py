@@ -1,6 +1,7 @@
-"""A node under test as a program: ``python -m tests.support.node_program NODE.toml SECONDS``.
+"""A node under test as a program: ``python -m tests.support.node_program NODE.toml SECONDS [CHILD...]``.
 
-It is the real node; only the child that contours is `tests.support.node_child`, taking SECONDS per job.
+It is the real node; only the child that contours is `tests.support.node_child`, taking SECONDS per job, or
+another module with its arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ if __name__ == "__main__":
     try:
         run_node(
             load_config(Path(sys.argv[1])),
-            child_command=(sys.executable, "-m", "tests.support.node_child", sys.argv[2]),
+            child_command=(
+                sys.executable,
+                "-m",
+                *(sys.argv[3:] or ("tests.support.node_child", sys.argv[2])),
+            ),
             tick_s=0.2,
         )
     except OrgsegError as error:

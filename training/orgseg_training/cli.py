@@ -10,18 +10,18 @@ import typer
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import OrgsegError
 from orgseg_node.shipped import shipped_config
+from orgseg_training.cli_measuring import add_commands
 from orgseg_training.datasets.openkbp import read_cases
 from orgseg_training.democt import make_demo_ct
 from orgseg_training.evaluation import summary_table
 from orgseg_training.nnunet_run import Machine, Workspace
 from orgseg_training.recipe import load_recipe
+from orgseg_training.shipped import training_config
 from orgseg_training.starter import train_starter
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-_HERE = Path(__file__).resolve().parent
-_RECIPES = _HERE / "shipped_config"  # of an installed wheel
-_RECIPE = (_RECIPES if _RECIPES.is_dir() else _HERE.parent / "config") / "starter.toml"
+_RECIPE = training_config("starter.toml")
 
 Data = Annotated[Path, typer.Argument(help="Folder of the OpenKBP head-and-neck data set.")]
 Work = Annotated[Path, typer.Argument(help="Working folder; an interrupted run goes on from here.")]
@@ -67,6 +67,9 @@ def demo_ct(
     case = next(case for case in read_cases(data) if case.name == patient)
     make_demo_ct(case.image, case.labels, out)
     typer.echo(f"{out}")
+
+
+add_commands(app)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import AIR_HU, HuArray, Volume
+from orgseg_node.errors import InputError
 
 
 def read_volume(path: Path) -> Volume:
@@ -23,6 +24,26 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     """(K, J, I) label numbers on the same axes as `read_volume`."""
     array, _ = _read(path)
     return array.astype(np.uint8)
+
+
+def read_label_image(path: Path) -> tuple[NDArray[np.uint8], Grid]:
+    """(K, J, I) label numbers and where they are, on the axes of `read_volume`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not three-dimensional, or a value is no label number.
+    """
+    try:
+        array, grid = _read(path)
+    except RuntimeError as error:
+        raise InputError(f"{path.name} cannot be read as NIfTI.") from error
+    except ValueError as error:
+        raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
+    labels = array.astype(np.uint8)
+    if not np.array_equal(labels, array):
+        raise InputError(f"{path.name} holds values that are no label numbers from 0 to 255.")
+    return labels, grid
 
 
 def write_image(path: Path, array: HuArray | NDArray[np.uint8], grid: Grid) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -12,12 +11,12 @@ import torch
 
 from orgseg_node.core.geometry import Shape
 from orgseg_node.errors import OutOfMemory
+from orgseg_node.inference.engine.available import free_memory
 from orgseg_node.inference.engine.slab import Place
 from orgseg_node.inference.engine.tiles import Tiling
 
 _MB: Final = 1 << 20
 _SHARE: Final = 0.9  # of what is free; the rest is for the other steps and for the system
-_CGROUP: Final = Path("/sys/fs/cgroup")
 _CHANNELS: Final = 16  # oneDNN rounds channels up to this
 _FRAGMENTS: Final = 1.3  # blocks that are kept for the next tile do not fit into each other perfectly
 _SLICES: Final = 128  # slices of the CT in double precision while working planes are made
@@ -137,22 +136,6 @@ def _places(need: Need, device: torch.device) -> tuple[Place, ...]:
         return (Place.HOST, Place.FILE)
     free, _ = torch.cuda.mem_get_info(device)
     return (Place.DEVICE, Place.HOST) if need.on_device <= _SHARE * free else (Place.HOST,)
-
-
-def free_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes of main memory that are free for this process, within the limit of its container.
-
-    Parameters
-    ----------
-    cgroup : where the system says what the container may use
-    """
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
-        used = (cgroup / "memory.current").read_text(encoding="ascii").strip()
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
 
 
 def activations_of(network: torch.nn.Module, tile: Shape, patch: Shape) -> int:

@@ -94,6 +94,14 @@ def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> No
             "destinations.tps: this is the node itself",
         ),
         (PEER + "peers_ = 1", "peers.1.peers_: there is no such setting"),
+        (
+            PEER + 'source = "pasc"\n[sources.pacs]\nae_title = "P"\nhost = "h"\nport = 104',
+            "did you mean 'pacs'?",
+        ),
+        (PEER + 'source = "pacs"', "peers.1.source: there is no source 'pacs'"),
+        (PEER + '[completeness]\nexpct = "ask"', "did you mean 'expect'?"),
+        (PEER + '[completeness]\nlate = "never"', "completeness.late: input should be 'hold' or 'contour'"),
+        (PEER + "[worker]\ndeaths = 0", "worker.deaths: input should be greater than or equal to 1"),
         ("peers = 3", "peers"),
     ],
 )

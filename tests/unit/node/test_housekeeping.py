@@ -85,22 +85,28 @@ def test_a_job_started_again_has_a_number_of_its_own(house: House) -> None:
     assert house.engine.submitted == [("contour", "contour", f"{job.job_id}.2", job.job_id)]
 
 
-def test_a_running_job_without_a_workflow_gets_one(house: House) -> None:
+def test_a_running_job_that_the_engine_has_lost_gets_its_turn_again(house: House) -> None:
     job = house.job()
     house.store.move(job.job_id, JobState.PREPARING, "")
     house.keeper.reconcile()
+    assert house.store.job(job.job_id).state is JobState.QUEUED
+    house.keeper.dispatch()
     assert [entry[2] for entry in house.engine.submitted] == [f"{job.job_id}.1"]
-    assert house.store.job(job.job_id).state is JobState.PREPARING
 
 
 @pytest.mark.parametrize("state", [RunState.GIVEN_UP, RunState.BROKEN, RunState.FINISHED])
-def test_a_running_job_whose_workflow_is_over_is_shown_as_failed(house: House, state: RunState) -> None:
+def test_a_running_job_whose_workflow_is_over_gets_another_until_it_died_too_often(
+    house: House, state: RunState
+) -> None:
     job = house.job()
-    house.store.move(job.job_id, JobState.PREPARING, "")
-    house.engine.states[f"{job.job_id}.1"] = state
-    house.keeper.reconcile()
+    for number in ("1", "1+1", "1+2"):
+        house.keeper.dispatch()
+        assert house.engine.submitted[-1][2] == f"{job.job_id}.{number}"
+        house.store.move(job.job_id, JobState.PREPARING, "")
+        house.engine.states[f"{job.job_id}.{number}"] = state
+        house.keeper.reconcile()
     failed = house.store.job(job.job_id)
-    assert (failed.state, failed.reason) == (JobState.FAILED, "JOB_WORKER_DIED")
+    assert (failed.state, failed.reason, failed.deaths) == (JobState.FAILED, "JOB_POISON", 3)
 
 
 def test_a_job_whose_workflow_lives_is_left_alone(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pydicom
@@ -95,8 +96,12 @@ def test_files_without_meta_information_are_refused() -> None:
             landing.split_part10(content)
 
 
-def test_a_file_is_written_whole_for_its_owner_only_and_leaves_no_part(tmp_path: Path) -> None:
-    landing.write_durably(tmp_path / "a.dcm", b"x" * 100_000)
+def test_a_file_is_written_whole_for_whom_the_process_allows_and_leaves_no_part(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        landing.write_durably(tmp_path / "a.dcm", b"x" * 100_000)
+    finally:
+        os.umask(before)
     assert (tmp_path / "a.dcm").read_bytes() == b"x" * 100_000
     assert (tmp_path / "a.dcm").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["a.dcm"]

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
-from orgseg_node.node.jobs import DeliveryState, Instance, Job, JobState, NewJob, OutputObject, SeriesState
+from orgseg_node.node.commands import JobCommands
+from orgseg_node.node.jobs import (
+    DeliveryState,
+    Instance,
+    Job,
+    JobState,
+    NewJob,
+    Notice,
+    OutputObject,
+    SeriesState,
+)
+from orgseg_node.node.sqlite import SqliteDriver
 from orgseg_node.node.store import DATABASE, Store
 
 RTSTRUCT = OutputObject(role="RTSTRUCT", path="jobs/x/out/RTSTRUCT.dcm", sop_uid="2.25.1")
@@ -67,7 +79,7 @@ def deliver(store: Store, job: Job, destination: str, state: DeliveryState = Del
 
 
 def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
-    connection = Store(tmp_path)._db._connect()
+    connection = SqliteDriver(tmp_path / DATABASE, read_only=False)._connect()
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
     assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
@@ -94,16 +106,30 @@ def test_a_late_slice_drops_deliveries_that_have_not_begun(store: Store) -> None
     assert store.claim(job.job_id, "tps") == []
 
 
-def test_a_late_slice_after_delivery_makes_a_new_job_and_a_notice(store: Store) -> None:
+def test_a_late_slice_after_delivery_leaves_the_job_and_tells_the_notice(store: Store) -> None:
     arrive(store, "1.2.1")
     first = ready(store)
     compute(store, first, "tps")
     deliver(store, first, "tps")
     arrive(store, "1.2.2")
     assert store.job(first.job_id).state is JobState.DONE
-    second = ready(store, content="d")
-    notices = [e.note for e in store.events(first.job_id) if e.change == "notice"]
-    assert notices == [f"The series has grown; see job {second.job_id}."]
+    late = Notice(subject=first.job_id, code="LATE_IMAGES", note="It has grown.")
+    seen = store.one_series("1.2")
+    assert store.judge(seen, SeriesState.HOLD, reason="LATE_IMAGES", note="n", notices=[late])
+    assert not store.judge(seen, SeriesState.HOLD, reason="LATE_IMAGES", note="n", notices=[late])
+    told = [(e.kind, e.change, e.note) for e in store.events(first.job_id) if e.kind == "notice"]
+    assert told == [("notice", "LATE_IMAGES", "It has grown.")]
+
+
+def test_what_was_delivered_once_is_not_superseded_while_it_is_sent_again(store: Store) -> None:
+    arrive(store, "1.2.1")
+    job = ready(store)
+    compute(store, job, "tps")
+    deliver(store, job, "tps")
+    store.lives.keep_objects(job.job_id, [replace(RTSTRUCT, sha256="0" * 64)])
+    JobCommands(store).resend(job.job_id, "n", {"tps": ("RTSTRUCT",)})
+    arrive(store, "1.2.2")
+    assert store.job(job.job_id).state is JobState.SENDING
 
 
 def test_a_late_slice_while_sending_lets_the_sending_finish(store: Store) -> None:
@@ -312,7 +338,7 @@ def test_a_folder_without_a_node_and_a_newer_database_are_told(tmp_path: Path) -
         Store(tmp_path, read_only=True)
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / DATABASE) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute("INSERT INTO schema_step VALUES ('999_of_tomorrow')")
     connection.close()
     with pytest.raises(StorageError, match="newer"):
         Store(tmp_path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orgseg_node.dicom.series import files_in, survey
-from orgseg_node.node.inbox import Verdict, verdict_on
 from orgseg_node.node.jobs import SeriesState
+from orgseg_node.node.verdicts import Verdict, verdict_on
 from tests.support.phantom import PhantomOptions, build_ct_series, uid
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from orgseg_node.errors import OutOfMemory
-from orgseg_node.inference.engine.budget import Need, activations_of, free_memory, need_of, plan
+from orgseg_node.inference.engine.available import free_memory
+from orgseg_node.inference.engine.budget import Need, activations_of, need_of, plan
 from orgseg_node.inference.engine.slab import Place
 from orgseg_node.inference.engine.tiles import Tiling
 from tests.support.tiny_nnunet import TinyModel, tiny_network

@@ -1,0 +1,146 @@
+"""All metrics of one organ in one patient, and first of all whether there was anything to compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from orgseg_node.core.geometry import Box, Vector
+from orgseg_node.core.metrics.overlap import dice, jaccard, volume_difference_ml
+from orgseg_node.core.metrics.path_length import added_path
+from orgseg_node.core.metrics.surfaces import surface_distances
+from orgseg_node.core.volume import Mask
+
+_NAN = float("nan")
+
+
+class Status(StrEnum):
+    """What there was to compare; read before any number."""
+
+    OK = "ok"
+    """Both masks hold the organ."""
+    CROPPED_BY_FOV = "cropped_by_fov"
+    """Both hold it, and the reference reaches the edge of the scan: part of the organ was not seen."""
+    PRED_EMPTY = "pred_empty"
+    """A miss: overlaps are 0, distances do not exist."""
+    REF_EMPTY = "ref_empty"
+    """A false finding: told of as such, never averaged into overlaps."""
+    BOTH_EMPTY = "both_empty"
+    """Rightly nothing: a true negative."""
+    NOT_LABELLED = "not_labelled"
+    """The organ was not looked for in the reference; nothing is known, nothing is scored."""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the case counts in means of overlaps."""
+        return self in {Status.OK, Status.CROPPED_BY_FOV, Status.PRED_EMPTY}
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether there are two surfaces to measure between."""
+        return self in {Status.OK, Status.CROPPED_BY_FOV}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Every metric of one organ; NaN where the status says that there is none.
+
+    Attributes
+    ----------
+    status : what there was to compare
+    dsc, jaccard : overlap, 0 to 1
+    msd_mm, hd_mm, hd95_mm : mean surface distance, Hausdorff distance, its 95 % version
+    sdsc_2mm, sdsc_3mm, sdsc : surface Dice at 2 mm, 3 mm and the organ's own tolerance
+    tolerance_mm : that tolerance
+    vd_ml : volume of the prediction minus that of the reference
+    reference_ml, prediction_ml : the volumes
+    apl_mm, apl_percent, apl_1px_mm : added path length, as a part of the contour, and allowing one pixel
+    """
+
+    status: Status
+    dsc: float = _NAN
+    jaccard: float = _NAN
+    msd_mm: float = _NAN
+    hd_mm: float = _NAN
+    hd95_mm: float = _NAN
+    sdsc_2mm: float = _NAN
+    sdsc_3mm: float = _NAN
+    sdsc: float = _NAN
+    tolerance_mm: float = _NAN
+    vd_ml: float = _NAN
+    reference_ml: float = _NAN
+    prediction_ml: float = _NAN
+    apl_mm: float = _NAN
+    apl_percent: float = _NAN
+    apl_1px_mm: float = _NAN
+
+
+NOT_LABELLED = Comparison(status=Status.NOT_LABELLED)
+
+
+def compare(reference: Mask, prediction: Mask, spacing_mm: Vector, tolerance_mm: float = 2.0) -> Comparison:
+    """Compare a prediction with the reference contours of one organ.
+
+    Parameters
+    ----------
+    reference, prediction : (K, J, I) bool, the whole scan or a box cut from it with a margin of one voxel, so
+        that a mask touches the edge of the array only where it touches the edge of the scan
+    spacing_mm : distance of voxel centres along ``(k, j, i)``
+    tolerance_mm : of the surface Dice of this organ
+
+    Raises
+    ------
+    ValueError
+        If the masks differ in shape.
+    """
+    if reference.shape != prediction.shape:
+        raise ValueError(f"Masks of {reference.shape} and {prediction.shape} voxels cannot be compared.")
+    reference, prediction = _cropped(reference, prediction)
+    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+    volumes = {
+        "reference_ml": int(np.count_nonzero(reference)) * voxel_ml,
+        "prediction_ml": int(np.count_nonzero(prediction)) * voxel_ml,
+        "vd_ml": volume_difference_ml(reference, prediction, voxel_ml),
+        "tolerance_mm": tolerance_mm,
+    }
+    if not reference.any():
+        return Comparison(status=Status.REF_EMPTY if prediction.any() else Status.BOTH_EMPTY, **volumes)
+    path = added_path(reference, prediction, spacing_mm)
+    paths = {
+        "apl_mm": path.added_mm,
+        "apl_percent": path.percent,
+        "apl_1px_mm": path.added_beyond_1px_mm,
+    }
+    if not prediction.any():
+        zeros = dict.fromkeys(("dsc", "jaccard", "sdsc_2mm", "sdsc_3mm", "sdsc"), 0.0)
+        return Comparison(status=Status.PRED_EMPTY, **volumes, **paths, **zeros)
+    distances = surface_distances(reference, prediction, spacing_mm)
+    return Comparison(
+        status=Status.CROPPED_BY_FOV if _touches_edge(reference) else Status.OK,
+        dsc=dice(reference, prediction),
+        jaccard=jaccard(reference, prediction),
+        msd_mm=distances.mean_mm,
+        hd_mm=distances.hausdorff_mm,
+        hd95_mm=distances.hausdorff95_mm,
+        sdsc_2mm=distances.surface_dice(2.0),
+        sdsc_3mm=distances.surface_dice(3.0),
+        sdsc=distances.surface_dice(tolerance_mm),
+        **volumes,
+        **paths,
+    )
+
+
+def _cropped(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
+    """Both masks in the box around them, with a margin of one voxel where the scan has one."""
+    either = reference | prediction
+    if not either.any():
+        return reference, prediction
+    box = Box.around(either, margin=(1, 1, 1))
+    return reference[box.slices], prediction[box.slices]
+
+
+def _touches_edge(mask: Mask) -> bool:
+    box = Box.around(mask)
+    return any(a == 0 or b == n for a, b, n in zip(box.start, box.stop, mask.shape, strict=True))

@@ -1,0 +1,91 @@
+"""What the configuration says of the database, and of the part this process plays beside others."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from orgseg_node.errors import ConfigError
+from orgseg_node.node.address import Server, url_problems
+from orgseg_node.node.sections import Section
+
+SQLITE: Final = Path("db") / "node.sqlite"
+PASSWORD: Final = "ORGSEG_DATABASE_PASSWORD"  # noqa: S105 (the name of a variable)
+
+NodeRole = Literal["receiver", "worker"]
+
+
+def _url(value: str) -> str:
+    problems = url_problems(value) if value else []
+    if problems:
+        raise ValueError("\n".join(problems))
+    return value
+
+
+class DatabaseSection(Section):
+    """Where the node keeps what it knows.
+
+    Attributes
+    ----------
+    url : a PostgreSQL server; empty for SQLite in the data folder
+    password_file : holds the password of the user in the URL; ORGSEG_DATABASE_PASSWORD goes before it
+    """
+
+    url: Annotated[str, AfterValidator(_url)] = ""
+    password_file: Path | None = None
+
+    def placed(self, base: Path) -> DatabaseSection:
+        """The same with its file relative to a folder."""
+        if self.password_file is None:
+            return self
+        return self.model_copy(update={"password_file": base / self.password_file.expanduser()})
+
+    def place(self, data_dir: Path) -> Path | Server:
+        """The database itself. Raises ConfigError if the password cannot be read."""
+        if not self.url:
+            return data_dir / SQLITE
+        password = os.environ.get(PASSWORD, "")
+        if not password and self.password_file is not None:
+            try:
+                password = self.password_file.read_text(encoding="utf-8").strip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"database.password_file: {self.password_file} cannot be read.") from error
+        return Server(url=self.url, password=password)
+
+
+class WorkerSection(Section):
+    """What this process does, and its name among several.
+
+    Attributes
+    ----------
+    name : of this worker, no other's, and the same each time it is started; the host's name when None
+    roles : to receive, to contour and deliver, or both
+    dead_after_s : a worker of which nothing was heard for so long is dead, on PostgreSQL
+    ageing_per_hour : by how much an hour of waiting makes a job more urgent; 0 for strict priorities
+    deaths : a job over which so many processes died goes to the dead letter
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = None
+    roles: Annotated[tuple[NodeRole, ...], Field(min_length=1)] = ("receiver", "worker")
+    dead_after_s: Annotated[float, Field(ge=3, le=3600)] = 60.0
+    ageing_per_hour: Annotated[float, Field(ge=0, le=1000)] = 10.0
+    deaths: Annotated[int, Field(ge=1, le=20)] = 3
+
+    @property
+    def own_name(self) -> str:
+        """The name of this worker."""
+        return self.name or socket.gethostname()[:64]
+
+
+def database_problems(data: dict[str, Any], base: Path) -> list[str]:
+    """What is wrong with the files of the section database."""
+    section = data.get("database")
+    name = section.get("password_file") if isinstance(section, dict) else None
+    if not isinstance(name, str) or os.environ.get(PASSWORD):
+        return []
+    path = base / Path(name).expanduser()
+    return [] if path.is_file() else [f"database.password_file: there is no file {path}"]

@@ -1,0 +1,158 @@
+"""The per-case results: one line for each model, patient and organ, the only source of every table.
+
+They are kept as Parquet by pyarrow, the smallest package that writes and reads it with typed columns that may
+be empty; CSV would lose the difference between nothing and NaN, and every reader would guess the types.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from orgseg_node.core.metrics import Comparison, Status
+from orgseg_node.errors import CasesInvalid, DiskFull, EvaluationError, ToolMissing
+
+_VERSION = b"1"
+_VERSION_KEY = b"orgseg.cases.version"
+_TEXTS = ("model", "subset", "case", "organ", "group", "db")
+NUMBERS = tuple(field.name for field in fields(Comparison) if field.name != "status")
+"""Columns that are numbers; empty where the status says that there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseScore:
+    """One organ in one patient by one model.
+
+    Attributes
+    ----------
+    model : such as ``strategy-1``
+    subset : such as ``cv``, ``1``, ``2``, ``3``
+    case, organ : which
+    group : the patient; scans of one patient share it
+    db : the database the case comes from
+    child : whether the patient is a child, or None where that is not known
+    comparison : status and metrics
+    """
+
+    model: str
+    subset: str
+    case: str
+    organ: str
+    group: str
+    db: str
+    child: bool | None
+    comparison: Comparison
+
+    @property
+    def status(self) -> Status:
+        """What there was to compare."""
+        return self.comparison.status
+
+    def value(self, metric: str) -> float:
+        """A metric by the name of its column; NaN where there is none."""
+        return float(getattr(self.comparison, metric))
+
+
+def write_cases(scores: Iterable[CaseScore], path: Path) -> None:
+    """Write results as Parquet, wholly or not at all.
+
+    Raises
+    ------
+    DiskFull
+        If there is no room; nothing is left behind and an older file stays.
+    EvaluationError
+        If the folder cannot be written to.
+    """
+    arrow, parquet = _arrow()
+    rows = [_row(score) for score in scores]
+    table = arrow.Table.from_pylist(rows, schema=_schema(arrow))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+            try:
+                parquet.write_table(table, stream, compression="zstd")
+                stream.flush()
+                os.fsync(stream.fileno())
+                Path(stream.name).replace(path)
+            except BaseException:
+                Path(stream.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"{path.name} was not written.") from error
+        raise EvaluationError(f"{path.name} cannot be written: {error.strerror}.") from error
+
+
+def read_cases(path: Path) -> tuple[CaseScore, ...]:
+    """Read results and check them against the schema.
+
+    Raises
+    ------
+    CasesInvalid
+        If the file is missing or damaged, has other columns, a status that is none, or one organ of a case
+        twice for a model.
+    """
+    arrow, parquet = _arrow()
+    try:
+        table = parquet.read_table(path)
+    except (OSError, arrow.ArrowException) as error:
+        raise CasesInvalid(f"{path.name} cannot be read.") from error
+    version = (table.schema.metadata or {}).get(_VERSION_KEY)
+    if version != _VERSION or not table.schema.equals(_schema(arrow)):
+        raise CasesInvalid(f"{path.name} has other columns than expected.")
+    try:
+        scores = tuple(_score(row) for row in table.to_pylist())
+    except (TypeError, ValueError) as error:
+        raise CasesInvalid(f"{path.name} holds a value that cannot be.") from error
+    require_unique(scores)
+    return scores
+
+
+def require_unique(scores: Sequence[CaseScore]) -> None:
+    """Refuse results in which one organ of one case is scored twice for one model.
+
+    Raises
+    ------
+    CasesInvalid
+        With the first such case.
+    """
+    seen = set()
+    for score in scores:
+        key = (score.model, score.subset, score.case, score.organ)
+        if key in seen:
+            raise CasesInvalid(f"{score.organ} of case {score.case} is there twice for {score.model}.")
+        seen.add(key)
+
+
+def _row(score: CaseScore) -> dict[str, object]:
+    numbers = {name: None if math.isnan(score.value(name)) else score.value(name) for name in NUMBERS}
+    texts = {name: getattr(score, name) for name in _TEXTS}
+    return {**texts, "child": score.child, "status": score.status.value, **numbers}
+
+
+def _score(row: dict[str, Any]) -> CaseScore:
+    numbers = {name: math.nan if row[name] is None else row[name] for name in NUMBERS}
+    comparison = Comparison(status=Status(row["status"]), **numbers)
+    return CaseScore(**{name: row[name] for name in _TEXTS}, child=row["child"], comparison=comparison)
+
+
+def _schema(arrow: Any) -> Any:
+    columns = [arrow.field(name, arrow.string(), nullable=False) for name in _TEXTS]
+    columns += [arrow.field("child", arrow.bool_()), arrow.field("status", arrow.string(), nullable=False)]
+    columns += [arrow.field(name, arrow.float64()) for name in NUMBERS]
+    return arrow.schema(columns, metadata={_VERSION_KEY: _VERSION})
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow  # noqa: ICN001, PLC0415 - of the extra 'train' only
+        import pyarrow.parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise ToolMissing("pyarrow is part of orgseg-node[train].") from error
+    return pyarrow, pyarrow.parquet

@@ -1,0 +1,217 @@
+"""Tests and intervals for per-case results: what the study used, and what is right beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from orgseg_node.errors import ToolMissing
+
+LEAST_PAIRS = 6
+"""With five pairs the smallest two-sided p of the signed-rank test is 0.0625: nothing can be shown."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normality:
+    """Whether values look as if drawn from a normal distribution; p below 0.05 says no.
+
+    Attributes
+    ----------
+    n : number of values
+    ks_raw_p : Kolmogorov-Smirnov against the *standard* normal distribution, as if called as in the study. It
+        rejects any Dice values, normal or not, because their mean is not 0
+    ks_p : the same of standardised values. Too lenient, because mean and deviation come from the values
+    lilliefors_p : the same with p corrected for that (Lilliefors, J. Am. Stat. Assoc. 62 (1967) 399)
+    """
+
+    n: int
+    ks_raw_p: float
+    ks_p: float
+    lilliefors_p: float
+
+
+def normality(values: Sequence[float]) -> Normality:
+    """The study's test of normality beside the correct one; NaN with fewer than 6 or only equal values."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.size < LEAST_PAIRS or np.ptp(x) == 0:
+        return Normality(n=x.size, ks_raw_p=math.nan, ks_p=math.nan, lilliefors_p=math.nan)
+    try:
+        from statsmodels.stats.diagnostic import lilliefors  # noqa: PLC0415 - of the extra 'train' only
+    except ImportError as error:
+        raise ToolMissing("statsmodels is part of orgseg-node[train].") from error
+    return Normality(
+        n=x.size,
+        ks_raw_p=float(stats.kstest(x, "norm").pvalue),
+        ks_p=float(stats.kstest((x - x.mean()) / x.std(ddof=1), "norm").pvalue),
+        lilliefors_p=float(lilliefors(x, dist="norm", pvalmethod="table")[1]),
+    )
+
+
+def paired_differences(new: Sequence[float], old: Sequence[float], *, higher_is_better: bool) -> Values:
+    """New minus old for each pair, turned so that positive is better; misses take the worst rank.
+
+    A missing value (NaN: the organ was not found, so there is no distance) is worse than every value
+    (worst-rank analysis: Lachin, Control. Clin. Trials 20 (1999) 408). Where only one is missing the
+    difference is larger than every finite one; where both are, it is 0.
+    """
+    a, b = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"{a.size} and {b.size} values are no pairs.")
+    differences: Values = (a - b) if higher_is_better else (b - a)
+    finite = np.abs(differences[~np.isnan(differences)])
+    worst = (float(finite.max()) if finite.size else 0.0) + 1.0
+    lost, found = np.isnan(a) & ~np.isnan(b), ~np.isnan(a) & np.isnan(b)
+    differences[np.isnan(a) & np.isnan(b)] = 0.0
+    differences[lost], differences[found] = -worst, worst
+    return differences
+
+
+def signed_rank(differences: Sequence[float] | Values) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test; NaN, "too few", below 6 pairs; 1 where all are 0.
+
+    Zeros are ranked and then left out (Pratt, J. Am. Stat. Assoc. 54 (1959) 655).
+    """
+    return _signed_rank(np.asarray(differences, dtype=np.float64), "two-sided")
+
+
+def _signed_rank(differences: Values, alternative: str) -> float:
+    if differences.size < LEAST_PAIRS:
+        return math.nan
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences, zero_method="pratt", alternative=alternative).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's correction for several tests (Scand. J. Stat. 6 (1979) 65); NaN are no tests and stay NaN."""
+    p = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(p.shape, math.nan)
+    tests = np.flatnonzero(~np.isnan(p))
+    order = tests[np.argsort(p[tests], kind="stable")]
+    steps = p[order] * np.arange(order.size, 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if order.size else steps
+    return tuple(float(value) for value in corrected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A mean and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(
+    values: Sequence[float],
+    patients: Sequence[str],
+    *,
+    seed: int,
+    level: float = 0.95,
+    resamples: int = 10_000,
+) -> Interval:
+    """Mean and percentile bootstrap interval, resampling patients and never single scans.
+
+    Scans of one patient resemble each other; to draw them one by one would make intervals too short. Patients
+    are drawn with replacement, each with all of its scans (Davison and Hinkley, Bootstrap Methods, 1997,
+    3.8).
+    With fewer than 6 patients the interval is NaN.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.size == 0:
+        return Interval(mean=math.nan, low=math.nan, high=math.nan)
+    _, of = np.unique(np.asarray(patients), return_inverse=True)
+    sums, counts = np.bincount(of, weights=x), np.bincount(of)
+    if counts.size < LEAST_PAIRS:
+        return Interval(mean=float(x.mean()), low=math.nan, high=math.nan)
+    times = np.random.default_rng(seed).multinomial(
+        counts.size, np.full(counts.size, 1 / counts.size), size=resamples
+    )
+    means = (times @ sums) / (times @ counts)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean=float(x.mean()), low=float(low), high=float(high))
+
+
+class Verdict(StrEnum):
+    """What a non-inferiority test found."""
+
+    PASS = "pass"  # noqa: S105 - no secret
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    TOO_FEW = "too few"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NonInferiority:
+    """Whether a new model is no worse than the old one by more than a margin, in one organ.
+
+    Attributes
+    ----------
+    verdict : pass; fail where it is shown to be worse by more than the margin; inconclusive never promotes
+    p, holm_p : one-sided p, alone and corrected for the number of organs
+    n, needed : pairs, and about how many 80 % power needs if the true difference is 0; None if unknown
+    gross_failures : places of pairs in which the new value is lower by more than 0.10
+    """
+
+    verdict: Verdict
+    p: float
+    holm_p: float
+    n: int
+    needed: int | None
+    gross_failures: tuple[int, ...]
+
+
+GROSS_DROP = 0.10
+_ALPHA = 0.05
+
+
+def non_inferiority(differences: Sequence[Sequence[float]], margin: float) -> tuple[NonInferiority, ...]:
+    """Test for each organ that the new model is not worse than the old by more than a margin.
+
+    One-sided signed-rank test of the paired differences (new minus old, of Dice or surface Dice) plus the
+    margin, Holm-corrected over the organs.
+
+    Parameters
+    ----------
+    differences : for each organ its paired differences
+    margin : such as 0.01 Dice, 0.02 for small organs
+    """
+    arrays = [np.asarray(d, dtype=np.float64) for d in differences]
+    p = [_signed_rank(d + margin, "greater") for d in arrays]
+    worse = holm([_signed_rank(d + margin, "less") for d in arrays])
+    return tuple(
+        NonInferiority(
+            verdict=_verdict(corrected, against),
+            p=alone,
+            holm_p=corrected,
+            n=d.size,
+            needed=_needed(d, margin),
+            gross_failures=tuple(int(i) for i in np.flatnonzero(d < -GROSS_DROP)),
+        )
+        for d, alone, corrected, against in zip(arrays, p, holm(p), worse, strict=True)
+    )
+
+
+def _verdict(p: float, against: float) -> Verdict:
+    if math.isnan(p):
+        return Verdict.TOO_FEW
+    if p < _ALPHA:
+        return Verdict.PASS
+    return Verdict.FAIL if against < _ALPHA else Verdict.INCONCLUSIVE
+
+
+def _needed(differences: Values, margin: float) -> int | None:
+    """Pairs for 80 % power, one-sided at 5 %: normal approximation, efficiency 3/pi of the test."""
+    if differences.size < LEAST_PAIRS:
+        return None
+    z = stats.norm.ppf(1 - _ALPHA) + stats.norm.ppf(0.8)
+    pairs = (float(z) * float(differences.std(ddof=1)) / margin) ** 2 * math.pi / 3
+    return max(LEAST_PAIRS, math.ceil(pairs))

@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m
 # replace torch by the CUDA build.
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit proof chaos faults soak serve bench bench-inference install peers docs clean
+.PHONY: check demo test lint types contracts unit proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs clean
 .DEFAULT_GOAL := check
 
 check: lint types contracts unit  ## what every commit passes
@@ -49,6 +49,9 @@ proof: install peers  ## slow proofs: whole-image against chunked path, starter 
 
 chaos: install peers  ## everything is killed 200 times and nothing may be lost; options in CHAOS
 	$(RUN) tests.chaos $(CHAOS)
+
+chaos-postgresql: install peers  ## the same with the node on PostgreSQL, a worker of which never comes back
+	$(RUN) tests.chaos --database postgresql $(CHAOS)
 
 faults: install peers  ## the table of docs/faults.md, made anew
 	$(RUN) tests.faults

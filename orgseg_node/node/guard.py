@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import queue
 import socket
 import time
 from collections.abc import Callable
@@ -34,12 +35,14 @@ class Guard:
     pdu_s : so long a PDU that has begun may take
     message_bytes : largest message taken, command and dataset together
     clock : seconds that only go forward
+    was_cut : whether the caller broke a limit
     """
 
     line: Any
     pdu_s: float
     message_bytes: int
     clock: Callable[[], float] = time.monotonic
+    was_cut: bool = False
     _taken: int = 0
 
     def message_ended(self) -> None:
@@ -77,6 +80,7 @@ class Guard:
     def _cut_off(self, number: int, why: str) -> OSError:
         """Close the connection; the error that says why."""
         _log.warning("connection cut off", why=why)
+        self.was_cut = True
         with contextlib.suppress(OSError):
             self.line.socket.shutdown(socket.SHUT_RDWR)
         return OSError(number, why)
@@ -93,3 +97,17 @@ def message_ended(line: Any) -> None:
     guard = getattr(line, "guard", None)
     if isinstance(guard, Guard):
         guard.message_ended()
+
+
+def let_go(association: Any) -> None:
+    """Give back what a caller who was cut off had sent so far.
+
+    pynetdicom's associations refer to themselves, and would keep it until Python happens to look for such.
+    """
+    guard = getattr(association.dul.socket, "guard", None)
+    if not (isinstance(guard, Guard) and guard.was_cut):
+        return
+    association.dimse.message = None
+    with contextlib.suppress(queue.Empty):
+        while True:
+            association.dul.to_user_queue.get_nowait()

@@ -319,4 +319,5 @@ class Receiver:
         self._inbox.association_ended(id(event.assoc), released=True)
 
     def _ended(self, event: Event) -> None:
+        guard.let_go(event.assoc)
         self._inbox.association_ended(id(event.assoc))

@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m
 # replace torch by the CUDA build.
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit proof serve bench bench-inference install peers docs clean
+.PHONY: check demo test lint types contracts unit proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs clean
 .DEFAULT_GOAL := check
 
 check: lint types contracts unit  ## what every commit passes
@@ -46,6 +46,18 @@ unit: install
 
 proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients
 	$(RUN) pytest -m slow
+
+chaos: install peers  ## everything is killed 200 times and nothing may be lost; options in CHAOS
+	$(RUN) tests.chaos $(CHAOS)
+
+chaos-postgresql: install peers  ## the same with the node on PostgreSQL, a worker of which never comes back
+	$(RUN) tests.chaos --database postgresql $(CHAOS)
+
+faults: install peers  ## the table of docs/faults.md, made anew
+	$(RUN) tests.faults
+
+soak: install peers  ## 500 series through one node, whose memory and handles must stay flat; options in SOAK
+	$(RUN) tests.soak $(SOAK)
 
 demo: install  ## a CT travels through a node on this machine and comes back with contours
 	$(BIN)/orgseg demo --out demo-output

@@ -1,23 +1,27 @@
-"""C-STORE per second: the node with durable accept, beside DCMTK's storescp, which syncs nothing.
+"""C-STORE per second: the node with durable accept, beside DCMTK's storescp and Orthanc, in one run.
 
-    python benchmarks/receive.py [--slices 200] [--size 512] [--senders 1]
+    python benchmarks/receive.py [--slices 200] [--size 512] [--senders 1 4]
 
-The same synthetic CT slices are pushed by DCMTK's storescu into both, in turn. The node answers 0x0000 only
-after the file, its name and its row are on the disk; storescp answers after write(). DCMTK is run with
-TCP_NODELAY=1 and the same PDU size: without it Nagle's algorithm holds storescp at about 20 images a second.
-A third line gives the node's own path without network. Prints images and megabytes per second, and the ratio.
+The same synthetic CT slices are pushed by DCMTK's storescu into each, in turn. The node answers 0x0000 only
+after the file, its name and its row are on the disk; Orthanc (SyncStorageArea, its default) syncs the file
+before it answers, but not its index; storescp answers after write(). DCMTK is run with TCP_NODELAY=1 and the
+same PDU size: without it Nagle's algorithm holds storescp at about 20 images a second. A last line gives the
+node's own path without network. The best of some repeats is printed, in images and megabytes per second, with
+ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,9 +101,7 @@ def node(folder: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def storescp(folder: Path) -> Iterator[int]:
     folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     process = subprocess.Popen(
         [dcmtk("storescp"), "--fork", "-pdu", "131072", "-aet", "ORGSEG", "-od", str(folder), str(port)]
     )
@@ -112,6 +114,40 @@ def storescp(folder: Path) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def orthanc(folder: Path) -> Iterator[int]:
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise SystemExit("Orthanc is not installed")
+    folder.mkdir()
+    port, http = free_port(), free_port()
+    settings = folder / "orthanc.json"
+    said = {
+        "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "storage"), "Plugins": [],
+        "DicomAet": "ORGSEG", "DicomPort": port, "HttpPort": http, "DicomAlwaysAllowStore": True,
+        "AuthenticationEnabled": False, "SyncStorageArea": True, "MaximumPduLength": 131072,
+    }  # fmt: skip
+    settings.write_text(json.dumps(said))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, str(settings)], stdout=log, stderr=log)
+    try:
+        for _ in range(400):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{http}/system", timeout=5).close()
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def land(folder: Path, paths: list[Path]) -> float:
@@ -148,7 +184,7 @@ def main() -> None:
     )
     parser.add_argument("--slices", type=int, default=200)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--senders", type=int, default=1)
+    parser.add_argument("--senders", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     configure_logs("text", "error")
@@ -156,23 +192,39 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="orgseg-receive-"))
     try:
         paths = make_slices(work / "ct", arguments.slices, arguments.size)
-        megabytes = sum(path.stat().st_size for path in paths) / 1e6
-        best: dict[str, float] = {}
-        for repeat in range(arguments.repeats):
-            with storescp(work / f"scp{repeat}") as port:
-                peer = push(port, paths, arguments.senders)
-            with node(work / f"node{repeat}") as port:
-                own = push(port, paths, arguments.senders)
-            alone = land(work / f"land{repeat}", paths)
-            for name, seconds in (("storescp", peer), ("node", own), ("accept only", alone)):
-                best[name] = min(best.get(name, seconds), seconds)
-        for name, seconds in best.items():
-            rate, speed = arguments.slices / seconds, megabytes / seconds
-            print(f"{name:12s} {seconds:7.2f} s  {rate:7.1f} C-STORE/s  {speed:7.1f} MB/s")
-        ratio = best["storescp"] / best["node"]
-        print(f"ratio node / storescp: {ratio:.2f} (1 is as fast; the node syncs each image, storescp none)")
+        for senders in arguments.senders:
+            show(paths, senders, measure(work, paths, senders, arguments.repeats))
+        print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def measure(work: Path, paths: list[Path], senders: int, repeats: int) -> dict[str, float]:
+    """Best seconds of each peer, which take turns."""
+    best: dict[str, float] = {}
+    peers = {"storescp": storescp, "Orthanc": orthanc, "node": node}
+    for repeat in range(repeats):
+        for name, peer in peers.items():
+            folder = work / f"{name}-{senders}-{repeat}"
+            with peer(folder) as port:
+                seconds = push(port, paths, senders)
+            best[name] = min(best.get(name, seconds), seconds)
+            shutil.rmtree(folder, ignore_errors=True)
+        folder = work / f"alone-{senders}-{repeat}"
+        best["accept only"] = min(best.get("accept only", 1e9), land(folder, paths))
+        shutil.rmtree(folder, ignore_errors=True)
+    return best
+
+
+def show(paths: list[Path], senders: int, best: dict[str, float]) -> None:
+    """Rates and ratios."""
+    megabytes = sum(path.stat().st_size for path in paths) / 1e6
+    print(f"{len(paths)} slices, {senders} senders")
+    for name, seconds in best.items():
+        rate, speed = len(paths) / seconds, megabytes / seconds
+        print(f"  {name:12s} {seconds:7.2f} s  {rate:7.1f} C-STORE/s  {speed:7.1f} MB/s")
+    for name in ("storescp", "Orthanc"):
+        print(f"  ratio node / {name}: {best[name] / best['node']:.2f} (above 1 the node is faster)")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ class ReceiverSection(Section):
     idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     message_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
-    max_pdu: Annotated[int, Field(ge=4096, le=1 << 24)] = 1 << 18
+    max_pdu: Annotated[int, Field(ge=4096, le=1 << 20)] = 1 << 18
+    max_instance_mb: Annotated[int, Field(ge=1, le=100_000)] = 1000
     accept_any_calling_ae: bool = False
 
 

@@ -15,7 +15,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -90,6 +90,7 @@ class Inbox:
         self._broken: set[str] = set()
         self._open_lock = threading.Lock()
         self._judging = threading.Lock()
+        self._adopted_at: datetime | None = None
         landing.make_folder(self._root)
 
     @property
@@ -195,6 +196,7 @@ class Inbox:
         How many files were adopted, and how many were moved to quarantine.
         """
         adopted = quarantined = 0
+        self._adopted_at = self._clock()
         for folder in sorted(p for p in self._root.iterdir() if p.is_dir()):
             known = {instance.path for instance in self._store.instances_of(folder.name)}
             for path in sorted(folder.iterdir()):
@@ -242,7 +244,8 @@ class Inbox:
         """Settle every series that is quiet and has no open association; the ones that were settled.
 
         A person's word comes first: a series that is to be judged now is judged, one that waits is not. May
-        be called at any time and as often as one likes.
+        be called at any time and as often as one likes. Of itself nothing is settled within a quiet time of
+        the start: a sender that was cut off when the node went down could not have gone on before.
         """
         if not self._judging.acquire(blocking=False):
             return []
@@ -284,9 +287,11 @@ class Inbox:
         for series in still:
             order = orders.get(series.series_uid)
             wait = after_break if series.series_uid in broken or self._is_adopted(series) else after_release
+            # a sender that was cut off when the node went down could not go on before it was up again
+            since = max(series.last_received_at, self._adopted_at or series.last_received_at)
             if (
                 series.series_uid not in busy
-                and series.last_received_at <= now - wait
+                and since <= now - wait
                 and not (order and (order.holds(now) or order.forces(series.revision)))
             ):
                 found.append(series)

@@ -37,6 +37,7 @@ from orgseg_node.errors import (
     OrgsegError,
     PortTaken,
 )
+from orgseg_node.node import guard
 from orgseg_node.node.config import NodeConfig, Peer
 from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.inbox import Incoming
@@ -264,8 +265,13 @@ class Receiver:
     # ------------------------------------------------------------------ handlers
 
     def _connected(self, event: Event) -> None:
-        """Finish the handshake of a connection with TLS, in the connection's own thread."""
+        """Set limits to a connection, and finish the handshake of one with TLS, in its own thread."""
         line = event.assoc.dul.socket
+        limits = self._config.receiver
+        if line is not None:
+            guard.stand_before(
+                line, pdu_s=limits.idle_timeout_s, message_bytes=limits.max_instance_mb * 1_000_000
+            )
         if line is None or not isinstance(line.socket, ssl.SSLSocket):
             return
         error = shake_hands(line.socket)
@@ -339,10 +345,12 @@ class Receiver:
         return self._config.receiver.accept_any_calling_ae or peer.admits(address)
 
     def _echo(self, event: Event) -> int:
+        guard.message_ended(event.assoc.dul.socket)
         _log.info("echo", calling=event.assoc.requestor.ae_title)
         return SUCCESS
 
     def _store(self, event: Event) -> int:
+        guard.message_ended(event.assoc.dul.socket)
         with self._idle:
             if self._stopping:
                 return OUT_OF_RESOURCES
@@ -382,4 +390,5 @@ class Receiver:
                 self._open[calling].discard(id(event.assoc))
                 if not self._open[calling]:
                     del self._open[calling]
+        guard.let_go(event.assoc)
         self._inbox.association_ended(id(event.assoc))

@@ -50,6 +50,12 @@ class Orthanc:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return str(json.load(answer)["ID"])
 
+    def delete(self, sop_instance_uid: str) -> None:
+        """Remove the instance with a UID."""
+        url = self._url(f"/instances/{self.find(sop_instance_uid)}")
+        with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=30):  # noqa: S310
+            pass
+
     def post(self, path: str, said: Any) -> Any:
         """What it answers to JSON."""
         data = json.dumps(said).encode()

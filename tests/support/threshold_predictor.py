@@ -48,8 +48,11 @@ class ThresholdPredictor:
     def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
         """Label every voxel inside the body by its HU."""
         labels = np.zeros(volume.grid.shape, np.uint8)
-        x = volume.grid.to_lps(np.indices(volume.grid.shape).reshape(3, -1).T)[:, 0].reshape(labels.shape)
-        left = x > x[body.mask].mean()
+        x = np.empty(labels.shape, np.float32)
+        rows_and_columns = np.indices((1, *labels.shape[1:])).reshape(3, -1).T
+        for k in range(labels.shape[0]):  # all at once would take gigabytes for a large series
+            x[k] = volume.grid.to_lps(rows_and_columns + np.array([k, 0, 0]))[:, 0].reshape(x[k].shape)
+        left = x > x[body.mask].mean(dtype=np.float64)
         if self.sides_swapped:
             left = ~left
         for number, (key, (low, high)) in enumerate(WINDOWS_HU.items(), start=1):

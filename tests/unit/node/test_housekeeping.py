@@ -13,6 +13,7 @@ from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.engine import RunState
 from orgseg_node.node.housekeeping import Housekeeper, _safely, queues_of
 from orgseg_node.node.jobs import DeliveryState, Instance, Job, JobState, NewJob, OutputObject, SeriesState
+from orgseg_node.node.pulse import Pulse
 from orgseg_node.node.store import Store
 from orgseg_node.node.worker import Tools, Worker
 from tests.support.memory_engine import MemoryEngine
@@ -200,6 +201,6 @@ def test_a_tick_that_fails_is_said_and_does_not_stop_the_clock() -> None:
         raise ZeroDivisionError
 
     with structlog.testing.capture_logs() as logs:
-        _safely("purge", fail)()
+        _safely("purge", fail, Pulse())()
     assert logs[0]["tick"] == "purge"
     assert logs[0]["kind"] == "ZeroDivisionError"

@@ -213,3 +213,16 @@ def test_series_are_judged_each_for_itself(node: Node, push: Callable[[str], Non
     push("two")
     assert len(node.inbox.judge_quiet_series()) == 2
     assert len(node.store.jobs()) == 2
+
+
+def test_a_series_cut_off_by_a_stop_is_not_judged_before_its_sender_could_go_on(
+    node: Node, ct_folder: Path
+) -> None:
+    for path in sorted(ct_folder.iterdir())[:12]:
+        node.take(path)
+    now = datetime.now(UTC) + timedelta(hours=2)
+    inbox = Inbox(node.config, node.store, clock=lambda: now)
+    inbox.adopt()
+    assert inbox.judge_quiet_series() == []
+    now += timedelta(seconds=node.config.receiver.quiet_seconds)
+    assert inbox.judge_quiet_series() == [node.series().series_uid]

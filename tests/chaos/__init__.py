@@ -1,0 +1,1 @@
+"""The kill test: ``python -m tests.chaos``. Everything real, everything killed, nothing lost."""

@@ -1,0 +1,1 @@
+"""The fault table: ``python -m tests.faults``. Faults, what is expected, what was seen."""

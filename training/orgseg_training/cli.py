@@ -10,7 +10,7 @@ import typer
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import OrgsegError
 from orgseg_node.shipped import shipped_config
-from orgseg_training.cli_measuring import add_commands
+from orgseg_training import cli_experiment, cli_measuring
 from orgseg_training.datasets.openkbp import read_cases
 from orgseg_training.democt import make_demo_ct
 from orgseg_training.evaluation import summary_table
@@ -69,7 +69,8 @@ def demo_ct(
     typer.echo(f"{out}")
 
 
-add_commands(app)
+cli_measuring.add_commands(app)
+cli_experiment.add_commands(app)
 
 
 def main() -> None:
@@ -79,3 +80,7 @@ def main() -> None:
     except OrgsegError as error:
         typer.echo(f"{error}\n{error.next_step}", err=True)
         raise SystemExit(error.exit_status) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -42,7 +42,7 @@ class Export:
         """Write a bundle with half-precision weights."""
         parts = [
             PartDraft(
-                folder=self.workspace.trained(part),
+                folder=self.workspace.trained(part.dataset),
                 label_map=dict(enumerate(part.organs, 1)),
                 priority={organ: priorities[organ] for organ in part.organs if organ in priorities},
                 folds=(0,),

@@ -1,22 +1,93 @@
-"""Plan, preprocess and train one network with nnU-Net, from Python and resumable."""
+"""Plan, preprocess and train networks with nnU-Net, from Python and resumable."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from orgseg_node.errors import InferenceFailed
-from orgseg_training.recipe import PartRecipe, Recipe
+from orgseg_training.errors import TrainerFailed
+from orgseg_training.pipeline.files import read_json, write_json
 
-TRAINER = "nnUNetTrainerOrgsegShort"
-PLANS = "orgsegPlans"
-CONFIGURATION = "3d_fullres"
+PLANS: Final = "orgsegPlans"
+CONFIGURATION: Final = "3d_fullres"
+TRAINERS: Final = {
+    "paper": ("orgseg_training.trainers.paper", "nnUNetTrainerOrgsegPaper"),
+    "short": ("orgseg_training.trainers.short", "nnUNetTrainerOrgsegShort"),
+}
+"""Module and class of each trainer; nnU-Net finds a trained model by the name of the class."""
+
+_MANY_CORES: Final = 5
+
+Triple = tuple[float, float, float]
+Counts = tuple[int, int, int]
+Fold = Mapping[str, Sequence[str]]
+"""Names of the cases of a fold, under ``train`` and ``val``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """One nnU-Net data set: its number, 1 to 999, and its name without the number."""
+
+    number: int
+    name: str
+    trainer: str = "short"
+
+    @property
+    def folder(self) -> str:
+        """Such as ``Dataset801_common``."""
+        return f"Dataset{self.number:03d}_{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What is said of a network instead of leaving it to nnU-Net.
+
+    Attributes
+    ----------
+    spacing_mm : target spacing, widest first as in nnU-Net's plans
+    patch_size : voxels along the same axes; multiples of two to the power of the stages less one
+    features : channels of each stage
+    batch_size : patches of a batch
+    """
+
+    spacing_mm: Triple
+    patch_size: Counts
+    features: Sequence[int]
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long and how a network is trained.
+
+    Attributes
+    ----------
+    learning_rate : at the beginning
+    epochs, iterations_per_epoch : length
+    seed : of initial weights and augmentation
+    warm_start : folder name of the data set whose network (same fold) is the start, or empty
+    max_minutes : training ends there with what it has; None for never
+    """
+
+    learning_rate: float
+    epochs: int
+    iterations_per_epoch: int
+    seed: int
+    warm_start: str = ""
+    max_minutes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What training runs on: CPU threads, and ``cpu`` or ``cuda``."""
+
+    threads: int
+    device: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +106,14 @@ class Workspace:
         """Preprocessed data sets and plans."""
         return self.root / "nnUNet_preprocessed"
 
-    def trained(self, part: PartRecipe) -> Path:
-        """The trained-model folder of a part."""
-        return self.root / "nnUNet_results" / part.dataset_name / f"{TRAINER}__{PLANS}__{CONFIGURATION}"
+    def trained(self, dataset: Dataset) -> Path:
+        """The trained-model folder of a data set."""
+        _, trainer = TRAINERS[dataset.trainer]
+        return self.root / "nnUNet_results" / dataset.folder / f"{trainer}__{PLANS}__{CONFIGURATION}"
 
-    def checkpoint(self, part: PartRecipe) -> Path:
-        """The finished weights of a part."""
-        return self.trained(part) / "fold_0" / "checkpoint_final.pth"
+    def checkpoint(self, dataset: Dataset, fold: int = 0) -> Path:
+        """The finished weights of a fold."""
+        return self.trained(dataset) / f"fold_{fold}" / "checkpoint_final.pth"
 
     def environment(self, threads: int) -> dict[str, str]:
         """What nnU-Net reads from the environment."""
@@ -58,111 +130,113 @@ class Workspace:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What training runs on: CPU threads, and ``cpu`` or ``cuda``."""
-
-    threads: int
-    device: str
-
-
 def plan_and_preprocess(
-    workspace: Workspace, recipe: Recipe, part: PartRecipe, donor: PartRecipe | None, watched: Collection[str]
+    workspace: Workspace,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    shape: Shape | None,
+    donor: Dataset | None = None,
 ) -> None:
-    """Write plans with the recipe's spacing, patch and network, the preprocessed cases and the split.
+    """Write plans, the preprocessed cases and the division into folds; nothing if that was done before.
 
-    ``watched`` are the patients for validation, which no part is trained on. ``donor`` is the part this one
-    starts from: its intensity clipping is taken over, since weights only fit the normalisation they were
-    trained with.
+    Parameters
+    ----------
+    workspace : nnU-Net's folders
+    dataset : raw data are there
+    folds : names of the cases
+    shape : of the network; None for what nnU-Net plans
+    donor : the data set whose network this one starts from: its intensity clipping is taken over, since
+        weights only fit the normalisation they were trained with
+
+    Raises
+    ------
+    TrainerFailed
+        If nnU-Net fails.
     """
-    folder = workspace.preprocessed / part.dataset_name
+    folder = workspace.preprocessed / dataset.folder
     if (folder / "done.json").is_file():
         return
-    spacing = ",".join(str(s) for s in recipe.spacing_mm)
+    spacing = "" if shape is None else f", overwrite_target_spacing={tuple(shape.spacing_mm)!r}"
     _python(
         workspace,
+        dataset,
         f"""
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
-extract_fingerprints([{part.dataset_id}], num_processes=2, check_dataset_integrity=False)
-plan_experiments([{part.dataset_id}], overwrite_target_spacing=({spacing}), overwrite_plans_name={PLANS!r})
+extract_fingerprints([{dataset.number}], num_processes=2, check_dataset_integrity=False)
+plan_experiments([{dataset.number}]{spacing}, overwrite_plans_name={PLANS!r})
 """,
     )
     file = folder / f"{PLANS}.json"
-    plans = json.loads(file.read_text(encoding="utf-8"))
-    _write(file, _edit(plans, workspace, recipe, part, donor))
+    plans = read_json(file)
+    plans["configurations"] = {CONFIGURATION: plans["configurations"][CONFIGURATION]}
+    if shape is not None:
+        _set_shape(plans["configurations"][CONFIGURATION], shape)
+    if donor:
+        key = "foreground_intensity_properties_per_channel"
+        plans[key] = read_json(workspace.preprocessed / donor.folder / f"{PLANS}.json")[key]
+    write_json(file, plans)
     _python(
         workspace,
+        dataset,
         f"""
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
-preprocess([{part.dataset_id}], {PLANS!r}, ({CONFIGURATION!r},), num_processes=[2])
+preprocess([{dataset.number}], {PLANS!r}, ({CONFIGURATION!r},), num_processes=[2])
 """,
     )
-    names = sorted(
-        p.name.removesuffix(".nii.gz") for p in (workspace.raw / part.dataset_name / "labelsTr").iterdir()
+    write_json(
+        folder / "splits_final.json", [{part: list(names) for part, names in f.items()} for f in folds]
     )
-    split = {"train": [n for n in names if n not in watched], "val": [n for n in names if n in watched]}
-    _write(folder / "splits_final.json", [split])
-    _write(folder / "done.json", {"cases": len(names)})
+    write_json(folder / "done.json", {"folds": len(folds)})
 
 
-def _edit(
-    plans: dict[str, Any], workspace: Workspace, recipe: Recipe, part: PartRecipe, donor: PartRecipe | None
-) -> dict[str, Any]:
-    features = part.features or recipe.features
-    stages = len(features)
-    configuration = plans["configurations"][CONFIGURATION]
-    configuration["patch_size"] = list(part.patch_size)
-    configuration["batch_size"] = recipe.batch_size
+def _set_shape(configuration: dict[str, Any], shape: Shape) -> None:
+    stages = len(shape.features)
+    configuration["patch_size"] = list(shape.patch_size)
+    configuration["batch_size"] = shape.batch_size
     configuration["batch_dice"] = True
     configuration["architecture"]["arch_kwargs"] |= {
         "n_stages": stages,
-        "features_per_stage": list(features),
+        "features_per_stage": list(shape.features),
         "kernel_sizes": [[3, 3, 3]] * stages,
         "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
         "n_conv_per_stage": [2] * stages,
         "n_conv_per_stage_decoder": [2] * (stages - 1),
     }
-    plans["configurations"] = {CONFIGURATION: configuration}
-    if donor:
-        source = json.loads(
-            (workspace.preprocessed / donor.dataset_name / f"{PLANS}.json").read_text(encoding="utf-8")
-        )
-        key = "foreground_intensity_properties_per_channel"
-        plans[key] = source[key]
-    return plans
 
 
 def train(
-    workspace: Workspace,
-    recipe: Recipe,
-    part: PartRecipe,
-    donor: PartRecipe | None,
-    machine: Machine,
+    workspace: Workspace, dataset: Dataset, schedule: Schedule, machine: Machine, fold: int = 0
 ) -> None:
-    """Train to the end, going on from the last checkpoint where there is one."""
-    if workspace.checkpoint(part).is_file():
+    """Train one fold to the end, going on from the last checkpoint where there is one.
+
+    Raises
+    ------
+    TrainerFailed
+        If nnU-Net fails.
+    """
+    if workspace.checkpoint(dataset, fold).is_file():
         return
-    schedule = {
-        "learning_rate": part.learning_rate,
-        "epochs": part.epochs,
-        "iterations_per_epoch": part.iterations_per_epoch,
-        "seed": recipe.seed + part.dataset_id,
-        "warm_start": donor.dataset_name if donor else "",
-    }
-    go_on = (workspace.trained(part) / "fold_0" / "checkpoint_latest.pth").is_file()
-    plans = workspace.preprocessed / part.dataset_name / f"{PLANS}.json"
+    go_on = (workspace.trained(dataset) / f"fold_{fold}" / "checkpoint_latest.pth").is_file()
+    plans = workspace.preprocessed / dataset.folder / f"{PLANS}.json"
+    module, trainer = TRAINERS[dataset.trainer]
+    # on a small machine, processes of their own for the augmentation are one more thing that dies
+    few = (os.cpu_count() or 1) < _MANY_CORES
+    workers = "import os; os.environ['nnUNet_n_proc_DA'] = '0'" if few else ""
+    more = {"orgseg_schedule": asdict(schedule), "continue_training": go_on}
     # the class is named, not searched for: nnU-Net's search imports every trainer it ships, and one of them
     # needs a torchvision that fits the CUDA build of torch
     _python(
         workspace,
+        dataset,
         f"""
+{workers}
 import json, torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
-from orgseg_training.trainers.short import {TRAINER}
+from {module} import {trainer}
 torch.set_num_threads({machine.threads})
-plans = json.load(open({str(plans)!r})) | dict(orgseg_schedule={schedule!r}, continue_training={go_on})
+plans = json.load(open({str(plans)!r})) | {more!r}
 dataset = json.load(open({str(plans.with_name("dataset.json"))!r}))
-trainer = {TRAINER}(plans, {CONFIGURATION!r}, 0, dataset, torch.device({machine.device!r}))
+trainer = {trainer}(plans, {CONFIGURATION!r}, {fold}, dataset, torch.device({machine.device!r}))
 maybe_load_checkpoint(trainer, {go_on}, False)
 trainer.run_training()
 """,
@@ -170,16 +244,15 @@ trainer.run_training()
     )
 
 
-def _python(workspace: Workspace, code: str, threads: int = 2) -> None:
+def _python(workspace: Workspace, dataset: Dataset, code: str, threads: int = 2) -> None:
     """Run nnU-Net in a process of its own: it reads its folders from the environment at import."""
     guarded = "if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in code.strip().splitlines())
-    script = workspace.root / "step.py"
+    script = workspace.root / "steps" / f"{dataset.folder}_{os.getpid()}.py"
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(guarded, encoding="utf-8")
-    done = subprocess.run([sys.executable, str(script)], env=workspace.environment(threads), check=False)
+    try:
+        done = subprocess.run([sys.executable, str(script)], env=workspace.environment(threads), check=False)
+    finally:
+        script.unlink(missing_ok=True)
     if done.returncode:
-        raise InferenceFailed(f"nnU-Net ended with status {done.returncode}; its output is above.")
-
-
-def _write(path: Path, content: Mapping[str, Any] | list[Any]) -> None:
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        raise TrainerFailed(f"{dataset.folder}: status {done.returncode}.")

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orgseg_node.errors import ConfigError
+from orgseg_training.nnunet_run import Dataset, Schedule, Shape
 
 Triple = tuple[float, float, float]
 Counts = tuple[int, int, int]
@@ -45,9 +46,9 @@ class PartRecipe(_Strict):
     warm_start: str | None = None
 
     @property
-    def dataset_name(self) -> str:
-        """Such as ``Dataset801_common``."""
-        return f"Dataset{self.dataset_id:03d}_{self.name}"
+    def dataset(self) -> Dataset:
+        """Its nnU-Net data set."""
+        return Dataset(number=self.dataset_id, name=self.name)
 
 
 class Recipe(_Strict):
@@ -66,6 +67,25 @@ class Recipe(_Strict):
     batch_size: Positive
     validation_cases: Positive
     parts: tuple[PartRecipe, ...]
+
+    def shape(self, part: PartRecipe) -> Shape:
+        """What is said of the network of a part."""
+        return Shape(
+            spacing_mm=self.spacing_mm,
+            patch_size=part.patch_size,
+            features=part.features or self.features,
+            batch_size=self.batch_size,
+        )
+
+    def schedule(self, part: PartRecipe, donor: PartRecipe | None) -> Schedule:
+        """How a part is trained, starting from the network of `donor` where there is one."""
+        return Schedule(
+            learning_rate=part.learning_rate,
+            epochs=part.epochs,
+            iterations_per_epoch=part.iterations_per_epoch,
+            seed=self.seed + part.dataset_id,
+            warm_start=donor.dataset.folder if donor else "",
+        )
 
 
 def load_recipe(path: Path) -> Recipe:

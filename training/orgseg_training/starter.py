@@ -28,9 +28,15 @@ def train_starter(recipe: Recipe, data: Path, workspace: Workspace, machine: Mac
     for part in recipe.parts:
         donor = by_name[part.warm_start] if part.warm_start else None
         usable = cases_for(part.organs, cases)
-        write_raw_dataset(workspace.raw / part.dataset_name, part.organs, usable, recipe.body_margin_mm)
-        plan_and_preprocess(workspace, recipe, part, donor, watched)
-        train(workspace, recipe, part, donor, machine)
+        dataset = part.dataset
+        write_raw_dataset(workspace.raw / dataset.folder, part.organs, usable, recipe.body_margin_mm)
+        split = {
+            "train": [case.name for case in usable if case.name not in watched],
+            "val": [case.name for case in usable if case.name in watched],
+        }
+        given = donor.dataset if donor else None
+        plan_and_preprocess(workspace, dataset, [split], recipe.shape(part), given)
+        train(workspace, dataset, recipe.schedule(part, donor), machine)
 
 
 def watched_patients(recipe: Recipe, cases: Sequence[Case]) -> frozenset[str]:

@@ -50,17 +50,20 @@ class Table:
 
     def as_html(self) -> str:
         """A page of its own."""
+        return (
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f"<title>{html.escape(self.title)}</title></head><body>\n{self.html_fragment()}</body></html>\n"
+        )
+
+    def html_fragment(self) -> str:
+        """The table with its note, to be put into a page."""
         head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
         body = "\n".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
         )
-        title = html.escape(self.title)
         return (
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>{title}</title></head><body>\n"
-            f"<table><caption>{title}</caption>\n<thead><tr>{head}</tr></thead>\n"
-            f"<tbody>\n{body}\n</tbody></table>\n"
-            f"<p>{html.escape(self.note)}</p>\n</body></html>\n"
+            f"<table><caption>{html.escape(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+            f"<tbody>\n{body}\n</tbody></table>\n<p>{html.escape(self.note)}</p>\n"
         )
 
     def as_latex(self) -> str:

@@ -7,10 +7,15 @@ cell of ``cases.csv`` means that the organ was *not drawn* in that patient, neve
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from orgseg_node.errors import InputError
+from orgseg_training.datasets.case import Contents, SourceCase
+from orgseg_training.nifti import read_labels, read_volume
 
 ORGANS = {
     "Brainstem": "brainstem",
@@ -77,4 +82,27 @@ def _case(folder: Path, row: dict[str, str]) -> Case:
         labels=folder / "labelsTr" / f"{name}.nii.gz",
         drawn=frozenset(key for column, key in ORGANS.items() if row[column].strip()),
         locked="/test-pats/" in row["source"],
+    )
+
+
+def source_cases(database: str, folder: Path, options: Mapping[str, Any]) -> tuple[SourceCase, ...]:
+    """All patients as any data set gives its scans. Raises InputError if a file is missing."""
+    del options
+    return tuple(
+        SourceCase(
+            database=database,
+            name=case.name,
+            patient=case.name,
+            annotated=case.drawn,
+            read=partial(_read, case),
+            test=case.locked,
+        )
+        for case in read_cases(folder)
+    )
+
+
+def _read(case: Case) -> Contents:
+    labels = read_labels(case.labels)
+    return Contents(
+        volume=read_volume(case.image), masks={organ: labels == LABELS[organ] for organ in sorted(case.drawn)}
     )

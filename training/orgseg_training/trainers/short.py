@@ -1,6 +1,6 @@
 """An nnU-Net trainer for short budgets: AdamW, bf16 on CPU, no mirroring, warm start, all from the plans.
 
-The study's own runs use nnU-Net's stock trainer.
+The study's own runs use `orgseg_training.trainers.paper`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from orgseg_training.trainers.whole import nnUNetTrainerOrgseg
 
 _DECODER_STAGE = re.compile(r"^(decoder\.(?:stages|transpconvs)\.)(\d+)\.")
 
@@ -22,7 +22,7 @@ def _depth(weights: dict[str, Any]) -> int:
     return 1 + max(int(found[2]) for key in weights if (found := _DECODER_STAGE.match(key)))
 
 
-class nnUNetTrainerOrgsegShort(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - nnU-Net names its trainers so
+class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net names its trainers so
     """3d_fullres with a short schedule; left and right are labels of their own, so nothing is mirrored."""
 
     def __init__(  # the signature nnU-Net calls
@@ -33,22 +33,14 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainer):  # type: ignore[misc] # noqa: N80
         dataset_json: dict[str, Any],
         device: torch.device,
     ) -> None:
-        schedule = plans["orgseg_schedule"]
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = schedule["learning_rate"]
         self.weight_decay = 1e-2
-        self.num_epochs = schedule["epochs"]
-        self.num_iterations_per_epoch = schedule["iterations_per_epoch"]
         self.num_val_iterations_per_epoch = 6
         self.oversample_foreground_percent = 0.5
         self.save_every = 3
-        self._seed = schedule["seed"]
-        self._warm_start = schedule["warm_start"]
 
     def initialize(self) -> None:
-        """Seed, build, and load the weights of an earlier network where the recipe says so."""
-        torch.manual_seed(self._seed)
-        np.random.seed(self._seed)  # noqa: NPY002 - nnU-Net's augmentation draws from the global generator
+        """Build, and load the weights of an earlier network where the recipe says so."""
         super().initialize()
         if self._warm_start:
             own_folder = Path(self.output_folder)
@@ -83,13 +75,6 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainer):  # type: ignore[misc] # noqa: N80
         rotation, dummy_2d, initial, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         self.inference_allowed_mirroring_axes = None
         return rotation, dummy_2d, initial, None
-
-    def save_checkpoint(self, filename: str) -> None:
-        """Write a checkpoint whole or not at all: a run that is killed here must be able to go on."""
-        part = Path(f"{filename}.part")
-        super().save_checkpoint(str(part))
-        if part.exists():
-            part.replace(filename)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One step; on a CPU in bf16, which the stock trainer does only on CUDA."""

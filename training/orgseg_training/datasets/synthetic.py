@@ -1,0 +1,71 @@
+"""Patients that are nobody, in the layout of OpenKBP: for trying the pipeline, never for a model."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orgseg_node.core.geometry import Grid
+from orgseg_training.datasets.openkbp import LABELS, ORGANS
+from orgseg_training.nifti import write_image
+from orgseg_training.pipeline.files import whole_folder
+
+_SHAPE: Final = (28, 48, 48)
+_SPACING_MM: Final = 4.0
+_PLACES: Final = {"mandible": ((20, 16, 24), 900), "larynx": ((11, 20, 24), -250)}
+"""Centre (k, j, i) in voxels and HU of each organ."""
+
+
+def write_patients(folder: Path, *, patients: int = 8, tests: int = 2) -> None:
+    """Write a data set in which the mandible is drawn in all, the larynx in every second patient.
+
+    Parameters
+    ----------
+    folder : to write; all of it or nothing
+    patients : how many
+    tests : so many of them belong to the data set's own test split, with both organs drawn
+    """
+    with whole_folder(folder) as work:
+        for sub in ("imagesTr", "labelsTr"):
+            (work / sub).mkdir()
+        rows = []
+        for number in range(patients):
+            locked = number >= patients - tests
+            drawn = {"mandible", "larynx"} if locked or number % 2 == 0 else {"mandible"}
+            name = f"SYN_{number:03d}"
+            image, labels = _patient(number, drawn)
+            grid = Grid(shape=_SHAPE, spacing_mm=(_SPACING_MM,) * 3, origin_mm=(-94.0, -94.0, 0.0))
+            write_image(work / "imagesTr" / f"{name}_0000.nii.gz", image, grid)
+            write_image(work / "labelsTr" / f"{name}.nii.gz", labels, grid)
+            counts = {
+                column: str(int((labels == LABELS[organ]).sum())) if organ in drawn else ""
+                for column, organ in ORGANS.items()
+            }
+            part = "test-pats" if locked else "train-pats"
+            rows.append({"case": name, "source": f"synthetic/{part}/{name}", **counts})
+        with (work / "cases.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _patient(seed: int, drawn: Collection[str]) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """A neck with two organs that a network can tell by their brightness."""
+    rng = np.random.default_rng(seed)
+    k, j, i = np.ogrid[: _SHAPE[0], : _SHAPE[1], : _SHAPE[2]]
+    body = np.broadcast_to(((j - 24) / 18) ** 2 + ((i - 24) / (17 + np.sin(k / 4))) ** 2 <= 1, _SHAPE)
+    image = np.where(body, 30 + rng.normal(0, 10, _SHAPE), -1000).astype(np.int16)
+    labels = np.zeros(_SHAPE, np.uint8)
+    shift = rng.integers(-1, 2, 3)
+    for organ, (centre, hu) in _PLACES.items():
+        ck, cj, ci = np.add(centre, shift)
+        inside = ((k - ck) / 4) ** 2 + ((j - cj) / 4) ** 2 + ((i - ci) / 5) ** 2 <= 1
+        image[inside] = hu + rng.normal(0, 15, int(inside.sum())).astype(np.int16)
+        if organ in drawn:
+            labels[inside] = LABELS[organ]
+    return image, labels

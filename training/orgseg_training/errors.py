@@ -1,0 +1,47 @@
+"""What can be wrong with an experiment, besides what can be wrong with a node."""
+
+from __future__ import annotations
+
+from orgseg_node.errors import InputError, OrgsegError
+
+
+class TrainingError(OrgsegError):
+    """The experiment cannot go on."""
+
+    code = "TRAINING"
+    next_step = "Look at the log of the step; every step can be run again."
+
+
+class CaseRejected(InputError):
+    """A scan cannot be used for training."""
+
+    code = "TRAINING_CASE_REJECTED"
+    next_step = "Correct the scan or leave it out; it is listed in rejected.json and the others are used."
+
+
+class SplitChanged(TrainingError):
+    """The division into training and test scans was fixed before and would now be another."""
+
+    code = "TRAINING_SPLIT_CHANGED"
+    next_step = "Start a new working folder; a split that was trained on is never changed."
+
+
+class ExperimentChanged(TrainingError):
+    """The working folder belongs to another experiment."""
+
+    code = "TRAINING_EXPERIMENT_CHANGED"
+    next_step = "Choose a new folder with --out, or go on with the experiment as it was."
+
+
+class NoPositives(TrainingError):
+    """An organ is drawn in too few scans to be trained and validated."""
+
+    code = "TRAINING_NO_POSITIVES"
+    next_step = "Use fewer folds, add scans in which the organ is drawn, or leave the organ out."
+
+
+class TrainerFailed(TrainingError):
+    """nnU-Net ended before it was done."""
+
+    code = "TRAINING_NNUNET"
+    next_step = "Read the last lines of its log; running the step again goes on from the last checkpoint."

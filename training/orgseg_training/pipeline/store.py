@@ -1,0 +1,208 @@
+"""The scans of an experiment in one form: a CT, one mask for each organ that was drawn, and what is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from orgseg_node.core.geometry import Grid
+from orgseg_node.core.volume import Volume
+from orgseg_node.errors import DiskFull, OrgsegError, StorageError
+from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
+from orgseg_training.errors import CaseRejected
+from orgseg_training.nifti import read_labels, read_volume, write_image
+from orgseg_training.pipeline.files import read_json, whole_folder, write_json
+
+_COARSE_MM = 8.0
+_COARSE_HU = 50  # below the noise of a mean over 8 mm, above what another export of the same scan changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCase:
+    """One scan in the store.
+
+    Attributes
+    ----------
+    key : number among all scans
+    database, patient, age_years, test : as its data set says, see `SourceCase`
+    states : what is known of each organ that was looked for; of all others nothing is
+    voxels_sha256 : hash of the HU in canonical orientation
+    coarse_sha256 : hash of the HU at 8 mm in steps of 50 HU: equal for copies stored otherwise
+    folder : its files
+    """
+
+    key: str
+    database: str
+    patient: str
+    age_years: float | None
+    test: bool
+    states: Mapping[str, OrganState]
+    voxels_sha256: str
+    coarse_sha256: str
+    folder: Path
+
+    def state(self, organ: str) -> OrganState:
+        """What is known of an organ in this scan."""
+        return self.states.get(organ, OrganState.NOT_DRAWN)
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        """The organs somebody contoured in it."""
+        return frozenset(organ for organ, state in self.states.items() if state is OrganState.DRAWN)
+
+    @property
+    def image(self) -> Path:
+        """The CT as NIfTI."""
+        return self.folder / "ct.nii.gz"
+
+    def volume(self) -> Volume:
+        """The CT in HU."""
+        return read_volume(self.image)
+
+    def mask(self, organ: str) -> Mask:
+        """(K, J, I) voxels of an organ that was drawn. Raises StorageError if it was not."""
+        if self.state(organ) is not OrganState.DRAWN:
+            raise StorageError(f"{organ} was not drawn in {self.key}.")
+        return read_labels(self.folder / "masks" / f"{organ}.nii.gz") > 0
+
+
+class CaseStore:
+    """The scans of an experiment on disk.
+
+    Parameters
+    ----------
+    root : a folder of its own
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def take_in(self, cases: Iterable[SourceCase]) -> None:
+        """Bring scans in; what is there is kept, what cannot be used is listed in ``rejected.json``.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be written.
+        """
+        file = self.root / "rejected.json"
+        rejected: dict[str, dict[str, str]] = read_json(file) if file.is_file() else {}
+        known = set(rejected)
+        for case in cases:
+            if case.key in rejected or (self.root / "cases" / case.key).is_dir():
+                continue
+            try:
+                self._add(case)
+            except StorageError:
+                raise
+            except OrgsegError as error:
+                rejected[case.key] = {"code": error.code, "why": error.sentence}
+        if set(rejected) != known:
+            write_json(file, rejected)
+
+    def _add(self, case: SourceCase) -> None:
+        contents = case.read()
+        _check(case, contents)
+        with whole_folder(self.root / "cases" / case.key) as folder:
+            try:
+                write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
+                (folder / "masks").mkdir()
+                for organ, mask in contents.masks.items():
+                    if organ in case.annotated and mask.any():
+                        file = folder / "masks" / f"{organ}.nii.gz"
+                        write_image(file, mask.astype(np.uint8), contents.volume.grid)
+            except RuntimeError as error:  # SimpleITK could not write
+                raise DiskFull(f"{case.key} could not be written.") from error
+            volume = contents.volume
+            write_json(
+                folder / "case.json",
+                {
+                    "database": case.database,
+                    "patient": case.patient,
+                    "age_years": case.age_years,
+                    "test": case.test,
+                    "states": states_of(case.annotated, contents.masks),
+                    "voxels_sha256": hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes()).hexdigest(),
+                    "coarse_sha256": coarse_hash(volume),
+                },
+            )
+
+    def cases(self) -> tuple[StoredCase, ...]:
+        """Every scan, in the order of its key."""
+        folder = self.root / "cases"
+        names = (
+            sorted(f.name for f in folder.iterdir() if not f.name.startswith(".")) if folder.is_dir() else []
+        )
+        return tuple(self.case(name) for name in names)
+
+    def case(self, key: str) -> StoredCase:
+        """One scan. Raises StorageError if it is not there."""
+        folder = self.root / "cases" / key
+        said = read_json(folder / "case.json")
+        states = {organ: OrganState(state) for organ, state in said.pop("states").items()}
+        return StoredCase(key=key, folder=folder, states=states, **said)
+
+
+def coarse_hash(volume: Volume) -> str:
+    """A hash that stays the same when a scan is stored in another type, rounded, or padded with air.
+
+    Parameters
+    ----------
+    volume : CT in HU
+
+    Returns
+    -------
+    SHA-256 of the means over blocks of about 8 mm in steps of 50 HU, of the part that holds anything.
+    """
+    tissue = volume.hu > -500
+    if not tissue.any():
+        return hashlib.sha256(b"").hexdigest()
+    box = ndimage.find_objects(tissue.astype(np.uint8))[0]
+    part = volume.hu[box].astype(np.float32)
+    factors = [max(1, round(_COARSE_MM / s)) for s in volume.grid.spacing_mm]
+    whole = tuple(slice(0, n - n % f) for n, f in zip(part.shape, factors, strict=True))
+    part = part[whole]
+    counts = [n // f for n, f in zip(part.shape, factors, strict=True)]
+    if 0 in counts:
+        return hashlib.sha256(part.tobytes()).hexdigest()
+    blocks = part.reshape(counts[0], factors[0], counts[1], factors[1], counts[2], factors[2]).mean(
+        axis=(1, 3, 5)
+    )
+    steps = np.rint(blocks / _COARSE_HU).astype(np.int16)
+    return hashlib.sha256(repr(steps.shape).encode() + steps.tobytes()).hexdigest()
+
+
+def _check(case: SourceCase, contents: Contents) -> None:
+    """Raise CaseRejected for a scan that would teach something wrong."""
+    grid = contents.volume.grid
+    for organ, mask in contents.masks.items():
+        if mask.shape != grid.shape:
+            raise CaseRejected(f"{organ} in {case.key} has another grid than the CT.")
+    low, high = np.percentile(contents.volume.hu, (0.5, 99.9))
+    if high < 0 or low > -100 or high > 20_000:
+        raise CaseRejected(f"The values of {case.key} are not HU: {low:.0f} to {high:.0f}.")
+    if min(grid.shape) < 4 or max(grid.spacing_mm) > 12 or min(grid.spacing_mm) < 0.2:
+        raise CaseRejected(f"{case.key} has {grid.shape} voxels of {_said(grid)} mm.")
+    if not any(mask.any() for organ, mask in contents.masks.items() if organ in case.annotated):
+        raise CaseRejected(f"No organ is drawn in {case.key}.")
+
+
+def _said(grid: Grid) -> str:
+    return " x ".join(f"{s:.3g}" for s in grid.spacing_mm)
+
+
+def write_mask(path: Path, mask: Mask, grid: Grid) -> None:
+    """Write the voxels of one organ, whole or not at all. Raises StorageError."""
+    part = path.with_name(f".{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_image(part, mask.astype(np.uint8), grid)
+        part.replace(path)
+    except (RuntimeError, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise StorageError(f"{path.name} could not be written.") from error

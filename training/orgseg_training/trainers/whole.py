@@ -1,0 +1,54 @@
+"""What our trainers add to nnU-Net's: a schedule from the plans, whole checkpoints, a time limit."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class nnUNetTrainerOrgseg(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - nnU-Net names its trainers so
+    """3d_fullres as nnU-Net trains it, for as long as the plans' ``orgseg_schedule`` says."""
+
+    def __init__(  # the signature nnU-Net calls
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        schedule = plans["orgseg_schedule"]
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = schedule["learning_rate"]
+        self.num_epochs = schedule["epochs"]
+        self.num_iterations_per_epoch = schedule["iterations_per_epoch"]
+        self.save_every = 25  # nnU-Net's 50 epochs are hours of work lost on a node that may be taken away
+        self._seed = schedule["seed"]
+        self._warm_start = schedule["warm_start"]
+        minutes = schedule["max_minutes"]
+        self._ends = None if minutes is None else time.monotonic() + 60.0 * minutes
+
+    def initialize(self) -> None:
+        """Seed, and build the network."""
+        torch.manual_seed(self._seed)
+        np.random.seed(self._seed)  # noqa: NPY002 - nnU-Net's augmentation draws from the global generator
+        super().initialize()
+
+    def on_epoch_end(self) -> None:
+        """End the schedule after this epoch when the time is over."""
+        if self._ends is not None and time.monotonic() > self._ends:
+            self.print_to_log_file(f"The time is over after {self.current_epoch + 1} epochs.")
+            self.num_epochs = self.current_epoch + 1
+        super().on_epoch_end()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint whole or not at all: a run that is killed here must be able to go on."""
+        part = Path(f"{filename}.part")
+        super().save_checkpoint(str(part))
+        if part.exists():
+            part.replace(filename)

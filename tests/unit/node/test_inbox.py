@@ -24,6 +24,7 @@ class Node:
 
     def __init__(self, folder: Path, **inference: Any) -> None:
         self.data = folder / "data"
+        self.ahead = timedelta(hours=1)
         self.config = NodeConfig.model_validate(
             {
                 "node": {"data_dir": self.data},
@@ -35,7 +36,7 @@ class Node:
 
     def start(self) -> None:
         self.store = Store(self.data)
-        self.inbox = Inbox(self.config, self.store, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+        self.inbox = Inbox(self.config, self.store, clock=lambda: datetime.now(UTC) + self.ahead)
 
     def take(self, path: Path, association: int = 1) -> SeriesState:
         dataset = pydicom.dcmread(path)

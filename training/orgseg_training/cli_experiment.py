@@ -13,6 +13,7 @@ from orgseg_node.errors import ConfigError, ToolMissing
 from orgseg_training.errors import TrainingError
 from orgseg_training.nnunet_run import Machine
 from orgseg_training.pipeline.experiment import load_experiment, moved, settle
+from orgseg_training.pipeline.files import sole_user
 from orgseg_training.pipeline.planning import batches_assumed, estimate, estimate_assumed
 from orgseg_training.pipeline.steps import STEPS, Which, ingest, run_step
 from orgseg_training.pipeline.work import Work
@@ -79,7 +80,8 @@ def run(
     command += ["--cores", str(threads * jobs), "--jobs", str(jobs)] if profile in {"local", "smoke"} else []
     command += ["--config", f"experiment={config.resolve()}", f"work={work.root}"]
     command += [f"threads={threads}", f"device={device}", f"batches={batches}"]
-    status = subprocess.run(command, check=False).returncode
+    with sole_user(work.root) as held:
+        status = subprocess.run(command, check=False, pass_fds=(held,)).returncode
     if status:
         raise TrainingError(f"Snakemake ended with status {status}; its last lines name the step.")
     if not dry_run:
@@ -97,10 +99,7 @@ def _snakemake(work: Work, profile: str, *, dry_run: bool) -> list[str]:
         raise ConfigError(f"There is no profile {profile!r}.")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(training_workflow() / "Snakefile")]
     command += ["--directory", str(work.root), "--profile", str(folder), "--rerun-incomplete"]
-    # a run that was killed leaves its lock; the working folder is this command's own
-    subprocess.run(
-        [*command, "--unlock", "--cores", "1", "--config", "unlock=1"], check=False, capture_output=True
-    )
+    command += ["--nolock"]  # a lock of Snakemake outlives a kill; `sole_user` does not
     return [*command, "--dry-run"] if dry_run else command
 
 

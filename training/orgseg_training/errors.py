@@ -33,6 +33,13 @@ class ExperimentChanged(TrainingError):
     next_step = "Choose a new folder with --out, or go on with the experiment as it was."
 
 
+class FolderInUse(TrainingError):
+    """Another run is at work in this folder."""
+
+    code = "TRAINING_FOLDER_IN_USE"
+    next_step = "Wait for it, or stop it; it can be started again."
+
+
 class NoPositives(TrainingError):
     """An organ is drawn in too few scans to be trained and validated."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orgseg_node.errors import DiskFull, StorageError
+from orgseg_training.errors import FolderInUse
 
 
 @contextmanager
@@ -55,6 +57,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise _storage(error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[int]:
+    """Hold a working folder, also for processes that are given the descriptor; the system lets go of it.
+
+    Raises
+    ------
+    FolderInUse
+        If another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUse(f"{folder}.") from None
+        yield lock.fileno()
 
 
 def write_json(path: Path, content: Any) -> None:

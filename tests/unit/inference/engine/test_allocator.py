@@ -8,7 +8,7 @@ import pytest
 
 from orgseg_node.inference.engine.allocator import kept_memory, large_blocks_kept
 
-_SIZE = 24 << 20
+_SIZE = 400 << 20  # larger than any hole that earlier tests left in the heap
 _FIELDS = (
     "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
 )  # fmt: skip

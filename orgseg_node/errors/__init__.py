@@ -16,7 +16,7 @@
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
     │   ├── ModelNotImportable  OrganUnknown  BundleExists
     │   ├── NotStreamable  NotCalibrated
-    │   └── InferenceFailed  OutOfMemory (retryable)
+    │   └── InferenceFailed  OutOfMemory (retryable)  BudgetTooSmall
     ├── OutputError             the written objects
     │   └── ProofFailed  NothingFound  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
@@ -45,6 +45,7 @@ No message ever carries a patient's name, ID or birth date.
 
 from orgseg_node.errors.base import OrgsegError
 from orgseg_node.errors.bundles import (
+    BudgetTooSmall,
     BundleError,
     BundleExists,
     BundleHashMismatch,
@@ -159,6 +160,7 @@ __all__ = [
     "BackupInvalid",
     "BackupRefused",
     "BodyNotFound",
+    "BudgetTooSmall",
     "BundleError",
     "BundleExists",
     "BundleHashMismatch",

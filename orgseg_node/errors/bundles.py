@@ -84,3 +84,11 @@ class OutOfMemory(BundleError):
         "Free memory on this machine, or raise memory_budget_mb where it is set; "
         'of all methods "streaming" needs the least.'
     )
+
+
+class BudgetTooSmall(OutOfMemory):
+    """The network needs more memory than it may use."""
+
+    code = "INFERENCE_BUDGET"
+    retryable = False  # nor would a smaller budget help
+    next_step = 'Raise memory_budget_mb; of all methods "streaming" needs the least.'

@@ -175,7 +175,7 @@ def revision_in_force(store: Store) -> str:
 def pid_file(data_dir: Path) -> Iterator[None]:
     """Say which process runs the node, for as long as the block lasts; a lock shows that it still does."""
     try:
-        descriptor = os.open(data_dir / PID_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(data_dir / PID_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     except OSError as error:
         raise StorageError(f"{PID_FILE}: {error.strerror}.") from error
     try:

@@ -116,7 +116,7 @@ def test_too_small_a_memory_budget_is_a_coded_error_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str], with_bundles: Path, ct: Path, tmp_path: Path
 ) -> None:
     answer = orgseg(capsys, "segment", ct, tmp_path / "out", "--memory-budget-mb", "5")
-    assert (answer.status, answer.code) == (1, "INFERENCE_OUT_OF_MEMORY")
+    assert (answer.status, answer.code) == (1, "INFERENCE_BUDGET")
     assert "5 MB are allowed" in answer.err
     assert "Next step: " in answer.err
     assert not (tmp_path / "out").exists()

@@ -95,6 +95,6 @@ def test_a_job_that_needs_more_memory_than_allowed_fails_and_says_how_much_it_ne
     with running_node(tmp_path, free_port(), None, inference) as node:
         assert storescu(node.port, sorted(ct_folder.iterdir()), "-aec", "ORGSEG").returncode == 0
         job = node.job_in(JobState.FAILED, seconds=60)
-        assert job.reason == "INFERENCE_OUT_OF_MEMORY"
+        assert job.reason == "INFERENCE_BUDGET"
         assert re.search(r"needs about \d+ MB of main memory; 20 MB are allowed", job.note)
         assert "memory_budget_mb" in job.note

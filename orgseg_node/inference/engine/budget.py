@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.errors import OutOfMemory
+from orgseg_node.errors import BudgetTooSmall, OutOfMemory
 from orgseg_node.inference.engine.available import free_memory
 from orgseg_node.inference.engine.slab import Place
 from orgseg_node.inference.engine.tiles import Tiling
@@ -113,8 +113,10 @@ def plan(need: Need, budget_mb: int | None, device: torch.device, *, shared: boo
 
     Raises
     ------
+    BudgetTooSmall
+        If no way stays within the budget that was given.
     OutOfMemory
-        If no way stays within it.
+        If none was given, and less than that is free.
     """
     held_mb = psutil.Process().memory_info().rss // _MB
     allowed_mb = (budget_mb or held_mb + int(_SHARE * free_memory() / _MB)) - held_mb
@@ -126,7 +128,8 @@ def plan(need: Need, budget_mb: int | None, device: torch.device, *, shared: boo
         needed_mb = -(-need.host(place, cuda=cuda, hold=hold) // _MB)
         if needed_mb <= allowed_mb:
             return MemoryPlan(place=place, hold=hold, need_mb=needed_mb, budget_mb=allowed_mb)
-    raise OutOfMemory(
+    refusal = OutOfMemory if budget_mb is None else BudgetTooSmall
+    raise refusal(
         f"It needs about {held_mb + needed_mb} MB of main memory; {held_mb + allowed_mb} MB are allowed."
     )
 

@@ -62,7 +62,7 @@ def test_a_series_that_changed_on_the_disk_is_not_contoured(ct_folder: Path, tmp
 def test_too_small_a_memory_budget_is_told_with_what_is_needed(ct_folder: Path, tmp_path: Path) -> None:
     budget = {"method": "streaming", "device": "cpu", "memory_budget_mb": 5}
     said = last_word(request(ct_folder, tmp_path / "out", bundles=("starter-hn",), settings=budget))
-    assert (said["code"], said["retryable"]) == ("INFERENCE_OUT_OF_MEMORY", True)
+    assert (said["code"], said["retryable"]) == ("INFERENCE_BUDGET", False)
     assert re.search(r"needs about \d+ MB of main memory; 5 MB are allowed", said["sentence"])
     assert "memory_budget_mb" in said["next_step"]
     assert not (tmp_path / "out").exists()

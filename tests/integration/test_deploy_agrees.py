@@ -223,9 +223,11 @@ def test_every_selector_finds_something() -> None:
 def test_the_queue_that_scales_workers_can_be_counted() -> None:
     (trigger,) = named("ScaledObject", "orgseg-worker")["spec"]["triggers"]
     with sqlite3.connect(":memory:") as database:
-        for text in schema_steps():
-            database.executescript(text)
-        assert database.execute(trigger["metadata"]["query"]).fetchone() == (0,)
+        for step in schema_steps("sqlite"):
+            database.executescript(step.script)
+        query = trigger["metadata"]["query"]
+        assert "FROM orgseg.job" in query, "the node's own schema on PostgreSQL"
+        assert database.execute(query.replace("orgseg.job", "job")).fetchone() == (0,)
     database.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,6 +26,7 @@ from orgseg_node.node.store import Store
 from orgseg_node.node.turns import in_turn
 from orgseg_node.node.worker import JOBS, Worker, bury
 
+PURGING: Final = "purging"
 CONTOUR_QUEUE: Final = "contour"
 _log = structlog.get_logger("orgseg.housekeeping")
 
@@ -168,14 +170,21 @@ class Housekeeper:
     def purge(self) -> int:
         """Delete the files of series and jobs that were delivered longer ago than the retention time.
 
-        Nothing that was not delivered is ever deleted; the rows and the history stay.
+        Nothing that was not delivered is ever deleted; the rows and the history stay. The folder is moved
+        away before its rows go: an image that is accepted meanwhile lies in a new one, which nobody deletes.
         """
+        data = self._config.node.data_dir
+        shutil.rmtree(data / PURGING, ignore_errors=True)  # of a node that stopped in the middle
         jobs = to_purge(self._store, self._config, self._clock())
         for job in jobs:
             self._engine.forget_finished(self._workflow_ids(job))
+            aside = data / PURGING / job.job_id
+            aside.parent.mkdir(mode=0o770, exist_ok=True)
+            with suppress(FileNotFoundError):
+                (data / INBOX / job.series_uid).rename(aside)
             self._store.purged(job)
-            for folder in (INBOX + "/" + job.series_uid, JOBS + "/" + job.job_id):
-                shutil.rmtree(self._config.node.data_dir / folder, ignore_errors=True)
+            for folder in (aside, data / JOBS / job.job_id):
+                shutil.rmtree(folder, ignore_errors=True)
             _log.info("purged", job=job.job_id)
         return len(jobs)
 

@@ -204,3 +204,22 @@ def test_a_tick_that_fails_is_said_and_does_not_stop_the_clock() -> None:
         _safely("purge", fail, Pulse())()
     assert logs[0]["tick"] == "purge"
     assert logs[0]["kind"] == "ZeroDivisionError"
+
+
+def test_an_image_that_comes_while_its_series_is_purged_stays_on_the_disk(house: House) -> None:
+    job = house.sending("tps")
+    (delivery,) = house.store.claim(job.job_id, "tps")
+    house.store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
+    house.ahead = timedelta(days=31)
+    folder = house.data / "inbox" / job.series_uid
+    purged = house.store.purged
+
+    def meanwhile(of: Job) -> None:
+        folder.mkdir()
+        (folder / "late.dcm").write_bytes(b"accepted")
+        purged(of)
+
+    house.store.purged = meanwhile  # type: ignore[method-assign]  # a sender acts in this very moment
+    assert house.keeper.purge() == 1
+    assert (folder / "late.dcm").read_bytes() == b"accepted"
+    assert not list((house.data / "purging").iterdir())

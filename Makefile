@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m
 # replace torch by the CUDA build.
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs clean
+.PHONY: check demo test lint types contracts unit endurance proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs clean
 .DEFAULT_GOAL := check
 
 check: lint types contracts unit  ## what every commit passes
@@ -43,6 +43,13 @@ unit: install
 	$(RUN) pytest -m 'not slow' $(COUNTED:%=tests/%) --cov --cov-report=
 	$(RUN) coverage report --include='orgseg_node/core/*,orgseg_node/dicom/*' --fail-under=95
 	$(RUN) pytest -m 'not slow' $(COUNTED:%=--ignore=tests/%)
+
+# The kill test in its short form, and both strategies of training killed and resumed.
+ENDURANCE := tests/integration/test_chaos.py::test_nothing_is_lost_and_nothing_is_left_behind \
+	tests/integration/test_training_smoke.py::test_an_experiment_that_is_killed_goes_on_and_ends_in_a_report
+
+endurance: install peers  ## what is killed again and again, in short forms; continuous integration runs it after `test`
+	$(RUN) pytest -m slow $(ENDURANCE)
 
 proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients
 	$(RUN) pytest -m slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orgseg_node.errors import InputError, OrgsegError
+from orgseg_node.errors import OrgsegError
 
 
 class TrainingError(OrgsegError):
@@ -12,7 +12,7 @@ class TrainingError(OrgsegError):
     next_step = "Look at the log of the step; every step can be run again."
 
 
-class CaseRejected(InputError):
+class CaseRejected(TrainingError):
     """A scan cannot be used for training."""
 
     code = "TRAINING_CASE_REJECTED"

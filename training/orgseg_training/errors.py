@@ -48,7 +48,7 @@ class NoPositives(TrainingError):
 
 
 class TrainerFailed(TrainingError):
-    """nnU-Net ended before it was done."""
+    """Training ended before it was done."""
 
     code = "TRAINING_NNUNET"
     next_step = "Read the last lines of its log; running the step again goes on from the last checkpoint."

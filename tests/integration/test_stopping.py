@@ -17,7 +17,7 @@ from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Volume
-from orgseg_node.errors import JobStopped, OutOfMemory
+from orgseg_node.errors import BudgetTooSmall, JobStopped
 from orgseg_node.inference.bundle import ModelBundle
 from orgseg_node.inference.context import left_said
 from orgseg_node.inference.loading import load_predictor
@@ -140,12 +140,12 @@ def test_too_small_a_memory_budget_is_refused_before_the_first_tile(
 ) -> None:
     held_mb = psutil.Process().memory_info().rss >> 20
     told: list[float] = []
-    with pytest.raises(OutOfMemory) as raised:
+    with pytest.raises(BudgetTooSmall) as raised:
         predictor_of(bundle, organ_table, memory_budget_mb=held_mb).predict(
             *case, lambda done, _: told.append(done)
         )
     assert not told
-    assert raised.value.retryable
+    assert not raised.value.retryable, "the budget is no larger the next time"
     said = re.search(r"needs about (\d+) MB of main memory; (\d+) MB are allowed", raised.value.sentence)
     assert said is not None, raised.value.sentence
     needed, allowed = map(int, said.groups())

@@ -15,6 +15,7 @@ from orgseg_node.node.commitment_requests import CommitmentRequests
 from orgseg_node.node.commitment_scp import SYNTAXES
 from orgseg_node.node.commitment_scu import CommitmentAsker
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.store import Store
 
 # PS3.7 annex C; 0x0131 is from PS3.3 C.14.1.1
@@ -41,11 +42,20 @@ class CommitmentDesk:
     """
 
     def __init__(
-        self, config: NodeConfig, store: Store, asker: CommitmentAsker, *, clock: Clock = utc_now
+        self,
+        config: NodeConfig | CurrentConfig,
+        store: Store,
+        asker: CommitmentAsker,
+        *,
+        clock: Clock = utc_now,
     ) -> None:
-        self._config = config
+        self._current = CurrentConfig.of(config)
         self._requests = CommitmentRequests(store.database, clock=clock)
         self._asker = asker
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     def join(self, ae: AE) -> list[Any]:
         """Offer the service in both roles (PS3.7 D.3.3.4), and the handlers that belong to it."""

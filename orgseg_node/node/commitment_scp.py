@@ -25,6 +25,7 @@ from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.commitment import INSTANCE, PUSH_MODEL, Item, Reason, Report, report_dataset
 from orgseg_node.node.commitment_requests import CommitmentRequests, Request
 from orgseg_node.node.config import NodeConfig
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.destinations import Destination
 from orgseg_node.node.jobs import Instance
 from orgseg_node.node.sender import association_with
@@ -47,11 +48,15 @@ class CommitmentReporter:
     clock : where the time comes from
     """
 
-    def __init__(self, config: NodeConfig, store: Store, *, clock: Clock = utc_now) -> None:
-        self._config = config
+    def __init__(self, config: NodeConfig | CurrentConfig, store: Store, *, clock: Clock = utc_now) -> None:
+        self._current = CurrentConfig.of(config)
         self._store = store
         self._requests = CommitmentRequests(store.database, clock=clock)
         self._clock = clock
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     def report_due(self) -> None:
         """Report on every request that is due; a sender that is away holds up no other."""

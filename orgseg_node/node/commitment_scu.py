@@ -35,6 +35,7 @@ from orgseg_node.node.commitment import (
 from orgseg_node.node.commitment_scp import SYNTAXES
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.confirmations import Confirmations, Unconfirmed
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.destinations import Destination
 from orgseg_node.node.jobs import Delivery
 from orgseg_node.node.sender import association_with
@@ -64,11 +65,15 @@ class CommitmentAsker:
     clock : where the time comes from
     """
 
-    def __init__(self, config: NodeConfig, store: Store, *, clock: Clock = utc_now) -> None:
-        self._config = config
+    def __init__(self, config: NodeConfig | CurrentConfig, store: Store, *, clock: Clock = utc_now) -> None:
+        self._current = CurrentConfig.of(config)
         self._store = store
         self._confirmations = Confirmations(store.database, clock=clock)
         self._clock = clock
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     def ask_due(self) -> None:
         """Ask every destination that owes a confirmation; one that is away holds up no other."""

@@ -20,6 +20,7 @@ from orgseg_node.errors import NetworkError, OrgsegError
 from orgseg_node.node.answers import Answer, Answers, Completeness
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig, Source
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.inbox import Inbox, Incoming
 from orgseg_node.node.jobs import Series
 from orgseg_node.node.pull import fetch, move, require_answers
@@ -45,12 +46,18 @@ class Completer:
     clock : where the time comes from
     """
 
-    def __init__(self, config: NodeConfig, store: Store, inbox: Inbox, *, clock: Clock = utc_now) -> None:
-        self._config = config
+    def __init__(
+        self, config: NodeConfig | CurrentConfig, store: Store, inbox: Inbox, *, clock: Clock = utc_now
+    ) -> None:
+        self._current = CurrentConfig.of(config)
         self._store = store
         self._inbox = inbox
         self._answers = Answers(store.database)
         self._clock = clock
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
 
     def look(self, source_name: str) -> int:
         """Ask one source about every quiet series that comes from it; how many.

@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +15,7 @@ import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
 from orgseg_node.node.address import Server
+from orgseg_node.node.asking_sources import SourceRounds
 from orgseg_node.node.audit import Audit
 from orgseg_node.node.commitment_desk import CommitmentDesk
 from orgseg_node.node.commitment_scp import CommitmentReporter
@@ -87,10 +87,10 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         parts = Parts(config=current, store=store, meters=Meters(), pulse=Pulse())
         reloader = Reloader(current, store, path, parts.open_queues, asked=reload)
         reloader.begin()
-        asker = CommitmentAsker(config, store)
+        asker = CommitmentAsker(current, store)
         ticks: list[Tick] = []
         if "receiver" in config.worker.roles:
-            ticks += _make_receiver(parts, asker, tick_s)
+            ticks += _make_receiver(parts, asker, tick_s, stack)
         if "worker" in config.worker.roles:
             worker = Worker(
                 current, store, Tools(sender=sender, child_command=child_command, meters=parts.meters)
@@ -121,18 +121,19 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     _log.info("stopped")
 
 
-def _make_receiver(parts: Parts, asker: CommitmentAsker, tick_s: float) -> list[Tick]:
+def _make_receiver(parts: Parts, asker: CommitmentAsker, tick_s: float, stack: ExitStack) -> list[Tick]:
     """Make what takes images in, which does not listen yet; what it does by the clock."""
-    config, store = parts.config.config, parts.store
-    parts.inbox = inbox = Inbox(parts.config, store, meters=parts.meters)
+    config, store = parts.config, parts.store
+    parts.inbox = inbox = Inbox(config, store, meters=parts.meters)
     inbox.adopt()
     desk = CommitmentDesk(config, store, asker)
-    parts.receiver = Receiver(parts.config, inbox, service=desk, meters=parts.meters)
-    completer = Completer(config, store, inbox)
+    parts.receiver = Receiver(config, inbox, service=desk, meters=parts.meters)
+    rounds = SourceRounds(config, Completer(config, store, inbox))
+    stack.callback(rounds.stop)
     return [
         ("judge", inbox.judge_quiet_series, tick_s),
         ("report", CommitmentReporter(config, store).report_due, tick_s),
-        *((f"ask {name}", partial(completer.look, name), tick_s) for name in config.asked_sources),
+        ("ask sources", rounds.go_round, tick_s),
     ]
 
 

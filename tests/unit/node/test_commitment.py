@@ -23,6 +23,7 @@ from orgseg_node.node.commitment_scp import CommitmentReporter
 from orgseg_node.node.commitment_scu import CommitmentAsker
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.confirmations import Confirmations, Unconfirmed
+from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.inbox import INBOX, Inbox, Incoming
 from orgseg_node.node.jobs import Delivery, DeliveryState, JobState, NewJob, OutputObject, SeriesState
 from orgseg_node.node.store import Store
@@ -258,3 +259,13 @@ def test_an_answer_from_another_or_to_no_question_changes_nothing(bench: Bench) 
     assert bench.asker.answered(report("1.9", ONE, TWO), "OTHER") == 0x0112
     assert bench.asker.answered(report("1.99", ONE, TWO), "PACS") == 0x0112
     assert bench.states(job_id) == ["STORED", "STORED"]
+
+
+def test_asking_and_reporting_follow_a_reload(bench: Bench) -> None:
+    current = CurrentConfig(bench.config)
+    asker = CommitmentAsker(current, bench.store, clock=bench.clock)
+    job_id = bench.sent()
+    plain = bench.config.destinations["pacs"].model_copy(update={"commitment": False})
+    current.replace(bench.config.model_copy(update={"destinations": {"pacs": plain}}))
+    asker.ask_due()
+    assert "does not ask for a confirmation any more" in bench.of(job_id)[0].note

@@ -131,6 +131,7 @@ class Experiment(_Strict):
     strategy_2 : organs of the one network
     batch : scans completed by one step
     body_margin_mm : outside the body grown by this everything becomes air
+    tile_step_size : step of the sliding window as part of the patch; 0.5 sees every voxel eight times
     licence, intended_use : of the bundles
     assumed : sizes for a dry run without the data
     """
@@ -143,6 +144,7 @@ class Experiment(_Strict):
     strategy_2: tuple[str, ...]
     batch: Positive = 50
     body_margin_mm: float = 3.0
+    tile_step_size: Annotated[float, Field(gt=0, le=1)] = 0.5
     licence: str
     intended_use: str
     databases: tuple[Database, ...]

@@ -70,6 +70,7 @@ def bundle_of(  # noqa: PLR0913  # the parts of a bundle
         card=card,
         preprocessing=Preprocessing(outside_to_air=True, body_margin_mm=experiment.body_margin_mm),
         mirroring=experiment.mirroring,
+        tile_step_size=experiment.tile_step_size,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     return export_trained(parts, draft, target, half_precision=True)

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
-from orgseg_node.errors import DiskFull, OrgsegError, StorageError
+from orgseg_node.errors import DiskFull, InputError, OrgsegError, StorageError
 from orgseg_node.inference.orientation import turn_to
 from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
 from orgseg_training.errors import CaseRejected
@@ -63,14 +63,20 @@ class StoredCase:
         return self.folder / "ct.nii.gz"
 
     def volume(self) -> Volume:
-        """The CT in HU."""
-        return read_volume(self.image)
+        """The CT in HU. Raises StorageError if its file is damaged."""
+        try:
+            return read_volume(self.image)
+        except InputError as error:
+            raise StorageError(f"The CT of {self.key} cannot be read.") from error
 
     def mask(self, organ: str) -> Mask:
-        """(K, J, I) voxels of an organ that was drawn. Raises StorageError if it was not."""
+        """(K, J, I) voxels of an organ that was drawn. Raises StorageError if it was not, or is damaged."""
         if self.state(organ) is not OrganState.DRAWN:
             raise StorageError(f"{organ} was not drawn in {self.key}.")
-        return read_labels(self.folder / "masks" / f"{organ}.nii.gz") > 0
+        try:
+            return read_labels(self.folder / "masks" / f"{organ}.nii.gz") > 0
+        except InputError as error:
+            raise StorageError(f"{organ} of {self.key} cannot be read.") from error
 
 
 class CaseStore:

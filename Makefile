@@ -84,6 +84,7 @@ bench-inference: install  ## the streaming engine beside nnU-Net's predictor; op
 docs: install  ## references generated from the code
 	$(RUN) orgseg_node.cli.reference > docs/cli.md
 	$(RUN) orgseg_node.cli.conformance > docs/conformance.md
+	$(RUN) orgseg_training.reference > docs/orgseg-train.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-output

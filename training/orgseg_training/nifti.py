@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,14 @@ from orgseg_node.errors import InputError
 
 
 def read_volume(path: Path) -> Volume:
-    """A CT from NIfTI, its axes turned so that k, j, i grow with z, y, x in LPS."""
+    """A CT from NIfTI, its axes turned so that k, j, i grow with z, y, x in LPS. Raises InputError."""
     array, grid = _read(path)
     hu = np.clip(np.rint(array), AIR_HU - 24, np.iinfo(np.int16).max).astype(np.int16)
     return Volume(grid=grid, hu=hu)
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
-    """(K, J, I) label numbers on the same axes as `read_volume`."""
+    """(K, J, I) label numbers on the same axes as `read_volume`. Raises InputError."""
     array, _ = _read(path)
     return array.astype(np.uint8)
 
@@ -34,12 +36,7 @@ def read_label_image(path: Path) -> tuple[NDArray[np.uint8], Grid]:
     InputError
         If the file cannot be read, is not three-dimensional, or a value is no label number.
     """
-    try:
-        array, grid = _read(path)
-    except RuntimeError as error:
-        raise InputError(f"{path.name} cannot be read as NIfTI.") from error
-    except ValueError as error:
-        raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
+    array, grid = _read(path)
     labels = array.astype(np.uint8)
     if not np.array_equal(labels, array):
         raise InputError(f"{path.name} holds values that are no label numbers from 0 to 255.")
@@ -55,8 +52,22 @@ def write_image(path: Path, array: HuArray | NDArray[np.uint8], grid: Grid) -> N
 
 
 def _read(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:
-    image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
-    array = SimpleITK.GetArrayFromImage(image)
-    x, y, z = image.GetOrigin()
-    dx, dy, dz = image.GetSpacing()
+    try:
+        _refuse_cut_short(path)
+        image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+        array = SimpleITK.GetArrayFromImage(image)
+        x, y, z = image.GetOrigin()
+        dx, dy, dz = image.GetSpacing()
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path.name} cannot be read as NIfTI.") from error
+    except ValueError as error:
+        raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
     return array, Grid(shape=array.shape, spacing_mm=(dz, dy, dx), origin_mm=(x, y, z))
+
+
+def _refuse_cut_short(path: Path) -> None:
+    """Read a compressed file to its check sum: SimpleITK fills what is missing of it without a word."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass

@@ -42,6 +42,22 @@ def source(name: str = "a", annotated: tuple[str, ...] = ("liver",), **changes: 
     )
 
 
+def test_a_scan_that_lies_otherwise_is_stored_upright_with_its_organs(tmp_path: Path) -> None:
+    turned = Grid(
+        shape=GRID.shape,
+        spacing_mm=GRID.spacing_mm,
+        origin_mm=(76.0, 0.0, 44.0),
+        axes=((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
+    )
+    feet_first = Volume(grid=turned, hu=volume().hu[::-1, :, ::-1])
+    store = CaseStore(tmp_path)
+    store.take_in([source(volume=feet_first, masks={"liver": mask(5, 9, 9)[::-1, :, ::-1]})])
+    (case,) = store.cases()
+    assert np.array_equal(case.volume().hu, volume().hu)
+    assert case.volume().grid == GRID
+    assert np.array_equal(case.mask("liver"), mask(5, 9, 9))
+
+
 def test_three_states_are_never_confused() -> None:
     known = states_of(frozenset({"liver", "spleen"}), {"liver": mask(5, 9, 9), "spleen": mask()})
     assert known == {"liver": OrganState.DRAWN, "spleen": OrganState.OUTSIDE}

@@ -13,9 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orgseg_node.errors import InputError
 from orgseg_training.datasets.case import Contents, SourceCase
-from orgseg_training.nifti import read_labels, read_volume
+from orgseg_training.errors import CaseRejected
+from orgseg_training.nifti import read_label_image, read_volume
+
+_SAME_PLACE_MM = 0.01
 
 ORGANS = {
     "Brainstem": "brainstem",
@@ -102,7 +107,13 @@ def source_cases(database: str, folder: Path, options: Mapping[str, Any]) -> tup
 
 
 def _read(case: Case) -> Contents:
-    labels = read_labels(case.labels)
-    return Contents(
-        volume=read_volume(case.image), masks={organ: labels == LABELS[organ] for organ in sorted(case.drawn)}
-    )
+    try:
+        volume = read_volume(case.image)
+        labels, grid = read_label_image(case.labels)
+    except InputError as error:
+        raise CaseRejected(error.detail) from error
+    ours = volume.grid
+    same = grid.shape == ours.shape and np.allclose(grid.affine, ours.affine, rtol=0, atol=_SAME_PLACE_MM)
+    if not same:
+        raise CaseRejected(f"{case.labels.name} lies on another grid than its CT.")
+    return Contents(volume=volume, masks={organ: labels == LABELS[organ] for organ in sorted(case.drawn)})

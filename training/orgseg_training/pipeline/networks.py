@@ -25,6 +25,7 @@ def bundle_of(  # noqa: PLR0913  # the parts of a bundle
     name: str,
     ranks: Mapping[str, float] | None = None,
     card: str = "Made for the measurements of an experiment.",
+    folder: str = "bundles",
 ) -> ModelBundle:
     """The bundle of some folds of some networks; one that is there is opened.
 
@@ -38,13 +39,14 @@ def bundle_of(  # noqa: PLR0913  # the parts of a bundle
     name : of the bundle and of its folder
     ranks : Dice of each organ in the cross-validation; the higher gets the voxels that two claim
     card : the model card
+    folder : of the working folder, to which it is written
 
     Raises
     ------
     ModelNotImportable
         If a fold is not trained yet.
     """
-    target = work.root / "bundles" / name
+    target = work.root / folder / name
     if target.is_dir():
         return open_bundle(target)
     given = ranks or {}

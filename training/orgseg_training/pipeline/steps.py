@@ -11,6 +11,7 @@ from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.nnunet_run import Machine, train
 from orgseg_training.pipeline.completing import complete, merge_all
+from orgseg_training.pipeline.exporting import export_models
 from orgseg_training.pipeline.measuring import rank, test, validate
 from orgseg_training.pipeline.preparing import prepare
 from orgseg_training.pipeline.reporting import report
@@ -78,6 +79,11 @@ def _train(work: Work, network: Network, fold: int, machine: Machine) -> None:
     train(work.workspace, network.dataset, work.schedule(network, fold), machine, fold)
 
 
+def _report(work: Work) -> None:
+    export_models(work)
+    report(work)
+
+
 def ingest(work: Work) -> None:
     """Take the scans of all data sets in, and lock who is trained on.
 
@@ -101,7 +107,7 @@ _WHOLE: Final[Mapping[str, Callable[[Work], object]]] = {
     "ingest": ingest,
     "rank": rank,
     "merge": merge_all,
-    "report": report,
+    "report": _report,
 }
 _NETWORK: Final[Mapping[str, Callable[[Work, Network, Machine], None]]] = {"prepare": _prepare, "test": test}
 _FOLD: Final[Mapping[str, Callable[[Work, Network, int, Machine], None]]] = {

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
-from orgseg_node.errors import DiskFull, OrgsegError, StorageError
+from orgseg_node.errors import DiskFull, InputError, OrgsegError, StorageError
+from orgseg_node.inference.orientation import turn_to
 from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
 from orgseg_training.errors import CaseRejected
 from orgseg_training.nifti import read_labels, read_volume, write_image
@@ -61,14 +63,20 @@ class StoredCase:
         return self.folder / "ct.nii.gz"
 
     def volume(self) -> Volume:
-        """The CT in HU."""
-        return read_volume(self.image)
+        """The CT in HU. Raises StorageError if its file is damaged."""
+        try:
+            return read_volume(self.image)
+        except InputError as error:
+            raise StorageError(f"The CT of {self.key} cannot be read.") from error
 
     def mask(self, organ: str) -> Mask:
-        """(K, J, I) voxels of an organ that was drawn. Raises StorageError if it was not."""
+        """(K, J, I) voxels of an organ that was drawn. Raises StorageError if it was not, or is damaged."""
         if self.state(organ) is not OrganState.DRAWN:
             raise StorageError(f"{organ} was not drawn in {self.key}.")
-        return read_labels(self.folder / "masks" / f"{organ}.nii.gz") > 0
+        try:
+            return read_labels(self.folder / "masks" / f"{organ}.nii.gz") > 0
+        except InputError as error:
+            raise StorageError(f"{organ} of {self.key} cannot be read.") from error
 
 
 class CaseStore:
@@ -108,6 +116,7 @@ class CaseStore:
     def _add(self, case: SourceCase) -> None:
         contents = case.read()
         _check(case, contents)
+        contents = _upright(contents)
         with whole_folder(self.root / "cases" / case.key) as folder:
             try:
                 write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
@@ -175,6 +184,14 @@ def coarse_hash(volume: Volume) -> str:
     )
     steps = np.rint(blocks / _COARSE_HU).astype(np.int16)
     return hashlib.sha256(repr(steps.shape).encode() + steps.tobytes()).hexdigest()
+
+
+def _upright(contents: Contents) -> Contents:
+    """A scan with its axes turned as the node turns them for a network: the store's files keep no axes."""
+    turn = turn_to(contents.volume.grid)
+    masks = {organ: np.ascontiguousarray(turn.array(mask)) for organ, mask in contents.masks.items()}
+    hu: Any = np.ascontiguousarray(turn.array(contents.volume.hu))
+    return Contents(volume=Volume(grid=turn.grid(contents.volume.grid), hu=hu), masks=masks)
 
 
 def _check(case: SourceCase, contents: Contents) -> None:

@@ -49,7 +49,8 @@ class Work:
         splits.lock.json  who is trained on; never changed
         cropped/          each CT cut to the body
         nnunet/           nnU-Net's three folders
-        bundles/          networks as the node runs them
+        bundles/          networks as the node runs them, to be measured
+        models/           the same with what was measured in their cards, to be given to a node
         scores/           per-case measurements (parquet)
         completed/        masks of organs that were not drawn
         merged/           the completed set

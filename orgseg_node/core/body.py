@@ -10,6 +10,7 @@ resolution.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cc3d
@@ -56,6 +57,16 @@ class Body:
     box: Box
     effective_diameter_mm: float
     findings: tuple[Finding, ...]
+
+
+def _added_by(factor: int, counts: NDArray[np.uint8] | NDArray[np.uint16], axis: int) -> NDArray[np.uint16]:
+    """Sums of so many neighbours along an axis, those at the end of what is left; faster than `reduceat`."""
+    along = np.moveaxis(counts, axis, 0)
+    sums = np.zeros((-(-along.shape[0] // factor), *along.shape[1:]), dtype=np.uint16)
+    for first in range(factor):
+        part = along[first::factor]
+        sums[: part.shape[0]] += part
+    return np.moveaxis(sums, 0, axis)
 
 
 def find_body(volume: Volume) -> Body:
@@ -117,14 +128,11 @@ class _Coarse:
 
     def reduce(self, mask: Mask) -> Mask:
         """True where at least half of a block is true."""
-        starts = [np.arange(0, n, f) for n, f in zip(self.full, self.factors, strict=True)]
-        counts: NDArray[np.int64] | NDArray[np.uint8] = mask.view(np.uint8)
-        weight = 1
-        for axis, (begin, factor) in enumerate(zip(starts, self.factors, strict=True)):
+        counts: NDArray[np.uint8] | NDArray[np.uint16] = mask.view(np.uint8)
+        for axis, factor in enumerate(self.factors):
             if factor > 1:
-                counts = np.add.reduceat(counts, begin, axis=axis, dtype=np.uint16)
-                weight *= factor
-        return np.greater_equal(counts, (weight + 1) // 2)
+                counts = _added_by(factor, counts, axis)
+        return np.greater_equal(counts, (math.prod(self.factors) + 1) // 2)
 
     def sample(self, volume: Volume) -> HuArray:
         """The HU in the middle of each block."""

@@ -74,13 +74,30 @@ class LabelMap:
 
     def voxel_counts(self) -> dict[int, int]:
         """Number of voxels of each organ number, 0 where an organ was not found."""
-        # plane by plane: bincount makes 8-byte numbers of what it counts
-        counts = sum((np.bincount(plane.ravel(), minlength=256) for plane in self.labels), np.zeros(256, int))
+        counts = counts_by_plane(self.labels).sum(axis=0)
         return {label: int(counts[label]) for label in sorted(self.organs)}
 
     def volumes_ml(self) -> dict[int, float]:
         """Volume of each organ number in millilitres, 0 where an organ was not found."""
-        sums = np.zeros(256)
-        for plane, voxel_ml in zip(self.labels, self.grid.slice_ml, strict=True):
-            sums += np.bincount(plane.ravel(), minlength=256) * voxel_ml
+        sums = self.grid.slice_ml @ counts_by_plane(self.labels)
         return {label: float(sums[label]) for label in sorted(self.organs)}
+
+
+def counts_by_plane(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each label occurs in each plane.
+
+    Parameters
+    ----------
+    labels : (K, J, I)
+
+    Returns
+    -------
+    (K, 256) voxels
+    """
+    counts = np.zeros((labels.shape[0], 256), dtype=np.int64)
+    for k, plane in enumerate(labels):  # all at once would make 8-byte numbers of what is counted
+        rows = np.flatnonzero(plane.any(axis=1))
+        shown = plane[rows[0] : rows[-1] + 1] if rows.size else plane[:0]
+        counts[k] = np.bincount(shown.ravel(), minlength=256)
+        counts[k, 0] += plane.size - shown.size
+    return counts

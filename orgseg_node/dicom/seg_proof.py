@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
 from orgseg_node.core.geometry import FloatArray
-from orgseg_node.core.volume import LabelMap, Mask
+from orgseg_node.core.volume import LabelMap, Mask, counts_by_plane
 from orgseg_node.dicom.object_header import plain
 from orgseg_node.dicom.rtstruct_reader import check_same_grid
 from orgseg_node.dicom.series import CtSeries
@@ -77,8 +77,7 @@ def occurring_labels(label_map: LabelMap) -> dict[int, int]:
     ObjectInvalid
         If a label occurs that belongs to no organ.
     """
-    # slice by slice, because counting all at once copies them as int64
-    counts = sum(np.bincount(plane.ravel(), minlength=256) for plane in label_map.labels)
+    counts = counts_by_plane(label_map.labels).sum(axis=0)
     occurring = [label for label in np.flatnonzero(counts).tolist() if label != 0]
     unknown = [label for label in occurring if label not in label_map.organs]
     if unknown:

@@ -1,4 +1,4 @@
-"""The process that contours one job: ``python -m orgseg_node.node.child REQUEST.json``.
+"""The process that contours one job: ``python -m orgseg_node.node.child REQUEST.json``, or ``--wait``.
 
 It is a process of its own so that it can be killed, can run out of memory alone, and gives all memory back.
 It prints one JSON object per line: how far it is, and at the end what it wrote or why it could not. It dies
@@ -35,6 +35,7 @@ from orgseg_node.node.making import Wanted
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.pipeline import Outcome, Request, Step, run
 from orgseg_node.node.protocols import parse_protocol
+from orgseg_node.node.spare import WAIT, wait_for_request
 from orgseg_node.shipped import shipped_config
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -69,6 +70,12 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> i
     """Do what the request file says; 0 if it was done, 1 if not and the reason was printed."""
     voice = _own_stdout()
     hush_warnings()
+    if list(arguments) == [WAIT]:
+        if make_predictor is network:
+            from orgseg_node.inference import loading  # noqa: F401, PLC0415  # torch, before it is asked for
+        arguments = [wait_for_request()]
+        if not arguments[0]:
+            return 0  # the node is gone
 
     def say(**message: Any) -> None:
         voice.write(json.dumps(message) + "\n")

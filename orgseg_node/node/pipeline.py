@@ -3,7 +3,7 @@
 Networks see a regular grid; what they found is brought back to the slices as they were scanned, and there
 the protocol is applied and everything is drawn. Nothing is written under the name RTSTRUCT.dcm or SEG.dcm
 that was not encoded, checked, read back from its own bytes and found equal to the label map. RTSTRUCT.dcm is
-written last: where it is, everything else is.
+written last: where it is, everything else is. What a person looks at is drawn beside it all, on another core.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from orgseg_node.errors import StorageError
 from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
 from orgseg_node.node import making
 from orgseg_node.node.applying import apply
+from orgseg_node.node.beside import Beside
 from orgseg_node.node.landing import make_folder, write_durably
 from orgseg_node.node.making import OPTIONAL, PDF, RTSTRUCT, SEG, Result, Wanted, file_name
 from orgseg_node.node.pdf_page import render_report_pdf
@@ -163,13 +164,14 @@ def run(request: Request, predictor: Predictor, progress: Progress) -> Outcome:
         findings=(*noticed, *check_labels(applied.label_map)),
         provenance=_provenance(request, prediction),
     )
+    scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
+    drawing = Beside(lambda: {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)})
     with clock.step(Step.ENCODE):
         objects = making.make(result, wanted, structures)
     with clock.step(Step.PROVE):
         making.prove(result, wanted, objects)
     with clock.step(Step.REVIEW):
-        scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
-        files = {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)}
+        files = drawing.files()
     facts = Facts(
         result=result,
         prediction=prediction,

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from orgseg_node.core.contours import Structure, StructureSet, trace
 from orgseg_node.core.geometry import Box, Grid
@@ -106,9 +107,8 @@ def label_nifti(label_map: LabelMap) -> bytes:
     """
     if not isinstance(label_map.grid, Grid):
         raise TypeError("NIfTI holds regular grids only.")
-    image = nibabel.Nifti1Image(
-        np.ascontiguousarray(label_map.labels.transpose(2, 1, 0)), label_map.grid.ras_affine
-    )
+    # nibabel writes in Fortran order, so that the view is written as it lies
+    image = nibabel.Nifti1Image(label_map.labels.transpose(2, 1, 0), label_map.grid.ras_affine)
     image.set_data_dtype(np.uint8)
     image.header.set_intent(_LABEL_INTENT, name="organs")
     image.header.set_xyzt_units("mm")
@@ -177,13 +177,20 @@ def _nearest(axes: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[i
 
 def _choose(scene: Scene, view: _View) -> list[int]:
     """Positions along a view's normal: of each part of the stretch that holds organs the one showing most."""
-    labels = np.moveaxis(scene.label_map.labels, view.fixed, 0)
+    whole = np.moveaxis(scene.label_map.labels, view.fixed, 0)
+    first, labels = _around_organs(whole)
     numbers = [structure.label for structure in scene.structures.structures]
     shown = np.stack([np.count_nonzero(labels == number, axis=(1, 2)) for number in numbers])
-    worth = np.count_nonzero(shown, axis=0) + shown.sum(axis=0) / (labels[0].size + 1)  # organs, then voxels
+    worth = np.count_nonzero(shown, axis=0) + shown.sum(axis=0) / (whole[0].size + 1)  # organs, then voxels
     occupied = np.flatnonzero(worth)
     parts = np.array_split(occupied, min(_COUNTS[view.lps[view.fixed]], occupied.size))
-    return [int(part[np.argmax(worth[part])]) for part in parts]
+    return [first + int(part[np.argmax(worth[part])]) for part in parts]
+
+
+def _around_organs(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
+    """The part of labels that holds organs, and where it begins along the first axis."""
+    box = Box.around(labels > 0)
+    return box.start[0], labels[box.slices]
 
 
 def _draw(axes: Axes, scene: Scene, view: _View, index: int) -> None:

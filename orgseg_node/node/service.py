@@ -92,9 +92,13 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         if "receiver" in config.worker.roles:
             ticks += _make_receiver(parts, asker, tick_s, stack)
         if "worker" in config.worker.roles:
-            worker = Worker(
-                current, store, Tools(sender=sender, child_command=child_command, meters=parts.meters)
+            tools = Tools(
+                sender=sender,
+                child_command=child_command,
+                spare_child=config.worker.spare_child,
+                meters=parts.meters,
             )
+            worker = Worker(current, store, tools)
             engine = stack.enter_context(_engine(config, store.database, worker, min(0.5, tick_s)))
             ticks += _make_worker(parts, engine, worker, tick_s)
             ticks += [("ask", asker.ask_due, tick_s)]

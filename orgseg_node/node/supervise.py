@@ -21,38 +21,17 @@ _END_OF_LINES: Final = None
 Message = Mapping[str, Any]
 
 
-def run_child(  # noqa: PLR0913 (what it is, and when it must end)
-    command: Sequence[str],
-    log: Path,
-    on_message: Callable[[Message], None],
-    *,
-    must_stop: Callable[[], bool],
-    time_limit_s: float,
-    keep: Sequence[int] = (),
-) -> None:
-    """Run a command to its end, handing on each JSON object it prints.
+def start_child(command: Sequence[str], log: Path, keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a command whose stdout `attend` reads.
 
     Parameters
     ----------
     command : program and arguments
     log : file for what it says on stderr
-    on_message : called with each line of its stdout that is a JSON object
-    must_stop : asked twice a second; the child is killed when it answers yes
-    time_limit_s : the child is killed after so long
     keep : descriptors of open files that the child inherits
-
-    Raises
-    ------
-    WorkerDied
-        If it ended by a signal, or with a status other than 0 and 1 (1 says: I told you why).
-    TimeLimit
-        If it took too long.
-    JobStopped
-        If it was told to stop.
     """
-    deadline = time.monotonic() + time_limit_s
     with log.open("ab") as stderr:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [*command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -61,11 +40,42 @@ def run_child(  # noqa: PLR0913 (what it is, and when it must end)
             pass_fds=tuple(keep),
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+
+
+def attend(
+    child: subprocess.Popen[bytes],
+    on_message: Callable[[Message], bool],
+    *,
+    must_stop: Callable[[], bool],
+    time_limit_s: float,
+) -> None:
+    """Attend a child to its end, handing on each JSON object it prints.
+
+    Parameters
+    ----------
+    child : just started, or just given its work
+    on_message : called with each line of its stdout that is a JSON object; it answers whether that was the
+        last word, after which the child is not needed any more and is ended
+    must_stop : asked twice a second; the child is killed when it answers yes
+    time_limit_s : the child is killed after so long
+
+    Raises
+    ------
+    WorkerDied
+        If it ended by a signal, or with a status other than 0 and 1 (1 says: I told you why), without a last
+        word.
+    TimeLimit
+        If it took too long.
+    JobStopped
+        If it was told to stop.
+    """
+    deadline = time.monotonic() + time_limit_s
     lines: queue.Queue[bytes | None] = queue.Queue()
     reader = threading.Thread(target=_read, args=(child.stdout, lines), daemon=True)
     reader.start()
     try:
-        _listen(lines, on_message, must_stop, deadline, time_limit_s)
+        if _listen(lines, on_message, must_stop, deadline, time_limit_s):
+            return
         status = child.wait(timeout=max(1.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         raise TimeLimit(f"It closed its output but did not end within {time_limit_s:g} s.") from error
@@ -82,11 +92,12 @@ def run_child(  # noqa: PLR0913 (what it is, and when it must end)
 
 def _listen(
     lines: queue.Queue[bytes | None],
-    on_message: Callable[[Message], None],
+    on_message: Callable[[Message], bool],
     must_stop: Callable[[], bool],
     deadline: float,
     time_limit_s: float,
-) -> None:
+) -> bool:
+    """Whether a last word came before its output ended."""
     next_look = 0.0
     while True:
         now = time.monotonic()
@@ -101,13 +112,13 @@ def _listen(
         except queue.Empty:
             continue
         if line is _END_OF_LINES:
-            return
+            return False
         try:
             message = json.loads(line)
         except ValueError:
             continue
-        if isinstance(message, dict):
-            on_message(message)
+        if isinstance(message, dict) and on_message(message):
+            return True
 
 
 def _read(stream: IO[bytes] | None, lines: queue.Queue[bytes | None]) -> None:

@@ -43,8 +43,9 @@ from orgseg_node.node.metrics import Meters
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
 from orgseg_node.node.sender import Answer, Sender
+from orgseg_node.node.spare import SpareChild
 from orgseg_node.node.store import Store
-from orgseg_node.node.supervise import Message, run_child
+from orgseg_node.node.supervise import Message, attend, start_child
 
 JOBS: Final = "jobs"
 CHILD_COMMAND: Final = (sys.executable, "-m", "orgseg_node.node.child")
@@ -66,6 +67,7 @@ class Tools:
     ----------
     sender : how objects leave
     child_command : program that contours, to which the request file is appended
+    spare_child : keep one of it waiting for the next job; it must understand `spare.WAIT`
     clock : where the time comes from
     retry_wait_s : pause before a job is tried again
     free_mb : main memory that is free, in MB
@@ -74,6 +76,7 @@ class Tools:
 
     sender: Sender[Destination | WebDestination]
     child_command: Sequence[str] = CHILD_COMMAND
+    spare_child: bool = False
     clock: Clock = utc_now
     retry_wait_s: float = _RETRY_WAIT_S
     free_mb: Callable[[], int] = lambda: free_memory() >> 20
@@ -96,6 +99,8 @@ class Worker:
         self._tools = tools
         self._stopping = threading.Event()
         self._engine_gone = threading.Event()
+        self._spare = SpareChild(tools.child_command if tools.spare_child else None)
+        self._spare.prepare()
 
     @property
     def _config(self) -> NodeConfig:
@@ -297,6 +302,7 @@ class Worker:
     def stop_children(self) -> None:
         """Kill the children and let their workflows hang until the engine is gone: it resumes them."""
         self._stopping.set()
+        self._spare.stop()
 
     def engine_is_gone(self) -> None:
         """Let the workflows that hang end; nothing they do is remembered any more."""
@@ -328,13 +334,14 @@ class Worker:
         landing.write_durably(request, self._request(job, folder).to_json().encode())
         last: dict[str, Any] = {}
 
-        def listen(message: Message) -> None:
-            if message.get("event") == "progress":
-                if message.get("state"):
-                    self._advance(job.job_id, JobState(message["state"]))
-                self._store.progress(job.job_id, float(message["fraction"]), str(message["text"]))
-            else:
+        def listen(message: Message) -> bool:
+            if message.get("event") != "progress":
                 last.update(message)
+                return True
+            if message.get("state"):
+                self._advance(job.job_id, JobState(message["state"]))
+            self._store.progress(job.job_id, float(message["fraction"]), str(message["text"]))
+            return False
 
         must_stop = self._must_stop(job.job_id)
 
@@ -347,14 +354,15 @@ class Worker:
         locks = self._config.node.data_dir / LOCKS
         with hold_device(locks, self._config.inference.device, wait) as held:
             started = time.monotonic()
-            run_child(
-                [*self._tools.child_command, str(request)],
-                folder / "child.log",
-                listen,
-                must_stop=must_stop,
-                time_limit_s=self._config.inference.time_limit_s,
-                keep=(held,),
+            log = folder / "child.log"
+            child = self._spare.take(request, log, (held,)) or start_child(
+                [*self._tools.child_command, str(request)], log, (held,)
             )
+            try:
+                limit_s = self._config.inference.time_limit_s
+                attend(child, listen, must_stop=must_stop, time_limit_s=limit_s)
+            finally:
+                self._spare.prepare()  # for the next job, when this one has given its memory back
             self._tools.meters.infer_seconds.observe(time.monotonic() - started)
         if not last:
             raise WorkerDied("It ended without a word.")

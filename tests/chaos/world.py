@@ -147,12 +147,12 @@ class World:
             store.close()
 
     def children(self) -> list[psutil.Process]:
-        """The processes that contour just now."""
+        """The processes that contour just now; the spare one, which waits for work, has no log yet."""
         found: list[psutil.Process] = []
         for node in self.nodes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if node.pid is not None:
-                    found += psutil.Process(node.pid).children()
+                    found += filter(_is_at_work, psutil.Process(node.pid).children())
         return found
 
     def stored_at_archive(self) -> list[str]:
@@ -287,3 +287,9 @@ def processes_of(folder: Path) -> Sequence[psutil.Process]:
         if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(folder) in word for word in words):
             found.append(process)
     return found
+
+
+def _is_at_work(child: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(file.path.endswith("child.log") for file in child.open_files())
+    return False

@@ -1,4 +1,4 @@
-"""The child of the soak: ``python -m tests.soak.child REQUEST.json``.
+"""The child of the soak: ``python -m tests.soak.child REQUEST.json``, or ``--wait`` for one.
 
 It speaks to the node as the real child does, tells its progress, and writes two objects of the right classes
 with UIDs of the job; but it contours nothing, because the node is what is watched, and five hundred real
@@ -14,6 +14,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
+
+from orgseg_node.node.spare import WAIT, wait_for_request
 
 
 def main(request: Path) -> None:
@@ -46,4 +48,6 @@ def say(**message: object) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    file = wait_for_request() if sys.argv[1] == WAIT else sys.argv[1]
+    if file:
+        main(Path(file))

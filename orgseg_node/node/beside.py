@@ -1,0 +1,64 @@
+"""Work done beside other work, on another core: a fork of this process makes files and hands them over."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Final
+
+Files = Mapping[str, bytes]
+
+_CONTEXT: Final = multiprocessing.get_context("fork") if sys.platform == "linux" else None
+
+
+class Beside:
+    """Begins to make files at once where there is a core for it; the files are there when they are asked for.
+
+    Only numpy, matplotlib and nibabel run in the fork: OpenMP's threads, which torch uses, survive none.
+    Whatever goes wrong there, the files are made here instead.
+
+    Parameters
+    ----------
+    make : makes the files, by name
+    """
+
+    def __init__(self, make: Callable[[], Files]) -> None:
+        self._make = make
+        self._ours: Connection | None = None
+        if _CONTEXT is None or (os.cpu_count() or 1) < 2:
+            return
+        ours, theirs = _CONTEXT.Pipe(duplex=False)
+        try:
+            self._process = _CONTEXT.Process(target=_work, args=(make, theirs), daemon=True)
+            self._process.start()
+        except OSError:  # no memory for another process
+            ours.close()
+        else:
+            self._ours = ours
+        finally:
+            theirs.close()
+
+    def files(self) -> dict[str, bytes]:
+        """The files; waits for them. Raises what making them raises."""
+        found: dict[str, bytes] = {}
+        if self._ours is not None:
+            try:
+                while name := self._ours.recv_bytes():
+                    found[name.decode()] = self._ours.recv_bytes()
+            except (EOFError, OSError):
+                found = {}
+            self._ours.close()
+            self._process.join()
+            if found and self._process.exitcode == 0:
+                return found
+        return dict(self._make())
+
+
+def _work(make: Callable[[], Files], pipe: Connection) -> None:
+    for name, content in make().items():
+        pipe.send_bytes(name.encode())
+        pipe.send_bytes(content)
+    pipe.send_bytes(b"")

@@ -32,7 +32,7 @@ from tests.chaos.world import listening
 from tests.support.dcmtk import free_port
 from tests.support.phantom import PhantomOptions, build_ct_series
 
-QUIET_S = 0.5
+QUIET_S = 3.0
 LIMIT_S = 3.0
 
 CONFIG = """

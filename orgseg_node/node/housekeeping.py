@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from orgseg_node.errors import OrgsegError
+from orgseg_node.node.bell import Bell
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.commands import JobCommands
 from orgseg_node.node.config import NodeConfig
@@ -70,6 +72,7 @@ class Housekeeper:
         self._worker = worker
         self._clock = clock
         self._slots = slots
+        self._dispatching = threading.Lock()
         self._commands = JobCommands(store, clock=clock)
 
     @property
@@ -84,6 +87,10 @@ class Housekeeper:
         The engine gets only as many jobs as can run now, so that one that is more urgent overtakes all
         others.
         """
+        with self._dispatching:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
         for job in self._commands.approved():
             self._worker.release_approved(job)
             self._commands.forget_approval(job.job_id)
@@ -223,21 +230,24 @@ def to_purge(store: Store, config: NodeConfig, now: datetime) -> list[Job]:
     return store.purgeable(now - timedelta(days=days)) if days else []
 
 
+_RUNG: Final = 2  # ticks that come besides their usual times
 _SLOWEST_S: Final = 600.0  # a tick that takes longer than this is taken for dead
 
 
-def start_ticks(ticks: Iterable[Tick], pulse: Pulse) -> BackgroundScheduler:
+def start_ticks(ticks: Iterable[Tick], pulse: Pulse, bell: Bell) -> BackgroundScheduler:
     """Start the clock. Several processes may tick at once: each scan does what it finds left to do."""
     every = list(ticks)
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(max(1, len(every)))},
+        executors={"default": ThreadPoolExecutor(max(1, len(every)) + _RUNG)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    for name, scan, seconds in every:
+    safe = {name: _safely(name, scan, pulse) for name, scan, _ in every}
+    for name, _, seconds in every:
         pulse.expect(name, seconds + _SLOWEST_S)
-        scheduler.add_job(_safely(name, scan, pulse), "interval", seconds=seconds, id=name)
+        scheduler.add_job(safe[name], "interval", seconds=seconds, id=name)
     scheduler.start()
+    bell.hang(scheduler, safe)
     return scheduler
 
 

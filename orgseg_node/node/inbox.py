@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,10 +21,10 @@ from typing import Final
 
 import structlog
 
-from orgseg_node.dicom.series import survey
 from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node import landing
 from orgseg_node.node.answers import Answers
+from orgseg_node.node.bell import DISPATCH, JUDGE, Ring, silent
 from orgseg_node.node.carried import SEVERAL_TITLES
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
@@ -35,6 +35,7 @@ from orgseg_node.node.jobs import Instance, NewJob, Notice, Series, SeriesState
 from orgseg_node.node.metrics import Meters
 from orgseg_node.node.orders import SeriesOrder, SeriesOrders
 from orgseg_node.node.store import Store
+from orgseg_node.node.surveys import Surveys
 from orgseg_node.node.verdicts import completed, verdict_by, when_late
 
 INBOX: Final = "inbox"
@@ -66,6 +67,7 @@ class Inbox:
     store : the node's memory
     clock : where the time comes from
     meters : count what comes in
+    ring : has the next judging and the dispatch of what was judged come in time
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Inbox:
         *,
         clock: Clock = utc_now,
         meters: Meters | None = None,
+        ring: Ring = silent,
     ) -> None:
         self._current = CurrentConfig.of(config)
         self._meters = meters or Meters()
@@ -86,6 +89,8 @@ class Inbox:
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self._orders = SeriesOrders(store.database, clock=clock)
         self._answers = Answers(store.database)
+        self._surveys = Surveys(self._data)
+        self._ring = ring
         self._open: dict[int, set[str]] = {}
         self._broken: set[str] = set()
         self._open_lock = threading.Lock()
@@ -185,6 +190,8 @@ class Inbox:
             if not released:
                 self._broken |= series
         self._store.close()
+        if series:
+            self._ring(JUDGE, 0.0)
 
     # ------------------------------------------------------------------ start
 
@@ -258,7 +265,11 @@ class Inbox:
             ]
             quiet = [series for series in self._quiet(orders) if not self._must_ask(series)]
             judged = [s.series_uid for s in forced if self._judge(s, forced=True)]
-            return judged + [s.series_uid for s in quiet if self._judge(s)]
+            judged += [s.series_uid for s in quiet if self._judge(s)]
+            if judged:
+                self._ring(DISPATCH, 0.0)
+            self._look_ahead()
+            return judged
         finally:
             self._judging.release()
 
@@ -273,29 +284,50 @@ class Inbox:
     def _quiet(self, orders: dict[str, SeriesOrder]) -> list[Series]:
         """Series in which nothing moves any more, and of which no person wants something else."""
         now = self._clock()
-        after_break = timedelta(seconds=self._config.receiver.quiet_seconds)
-        section = self._config.completeness
-        after_release = timedelta(
-            seconds=section.quiet_seconds_after_release or self._config.receiver.quiet_seconds
-        )
-        limit = now - min(after_break, after_release)
-        still = self._store.series(state=SeriesState.RECEIVING, quiet_since=limit)
+        still = self._store.series(state=SeriesState.RECEIVING, quiet_since=now - min(self._waits))
+        found = []
+        for series, quiet_at in self._at_rest(still):
+            order = orders.get(series.series_uid)
+            if quiet_at <= now and not (order and (order.holds(now) or order.forces(series.revision))):
+                found.append(series)
+        return found
+
+    @property
+    def _waits(self) -> tuple[timedelta, timedelta]:
+        """How long nothing may come before a series is quiet: after a broken and after an orderly end."""
+        after_break = self._config.receiver.quiet_seconds
+        after_release = self._config.completeness.quiet_seconds_after_release or after_break
+        return timedelta(seconds=after_break), timedelta(seconds=after_release)
+
+    def _at_rest(self, series: Iterable[Series]) -> list[tuple[Series, datetime]]:
+        """Of some series those that no association is sending, with the moment they become quiet."""
+        after_break, after_release = self._waits
         with self._open_lock:
             busy = set().union(*self._open.values())
             broken = set(self._broken)
         found = []
-        for series in still:
-            order = orders.get(series.series_uid)
-            wait = after_break if series.series_uid in broken or self._is_adopted(series) else after_release
+        for one in series:
+            wait = after_break if one.series_uid in broken or self._is_adopted(one) else after_release
             # a sender that was cut off when the node went down could not go on before it was up again
-            since = max(series.last_received_at, self._adopted_at or series.last_received_at)
-            if (
-                series.series_uid not in busy
-                and since <= now - wait
-                and not (order and (order.holds(now) or order.forces(series.revision)))
-            ):
-                found.append(series)
+            since = max(one.last_received_at, self._adopted_at or one.last_received_at)
+            if one.series_uid not in busy:
+                found.append((one, since + wait))
         return found
+
+    def _look_ahead(self) -> None:
+        """Survey what will soon be quiet, and have it judged at the very moment."""
+        now = self._clock()
+        coming = [
+            (series, (quiet_at - now).total_seconds())
+            for series, quiet_at in self._at_rest(self._store.series(state=SeriesState.RECEIVING))
+            if quiet_at > now
+        ]
+        for series, wait_s in coming[: Surveys.MOST]:
+            if wait_s <= min(self._waits).total_seconds() / 2:
+                self._surveys.of(series.series_uid, self._store.instances_of(series.series_uid))
+        if coming:
+            soonest = min(wait_s for _, wait_s in coming)
+            self._ring(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
 
     def _is_adopted(self, series: Series) -> bool:
         """Whether anything of it came before this process began: nobody knows how that association ended."""
@@ -322,7 +354,7 @@ class Inbox:
         if not instances:
             return False
         paths = [self._data / instance.path for instance in instances]
-        inventory = survey(paths)
+        inventory = self._surveys.of(series.series_uid, instances)
         decision = explain(self._config, facts_of(inventory, paths, **titles_of(series))).decision
         verdict, protocol = verdict_by(decision, inventory, forced=forced)
         if self._config.completeness.expect == "ask":
@@ -343,6 +375,7 @@ class Inbox:
             series, verdict.state, reason=verdict.reason, note=verdict.note, job=job, notices=notices
         )
         if done:
+            self._surveys.forget(series.series_uid)
             with self._open_lock:
                 self._broken.discard(series.series_uid)
             if forced:

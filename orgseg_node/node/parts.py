@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from orgseg_node.node.bell import Bell
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.engine import Engine
@@ -25,6 +26,7 @@ class Parts:
     config : the configuration in force
     store : its memory
     meters, pulse : what is counted, and whether the clock ticks
+    bell : has a tick come at once
     inbox, receiver : where instances come in, and what listens by DICOM; None in a process that only works
     engine : what runs jobs; None in a process that only receives
     """
@@ -33,6 +35,7 @@ class Parts:
     store: Store
     meters: Meters
     pulse: Pulse
+    bell: Bell = field(default_factory=Bell)
     inbox: Inbox | None = None
     receiver: Receiver | None = None
     engine: Engine | None = None

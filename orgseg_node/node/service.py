@@ -43,6 +43,8 @@ from orgseg_node.node.reload import Reloader, pid_file
 from orgseg_node.node.store import Store
 from orgseg_node.node.worker import CHILD_COMMAND, Tools, Worker
 
+_POLL_S = 0.2  # how often the engine looks into its queues, at most
+
 _log = structlog.get_logger("orgseg.node")
 
 
@@ -97,9 +99,10 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
                 child_command=child_command,
                 spare_child=config.worker.spare_child,
                 meters=parts.meters,
+                ring=parts.bell.ring,
             )
             worker = Worker(current, store, tools)
-            engine = stack.enter_context(_engine(config, store.database, worker, min(0.5, tick_s)))
+            engine = stack.enter_context(_engine(config, store.database, worker, min(_POLL_S, tick_s)))
             ticks += _make_worker(parts, engine, worker, tick_s)
             ticks += [("ask", asker.ask_due, tick_s)]
         port = 0
@@ -107,7 +110,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
             port = parts.receiver.start()
             stack.callback(parts.receiver.stop)
         ticks += _watch_ticks(parts, reloader, sender, tick_s)
-        clock = start_ticks(ticks, parts.pulse)
+        clock = start_ticks(ticks, parts.pulse, parts.bell)
         try:
             with ExitStack() as opened:
                 for door in doors:
@@ -128,7 +131,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
 def _make_receiver(parts: Parts, asker: CommitmentAsker, tick_s: float, stack: ExitStack) -> list[Tick]:
     """Make what takes images in, which does not listen yet; what it does by the clock."""
     config, store = parts.config, parts.store
-    parts.inbox = inbox = Inbox(config, store, meters=parts.meters)
+    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, ring=parts.bell.ring)
     inbox.adopt()
     desk = CommitmentDesk(config, store, asker)
     parts.receiver = Receiver(config, inbox, service=desk, meters=parts.meters)

@@ -32,6 +32,7 @@ from orgseg_node.errors import (
 from orgseg_node.inference.engine.available import free_memory
 from orgseg_node.node import alternates, engine, landing
 from orgseg_node.node.alternates import Alternate
+from orgseg_node.node.bell import DISPATCH, Ring, silent
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.current import CurrentConfig
@@ -72,6 +73,7 @@ class Tools:
     retry_wait_s : pause before a job is tried again
     free_mb : main memory that is free, in MB
     meters : count how long things take
+    ring : has what is to be sent dispatched at once
     """
 
     sender: Sender[Destination | WebDestination]
@@ -81,6 +83,7 @@ class Tools:
     retry_wait_s: float = _RETRY_WAIT_S
     free_mb: Callable[[], int] = lambda: free_memory() >> 20
     meters: Meters = field(default_factory=Meters)
+    ring: Ring = silent
 
 
 class Worker:
@@ -192,6 +195,7 @@ class Worker:
             if item["role"] in self._roles_at(name)
         ]
         state = self._store.begin_sending(job_id, pairs, confirm=self._config.confirming)
+        self._tools.ring(DISPATCH, 0.0)
         _log.info("job computed", job=job_id, deliveries=len(pairs), state=state.value)
 
     def release_approved(self, job: Job) -> None:

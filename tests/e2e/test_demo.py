@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,9 @@ def test_the_demo_ends_with_objects_in_the_tps_a_table_and_a_montage(
     assert {dataset.StudyInstanceUID for dataset in received} == {series.study_instance_uid}
     assert "SpinalCord" in answer.out
     assert "Dice" in answer.out
+    found = [float(number) for number in re.findall(r"\b[01]\.\d{3}\b", answer.out)]
+    assert len(found) == len(ORGANS), "only the Dice of an organ has three decimals"
+    assert min(found) > 0.5, "the starter bundle finds every organ of the patient"
     assert (tmp_path / "demo" / "montage.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "demo" / "report.json").read_text())["models"][0]["name"] == "starter-hn"
     assert [child for child in psutil.Process().children(recursive=True) if "orgseg" in child.name()] == []

@@ -51,6 +51,7 @@ def test_it_says_what_it_is_not(starter: ModelBundle) -> None:
     assert not starter.manifest.mirroring, "left and right are labels of their own"
 
 
+@pytest.mark.slow  # the test of the demonstration shows it with every commit, by the whole way
 def test_it_finds_every_organ_of_the_demonstration_patient(
     starter: ModelBundle, organ_table: OrganTable
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from orgseg_node.node.archive import CLASSES, Archive
 from orgseg_node.node.config import NodeConfig, NodeSection, ReceiverSection
 from orgseg_node.node.receiver import Receiver
 from tests.support.command_line import orgseg
+from tests.support.dcmtk import free_port
 
 # pynetdicom 3.0 drops the socket of a refused connection without closing it
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -45,9 +45,7 @@ def port(kept: Path) -> Iterator[int]:
 
 @pytest.fixture
 def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 def test_a_peer_that_is_there_answers(capsys: pytest.CaptureFixture[str], port: int) -> None:

@@ -324,6 +324,7 @@ def test_kill_in_mid_transfer_loses_no_acknowledged_image(tmp_path: Path) -> Non
     with running_node(tmp_path, 1) as node:
         ae = AE(ae_title="STORESCU")
         ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+        ae.dimse_timeout = 5.0  # pynetdicom waits that long for the answer of the dead
         association = ae.associate("127.0.0.1", node.port, ae_title="ORGSEG")
         for path in paths:
             if len(acknowledged) == 30:

@@ -56,7 +56,7 @@ def _save(
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 @pytest.mark.parametrize(
     "options",
     [SMALL, replace(SMALL, shear=0.3), replace(SMALL, patient_name="", patient_id="", character_set=None)],
@@ -102,7 +102,7 @@ def _dcmrtstruct2nii_masks(rtstruct: Path, ct: Path, scratch: Path) -> dict[str,
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_two_other_readers_see_every_voxel(
     profile: TpsProfile, tmp_path: Path, organ_table: OrganTable
 ) -> None:

@@ -54,8 +54,9 @@ def _hard_slices(count: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("holes", Holes)
-def test_thousands_of_hard_slices_come_back_without_a_wrong_voxel(holes: Holes) -> None:
-    mask = _hard_slices(1500, (26, 31))
+@pytest.mark.parametrize("count", [300, pytest.param(1500, marks=pytest.mark.slow)])
+def test_many_hard_slices_come_back_without_a_wrong_voxel(holes: Holes, count: int) -> None:
+    mask = _hard_slices(count, (26, 31))
     contours = trace_mask(mask, Tracing(holes=holes))
     wrong = np.count_nonzero(rasterise(contours, _grid(mask)) != mask)
     assert wrong == 0

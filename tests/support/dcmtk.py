@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import shutil
 import socket
@@ -13,6 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+# Below the ports that systems give to outgoing connections, and other ones for each worker of pytest-xdist:
+# what one was told is free is not taken by another before it listens. Processes begin at places of their own.
+_PORTS = 1000
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12
+_ports = (20000 + _PORTS * _WORKER + (7 * os.getpid() + n) % _PORTS for n in itertools.count())
 
 
 @functools.cache
@@ -36,10 +43,12 @@ def dcmtk(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens at just now; it comes again only when all of this worker's were given out."""
+    for port in itertools.islice(_ports, _PORTS):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def storescu(port: int, files: Sequence[Path], *options: str) -> subprocess.CompletedProcess[str]:

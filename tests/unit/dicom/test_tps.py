@@ -40,7 +40,7 @@ def _names(table: OrganTable, profile: TpsProfile, *names: str) -> list[str]:
     return list(names_for(_organs(table, *names), profile).values())
 
 
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_names_of_the_organ_table_are_taken_as_they_are(profile: TpsProfile, organ_table: OrganTable) -> None:
     names = names_for(organ_table.values(), profile)
     assert names == {key: organ.name for key, organ in organ_table.items()}
@@ -104,7 +104,7 @@ def test_types_that_are_not_taken_are_replaced(wanted: str, eclipse: str, generi
     assert GENERIC.interpreted_type(wanted) == generic
 
 
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 @pytest.mark.parametrize("holes", Holes)
 def test_what_is_written_is_valid_in_memory_and_on_disk(
     profile: TpsProfile, holes: Holes, write: Write

@@ -119,6 +119,12 @@ def _is_empty(dataset: Dataset, tag: BaseTag) -> bool:
     return value is None or (hasattr(value, "__len__") and len(value) == 0)
 
 
+def preload(*sop_class_uids: str) -> None:
+    """Read what the standard says of these objects now, so that nobody waits for it later: half a second."""
+    for uid in sop_class_uids:
+        _modules(uid)
+
+
 @lru_cache(maxsize=8)
 def _modules(sop_class_uid: str) -> tuple[_Module, ...]:
     """The modules of a kind of object."""

@@ -29,6 +29,7 @@ from orgseg_node.dicom.seg import SegKind
 from orgseg_node.dicom.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
 from orgseg_node.inference.predictor import Predictor
+from orgseg_node.node import making
 from orgseg_node.node.jobs import JobState
 from orgseg_node.node.logs import hush_warnings
 from orgseg_node.node.making import Wanted
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> i
     if list(arguments) == [WAIT]:
         if make_predictor is network:
             from orgseg_node.inference import loading  # noqa: F401, PLC0415  # torch, before it is asked for
+        making.preload()
         arguments = [wait_for_request()]
         if not arguments[0]:
             return 0  # the node is gone

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pydicom
+from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map
 from pydicom.dataset import Dataset
+from pydicom.uid import RTStructureSetStorage
 
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.contours import StructureSet, Tracing, trace
+from orgseg_node.dicom import iod
 from orgseg_node.dicom.pdf import write_pdf
 from orgseg_node.dicom.provenance import Provenance
 from orgseg_node.dicom.rtstruct import prove as prove_rtstruct
@@ -155,6 +158,14 @@ def encoded(dataset: Dataset) -> bytes:
 def decoded(content: bytes) -> Dataset:
     """A dataset from the bytes of a part 10 file."""
     return pydicom.dcmread(io.BytesIO(content))
+
+
+def preload() -> None:
+    """Read the tables that making and checking objects needs; a process that waits for work does it then."""
+    iod.preload(RTStructureSetStorage)
+    # highdicom reads its own copy, and keeps it, when it makes the first object
+    get_iod_module_map()
+    get_module_attribute_map()
 
 
 def _variant(profile: str) -> tuple[str, ...]:

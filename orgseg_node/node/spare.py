@@ -63,9 +63,10 @@ class SpareChild:
             with ours, log.open("ab") as stderr:
                 socket.send_fds(ours, [os.fsencode(request)], [stderr.fileno(), *keep])
         except OSError:  # it died while it waited
-            kill_group(child)
+            _end(child)
             return None
         if child.poll() is not None:
+            _end(child)
             return None
         return child
 
@@ -77,7 +78,7 @@ class SpareChild:
         self._wanted.set()
         if ready is not None:
             ready[1].close()
-            kill_group(ready[0])
+            _end(ready[0])
 
     def _raise_children(self) -> None:
         while True:
@@ -107,6 +108,12 @@ class SpareChild:
         finally:
             theirs.close()
         return child, ours
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    kill_group(child)
+    if child.stdout is not None:
+        child.stdout.close()
 
 
 def wait_for_request() -> str:

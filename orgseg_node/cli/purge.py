@@ -22,11 +22,11 @@ def purge(
 
     Nothing that was not delivered is ever deleted, however full the disk is.
     """
+    from orgseg_node.node.adopting import INBOX, QUARANTINE  # noqa: PLC0415
     from orgseg_node.node.clock import utc_now  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.config import load_config  # noqa: PLC0415
     from orgseg_node.node.database import Database  # noqa: PLC0415
     from orgseg_node.node.housekeeping import to_purge  # noqa: PLC0415
-    from orgseg_node.node.inbox import INBOX, QUARANTINE  # noqa: PLC0415
     from orgseg_node.node.store import Store  # noqa: PLC0415
     from orgseg_node.node.worker import JOBS  # noqa: PLC0415
 

@@ -14,13 +14,13 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from orgseg_node.errors import OrgsegError
+from orgseg_node.node.adopting import INBOX
 from orgseg_node.node.bell import Bell
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.commands import JobCommands
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.current import CurrentConfig
 from orgseg_node.node.engine import Engine, Queue, RunState
-from orgseg_node.node.inbox import INBOX
 from orgseg_node.node.jobs import NEEDS_WORKER, Delivery, Job, JobState
 from orgseg_node.node.pulse import Pulse
 from orgseg_node.node.reconciling import DeliveryOutcome, Outcome, delivery_outcome_of, outcome_of

@@ -23,6 +23,7 @@ import structlog
 
 from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node import landing
+from orgseg_node.node.adopting import INBOX, adopt_files
 from orgseg_node.node.answers import Answers
 from orgseg_node.node.bell import DISPATCH, JUDGE, Ring, silent
 from orgseg_node.node.carried import SEVERAL_TITLES
@@ -38,8 +39,6 @@ from orgseg_node.node.store import Store
 from orgseg_node.node.surveys import Surveys
 from orgseg_node.node.verdicts import completed, verdict_by, when_late
 
-INBOX: Final = "inbox"
-QUARANTINE: Final = "quarantine"
 _STRIPES: Final = 64
 
 _log = structlog.get_logger("orgseg.inbox")
@@ -202,48 +201,8 @@ class Inbox:
         -------
         How many files were adopted, and how many were moved to quarantine.
         """
-        adopted = quarantined = 0
         self._adopted_at = self._clock()
-        for folder in sorted(p for p in self._root.iterdir() if p.is_dir()):
-            known = {instance.path for instance in self._store.instances_of(folder.name)}
-            for path in sorted(folder.iterdir()):
-                if str(path.relative_to(self._data)) in known:
-                    continue
-                try:
-                    if path.suffix == landing.PART or not path.is_file():
-                        raise NotDurable("It was not finished.")
-                    self._adopt(path)
-                    adopted += 1
-                except (OrgsegError, OSError):
-                    self._quarantine(path)
-                    quarantined += 1
-        if adopted or quarantined:
-            _log.warning("inbox scanned", adopted=adopted, quarantined=quarantined)
-        return adopted, quarantined
-
-    def _adopt(self, path: Path) -> None:
-        encoded, syntax = landing.split_part10(path.read_bytes())
-        header = landing.read_header(encoded, syntax)
-        landing.require_match(header, header.sop_class_uid, path.stem.split("~")[0])
-        if header.series_uid != path.parent.name:
-            raise NotDurable("It lies in the folder of another series.")
-        self._store.accept(
-            Instance(
-                sop_uid=header.sop_uid,
-                series_uid=header.series_uid,
-                sha256=landing.content_hash(encoded, syntax),
-                size=path.stat().st_size,
-                path=str(path.relative_to(self._data)),
-                transfer_syntax=syntax,
-                calling_ae="(found at start)",
-                received_at=self._clock(),
-            )
-        )
-
-    def _quarantine(self, path: Path) -> None:
-        place = self._data / QUARANTINE
-        landing.make_folder(place)
-        path.rename(place / f"{path.parent.name}_{path.name.lstrip('.')}")
+        return adopt_files(self._data, self._store, clock=self._clock)
 
     # ------------------------------------------------------------------ judge
 

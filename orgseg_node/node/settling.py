@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orgseg_node.errors import SeriesRefuses, StorageError
 from orgseg_node.node import landing
-from orgseg_node.node.inbox import QUARANTINE
+from orgseg_node.node.adopting import QUARANTINE
 from orgseg_node.node.jobs import Instance, SeriesState
 from orgseg_node.node.orders import told
 from orgseg_node.node.store import Store

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,28 +21,26 @@ import structlog
 
 from orgseg_node.errors import (
     JobStopped,
-    NetworkError,
     OrgsegError,
     Poisoned,
     StorageError,
-    StoreRefused,
     WorkerDied,
 )
 from orgseg_node.inference.engine.available import free_memory
-from orgseg_node.node import alternates, engine, landing
-from orgseg_node.node.alternates import Alternate
+from orgseg_node.node import engine, landing
 from orgseg_node.node.bell import DISPATCH, Ring, silent
 from orgseg_node.node.clock import Clock, utc_now
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.current import CurrentConfig
+from orgseg_node.node.delivering import Deliverer
 from orgseg_node.node.destinations import ROLES, Destination, WebDestination
 from orgseg_node.node.device import hold_device
 from orgseg_node.node.failures import Failure, kind_of
-from orgseg_node.node.jobs import RUNNING, Delivery, DeliveryState, Job, JobState, OutputObject
+from orgseg_node.node.jobs import RUNNING, Job, JobState, OutputObject
 from orgseg_node.node.metrics import Meters
 from orgseg_node.node.order import ChildRequest
 from orgseg_node.node.protocols import load_protocol
-from orgseg_node.node.sender import Answer, Sender
+from orgseg_node.node.sender import Sender
 from orgseg_node.node.spare import SpareChild
 from orgseg_node.node.store import Store
 from orgseg_node.node.supervise import Message, attend, start_child
@@ -102,6 +99,9 @@ class Worker:
         self._tools = tools
         self._stopping = threading.Event()
         self._engine_gone = threading.Event()
+        self._deliverer = Deliverer(
+            self._current, store, tools.sender, clock=tools.clock, meters=tools.meters
+        )
         self._spare = SpareChild(tools.child_command if tools.spare_child else None)
         self._spare.prepare()
 
@@ -233,73 +233,7 @@ class Worker:
 
     def send(self, job_id: str, destination: str) -> None:
         """Step: send each object that is due; each gets the peer's own answer."""
-        due = self._store.claim(job_id, destination)
-        if not due:
-            return
-        try:
-            place = self._config.destination(destination)
-        except OrgsegError as error:
-            for delivery in due:
-                self._note(delivery, None, error)
-            return
-        paths = [self._config.node.data_dir / delivery.path for delivery in due]
-        answers = self._tools.sender.send_each(place, self._config.calling_ae_for(place), paths)
-        for delivery in due:
-            if self._store.job(job_id).state is JobState.SENDING:
-                with self._tools.meters.send_seconds.labels(destination).time():
-                    answer = next(answers)
-                self._note(delivery, place, answer)
-            else:  # it was stopped meanwhile; the store lets go of what was not sent
-                now, note = self._tools.clock(), "stopped before it was sent"
-                self._store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now)
-
-    def _note(self, delivery: Delivery, place: Destination | WebDestination | None, answer: Answer) -> None:
-        """Remember what became of one object."""
-        now = self._tools.clock()
-        if isinstance(answer, OrgsegError):
-            status = answer.status if isinstance(answer, StoreRefused) else None
-            note, code = f"{answer.code}: {answer.sentence}", answer.code
-            limit = timedelta(hours=self._config.delivery.give_up_after_h)
-            over = delivery.first_attempt_at is not None and now - delivery.first_attempt_at >= limit
-            alternate = self._alternate(delivery, place, answer)
-            if alternate is not None:
-                state = DeliveryState.DROPPED
-                job_state = self._store.divert(delivery, alternate, status=status, note=note)
-            else:
-                final = over or not (isinstance(answer, NetworkError) and answer.retryable)
-                state = DeliveryState.FAILED if final else DeliveryState.RETRY_WAIT
-                wait = timedelta(seconds=self._config.delivery.wait_s(delivery.attempts))
-                job_state = self._store.settle(delivery, state, status=status, note=note, next_at=now + wait)
-            told = _log.warning if state is DeliveryState.RETRY_WAIT else _log.error
-        else:
-            state, code, told = DeliveryState.STORED, "", _log.info
-            note = (
-                f"{answer.note} instead of {delivery.instead_of}".strip()
-                if delivery.instead_of
-                else answer.note
-            )
-            job_state = self._store.settle(delivery, state, status=answer.status, note=note, next_at=now)
-        told(
-            "delivery",
-            job=delivery.job_id,
-            role=delivery.role,
-            destination=delivery.destination,
-            state=state.value,
-            code=code,
-            attempt=delivery.attempts,
-            job_state=job_state.value,
-        )
-
-    def _alternate(
-        self, delivery: Delivery, place: Destination | WebDestination | None, error: OrgsegError
-    ) -> Alternate | None:
-        """Where a delivery that has just failed goes instead, if its time has come."""
-        if place is None or place.alternate is None:
-            return None
-        if not alternates.is_due(delivery, place, error, self._tools.clock()):
-            return None
-        other = self._config.destinations[place.alternate]
-        return Alternate(name=place.alternate, confirm=isinstance(other, Destination) and other.commitment)
+        self._deliverer.send(job_id, destination)
 
     # ------------------------------------------------------------------ stop
 

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 
 from orgseg_node.errors import InvalidAttribute
+from orgseg_node.node.adopting import INBOX
 from orgseg_node.node.commitment import (
     Item,
     Reason,
@@ -24,7 +25,7 @@ from orgseg_node.node.commitment_scu import CommitmentAsker
 from orgseg_node.node.config import NodeConfig
 from orgseg_node.node.confirmations import Confirmations, Unconfirmed
 from orgseg_node.node.current import CurrentConfig
-from orgseg_node.node.inbox import INBOX, Inbox, Incoming
+from orgseg_node.node.inbox import Inbox, Incoming
 from orgseg_node.node.jobs import Delivery, DeliveryState, JobState, NewJob, OutputObject, SeriesState
 from orgseg_node.node.store import Store
 from tests.support.phantom import PhantomOptions, build_ct_series

@@ -19,6 +19,7 @@ from orgseg_training.datasets.synthetic import write_patients
 from orgseg_training.errors import CurationChanged, NoPositives, RejectsInvalid, RejectsUnsigned
 from orgseg_training.nifti import read_volume, write_image
 from orgseg_training.pipeline.experiment import Rejects, load_experiment
+from orgseg_training.pipeline.reporting import _curation
 from orgseg_training.pipeline.steps import ingest
 from orgseg_training.pipeline.work import Work
 from orgseg_training.shipped import training_config
@@ -100,6 +101,9 @@ def test_strict_keeps_the_copy_with_more_organs_and_paper_keeps_both(tmp_path: P
     assert pair[:3] == ["other__SYN_002", "synthetic__SYN_001", Likeness.ALIKE]
     assert "synthetic__SYN_001" not in strict.splits.development | strict.splits.tested
     assert counted(decisions) == {"copy": (1, 0)}
+    said = "\n".join(_curation(strict))
+    assert "“copy”: 1 scans" in said
+    assert "1 pairs of copies were found; one of each was kept" in said
 
     paper = work(tmp_path, mode="paper")
     ingest(paper)

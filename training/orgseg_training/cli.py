@@ -10,7 +10,7 @@ import typer
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import OrgsegError
 from orgseg_node.shipped import shipped_config
-from orgseg_training import cli_experiment, cli_measuring
+from orgseg_training import cli_curation, cli_experiment, cli_measuring
 from orgseg_training.datasets.openkbp import read_cases
 from orgseg_training.democt import make_demo_ct
 from orgseg_training.evaluation import summary_table
@@ -71,6 +71,7 @@ def demo_ct(
 
 cli_measuring.add_commands(app)
 cli_experiment.add_commands(app)
+cli_curation.add_commands(app)
 
 
 def main() -> None:

@@ -52,3 +52,33 @@ class TrainerFailed(TrainingError):
 
     code = "TRAINING_NNUNET"
     next_step = "Read the last lines of its log; running the step again goes on from the last checkpoint."
+
+
+class RejectsInvalid(TrainingError):
+    """The list of rejected scans cannot be used as it is."""
+
+    code = "TRAINING_REJECTS_INVALID"
+    next_step = "Correct the list and sign it again with orgseg-train rejects sign."
+
+
+class RejectsUnsigned(TrainingError):
+    """The list of rejected scans is not signed by whom the experiment names."""
+
+    code = "TRAINING_REJECTS_UNSIGNED"
+    next_step = (
+        "Let the person who is responsible look at the list and sign it with orgseg-train rejects sign."
+    )
+
+
+class KeyUnusable(TrainingError):
+    """The key for signing cannot be used."""
+
+    code = "TRAINING_KEY"
+    next_step = "Name the key file of orgseg-train rejects keygen, or another file for a new one."
+
+
+class CurationChanged(TrainingError):
+    """What is left out was settled before the splits were locked and would now be another."""
+
+    code = "TRAINING_CURATION_CHANGED"
+    next_step = "Start a new working folder; what was trained on is never changed."

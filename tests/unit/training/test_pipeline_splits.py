@@ -10,7 +10,8 @@ from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.errors import SplitChanged
 from orgseg_training.pipeline.experiment import Experiment, load_experiment
-from orgseg_training.pipeline.splits import groups_of, lock, make_splits, read_splits
+from orgseg_training.pipeline.groups import groups_of
+from orgseg_training.pipeline.splits import lock, make_splits, read_splits
 from orgseg_training.pipeline.store import StoredCase
 from orgseg_training.shipped import training_config
 

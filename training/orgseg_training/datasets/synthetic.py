@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from orgseg_node.core.geometry import Grid
 from orgseg_training.datasets.openkbp import LABELS, ORGANS
@@ -21,7 +22,7 @@ _PLACES: Final = {"mandible": ((20, 16, 24), 900), "larynx": ((11, 20, 24), -250
 """Centre (k, j, i) in voxels and HU of each organ."""
 
 
-def write_patients(folder: Path, *, patients: int = 8, tests: int = 2) -> None:
+def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_seed: int = 0) -> None:
     """Write a data set in which the mandible is drawn in all, the larynx in every second patient.
 
     Parameters
@@ -29,6 +30,7 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2) -> None:
     folder : to write; all of it or nothing
     patients : how many
     tests : so many of them belong to the data set's own test split, with both organs drawn
+    first_seed : of the first patient; the same seed is the same patient
     """
     with whole_folder(folder) as work:
         for sub in ("imagesTr", "labelsTr"):
@@ -38,7 +40,7 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2) -> None:
             locked = number >= patients - tests
             drawn = {"mandible", "larynx"} if locked or number % 2 == 0 else {"mandible"}
             name = f"SYN_{number:03d}"
-            image, labels = _patient(number, drawn)
+            image, labels = _patient(first_seed + number, drawn)
             grid = Grid(shape=_SHAPE, spacing_mm=(_SPACING_MM,) * 3, origin_mm=(-94.0, -94.0, 0.0))
             write_image(work / "imagesTr" / f"{name}_0000.nii.gz", image, grid)
             write_image(work / "labelsTr" / f"{name}.nii.gz", labels, grid)
@@ -58,8 +60,13 @@ def _patient(seed: int, drawn: Collection[str]) -> tuple[NDArray[np.int16], NDAr
     """A neck with two organs that a network can tell by their brightness."""
     rng = np.random.default_rng(seed)
     k, j, i = np.ogrid[: _SHAPE[0], : _SHAPE[1], : _SHAPE[2]]
-    body = np.broadcast_to(((j - 24) / 18) ** 2 + ((i - 24) / (17 + np.sin(k / 4))) ** 2 <= 1, _SHAPE)
-    image = np.where(body, 30 + rng.normal(0, 10, _SHAPE), -1000).astype(np.int16)
+    # people differ in build and in where their muscles and fat are; else all of them would be copies of one
+    build = np.random.default_rng((seed, 1))
+    depth, width = build.uniform((15.0, 15.0), (20.0, 20.0))
+    muscle = ndimage.gaussian_filter(build.normal(0, 1, _SHAPE), 4)
+    body = np.broadcast_to(((j - 24) / depth) ** 2 + ((i - 24) / (width + np.sin(k / 4))) ** 2 <= 1, _SHAPE)
+    soft = 30 + rng.normal(0, 10, _SHAPE) + 80 * muscle / muscle.std()
+    image = np.where(body, soft, -1000).astype(np.int16)
     labels = np.zeros(_SHAPE, np.uint8)
     shift = rng.integers(-1, 2, 3)
     for organ, (centre, hu) in _PLACES.items():

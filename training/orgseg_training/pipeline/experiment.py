@@ -48,6 +48,19 @@ class Database(_Strict):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class Rejects(_Strict):
+    """The signed list of what is not trained on.
+
+    Attributes
+    ----------
+    file : the list; relative to the experiment's file
+    public_key : of the person whose signature counts
+    """
+
+    file: Path
+    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Plan(_Strict):
     """How the networks are built.
 
@@ -134,6 +147,7 @@ class Experiment(_Strict):
     tile_step_size : step of the sliding window as part of the patch; 0.5 sees every voxel eight times
     licence, intended_use : of the bundles
     assumed : sizes for a dry run without the data
+    rejects : what is left out
     """
 
     name: Name
@@ -152,6 +166,7 @@ class Experiment(_Strict):
     training: Training
     costs: Costs
     assumed: Assumed | None = None
+    rejects: Rejects | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
@@ -203,7 +218,10 @@ def load_experiment(path: Path) -> Experiment:
         database.model_copy(update={"folder": base / database.folder.expanduser()})
         for database in experiment.databases
     )
-    return experiment.model_copy(update={"databases": placed})
+    rejects = experiment.rejects
+    if rejects is not None:
+        rejects = rejects.model_copy(update={"file": base / rejects.file.expanduser()})
+    return experiment.model_copy(update={"databases": placed, "rejects": rejects})
 
 
 def moved(experiment: Experiment, places: Sequence[str]) -> Experiment:

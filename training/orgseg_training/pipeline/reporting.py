@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orgseg_training.cases import read_cases, write_cases
+from orgseg_training.curation.decisions import counted
 from orgseg_training.pipeline.files import read_json, whole_file, write_json
 from orgseg_training.pipeline.work import Work
 from orgseg_training.plots import write_box_plots
@@ -76,6 +77,22 @@ def seconds_of(work: Work) -> dict[str, float]:
     }
 
 
+def _curation(work: Work) -> list[str]:
+    """What was left out and why, and which scans are copies of each other."""
+    decisions = work.store.decisions
+    said = [
+        f"Left out as “{reason}”: {scans} scans, {organs} organs of other scans."
+        for reason, (scans, organs) in counted(decisions).items()
+    ]
+    if decisions["signer"]:
+        said.append(f"The list of rejects was signed by {decisions['signer']}.")
+    pairs = decisions["pairs"]
+    done = "one of each was kept" if work.experiment.mode == "strict" else "all were kept"
+    said.append(f"{len(pairs)} pairs of copies were found" + (f"; {done}:" if pairs else "."))
+    said += [f"{one} and {other}: {how}, {hu:.1f} HU apart" for one, other, how, hu in pairs]
+    return said
+
+
 def _page(work: Work, seconds: dict[str, float], tables: list[str], pictures: Sequence[Path]) -> str:
     experiment = work.experiment
     training = experiment.training
@@ -92,6 +109,7 @@ def _page(work: Work, seconds: dict[str, float], tables: list[str], pictures: Se
     rejected = work.store.root / "rejected.json"
     if rejected.is_file():
         said.append(f"{len(read_json(rejected))} scans could not be used; rejected.json says why.")
+    said += _curation(work)
     if experiment.mode == "paper":
         said.append(_WEAK)
     paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in said)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orgseg_node.errors import ConfigError
-from orgseg_training.errors import SplitChanged
+from orgseg_training.errors import NoPositives, SplitChanged
 from orgseg_training.pipeline.experiment import Database, Experiment
 from orgseg_training.pipeline.files import read_json, text_sha256, write_json
+from orgseg_training.pipeline.groups import groups_of
 from orgseg_training.pipeline.store import StoredCase
 
 _CHILD_YEARS = 18.0
@@ -45,7 +46,13 @@ class Splits:
         return next(number for number, keys in enumerate(self.folds) if key in keys)
 
 
-def make_splits(experiment: Experiment, cases: Sequence[StoredCase]) -> Splits:
+def make_splits(
+    experiment: Experiment,
+    cases: Sequence[StoredCase],
+    *,
+    copies: Iterable[tuple[str, str]] = (),
+    left_out: Iterable[str] = (),
+) -> Splits:
     """Divide the scans; a patient, with all copies of their scans, is never on two sides.
 
     In the mode ``paper`` copies in other data sets are not looked for, as in the study, and only the patients
@@ -54,7 +61,9 @@ def make_splits(experiment: Experiment, cases: Sequence[StoredCase]) -> Splits:
     Parameters
     ----------
     experiment : which data sets are held back, how many folds
-    cases : all scans
+    cases : all scans; those left out as well, since their patients may have others
+    copies : keys of scans that are copies of each other, besides those with the same hashes
+    left_out : keys of scans that are on no side
 
     Raises
     ------
@@ -62,13 +71,16 @@ def make_splits(experiment: Experiment, cases: Sequence[StoredCase]) -> Splits:
         If too few patients are left for the folds.
     """
     by_database = {database.name: database for database in experiment.databases}
-    groups = groups_of(cases, copies=experiment.mode == "strict")
+    strict = experiment.mode == "strict"
+    without = set(left_out)
+    together = groups_of(cases, copies=strict, links=copies if strict else ())
+    groups = [left for group in together if (left := tuple(c for c in group if c.key not in without))]
     chance = random.Random(experiment.seed)  # noqa: S311 (reproducible, no secret)
     subsets: dict[int, list[str]] = defaultdict(list)
     development: list[tuple[StoredCase, ...]] = []
     chosen = _chosen(by_database, groups, chance)
     for number, group in enumerate(groups):
-        held = {by_database[c.database].subset for c in group if _held(c, by_database) or number in chosen}
+        held = {by_database[c.database].subset for c in group if is_held(experiment, c) or number in chosen}
         if held:
             for case in group:
                 # a copy of a held scan in another data set is held back with it, in its own database's subset
@@ -84,8 +96,18 @@ def make_splits(experiment: Experiment, cases: Sequence[StoredCase]) -> Splits:
     )
 
 
-def _held(case: StoredCase, databases: Mapping[str, Database]) -> bool:
-    how = databases[case.database].test
+def need_positives(experiment: Experiment, splits: Splits, cases: Sequence[StoredCase]) -> None:
+    """Raise NoPositives unless each organ was drawn in a scan of every fold."""
+    drawn = {case.key: case.drawn for case in cases}
+    for organ in experiment.strategy_1:
+        without = [n for n, fold in enumerate(splits.folds) if not any(organ in drawn[key] for key in fold)]
+        if without:
+            raise NoPositives(f"Fold without positives: {organ} in {', '.join(map(str, without))}.")
+
+
+def is_held(experiment: Experiment, case: StoredCase) -> bool:
+    """Whether a scan is held back whatever the chance, as its data set or the experiment says."""
+    how = next(database.test for database in experiment.databases if database.name == case.database)
     return how == "all" or (how == "source" and case.test)
 
 
@@ -118,35 +140,6 @@ def _folds(
             folds[turn % count] += [case.key for case in group]
             turn += 1
     return tuple(tuple(sorted(fold)) for fold in folds)
-
-
-def groups_of(cases: Iterable[StoredCase], *, copies: bool = True) -> list[tuple[StoredCase, ...]]:
-    """Scans that belong together: of one patient, or (with ``copies``) with the same voxels.
-
-    Returns
-    -------
-    Groups in the order of their first key.
-    """
-    ordered = sorted(cases, key=lambda case: case.key)
-    leader = {case.key: case.key for case in ordered}
-
-    def find(key: str) -> str:
-        while leader[key] != key:
-            key = leader[key]
-        return key
-
-    seen: dict[tuple[str, str], str] = {}
-    for case in ordered:
-        marks = [("patient", f"{case.database}/{case.patient}")]
-        if copies:
-            marks += [("voxels", case.voxels_sha256), ("coarse", case.coarse_sha256)]
-        for mark in marks:
-            first, own = find(seen.setdefault(mark, case.key)), find(case.key)
-            leader[max(first, own)] = min(first, own)
-    groups: dict[str, list[StoredCase]] = defaultdict(list)
-    for case in ordered:
-        groups[find(case.key)].append(case)
-    return [tuple(groups[key]) for key in sorted(groups)]
 
 
 def lock(splits: Splits, path: Path) -> None:

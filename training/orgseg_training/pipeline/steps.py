@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from orgseg_node.errors import ConfigError
+from orgseg_training.curation.decisions import decide, signed_rejects
+from orgseg_training.curation.duplicates import find_pairs
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.nnunet_run import Machine, train
@@ -15,7 +18,7 @@ from orgseg_training.pipeline.exporting import export_models
 from orgseg_training.pipeline.measuring import rank, test, validate
 from orgseg_training.pipeline.preparing import prepare
 from orgseg_training.pipeline.reporting import report
-from orgseg_training.pipeline.splits import lock, make_splits
+from orgseg_training.pipeline.splits import is_held, lock, make_splits, need_positives
 from orgseg_training.pipeline.work import Network, Work
 
 STEPS = ("ingest", "prepare", "train", "validate", "rank", "complete", "merge", "test", "report")
@@ -91,11 +94,30 @@ def ingest(work: Work) -> None:
     ------
     ConfigError
         If too few scans can be used.
+    NoPositives
+        If a fold has no scan in which an organ was drawn.
+    RejectsInvalid, RejectsUnsigned
+        If the list of rejects is not what was signed, or names what is not there.
+    CurationChanged
+        If something else was left out before the splits were locked.
     SplitChanged
         If other scans were locked before.
     """
-    work.store.take_in(_sources(work))
-    lock(make_splits(work.experiment, work.store.cases()), work.lock)
+    experiment, store = work.experiment, work.store
+    signed_rejects(experiment)  # nothing is read for a list that is not signed
+    store.take_in(_sources(work))
+    taken = store.taken_in()
+    pairs = find_pairs(taken)
+    decisions = decide(experiment, taken, pairs, held=partial(is_held, experiment))
+    splits = make_splits(
+        experiment,
+        [case.without(decisions["organs"].get(case.key, ())) for case in taken],
+        copies=[(pair.first, pair.second) for pair in pairs],
+        left_out=decisions["cases"],
+    )
+    store.decide(decisions, final=work.lock.is_file())
+    need_positives(experiment, splits, store.cases())
+    lock(splits, work.lock)
 
 
 def _sources(work: Work) -> Iterator[SourceCase]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from orgseg_node.core.volume import Volume
 from orgseg_node.errors import DiskFull, InputError, OrgsegError, StorageError
 from orgseg_node.inference.orientation import turn_to
 from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
-from orgseg_training.errors import CaseRejected
+from orgseg_training.errors import CaseRejected, CurationChanged
 from orgseg_training.nifti import read_labels, read_volume, write_image
 from orgseg_training.pipeline.files import read_json, whole_folder, write_json
 
@@ -56,6 +56,11 @@ class StoredCase:
     def drawn(self) -> frozenset[str]:
         """The organs somebody contoured in it."""
         return frozenset(organ for organ, state in self.states.items() if state is OrganState.DRAWN)
+
+    def without(self, organs: Collection[str]) -> StoredCase:
+        """The same scan where nothing is known of some organs: their contours were rejected."""
+        left = {organ: state for organ, state in self.states.items() if organ not in organs}
+        return replace(self, states=left)
 
     @property
     def image(self) -> Path:
@@ -141,16 +146,52 @@ class CaseStore:
                 },
             )
 
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """What is left out and why; nothing before it is decided. Raises StorageError."""
+        file = self.root / "decisions.json"
+        return read_json(file) if file.is_file() else {"cases": {}, "organs": {}, "pairs": [], "signer": ""}
+
+    def decide(self, decisions: Mapping[str, Any], *, final: bool) -> None:
+        """Settle what is left out.
+
+        Parameters
+        ----------
+        decisions : for ``decisions.json``
+        final : whether scans were divided by the earlier ones already
+
+        Raises
+        ------
+        CurationChanged
+            If they were, and these leave out something else.
+        """
+        same = all(self.decisions[field] == decisions[field] for field in ("cases", "organs"))
+        if final and not same:
+            raise CurationChanged("decisions.json says otherwise.")
+        write_json(self.root / "decisions.json", decisions)
+
     def cases(self) -> tuple[StoredCase, ...]:
-        """Every scan, in the order of its key."""
+        """The scans that are not left out, in the order of their keys, without organs that are."""
+        decisions = self.decisions
+        return tuple(
+            case.without(decisions["organs"].get(case.key, ()))
+            for case in self.taken_in()
+            if case.key not in decisions["cases"]
+        )
+
+    def taken_in(self) -> tuple[StoredCase, ...]:
+        """Every scan as it came, in the order of its key."""
         folder = self.root / "cases"
         names = (
             sorted(f.name for f in folder.iterdir() if not f.name.startswith(".")) if folder.is_dir() else []
         )
-        return tuple(self.case(name) for name in names)
+        return tuple(self._read(name) for name in names)
 
     def case(self, key: str) -> StoredCase:
-        """One scan. Raises StorageError if it is not there."""
+        """One scan, without organs that are left out. Raises StorageError if it is not there."""
+        return self._read(key).without(self.decisions["organs"].get(key, ()))
+
+    def _read(self, key: str) -> StoredCase:
         folder = self.root / "cases" / key
         said = read_json(folder / "case.json")
         states = {organ: OrganState(state) for organ, state in said.pop("states").items()}

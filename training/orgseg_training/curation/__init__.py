@@ -1,0 +1,1 @@
+"""Who looks at the scans before anything is trained on them: checks, pictures, copies, and signed rejects."""

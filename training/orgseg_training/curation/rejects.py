@@ -1,0 +1,178 @@
+"""The list of scans and organs a person does not want trained on, signed by that person."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orgseg_node.errors import StorageError
+from orgseg_training.errors import KeyUnusable, RejectsInvalid, RejectsUnsigned
+from orgseg_training.pipeline.files import read_json, write_json
+
+_PURPOSE: Final = "orgseg-train rejects 1\n"  # a signature given here says nothing anywhere else
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Reject(_Strict):
+    """What is not trained on.
+
+    Attributes
+    ----------
+    case : key of the scan, ``DATABASE__NAME``
+    organ : the one organ whose contour is wrong; None for the whole scan
+    reason : the same words for the same reason, since the report counts them
+    who, when : decided it
+    """
+
+    case: _Text
+    organ: _Text | None = None
+    reason: _Text
+    who: _Text
+    when: date
+
+
+class _File(_Strict):
+    reject: tuple[Reject, ...] = ()
+
+
+class _Signature(_Strict):
+    signer: _Text
+    public_key: str
+    signature: str
+
+
+def read_rejects(path: Path) -> tuple[Reject, ...]:
+    """The list as it is written, whoever signed it; tables ``[[reject]]`` of a TOML file.
+
+    Raises
+    ------
+    RejectsInvalid
+        If it cannot be read, with every problem, or names a scan and organ twice.
+    """
+    try:
+        rejects = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).reject
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RejectsInvalid(f"{path.name}: {error}.") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
+        raise RejectsInvalid(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+    named = [(one.case, one.organ) for one in rejects]
+    twice = sorted(
+        {f"{case} {organ or ''}".strip() for case, organ in named if named.count((case, organ)) > 1}
+    )
+    if twice:
+        raise RejectsInvalid(f"{path.name} names twice: {', '.join(twice)}.")
+    return rejects
+
+
+def make_key(path: Path) -> str:
+    """Write a new private key that only its owner can read; the public key in hexadecimal digits.
+
+    Raises
+    ------
+    KeyUnusable
+        If the file is there already or cannot be written.
+    """
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(pem)
+    except OSError as error:
+        raise KeyUnusable(f"{path.name}: {error.strerror}.") from error
+    return _public(key)
+
+
+def sign(path: Path, key_file: Path, signer: str) -> Path:
+    """Sign a list; the signature lies beside it as ``NAME.sig``.
+
+    Parameters
+    ----------
+    path : the list
+    key_file : private key of `make_key`
+    signer : name of the person, signed with the list
+
+    Raises
+    ------
+    RejectsInvalid
+        If the list cannot be read.
+    KeyUnusable
+        If the key cannot.
+    """
+    rejects = read_rejects(path)
+    try:
+        key = load_pem_private_key(key_file.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise KeyUnusable(f"{key_file.name} cannot be read.") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnusable(f"{key_file.name} holds a key of another kind.")
+    signature = key.sign(_message(rejects, signer)).hex()
+    write_json(signature_of(path), {"signer": signer, "public_key": _public(key), "signature": signature})
+    return signature_of(path)
+
+
+def verified(path: Path, public_key: str) -> tuple[tuple[Reject, ...], str]:
+    """The list, if the owner of a key signed just this one; with the name of the signer.
+
+    Parameters
+    ----------
+    path : the list; its signature lies beside it
+    public_key : whose signature counts, 64 hexadecimal digits; never taken from the signature itself
+
+    Raises
+    ------
+    RejectsInvalid
+        If the list cannot be read.
+    RejectsUnsigned
+        If it is not signed, was changed since, or somebody else signed it.
+    """
+    rejects = read_rejects(path)
+    try:
+        said = _Signature.model_validate(read_json(signature_of(path)))
+    except (StorageError, ValidationError) as error:
+        raise RejectsUnsigned(f"{path.name} has no signature that can be read.") from error
+    if said.public_key != public_key:
+        raise RejectsUnsigned(f"{path.name} is signed with another key than the experiment names.")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+        key.verify(bytes.fromhex(said.signature), _message(rejects, said.signer))
+    except (ValueError, InvalidSignature) as error:
+        raise RejectsUnsigned(f"{path.name} is not what {said.signer} signed.") from error
+    return rejects, said.signer
+
+
+def signature_of(path: Path) -> Path:
+    """Where the signature of a list lies."""
+    return path.with_name(f"{path.name}.sig")
+
+
+def _message(rejects: Sequence[Reject], signer: str) -> bytes:
+    """What is signed: the content in one form, so that comments and order do not matter, and the name."""
+    entries = sorted(
+        (one.model_dump(mode="json") for one in rejects), key=lambda one: (one["case"], one["organ"] or "")
+    )
+    content = json.dumps({"signer": signer, "rejects": entries}, sort_keys=True, ensure_ascii=False)
+    return (_PURPOSE + content).encode()
+
+
+def _public(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()

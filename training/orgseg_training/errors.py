@@ -52,3 +52,10 @@ class TrainerFailed(TrainingError):
 
     code = "TRAINING_NNUNET"
     next_step = "Read the last lines of its log; running the step again goes on from the last checkpoint."
+
+
+class AnatomyContradicted(CaseRejected):
+    """Organs of a scan lie where no body has them."""
+
+    code = "TRAINING_ANATOMY"
+    next_step = "Look whether sides, names or numbers of its labels are exchanged; the scan is left out."

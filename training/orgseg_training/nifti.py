@@ -14,8 +14,14 @@ from orgseg_node.errors import InputError
 
 
 def read_volume(path: Path) -> Volume:
-    """A CT from NIfTI, its axes turned so that k, j, i grow with z, y, x in LPS."""
-    array, grid = _read(path)
+    """A CT from NIfTI, its axes turned so that k, j, i grow with z, y, x in LPS.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is not three-dimensional.
+    """
+    array, grid = _read_image(path)
     hu = np.clip(np.rint(array), AIR_HU - 24, np.iinfo(np.int16).max).astype(np.int16)
     return Volume(grid=grid, hu=hu)
 
@@ -34,12 +40,7 @@ def read_label_image(path: Path) -> tuple[NDArray[np.uint8], Grid]:
     InputError
         If the file cannot be read, is not three-dimensional, or a value is no label number.
     """
-    try:
-        array, grid = _read(path)
-    except RuntimeError as error:
-        raise InputError(f"{path.name} cannot be read as NIfTI.") from error
-    except ValueError as error:
-        raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
+    array, grid = _read_image(path)
     labels = array.astype(np.uint8)
     if not np.array_equal(labels, array):
         raise InputError(f"{path.name} holds values that are no label numbers from 0 to 255.")
@@ -52,6 +53,15 @@ def write_image(path: Path, array: HuArray | NDArray[np.uint8], grid: Grid) -> N
     image.SetSpacing([float(s) for s in reversed(grid.spacing_mm)])
     image.SetOrigin([float(o) for o in grid.origin_mm])
     SimpleITK.WriteImage(image, str(path), useCompression=True)
+
+
+def _read_image(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:
+    try:
+        return _read(path)
+    except RuntimeError as error:
+        raise InputError(f"{path.name} cannot be read as NIfTI.") from error
+    except ValueError as error:
+        raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
 
 
 def _read(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import struct
+import zlib
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import SimpleITK
@@ -11,6 +16,9 @@ from numpy.typing import NDArray
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import AIR_HU, HuArray, Volume
 from orgseg_node.errors import InputError
+
+_HEADER: Final = 348  # bytes of a NIfTI-1 header
+_BLOCK: Final = 1 << 20
 
 
 def read_volume(path: Path) -> Volume:
@@ -56,12 +64,44 @@ def write_image(path: Path, array: HuArray | NDArray[np.uint8], grid: Grid) -> N
 
 
 def _read_image(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:
+    _require_whole(path)
     try:
         return _read(path)
     except RuntimeError as error:
         raise InputError(f"{path.name} cannot be read as NIfTI.") from error
     except ValueError as error:
         raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
+
+
+def _require_whole(path: Path) -> None:
+    """Refuse a file that was cut off: ITK takes what is missing of a compressed one for zeros, silently.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or holds fewer bytes than its header tells (NIfTI-1, dim, bitpix, vox_offset).
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            header = stream.read(_HEADER)
+            length = len(header)
+            while block := stream.read(_BLOCK):  # to the end, where gzip keeps its checksum
+                length += len(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path.name} is damaged or cut off.") from error
+    if len(header) < _HEADER or length < _told(header):
+        raise InputError(f"{path.name} is cut off.")
+
+
+def _told(header: bytes) -> int:
+    order = "<" if header[:4] == _HEADER.to_bytes(4, "little") else ">"
+    dim = struct.unpack_from(f"{order}8h", header, 40)
+    (bits,) = struct.unpack_from(f"{order}h", header, 72)
+    (offset,) = struct.unpack_from(f"{order}f", header, 108)
+    voxels = math.prod(max(1, n) for n in dim[1 : 1 + min(max(dim[0], 0), 7)])
+    return int(offset) + voxels * bits // 8
 
 
 def _read(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:

@@ -100,8 +100,8 @@ def _told(header: bytes) -> int:
     dim = struct.unpack_from(f"{order}8h", header, 40)
     (bits,) = struct.unpack_from(f"{order}h", header, 72)
     (offset,) = struct.unpack_from(f"{order}f", header, 108)
-    voxels = math.prod(max(1, n) for n in dim[1 : 1 + min(max(dim[0], 0), 7)])
-    return int(offset) + voxels * bits // 8
+    voxels = math.prod(max(1, int(n)) for n in dim[1 : 1 + min(max(dim[0], 0), 7)])
+    return int(offset) + voxels * int(bits) // 8
 
 
 def _read(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:

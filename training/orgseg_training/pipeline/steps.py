@@ -11,6 +11,7 @@ from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.nnunet_run import Machine, train
 from orgseg_training.pipeline.completing import complete, merge_all
+from orgseg_training.pipeline.coverage import require_drawn
 from orgseg_training.pipeline.measuring import rank, test, validate
 from orgseg_training.pipeline.preparing import prepare
 from orgseg_training.pipeline.reporting import report
@@ -85,11 +86,15 @@ def ingest(work: Work) -> None:
     ------
     ConfigError
         If too few scans can be used.
+    NoPositives
+        If an organ was drawn in none of them.
     SplitChanged
         If other scans were locked before.
     """
     work.store.take_in(_sources(work))
-    lock(make_splits(work.experiment, work.store.cases()), work.lock)
+    cases = work.store.cases()
+    require_drawn(cases, work.experiment.strategy_1, work.store.root / "coverage.json")
+    lock(make_splits(work.experiment, cases), work.lock)
 
 
 def _sources(work: Work) -> Iterator[SourceCase]:

@@ -163,7 +163,8 @@ TOTAL = {
 def test_totalsegmentator(kind: str, heart: list[str], cord: bool, tmp_path: Path) -> None:  # noqa: FBT001
     files = {**TOTAL, "heart": heart, "spinal_cord": ["spinal_cord"]}
     write_masks(tmp_path, "s0011", files)
-    write_masks(tmp_path, "s0864", {"liver": ["liver"], "kidney_left": ["kidney_left"]})
+    some = {"liver": ["liver"], "kidney_left": ["kidney_left"], "lung_left": ["lung_upper_lobe_left"]}
+    write_masks(tmp_path, "s0864", some)
     write_meta(tmp_path, {"s0011": ("17", "train"), "s0864": ("", "test")})
     first, second = open_database(kind, "db", tmp_path, {})
     assert (first.age_years, first.test, second.age_years, second.test) == (17.0, False, None, True)

@@ -71,7 +71,7 @@ VOLUMES_ML: Final[Mapping[str, tuple[float, float]]] = {
     "liver": (60, 5500), "lungs": (40, 11_000), "pancreas": (2, 320), "rectum": (2, 700),
     "rectus_abdominis": (2, 2500), "ribs": (3, 1500), "sacrum": (2, 700), "small_bowel": (10, 4500),
     "spinal_cord": (0.5, 250), "spleen": (5, 3500), "stomach": (4, 3500), "urinary_bladder": (0.5, 2500),
-    "vertebrae": (3, 2500), "whole_bones": (20, 14_000), "brainstem": (8, 60), "parotids": (3, 160),
+    "vertebrae": (3, 2500), "whole_bones": (20, 14_000), "brainstem": (4, 60), "parotids": (3, 160),
     "mandible": (4, 180), "larynx": (2, 130),
 }  # fmt: skip
 """Least and most millilitres, from a newborn with a small organ to an adult with a large one: what lies

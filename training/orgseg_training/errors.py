@@ -82,3 +82,10 @@ class CurationChanged(TrainingError):
 
     code = "TRAINING_CURATION_CHANGED"
     next_step = "Start a new working folder; what was trained on is never changed."
+
+
+class AnatomyContradicted(CaseRejected):
+    """Organs of a scan lie where no body has them."""
+
+    code = "TRAINING_ANATOMY"
+    next_step = "Look whether sides, names or numbers of its labels are exchanged; the scan is left out."

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import math
+import struct
 import zlib
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import SimpleITK
@@ -14,17 +17,26 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import AIR_HU, HuArray, Volume
 from orgseg_node.errors import InputError
 
+_HEADER: Final = 348  # bytes of a NIfTI-1 header
+_BLOCK: Final = 1 << 20
+
 
 def read_volume(path: Path) -> Volume:
-    """A CT from NIfTI, its axes turned so that k, j, i grow with z, y, x in LPS. Raises InputError."""
-    array, grid = _read(path)
+    """A CT from NIfTI, its axes turned so that k, j, i grow with z, y, x in LPS.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is not three-dimensional.
+    """
+    array, grid = _read_image(path)
     hu = np.clip(np.rint(array), AIR_HU - 24, np.iinfo(np.int16).max).astype(np.int16)
     return Volume(grid=grid, hu=hu)
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
-    """(K, J, I) label numbers on the same axes as `read_volume`. Raises InputError."""
-    array, _ = _read(path)
+    """(K, J, I) label numbers on the same axes as `read_volume`. Raises InputError if it cannot be read."""
+    array, _ = _read_image(path)
     return array.astype(np.uint8)
 
 
@@ -36,7 +48,7 @@ def read_label_image(path: Path) -> tuple[NDArray[np.uint8], Grid]:
     InputError
         If the file cannot be read, is not three-dimensional, or a value is no label number.
     """
-    array, grid = _read(path)
+    array, grid = _read_image(path)
     labels = array.astype(np.uint8)
     if not np.array_equal(labels, array):
         raise InputError(f"{path.name} holds values that are no label numbers from 0 to 255.")
@@ -51,23 +63,50 @@ def write_image(path: Path, array: HuArray | NDArray[np.uint8], grid: Grid) -> N
     SimpleITK.WriteImage(image, str(path), useCompression=True)
 
 
-def _read(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:
+def _read_image(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:
+    _require_whole(path)
     try:
-        _refuse_cut_short(path)
-        image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
-        array = SimpleITK.GetArrayFromImage(image)
-        x, y, z = image.GetOrigin()
-        dx, dy, dz = image.GetSpacing()
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        return _read(path)
+    except RuntimeError as error:
         raise InputError(f"{path.name} cannot be read as NIfTI.") from error
     except ValueError as error:
         raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
+
+
+def _require_whole(path: Path) -> None:
+    """Refuse a file that was cut off: ITK takes what is missing of a compressed one for zeros, silently.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or holds fewer bytes than its header tells (NIfTI-1, dim, bitpix, vox_offset).
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            header = stream.read(_HEADER)
+            length = len(header)
+            while block := stream.read(_BLOCK):  # to the end, where gzip keeps its checksum
+                length += len(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path.name} is damaged or cut off.") from error
+    if len(header) < _HEADER or length < _told(header):
+        raise InputError(f"{path.name} is cut off.")
+
+
+def _told(header: bytes) -> int:
+    order = "<" if header[:4] == _HEADER.to_bytes(4, "little") else ">"
+    dim = struct.unpack_from(f"{order}8h", header, 40)
+    (bits,) = struct.unpack_from(f"{order}h", header, 72)
+    (offset,) = struct.unpack_from(f"{order}f", header, 108)
+    voxels = math.prod(max(1, int(n)) for n in dim[1 : 1 + min(max(dim[0], 0), 7)])
+    return int(offset) + voxels * int(bits) // 8
+
+
+def _read(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:
+    image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+    array = SimpleITK.GetArrayFromImage(image)
+    x, y, z = image.GetOrigin()
+    dx, dy, dz = image.GetSpacing()
     return array, Grid(shape=array.shape, spacing_mm=(dz, dy, dx), origin_mm=(x, y, z))
-
-
-def _refuse_cut_short(path: Path) -> None:
-    """Read a compressed file to its check sum: SimpleITK fills what is missing of it without a word."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as stream:
-            while stream.read(1 << 20):
-                pass

@@ -96,7 +96,7 @@ def test_files_that_hold_no_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no label numbers"):
         list(setup.scores())
     (tmp_path / "prediction" / "a.nii.gz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="damaged or cut off"):
         list(setup.scores())
 
 

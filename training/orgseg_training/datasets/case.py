@@ -53,6 +53,7 @@ class SourceCase:
     read : reads the voxels
     age_years : of the patient, None where it is not known
     test : whether the data set itself holds the scan back for testing
+    unused : names of structures in it that mean no organ of the data set's map
     """
 
     database: str
@@ -62,6 +63,7 @@ class SourceCase:
     read: Callable[[], Contents]
     age_years: float | None = None
     test: bool = False
+    unused: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -2,30 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from orgseg_node.errors import ConfigError
-from orgseg_training.datasets import openkbp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orgseg_node.errors import ConfigError, InputError
+from orgseg_training.datasets import label_images, nnunet_folder, openkbp, organ_masks, structure_sets
 from orgseg_training.datasets.case import SourceCase
+from orgseg_training.datasets.description import DataSet, described, load_data_set
 
-Adapter = Callable[[str, Path, Mapping[str, Any]], tuple[SourceCase, ...]]
-"""Called with the name of the data set in the experiment, its folder, and the options of the adapter."""
+_OPENKBP = "openkbp"
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {"openkbp": openkbp.source_cases}
+
+class Options(BaseModel):
+    """What an experiment may say of a data set; only what its layout knows may be set.
+
+    Attributes
+    ----------
+    automatic : whether organs that a program labelled count as drawn (``label-map``, ``masks``)
+    rois : names of a site, by organ (``structure-set``)
+    organs : keys of the organ table by label name (``nnunet``)
+    drawn : organs that were looked for in every scan (``nnunet``)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    automatic: bool = False
+    rois: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    organs: Mapping[str, str] = Field(default_factory=dict)
+    drawn: tuple[str, ...] | None = None
+
+
+_KNOWN: Mapping[str, frozenset[str]] = {
+    "label-map": frozenset({"automatic"}),
+    "masks": frozenset({"automatic"}),
+    "structure-set": frozenset({"rois"}),
+    "nnunet": frozenset({"organs", "drawn"}),
+}
+"""Which options a layout knows."""
+
+
+def kinds() -> tuple[str, ...]:
+    """Every kind of data set that an experiment can name."""
+    return tuple(sorted({_OPENKBP, *described()}))
 
 
 def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]) -> tuple[SourceCase, ...]:
     """The scans of a data set.
 
+    Parameters
+    ----------
+    kind : one of `kinds`
+    name : of the data set in the experiment
+    folder : where it is
+    options : see `Options`
+
     Raises
     ------
     ConfigError
-        If there is no adapter of this kind.
+        If there is no adapter of this kind, or it does not know an option.
     InputError
         If the folder does not hold such a data set.
     """
-    if kind not in ADAPTERS:
-        raise ConfigError(f"databases.{name}: kind {kind!r} must be {', '.join(sorted(ADAPTERS))}.")
-    return ADAPTERS[kind](name, folder, options)
+    if kind not in kinds():
+        raise ConfigError(f"databases.{name}: kind {kind!r} must be {', '.join(kinds())}.")
+    if not folder.is_dir():
+        raise InputError(f"databases.{name}: there is no folder {folder}.")
+    if kind == _OPENKBP:
+        return openkbp.source_cases(name, folder, options)
+    data_set = load_data_set(kind)
+    said = _options(name, data_set, options)
+    match data_set.layout:
+        case "label-map":
+            return label_images.source_cases(name, folder, data_set, automatic=said.automatic)
+        case "masks":
+            return organ_masks.source_cases(name, folder, data_set, automatic=said.automatic)
+        case "structure-set":
+            return structure_sets.source_cases(name, folder, data_set, rois=said.rois)
+        case "nnunet":
+            return nnunet_folder.source_cases(name, folder, data_set, organs=said.organs, drawn=said.drawn)
+
+
+def _options(name: str, data_set: DataSet, options: Mapping[str, Any]) -> Options:
+    known = _KNOWN[data_set.layout]
+    strange = sorted(options.keys() - known)
+    if strange:
+        raise ConfigError(
+            f"databases.{name}.options: {', '.join(strange)}: {', '.join(sorted(known))} are known."
+        )
+    try:
+        return Options.model_validate(options)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
+        raise ConfigError(f"databases.{name}.options:\n" + "\n".join(lines)) from error

@@ -14,6 +14,7 @@ from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.nnunet_run import Machine, train
 from orgseg_training.pipeline.completing import complete, merge_all
+from orgseg_training.pipeline.coverage import require_drawn
 from orgseg_training.pipeline.exporting import export_models
 from orgseg_training.pipeline.measuring import rank, test, validate
 from orgseg_training.pipeline.preparing import prepare
@@ -95,7 +96,7 @@ def ingest(work: Work) -> None:
     ConfigError
         If too few scans can be used.
     NoPositives
-        If a fold has no scan in which an organ was drawn.
+        If an organ was drawn in no scan, or a fold has no scan in which an organ was drawn.
     RejectsInvalid, RejectsUnsigned
         If the list of rejects is not what was signed, or names what is not there.
     CurationChanged
@@ -107,6 +108,7 @@ def ingest(work: Work) -> None:
     signed_rejects(experiment)  # nothing is read for a list that is not signed
     store.take_in(_sources(work))
     taken = store.taken_in()
+    require_drawn(taken, experiment.strategy_1, store.root / "coverage.json")
     pairs = find_pairs(taken)
     decisions = decide(experiment, taken, pairs, held=partial(is_held, experiment))
     splits = make_splits(

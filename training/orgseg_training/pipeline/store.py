@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,6 +99,8 @@ class CaseStore:
     def take_in(self, cases: Iterable[SourceCase]) -> None:
         """Bring scans in; what is there is kept, what cannot be used is listed in ``rejected.json``.
 
+        Names of structures that mean no organ are listed in ``unused.json``, with the scans they are in.
+
         Raises
         ------
         StorageError
@@ -106,7 +109,10 @@ class CaseStore:
         file = self.root / "rejected.json"
         rejected: dict[str, dict[str, str]] = read_json(file) if file.is_file() else {}
         known = set(rejected)
+        unused: defaultdict[str, list[str]] = defaultdict(list)
         for case in cases:
+            for name in case.unused:
+                unused[name].append(case.key)
             if case.key in rejected or (self.root / "cases" / case.key).is_dir():
                 continue
             try:
@@ -117,6 +123,8 @@ class CaseStore:
                 rejected[case.key] = {"code": error.code, "why": error.sentence}
         if set(rejected) != known:
             write_json(file, rejected)
+        if unused:
+            write_json(self.root / "unused.json", unused)
 
     def _add(self, case: SourceCase) -> None:
         contents = case.read()

@@ -1,0 +1,126 @@
+"""From the contours of an RTSTRUCT to masks on the CT, by the node's own reader and rasteriser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from orgseg_node.core.rasterise import Contour, rasterise
+from orgseg_node.core.resample import to_grid
+from orgseg_node.core.volume import Mask
+from orgseg_node.dicom.files import quietly, texts
+from orgseg_node.dicom.reader import read_volume
+from orgseg_node.dicom.rtstruct_reader import read_rtstruct
+from orgseg_node.dicom.series import CtSeries
+from orgseg_node.errors import ObjectInvalid
+from orgseg_node.inference.orientation import turn_to
+from orgseg_training.datasets.case import Contents
+from orgseg_training.datasets.contents import finished
+from orgseg_training.datasets.names import Dictionary
+from orgseg_training.errors import CaseRejected
+
+_CLOSED: Final = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
+_INSIDE: Final = 1000.0  # a mask between slices is interpolated like a CT, and cut at half of this
+
+
+def drawn_rois(dataset: Dataset, names: Dictionary) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Which ROI is which organ, and the names that mean none.
+
+    Parameters
+    ----------
+    dataset : RT Structure Set
+    names : what names mean
+
+    Returns
+    -------
+    ROI number by key of the organ table, of ROIs that have contours; names of the other ROIs with contours
+
+    Raises
+    ------
+    CaseRejected
+        If two ROIs with contours mean one organ, or the object is damaged.
+    """
+    rois: dict[str, int] = {}
+    unused = []
+    try:
+        filled = {
+            int(item.ReferencedROINumber)
+            for item in dataset.get("ROIContourSequence") or []
+            if any(c.get("ContourGeometricType") in _CLOSED for c in item.get("ContourSequence") or [])
+        }
+        named = [
+            (int(item.ROINumber), " ".join(texts(item, "ROIName")))
+            for item in dataset.get("StructureSetROISequence") or []
+        ]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CaseRejected("The RTSTRUCT has ROIs without number.") from error
+    for number, name in named:
+        if number not in filled:
+            continue
+        organ = names.organ(name)
+        if organ is None:
+            unused.append(name)
+        elif organ in rois:
+            raise CaseRejected(f"Two ROIs of the RTSTRUCT mean {organ}.")
+        else:
+            rois[organ] = number
+    return rois, tuple(sorted(unused))
+
+
+def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int]) -> Contents:
+    """The voxels of a CT and of some ROIs, turned so that k, j, i grow with z, y, x in LPS.
+
+    Parameters
+    ----------
+    key : number of the scan
+    series : the CT
+    path : of the RTSTRUCT
+    rois : ROI number by key of the organ table
+
+    Raises
+    ------
+    CaseRejected
+        If contours lie in another frame of reference or on no slice, or enclose no voxel.
+    AnatomyContradicted
+        If organs lie where no body has them.
+    InputError
+        If the CT cannot be read.
+    """
+    with quietly():
+        dataset = dcmread(path)
+    try:
+        contours = read_rtstruct(_only(dataset, rois), series)
+    except ObjectInvalid as error:
+        raise CaseRejected(f"{key}: {error.detail}") from error
+    masks = {organ: _mask(contours[organ], series) for organ in sorted(rois)}
+    empty = sorted(organ for organ, mask in masks.items() if not mask.any())
+    if empty:
+        raise CaseRejected(f"{key}: the contours of {', '.join(empty)} enclose no voxel of the CT.")
+    volume = read_volume(series)
+    turn = turn_to(volume.grid)
+    return finished(key, turn.volume(volume), {organ: turn.array(mask) for organ, mask in masks.items()})
+
+
+def _only(dataset: Dataset, rois: Mapping[str, int]) -> Dataset:
+    """The same with these ROIs alone, named by organ: faults of couches and points shall not matter."""
+    organs = {number: organ for organ, number in rois.items()}
+    kept = Dataset()
+    kept.StructureSetROISequence = [r for r in dataset.StructureSetROISequence if int(r.ROINumber) in organs]
+    kept.ROIContourSequence = [r for r in dataset.ROIContourSequence if int(r.ReferencedROINumber) in organs]
+    for roi in kept.StructureSetROISequence:
+        roi.ROIName = organs[int(roi.ROINumber)]
+    return kept
+
+
+def _mask(contours: tuple[Contour, ...], series: CtSeries) -> Mask:
+    mask = rasterise(contours, series.place)
+    if series.is_regular:
+        return mask
+    values = to_grid(mask.astype(np.float32) * np.float32(_INSIDE), series.stack, series.grid)
+    inside: Mask = values > _INSIDE / 2
+    return inside

@@ -7,15 +7,12 @@ with its parent, and a second one for the same job waits until the first is gone
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import json
 import os
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -31,6 +28,7 @@ from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutO
 from orgseg_node.inference.predictor import Predictor
 from orgseg_node.node import making
 from orgseg_node.node.jobs import JobState
+from orgseg_node.node.lifeline import die_with_parent
 from orgseg_node.node.logs import hush_warnings
 from orgseg_node.node.making import Wanted
 from orgseg_node.node.order import ChildRequest
@@ -39,7 +37,6 @@ from orgseg_node.node.protocols import parse_protocol
 from orgseg_node.node.spare import WAIT, wait_for_request
 from orgseg_node.shipped import shipped_config
 
-_PR_SET_PDEATHSIG: Final = 1
 _LOCK_WAIT_S: Final = 20.0
 _PAUSE_S: Final = 0.25  # between two words on progress: a GPU may compute a hundred tiles a second
 
@@ -191,23 +188,6 @@ def _only_one(lock: IO[str]) -> None:
             time.sleep(0.2)
         else:
             return
-
-
-def die_with_parent(parent: int) -> None:
-    """End this process when its parent ends, however that happens.
-
-    Linux sends the signal itself (prctl PR_SET_PDEATHSIG); a thread that looks once a second does it
-    elsewhere, and where the parent died before this was called.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=look, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def test_what_the_engine_puts_aside_lies_in_the_folder_of_the_job(ct_folder: Pat
 
 def test_it_ends_with_its_parent_even_if_nobody_tells_it() -> None:
     grandchild = (
-        "import os, time; from orgseg_node.node.child import die_with_parent;"
+        "import os, time; from orgseg_node.node.lifeline import die_with_parent;"
         "die_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
     )
     parent = (

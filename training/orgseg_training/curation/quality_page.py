@@ -125,4 +125,5 @@ def _size(one: Looked) -> str:
         return ""
     voxels = " x ".join(str(n) for n in one.facts.shape)
     spacing = " x ".join(f"{side:.3g}" for side in one.facts.spacing_mm)
-    return f"<p>Drawn: {html.escape(', '.join(one.facts.organs))}; {voxels} voxels of {spacing} mm (slice, row, column)</p>"
+    drawn = html.escape(", ".join(one.facts.organs))
+    return f"<p>{drawn}<br>{voxels} voxels of {spacing} mm (slice, row, column)</p>"

@@ -17,11 +17,11 @@ _PASS_THROUGH = frozenset(
     {"spinal_cord", "esophagus", "aorta", "vertebrae", "colon", "small_bowel", "body"}
     | {"rectus_abdominis", "rectus_abdominis_left", "rectus_abdominis_right", "ribs", "rib_left", "rib_right"}
 )
-# Organs that consist of several parts by nature.
-_SEVERAL_PARTS = frozenset(
+SEVERAL_PARTS = frozenset(
     {"adrenal_glands", "clavicles", "eyeballs", "femoral_heads", "hips", "kidneys", "lungs", "parotids"}
-    | {"vertebrae", "ribs", "rib_left", "rib_right", "rectus_abdominis", "bones"}
+    | {"vertebrae", "ribs", "rib_left", "rib_right", "rectus_abdominis", "whole_bones"}
 )
+"""Organs that consist of several parts by nature."""
 _SMALL_PIECE = 0.05  # a second piece above this part of the organ is a warning, below it a note
 _DUST = 0.001  # pieces below this part of the organ are not listed one by one
 _Box = tuple[slice, slice, slice]
@@ -127,7 +127,7 @@ def _cut(organ: Organ, box: _Box, size: tuple[int, ...], full: tuple[int, ...]) 
 
 def _pieces(organ: Organ, mask: Mask) -> list[Finding]:
     """A finding for an organ of several pieces (26-connected), largest first, with their parts of it."""
-    if organ.key in _SEVERAL_PARTS:
+    if organ.key in SEVERAL_PARTS:
         return []
     counts = np.bincount(cc3d.connected_components(mask, connectivity=26).ravel())[1:]
     if counts.size < 2:

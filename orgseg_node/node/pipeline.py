@@ -23,6 +23,7 @@ import numpy as np
 from orgseg_node import __version__
 from orgseg_node.core.body import find_body
 from orgseg_node.core.checks import Finding, Level, check_labels, worst_level
+from orgseg_node.core.montage import Scene, montage
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.resample import to_slices
 from orgseg_node.core.volume import LabelMap, Mask
@@ -39,7 +40,7 @@ from orgseg_node.node.making import OPTIONAL, PDF, RTSTRUCT, SEG, Result, Wanted
 from orgseg_node.node.pdf_page import render_report_pdf
 from orgseg_node.node.protocols import Protocol
 from orgseg_node.node.report import Facts, build_report, render_report
-from orgseg_node.node.review import Scene, label_nifti, montage, on_grid
+from orgseg_node.node.review import label_nifti, on_grid
 
 LABELS, MONTAGE, REPORT = "labels.nii.gz", "montage.png", "report.json"
 

@@ -1,13 +1,19 @@
-"""``orgseg-train rejects``: the signed list of what is not trained on."""
+"""``orgseg-train qc`` and ``rejects``: looking at scans, and the signed list of what is left out."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orgseg_node.core.organs import load_organs
+from orgseg_node.shipped import shipped_config
+from orgseg_training.curation.quality import look, summary
+from orgseg_training.curation.quality_page import write_page
 from orgseg_training.curation.rejects import make_key, sign, verified
+from orgseg_training.pipeline.store import CaseStore
 
 ListFile = Annotated[Path, typer.Argument(help="The list, a TOML file.")]
 
@@ -39,6 +45,23 @@ def verify(file: ListFile, public_key: Annotated[str, typer.Option(help="Whose s
     typer.echo(f"{len(rejects)} rejects, signed by {signer}")
 
 
+def qc(
+    out: Annotated[Path, typer.Option("--out", help="Working folder whose scans were taken in.")],
+    who: Annotated[str, typer.Option(help="Your name, for entries of the list of rejects.")] = "",
+) -> None:
+    """Check all scans and draw their contours: qc/index.html with the worst first; what is drawn is kept."""
+    store = CaseStore(out.resolve() / "store")
+    folder = out.resolve() / "qc"
+    organs = load_organs(shipped_config("organs.toml"))
+    with typer.progressbar(length=len(store.keys()), label="scans") as bar:
+        looked = look(store, folder, organs, done=lambda: bar.update(1))
+    page = folder / "index.html"
+    write_page(looked, page, who=who, when=datetime.now(UTC).astimezone().date())
+    typer.echo(summary(looked))
+    typer.echo(f"{page}")
+
+
 def add_commands(app: typer.Typer) -> None:
     """Give the command line these commands."""
+    app.command()(qc)
     app.add_typer(rejects_app, name="rejects")

@@ -89,3 +89,10 @@ class AnatomyContradicted(CaseRejected):
 
     code = "TRAINING_ANATOMY"
     next_step = "Look whether sides, names or numbers of its labels are exchanged; the scan is left out."
+
+
+class NoScans(TrainingError):
+    """No scan was taken in here yet."""
+
+    code = "TRAINING_NO_SCANS"
+    next_step = "Name a working folder into which orgseg-train run or step ingest took scans."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orgseg_training.cases import read_cases, write_cases
 from orgseg_training.curation.decisions import counted
+from orgseg_training.curation.quality import said_of_quality
 from orgseg_training.pipeline.files import read_json, whole_file, write_json
 from orgseg_training.pipeline.work import Work
 from orgseg_training.plots import write_box_plots
@@ -93,6 +94,11 @@ def _curation(work: Work) -> list[str]:
     return said
 
 
+def _list(title: str, said: Sequence[str]) -> str:
+    lines = "".join(f"<li>{html.escape(text)}</li>" for text in said)
+    return f"<h2>{html.escape(title)}</h2><ul>{lines}</ul>"
+
+
 def _page(work: Work, seconds: dict[str, float], tables: list[str], pictures: Sequence[Path]) -> str:
     experiment = work.experiment
     training = experiment.training
@@ -110,6 +116,7 @@ def _page(work: Work, seconds: dict[str, float], tables: list[str], pictures: Se
     if rejected.is_file():
         said.append(f"{len(read_json(rejected))} scans could not be used; rejected.json says why.")
     said += _curation(work)
+    quality = _list("Quality control", said_of_quality(work.quality))
     if experiment.mode == "paper":
         said.append(_WEAK)
     paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in said)
@@ -121,7 +128,7 @@ def _page(work: Work, seconds: dict[str, float], tables: list[str], pictures: Se
         f"<title>{html.escape(experiment.name)}</title>"
         "<style>body{font:15px sans-serif;max-width:70em;margin:2em auto}table{border-collapse:collapse}"
         "td,th{padding:.2em .6em;border-bottom:1px solid #ccc;text-align:left}img{max-width:100%}</style>"
-        f"<h1>{html.escape(experiment.name)}: strategy 1 and strategy 2</h1>{paragraphs}"
+        f"<h1>{html.escape(experiment.name)}: strategy 1 and strategy 2</h1>{paragraphs}{quality}"
         + "".join(tables)
         + images
         + "</html>\n"

@@ -187,23 +187,30 @@ class CaseStore:
             if case.key not in decisions["cases"]
         )
 
-    def taken_in(self) -> tuple[StoredCase, ...]:
-        """Every scan as it came, in the order of its key."""
+    def keys(self) -> tuple[str, ...]:
+        """Numbers of all scans that were taken in, in order."""
         folder = self.root / "cases"
-        names = (
-            sorted(f.name for f in folder.iterdir() if not f.name.startswith(".")) if folder.is_dir() else []
-        )
-        return tuple(self._read(name) for name in names)
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(file.name for file in folder.iterdir() if not file.name.startswith(".")))
+
+    def taken_in(self) -> tuple[StoredCase, ...]:
+        """Every scan as it came, in the order of its key. Raises StorageError if one is damaged."""
+        return tuple(self.as_taken_in(key) for key in self.keys())
 
     def case(self, key: str) -> StoredCase:
         """One scan, without organs that are left out. Raises StorageError if it is not there."""
-        return self._read(key).without(self.decisions["organs"].get(key, ()))
+        return self.as_taken_in(key).without(self.decisions["organs"].get(key, ()))
 
-    def _read(self, key: str) -> StoredCase:
+    def as_taken_in(self, key: str) -> StoredCase:
+        """One scan as it came. Raises StorageError if it is not there, or damaged."""
         folder = self.root / "cases" / key
         said = read_json(folder / "case.json")
-        states = {organ: OrganState(state) for organ, state in said.pop("states").items()}
-        return StoredCase(key=key, folder=folder, states=states, **said)
+        try:
+            states = {organ: OrganState(state) for organ, state in said.pop("states").items()}
+            return StoredCase(key=key, folder=folder, states=states, **said)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"case.json of {key} does not say what it must.") from error
 
 
 def coarse_hash(volume: Volume) -> str:

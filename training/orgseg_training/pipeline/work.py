@@ -54,6 +54,7 @@ class Work:
         scores/           per-case measurements (parquet)
         completed/        masks of organs that were not drawn
         merged/           the completed set
+        qc/               pictures and findings of `orgseg-train qc`
         rank.json         organs by the Dice of their cross-validation
         report/           tables and pictures
     """
@@ -65,6 +66,11 @@ class Work:
     def store(self) -> CaseStore:
         """The scans."""
         return CaseStore(self.root / "store")
+
+    @property
+    def quality(self) -> Path:
+        """What quality control found."""
+        return self.root / "qc"
 
     @property
     def lock(self) -> Path:

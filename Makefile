@@ -41,7 +41,7 @@ COUNTED := unit property contract
 
 # Files of tests run two at a time, as most of them wait for processes and peers; each keeps to one thread of its own.
 WORKERS ?= 2
-TOGETHER := OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile
+TOGETHER := OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 
 unit: install
 	$(TOGETHER) -m 'not slow' $(COUNTED:%=tests/%) --cov --cov-report=

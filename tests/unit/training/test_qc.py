@@ -29,8 +29,13 @@ from orgseg_training.datasets.registry import open_database
 from orgseg_training.datasets.synthetic import write_patients
 from orgseg_training.errors import NoScans
 from orgseg_training.nifti import write_image
-from orgseg_training.pipeline.files import read_json
+from orgseg_training.pipeline.experiment import load_experiment
+from orgseg_training.pipeline.files import read_json, write_json
+from orgseg_training.pipeline.reporting import _page
+from orgseg_training.pipeline.steps import ingest
 from orgseg_training.pipeline.store import CaseStore, StoredCase, write_mask
+from orgseg_training.pipeline.work import Work
+from orgseg_training.shipped import training_config
 
 PATIENTS = 10
 WHEN = date(2026, 1, 31)
@@ -350,6 +355,19 @@ def test_the_report_counts_what_was_found(
     assert "looked at 3 scans; in 2 there is nothing to warn of" in said[0]
     assert "SLICES_SKIPPED: 1 findings." in said
     assert set(read_json(tmp_path / "out" / FINDINGS)) == set(spoiled.keys())
+
+
+def test_the_page_of_the_report_has_a_part_on_quality_control(tmp_path: Path) -> None:
+    write_patients(tmp_path / "patients")
+    smoke = load_experiment(training_config("experiments/smoke.toml"))
+    database = smoke.databases[0].model_copy(update={"folder": tmp_path / "patients"})
+    work = Work(experiment=smoke.model_copy(update={"databases": (database,)}), root=tmp_path / "work")
+    ingest(work)
+    write_json(work.quality / FINDINGS, {"a": [{"level": "warning", "code": "HU_OUTLIER"}], "b": [], "c": []})
+    page = _page(work, {"scans": 0}, [], [])
+    assert "<h2>Quality control</h2>" in page
+    assert "looked at 3 scans; in 2 there is nothing" in page
+    assert "HU_OUTLIER: 1 findings." in page
 
 
 def test_a_folder_without_scans_is_told(tmp_path: Path) -> None:

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from apscheduler.schedulers import SchedulerNotRunningError
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 DISPATCH: Final = "dispatch"
 JUDGE: Final = "judge"
 
 Ring = Callable[[str, float], None]
-"""Have a tick come so many seconds from now, besides its usual times."""
+"""Have a tick come so many seconds from now, if it would not come before."""
 
 
 class Bell:
-    """Has ticks come at once, from the moment it hangs at a running clock; before that it makes no sound."""
+    """Has ticks come sooner, from the moment it hangs at a clock; before that it makes no sound."""
 
     def __init__(self) -> None:
         self._clock: BackgroundScheduler | None = None
-        self._ticks: dict[str, Callable[[], None]] = {}
 
-    def hang(self, clock: BackgroundScheduler, ticks: dict[str, Callable[[], None]]) -> None:
-        """Ring through a clock.
-
-        Parameters
-        ----------
-        clock : a running scheduler
-        ticks : what it does by the clock, by name
-        """
-        self._ticks, self._clock = ticks, clock
+    def hang(self, clock: BackgroundScheduler) -> None:
+        """Ring through a scheduler whose jobs are the ticks, by their names."""
+        self._clock = clock
 
     def ring(self, tick: str, after_s: float = 0.0) -> None:
-        """Have a tick come, besides its usual times; one that is to come already comes at the new time."""
-        if self._clock is None or tick not in self._ticks:
-            return
+        """Have a tick come so many seconds from now, if it would not come before."""
+        job = self._clock.get_job(tick) if self._clock is not None and self._clock.running else None
         at = datetime.now(UTC) + timedelta(seconds=after_s)
-        try:
-            self._clock.add_job(
-                self._ticks[tick], "date", run_date=at, id=f"{tick}, rung for", replace_existing=True
-            )
-        except (SchedulerNotRunningError, RuntimeError):  # the node is stopping
-            return
+        if job is not None and at < job.next_run_time:
+            with suppress(JobLookupError):  # the node stopped in this very moment
+                job.modify(next_run_time=at)
 
 
 def silent(_tick: str, _after_s: float) -> None:

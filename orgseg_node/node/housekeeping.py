@@ -230,7 +230,6 @@ def to_purge(store: Store, config: NodeConfig, now: datetime) -> list[Job]:
     return store.purgeable(now - timedelta(days=days)) if days else []
 
 
-_RUNG: Final = 2  # ticks that come besides their usual times
 _SLOWEST_S: Final = 600.0  # a tick that takes longer than this is taken for dead
 
 
@@ -238,16 +237,15 @@ def start_ticks(ticks: Iterable[Tick], pulse: Pulse, bell: Bell) -> BackgroundSc
     """Start the clock. Several processes may tick at once: each scan does what it finds left to do."""
     every = list(ticks)
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(max(1, len(every)) + _RUNG)},
+        executors={"default": ThreadPoolExecutor(max(1, len(every)))},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    safe = {name: _safely(name, scan, pulse) for name, scan, _ in every}
-    for name, _, seconds in every:
+    for name, scan, seconds in every:
         pulse.expect(name, seconds + _SLOWEST_S)
-        scheduler.add_job(safe[name], "interval", seconds=seconds, id=name)
+        scheduler.add_job(_safely(name, scan, pulse), "interval", seconds=seconds, id=name)
     scheduler.start()
-    bell.hang(scheduler, safe)
+    bell.hang(scheduler)
     return scheduler
 
 

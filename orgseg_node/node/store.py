@@ -18,6 +18,7 @@ from orgseg_node.node.attribution import Attribution
 from orgseg_node.node.carried import called_anew, carry, carry_on, insert_job, open_revision, retitle
 from orgseg_node.node.clock import Clock, stamp, utc_now
 from orgseg_node.node.database import Database, Transaction, marks
+from orgseg_node.node.delivery_rows import DeliveryRows
 from orgseg_node.node.finishing import finish
 from orgseg_node.node.jobs import (
     NOT_DELIVERED,
@@ -43,7 +44,7 @@ _SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calli
     (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances FROM series s"""
 
 
-class Store:
+class Store(DeliveryRows):
     """The node's memory on disk.
 
     Parameters
@@ -54,8 +55,8 @@ class Store:
     """
 
     def __init__(self, place: Path | Database, *, read_only: bool = False, clock: Clock = utc_now) -> None:
-        self._db = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
-        self._clock = clock
+        database = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
+        super().__init__(database, clock)
         self.lives = JobLives(self._db, clock)
         self.attribution = Attribution(clock)
 
@@ -67,9 +68,6 @@ class Store:
     def close(self) -> None:
         """Close the database connections that the calling thread needs no more."""
         self._db.close()
-
-    def _now(self) -> str:
-        return stamp(self._clock())
 
     def copies(self, sop_uid: str) -> list[Instance]:
         """What was accepted under a SOP Instance UID: nothing, one, or several that contradict."""
@@ -319,50 +317,6 @@ class Store:
                 )
             finish(tx, job_id, now)
         return self.job(job_id).state
-
-    def skip_attempt(self, delivery: Delivery) -> None:
-        """Count an attempt that never came to be, so that the next one has a number of its own."""
-        with self._db.write() as tx:
-            tx.run(
-                "UPDATE delivery SET attempts = attempts + 1 WHERE job_id = ? AND destination = ?"
-                " AND state IN ('PENDING', 'RETRY_WAIT')",
-                (delivery.job_id, delivery.destination),
-            )
-
-    def deliveries(self, job_id: str) -> list[Delivery]:
-        """Every delivery of a job."""
-        return self._db.read(
-            Delivery, "SELECT * FROM delivery WHERE job_id = ? ORDER BY destination, role", (job_id,)
-        )
-
-    def due_deliveries(self) -> list[Delivery]:
-        """What should be sent now: of jobs in SENDING, not yet stored, and not waiting for a later time.
-
-        While one object of a job is on its way to a destination, nothing else of the job is due there.
-        """
-        return self._db.read(
-            Delivery,
-            "SELECT d.* FROM delivery d JOIN job j USING (job_id) WHERE j.state = 'SENDING' AND"
-            " d.state IN ('PENDING', 'RETRY_WAIT') AND d.next_attempt_at <= ? AND NOT EXISTS ("
-            "SELECT 1 FROM delivery o WHERE o.job_id = d.job_id AND o.destination = d.destination"
-            " AND o.state = 'SENDING')"
-            " ORDER BY j.created_at, d.destination, d.role",
-            (self._now(),),
-        )
-
-    def sending_deliveries(self) -> list[Delivery]:
-        """What is being sent, as far as anybody knows."""
-        return self._db.read(Delivery, "SELECT * FROM delivery WHERE state = 'SENDING'")
-
-    def free(self, delivery: Delivery) -> None:
-        """Make a delivery whose sender died due again."""
-        with self._db.write() as tx:
-            tx.run(
-                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
-                " next_attempt_at = ? WHERE job_id = ? AND role = ? AND destination = ?"
-                " AND state = 'SENDING' AND attempts = ?",
-                (self._now(), delivery.job_id, delivery.role, delivery.destination, delivery.attempts),
-            )
 
     def claim(self, job_id: str, destination: str) -> list[Delivery]:
         """Take what a job has still to send to a destination; nothing if the job was stopped.

@@ -16,10 +16,8 @@ from tests.chaos.checker import Findings, check, settled
 from tests.chaos.killer import Killer
 from tests.chaos.world import World, answers, listening, processes_of
 
-_HANDLES = 40
-"""So many more open files than after a fresh start are no leak: sockets, logs, and a connection for each of
-the clock's dozen threads from its first tick on, three files on SQLite. That no more come is what the soak
-shows."""
+_HANDLES = 24
+"""So many more open files than after a fresh start are no leak: connections of threads, logs, sockets."""
 
 
 @dataclass(kw_only=True)

@@ -230,6 +230,9 @@ def to_purge(store: Store, config: NodeConfig, now: datetime) -> list[Job]:
     return store.purgeable(now - timedelta(days=days)) if days else []
 
 
+_THREADS: Final = 8
+"""Four ticks may wait for a peer, one for the disk (report, ask, echo, notify, purge); the others are short."""
+
 _SLOWEST_S: Final = 600.0  # a tick that takes longer than this is taken for dead
 
 
@@ -237,7 +240,7 @@ def start_ticks(ticks: Iterable[Tick], pulse: Pulse, bell: Bell) -> BackgroundSc
     """Start the clock. Several processes may tick at once: each scan does what it finds left to do."""
     every = list(ticks)
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(max(1, len(every)))},
+        executors={"default": ThreadPoolExecutor(_THREADS)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )

@@ -231,7 +231,7 @@ def to_purge(store: Store, config: NodeConfig, now: datetime) -> list[Job]:
 
 
 _THREADS: Final = 8
-"""Four ticks may wait for a peer, one for the disk (report, ask, echo, notify, purge); the others are short."""
+"""Four ticks may wait for a peer, one for the disk (report, ask, echo, notify, purge); others are short."""
 
 _SLOWEST_S: Final = 600.0  # a tick that takes longer than this is taken for dead
 

@@ -27,6 +27,7 @@ from orgseg_node.dicom.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
 from orgseg_node.inference.predictor import Predictor
 from orgseg_node.node import making
+from orgseg_node.node.ahead import Ahead
 from orgseg_node.node.jobs import JobState
 from orgseg_node.node.lifeline import die_with_parent
 from orgseg_node.node.logs import hush_warnings
@@ -68,11 +69,12 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> i
     """Do what the request file says; 0 if it was done, 1 if not and the reason was printed."""
     voice = _own_stdout()
     hush_warnings()
+    ahead = Ahead()
     if list(arguments) == [WAIT]:
         if make_predictor is network:
             from orgseg_node.inference import loading  # noqa: F401, PLC0415  # torch, before it is asked for
         making.preload()
-        arguments = [wait_for_request()]
+        arguments = [wait_for_request(ahead)]
         if not arguments[0]:
             return 0  # the node is gone
 
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> i
         tempfile.tempdir = str(Path(arguments[0]).parent.absolute())
         with (Path(arguments[0]).parent / "lock").open("w") as lock:
             _only_one(lock)
-            outcome = _contour(request, make_predictor, say)
+            outcome = _contour(request, make_predictor, say, ahead)
         say(event="done", **_told(outcome))
     except OrgsegError as error:
         say(**_excuse(error))
@@ -109,9 +111,14 @@ def _excuse(error: OrgsegError) -> dict[str, Any]:
     }
 
 
-def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable[..., None]) -> Outcome:
+def _contour(
+    request: ChildRequest, make_predictor: MakePredictor, say: Callable[..., None], ahead: Ahead
+) -> Outcome:
     say(event="progress", state=JobState.PREPARING, fraction=0.0, text="looking at the series")
-    series = _series(request)
+    seen = ahead.seen(map(Path, request.files), request.content_sha256)
+    if seen:
+        sys.stderr.write("The series was read before it was asked for.\n")
+    series = seen.series if seen else _series(request)
     say(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
     predictor = make_predictor(request)
     told, next_at = None, 0.0
@@ -141,7 +148,7 @@ def _contour(request: ChildRequest, make_predictor: MakePredictor, say: Callable
             seg=SegKind(request.wanted["seg"]),
         ),
     )
-    return run(asked, predictor, progress)
+    return run(asked, predictor, progress, seen)
 
 
 def _series(request: ChildRequest) -> CtSeries:

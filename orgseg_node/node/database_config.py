@@ -67,8 +67,8 @@ class WorkerSection(Section):
     dead_after_s : a worker of which nothing was heard for so long is dead, on PostgreSQL
     ageing_per_hour : by how much an hour of waiting makes a job more urgent; 0 for strict priorities
     deaths : a job over which so many processes died goes to the dead letter
-    spare_child : a process waits for the next job with all its libraries loaded (about 400 MB); without it
-        each job takes some seconds longer
+    spare_child : a process waits for the next job with all its libraries loaded (about 400 MB) and reads
+        the series that will be the next job in its quiet time; without it each job takes some seconds longer
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = None

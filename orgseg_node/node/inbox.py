@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,6 +40,7 @@ from orgseg_node.node.surveys import Surveys
 from orgseg_node.node.verdicts import completed, verdict_by, when_late
 
 _STRIPES: Final = 64
+_AHEAD_S: Final = 10.0  # so long before a series is quiet it is looked at, or in half the quiet time
 
 _log = structlog.get_logger("orgseg.inbox")
 
@@ -57,6 +58,20 @@ class Incoming:
     called_ae: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Whom an inbox tells what is coming.
+
+    Attributes
+    ----------
+    ring : has the next judging and the dispatch of what was judged come in time
+    show : told of the folder of a series that will soon be a job
+    """
+
+    ring: Ring = silent
+    show: Callable[[Path], None] = lambda _folder: None
+
+
 class Inbox:
     """Accepts instances durably and turns quiet series into jobs.
 
@@ -66,7 +81,7 @@ class Inbox:
     store : the node's memory
     clock : where the time comes from
     meters : count what comes in
-    ring : has the next judging and the dispatch of what was judged come in time
+    calls : told what is coming
     """
 
     def __init__(
@@ -76,7 +91,7 @@ class Inbox:
         *,
         clock: Clock = utc_now,
         meters: Meters | None = None,
-        ring: Ring = silent,
+        calls: Calls | None = None,
     ) -> None:
         self._current = CurrentConfig.of(config)
         self._meters = meters or Meters()
@@ -89,7 +104,7 @@ class Inbox:
         self._orders = SeriesOrders(store.database, clock=clock)
         self._answers = Answers(store.database)
         self._surveys = Surveys(self._data)
-        self._ring = ring
+        self._calls = calls or Calls()
         self._open: dict[int, set[str]] = {}
         self._broken: set[str] = set()
         self._open_lock = threading.Lock()
@@ -190,7 +205,7 @@ class Inbox:
                 self._broken |= series
         self._store.close()
         if series:
-            self._ring(JUDGE, 0.0)
+            self._calls.ring(JUDGE, 0.0)
 
     # ------------------------------------------------------------------ start
 
@@ -226,7 +241,7 @@ class Inbox:
             judged = [s.series_uid for s in forced if self._judge(s, forced=True)]
             judged += [s.series_uid for s in quiet if self._judge(s)]
             if judged:
-                self._ring(DISPATCH, 0.0)
+                self._calls.ring(DISPATCH, 0.0)
             self._look_ahead()
             return judged
         finally:
@@ -274,19 +289,23 @@ class Inbox:
         return found
 
     def _look_ahead(self) -> None:
-        """Survey what will soon be quiet, and have it judged at the very moment."""
+        """Survey what will soon be quiet, have it read for the job, and have it judged at the very moment."""
         now = self._clock()
         coming = [
             (series, (quiet_at - now).total_seconds())
             for series, quiet_at in self._at_rest(self._store.series(state=SeriesState.RECEIVING))
             if quiet_at > now
         ]
+        coming.sort(key=lambda each: each[1])
         for series, wait_s in coming[: Surveys.MOST]:
-            if wait_s <= min(self._waits).total_seconds() / 2:
-                self._surveys.of(series.series_uid, self._store.instances_of(series.series_uid))
+            if wait_s <= min(_AHEAD_S, min(self._waits).total_seconds() / 2):
+                instances = self._store.instances_of(series.series_uid)
+                if not self._surveys.has(series.series_uid, instances):
+                    self._calls.show(self._root / series.series_uid)
+                    self._surveys.of(series.series_uid, instances)
         if coming:
-            soonest = min(wait_s for _, wait_s in coming)
-            self._ring(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
+            soonest = coming[0][1]
+            self._calls.ring(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
 
     def _is_adopted(self, series: Series) -> bool:
         """Whether anything of it came before this process began: nobody knows how that association ended."""

@@ -33,6 +33,7 @@ from orgseg_node.dicom.series import CtSeries
 from orgseg_node.errors import StorageError
 from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
 from orgseg_node.node import making
+from orgseg_node.node.ahead import Seen
 from orgseg_node.node.applying import apply
 from orgseg_node.node.beside import Beside
 from orgseg_node.node.landing import make_folder, write_durably
@@ -131,8 +132,15 @@ class Outcome:
         return worst_level(self.findings) is Level.ERROR
 
 
-def run(request: Request, predictor: Predictor, progress: Progress) -> Outcome:
+def run(request: Request, predictor: Predictor, progress: Progress, seen: Seen | None = None) -> Outcome:
     """Contour one CT series and write what comes out, proven.
+
+    Parameters
+    ----------
+    request : what to contour
+    predictor : what finds the organs
+    progress : told how far it is
+    seen : volume and body of the series, where it was read before
 
     Raises
     ------
@@ -149,9 +157,9 @@ def run(request: Request, predictor: Predictor, progress: Progress) -> Outcome:
     """
     series, wanted, clock = request.series, request.wanted, _Clock(progress=progress)
     with clock.step(Step.READ):
-        volume = read_volume(series)
+        volume = seen.volume if seen else read_volume(series)
     with clock.step(Step.BODY):
-        body = find_body(volume)
+        body = seen.body if seen else find_body(volume)
     with clock.step(Step.SEGMENT):
         prediction = predictor.predict(volume, body, clock.within(Step.SEGMENT))
     with clock.step(Step.CONTOUR):

@@ -29,7 +29,7 @@ from orgseg_node.node.echoes import Echoes
 from orgseg_node.node.engine import Engine
 from orgseg_node.node.heartbeat import Heartbeat, Reaper
 from orgseg_node.node.housekeeping import Housekeeper, Tick, queues_of, start_ticks
-from orgseg_node.node.inbox import Inbox
+from orgseg_node.node.inbox import Calls, Inbox
 from orgseg_node.node.logs import configure_logs
 from orgseg_node.node.metrics import Meters
 from orgseg_node.node.notices import Watch
@@ -40,6 +40,7 @@ from orgseg_node.node.predictors import open_bundles
 from orgseg_node.node.pulse import Pulse
 from orgseg_node.node.receiver import Receiver
 from orgseg_node.node.reload import Reloader, pid_file
+from orgseg_node.node.spare import SpareChild
 from orgseg_node.node.store import Store
 from orgseg_node.node.worker import CHILD_COMMAND, Tools, Worker
 
@@ -90,14 +91,16 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         reloader = Reloader(current, store, path, parts.open_queues, asked=reload)
         reloader.begin()
         asker = CommitmentAsker(current, store)
+        works = "worker" in config.worker.roles
+        spare = SpareChild(child_command if works and config.worker.spare_child else None)
         ticks: list[Tick] = []
         if "receiver" in config.worker.roles:
-            ticks += _make_receiver(parts, asker, tick_s, stack)
-        if "worker" in config.worker.roles:
+            ticks += _make_receiver(parts, asker, spare, tick_s, stack)
+        if works:
             tools = Tools(
                 sender=sender,
                 child_command=child_command,
-                spare_child=config.worker.spare_child,
+                spare=spare,
                 meters=parts.meters,
                 ring=parts.bell.ring,
             )
@@ -128,10 +131,13 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     _log.info("stopped")
 
 
-def _make_receiver(parts: Parts, asker: CommitmentAsker, tick_s: float, stack: ExitStack) -> list[Tick]:
+def _make_receiver(
+    parts: Parts, asker: CommitmentAsker, spare: SpareChild, tick_s: float, stack: ExitStack
+) -> list[Tick]:
     """Make what takes images in, which does not listen yet; what it does by the clock."""
     config, store = parts.config, parts.store
-    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, ring=parts.bell.ring)
+    calls = Calls(ring=parts.bell.ring, show=spare.show)
+    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, calls=calls)
     inbox.adopt()
     desk = CommitmentDesk(config, store, asker)
     parts.receiver = Receiver(config, inbox, service=desk, meters=parts.meters)

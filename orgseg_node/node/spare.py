@@ -1,27 +1,35 @@
 """A child process that waits for work with everything imported, so that a job does not wait for Python.
 
-It is used for one job and then replaced. It is asked through a socket, which also carries the descriptors
-that it must hold (the lock of the device), and ends when the socket does: a spare child outlives no node.
+It is used for one job and then replaced. It is asked through a socket, one JSON object per line, which also
+carries the descriptors that it must hold (the lock of the device), and ends when the socket does: a spare
+child outlives no node. While it waits it may be shown a series that will soon be a job (`ahead.py`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orgseg_node.node.supervise import kill_group
+
+if TYPE_CHECKING:  # the node itself reads no pixels
+    from orgseg_node.node.ahead import Ahead
 
 WAIT: Final = "--wait"
 """In place of the request file: wait for one on standard input, a socket."""
 
 _LONGEST: Final = 65536
 _DESCRIPTORS: Final = 8
+_KEEP_S: Final = 60.0
+"""So long a series that was shown is expected to become the next job; then it is forgotten."""
 
 
 class SpareChild:
@@ -36,6 +44,7 @@ class SpareChild:
         self._command = command
         self._lock = threading.Lock()
         self._ready: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._shown: tuple[Path, float] | None = None
         self._wanted = threading.Event()
         self._over = False
         if command is not None:
@@ -44,6 +53,26 @@ class SpareChild:
     def prepare(self) -> None:
         """Have a child ready by and by; returns at once."""
         self._wanted.set()
+
+    def show(self, folder: Path) -> None:
+        """Have the child that waits read a series that will soon be a job; returns at once.
+
+        It reads one series. Another is shown to it in vain until the first is no longer expected: what it
+        is busy with delays the job that it is taken for.
+
+        Parameters
+        ----------
+        folder : where the images of the series lie, and nothing else
+        """
+        now = time.monotonic()
+        with self._lock:
+            if self._ready is None:
+                return
+            if self._shown and self._shown[0] != folder and now - self._shown[1] < _KEEP_S:
+                return
+            with suppress(OSError):  # it is dead, or has not read what it was told before
+                self._ready[1].send(_line(look=str(folder)), socket.MSG_DONTWAIT)
+                self._shown = (folder, now)
 
     def take(self, request: Path, log: Path, keep: Sequence[int]) -> subprocess.Popen[bytes] | None:
         """The child that was ready, at work on a request; None if none is.
@@ -56,12 +85,13 @@ class SpareChild:
         """
         with self._lock:
             ready, self._ready = self._ready, None
+            self._shown = None
         if ready is None:
             return None
         child, ours = ready
         try:
             with ours, log.open("ab") as stderr:
-                socket.send_fds(ours, [os.fsencode(request)], [stderr.fileno(), *keep])
+                socket.send_fds(ours, [_line(do=str(request))], [stderr.fileno(), *keep])
         except OSError:  # it died while it waited
             _end(child)
             return None
@@ -116,18 +146,49 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.stdout.close()
 
 
-def wait_for_request() -> str:
+def _line(**message: str) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def wait_for_request(ahead: Ahead | None = None) -> str:
     """In the child: wait for work; the request file, or nothing if the node is gone.
 
     What it says on stderr goes where the node wants it from then on; the other descriptors stay open.
+
+    Parameters
+    ----------
+    ahead : reads the series that is shown meanwhile
     """
+    request = ""
     with socket.socket(fileno=0) as node:
-        content, descriptors, _, _ = socket.recv_fds(node, _LONGEST, _DESCRIPTORS)
-        if content:
-            os.dup2(descriptors[0], 2)
-            os.close(descriptors[0])
+        for message, descriptors in _heard(node, ahead):
+            if ahead is not None and "look" in message:
+                ahead.look(Path(message["look"]))
+            if request := message.get("do", ""):
+                os.dup2(descriptors[0], 2)
+                os.close(descriptors[0])
+                break
         null = os.open(os.devnull, os.O_RDONLY)
         node.detach()
     os.dup2(null, 0)
     os.close(null)
-    return os.fsdecode(content)
+    return request
+
+
+def _heard(node: socket.socket, ahead: Ahead | None) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """What the node says, each with the descriptors that came so far; ends when the node is gone."""
+    node.settimeout(_KEEP_S)
+    rest, descriptors = b"", list[int]()
+    while True:
+        try:
+            content, more, _, _ = socket.recv_fds(node, _LONGEST, _DESCRIPTORS)
+        except TimeoutError:
+            if ahead is not None:
+                ahead.forget()
+            continue
+        if not content:
+            return
+        rest, descriptors = rest + content, descriptors + more
+        while b"\n" in rest:
+            line, _, rest = rest.partition(b"\n")
+            yield json.loads(line), descriptors

@@ -32,17 +32,25 @@ class Surveys:
         self._data = data
         self._made: dict[str, _Made] = {}
 
+    def has(self, series_uid: str, instances: Sequence[Instance]) -> bool:
+        """Whether the images of a series were surveyed, and none has come since."""
+        made = self._made.get(series_uid)
+        return made is not None and made.of == _images(instances)
+
     def of(self, series_uid: str, instances: Sequence[Instance]) -> Inventory:
         """The survey of a series' images; the one that was made before, if no image has come since."""
-        images = tuple((one.path, one.sha256) for one in instances)
-        made = self._made.get(series_uid)
-        if made is None or made.of != images:
-            made = _Made(of=images, inventory=survey([self._data / path for path, _ in images]))
-            self._made[series_uid] = made
+        if not self.has(series_uid, instances):
+            images = _images(instances)
+            inventory = survey([self._data / path for path, _ in images])
+            self._made[series_uid] = _Made(of=images, inventory=inventory)
             while len(self._made) > self.MOST:
                 del self._made[next(iter(self._made))]
-        return made.inventory
+        return self._made[series_uid].inventory
 
     def forget(self, series_uid: str) -> None:
         """A series was judged; its survey is not needed any more."""
         self._made.pop(series_uid, None)
+
+
+def _images(instances: Sequence[Instance]) -> tuple[tuple[str, str], ...]:
+    return tuple((one.path, one.sha256) for one in instances)

@@ -65,7 +65,7 @@ class Tools:
     ----------
     sender : how objects leave
     child_command : program that contours, to which the request file is appended
-    spare_child : keep one of it waiting for the next job; it must understand `spare.WAIT`
+    spare : keeps one of it waiting for the next job
     clock : where the time comes from
     retry_wait_s : pause before a job is tried again
     free_mb : main memory that is free, in MB
@@ -75,7 +75,7 @@ class Tools:
 
     sender: Sender[Destination | WebDestination]
     child_command: Sequence[str] = CHILD_COMMAND
-    spare_child: bool = False
+    spare: SpareChild = field(default_factory=lambda: SpareChild(None))
     clock: Clock = utc_now
     retry_wait_s: float = _RETRY_WAIT_S
     free_mb: Callable[[], int] = lambda: free_memory() >> 20
@@ -102,7 +102,7 @@ class Worker:
         self._deliverer = Deliverer(
             self._current, store, tools.sender, clock=tools.clock, meters=tools.meters
         )
-        self._spare = SpareChild(tools.child_command if tools.spare_child else None)
+        self._spare = tools.spare
         self._spare.prepare()
 
     @property

@@ -59,6 +59,19 @@ def test_a_pushed_ct_comes_back_as_rtstruct_and_seg_once(tmp_path: Path, ct_fold
         assert "Traceback" not in text
 
 
+def test_the_series_is_read_in_its_quiet_time(tmp_path: Path, ct_folder: Path) -> None:
+    port = free_port()
+    with (
+        storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
+        running_node(tmp_path, port, quiet_s=4) as node,
+    ):
+        assert storescu(node.port, sorted(ct_folder.iterdir()), *TO_NODE).returncode == 0
+        job = node.job_in(JobState.DONE)
+        log = node.data / "jobs" / job.job_id / "child.log"
+        assert "read before it was asked for" in log.read_text()
+        assert set(received(tps)) == {"RTSTRUCT", "SEG"}
+
+
 def test_kill_in_mid_inference_and_a_dead_destination_still_give_one_rtstruct(
     tmp_path: Path, ct_folder: Path
 ) -> None:

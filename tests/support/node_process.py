@@ -33,7 +33,7 @@ log_level = "{log_level}"
 {node}
 
 [receiver]
-quiet_seconds = 0.5
+quiet_seconds = {quiet_s}
 min_free_mb = 1
 
 [[peers]]
@@ -86,6 +86,7 @@ class NodeProcess:
     more : further sections of the configuration
     name : of this process, for its files, where several have one folder
     node : further lines of that section
+    quiet_s : when a series is whole
     """
 
     folder: Path
@@ -98,6 +99,7 @@ class NodeProcess:
     child: tuple[str, ...] = ()
     log_level: str = "info"
     node: str = ""
+    quiet_s: float = 0.5
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -110,7 +112,8 @@ class NodeProcess:
         """Start it and wait until it listens."""
         config = self.folder / f"{self.name}.toml"
         values = {"tps_port": self.tps_port, "inference": self.inference, "log_level": self.log_level}
-        text = CONFIG.format(**values, tps=self.tps, more=self.more, node=self.node)
+        more = {"tps": self.tps, "more": self.more, "node": self.node}
+        text = CONFIG.format(**values, **more, quiet_s=self.quiet_s)
         config.write_text(text, encoding="utf-8")
         seen = len(self.events())
         command = [sys.executable, "-m", "tests.support.node_program", str(config), str(self.seconds)]
@@ -207,6 +210,7 @@ def running_node(
     tps: str = "",
     log_level: str = "info",
     node: str = "",
+    quiet_s: float = 0.5,
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
     process = NodeProcess(
@@ -218,6 +222,7 @@ def running_node(
         tps=tps,
         log_level=log_level,
         node=node,
+        quiet_s=quiet_s,
     )
     process.start()
     try:

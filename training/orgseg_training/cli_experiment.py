@@ -77,7 +77,10 @@ def run(
         said, batches = estimate(work), len(work.batches())
     typer.echo(f"{experiment.name}: {said}")
     command = _snakemake(work, profile, dry_run=dry_run)
-    command += ["--cores", str(threads * jobs), "--jobs", str(jobs)] if profile in {"local", "smoke"} else []
+    if profile in {"local", "smoke"}:
+        command += ["--cores", str(threads * jobs), "--jobs", str(jobs)]
+        if device == "cpu":  # there is no GPU that only one step at a time may use
+            command += ["--resources", f"gpu={jobs}"]
     command += ["--config", f"experiment={config.resolve()}", f"work={work.root}"]
     command += [f"threads={threads}", f"device={device}", f"batches={batches}"]
     with sole_user(work.root) as held:

@@ -13,7 +13,7 @@ import pytest
 
 from orgseg_node.node import landing
 from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.inbox import Inbox, Incoming
+from orgseg_node.node.inbox import Calls, Inbox, Incoming
 from orgseg_node.node.jobs import JobState, Series, SeriesState
 from orgseg_node.node.store import Store
 from tests.support.phantom import Change, PhantomOptions, build_ct_series
@@ -227,3 +227,30 @@ def test_a_series_cut_off_by_a_stop_is_not_judged_before_its_sender_could_go_on(
     assert inbox.judge_quiet_series() == []
     now += timedelta(seconds=node.config.receiver.quiet_seconds)
     assert inbox.judge_quiet_series() == [node.series().series_uid]
+
+
+def test_a_series_is_shown_before_it_is_quiet_and_again_when_more_of_it_came(
+    node: Node, ct_folder: Path
+) -> None:
+    shown: list[Path] = []
+    now = datetime.now(UTC)
+    node.inbox = Inbox(node.config, node.store, clock=lambda: now, calls=Calls(show=shown.append))
+    *most, last = sorted(ct_folder.iterdir())
+    for path in most:
+        node.take(path)
+    node.inbox.judge_quiet_series()
+    assert not shown, "its association is open"
+    node.inbox.association_ended(1, released=True)
+    node.inbox.judge_quiet_series()
+    assert not shown, "more of it may come any moment"
+    now += timedelta(seconds=3)
+    node.inbox.judge_quiet_series()
+    node.inbox.judge_quiet_series()
+    folder = node.data / "inbox" / node.series().series_uid
+    assert shown == [folder]
+    node.take(last, association=2)
+    node.inbox.association_ended(2, released=True)
+    now = datetime.now(UTC) + timedelta(seconds=3)
+    node.inbox.judge_quiet_series()
+    assert shown == [folder, folder]
+    assert node.series().state is SeriesState.RECEIVING

@@ -19,7 +19,11 @@ from tests.support.node_process import wait_for
 CHILD = """
 import os, sys
 from orgseg_node.node.spare import wait_for_request
-request = wait_for_request()
+class Ahead:
+    def look(self, folder):
+        with open(folder / "looked", "a") as log:
+            print(folder.name, file=log)
+request = wait_for_request(Ahead())
 if request:
     print("asked", open(request).read(), flush=True)
     print("heard", file=sys.stderr, flush=True)
@@ -66,6 +70,48 @@ def test_it_does_what_the_request_says_and_holds_what_it_was_given(spare: SpareC
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     child.stdout.close()
     assert spare.take(request, tmp_path / "log", []) is None, "each is used once"
+
+
+def test_it_is_shown_one_series_and_then_does_what_it_is_asked(spare: SpareChild, tmp_path: Path) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.mkdir()
+    other.mkdir()
+    spare.show(first)  # nobody is there to see it
+    spare.prepare()
+    wait_for(lambda: spare._ready, 10, "a child is ready")
+    for folder in (first, other, first):
+        spare.show(folder)
+    (tmp_path / "request").write_text("that")
+    child = taken(spare, tmp_path / "request", [])
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"asked that\n"
+    assert (first / "looked").read_text() == "first\nfirst\n", "again, as more images came"
+    assert not (other / "looked").exists(), "it would delay the job of the first"
+    Path(f"{tmp_path / 'request'}.over").touch()
+    child.wait(10)
+    child.stdout.close()
+
+
+def test_another_series_is_shown_when_the_first_did_not_become_a_job(
+    spare: SpareChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orgseg_node.node.spare._KEEP_S", 0.0)
+    for name in ("first", "other"):
+        (tmp_path / name).mkdir()
+    spare.prepare()
+    wait_for(lambda: spare._ready, 10, "a child is ready")
+    spare.show(tmp_path / "first")
+    spare.show(tmp_path / "other")
+    wait_for((tmp_path / "other" / "looked").exists, 10, "the other is looked at")
+    assert (tmp_path / "first" / "looked").exists()
+
+
+def test_a_child_that_hears_nothing_holds_up_nobody(spare: SpareChild, tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text("import time\ntime.sleep(60)\n")
+    spare.prepare()
+    wait_for(lambda: spare._ready, 10, "a child is ready")
+    for _ in range(20_000):  # more than its socket takes
+        spare.show(tmp_path)
 
 
 def test_one_that_died_while_it_waited_is_not_given_work(spare: SpareChild, tmp_path: Path) -> None:

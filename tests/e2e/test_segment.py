@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -122,6 +123,15 @@ def test_too_small_a_memory_budget_is_a_coded_error_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts in turn."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_ctrl_c_in_mid_inference_is_exit_code_130_and_leaves_what_was_there(
     ct: Path, result: Path, tmp_path: Path
 ) -> None:
@@ -138,7 +148,10 @@ def test_ctrl_c_in_mid_inference_is_exit_code_130_and_leaves_what_was_there(
     for folder in (out, fresh):
         terminal, end = pty.openpty()
         with subprocess.Popen(
-            [*command, "segment", str(ct), str(folder)], env=environment, stdout=end, stderr=end
+            [*command, "segment", str(ct), str(folder)],
+            env=environment,
+            stdout=end,
+            stderr=end,
         ) as process:
             os.close(end)
             shown = _read_until(terminal, rb"segmenting: slow \S+, about \d+ (s|min) left")

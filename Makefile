@@ -39,17 +39,14 @@ contracts: install
 # What covers core and dicom is counted in the tests that are meant to cover them; to count costs half the time again.
 COUNTED := unit property contract
 
-# Files run two at a time, each with one thread of its own; but for one, whose test of Ctrl-C on a terminal now and
-# then ends a worker of xdist.
+# Files run two at a time, each with one thread of its own.
 WORKERS ?= 2
-ALONE := tests/e2e/test_segment.py
 TOGETHER := OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 
 unit: install
 	$(TOGETHER) -m 'not slow' $(COUNTED:%=tests/%) --cov --cov-report=
 	$(RUN) coverage report --include='orgseg_node/core/*,orgseg_node/dicom/*' --fail-under=95
-	$(TOGETHER) -m 'not slow' $(COUNTED:%=--ignore=tests/%) --ignore=$(ALONE)
-	$(RUN) pytest -m 'not slow' $(ALONE)
+	$(TOGETHER) -m 'not slow' $(COUNTED:%=--ignore=tests/%)
 
 # The kill test in its short form, and both strategies of training killed and resumed.
 ENDURANCE := tests/integration/test_chaos.py::test_nothing_is_lost_and_nothing_is_left_behind \

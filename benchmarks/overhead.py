@@ -2,11 +2,12 @@
 
     python -m benchmarks.overhead [--slices 300] [--size 512] [--repeats 3] [--quiet 20]
 
-A real node, started as a program, is sent one CT series of a synthetic patient by DICOM; a DICOM destination
-takes what comes back. Instead of a network, thresholds find the organs. The quiet time, which is waited on
-purpose, and the prediction are taken off; everything else is the node: judging, starting the process that
-contours, contours, writing, proving, sending. In the quiet time, 20 s as shipped, the node surveys and reads
-the series and finds the body; with a quiet time below 6 s, part of that comes after it and is counted.
+A real node, started as a program, is sent one CT series of a synthetic patient by DICOM; a DICOM
+destination takes what comes back. Instead of a network, thresholds find the organs. The quiet time, which
+is waited on purpose, and the prediction are taken off; everything else is the node: judging, handing the
+job to a process, tracing contours, writing, proving, sending. In the quiet time, 20 s as shipped, the node
+surveys and reads the series and finds the body; with a quiet time below 6 s, part of that comes after it
+and is counted.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def unpack(archive: Path, target: Path) -> None:
                 raise DiskFull("The model's zip does not fit into the temporary folder.")
             for member in wanted:
                 opened.extract(member, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: its encryption or method
         raise ModelNotImportable(f"'{archive.name}' is no readable zip: {type(error).__name__}.") from error
 
 

@@ -30,6 +30,8 @@ _LONGEST: Final = 65536
 _DESCRIPTORS: Final = 8
 _KEEP_S: Final = 60.0
 """So long a series that was shown is expected to become the next job; then it is forgotten."""
+_LOOK_S: Final = 30.0
+"""So long a job waits for a child that is still reading what it was shown; then another is started for it."""
 
 
 class SpareChild:
@@ -45,6 +47,7 @@ class SpareChild:
         self._lock = threading.Lock()
         self._ready: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self._shown: tuple[Path, float] | None = None
+        self._looking = 0  # looks it was told to take; it answers each with one byte
         self._wanted = threading.Event()
         self._over = False
         if command is not None:
@@ -73,6 +76,7 @@ class SpareChild:
             with suppress(OSError):  # it is dead, or has not read what it was told before
                 self._ready[1].send(_line(look=str(folder)), socket.MSG_DONTWAIT)
                 self._shown = (folder, now)
+                self._looking += 1
 
     def take(self, request: Path, log: Path, keep: Sequence[int]) -> subprocess.Popen[bytes] | None:
         """The child that was ready, at work on a request; None if none is.
@@ -85,14 +89,15 @@ class SpareChild:
         """
         with self._lock:
             ready, self._ready = self._ready, None
-            self._shown = None
+            looking, self._shown, self._looking = self._looking, None, 0
         if ready is None:
             return None
         child, ours = ready
         try:
             with ours, log.open("ab") as stderr:
+                _await_looks(ours, looking)
                 socket.send_fds(ours, [_line(do=str(request))], [stderr.fileno(), *keep])
-        except OSError:  # it died while it waited
+        except OSError:  # it died while it waited, or hangs over what it was shown
             _end(child)
             return None
         if child.poll() is not None:
@@ -146,6 +151,16 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.stdout.close()
 
 
+def _await_looks(ours: socket.socket, looks: int) -> None:
+    """Wait until a child has taken its looks. Raises OSError if it dies over one or takes too long."""
+    ours.settimeout(_LOOK_S)
+    while looks:
+        answered = ours.recv(_LONGEST)
+        if not answered:
+            raise ConnectionError
+        looks -= len(answered)
+
+
 def _line(**message: str) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
@@ -162,8 +177,11 @@ def wait_for_request(ahead: Ahead | None = None) -> str:
     request = ""
     with socket.socket(fileno=0) as node:
         for message, descriptors in _heard(node, ahead):
-            if ahead is not None and "look" in message:
-                ahead.look(Path(message["look"]))
+            if "look" in message:
+                if ahead is not None:
+                    ahead.look(Path(message["look"]))
+                with suppress(OSError):  # the node is gone, as the next word will tell
+                    node.send(b".")
             if request := message.get("do", ""):
                 os.dup2(descriptors[0], 2)
                 os.close(descriptors[0])

@@ -106,12 +106,31 @@ def test_another_series_is_shown_when_the_first_did_not_become_a_job(
     assert (tmp_path / "first" / "looked").exists()
 
 
-def test_a_child_that_hears_nothing_holds_up_nobody(spare: SpareChild, tmp_path: Path) -> None:
+def test_a_child_that_hangs_over_what_it_was_shown_holds_up_no_job(
+    spare: SpareChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orgseg_node.node.spare._LOOK_S", 0.5)
     (tmp_path / "child.py").write_text("import time\ntime.sleep(60)\n")
     spare.prepare()
-    wait_for(lambda: spare._ready, 10, "a child is ready")
+    (child,) = wait_for(waiting, 10, "a child waits")
+    wait_for(lambda: spare._ready, 10, "it is ready")
     for _ in range(20_000):  # more than its socket takes
         spare.show(tmp_path)
+    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    assert not child.is_running()
+
+
+def test_a_child_that_dies_over_what_it_was_shown_is_not_given_work(
+    spare: SpareChild, tmp_path: Path
+) -> None:
+    script = (tmp_path / "child.py").read_text()
+    (tmp_path / "child.py").write_text(
+        script.replace("def look(self, folder):", "def look(self, folder):\n        os._exit(9)")
+    )
+    spare.prepare()
+    wait_for(lambda: spare._ready, 10, "a child is ready")
+    spare.show(tmp_path)
+    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
 
 
 def test_one_that_died_while_it_waited_is_not_given_work(spare: SpareChild, tmp_path: Path) -> None:

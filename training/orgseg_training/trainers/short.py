@@ -1,4 +1,4 @@
-"""An nnU-Net trainer for short budgets: AdamW, bf16 on CPU, no mirroring, warm start, all from the plans.
+"""An nnU-Net trainer for short budgets: AdamW, bf16 where a CPU has it, no mirroring, warm start.
 
 The study's own runs use `orgseg_training.trainers.paper`.
 """
@@ -6,6 +6,7 @@ The study's own runs use `orgseg_training.trainers.paper`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,18 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from orgseg_training.trainers.whole import nnUNetTrainerOrgseg
 
 _DECODER_STAGE = re.compile(r"^(decoder\.(?:stages|transpconvs)\.)(\d+)\.")
+
+
+def computes_bf16(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a CPU has instructions for bfloat16.
+
+    One without them emulates it: a step then takes many times as long as in 32 bits.
+
+    Parameters
+    ----------
+    capabilities : as `torch.cpu.get_capabilities` gives them, for x86 or ARM
+    """
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def _depth(weights: dict[str, Any]) -> int:
@@ -38,6 +51,7 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         self.num_val_iterations_per_epoch = 6
         self.oversample_foreground_percent = 0.5
         self.save_every = 3
+        self._bf16 = computes_bf16(getattr(torch.cpu, "get_capabilities", dict)())  # older torch has none
 
     def initialize(self) -> None:
         """Build, and load the weights of an earlier network where the recipe says so."""
@@ -77,12 +91,12 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         return rotation, dummy_2d, initial, None
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One step; on a CPU in bf16, which the stock trainer does only on CUDA."""
+        """One step; on a CPU in bf16 where it has that, which the stock trainer does only on CUDA."""
         if self.device.type != "cpu":
             result: dict[str, Any] = super().train_step(batch)
             return result
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
             output = self.network(batch["data"])
         loss = self.loss([o.float() for o in output], batch["target"])
         loss.backward()

@@ -86,7 +86,8 @@ class Training(_Strict):
 
     Attributes
     ----------
-    trainer : ``paper``: nnU-Net's own recipe (SGD, poly schedule, mirroring); ``short``: AdamW, bf16 if the CPU has it
+    trainer : ``paper``: nnU-Net's own recipe (SGD, poly schedule, mirroring); ``short``: AdamW, bf16 where a
+        CPU has it
     epochs, iterations_per_epoch : length of the schedule
     learning_rate : at its beginning
     max_minutes : a network stops there, wherever it is in its schedule; None for never

@@ -52,10 +52,15 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         self.oversample_foreground_percent = 0.5
         self.save_every = 3
         self._bf16 = computes_bf16(getattr(torch.cpu, "get_capabilities", dict)())  # older torch has none
+        # bf16 convolutions of few channels take two thirds of the time where the channels lie last; in 32 bits
+        # on an older CPU they gain nothing.
+        self._layout = torch.channels_last_3d if self._bf16 and device.type == "cpu" else None
 
     def initialize(self) -> None:
         """Build, and load the weights of an earlier network where the recipe says so."""
         super().initialize()
+        if self._layout is not None:
+            self.network.to(memory_format=self._layout)
         if self._warm_start:
             own_folder = Path(self.output_folder)
             donor = own_folder.parents[2] / self._warm_start / own_folder.parent.name / own_folder.name
@@ -96,8 +101,9 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
             result: dict[str, Any] = super().train_step(batch)
             return result
         self.optimizer.zero_grad(set_to_none=True)
+        data = batch["data"] if self._layout is None else batch["data"].to(memory_format=self._layout)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            output = self.network(batch["data"])
+            output = self.network(data)
         loss = self.loss([o.float() for o in output], batch["target"])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)

@@ -52,8 +52,8 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         self.oversample_foreground_percent = 0.5
         self.save_every = 3
         self._bf16 = computes_bf16(getattr(torch.cpu, "get_capabilities", dict)())  # older torch has none
-        # bf16 convolutions of few channels take two thirds of the time where the channels lie last; in 32
-        # bits on an older CPU they gain nothing.
+        # The fewer the channels, the more is gained by laying them last (benchmarks/training_step.py); in 32
+        # bits on an older CPU nothing is.
         self._layout = torch.channels_last_3d if self._bf16 and device.type == "cpu" else None
 
     def initialize(self) -> None:

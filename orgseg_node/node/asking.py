@@ -14,6 +14,7 @@ from pynetdicom.association import Association
 from orgseg_node.errors import AssociationRejected, NetworkError, QueryRefused, Unreachable
 from orgseg_node.node.config import Source
 from orgseg_node.node.receiver import MAX_PDU
+from orgseg_node.node.rejection import rejection
 from orgseg_node.node.tls_config import context_for
 from orgseg_node.node.tls_faults import fault
 
@@ -124,11 +125,9 @@ def association(
 
 
 def _why_not(refused: Association, source: Source) -> NetworkError:
-    answer = refused.acceptor.primitive
-    if refused.is_rejected and answer is not None:
-        return AssociationRejected(
-            f"{name_of(source)}: {answer.reason_str[0].lower()}{answer.reason_str[1:]}."
-        )
+    reason = rejection(refused)
+    if reason is not None:
+        return AssociationRejected(f"{name_of(source)}: {reason}.")
     if refused.rejected_contexts:
         return _not_done(source)
     return Unreachable(f"{name_of(source)} does not answer.")

@@ -30,6 +30,7 @@ from orgseg_node.errors import (
     Unreachable,
 )
 from orgseg_node.node.destinations import Destination
+from orgseg_node.node.rejection import rejection
 from orgseg_node.node.tls_config import context_for
 from orgseg_node.node.tls_faults import fault
 
@@ -38,18 +39,6 @@ _CONNECT_S: Final = 10.0
 
 Told = Callable[[int], None]
 """Called with the number of objects stored so far."""
-
-# PS3.8 9.3.4: what the peer means by its rejection, by (source, reason)
-_REJECTED: Final[dict[tuple[int | None, int | None], str]] = {
-    (1, 1): "no reason given",
-    (1, 2): "application context not supported",
-    (1, 3): "it does not know the calling AE title",
-    (1, 7): "it does not know the called AE title",
-    (2, 1): "no reason given",
-    (2, 2): "protocol version not supported",
-    (3, 1): "it is congested",
-    (3, 2): "it has too many associations",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,9 +301,8 @@ def association_with(
 
 def _why_not(association: Association, destination: Destination) -> NetworkError:
     name = destination.said
-    answer = association.acceptor.primitive
-    if association.is_rejected and answer is not None:
-        reason = _REJECTED.get((answer.result_source, answer.diagnostic), "no reason given")
+    reason = rejection(association)
+    if reason is not None:
         return AssociationRejected(f"{name}: {reason}.")
     if association.rejected_contexts:
         return StoreRefused(f"{name} takes no objects of this kind.")

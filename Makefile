@@ -49,8 +49,8 @@ unit: install
 	$(TOGETHER) -m 'not slow' $(COUNTED:%=--ignore=tests/%)
 
 # The kill test in its short form, and both strategies of training killed and resumed.
-ENDURANCE := tests/integration/test_chaos.py::test_nothing_is_lost_and_nothing_is_left_behind \
-	tests/integration/test_training_smoke.py::test_an_experiment_that_is_killed_goes_on_and_ends_in_a_report
+ENDURANCE := tests/integration/service/test_chaos.py::test_nothing_is_lost_and_nothing_is_left_behind \
+	tests/integration/training/test_training_smoke.py::test_an_experiment_that_is_killed_goes_on_and_ends_in_a_report
 
 endurance: install peers  ## what is killed again and again, in short forms; continuous integration runs it after `test`
 	$(RUN) pytest -m slow $(ENDURANCE)
@@ -86,9 +86,9 @@ bench-inference: install  ## the streaming engine beside nnU-Net's predictor; op
 	$(RUN) benchmarks.inference $(BENCH)
 
 docs: install  ## references generated from the code
-	$(RUN) orgseg_node.cli.reference > docs/cli.md
-	$(RUN) orgseg_node.cli.conformance > docs/conformance.md
-	$(RUN) orgseg_training.reference > docs/orgseg-train.md
+	$(RUN) tools.docs.reference > docs/cli.md
+	$(RUN) tools.docs.conformance > docs/conformance.md
+	$(RUN) tools.docs.training_reference > docs/orgseg-train.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-output

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from orgseg_node.core.body import find_body
 from orgseg_node.core.metrics import dice
 from orgseg_node.core.volume import Mask, Volume
-from tests.support.bodies import Scene
+from tests.support.ct.bodies import Scene
 
 
 def literal(volume: Volume) -> Mask:

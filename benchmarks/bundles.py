@@ -18,13 +18,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from orgseg_node.core.organs import load_organs
-from orgseg_node.inference.bundle import open_bundle
+from orgseg_node.inference.bundles.bundle import open_bundle
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.openkbp import Case, read_cases
-from orgseg_training.evaluation import evaluate
-from orgseg_training.statistics import holm, paired_differences, signed_rank
+from orgseg_training.evaluation.statistics import holm, paired_differences, signed_rank
+from orgseg_training.starter_evaluation import evaluate
 
 Dices = dict[tuple[str, str], float]
 """Dice of (organ, case)."""

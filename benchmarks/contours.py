@@ -33,7 +33,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from orgseg_node.core.rasterise import Contour
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.dicom.uids import derive_uid
+from orgseg_node.dicom.objects.uids import derive_uid
 
 Labels = NDArray[np.uint8]
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -141,10 +141,10 @@ def peak_mb() -> float:
 
 def with_ours(folder: Path) -> dict[str, float]:
     from orgseg_node.core.contours import trace  # noqa: PLC0415
-    from orgseg_node.dicom.provenance import ModelLine, Provenance  # noqa: PLC0415
-    from orgseg_node.dicom.rtstruct import prove, write_rtstruct  # noqa: PLC0415
-    from orgseg_node.dicom.series import read_series  # noqa: PLC0415
-    from orgseg_node.dicom.tps import GENERIC, require_valid  # noqa: PLC0415
+    from orgseg_node.dicom.objects.provenance import ModelLine, Provenance  # noqa: PLC0415
+    from orgseg_node.dicom.objects.rtstruct import prove, write_rtstruct  # noqa: PLC0415
+    from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
+    from orgseg_node.dicom.tps.tps import GENERIC, require_valid  # noqa: PLC0415
 
     provenance = Provenance(
         job_id="benchmark",
@@ -201,7 +201,7 @@ WRITERS: dict[str, Callable[[Path], dict[str, float]]] = {"ours": with_ours, "rt
 
 def load_label_map(folder: Path) -> LabelMap:
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415
-    from orgseg_node.dicom.series import read_series  # noqa: PLC0415
+    from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.shipped import shipped_config  # noqa: PLC0415
 
     table = load_organs(shipped_config("organs.toml"))
@@ -231,8 +231,8 @@ def area_px(contours: Iterable[Contour]) -> float:
 def judge(folder: Path, writer: str, names: Mapping[int, str], labels: Labels) -> dict[str, float]:
     """What our own reader finds in a file."""
     from orgseg_node.core.contours import rasterise  # noqa: PLC0415
-    from orgseg_node.dicom.rtstruct import read_rtstruct  # noqa: PLC0415
-    from orgseg_node.dicom.series import read_series  # noqa: PLC0415
+    from orgseg_node.dicom.objects.rtstruct import read_rtstruct  # noqa: PLC0415
+    from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
 
     series = read_series(folder / "ct")
     found = read_rtstruct(dcmread(folder / f"{writer}.dcm"), series)

@@ -26,13 +26,13 @@ from pathlib import Path
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
-from orgseg_node.node.config import Destination, ReceiverSection
-from orgseg_node.node.sender import DicomSender
-from orgseg_node.node.store import Store
+from orgseg_node.node.config.node_config import Destination, ReceiverSection
+from orgseg_node.node.dimse.storage_scu import DicomSender
+from orgseg_node.node.store.store import Store
 from tests.chaos.charges import Charge, Keeper, until
 from tests.chaos.world import listening
-from tests.support.dcmtk import free_port
-from tests.support.phantom import PhantomOptions, build_ct_series
+from tests.support.ct.phantom import PhantomOptions, build_ct_series
+from tests.support.peers.dcmtk import free_port
 
 LIMIT_S = 3.0
 
@@ -83,7 +83,7 @@ def run(folder: Path, files: list[Path], repeat: int, quiet_s: float) -> dict[st
     place.mkdir()
     tps, port = Tps(), free_port()
     (place / "node.toml").write_text(CONFIG.format(port=port, quiet=quiet_s, tps=tps.port))
-    command = [sys.executable, "-m", "tests.support.node_program", str(place / "node.toml"), "0"]
+    command = [sys.executable, "-m", "tests.support.node.node_program", str(place / "node.toml"), "0"]
     with Keeper() as keeper:
         node = keeper.take(Charge(name="node", command=command, log=place / "log"))
         until(lambda: listening(node), 60, "the node listens")

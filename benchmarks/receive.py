@@ -29,12 +29,13 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.inbox import Inbox, Incoming
-from orgseg_node.node.landing import split_part10
-from orgseg_node.node.logs import configure_logs
-from orgseg_node.node.receiver import Receiver
-from orgseg_node.node.store import Store
+from orgseg_node.dicom.reading.part10 import split_part10
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.monitoring.logs import configure_logs
+from orgseg_node.node.store.model import Incoming
+from orgseg_node.node.store.store import Store
 
 
 def dcmtk(name: str) -> str:

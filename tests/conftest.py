@@ -13,9 +13,9 @@ import structlog
 
 from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.shipped import shipped_config
-from tests.support.leaks import collect
-from tests.support.phantom import build_ct_series
-from tests.support.postgres import Cluster, cluster
+from tests.support.ct.phantom import build_ct_series
+from tests.support.node.leaks import collect
+from tests.support.peers.postgres import Cluster, cluster
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 

@@ -111,8 +111,8 @@ def _phantom(options: argparse.Namespace, bundle: Path) -> Case:
 def _series(options: argparse.Namespace, bundle: Path) -> Case:
     """Read a CT series and find the body, as the node does."""
     from orgseg_node.core.body import find_body  # noqa: PLC0415  # only for real series
-    from orgseg_node.dicom.reader import read_volume  # noqa: PLC0415
-    from orgseg_node.dicom.series import read_series  # noqa: PLC0415
+    from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
+    from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
 
     volume = read_volume(read_series(options.ct))
     path = options.work / f"series-{options.ct.name}.npy"
@@ -123,7 +123,7 @@ def _series(options: argparse.Namespace, bundle: Path) -> Case:
 
 
 def _bundle(options: argparse.Namespace) -> Path:
-    from orgseg_node.inference.bundle import find_bundle  # noqa: PLC0415
+    from orgseg_node.inference.bundles.bundle import find_bundle  # noqa: PLC0415
     from orgseg_node.shipped import shipped_bundles  # noqa: PLC0415
 
     if options.bundle:

@@ -23,9 +23,9 @@ from benchmarks.inference.phantom import slab
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import load_organs
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.bundle import ModelBundle, open_bundle
-from orgseg_node.inference.calibrating import measure, open_modes
-from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained, replace_calibration
+from orgseg_node.inference.backends.calibrating import measure, open_modes
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, replace_calibration
 from orgseg_node.shipped import shipped_config
 
 FEATURES = {"small": (8, 16, 32, 64, 128, 128), "full": (32, 64, 128, 256, 320, 320)}

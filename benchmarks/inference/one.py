@@ -20,7 +20,7 @@ from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import load_organs
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.bundle import open_bundle
+from orgseg_node.inference.bundles.bundle import open_bundle
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, Prediction, Predictor
 from orgseg_node.shipped import shipped_config

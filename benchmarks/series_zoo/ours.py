@@ -22,12 +22,12 @@ from orgseg_node.core.geometry import Place
 from orgseg_node.core.organs import Organ
 from orgseg_node.core.resample import to_slices
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.dicom.provenance import ModelLine, Provenance
-from orgseg_node.dicom.reader import PADDING_HU, read_slices, read_volume
-from orgseg_node.dicom.rtstruct import prove, write_rtstruct
-from orgseg_node.dicom.series import CtSeries, choose, files_in, survey
+from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.rtstruct import prove, write_rtstruct
+from orgseg_node.dicom.reading.reader import PADDING_HU, read_slices, read_volume
+from orgseg_node.dicom.reading.series import CtSeries, choose, files_in, survey
 from orgseg_node.errors import InputError, OrgsegError, SeveralSeries
-from tests.support.zoo import Floats, Key, Mask, Plane, Stack
+from tests.support.ct.zoo import Floats, Key, Mask, Plane, Stack
 
 PLANE_MM = 0.01  # how far contours may lie off the plane of their slice
 PLACE_MM = 0.01  # rounded directions are not quite perpendicular; no reader can tell which one is off

@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from benchmarks.series_zoo.row import Row, exact, parts, refused
-from tests.support import zoo
-from tests.support.phantom import uid
-from tests.support.zoo import Scan, Stack, decimal, regular, turned, write
+from tests.support.ct import zoo
+from tests.support.ct.phantom import uid
+from tests.support.ct.zoo import Scan, Stack, decimal, regular, turned, write
 
 
 def _tilted(degrees: float) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.series_zoo.verdict import Picture
-from tests.support.zoo import Floats, organ
+from tests.support.ct.zoo import Floats, organ
 
 _LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from benchmarks.series_zoo.verdict import EXACT_MM, Outcome, Picture, Verdict, judge_pictures
-from tests.support.zoo import Stack
+from tests.support.ct.zoo import Stack
 
 RIVALS = ("SimpleITK", "dicom2nifti", "rt-utils")
 TIME_LIMIT_S = 60.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.series_zoo.verdict import Outcome, Verdict
-from tests.support.zoo import Scan, Stack, write
+from tests.support.ct.zoo import Scan, Stack, write
 
 Build = Callable[[Path], list[Stack]]
 

@@ -20,8 +20,8 @@ from pydicom.uid import (
 )
 
 from benchmarks.series_zoo.row import Row, exact, refused
-from tests.support.phantom import uid
-from tests.support.zoo import Field, Scan, Stack, decimal, images, write
+from tests.support.ct.phantom import uid
+from tests.support.ct.zoo import Field, Scan, Stack, decimal, images, write
 
 _SLOPES = {k: (1.0 + 0.25 * (k % 5), -1024.0 - 7 * (k % 3)) for k in range(20)}
 

@@ -21,10 +21,10 @@ from pydicom.uid import (
 )
 
 from benchmarks.series_zoo.row import Row, exact, parts, refused
-from tests.support import zoo
-from tests.support.phantom import save, uid
-from tests.support.zoo import Field, Scan, Stack, decimal, images, regular, write
-from tests.support.zoo_multiframe import write_concatenation, write_enhanced, write_legacy_converted
+from tests.support.ct import zoo
+from tests.support.ct.phantom import save, uid
+from tests.support.ct.zoo import Field, Scan, Stack, decimal, images, regular, write
+from tests.support.ct.zoo_multiframe import write_concatenation, write_enhanced, write_legacy_converted
 
 _PARTS, _SERIES = "INPUT_SEVERAL_PARTS", "INPUT_SEVERAL_SERIES"
 _MEMBER = {"SeriesInstanceUID": uid("zoo", "study", "series"), "SeriesNumber": 2}

@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.zoo import Floats, Stack
+from tests.support.ct.zoo import Floats, Stack
 
 EXACT_MM = 0.05
 """What a rival may be off; the grid of a scanner's decimal strings and of float32 affines lies below."""

@@ -196,7 +196,7 @@ def _configurations(folder: Path, ports: Ports, database: str) -> dict[str, Path
 
 def _known(document: dict[str, Any]) -> dict[str, Any]:
     """The sections that the installed node knows: one without a web port is run without it."""
-    from orgseg_node.node.config import NodeConfig  # noqa: PLC0415  # only once options are read
+    from orgseg_node.node.config.node_config import NodeConfig  # noqa: PLC0415  # only once options are read
 
     return {name: section for name, section in document.items() if name in NodeConfig.model_fields}
 
@@ -217,7 +217,7 @@ def _archive(folder: Path, name: str, dicom: int, http: int, node: int) -> Archi
 
 
 def _demonstration() -> Path:
-    from orgseg_node.cli.demo_patient import demo_ct  # noqa: PLC0415  # only once options are read
+    from orgseg_node.cli.ct.demo_patient import demo_ct  # noqa: PLC0415  # only once options are read
 
     return demo_ct()
 

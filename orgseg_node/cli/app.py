@@ -9,26 +9,21 @@ from typing import Annotated
 import typer
 
 from orgseg_node import __version__
-from orgseg_node.cli import (
+from orgseg_node.cli.console import FAILED, logs_on_stderr, say, tell_error, tell_unexpected
+from orgseg_node.cli.ct import commission, demo, info, models, protocols, segment
+from orgseg_node.cli.node import (
     audit,
     backup,
-    commission,
     config,
-    demo,
     doctor,
-    info,
     jobs,
-    models,
     network,
     node,
-    protocols,
     purge,
     query,
     rules,
-    segment,
     series,
 )
-from orgseg_node.cli.console import FAILED, logs_on_stderr, say, tell_error, tell_unexpected
 from orgseg_node.errors import OrgsegError
 
 _INTERRUPTED = 130  # as shells count a program ended by Ctrl-C

@@ -16,7 +16,7 @@ def choose_bundles(names: Sequence[str] | None) -> list[str]:
     UnknownBundle
         If none was named and there is none, or several to choose from.
     """
-    from orgseg_node.inference.bundle import list_bundles  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.inference.bundles.bundle import list_bundles  # noqa: PLC0415  # quick start of other commands
 
     if names:
         return list(names)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.inference.bundle import ModelBundle, verify_bundle
-from orgseg_node.inference.context import choose_device
+from orgseg_node.inference.backends.context import choose_device
+from orgseg_node.inference.backends.streaming import StreamingPredictor
+from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
 from orgseg_node.inference.predictor import Backend, Device, InferenceSettings, Method, Predictor
-from orgseg_node.inference.streaming import StreamingPredictor
 
 
 def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceSettings) -> Predictor:
@@ -33,6 +33,6 @@ def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceS
     device = choose_device(Device.CPU if settings.backend == Backend.FAST else settings.device)
     if settings.method == Method.STREAMING:
         return StreamingPredictor(bundle, organs, settings, device)
-    from orgseg_node.inference.nnunet import NnunetPredictor  # noqa: PLC0415  # brings in what streaming does without
+    from orgseg_node.inference.backends.nnunet import NnunetPredictor  # noqa: PLC0415  # brings in what streaming does without
 
     return NnunetPredictor(bundle, organs, settings, device)

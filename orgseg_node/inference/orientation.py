@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Grid, Shape, Vector
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.manifest import CANONICAL
+from orgseg_node.inference.bundles.manifest import CANONICAL
 
 _Number = TypeVar("_Number", bound=np.generic)
 

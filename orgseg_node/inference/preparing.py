@@ -14,7 +14,7 @@ from orgseg_node.core.body import Body, cut_to_body
 from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.core.volume import Mask, Volume
 from orgseg_node.errors import BodyNotFound
-from orgseg_node.inference.manifest import Preprocessing
+from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.orientation import Turn, turn_to
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orgseg_node.node.bell import Bell
-from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.current import CurrentConfig
-from orgseg_node.node.engine import Engine
-from orgseg_node.node.housekeeping import queues_of
-from orgseg_node.node.inbox import Inbox
-from orgseg_node.node.metrics import Meters
-from orgseg_node.node.pulse import Pulse
-from orgseg_node.node.receiver import Receiver
-from orgseg_node.node.store import Store
+from orgseg_node.node.config.current import CurrentConfig
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.monitoring.metrics import Meters
+from orgseg_node.node.processing.dispatcher import queues_of
+from orgseg_node.node.processing.engine import Engine
+from orgseg_node.node.scheduler import Bell, Pulse
+from orgseg_node.node.store.store import Store
 
 
 @dataclass(slots=True, kw_only=True)

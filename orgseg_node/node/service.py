@@ -14,35 +14,33 @@ from types import FrameType
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
-from orgseg_node.node.address import Server
-from orgseg_node.node.asking_sources import SourceRounds
-from orgseg_node.node.audit import Audit
-from orgseg_node.node.commitment_desk import CommitmentDesk
-from orgseg_node.node.commitment_scp import CommitmentReporter
-from orgseg_node.node.commitment_scu import CommitmentAsker
-from orgseg_node.node.completeness import Completer
-from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.current import CurrentConfig
-from orgseg_node.node.database import Database
-from orgseg_node.node.database_config import NodeRole
-from orgseg_node.node.echoes import Echoes
-from orgseg_node.node.engine import Engine
-from orgseg_node.node.heartbeat import Heartbeat, Reaper
-from orgseg_node.node.housekeeping import Housekeeper, Tick, queues_of, start_ticks
-from orgseg_node.node.inbox import Calls, Inbox
-from orgseg_node.node.logs import configure_logs
-from orgseg_node.node.metrics import Meters
-from orgseg_node.node.notices import Watch
-from orgseg_node.node.notifying import Notifier
-from orgseg_node.node.outgoing import AnySender
+from orgseg_node.inference.bundles.catalogue import open_bundles
+from orgseg_node.node.config.current import CurrentConfig
+from orgseg_node.node.config.database import NodeRole, Server
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.delivery.echo import Echoes
+from orgseg_node.node.delivery.sender import AnySender
+from orgseg_node.node.dimse.commitment_desk import CommitmentDesk
+from orgseg_node.node.dimse.commitment_scp import CommitmentReporter
+from orgseg_node.node.dimse.commitment_scu import CommitmentAsker
+from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.intake.completeness import Completer, SourceRounds
+from orgseg_node.node.intake.inbox import Calls, Inbox
+from orgseg_node.node.monitoring.alerts import Watch
+from orgseg_node.node.monitoring.logs import configure_logs
+from orgseg_node.node.monitoring.metrics import Meters
+from orgseg_node.node.monitoring.notifier import Notifier
+from orgseg_node.node.operations.reload import Reloader, pid_file
 from orgseg_node.node.parts import Door, Parts
-from orgseg_node.node.predictors import open_bundles
-from orgseg_node.node.pulse import Pulse
-from orgseg_node.node.receiver import Receiver
-from orgseg_node.node.reload import Reloader, pid_file
-from orgseg_node.node.spare import SpareChild
-from orgseg_node.node.store import Store
-from orgseg_node.node.worker import CHILD_COMMAND, Tools, Worker
+from orgseg_node.node.processing.dispatcher import Housekeeper, queues_of
+from orgseg_node.node.processing.engine import Engine
+from orgseg_node.node.processing.heartbeat import Heartbeat, Reaper
+from orgseg_node.node.processing.warm_worker import SpareChild
+from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
+from orgseg_node.node.scheduler import Pulse, Tick, start_ticks
+from orgseg_node.node.store.audit import Audit
+from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.store import Store
 
 _POLL_S = 0.2  # how often the engine looks into its queues, at most
 

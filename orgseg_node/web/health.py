@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 
 from orgseg_node.errors import OrgsegError
-from orgseg_node.node.clock import stamp, utc_now
 from orgseg_node.node.parts import Parts
+from orgseg_node.node.store.clock import stamp, utc_now
 
 
 def lives(parts: Parts) -> list[str]:

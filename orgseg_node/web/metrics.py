@@ -17,13 +17,13 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orgseg_node import __version__
-from orgseg_node.node.clock import Clock, utc_now
-from orgseg_node.node.database import Database
-from orgseg_node.node.echoes import Echo
-from orgseg_node.node.jobs import DeliveryState, JobState, SeriesState
-from orgseg_node.node.notices import certificate_ends
+from orgseg_node.node.delivery.echo import Echo
+from orgseg_node.node.monitoring.alerts import certificate_ends
 from orgseg_node.node.parts import Parts
-from orgseg_node.node.revision import revision_of
+from orgseg_node.node.routing.revision import revision_of
+from orgseg_node.node.store.clock import Clock, utc_now
+from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.model import DeliveryState, JobState, SeriesState
 
 _WAITING_JOBS = (JobState.QUEUED, JobState.RETRY_WAIT, JobState.REVIEW, JobState.SENDING, JobState.FAILED)
 _WAITING_SERIES = (SeriesState.RECEIVING, SeriesState.HOLD, SeriesState.CONFLICT)

@@ -16,11 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import ConfigError, InputError, NotMultipart, OrgsegError, TooLarge
-from orgseg_node.node import landing
-from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.inbox import Incoming
-from orgseg_node.node.receiver import (
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.config.stow import owner_of, read_tokens
+from orgseg_node.node.dimse.storage_scp import (
     CANNOT_UNDERSTAND,
     NOT_MATCHING,
     OUT_OF_RESOURCES,
@@ -28,8 +28,8 @@ from orgseg_node.node.receiver import (
     SYNTAXES,
     Intake,
 )
-from orgseg_node.node.receiver import status_of as reason_of
-from orgseg_node.node.stow_config import owner_of, read_tokens
+from orgseg_node.node.dimse.storage_scp import status_of as reason_of
+from orgseg_node.node.store.model import Incoming
 from orgseg_node.web.multipart import Part, PartReader, boundary_of
 from orgseg_node.web.stow_answer import Outcome, answer, status_of
 
@@ -90,7 +90,7 @@ class StowService:
         if boundary is None:
             return _plain(415, f"The body must be multipart/related with parts {_DICOM}.")
         study = str(request.path_params.get("study", ""))
-        if study and not landing.valid_uid(study):
+        if study and not part10.valid_uid(study):
             return _plain(400, "The study is not a UID.")
         if self._slots.locked():
             return _plain(503, "Too many requests at once.", {"Retry-After": "10"})
@@ -170,8 +170,8 @@ class StowService:
         try:
             if part.media_type != _DICOM:
                 raise NotMultipart("A part is not DICOM.")
-            encoded, syntax = landing.split_part10(part.content)
-            header = landing.read_header(encoded, syntax)
+            encoded, syntax = part10.split_part10(part.content)
+            header = part10.read_header(encoded, syntax)
         except InputError as error:
             _log.warning("instance refused", code=error.code, peer=peer)
             return Outcome(reason=CANNOT_UNDERSTAND)
@@ -189,7 +189,7 @@ class StowService:
         return Outcome(sop_class_uid=header.sop_class_uid, sop_uid=header.sop_uid, reason=reason)
 
     @staticmethod
-    def _reason(header: landing.Header, syntax: str, study: str) -> int | None:
+    def _reason(header: part10.Header, syntax: str, study: str) -> int | None:
         if header.sop_class_uid not in STORAGE_CLASSES:
             return CLASS_NOT_SUPPORTED
         if syntax not in SYNTAXES:

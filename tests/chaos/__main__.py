@@ -16,7 +16,7 @@ from tests.chaos.checker import check
 from tests.chaos.run import run
 from tests.chaos.spoils import SPOILS
 from tests.chaos.world import Size, world
-from tests.support.postgres import cluster
+from tests.support.peers.postgres import cluster
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from orgseg_node.node.jobs import DeliveryState, Job, JobState, Series, SeriesState
+from orgseg_node.node.store.model import DeliveryState, Job, JobState, Series, SeriesState
 from tests.chaos.sender import hash_of, read_acks
 from tests.chaos.world import Sent, World
 

@@ -13,7 +13,7 @@ from typing import Final
 import psutil
 
 from orgseg_node.errors import StorageError
-from orgseg_node.node.address import Server
+from orgseg_node.node.config.database import Server
 from tests.chaos.charges import Charge
 from tests.chaos.world import World
 

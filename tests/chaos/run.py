@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from orgseg_node.node.database import Database
-from orgseg_node.node.jobs import JobState
-from orgseg_node.node.store import Store
+from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.model import JobState
+from orgseg_node.node.store.store import Store
 from tests.chaos.charges import until
 from tests.chaos.checker import Findings, check, settled
 from tests.chaos.killer import Killer

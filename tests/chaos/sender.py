@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from orgseg_node.dicom.reading.part10 import content_hash, split_part10
 from orgseg_node.errors import NetworkError
-from orgseg_node.node.config import Destination
-from orgseg_node.node.landing import content_hash, split_part10
-from orgseg_node.node.sender import DicomSender
-from tests.support.dcmtk import dcmtk
+from orgseg_node.node.config.node_config import Destination
+from orgseg_node.node.dimse.storage_scu import DicomSender
+from tests.support.peers.dcmtk import dcmtk
 
 _SENDING: Final = re.compile(r"Sending file: (.*\.dcm)")
 _ANSWER: Final = re.compile(r"Received Store Response \((.*)\)")

@@ -10,10 +10,10 @@ from typing import Final
 
 from pydicom import dcmread, dcmwrite
 
-from orgseg_node.node.store import DATABASE
+from orgseg_node.node.store.store import DATABASE
 from tests.chaos.sender import read_acks
 from tests.chaos.world import World
-from tests.support.phantom import uid
+from tests.support.ct.phantom import uid
 
 SECOND_UID: Final = uid("duplicate")
 

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import psutil
 
-from orgseg_node.node.address import Server
-from orgseg_node.node.database import Database
-from orgseg_node.node.store import DATABASE, Store
+from orgseg_node.node.config.database import Server
+from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.store import DATABASE, Store
 from tests.chaos.charges import Charge, Keeper, until
-from tests.support.dcmtk import free_port
-from tests.support.orthanc import AE_TITLE, Orthanc, _program, _settings
-from tests.support.phantom import PhantomOptions, ct_datasets, save, uid
-from tests.support.postgres import Cluster
+from tests.support.ct.phantom import PhantomOptions, ct_datasets, save, uid
+from tests.support.peers.dcmtk import free_port
+from tests.support.peers.orthanc import AE_TITLE, Orthanc, _program, _settings
+from tests.support.peers.postgres import Cluster
 
 _CONFIG: Final = """
 [node]
@@ -201,7 +201,7 @@ def make_series(folder: Path, size: Size) -> list[Sent]:
 
 def node_command(config: Path, size: Size, *more: str) -> list[str]:
     """The real node with the child that contours by thresholds."""
-    return [sys.executable, "-m", "tests.support.node_program", str(config), str(size.contour_s), *more]
+    return [sys.executable, "-m", "tests.support.node.node_program", str(config), str(size.contour_s), *more]
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from orgseg_node.errors import DatabaseUnreachable, IllegalTransition, StorageError
-from orgseg_node.node.address import Server
-from orgseg_node.node.database import Database, schema_steps
-from orgseg_node.node.jobs import (
+from orgseg_node.node.config.database import Server
+from orgseg_node.node.store.database import Database, schema_steps
+from orgseg_node.node.store.model import (
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
     SERIES_TRANSITIONS,
@@ -28,8 +28,8 @@ from orgseg_node.node.jobs import (
     OutputObject,
     SeriesState,
 )
-from orgseg_node.node.store import Store
-from tests.support.postgres import Cluster
+from orgseg_node.node.store.store import Store
+from tests.support.peers.postgres import Cluster
 
 TABLES = {"series": SERIES_TRANSITIONS, "job": JOB_TRANSITIONS, "delivery": DELIVERY_TRANSITIONS}
 STATES: dict[str, type[StrEnum]] = {"series": SeriesState, "job": JobState, "delivery": DeliveryState}

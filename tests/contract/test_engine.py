@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from orgseg_node.node.address import Server
-from orgseg_node.node.engine import USUAL_PRIORITY, RunState
-from tests.support.engine_program import EngineProcess, engine_process
-from tests.support.memory_engine import MemoryEngine
-from tests.support.node_process import wait_for
-from tests.support.postgres import Cluster
+from orgseg_node.node.config.database import Server
+from orgseg_node.node.processing.engine import USUAL_PRIORITY, RunState
+from tests.support.node.engine_program import EngineProcess, engine_process
+from tests.support.node.memory_engine import MemoryEngine
+from tests.support.node.node_process import wait_for
+from tests.support.peers.postgres import Cluster
 
 Start = Callable[..., contextlib.AbstractContextManager[EngineProcess]]
 LONG_S = 60.0

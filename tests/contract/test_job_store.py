@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
-from orgseg_node.node.alternates import Alternate
-from orgseg_node.node.database import Database
-from orgseg_node.node.jobs import (
+from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.deliveries import Alternate
+from orgseg_node.node.store.model import (
     DeliveryState,
     Instance,
     Job,
@@ -22,8 +22,8 @@ from orgseg_node.node.jobs import (
     OutputObject,
     SeriesState,
 )
-from orgseg_node.node.store import Store
-from tests.support.memory_store import MemoryStore
+from orgseg_node.node.store.store import Store
+from tests.support.node.memory_store import MemoryStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OBJECTS = tuple(

@@ -13,15 +13,15 @@ from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BodyNotFound
-from orgseg_node.inference.bundle import ModelBundle
+from orgseg_node.inference.bundles.bundle import ModelBundle
+from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.chunks import cut
 from orgseg_node.inference.loading import load_predictor
-from orgseg_node.inference.manifest import Preprocessing
 from orgseg_node.inference.predictor import InferenceSettings, MergedPredictor, Predictor
-from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained
-from tests.support.calibrations import calibrated
-from tests.support.threshold_predictor import ThresholdPredictor
-from tests.support.tiny_nnunet import TinyModel, write_tiny
+from tests.support.models.calibrations import calibrated
+from tests.support.models.threshold_predictor import ThresholdPredictor
+from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 
 _TITLE = {
     "title": "Tiny",

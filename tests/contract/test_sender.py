@@ -15,12 +15,12 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
 
 from orgseg_node.errors import AssociationRejected, NotDicom, StoreRefused, Unreachable
-from orgseg_node.node.config import Destination
-from orgseg_node.node.sender import DicomSender, Stored
-from tests.support.dcmtk import free_port, storescp
-from tests.support.leaks import LEAKS
-from tests.support.memory_sender import MemorySender
-from tests.support.phantom import PhantomOptions, build_ct_series
+from orgseg_node.node.config.node_config import Destination
+from orgseg_node.node.dimse.storage_scu import DicomSender, Stored
+from tests.support.ct.phantom import PhantomOptions, build_ct_series
+from tests.support.node.leaks import LEAKS
+from tests.support.node.memory_sender import MemorySender
+from tests.support.peers.dcmtk import free_port, storescp
 
 pytestmark = LEAKS
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.cli import main
-from tests.support.phantom import build_ct_series
-from tests.support.tiny_nnunet import TinyModel, write_tiny
+from tests.support.ct.phantom import build_ct_series
+from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ import psutil
 import pydicom
 import pytest
 
-from orgseg_node.cli.demo_patient import clinical_masks, demo_ct
+from orgseg_node.cli.ct.demo_patient import clinical_masks, demo_ct
 from orgseg_node.core.geometry import Grid
-from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.series import CtSeries, read_series
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import CtSeries, read_series
 from orgseg_node.errors import MixedGeometry
-from tests.support.command_line import orgseg
+from tests.support.node.command_line import orgseg
 
 ORGANS = {"brainstem", "spinal_cord", "parotid_left", "parotid_right", "esophagus", "larynx", "mandible"}
 

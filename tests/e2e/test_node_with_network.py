@@ -9,11 +9,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from orgseg_node.cli.demo_patient import demo_ct
-from orgseg_node.dicom.series import read_series
-from orgseg_node.node.jobs import JobState
-from tests.support.dcmtk import free_port, storescp, storescu
-from tests.support.node_process import running_node, wait_for
+from orgseg_node.cli.ct.demo_patient import demo_ct
+from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.node.store.model import JobState
+from tests.support.node.node_process import running_node, wait_for
+from tests.support.peers.dcmtk import free_port, storescp, storescu
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 

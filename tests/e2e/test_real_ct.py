@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from orgseg_node.dicom.series import read_series
-from tests.support.command_line import orgseg
-from tests.support.peers import agreement_with_plastimatch, dciodvfy_errors, unpacked
+from orgseg_node.dicom.reading.series import read_series
+from tests.support.node.command_line import orgseg
+from tests.support.peers.peers import agreement_with_plastimatch, dciodvfy_errors, unpacked
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.shared_data, pytest.mark.timeout(1500)]
 

@@ -20,9 +20,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.support.command_line import orgseg
-from tests.support.peers import agreement_with_plastimatch, dciodvfy_errors
-from tests.support.tiny_nnunet import TinyModel, write_tiny
+from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.node.command_line import orgseg
+from tests.support.peers.peers import agreement_with_plastimatch, dciodvfy_errors
 
 FILES = {"RTSTRUCT.dcm", "SEG.dcm", "labels.nii.gz", "montage.png", "report.json"}
 
@@ -222,11 +222,11 @@ import sys
 from pathlib import Path
 from datetime import datetime, UTC
 from orgseg_node.core.organs import load_organs
-from orgseg_node.dicom.series import read_series
+from orgseg_node.dicom.reading.series import read_series
 from orgseg_node.errors import DiskFull
-from orgseg_node.node.pipeline import Request, run
+from orgseg_node.contouring.pipeline import Request, run
 from orgseg_node.shipped import shipped_config
-from tests.support.threshold_predictor import ThresholdPredictor
+from tests.support.models.threshold_predictor import ThresholdPredictor
 out = Path(sys.argv[2]) / "out"
 organs = load_organs(shipped_config("organs.toml"))
 predictor = ThresholdPredictor(organs=organs)

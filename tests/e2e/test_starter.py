@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from orgseg_node.cli.demo_patient import clinical_masks, demo_ct
+from orgseg_node.cli.ct.demo_patient import clinical_masks, demo_ct
 from orgseg_node.core.body import find_body
 from orgseg_node.core.metrics import dice
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.series import read_series
-from orgseg_node.inference.bundle import ModelBundle, open_bundle, verify_bundle
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verify_bundle
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.shipped import shipped_bundles
 from orgseg_training.datasets.openkbp import LABELS, read_cases
-from orgseg_training.evaluation import evaluate
+from orgseg_training.starter_evaluation import evaluate
 
 AIM = {
     "mandible": 0.85,

@@ -12,13 +12,13 @@ from orgseg_node.core.body import find_body
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Volume
-from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.series import read_series
-from orgseg_node.inference.bundle import open_bundle
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.inference.bundles.bundle import open_bundle
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.shipped import shipped_bundles
-from tests.support.peers import unpacked
+from tests.support.peers.peers import unpacked
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared_data, pytest.mark.timeout(3000)]
 

@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from orgseg_node.node.logs import configure_logs
+from orgseg_node.node.monitoring.logs import configure_logs
 from tests.faults import callers, destinations, disk
 from tests.faults.bench import Fault, NotRun
 

@@ -14,16 +14,16 @@ import pydicom
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from orgseg_node.node.clock import Clock, utc_now
-from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.inbox import Inbox
-from orgseg_node.node.receiver import Receiver
-from orgseg_node.node.store import Store
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.store.clock import Clock, utc_now
+from orgseg_node.node.store.store import Store
 from tests.chaos.charges import Charge, Keeper, until
 from tests.chaos.sender import hash_of
 from tests.chaos.world import listening as has_come_up
-from tests.support.dcmtk import free_port
-from tests.support.phantom import PhantomOptions, build_ct_series
+from tests.support.ct.phantom import PhantomOptions, build_ct_series
+from tests.support.peers.dcmtk import free_port
 
 
 class NotRun(Exception):
@@ -104,7 +104,7 @@ def node_process(folder: Path, receiver: str = "", *, archive_port: int = 9) -> 
         f'[destinations.tps]\nae_title = "TPS"\nhost = "127.0.0.1"\nport = {archive_port}\n',
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "tests.support.node_program", str(config), "0"]
+    command = [sys.executable, "-m", "tests.support.node.node_program", str(config), "0"]
     with Keeper() as keeper:
         node = keeper.take(Charge(name="node", command=command, log=folder / "node.log"))
         until(lambda: has_come_up(node), 60, "the node listens")

@@ -14,11 +14,11 @@ from pathlib import Path
 import pydicom
 from pynetdicom.association import Association
 
-from orgseg_node.node.jobs import JobState
-from orgseg_node.node.store import Store
+from orgseg_node.node.store.model import JobState
+from orgseg_node.node.store.store import Store
 from tests.chaos.charges import until
 from tests.faults.bench import Fault, associate, echo, images, listening, node_process, push, uid_of
-from tests.support.dcmtk import free_port, storescp, storescu
+from tests.support.peers.dcmtk import free_port, storescp, storescu
 
 _IDLE_S = 3.0
 _JUNK_BYTES = 4_000_000_000

@@ -16,14 +16,14 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from orgseg_node.errors import NetworkError
-from orgseg_node.node.config import Destination, NodeConfig
-from orgseg_node.node.jobs import DeliveryState, JobState, NewJob
-from orgseg_node.node.sender import DicomSender
-from orgseg_node.node.store import Store
-from orgseg_node.node.worker import Tools, Worker
+from orgseg_node.node.config.node_config import Destination, NodeConfig
+from orgseg_node.node.dimse.storage_scu import DicomSender
+from orgseg_node.node.processing.worker import Tools, Worker
+from orgseg_node.node.store.model import DeliveryState, JobState, NewJob
+from orgseg_node.node.store.store import Store
 from tests.faults.bench import Fault, images, listening, push, uid_of
-from tests.support.certificates import Authority, Pair
-from tests.support.dcmtk import free_port
+from tests.support.peers.certificates import Authority, Pair
+from tests.support.peers.dcmtk import free_port
 
 
 @dataclass(kw_only=True)

@@ -8,9 +8,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orgseg_node.node.inbox import Inbox
-from orgseg_node.node.jobs import JobState, SeriesState
-from orgseg_node.node.store import DATABASE, Store
+from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.store.model import JobState, SeriesState
+from orgseg_node.node.store.store import DATABASE, Store
 from tests.faults.bench import Fault, images, listening, mount, small_disk, uid_of
 
 _SUCCESS, _LATER = 0x0000, 0xA700

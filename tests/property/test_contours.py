@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from orgseg_node.core.contours import Contour, Holes, Tracing, rasterise, trace_mask
 from orgseg_node.core.geometry import Grid, Shape
 from orgseg_node.core.loops import SLACK
-from orgseg_node.dicom.uids import derive_uid
+from orgseg_node.dicom.objects.uids import derive_uid
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 3), st.integers(1, 14), st.integers(1, 14)))
 

@@ -20,8 +20,8 @@ from orgseg_node.core.resample import (
     to_slices,
 )
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.dicom.slices import CtSlice, Placed
-from orgseg_node.dicom.stacking import stack
+from orgseg_node.dicom.reading.slices import CtSlice, Placed
+from orgseg_node.dicom.reading.stacking import stack
 from orgseg_node.errors import DuplicateSlices
 
 finite = st.floats(-2000, 2000, allow_subnormal=False)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from orgseg_node.node.config import NodeConfig
-from orgseg_node.node.decisions import explain
-from orgseg_node.node.facts import Facts
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.routing.decision import explain
+from orgseg_node.node.routing.facts import Facts
 
 PARTS = ("HEAD", "NECK", "CHEST", "PELVIS")
 TITLES = ("ORGSEG", "ORGSEG_HN")

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orgseg_training.datasets.case import OrganState
+from orgseg_training.datasets.case_store import StoredCase
+from orgseg_training.datasets.scan_groups import groups_of
 from orgseg_training.errors import NoPositives
-from orgseg_training.pipeline.experiment import load_experiment
-from orgseg_training.pipeline.groups import groups_of
-from orgseg_training.pipeline.splits import make_splits, need_positives
-from orgseg_training.pipeline.store import StoredCase
+from orgseg_training.experiment.config import load_experiment
+from orgseg_training.experiment.splits import make_splits, need_positives
 from orgseg_training.shipped import training_config
 
 _SMOKE = load_experiment(training_config("experiments/smoke.toml"))

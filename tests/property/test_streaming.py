@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from numpy.typing import NDArray
 
-from orgseg_node.inference.context import threads
+from orgseg_node.inference.backends.context import threads
 from orgseg_node.inference.engine.slab import Place
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import nonzero_box
-from tests.support.nnunet_reference import engines_labels, net, nnunets_labels, noise
-from tests.support.tiny_nnunet import TinyModel
+from tests.support.models.nnunet_reference import engines_labels, net, nnunets_labels, noise
+from tests.support.models.tiny_nnunet import TinyModel
 
 _EXAMPLES = int(os.environ.get("ORGSEG_STREAMING_EXAMPLES", "50"))
 _PASSES = 150  # of the network on one tile, at most: more would be slow and show nothing new

@@ -21,25 +21,25 @@ from orgseg_node.core.body import find_body
 from orgseg_node.core.contours import trace
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
-from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.rtstruct import write_rtstruct
-from orgseg_node.dicom.series import read_series
-from orgseg_node.dicom.tps_names import names_for
-from orgseg_node.dicom.tps_profile import GENERIC
+from orgseg_node.dicom.objects.rtstruct import write_rtstruct
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.dicom.tps.tps_names import names_for
+from orgseg_node.dicom.tps.tps_profile import GENERIC
+from orgseg_node.inference.backends.streaming import _see
+from orgseg_node.inference.bundles.manifest import CANONICAL, Preprocessing
 from orgseg_node.inference.engine.plans import read_rules
-from orgseg_node.inference.manifest import CANONICAL, Preprocessing
 from orgseg_node.inference.preparing import prepare
-from orgseg_node.inference.streaming import _see
 from orgseg_node.shipped import shipped_demo
 from orgseg_training.datasets.case import Contents, SourceCase
-from orgseg_training.datasets.structures import masks_by_name
-from orgseg_training.pipeline.experiment import load_experiment
-from orgseg_training.pipeline.preparing import cut
-from orgseg_training.pipeline.work import Work
+from orgseg_training.datasets.structure_masks import masks_by_name
+from orgseg_training.experiment.config import load_experiment
+from orgseg_training.experiment.prepare import cut
+from orgseg_training.experiment.workspace import Work
 from orgseg_training.shipped import training_config
-from tests.support.objects import PROVENANCE, series_of
-from tests.support.phantom import AXIAL, FEET_FIRST, PRONE, PhantomOptions
-from tests.support.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
+from tests.support.ct.objects import PROVENANCE, series_of
+from tests.support.ct.phantom import AXIAL, FEET_FIRST, PRONE, PhantomOptions
+from tests.support.models.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
 
 ORGANS = ("aorta", "eyeball_left", "liver", "kidney_right")
 POSITIONS = st.sampled_from([(AXIAL, "HFS"), (FEET_FIRST, "FFS"), (PRONE, "HFP")])

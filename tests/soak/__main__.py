@@ -25,13 +25,13 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
-from orgseg_node.node.config import Destination
-from orgseg_node.node.jobs import JobState
-from orgseg_node.node.sender import DicomSender
-from orgseg_node.node.store import Store
+from orgseg_node.node.config.node_config import Destination
+from orgseg_node.node.dimse.storage_scu import DicomSender
+from orgseg_node.node.store.model import JobState
+from orgseg_node.node.store.store import Store
 from tests.chaos.charges import Charge, Keeper, until
 from tests.chaos.world import Size, make_series
-from tests.support.dcmtk import free_port
+from tests.support.peers.dcmtk import free_port
 
 GROWTH_MB: Final = 12.0
 GROWTH_FILES: Final = 4.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
 
-from orgseg_node.node.spare import WAIT, wait_for_request
+from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
 
 
 def main(request: Path) -> None:

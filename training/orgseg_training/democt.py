@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless
 
 from orgseg_node.core.geometry import Grid
-from orgseg_node.dicom.uids import derive_uid
+from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.errors import MixedGeometry
 
 ORGAN_KEYS = {

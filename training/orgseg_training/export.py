@@ -9,16 +9,16 @@ from pathlib import Path
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import BundleExists
-from orgseg_node.inference.bundle import ModelBundle
+from orgseg_node.inference.bundles.bundle import ModelBundle
+from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.loading import load_predictor
-from orgseg_node.inference.manifest import Preprocessing
 from orgseg_node.inference.predictor import InferenceSettings
-from orgseg_node.inference.writing import BundleDraft, PartDraft, export_trained
 from orgseg_training.datasets.openkbp import Case
-from orgseg_training.evaluation import Score, evaluate, summary_table, write_scores
-from orgseg_training.nnunet_run import Workspace
+from orgseg_training.nnunet.run import Workspace
 from orgseg_training.recipe import Recipe
 from orgseg_training.starter import watched_patients
+from orgseg_training.starter_evaluation import Score, evaluate, summary_table, write_scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

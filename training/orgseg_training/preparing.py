@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from orgseg_node.core.body import cut_to_body, find_body
+from orgseg_training.datasets.nifti import read_labels, read_volume, write_image
 from orgseg_training.datasets.openkbp import LABELS, Case
-from orgseg_training.nifti import read_labels, read_volume, write_image
 
 
 def cases_for(organs: Iterable[str], cases: Iterable[Case]) -> tuple[Case, ...]:

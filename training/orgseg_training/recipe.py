@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orgseg_node.errors import ConfigError
-from orgseg_training.nnunet_run import Dataset, Schedule, Shape
+from orgseg_training.nnunet.run import Dataset, Schedule, Shape
 
 Triple = tuple[float, float, float]
 Counts = tuple[int, int, int]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orgseg_training.datasets.openkbp import LABELS, Case, read_cases
-from orgseg_training.nnunet_run import Machine, Workspace, plan_and_preprocess, train
+from orgseg_training.nnunet.run import Machine, Workspace, plan_and_preprocess, train
 from orgseg_training.preparing import cases_for, write_raw_dataset
 from orgseg_training.recipe import Recipe
 

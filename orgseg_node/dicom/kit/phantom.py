@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.dicom.object_header import file_meta
-from orgseg_node.dicom.provenance import MANUFACTURER
-from orgseg_node.dicom.uids import derive_uid
+from orgseg_node.dicom.objects.object_header import file_meta
+from orgseg_node.dicom.objects.provenance import MANUFACTURER
+from orgseg_node.dicom.objects.uids import derive_uid
 
 PATIENT_ID: Final = "ORGSEG-KIT"
 DATE, TIME = "20240101", "120000"

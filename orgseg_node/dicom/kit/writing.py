@@ -19,10 +19,10 @@ from orgseg_node.dicom.kit.phantom import write_phantom
 from orgseg_node.dicom.kit.shapes import kit_label_map
 from orgseg_node.dicom.kit.sheet import sheet
 from orgseg_node.dicom.kit.volumes import Volumes, as_csv, volumes_of
-from orgseg_node.dicom.provenance import ModelLine, Provenance
-from orgseg_node.dicom.rtstruct import prove, write_rtstruct
-from orgseg_node.dicom.series import CtSeries, read_series
-from orgseg_node.dicom.tps import GENERIC, PROFILES, TpsProfile, require_valid
+from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.rtstruct import prove, write_rtstruct
+from orgseg_node.dicom.reading.series import CtSeries, read_series
+from orgseg_node.dicom.tps.tps import GENERIC, PROFILES, TpsProfile, require_valid
 
 MANY_POINTS: Final = 4000
 """The kit asks for longer outlines than the node ever sends; in bytes they keep to its limit."""

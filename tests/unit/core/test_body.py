@@ -10,7 +10,7 @@ from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Shape, Vector
 from orgseg_node.core.metrics import dice
 from orgseg_node.errors import BodyNotFound
-from tests.support.bodies import Scene
+from tests.support.ct.bodies import Scene
 
 
 def _codes(body: Body) -> set[str]:

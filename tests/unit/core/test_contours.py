@@ -17,7 +17,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.rasterise import crossings, label_crossings, mask_crossings, mask_of
 from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap
-from tests.support.objects import awkward_label_map, awkward_labels
+from tests.support.ct.objects import awkward_label_map, awkward_labels
 
 SHAPE = (8, 40, 40)
 

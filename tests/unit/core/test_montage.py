@@ -12,7 +12,7 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.montage import Scene, _choose, _polygons, _views, montage
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
-from tests.support.phantom import (
+from tests.support.ct.phantom import (
     AXIAL,
     CORONAL,
     FEET_FIRST,

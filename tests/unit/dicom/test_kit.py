@@ -12,16 +12,16 @@ import pytest
 from pydicom import dcmread
 from typer.testing import CliRunner
 
-from orgseg_node.cli.commission import app
+from orgseg_node.cli.ct.commission import app
 from orgseg_node.core.contours import rasterise
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Mask
 from orgseg_node.dicom.kit.shapes import GRID, PIECES, SHAPE, kit_label_map
 from orgseg_node.dicom.kit.volumes import area
 from orgseg_node.dicom.kit.writing import Kit, kit_profiles, write_kit
-from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.rtstruct import read_rtstruct
-from orgseg_node.dicom.series import CtSeries, read_series
+from orgseg_node.dicom.objects.rtstruct import read_rtstruct
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import CtSeries, read_series
 
 
 @pytest.fixture(scope="module")

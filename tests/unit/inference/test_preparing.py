@@ -9,7 +9,7 @@ from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BodyNotFound
-from orgseg_node.inference.manifest import Preprocessing
+from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.preparing import prepare
 
 _FEET_FIRST = ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))

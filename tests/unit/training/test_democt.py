@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.series import read_series
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import read_series
 from orgseg_node.errors import MixedGeometry
 from orgseg_training.democt import make_demo_ct
 

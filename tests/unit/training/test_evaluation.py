@@ -12,10 +12,10 @@ from orgseg_node.core.body import Body
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.inference.predictor import ModelIdentity, Prediction, Progress
+from orgseg_training.datasets.nifti import read_labels
 from orgseg_training.datasets.openkbp import LABELS, read_cases
-from orgseg_training.evaluation import evaluate, summary_table, write_scores
-from orgseg_training.nifti import read_labels
-from tests.support.openkbp_tree import write_openkbp_tree
+from orgseg_training.starter_evaluation import evaluate, summary_table, write_scores
+from tests.support.ct.openkbp_tree import write_openkbp_tree
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from orgseg_node.core.body import cut_to_body, find_body
+from orgseg_training.datasets.nifti import read_labels, read_volume
 from orgseg_training.datasets.openkbp import LABELS, Case, read_cases
-from orgseg_training.nifti import read_labels, read_volume
 from orgseg_training.preparing import write_raw_dataset
-from tests.support.openkbp_tree import write_openkbp_tree
+from tests.support.ct.openkbp_tree import write_openkbp_tree
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orgseg_node.node.pulse import Pulse
-from orgseg_node.node.reload import needs_restart
-from orgseg_node.node.revision import revision_of
-from tests.unit.node.test_notices import Bench
+from orgseg_node.node.operations.reload import needs_restart
+from orgseg_node.node.routing.revision import revision_of
+from orgseg_node.node.scheduler import Pulse
+from tests.unit.node.monitoring.test_alerts import Bench
 
 
 class Hands:

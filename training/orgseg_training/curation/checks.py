@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from orgseg_node.core.checks import SEVERAL_PARTS, Finding, Level
-from orgseg_training.curation.facts import ScanFacts
+from orgseg_training.curation.measurements import ScanFacts
 
 OUTLIER_Z: Final = 3.5
 """A robust z beyond this is an outlier (Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers)."""

@@ -13,9 +13,9 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from orgseg_node.core.volume import Volume
-from orgseg_training.pipeline.files import read_json, write_json
-from orgseg_training.pipeline.groups import groups_by_links
-from orgseg_training.pipeline.store import StoredCase
+from orgseg_training.datasets.case_store import StoredCase
+from orgseg_training.datasets.scan_groups import groups_by_links
+from orgseg_training.durable import read_json, write_json
 
 ALIKE_HU: Final = 25.0
 """Scans that differ by less are copies. Of the 87 scans of OpenKBP no two of like extent differ by less than

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import tomli_w
 
 from orgseg_node.core.checks import Level
-from orgseg_training.curation.quality import Looked, summary
-from orgseg_training.pipeline.files import whole_file
+from orgseg_training.curation.quality_control import Looked, summary
+from orgseg_training.durable import whole_file
 
 _STYLE = """
 body{font:15px sans-serif;max-width:80em;margin:2em auto;padding:0 1em}

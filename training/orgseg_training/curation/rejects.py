@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orgseg_node.errors import StorageError
+from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import KeyUnusable, RejectsInvalid, RejectsUnsigned
-from orgseg_training.pipeline.files import read_json, write_json
 
 _PURPOSE: Final = "orgseg-train rejects 1\n"  # a signature given here says nothing anywhere else
 _Text = Annotated[str, Field(min_length=1)]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import ConfigError
 from orgseg_node.shipped import shipped_config
-from orgseg_training.anatomy import PAIRS
+from orgseg_training.datasets.anatomy_check import PAIRS
 from orgseg_training.shipped import training_config
 
 Label = Annotated[int, Field(gt=0, lt=256)]

@@ -17,8 +17,8 @@ import numpy as np
 
 from orgseg_node.errors import InputError
 from orgseg_training.datasets.case import Contents, SourceCase
+from orgseg_training.datasets.nifti import read_label_image, read_volume
 from orgseg_training.errors import CaseRejected
-from orgseg_training.nifti import read_label_image, read_volume
 
 _SAME_PLACE_MM = 0.01
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orgseg_node.errors import ConfigError, InputError
-from orgseg_training.datasets import label_images, nnunet_folder, openkbp, organ_masks, structure_sets
+from orgseg_training.datasets import dicom_rtstruct, label_image, mask_per_organ, nnunet_raw, openkbp
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.description import DataSet, described, load_data_set
 
@@ -76,13 +76,13 @@ def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]
     said = _options(name, data_set, options)
     match data_set.layout:
         case "label-map":
-            return label_images.source_cases(name, folder, data_set, automatic=said.automatic)
+            return label_image.source_cases(name, folder, data_set, automatic=said.automatic)
         case "masks":
-            return organ_masks.source_cases(name, folder, data_set, automatic=said.automatic)
+            return mask_per_organ.source_cases(name, folder, data_set, automatic=said.automatic)
         case "structure-set":
-            return structure_sets.source_cases(name, folder, data_set, rois=said.rois)
+            return dicom_rtstruct.source_cases(name, folder, data_set, rois=said.rois)
         case "nnunet":
-            return nnunet_folder.source_cases(name, folder, data_set, organs=said.organs, drawn=said.drawn)
+            return nnunet_raw.source_cases(name, folder, data_set, organs=said.organs, drawn=said.drawn)
 
 
 def _options(name: str, data_set: DataSet, options: Mapping[str, Any]) -> Options:

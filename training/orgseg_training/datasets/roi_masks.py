@@ -13,15 +13,15 @@ from pydicom.dataset import Dataset
 from orgseg_node.core.rasterise import Contour, rasterise
 from orgseg_node.core.resample import to_grid
 from orgseg_node.core.volume import Mask
-from orgseg_node.dicom.files import quietly, texts
-from orgseg_node.dicom.reader import read_volume
-from orgseg_node.dicom.rtstruct_reader import read_rtstruct
-from orgseg_node.dicom.series import CtSeries
+from orgseg_node.dicom.objects.rtstruct_reader import read_rtstruct
+from orgseg_node.dicom.reading.files import quietly, texts
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
 from orgseg_node.inference.orientation import turn_to
+from orgseg_training.datasets.adapter_base import finished
 from orgseg_training.datasets.case import Contents
-from orgseg_training.datasets.contents import finished
-from orgseg_training.datasets.names import Dictionary
+from orgseg_training.datasets.organ_names import Dictionary
 from orgseg_training.errors import CaseRejected
 
 _CLOSED: Final = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}

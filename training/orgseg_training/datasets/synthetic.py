@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.core.geometry import Grid
+from orgseg_training.datasets.nifti import write_image
 from orgseg_training.datasets.openkbp import LABELS, ORGANS
-from orgseg_training.nifti import write_image
-from orgseg_training.pipeline.files import whole_folder
+from orgseg_training.durable import whole_folder
 
 _SHAPE: Final = (28, 48, 48)
 _SPACING_MM: Final = 4.0

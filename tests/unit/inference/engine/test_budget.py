@@ -14,7 +14,7 @@ from orgseg_node.inference.engine.available import free_memory
 from orgseg_node.inference.engine.budget import Need, activations_of, need_of, plan
 from orgseg_node.inference.engine.slab import Place
 from orgseg_node.inference.engine.tiles import Tiling
-from tests.support.tiny_nnunet import TinyModel, tiny_network
+from tests.support.models.tiny_nnunet import TinyModel, tiny_network
 
 _CPU = torch.device("cpu")
 _MB = 1 << 20

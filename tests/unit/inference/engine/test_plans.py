@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from orgseg_node.errors import InferenceFailed, NotStreamable
 from orgseg_node.inference.engine.plans import Rules, new_shape, read_rules, thick_axis
-from tests.support.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
+from tests.support.models.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
 
 
 def _read(model: TinyModel | None = None, **changes: Any) -> Rules:

@@ -12,7 +12,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 
 from orgseg_node.core.geometry import Shape
 from orgseg_node.inference.engine.working import Intensities, Regrid, WorkingVolume, nonzero_box
-from tests.support.nnunet_reference import noise
+from tests.support.models.nnunet_reference import noise
 
 _CT = Intensities(low=-200.0, high=300.0, mean=33.3, std=121.7)
 _GRIDS = [

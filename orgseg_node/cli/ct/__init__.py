@@ -1,0 +1,1 @@
+"""Commands for one CT, and for models and protocols."""

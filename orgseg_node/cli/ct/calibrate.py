@@ -1,0 +1,117 @@
+"""``orgseg models calibrate``: whether the fast mode of a bundle is good enough, measured on your CTs."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from orgseg_node.cli.console import FAILED, err, out, progress_bar, say
+from orgseg_node.shipped import bundle_folders, shipped_config
+
+if TYPE_CHECKING:
+    from orgseg_node.inference.backends.calibrating import Candidate, Measured
+    from orgseg_node.inference.bundles.calibration import Calibration
+
+Wanted = Literal["auto", "bf16", "f32"]
+
+
+def calibrate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CT_DIR...", exists=True, file_okay=False, help="Folders of one CT series each."
+        ),
+    ],
+    *,
+    precision: Annotated[
+        Wanted,
+        typer.Option(
+            "--precision", help="What the fast mode computes in; auto: the fastest that is good enough."
+        ),
+    ] = "auto",
+) -> None:
+    """Measure the fast mode against the exact one on your CTs, and allow it if every organ agrees.
+
+    The result is written into the bundle's manifest, which changes the bundle's hash. Exit code 1, and
+    nothing is written, when it is not good enough.
+    """
+    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # heavy imports only when needed
+    from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
+    from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
+    from orgseg_node.inference.backends.calibrating import measure, open_modes  # noqa: PLC0415
+    from orgseg_node.inference.bundles.bundle import find_bundle  # noqa: PLC0415
+    from orgseg_node.inference.bundles.calibration import Precision  # noqa: PLC0415
+    from orgseg_node.inference.bundles.writing import refuse_unwritable, replace_calibration  # noqa: PLC0415
+
+    bundle = find_bundle(name, bundle_folders())
+    refuse_unwritable(bundle)
+    series = [read_series(folder) for folder in folders]
+    wanted = None if precision == "auto" else Precision(precision)
+    with progress_bar() as tell, contextlib.redirect_stdout(sys.stderr):  # libraries print what they like
+        modes = open_modes(bundle, load_organs(shipped_config("organs.toml")), wanted)
+        volumes = (read_volume(each) for each in series)
+        measured = measure(modes, volumes, dt.datetime.now().astimezone().date(), tell)
+    _print(measured)
+    accepted = measured.accepted
+    if accepted is None:
+        for each in measured.candidates:
+            short = "; ".join(each.calibration.shortcomings)
+            err().print(f"[red]not accepted[/] in {each.calibration.precision}: {escape(short)}")
+        say(f"'{name}' is left as it was.")
+        raise typer.Exit(FAILED)
+    changed = replace_calibration(bundle, accepted.calibration)
+    out().print(
+        f"[green]accepted[/] {escape(name)} may run fast, in {accepted.calibration.precision}; "
+        f"its hash is now {changed.sha256}"
+    )
+
+
+def _print(measured: Measured) -> None:
+    """A row for each organ, with what each precision made of it; then the times, and what was not proven."""
+    first = measured.candidates[0].calibration
+    count = len(first.references)
+    table = Table(
+        "organ",
+        "found on",
+        *(column for each in measured.candidates for column in _columns(each)),
+        title=f"Fast ({first.software} {first.version}) against exact, {count} CT(s)",
+        title_justify="left",
+    )
+    for key, organ in first.organs.items():
+        cells = []
+        for each in measured.candidates:
+            cells += [f"{each.calibration.organs[key].dice:.6f}", str(each.differing[key])]
+        table.add_row(key, f"{organ.found_on} of {count}", *cells)
+    console = out()
+    console.print(table)
+    console.print(f"network, exact: {measured.network_s:.1f} s")
+    for each in measured.candidates:
+        ratio = each.network_s / max(measured.network_s, 1e-9)
+        console.print(
+            f"network, {each.calibration.precision}: {each.network_s:.1f} s, {ratio:.3f} of the exact time"
+        )
+    _tell_limits(first)
+
+
+def _columns(candidate: Candidate) -> tuple[str, str]:
+    precision = candidate.calibration.precision
+    return f"Dice {precision}", f"voxels that differ {precision}"
+
+
+def _tell_limits(calibration: Calibration) -> None:
+    if calibration.never_found:
+        absent = ", ".join(calibration.never_found)
+        err().print(f"[yellow]not proven[/] none of these CTs shows: {escape(absent)}")
+    outside = [f"{key} {o.outside_ml:.3g} ml" for key, o in calibration.organs.items() if o.outside_ml]
+    if outside:
+        say(f"Found outside of the patient: {', '.join(outside)}; what lies there will not be skipped.")
+    else:
+        say("No organ was found outside of the patient; what lies there may be skipped.")

@@ -1,0 +1,137 @@
+"""``orgseg protocols``: what a structure set shall hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from orgseg_node.cli.console import out, print_json, say
+from orgseg_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from orgseg_node.contouring.protocol import Protocol
+
+app = typer.Typer(
+    name="protocols", help="Structure templates: names, margins, tidying.", no_args_is_help=True
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a protocol, or path of a TOML file.")]
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("list")
+def list_protocols(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """The protocols that come with the node."""
+    from orgseg_node.contouring.protocol import load_protocol, protocol_names  # noqa: PLC0415  # pydantic only when needed
+
+    found = {name: load_protocol(name) for name in protocol_names()}
+    if json:
+        print_json({name: {"description": p.description, "sha256": p.sha256} for name, p in found.items()})
+        return
+    table = Table("protocol", "description", box=None, pad_edge=False)
+    for name, protocol in found.items():
+        table.add_row(name, escape(protocol.description))
+    out().print(table)
+
+
+@app.command()
+def show(
+    name: Name, json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False
+) -> None:
+    """What a protocol asks for, structure by structure."""
+    protocol = checked(name)
+    if json:
+        print_json(protocol.as_json | {"sha256": protocol.sha256})
+        return
+    _print(protocol)
+
+
+@app.command()
+def check(name: Name) -> None:
+    """Check a protocol; every problem is told at once. Exit code 3 if there is any."""
+    protocol = checked(name)
+    count = len(protocol.structures)
+    out().print(f"{escape(name)} is correct: {count} structures, others {protocol.others}.")
+
+
+@app.command("import")
+def import_template(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, help="RTSTRUCT, or Eclipse template (XML)."
+        ),
+    ],
+    target: Annotated[Path, typer.Option("--out", dir_okay=False, help="The protocol to write.")],
+) -> None:
+    """Make a protocol from the names, colours and order of an RTSTRUCT or an Eclipse structure template."""
+    from orgseg_node.contouring.protocol_import import import_protocol  # noqa: PLC0415  # pydicom only when needed
+    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # numpy only when needed
+    from orgseg_node.shipped import shipped_config  # noqa: PLC0415
+
+    if target.suffix != ".toml":
+        raise ConfigError(f"{target} must end with .toml, so that it can be told from a name.")
+    if target.exists():
+        raise ConfigError(f"{target} is already there; choose another name with --out.")
+    imported = import_protocol(file, load_organs(shipped_config("organs.toml")))
+    try:
+        target.write_text(imported.toml, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
+    checked(str(target))
+    table = Table("structure", "organ", box=None, pad_edge=False)
+    for name, key in imported.matched.items():
+        table.add_row(escape(name), key)
+    out().print(table)
+    if imported.unmatched:
+        count = len(imported.unmatched)
+        say(f"{count} of the structures were left out; see the head of the file.")
+
+
+def checked(name: str) -> Protocol:
+    """A protocol by name or path that names known organs only.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each problem.
+    """
+    from orgseg_node.contouring.protocol import load_protocol  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # numpy only when needed
+    from orgseg_node.shipped import shipped_config  # noqa: PLC0415
+
+    protocol = load_protocol(name)
+    protocol.check_organs(load_organs(shipped_config("organs.toml")))
+    return protocol
+
+
+def _print(protocol: Protocol) -> None:
+    from orgseg_node.contouring.protocol_entries import OrganEntry  # noqa: PLC0415  # pydantic only when needed
+
+    console = out()
+    if protocol.description:
+        console.print(escape(protocol.description))
+    outline = protocol.external.name if protocol.external else "not drawn"
+    console.print(f"planning system {protocol.profile}, several volumes: {escape(protocol.phase)}")
+    console.print(f"other organs: {protocol.others}, outline of the patient: {escape(outline)}")
+    table = Table("structure", "from", "settings", box=None, pad_edge=False)
+    for entry in protocol.structures:
+        dropped = {"organ", "name", "derive", "source"}
+        set_ = entry.model_dump(mode="json", exclude_defaults=True, exclude=dropped)
+        said = ", ".join(f"{key} {value}" for key, value in set_.items())
+        if isinstance(entry, OrganEntry):
+            table.add_row(escape(entry.name or "+".join(entry.keys)), entry.organ, escape(said))
+        else:
+            made = f"{entry.derive} of {', '.join(entry.source)}"
+            table.add_row(escape(entry.name), escape(made), escape(said))
+    console.print(table)

@@ -1,0 +1,215 @@
+"""``orgseg segment``: contour a folder with a CT, without any network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from orgseg_node.cli.console import FAILED, err, out, print_json, progress_bar, tell_findings
+from orgseg_node.cli.places import choose_bundles
+from orgseg_node.shipped import bundle_folders, shipped_config
+
+if TYPE_CHECKING:
+    from orgseg_node.contouring.pipeline import Outcome
+
+
+Method = Annotated[
+    Literal["streaming", "whole", "chunked"],
+    typer.Option(
+        "--method",
+        help="streaming: slab by slab, in bounded memory; whole: the same labels by nnU-Net's own predictor; "
+        "chunked: in pieces along the body, as in the study.",
+    ),
+]
+Backend = Annotated[
+    Literal["exact", "fast"],
+    typer.Option("--backend", help="What computes: PyTorch, or OpenVINO for calibrated bundles."),
+]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-budget-mb",
+        min=1,
+        help="Most memory that streaming may use; without it, nearly all that is free.",
+    ),
+]
+Skip = Annotated[
+    bool | None,
+    typer.Option(
+        "--skip-outside-body/--no-skip-outside-body",
+        help="Look for organs in and near the patient only; without it, where calibration allows it.",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; without it, as many as there are cores.")
+]
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        "--protocol", metavar="NAME", help="Structure template: see 'orgseg protocols list', or a TOML file."
+    ),
+]
+
+
+class Tps(StrEnum):
+    """Planning systems; typer takes several values of an enumeration only."""
+
+    GENERIC = "generic"
+    ECLIPSE = "eclipse"
+    RAYSTATION = "raystation"
+    MONACO = "monaco"
+    PINNACLE = "pinnacle"
+
+
+TpsNames = Annotated[
+    list[Tps] | None,
+    typer.Option(
+        "--tps",
+        help="An RTSTRUCT within the limits of this planning system too; may be given several times.",
+    ),
+]
+SegStored = Annotated[
+    Literal["binary", "labelmap"],
+    typer.Option(
+        "--seg", help="How SEG.dcm holds the organs; labelmap is small, and unknown to older archives."
+    ),
+]
+ChunkMm = Annotated[float, typer.Option("--chunk-mm", min=1, help="Length of a chunk.")]
+OverlapMm = Annotated[float, typer.Option("--overlap-mm", min=0, help="Overlap of chunks.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where the network runs.")]
+
+
+def segment(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="CT_DIR", exists=True, file_okay=False, help="Folder with one CT series."),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT_DIR", file_okay=False, help="Where the files go.")],
+    *,
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option("--bundle", help="Model bundle; may be given several times. See 'orgseg models list'."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a copy of report.json here.")] = None,
+    series: Annotated[str | None, typer.Option("--series", help="Series Instance UID, if several.")] = None,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Name or number of the volume, if a series holds several.")
+    ] = None,
+    protocol: ProtocolName = "default",
+    tps: TpsNames = None,
+    seg: SegStored = "binary",
+    sr: Annotated[bool, typer.Option("--sr", help="Write a structured report with the volumes too.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write a one-page report as DICOM PDF too.")] = False,
+    method: Method = "streaming",
+    backend: Backend = "exact",
+    memory_budget_mb: Budget = None,
+    skip_outside_body: Skip = None,
+    threads: Threads = None,
+    chunk_mm: ChunkMm = 300.0,
+    overlap_mm: OverlapMm = 50.0,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
+) -> None:
+    """Contour a CT: RTSTRUCT.dcm, SEG.dcm, labels.nii.gz, montage.png and report.json.
+
+    The contours are automatic and not reviewed. Exit code 1 when a finding of level error says that the
+    objects must not be used without a person's decision.
+    """
+    from orgseg_node.cli.ct.protocols import checked  # noqa: PLC0415  # heavy imports only when needed
+    from orgseg_node.contouring.objects import PDF, RTSTRUCT, SEG, SR, Wanted  # noqa: PLC0415
+    from orgseg_node.contouring.pipeline import REPORT, Request, job_id_of, run  # noqa: PLC0415
+    from orgseg_node.core.organs import load_organs  # noqa: PLC0415
+    from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
+    from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
+    from orgseg_node.durable import write_durably  # noqa: PLC0415
+    from orgseg_node.inference.bundles.catalogue import open_bundles, open_predictor  # noqa: PLC0415  # torch is first needed in it
+    from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415
+
+    settings = InferenceSettings(
+        method=method,
+        backend=backend,
+        memory_budget_mb=memory_budget_mb,
+        skip_outside_body=skip_outside_body,
+        threads=threads,
+        chunk_mm=chunk_mm,
+        overlap_mm=overlap_mm,
+        device=device,
+    )
+    asked = checked(protocol)
+    ct = read_series(folder, series, part)
+    bundles = open_bundles(choose_bundles(bundle), bundle_folders())
+    job_id = job_id_of(ct, tuple(each.identity for each in bundles), settings.method_said, asked)
+    more = [role for role, is_wanted in ((SR, sr), (PDF, pdf)) if is_wanted]
+    request = Request(
+        series=ct,
+        out=target,
+        job_id=job_id,
+        created=_created(target / REPORT, job_id),
+        organs=load_organs(shipped_config("organs.toml")),
+        protocol=asked,
+        wanted=Wanted(
+            roles=(RTSTRUCT, SEG, *more, *(f"{RTSTRUCT}:{name}" for name in tps or ())),
+            profile=asked.profile,
+            seg=SegKind(seg.upper()),
+        ),
+    )
+    with progress_bar() as tell, contextlib.redirect_stdout(sys.stderr):  # libraries print what they like
+        tell(0.0, "loading the network")
+        outcome = run(request, open_predictor(bundles, settings), tell)
+    if report is not None:
+        write_durably(report, outcome.report_path.read_bytes())
+    if as_json:
+        tell_findings(outcome.findings)
+        print_json(outcome.report)
+    else:
+        print_outcome(outcome)
+    if outcome.held:
+        raise typer.Exit(FAILED)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Organs with volumes on stdout, findings on stderr, and where the files are."""
+    tell_findings(outcome.findings)
+    rows = outcome.report["organs"]
+    columns = ["organ", "key", "volume ml", "slices"]
+    if any(row["disagreement"] for row in rows):
+        columns += ["Dice of folds", "ml of folds"]
+    table = Table(*columns, title="Automatic, not reviewed", title_justify="left")
+    for row in rows:
+        volume = f"{row['volume_ml']:.1f}" if row["voxels"] > 0 else "-"
+        cells = [row["name"], row["key"], volume, str(row["slices"]), *_folds(row["disagreement"])]
+        table.add_row(*cells[: len(columns)])
+    console = out()
+    console.print(table)
+    for path in (*outcome.objects.values(), outcome.labels, outcome.montage, outcome.report_path):
+        console.print(escape(str(path)))
+    err().print(f"{outcome.report['method']} on {escape(outcome.report['device'])}")
+
+
+def _folds(disagreement: Mapping[str, Any] | None) -> tuple[str, str]:
+    """How far the folds of an ensemble agree on an organ: mean Dice, smallest and largest volume."""
+    if disagreement is None:
+        return "", ""
+    low, high = disagreement["volume_min_ml"], disagreement["volume_max_ml"]
+    return f"{disagreement['mean_dice']:.3f}", f"{low:.1f} to {high:.1f}"
+
+
+def _created(report: Path, job_id: str) -> datetime:
+    """Now, or when the same job was first run into the same folder: a re-run makes the same objects."""
+    try:
+        earlier: Mapping[str, Any] = json.loads(report.read_bytes())
+        if earlier["job_id"] == job_id:
+            return datetime.fromisoformat(earlier["created"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no report, or not one of ours
+    return datetime.now().astimezone().replace(microsecond=0)

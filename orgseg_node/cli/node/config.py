@@ -1,0 +1,50 @@
+"""``orgseg config``: look at a node's configuration before the node does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from orgseg_node.cli.console import out, print_json
+
+app = typer.Typer(name="config", help="Check the node's configuration.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def check(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The node's configuration, such as node.toml.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print what is in force as JSON on stdout.")] = False,
+) -> None:
+    """Check a configuration file; every problem is told at once. Exit code 3 if there is any."""
+    from orgseg_node.cli.ct.protocols import checked  # noqa: PLC0415
+    from orgseg_node.node.config.database import said  # noqa: PLC0415
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydantic only when needed
+
+    config = load_config(file)
+    checked(config.contours.protocol)
+    if config.rule:
+        from orgseg_node.node.routing.explain import require_existing  # noqa: PLC0415  # pydicom only for rules
+
+        require_existing(config)
+    if json:
+        print_json(config.model_dump(mode="json"))
+        return
+    names = ", ".join(sorted(config.destinations)) or "none"
+    console = out()
+    console.print(f"{escape(str(file))} is correct.")
+    titles = ", ".join(config.titles)
+    console.print(f"AE title {titles}, port {config.node.port}, destinations: {escape(names)}")
+    console.print(f"database: {escape(said(config.database_place))}")
+    console.print(f"protocol: {escape(config.contours.protocol)}")
+    console.print(f"rules: {len(config.rule)}, otherwise: {config.rules.otherwise}")
+    console.print(f"bundles: {escape(', '.join(config.inference.bundles))}")

@@ -1,0 +1,53 @@
+"""Who gives a command to the node's series and jobs, and why."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orgseg_node.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from orgseg_node.node.config.node_config import NodeConfig
+    from orgseg_node.node.store.store import Store
+
+Config = Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+By = Annotated[
+    str, typer.Option("--by", metavar="NAME", help="Who it is; else the user of the operating system.")
+]
+Why = Annotated[
+    str, typer.Option("--why", metavar="TEXT", help="Why; kept in the history, so name no patient.")
+]
+
+_LONGEST = 200
+
+
+def signed(by: str, why: str) -> str:
+    """Who gives a command and why, for the history. Raises ConfigError if that is no plain text."""
+    name = by.strip() or _user()
+    for what, text in (("--by", name), ("--why", why)):
+        if not text.isprintable() or len(text) > _LONGEST:
+            raise ConfigError(f"{what} is one line of at most {_LONGEST} characters.")
+    return f"by {name}{f': {why.strip()}' if why.strip() else ''}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def memory(config: NodeConfig, *, read_only: bool = False) -> Store:
+    """The memory of a node that has run. Raises StorageError where there is none."""
+    from orgseg_node.node.store.database import Database  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.store.store import Store  # noqa: PLC0415
+
+    place = config.database_place
+    if isinstance(place, Path) and not place.exists():
+        raise StorageError(f"There is no node database in {config.node.data_dir}.")
+    return Store(Database(place, read_only=read_only))

@@ -1,0 +1,177 @@
+"""``orgseg rules``: what the routing rules are, and what they say of a series."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from orgseg_node.cli.console import FAILED, out, print_json
+from orgseg_node.errors import NoSeries
+
+if TYPE_CHECKING:
+    from orgseg_node.node.config.node_config import NodeConfig
+    from orgseg_node.node.config.rules import Rule
+    from orgseg_node.node.routing.decision import Decision
+    from orgseg_node.node.routing.explain import Ruled
+
+app = typer.Typer(name="rules", help="Routing rules: who gets what contoured.", no_args_is_help=True)
+
+Config = Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("list")
+def list_rules(config: Config, json: Json = False) -> None:
+    """List the rules in the order in which they are tried, and what happens otherwise."""
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.config.rules import DEFAULT  # noqa: PLC0415
+
+    settings = load_config(config)
+    if json:
+        rules = [{**_outcome(rule), "when": _when(rule)} for rule in settings.rule]
+        print_json({"rules": rules, "otherwise": settings.rules.otherwise})
+        return
+    table = Table("", "rule", "when", "then", box=None, pad_edge=False)
+    for number, rule in enumerate(settings.rule, start=1):
+        when = ", ".join(f"{name} {wanted}" for name, wanted in _when(rule).items()) or "always"
+        then = ", ".join(
+            f"{key} {_plain(value)}" for key, value in _outcome(rule).items() if key not in {"rule", "action"}
+        )
+        action = rule.action.value + (f": {then}" if then else "")
+        table.add_row(str(number), rule.name, escape(when), escape(action))
+    table.add_row("", DEFAULT, "otherwise", settings.rules.otherwise)
+    out().print(table)
+
+
+@app.command("test")
+def try_rules(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="FILE_OR_SERIES", help="File, folder, or UID of a series in the node."),
+    ],
+    config: Config,
+    *,
+    called: Annotated[
+        str | None, typer.Option("--called", help="AE title the sender calls; the node's own by default.")
+    ] = None,
+    calling: Annotated[str | None, typer.Option("--calling", help="AE title of the sender.")] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="Show free text and dates too, but no data of the patient.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say which rule decides about a series, what it decides, and why no earlier rule fits.
+
+    Nothing is changed or sent. Exit code 1 if there is no series.
+    """
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydicom only when needed
+    from orgseg_node.node.routing.explain import require_existing, rule_on  # noqa: PLC0415
+
+    settings = load_config(config)
+    require_existing(settings)
+    paths, titles = _files(settings, target)
+    given = {"called_ae": called or titles["called_ae"], "calling_ae": calling or titles["calling_ae"]}
+    found = rule_on(settings, paths, **given)
+    if json:
+        print_json({"series": [_document(one, values=values) for one in found]})
+    else:
+        for one in found:
+            _print(_document(one, values=values))
+    if not found:
+        raise typer.Exit(FAILED)
+
+
+def _files(settings: NodeConfig, target: str) -> tuple[list[Path], dict[str, str]]:
+    """The files to look at, and the AE titles they came by; a series of the node knows them itself.
+
+    Raises
+    ------
+    NoSeries
+        If there is neither such a file or folder, nor such a series.
+    """
+    from orgseg_node.dicom.reading.part10 import valid_uid  # noqa: PLC0415
+    from orgseg_node.dicom.reading.series import files_in  # noqa: PLC0415  # pydicom only when needed
+    from orgseg_node.node.routing.decision import titles_of  # noqa: PLC0415
+    from orgseg_node.node.store.store import Store  # noqa: PLC0415
+
+    path = Path(target)
+    if path.exists():
+        files = files_in(path)
+        if not files:
+            raise NoSeries(f"'{path}' is empty.")
+        return files, {"called_ae": settings.node.ae_title, "calling_ae": ""}
+    if not valid_uid(target):
+        raise NoSeries("It is neither a file or folder nor a Series Instance UID.")
+    with closing(Store(settings.node.data_dir, read_only=True)) as store:
+        series = store.one_series(target)
+        files = [settings.node.data_dir / instance.path for instance in store.instances_of(target)]
+    return files, titles_of(series)
+
+
+def _document(ruled: Ruled, *, values: bool) -> dict[str, Any]:
+    from orgseg_node.node.routing.explain import seen_in_words  # noqa: PLC0415  # pydicom only when needed
+
+    return {
+        "series_instance_uid": ruled.series_uid,
+        "images": ruled.images,
+        **_decided(ruled.explanation.decision),
+        "state": ruled.verdict.state.value,
+        "reason": ruled.verdict.reason,
+        "note": ruled.verdict.note,
+        "not_fitting": [
+            {
+                "rule": missed.rule,
+                "condition": missed.condition.subject.name,
+                "expected": missed.condition.expected,
+                "seen": seen_in_words(missed.condition, missed.seen, values=values),
+            }
+            for missed in ruled.explanation.missed
+        ],
+    }
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    told: dict[str, Any] = {"rule": decision.rule, "action": decision.action.value}
+    if decision.action.value == "contour":
+        names = ("protocol", "bundles", "destinations", "priority", "review")
+        told |= {name: getattr(decision, name) for name in names}
+    return told
+
+
+def _print(document: dict[str, Any]) -> None:
+    console = out()
+    console.print(f"series {document['series_instance_uid'] or '(none)'}, {document['images']} images")
+    for missed in document["not_fitting"]:
+        text = f"{missed['condition']}: expected {missed['expected']}, seen {missed['seen']}"
+        console.print(f"  [yellow]no[/]   {missed['rule']}: {escape(text)}")
+    console.print(f"  [green]yes[/]  {document['rule']}: {document['action']}")
+    for name in ("protocol", "bundles", "destinations", "priority", "review"):
+        if name in document:
+            console.print(f"       {name}: {escape(_plain(document[name]))}")
+    text = f"{document['state']} {document['reason']} {document['note']}"
+    console.print(f"  it would be {escape(' '.join(text.split()))}")
+
+
+def _outcome(rule: Rule) -> dict[str, Any]:
+    told = rule.model_dump(mode="json", exclude_defaults=True, exclude={"when", "name"})
+    return {"rule": rule.name, "action": rule.action.value, **told}
+
+
+def _when(rule: Rule) -> dict[str, str]:
+    return {condition.subject.name: condition.expected for condition in rule.conditions}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

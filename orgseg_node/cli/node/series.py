@@ -1,0 +1,163 @@
+"""``orgseg series``: what came, and what a person says about it, also while the node runs."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from orgseg_node.cli.console import out, print_json
+from orgseg_node.cli.node.persons import By, Config, Json, Why, memory, signed
+
+if TYPE_CHECKING:
+    from orgseg_node.node.store.model import Series
+    from orgseg_node.node.store.series_overrides import SeriesOrder
+
+app = typer.Typer(name="series", help="See the node's series, and decide about them.", no_args_is_help=True)
+
+Uid = Annotated[str, typer.Argument(metavar="SERIES", help="Series Instance UID.")]
+
+
+@app.command("list")
+def list_series(
+    config: Config,
+    state: Annotated[
+        str, typer.Option("--state", help="Only those in this state, such as HOLD.", case_sensitive=False)
+    ] = "",
+    json: Json = False,
+) -> None:
+    """List series with their state, the newest last."""
+    from orgseg_node.errors import ConfigError  # noqa: PLC0415
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.store.model import SeriesState  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+
+    known = {one.value for one in SeriesState}
+    if state and state.upper() not in known:
+        raise ConfigError(f"--state is one of {', '.join(sorted(known))}.")
+    with closing(memory(load_config(config), read_only=True)) as store:
+        found = store.series(state=SeriesState(state.upper()) if state else None)
+        orders = SeriesOrders(store.database).all()
+    if json:
+        print_json({"series": [_plain(one, orders.get(one.series_uid)) for one in found]})
+        return
+    table = Table("series", "state", "images", "revision", "last came", "note")
+    for one in found:
+        order = orders.get(one.series_uid)
+        note = f"{one.reason} {one.note}".strip() + (f" [{order.kind} {order.note}]" if order else "")
+        last = f"{one.last_received_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(
+            one.series_uid, one.state.value, str(one.instances), str(one.revision), last, escape(note)
+        )
+    out().print(table)
+
+
+@app.command()
+def show(series: Uid, config: Config, json: Json = False) -> None:
+    """Show one series: its state, what its source says of it, its jobs and its history."""
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+    from orgseg_node.node.store.source_answers import Answers  # noqa: PLC0415  # quick start of other commands
+
+    with closing(memory(load_config(config), read_only=True)) as store:
+        found = store.one_series(series)
+        order = SeriesOrders(store.database).all().get(series)
+        known = Answers(store.database).of(found)
+        jobs, events = store.jobs_of(series), store.events(series)
+    if json:
+        print_json(
+            {
+                "series": _plain(found, order),
+                "completeness": asdict(known) if known else None,
+                "jobs": [{"job_id": job.job_id, "state": job.state.value} for job in jobs],
+                "events": [asdict(event) for event in events],
+            }
+        )
+        return
+    console = out()
+    console.print(f"[bold]{found.series_uid}[/] {found.state.value}, revision {found.revision}")
+    console.print(f"{found.instances} images from {escape(found.calling_ae)}")
+    if found.reason or found.note:
+        console.print(escape(f"{found.reason} {found.note}".strip()))
+    if order:
+        console.print(escape(f"{order.kind}: {order.note}"))
+    if known:
+        console.print(escape(f"source: {known.answer}, {known.note}"))
+    for job in jobs:
+        console.print(f"job {job.job_id} {job.state.value}, revision {job.revision}")
+    for event in events:
+        console.print(f"  {event.at:%Y-%m-%d %H:%M:%S} {escape(event.change)} {escape(event.note)}")
+
+
+@app.command()
+def force(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
+    """Judge a series now with what is there, also if slices are missing; its objects say so."""
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+
+    with closing(memory(load_config(config))) as store:
+        SeriesOrders(store.database).force(series, signed(by, why))
+    out().print("It is judged at the node's next look; 'orgseg series show' tells what became of it.")
+
+
+@app.command()
+def wait(
+    series: Uid,
+    config: Config,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0, help="For so long; without it, until it is released.")
+    ] = 0.0,
+    by: By = "",
+    why: Why = "",
+) -> None:
+    """Keep a series from being judged, for a time or until it is released."""
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+
+    until = utc_now() + timedelta(minutes=minutes) if minutes else None
+    with closing(memory(load_config(config))) as store:
+        SeriesOrders(store.database).wait(series, signed(by, why), until)
+    out().print(f"It waits {f'until {until:%Y-%m-%d %H:%M:%S} UTC' if until else 'until it is released'}.")
+
+
+@app.command()
+def release(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
+    """Have a series that waits judged as usual again."""
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+
+    with closing(memory(load_config(config))) as store:
+        SeriesOrders(store.database).release(series, signed(by, why))
+    out().print("It is judged when it is quiet.")
+
+
+@app.command()
+def settle(
+    series: Uid,
+    config: Config,
+    keep: Annotated[str, typer.Option("--keep", help="Which image counts: first, or last to come.")],
+    by: By = "",
+    why: Why = "",
+) -> None:
+    """Settle a CONFLICT of images that share a UID: one counts, the others go to quarantine."""
+    from orgseg_node.errors import ConfigError  # noqa: PLC0415
+    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.intake.conflicts import Keep  # noqa: PLC0415
+    from orgseg_node.node.intake.conflicts import settle as settle_series  # noqa: PLC0415
+
+    if keep not in set(Keep):
+        raise ConfigError("--keep is first or last.")
+    settings = load_config(config)
+    with closing(memory(settings)) as store:
+        count = settle_series(store, settings.node.data_dir, series, Keep(keep), signed(by, why))
+    out().print(f"{count} files were set aside; the series is judged anew.")
+
+
+def _plain(series: Series, order: SeriesOrder | None) -> dict[str, Any]:
+    return {**asdict(series), "state": series.state.value, "order": asdict(order) if order else None}

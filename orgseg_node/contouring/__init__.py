@@ -1,0 +1,1 @@
+"""From a CT series to proven objects; knows no node, socket, database or scheduler."""

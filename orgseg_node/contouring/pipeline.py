@@ -1,0 +1,307 @@
+"""From a CT series to proven objects: the whole story on one page.
+
+Networks see a regular grid; what they found is brought back to the slices as they were scanned, and there
+the protocol is applied and everything is drawn. Nothing is written under the name RTSTRUCT.dcm or SEG.dcm
+that was not encoded, checked, read back from its own bytes and found equal to the label map. RTSTRUCT.dcm is
+written last: where it is, everything else is. What a person looks at is drawn beside it all, on another core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orgseg_node import __version__
+from orgseg_node.contouring.background import Beside
+from orgseg_node.contouring.label_export import label_nifti, on_grid
+from orgseg_node.contouring.objects import (
+    OPTIONAL,
+    PDF,
+    RTSTRUCT,
+    SEG,
+    Result,
+    Wanted,
+    file_name,
+    make_objects,
+    prove_objects,
+    trace_contours,
+    wrap_page,
+)
+from orgseg_node.contouring.preload import Seen
+from orgseg_node.contouring.protocol import Protocol
+from orgseg_node.contouring.report import Facts, build_report, render_report
+from orgseg_node.contouring.report_pdf import render_report_pdf
+from orgseg_node.contouring.structures import apply
+from orgseg_node.core.body import find_body
+from orgseg_node.core.checks import Finding, Level, check_labels, worst_level
+from orgseg_node.core.montage import Scene, montage
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.resample import to_slices
+from orgseg_node.core.volume import LabelMap, Mask
+from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import CtSeries
+from orgseg_node.durable import make_folder, write_durably
+from orgseg_node.errors import StorageError
+from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
+
+LABELS, MONTAGE, REPORT = "labels.nii.gz", "montage.png", "report.json"
+
+
+class Step(StrEnum):
+    """What the pipeline is doing, in order; the value is what a person reads."""
+
+    READ = "reading the series"
+    BODY = "finding the body"
+    SEGMENT = "segmenting"
+    CONTOUR = "contouring"
+    ENCODE = "writing the objects"
+    PROVE = "proving the objects"
+    REVIEW = "drawing the montage"
+    SAVE = "saving"
+
+
+_ENDS = {  # part of the whole work that is done when a step ends
+    Step.READ: 0.06,
+    Step.BODY: 0.10,
+    Step.SEGMENT: 0.86,
+    Step.CONTOUR: 0.88,
+    Step.ENCODE: 0.91,
+    Step.PROVE: 0.95,
+    Step.REVIEW: 0.99,
+    Step.SAVE: 1.0,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to contour, and where to.
+
+    Attributes
+    ----------
+    series : the CT
+    out : folder for the files; made if it is not there
+    job_id : the UIDs of the objects derive from it; the same id gives the same UIDs
+    created : date and time written into the objects, aware of its time zone
+    organs : the organ table
+    protocol : what the structure set shall hold
+    wanted : which objects are made
+    remark : what the objects say besides, in ASCII
+    """
+
+    series: CtSeries
+    out: Path
+    job_id: str
+    created: datetime
+    organs: OrganTable
+    protocol: Protocol = field(default_factory=Protocol)
+    wanted: Wanted = field(default_factory=Wanted)
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came out.
+
+    Attributes
+    ----------
+    report : what report.json holds
+    objects : the files of the DICOM objects, by role
+    labels, montage, report_path : the other files
+    findings : everything a person should know
+    """
+
+    report: Mapping[str, Any]
+    objects: Mapping[str, Path]
+    labels: Path
+    montage: Path
+    report_path: Path
+    findings: tuple[Finding, ...]
+
+    @property
+    def rtstruct(self) -> Path:
+        """The RT Structure Set."""
+        return self.objects[RTSTRUCT]
+
+    @property
+    def seg(self) -> Path:
+        """The Segmentation."""
+        return self.objects[SEG]
+
+    @property
+    def held(self) -> bool:
+        """Whether a finding is so grave that the objects must not be sent without a person's decision."""
+        return worst_level(self.findings) is Level.ERROR
+
+
+def run(request: Request, predictor: Predictor, progress: Progress, seen: Seen | None = None) -> Outcome:
+    """Contour one CT series and write what comes out, proven.
+
+    Parameters
+    ----------
+    request : what to contour
+    predictor : what finds the organs
+    progress : told how far it is
+    seen : volume and body of the series, where it was read before
+
+    Raises
+    ------
+    InputError
+        If the series cannot be read.
+    ConfigError
+        If the protocol names an organ that the organ table does not have.
+    BodyNotFound, BundleError, NothingFound
+        If there is no patient, the model fails, or no organ is found.
+    ObjectInvalid, ProofFailed
+        If a written object breaks its rules or, read back, is not the label map; nothing is written then.
+    DiskFull, StorageError
+        If the folder cannot be written; an RTSTRUCT.dcm is not there then.
+    """
+    series, wanted, clock = request.series, request.wanted, _Clock(progress=progress)
+    with clock.step(Step.READ):
+        volume = seen.volume if seen else read_volume(series)
+    with clock.step(Step.BODY):
+        body = seen.body if seen else find_body(volume)
+    with clock.step(Step.SEGMENT):
+        prediction = predictor.predict(volume, body, clock.within(Step.SEGMENT))
+    with clock.step(Step.CONTOUR):
+        found, patient = _on_slices(prediction.label_map, body.mask, series)
+        applied = apply(request.protocol, found, patient, request.organs)
+        structures = trace_contours(applied, wanted)
+    noticed = (*series.findings, *body.findings, *prediction.findings, *applied.findings)
+    result = Result(
+        series=series,
+        applied=applied,
+        findings=(*noticed, *check_labels(applied.label_map)),
+        provenance=_provenance(request, prediction),
+    )
+    scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
+    drawing = Beside(lambda: {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)})
+    with clock.step(Step.ENCODE):
+        objects = make_objects(result, wanted, structures)
+    with clock.step(Step.PROVE):
+        prove_objects(result, wanted, objects)
+    with clock.step(Step.REVIEW):
+        files = drawing.files()
+    facts = Facts(
+        result=result,
+        prediction=prediction,
+        structures=structures[RTSTRUCT],
+        protocol=request.protocol,
+        created=request.created,
+        sha256=_hashes(files | {file_name(role): content for role, content in objects.items()}),
+        timings_s=clock.timings_s,
+    )
+    with clock.step(Step.SAVE):
+        report = build_report(facts)
+        if PDF in wanted.roles:
+            page = render_report_pdf(report, files[MONTAGE])
+            objects[PDF] = wrap_page(page, result, objects)
+            report["sha256"] |= _hashes({file_name(PDF): objects[PDF]})
+        _save(request.out, files | {REPORT: render_report(report)}, objects)
+    return _outcome(request.out, report, result.findings, objects)
+
+
+def job_id_of(
+    series: CtSeries, models: tuple[ModelIdentity, ...], method: str, protocol: Protocol | None = None
+) -> str:
+    """A job's name that follows from what goes in: series, models, method, protocol and program version.
+
+    The same input gives the same name, so the objects of a second run carry the UIDs of the first.
+    """
+    lines = [f"orgseg_node {__version__}", series.series_instance_uid, series.content_sha256, method]
+    lines += [f"model {model.sha256}" for model in models]
+    lines += [f"protocol {(protocol or Protocol()).sha256}"]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clock:
+    """Times the steps and tells how far the whole is."""
+
+    progress: Progress
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """Run one step."""
+        self.progress(self._start(step), step.value)
+        begun = time.perf_counter()
+        yield
+        self.timings_s[step.name.lower()] = round(time.perf_counter() - begun, 3)
+        self.progress(_ENDS[step], step.value)
+
+    def within(self, step: Step) -> Progress:
+        """The progress of one step, as part of the whole."""
+        start, end = self._start(step), _ENDS[step]
+
+        def tell(part: float, text: str) -> None:
+            self.progress(start + (end - start) * min(max(part, 0.0), 1.0), f"{step.value}: {text}")
+
+        return tell
+
+    @staticmethod
+    def _start(step: Step) -> float:
+        order = list(Step)
+        return 0.0 if step is order[0] else _ENDS[order[order.index(step) - 1]]
+
+
+def _on_slices(label_map: LabelMap, body: Mask, series: CtSeries) -> tuple[LabelMap, Mask]:
+    """Labels and patient on the slices as they were scanned."""
+    if series.is_regular:
+        return label_map, body
+    patient = LabelMap(grid=label_map.grid, labels=body.astype(np.uint8), organs={})
+    return to_slices(label_map, series.stack), to_slices(patient, series.stack).labels > 0
+
+
+def _provenance(request: Request, prediction: Prediction) -> Provenance:
+    return Provenance(
+        job_id=request.job_id,
+        created=request.created,
+        models=tuple(
+            ModelLine(name=model.name, version=model.version, sha256=model.sha256)
+            for model in prediction.models
+        ),
+        software_version=__version__,
+        remark=request.remark,
+    )
+
+
+def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _save(out: Path, files: Mapping[str, bytes], objects: Mapping[str, bytes]) -> None:
+    """Write the files, each whole or not at all; old ones go first, the RT Structure Set comes last."""
+    make_folder(out)
+    try:
+        for role in (RTSTRUCT, *OPTIONAL):
+            (out / file_name(role)).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"An old object cannot be removed: {error.strerror}.") from error
+    for name, content in files.items():
+        write_durably(out / name, content)
+    for role in sorted(objects, key=lambda each: each == RTSTRUCT):
+        write_durably(out / file_name(role), objects[role])
+
+
+def _outcome(
+    out: Path, report: Mapping[str, Any], findings: tuple[Finding, ...], objects: Mapping[str, bytes]
+) -> Outcome:
+    return Outcome(
+        report=report,
+        objects={role: out / file_name(role) for role in objects},
+        labels=out / LABELS,
+        montage=out / MONTAGE,
+        report_path=out / REPORT,
+        findings=findings,
+    )

@@ -1,0 +1,281 @@
+"""A protocol from what a clinic already has: an RT Structure Set, or a structure template of Eclipse.
+
+Names, colours and order are taken over. Which organ of the organ table a name means is found by its TG-263
+name, by common spellings, and by words for left and right; a name that is no organ the node knows is listed
+as a comment, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from xml.etree.ElementTree import Element, ParseError  # only the types; parsed by defusedxml
+
+import tomli_w
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from orgseg_node.core.organs import OrganTable, Rgb, Side
+from orgseg_node.dicom.reading.files import open_header, quietly, text
+from orgseg_node.errors import ConfigError, InputError
+
+_BODY: Final = "body"
+_LARGEST: Final = 5_000_000  # bytes of a template; real ones have some ten thousand
+_BEFORE_XML: Final = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # byte order marks of UTF-8 and UTF-16, and blanks
+_LONGEST: Final = 64  # characters of a ROI Name (PS3.5, LO)
+_LEFT: Final = frozenset({"l", "lt", "left", "li", "links", "gauche", "sin"})
+_RIGHT: Final = frozenset({"r", "rt", "right", "re", "rechts", "droite", "dex"})
+_SPELLINGS: Final[Mapping[str, str]] = {  # words without side, case and separators: key without side
+    "cord": "spinal_cord",
+    "myelon": "spinal_cord",
+    "stem": "brainstem",
+    "eye": "eyeball",
+    "oesophagus": "esophagus",
+    "esoph": "esophagus",
+    "bladder": "urinary_bladder",
+    "parotidgland": "parotid",
+    "glndparotid": "parotid",
+    "femurhead": "femoral_head",
+    "femhead": "femoral_head",
+    "bowelsmall": "small_bowel",
+    "jaw": "mandible",
+    "adrenal": "adrenal_gland",
+    "bodyoutline": "body",
+    "external": "body",
+}
+# A margin, a part or a variant of an organ: TG-263 marks partial structures with ~ and custom ones with ^.
+# Words such as PRV, ring or opti need no list: with a word more, a name is none of an organ.
+_NOT_AN_ORGAN: Final = re.compile(r"[\d~^+]")
+_AMBIGUOUS: Final = frozenset({"hip", "hips"})  # to some the pelvic bone, to others the femoral head
+_OTHER_TYPES: Final = frozenset(
+    {
+        "PTV",
+        "CTV",
+        "GTV",
+        "TREATED_VOLUME",
+        "IRRAD_VOLUME",
+        "IRRADIATED_VOLUME",
+        "BOLUS",
+        "MARKER",
+        "ISOCENTER",
+    }
+    | {"REGISTRATION", "CONTRAST_AGENT", "DOSE_REGION", "DOSE_MEASUREMENT", "SUPPORT", "FIXATION"}
+    | {"BRACHY_CHANNEL", "BRACHY_ACCESSORY", "BRACHY_SRC_APP", "BRACHY_CHNL_SHLD"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A structure as the other system lists it."""
+
+    name: str
+    color: Rgb | None
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What came of it.
+
+    Attributes
+    ----------
+    toml : the text of the protocol
+    matched : organ key by the name that the structure keeps
+    unmatched : names of structures that are no organ the node knows, or one that was there before
+    """
+
+    toml: str
+    matched: Mapping[str, str]
+    unmatched: tuple[str, ...]
+
+
+def import_protocol(path: Path, table: OrganTable) -> Imported:
+    """A protocol from an RT Structure Set or an Eclipse structure template.
+
+    Raises
+    ------
+    InputError
+        If the file is neither, or holds no structure.
+    ConfigError
+        If none of its structures is an organ of the table.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InputError(f"It cannot be read: {error.strerror}.") from error
+    is_xml = head.lstrip(_BEFORE_XML).startswith(b"<")
+    listed = _from_xml(path) if is_xml else _from_rtstruct(path)
+    if not listed:
+        raise InputError("The file lists no structure.")
+    return _written(listed, table)
+
+
+def organ_meant(name: str, table: OrganTable) -> str | None:
+    """The key of the organ that a name means, or None where that is not certain.
+
+    Parameters
+    ----------
+    name : such as ``Lung_L``, ``PAROTID LT`` or ``left kidney``
+    table : the organ table
+    """
+    folded = name.strip().casefold()
+    for key, organ in table.items():
+        if folded in {organ.name.casefold(), key}:
+            return key
+    if _NOT_AN_ORGAN.search(folded):
+        return None
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()  # KidneyL, LungRight
+    words = [word for word in re.split(r"[^a-z]+", parted) if word]
+    sides = {Side.LEFT for word in words if word in _LEFT} | {Side.RIGHT for word in words if word in _RIGHT}
+    rest = "".join(word for word in words if word not in _LEFT | _RIGHT)
+    if len(sides) > 1 or rest in _AMBIGUOUS or not folded.isascii():
+        return None
+    return _bases(table).get((_SPELLINGS.get(rest, "").replace("_", "") or rest, next(iter(sides), None)))
+
+
+def _bases(table: OrganTable) -> dict[tuple[str, Side | None], str]:
+    """Keys by what remains of keys and names without case, separators and side, and by the side."""
+    found: dict[tuple[str, Side | None], str] = {}
+    for key, organ in table.items():
+        base = key.removesuffix(f"_{organ.side}") if organ.side else key
+        name = organ.name[:-2] if organ.side and organ.name[-2:] in {"_L", "_R"} else organ.name
+        for spelled in (base, name):
+            found.setdefault((re.sub(r"[^a-z]", "", spelled.casefold()), organ.side), key)
+    return found
+
+
+def _from_rtstruct(path: Path) -> list[Listed]:
+    dataset, _ = open_header(path)
+    if text(dataset, "Modality") != "RTSTRUCT":
+        raise InputError("It is no RT Structure Set and no structure template.")
+    listed = []
+    with quietly():
+        try:
+            colors = {
+                int(i.ReferencedROINumber): i.get("ROIDisplayColor")
+                for i in dataset.get("ROIContourSequence") or []
+            }
+            types = {
+                int(i.ReferencedROINumber): str(i.get("RTROIInterpretedType") or "")
+                for i in dataset.get("RTROIObservationsSequence") or []
+            }
+            for roi in dataset.StructureSetROISequence:
+                number = int(roi.ROINumber)
+                color = _rgb(colors.get(number))
+                listed.append(Listed(name=_clean(str(roi.ROIName)), color=color, type=types.get(number, "")))
+        except Exception as error:  # damaged bytes make the parser raise whatever they please
+            raise InputError("Its list of structures is damaged.") from error
+    return listed
+
+
+def _rgb(values: Sequence[int] | None) -> Rgb | None:
+    if values is None or len(values) != 3:
+        return None
+    red, green, blue = (min(max(int(v), 0), 255) for v in values)
+    return red, green, blue
+
+
+def _from_xml(path: Path) -> list[Listed]:
+    """Structures of a template: ID, type and colour, under names that vary with the version."""
+    if path.stat().st_size > _LARGEST:
+        raise InputError("The file is too large for a structure template.")
+    try:
+        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise InputError(f"It is no sound XML: {type(error).__name__}.") from error
+    return [_listed(each) for each in _structures(root) if _clean(_named(each))]
+
+
+def _structures(root: Element) -> Iterator[Element]:
+    """Elements of this name, but none inside another: each element is looked at once."""
+    waiting = [root]
+    while waiting:
+        element = waiting.pop()
+        if _tag(element) == "structure":
+            yield element
+        else:
+            waiting.extend(reversed(element))
+
+
+def _tag(element: Element) -> str:
+    return str(element.tag).rsplit("}", 1)[-1].casefold()
+
+
+def _named(element: Element) -> str:
+    by_attribute = {key.casefold(): value for key, value in element.attrib.items()}
+    own = by_attribute.get("id") or by_attribute.get("name") or ""
+    return own or next((each.text or "" for each in element if _tag(each) in {"id", "name"}), "")
+
+
+def _listed(element: Element) -> Listed:
+    inner = {_tag(each): (each.text or "").strip() for each in element.iter()}
+    kind = inner.get("volumetype") or inner.get("type") or ""
+    color = inner.get("colorandstyle") or inner.get("color") or ""
+    return Listed(name=_clean(_named(element)), color=_color_said(color), type="_".join(kind.upper().split()))
+
+
+def _clean(name: str) -> str:
+    """A name on one line, without characters that cannot be seen."""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
+
+
+def _color_said(value: str) -> Rgb | None:
+    """A colour as three numbers or hexadecimal; names and styles of a system's own are none."""
+    if match := re.fullmatch(
+        r"(?:#|(?=.*\d))([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", value, re.ASCII
+    ):
+        red, green, blue = (int(part, 16) for part in match.groups())
+        return red, green, blue
+    if match := re.fullmatch(r"\D*?(\d{1,3})\D+(\d{1,3})\D+(\d{1,3})\D*", value, re.ASCII):
+        return _rgb([int(part) for part in match.groups()])
+    return None
+
+
+def _written(listed: Sequence[Listed], table: OrganTable) -> Imported:
+    matched: dict[str, str] = {}
+    entries, outline = [], ""
+    for one in listed:
+        key = _key_of(one, table)
+        taken = {name.casefold() for name in matched}
+        if key is None or key in matched.values() or one.name.casefold() in taken:
+            continue
+        matched[one.name] = key
+        settings: dict[str, str | list[int]] = {"name": one.name}
+        if one.color:
+            settings["color"] = list(one.color)
+        if key == _BODY:
+            outline = tomli_w.dumps({"external": settings})
+        else:
+            entries.append({"organ": key, **settings})
+    unmatched = tuple(dict.fromkeys(one.name for one in listed if one.name not in matched))
+    if not matched:
+        raise ConfigError("None of the structures is an organ that the organ table has.")
+    content = tomli_w.dumps({"others": "keep", "structures": entries})
+    toml = "".join([*_heading(unmatched), content, *_asked_for(outline)])
+    return Imported(toml=toml, matched=matched, unmatched=unmatched)
+
+
+def _asked_for(outline: str) -> Iterator[str]:
+    """The outline of the patient, as comments: it may set the limit of a dose calculation."""
+    if outline:
+        yield "\n# The outline of the patient is not drawn unless asked for: take away the # to do so.\n"
+        yield from (f"# {line}\n" for line in outline.splitlines())
+
+
+def _key_of(one: Listed, table: OrganTable) -> str | None:
+    """The organ that a structure is, or None where that is not certain."""
+    if not 0 < len(one.name) <= _LONGEST or "\\" in one.name or one.type in _OTHER_TYPES:
+        return None
+    return _BODY if one.type == "EXTERNAL" else organ_meant(one.name, table)
+
+
+def _heading(unmatched: Sequence[str]) -> Iterator[str]:
+    yield "# Imported. Check it with 'orgseg protocols check', and commission it as any structure template.\n"
+    if unmatched:
+        yield "# These structures were left out: no organs that the node knows, or there before.\n"
+        yield from (f"#   {name}\n" for name in unmatched)
+    yield "\n"

@@ -1,0 +1,218 @@
+"""The report as one page of A4 for people: the montage, the organs, what was noticed, and by which models.
+
+Drawn from what report.json holds, so that page and report cannot differ. It holds no patient data unless it
+is given a line that says who the patient is. Text is set in a typewriter face, whose letters are all equally
+wide, so that every line is known to fit before it is drawn; lists that are too long are cut, and say so.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import matplotlib.image
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+
+_WIDTH_PT, _HEIGHT_PT = 595.0, 842.0  # A4
+_MARGIN_PT = 36.0
+_FONT = "DejaVu Sans Mono"  # comes with matplotlib
+_SIZE_PT = 6.5
+_LETTER_PT = 0.6021 * _SIZE_PT  # advance of every letter of that face
+_LINE_PT = 8.6
+_COLUMNS = int((_WIDTH_PT - 2 * _MARGIN_PT) / _LETTER_PT)  # letters in a line
+_MONTAGE_PT = 290.0
+_ORGAN_LINES = 24  # in each of two columns
+_MODEL_LINES = 6
+_GAP = 2  # letters between the two columns of organs
+_LAST_LETTER = 0x0530  # Latin, Greek and Cyrillic: what the face holds for certain
+_GRAVEST_FIRST = ("error", "warning", "info")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """A line of text.
+
+    Attributes
+    ----------
+    text : at most `_COLUMNS` letters
+    is_heading : set in bold
+    color : of matplotlib
+    size_pt : size of the letters
+    """
+
+    text: str
+    is_heading: bool = False
+    color: str = "black"
+    size_pt: float = _SIZE_PT
+
+
+def render_report_pdf(report: Mapping[str, Any], montage: bytes | None, *, patient: str = "") -> bytes:
+    """The page as a PDF; the same report and montage give the same bytes.
+
+    Parameters
+    ----------
+    report : what `orgseg_node.contouring.report.build_report` gave
+    montage : the montage as PNG, or None to leave it out
+    patient : a line that says who the patient is; empty for a page without patient data
+
+    Returns
+    -------
+    PDF of one page
+    """
+    figure = draw_page(report, montage, patient=patient)
+    file = io.BytesIO()
+    metadata = {
+        "Title": "Automatic contours, not reviewed",
+        "Creator": "orgseg_node",
+        "CreationDate": datetime.fromisoformat(report["created"]),  # not the clock's: same bytes each time
+    }
+    figure.savefig(file, format="pdf", metadata=metadata)
+    return file.getvalue()
+
+
+def draw_page(report: Mapping[str, Any], montage: bytes | None, *, patient: str = "") -> Figure:
+    """The page as a figure of A4 size; see `render_report_pdf`."""
+    figure = Figure(figsize=(_WIDTH_PT / 72, _HEIGHT_PT / 72))
+    FigureCanvasPdf(figure)
+    top = _banner(figure, report, patient)
+    if montage is not None:
+        top = _montage(figure, montage, top)
+    models = _model_lines(report)
+    room = int((top - _MARGIN_PT) / _LINE_PT)
+    organs = _organ_lines(report["organs"], _ORGAN_LINES)
+    findings = _finding_lines(report["findings"], room - len(organs) - len(models) - 2)
+    for line in (*organs, _Line(text=""), *findings, _Line(text=""), *models):
+        top -= _LINE_PT
+        _write(figure, line, top)
+    return figure
+
+
+def _banner(figure: Figure, report: Mapping[str, Any], patient: str) -> float:
+    """The words nobody may miss, and which job it is; returns where the rest begins, in points from below."""
+    top = _HEIGHT_PT - _MARGIN_PT - 14
+    _write(figure, _Line(text="AUTOMATIC, NOT REVIEWED", is_heading=True, color="#b00000", size_pt=15), top)
+    version = report["versions"]["orgseg_node"]
+    lines = [
+        "A qualified person must check the contours before use.",
+        f"Job {report['job_id']}   made {report['created']}   orgseg_node {version}",
+    ]
+    for text in (*lines, *([f"Patient: {patient}"] if patient else [])):
+        top -= _LINE_PT + 1
+        _write(figure, _Line(text=_cut(text, _COLUMNS)), top)
+    return top - 6
+
+
+def _montage(figure: Figure, montage: bytes, top: float) -> float:
+    """The montage, as large as its place allows; its pixels go into the PDF as they are."""
+    picture = matplotlib.image.imread(io.BytesIO(montage), format="png")
+    rows, columns = picture.shape[:2]
+    scale = min((_WIDTH_PT - 2 * _MARGIN_PT) / columns, _MONTAGE_PT / rows)
+    width, height = float(columns * scale), float(rows * scale)
+    left = (_WIDTH_PT - width) / 2
+    axes = figure.add_axes(
+        (left / _WIDTH_PT, (top - height) / _HEIGHT_PT, width / _WIDTH_PT, height / _HEIGHT_PT)
+    )
+    axes.imshow(picture[..., :3], aspect="auto", interpolation="none")
+    axes.set_axis_off()
+    return top - height - 2
+
+
+def _organ_lines(organs: Sequence[Mapping[str, Any]], lines: int) -> list[_Line]:
+    """The organs in two columns, found ones first; those that do not fit are counted."""
+    width = (_COLUMNS - _GAP) // 2
+    rows = sorted(organs, key=lambda organ: organ["voxels"] == 0)
+    cells = [_organ_cell(organ, width) for organ in rows]
+    left_out = max(0, len(cells) - 2 * lines)
+    cells = cells[: 2 * lines]
+    half = -(-len(cells) // 2)
+    pairs = [(cells[n], cells[half + n] if half + n < len(cells) else "") for n in range(half)]
+    heading = _cell("Organ", "Volume", "Agreement of the networks", width)
+    both = f"{heading}{'':{_GAP}}{heading}" if len(cells) > 1 else heading
+    found = [_Line(text=both.rstrip(), is_heading=True)]
+    found += [_Line(text=f"{first}{'':{_GAP}}{second}".rstrip()) for first, second in pairs]
+    if left_out:
+        found.append(_Line(text=f"... and {left_out} more organs, listed in report.json", color="#b00000"))
+    return found
+
+
+def _organ_cell(organ: Mapping[str, Any], width: int) -> str:
+    volume = f"{organ['volume_ml']:.2f} ml" if organ["voxels"] else "not found"
+    differ = organ["disagreement"]
+    spread = ""
+    if differ is not None and organ["voxels"]:
+        low, high = differ["volume_min_ml"], differ["volume_max_ml"]
+        spread = f"Dice {differ['mean_dice']:.2f}, {low:.1f}-{high:.1f} ml"
+    return _cell(organ["name"], volume, spread, width)
+
+
+def _cell(name: str, volume: str, spread: str, width: int) -> str:
+    """Three parts in so many letters."""
+    rest = width - 20 - 13 - 1
+    return f"{_cut(name, 19):<20}{_cut(volume, 13):>13} {_cut(spread, rest):<{rest}}"
+
+
+def _finding_lines(findings: Sequence[Mapping[str, Any]], lines: int) -> list[_Line]:
+    """The findings, the gravest first, in so many lines; those that do not fit are counted."""
+    if not findings:
+        return [_Line(text="Findings: none", is_heading=True)]
+    found = [_Line(text="Findings", is_heading=True)]
+    ordered = sorted(findings, key=lambda one: _GRAVEST_FIRST.index(one["level"]))
+    for index, finding in enumerate(ordered):
+        block = _wrapped(f"{finding['level'].upper():<8}{finding['message']} [{finding['code']}]", indent=8)
+        is_last = index == len(ordered) - 1
+        if len(found) + len(block) > lines - (0 if is_last else 1):
+            text = f"... and {len(ordered) - index} more findings, listed in report.json"
+            found.append(_Line(text=text, color="#b00000"))
+            break
+        color = "#b00000" if finding["level"] == "error" else "black"
+        found += [_Line(text=text, color=color) for text in block]
+    return found
+
+
+def _model_lines(report: Mapping[str, Any]) -> list[_Line]:
+    """Models and versions, so that a result can be traced back to what made it."""
+    texts = [f"{one['name']} {one['version']} sha256 {one['sha256']}" for one in report["models"]]
+    lines = [_cut(text, _COLUMNS) for text in texts[:_MODEL_LINES]]
+    if len(texts) > _MODEL_LINES:
+        lines.append(f"... and {len(texts) - _MODEL_LINES} more models, listed in report.json")
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    run = f"Method {report['method']} on {report['device']}. {versions}"
+    return [_Line(text="Models and versions", is_heading=True), *(_Line(text=t) for t in lines)] + [
+        _Line(text=text) for text in _wrapped(run)[:3]
+    ]
+
+
+def _wrapped(text: str, indent: int = 0) -> list[str]:
+    """Text in lines that fit, the second and later ones indented."""
+    return textwrap.wrap(_drawable(text), _COLUMNS, subsequent_indent=" " * indent) or [""]
+
+
+def _cut(text: str, letters: int) -> str:
+    text = _drawable(text)
+    return text if len(text) <= letters else f"{text[: letters - 1]}\u2026"
+
+
+def _drawable(text: str) -> str:
+    """The text with ``?`` for letters the face may lack."""
+    fits = (c if c == "\u2026" or (c.isprintable() and ord(c) < _LAST_LETTER) else "?" for c in text)
+    return "".join(fits)
+
+
+def _write(figure: Figure, line: _Line, y_pt: float) -> None:
+    """A line that begins at the left margin with its foot at a height; dollars are dollars, not formulas."""
+    figure.text(
+        _MARGIN_PT / _WIDTH_PT,
+        y_pt / _HEIGHT_PT,
+        line.text,
+        fontfamily=_FONT,
+        fontsize=line.size_pt,
+        fontweight="bold" if line.is_heading else "normal",
+        color=line.color,
+        va="baseline",
+        parse_math=False,
+    )

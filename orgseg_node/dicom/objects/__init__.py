@@ -1,0 +1,1 @@
+"""DICOM objects that are written and read back: RTSTRUCT, SEG, SR, PDF."""

@@ -1,0 +1,172 @@
+"""What all objects of the node have in common: patient, study, equipment, file meta information."""
+
+from __future__ import annotations
+
+import copy
+import unicodedata
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from orgseg_node.core.organs import Organ, Side
+from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, Provenance
+from orgseg_node.dicom.objects.uids import IMPLEMENTATION_UID
+from orgseg_node.dicom.reading.files import quietly
+from orgseg_node.dicom.reading.series import CtSeries
+
+TYPE_2 = (  # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): empty where the CT has none
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+_TYPE_3 = (  # copied where the CT has them
+    "IssuerOfPatientID",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "StudyDescription",
+)
+_SIDES = {Side.LEFT: ("7771000", "Left"), Side.RIGHT: ("24028007", "Right")}
+
+
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    """An item of a code sequence (PS3.3 Table 8.8-1)."""
+    item = Dataset()
+    item.CodeValue = value
+    item.CodingSchemeDesignator = scheme
+    item.CodeMeaning = meaning
+    return item
+
+
+def organ_code(organ: Organ) -> Dataset:
+    """What an organ is: SNOMED CT code with its side as modifier, and the FMA id as an equivalent."""
+    item = code(organ.code, "SCT", organ.meaning)
+    if organ.fma:
+        item.EquivalentCodeSequence = [code(organ.fma, "FMA", organ.meaning)]
+    if organ.side is not None:
+        value, meaning = _SIDES[organ.side]
+        item.SegmentedPropertyTypeModifierCodeSequence = [code(value, "SCT", meaning)]
+    return item
+
+
+def organ_category(organ: Organ) -> Dataset:
+    """What kind of thing an organ is (CID 7150)."""
+    return code(organ.category, "SCT", organ.category_meaning)
+
+
+def plain(text: str) -> str:
+    """Text in ASCII on one line, which every character set of DICOM holds; what has no likeness is ``?``.
+
+    The patient's name decides on the character set of an object. Text that comes from elsewhere, such as
+    the names of a clinic's template, has to fit into it.
+    """
+    text = text.replace("\u00df", "ss").replace("\u00b1", "+-").replace("\\", "/")
+    letters = unicodedata.normalize("NFKD", " ".join(text.split()))
+    return "".join(c for c in letters if not unicodedata.combining(c)).encode("ascii", "replace").decode()
+
+
+def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """A reference to another object (PS3.3 Table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    return item
+
+
+def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool = True) -> None:
+    """Copy who the patient is and which study it is, element by element, from the CT.
+
+    The text keeps its character set: Specific Character Set (0008,0005) comes along, and the node's own
+    text is plain ASCII, which every character set of DICOM holds.
+
+    Parameters
+    ----------
+    dataset : what to write into; what it says of patient and study is replaced
+    series : the CT
+    has_frame : whether the object has a frame of reference; reports have none
+    """
+    header = series.header
+    for keyword in ("SpecificCharacterSet", *TYPE_2, *_TYPE_3):
+        tag = Tag(keyword)
+        if tag in dataset:
+            del dataset[tag]
+        if tag in header:
+            with quietly():
+                dataset[tag] = copy.deepcopy(header[tag])
+        elif keyword in TYPE_2:
+            setattr(dataset, keyword, "")
+    if dataset.get("PatientIdentityRemoved") == "YES" and not _says_how_deidentified(dataset):
+        # PS3.3 C.7.1.1 requires the method beside a YES; real anonymised CT often lack it
+        dataset.DeidentificationMethod = "Not stated in the source images"
+    dataset.StudyInstanceUID = series.study_instance_uid
+    if has_frame:
+        dataset.FrameOfReferenceUID = series.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
+
+
+def _says_how_deidentified(dataset: Dataset) -> bool:
+    return bool(dataset.get("DeidentificationMethod") or dataset.get("DeidentificationMethodCodeSequence"))
+
+
+def set_equipment(dataset: Dataset, provenance: Provenance) -> None:
+    """Say that the node, not the scanner, made the object, with which software and models."""
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = MODEL_NAME
+    dataset.DeviceSerialNumber = provenance.device_serial
+    dataset.SoftwareVersions = provenance.software_versions
+    if provenance.institution:
+        dataset.InstitutionName = provenance.institution
+    dataset.ContributingEquipmentSequence = [_contributing_equipment(provenance)]
+
+
+def set_unreviewed(dataset: Dataset, provenance: Provenance) -> None:
+    """Say when the object was made and that nobody has looked at it (PS3.3 C.12.1)."""
+    dataset.ContentQualification = "RESEARCH"
+    dataset.InstanceCreationDate = dataset.SeriesDate = provenance.date
+    dataset.InstanceCreationTime = dataset.SeriesTime = provenance.time
+    dataset.SeriesDescription = provenance.titled("AUTO CONTOURS UNREVIEWED")
+
+
+def algorithm_item(provenance: Provenance) -> Dataset:
+    """The Algorithm Identification item (PS3.3 Table 10-19); several models share the one item allowed."""
+    models = provenance.models
+    item = Dataset()
+    item.AlgorithmFamilyCodeSequence = [code("123109", "DCM", "Artificial Intelligence")]
+    item.AlgorithmName = " + ".join(model.name for model in models)[:64]
+    item.AlgorithmVersion = " + ".join(model.version for model in models)[:64]
+    item.AlgorithmSource = MANUFACTURER
+    item.AlgorithmParameters = "; ".join(f"{m.name} {m.version} sha256={m.sha256}" for m in models)
+    return item
+
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> FileMetaDataset:
+    """File meta information (PS3.10 7.1) that names the node as the writer."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = "ORGSEG_NODE"
+    return meta
+
+
+def _contributing_equipment(provenance: Provenance) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code("109102", "DCM", "Processing Equipment")]
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = MODEL_NAME
+    item.DeviceSerialNumber = provenance.device_serial
+    item.SoftwareVersions = provenance.software_versions
+    item.ContributionDateTime = provenance.created.strftime("%Y%m%d%H%M%S%z")
+    item.ContributionDescription = provenance.summary[:1024]
+    if provenance.institution:
+        item.InstitutionName = provenance.institution
+    return item

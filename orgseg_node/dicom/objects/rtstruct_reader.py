@@ -1,0 +1,234 @@
+"""Reading RT Structure Sets, and the proof that a written one says what was computed.
+
+Only what is in the dataset counts: nothing is remembered from writing. Where a contour lies is taken from
+its coordinates; what it refers to is checked in the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from orgseg_node.core.geometry import FloatArray
+from orgseg_node.core.rasterise import Contour, IndexArray, crossings, label_crossings, mask_crossings
+from orgseg_node.core.regions import Region
+from orgseg_node.core.volume import LabelMap
+from orgseg_node.dicom.objects.contour_data import contour_points
+from orgseg_node.dicom.objects.contour_rules import ImageKeys, image_keys
+from orgseg_node.dicom.reading.series import CtSeries
+from orgseg_node.dicom.tps.tps_names import names_for
+from orgseg_node.dicom.tps.tps_profile import GENERIC, EmptyRois, TpsProfile
+from orgseg_node.errors import ObjectInvalid, ProofFailed
+
+_CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}  # PS3.3 C.8.8.6.3; the other types enclose nothing
+_DS = 16
+_OFF_PLANE = 0.1  # of the slice distance: how far contours of other systems may lie off their slice
+_PROOF_OFF_PLANE_MM = 0.01
+_SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Outline:
+    """A contour as it was found: where it lies, what it refers to, and how it is written."""
+
+    contour: Contour
+    off_plane_mm: float
+    images: ImageKeys
+    longest_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Roi:
+    name: str
+    outlines: tuple[_Outline, ...]
+
+
+class _Planes:
+    """The planes of the slices, as the reader needs them: from a point in LPS mm to slice, row and column."""
+
+    def __init__(self, series: CtSeries) -> None:
+        self._places = np.array([ct_slice.position_mm for ct_slice in series.slices])
+        axes = np.array([ct_slice.orientation for ct_slice in series.slices]).reshape(-1, 2, 3)
+        self._normals = np.cross(axes[:, 0], axes[:, 1])
+        # Solved, not projected: correct also where the axes of a real header are not quite perpendicular.
+        self._to_index = np.linalg.pinv(axes) / np.asarray(series.pixel_spacing_mm)[::-1]
+        gaps = np.diff(self._places @ self._normals.mean(axis=0))
+        self.gap_mm = float(np.median(np.abs(gaps)))
+
+    def locate(self, points_mm: FloatArray) -> tuple[Contour, float]:
+        """The contour of some points, and how far they lie off the plane of its slice in mm."""
+        centre = points_mm.mean(axis=0)
+        k = int(np.argmin(np.abs(np.einsum("kd,kd->k", centre - self._places, self._normals))))
+        offsets = points_mm - self._places[k]
+        contour = Contour(k=k, points=offsets @ self._to_index[k])
+        return contour, float(np.abs(offsets @ self._normals[k]).max())
+
+
+def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour, ...]]:
+    """The closed contours of an RT Structure Set in index coordinates of its CT.
+
+    Points and open contours are left out. A contour belongs to the slice in whose plane it lies, whatever it
+    refers to: other systems are known to write references that do not exist.
+
+    Parameters
+    ----------
+    dataset : RT Structure Set of any system
+    series : the CT
+
+    Returns
+    -------
+    contours by ROI name; holes count under the even-odd rule of `core.rasterise`
+
+    Raises
+    ------
+    ObjectInvalid
+        If it is no structure set of this CT's frame of reference, two ROIs have one name, contour data are
+        damaged, or a contour lies further than a tenth of the slice distance off every slice.
+    """
+    found: dict[str, tuple[Contour, ...]] = {}
+    planes = _Planes(series)
+    tolerance = _OFF_PLANE * planes.gap_mm
+    for roi in _rois(dataset, series, planes):
+        if roi.name in found:
+            raise ObjectInvalid("Two ROIs have the same name.")
+        if any(outline.off_plane_mm > tolerance for outline in roi.outlines):
+            raise ObjectInvalid("A contour does not lie in the plane of a slice.")
+        found[roi.name] = tuple(outline.contour for outline in roi.outlines)
+    return found
+
+
+def prove(
+    dataset: Dataset,
+    label_map: LabelMap,
+    series: CtSeries,
+    regions: Sequence[Region] = (),
+    profile: TpsProfile = GENERIC,
+) -> None:
+    """Show that an RT Structure Set, saved and read again, is the label map to the voxel.
+
+    The contours of each organ and region are rasterised at the pixel centres and compared; they must also lie
+    in the plane of the slice they refer to, have three distinct points and keep to 16 characters a number.
+    However holes are written, a voxel counts that lies inside an odd number of contours.
+
+    Parameters
+    ----------
+    dataset : what `write_rtstruct` gave
+    label_map : what it must say
+    series : the CT of both
+    regions : what it must say besides
+    profile : the planning system it was written for, which decides on names and empty ROIs
+
+    Raises
+    ------
+    ProofFailed
+        Naming the organs that differ, are missing or are too many.
+    """
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    check_same_grid(label_map, series)
+    try:
+        rois = list(_rois(dcmread(buffer), series, _Planes(series)))
+    except ObjectInvalid as error:
+        raise ProofFailed(error.detail) from error
+    wanted = _wanted(label_map, regions, profile)
+    names = [roi.name for roi in rois]
+    wrong = (wanted.keys() ^ set(names)) | {name for name in names if names.count(name) > 1}
+    for roi in rois:
+        contours = [outline.contour for outline in roi.outlines]
+        is_same = np.array_equal(crossings(contours, label_map.grid.shape), wanted.get(roi.name, ()))
+        if not (is_same and all(_is_sound(outline, series) for outline in roi.outlines)):
+            wrong.add(roi.name)
+    if wrong:
+        raise ProofFailed(f"RTSTRUCT differs in: {', '.join(sorted(wrong))}.")
+
+
+def _wanted(label_map: LabelMap, regions: Sequence[Region], profile: TpsProfile) -> dict[str, IndexArray]:
+    """Where the mask of each ROI must flip, by the name it must have."""
+    organs = [*label_map.organs.values(), *(region.organ for region in regions)]
+    try:
+        names = names_for(sorted(organs, key=lambda organ: organ.key), profile)
+    except ObjectInvalid as error:
+        raise ProofFailed(error.detail) from error
+    nothing = np.empty(0, dtype=np.int64)
+    keeps_empty = profile.empty_rois is EmptyRois.KEEP
+    flips = {names[organ.key]: nothing for organ in organs} if keeps_empty else {}
+    for label, voxels in label_crossings(label_map.labels).items():
+        organ = label_map.organs.get(label)
+        flips[names[organ.key] if organ else f"label {label}"] = voxels
+    for region in regions:
+        voxels = mask_crossings(region.mask, region.box.start, label_map.grid.shape)
+        if voxels.size:
+            flips[names[region.organ.key]] = voxels
+    return flips
+
+
+def check_same_grid(label_map: LabelMap, series: CtSeries) -> None:
+    """Refuse a label map that does not lie on the voxels of the CT, slice by slice.
+
+    Raises
+    ------
+    ProofFailed
+        If the shapes differ or a corner of a slice is more than 0.01 mm away.
+    """
+    ours, theirs = label_map.grid, series.place
+    if ours.shape != theirs.shape:
+        raise ProofFailed("The label map does not lie on the voxels of the CT.")
+    count_k, count_j, count_i = theirs.shape
+    places = np.meshgrid(np.arange(count_k), (0, count_j - 1), (0, count_i - 1), indexing="ij")
+    corners = np.stack(places, axis=-1).reshape(-1, 3)
+    if np.linalg.norm(ours.to_lps(corners) - theirs.to_lps(corners), axis=1).max() > _SAME_PLACE_MM:
+        raise ProofFailed("The label map does not lie on the voxels of the CT.")
+
+
+def _is_sound(outline: _Outline, series: CtSeries) -> bool:
+    contour = outline.contour
+    ct_slice = series.slices[contour.k]
+    return (
+        outline.off_plane_mm <= _PROOF_OFF_PLANE_MM
+        and outline.images == {(ct_slice.sop_instance_uid, ct_slice.frame or 0)}
+        and outline.longest_number <= _DS
+        and len(np.unique(contour.points, axis=0)) >= 3
+    )
+
+
+def _rois(dataset: Dataset, series: CtSeries, planes: _Planes) -> Iterator[_Roi]:
+    names: dict[int, str] = {}
+    for roi in dataset.get("StructureSetROISequence") or []:
+        if roi.get("ReferencedFrameOfReferenceUID") != series.frame_of_reference_uid:
+            raise ObjectInvalid("An ROI lies in another frame of reference than the CT.")
+        names[_number(roi, "ROINumber")] = str(roi.get("ROIName", ""))
+    if not names:
+        raise ObjectInvalid("There is no ROI, or this is no RT Structure Set.")
+    for roi_contour in dataset.get("ROIContourSequence") or []:
+        number = _number(roi_contour, "ReferencedROINumber")
+        if number not in names:
+            raise ObjectInvalid("Contours refer to an ROI that is not there, or twice to one.")
+        outlines = tuple(
+            _outline(item, planes)
+            for item in roi_contour.get("ContourSequence") or []
+            if item.get("ContourGeometricType") in _CLOSED
+        )
+        yield _Roi(name=names.pop(number), outlines=outlines)
+    for name in names.values():
+        yield _Roi(name=name, outlines=())
+
+
+def _number(item: Dataset, keyword: str) -> int:
+    try:
+        return int(item[keyword].value)
+    except (KeyError, TypeError, ValueError):
+        raise ObjectInvalid(f"{keyword} is missing or no number.") from None
+
+
+def _outline(item: Dataset, planes: _Planes) -> _Outline:
+    points, longest = contour_points(item)
+    contour, off_plane_mm = planes.locate(points)
+    images = item.get("ContourImageSequence") or []
+    keys: ImageKeys = set().union(*(image_keys(image) for image in images))
+    return _Outline(contour=contour, off_plane_mm=off_plane_mm, images=keys, longest_number=longest)

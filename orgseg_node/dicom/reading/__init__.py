@@ -1,0 +1,1 @@
+"""DICOM files of a CT as a checked series and a volume."""

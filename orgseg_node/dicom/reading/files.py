@@ -1,0 +1,213 @@
+"""One file: whether it is whole, and what its header says.
+
+Everything read here comes from outside and may be damaged, so every answer is a value or a coded refusal. No
+message carries a value of the header or the name of the file: both may name the patient.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import dcmread
+from pydicom.datadict import dictionary_description
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from orgseg_node.dicom.reading.limits import opened
+from orgseg_node.errors import InvalidAttribute, MissingAttribute, NotDicom, TruncatedFile
+
+PIXEL_DATA = 0x7FE00010
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep pydicom from printing values of the header as warnings and log lines."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def open_header(path: Path) -> tuple[FileDataset, bool]:
+    """The header of a DICOM file, and whether pixel data follow it.
+
+    The length of the pixel data is checked against the file without reading them.
+
+    Raises
+    ------
+    NotDicom
+        If the file has no DICOM prefix (PS3.10, 7.1) or cannot be opened.
+    TruncatedFile
+        If the file is empty, or ends inside its header or its pixel data.
+    TooLarge
+        If its deflated data would grow out of all proportion.
+    """
+    try:
+        with opened(path) as file, quietly():
+            return _parse(file, path.stat().st_size)
+    except OSError as error:
+        raise NotDicom(f"It cannot be read: {error.strerror}.") from None
+
+
+def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:
+    try:
+        dataset = dcmread(file, stop_before_pixels=True)
+    except InvalidDicomError:
+        raise NotDicom from None
+    except Exception:  # noqa: BLE001  # damaged bytes make the parser raise whatever they please
+        raise TruncatedFile("Its header cannot be read to the end.") from None
+    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return _parse_deflated(file)
+    start = file.tell()
+    if start >= size - 7:
+        if not _ends_cleanly(dataset, file, size):
+            raise TruncatedFile("Its header ends before its last value.")
+        return dataset, False
+    if not _pixels_complete(dataset, file, size):
+        raise TruncatedFile("Its pixel data are incomplete.")
+    return dataset, True
+
+
+def _parse_deflated(file: BinaryIO) -> tuple[FileDataset, bool]:
+    # the whole dataset is one zlib stream (PS3.5, A.5): damage shows when it is inflated
+    file.seek(0)
+    dataset = dcmread(file)
+    element = _raw(dataset, PIXEL_DATA)
+    if element is None:
+        return dataset, False
+    if element.length != _UNDEFINED and len(element.value or b"") < element.length:
+        raise TruncatedFile("Its pixel data are incomplete.")
+    del dataset[PIXEL_DATA]
+    return dataset, True
+
+
+def _raw(dataset: Dataset, tag: int) -> RawDataElement | None:
+    try:
+        element: object = dataset.get_item(tag)
+    except Exception:  # noqa: BLE001  # pydicom decodes an element of no length, and raises what it pleases
+        return None
+    return element if isinstance(element, RawDataElement) else None
+
+
+def _ends_cleanly(dataset: Dataset, file: BinaryIO, size: int) -> bool:
+    last = _raw(dataset, max(dataset.keys(), default=0))
+    if last is not None and last.length != _UNDEFINED:
+        return last.value_tell + last.length == size
+    file.seek(max(0, size - 8))
+    return file.read(4) == _SEQUENCE_END
+
+
+def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
+    """Whether the file reaches the end of the pixel data element at which it stands (PS3.5, 7.1 and A.4)."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    head = file.read(12)
+    if syntax == ImplicitVRLittleEndian or head[4:6] not in _LONG_VR:
+        length = int.from_bytes(head[4:8], "little")
+        file.seek(8 - len(head), 1)
+    else:
+        length = int.from_bytes(head[8:12], "big" if syntax == ExplicitVRBigEndian else "little")
+    if length != _UNDEFINED:
+        return file.tell() + length <= size
+    return _items_complete(file, size)
+
+
+def _items_complete(file: BinaryIO, size: int) -> bool:
+    while (item := file.read(8))[:4] == _ITEM and len(item) == 8:
+        end = file.tell() + int.from_bytes(item[4:], "little")
+        if end > size:
+            return False
+        file.seek(end)
+    return len(item) == 8 and item[:4] == _SEQUENCE_END
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values of a text or UID attribute without surrounding blanks; none where it is absent or empty."""
+    try:
+        with quietly():
+            value = dataset.get(keyword)
+    except Exception:  # noqa: BLE001  # a value that cannot be decoded is no value
+        return ()
+    parts = value if isinstance(value, (list, MultiValue)) else [value]
+    return tuple(part for part in (str(v).strip(" \0") for v in parts if v is not None) if part)
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """The first value of a text or UID attribute; empty where it is absent or empty."""
+    return next(iter(texts(dataset, keyword)), "")
+
+
+def uid_name(uid: str) -> str:
+    """What DICOM calls a UID (PS3.6, A); empty where it does not know it."""
+    with quietly():
+        name = UID(uid).name
+    return "" if name == uid else name
+
+
+def required(dataset: Dataset, keyword: str) -> str:
+    """A text or UID that must be there.
+
+    Raises
+    ------
+    MissingAttribute
+        If the attribute is absent or empty.
+    """
+    value = text(dataset, keyword)
+    if not value:
+        raise MissingAttribute(f"{dictionary_description(keyword)}.")
+    return value
+
+
+def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """So many finite numbers that must be there, and their verbatim strings.
+
+    Raises
+    ------
+    MissingAttribute
+        If the attribute is absent or empty.
+    InvalidAttribute
+        If it does not hold so many finite numbers.
+    """
+    name = dictionary_description(keyword)
+    strings = texts(dataset, keyword)
+    if not strings:
+        raise MissingAttribute(f"{name}.")
+    try:
+        values = tuple(float(part) for part in strings)
+    except ValueError:
+        raise InvalidAttribute(f"{name} is not a number.") from None
+    if len(values) != count or not all(math.isfinite(value) for value in values):
+        raise InvalidAttribute(f"{name} must hold {count} finite numbers.")
+    return values, strings
+
+
+def whole(dataset: Dataset, keyword: str) -> int | None:
+    """A whole number; None where the attribute is absent or empty.
+
+    Raises
+    ------
+    InvalidAttribute
+        If it is something else.
+    """
+    try:
+        with quietly():
+            value = dataset.get(keyword)
+        return None if value is None or value == "" else int(value)
+    except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
+        raise InvalidAttribute(f"{dictionary_description(keyword)} is not one whole number.") from None

@@ -1,0 +1,130 @@
+"""The stored words of a slice: one image of one frame decoded at a time, whatever the file asks for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import FileDataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
+
+from orgseg_node.dicom.reading.files import quietly, whole
+from orgseg_node.dicom.reading.jpeg import check_jpeg_2000, check_lossless_jpeg
+from orgseg_node.dicom.reading.limits import opened
+from orgseg_node.dicom.reading.slices import CtSlice
+from orgseg_node.errors import InputError, UndecodablePixels
+
+_PLUGINS = ("pyjpegls", "pylibjpeg", "gdcm")
+"""Decoders in order of trust: GDCM may end the process on damaged data, so it comes last."""
+
+_CHECKS: Final[Mapping[str, Callable[[bytes, int, int], None]]] = {
+    JPEGLossless: check_lossless_jpeg,
+    JPEGLosslessSV1: check_lossless_jpeg,
+    JPEG2000: check_jpeg_2000,
+    JPEG2000Lossless: check_jpeg_2000,
+}
+_WORD: Final = 2  # bytes
+
+
+class PixelSource:
+    """Decodes slices one by one; keeps the header of the multi-frame file read last for its other frames."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._header = FileDataset("", {})
+        self._start = 0
+
+    def words(self, image: CtSlice, shape: tuple[int, int]) -> NDArray[np.uint16]:
+        """The 16-bit words of a slice as they are stored, bits beyond Bits Stored included.
+
+        Parameters
+        ----------
+        image : which one
+        shape : (rows, columns) that the header told
+
+        Raises
+        ------
+        UndecodablePixels
+            If the pixel data cannot be decoded, or are not of this size.
+        LossyCompression
+            If a JPEG 2000 stream is irreversible although the header does not say so.
+        """
+        try:
+            with opened(image.path) as file, quietly():
+                # a single image whole: pixel_array(path) cannot read deflated files
+                dataset = dcmread(file) if image.frame is None else self._frame(file, image, shape)
+                pixels = _decode(dataset, image.transfer_syntax_uid, shape)
+        except (MemoryError, InputError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001  # decoders raise whatever they please; one in Rust panics past Exception
+            raise UndecodablePixels from None
+        if pixels.shape != shape or pixels.dtype.itemsize != _WORD:
+            raise UndecodablePixels(f"They are not {shape[0]} x {shape[1]} values of 16 bits.")
+        native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        words: NDArray[np.uint16] = native.view(np.uint16)
+        return words
+
+    def content(self, image: CtSlice, shape: tuple[int, int]) -> str:
+        """Hash of what a slice shows: the same for the same values of the same meaning, however encoded."""
+        said = (image.signed, image.bits_stored, image.slope, image.intercept)
+        padding = (image.padding, image.padding_limit)
+        shown = hashlib.sha256(repr((said, padding)).encode())
+        shown.update(self.words(image, shape).tobytes())
+        return shown.hexdigest()
+
+    def _frame(self, file: BinaryIO, image: CtSlice, shape: tuple[int, int]) -> FileDataset:
+        """A dataset of one frame alone, without reading the others."""
+        deflated = image.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+        if self._path != image.path:
+            self._header = dcmread(file, stop_before_pixels=not deflated)
+            for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+                self._header.pop(keyword, None)
+            self._start, self._path = file.tell(), image.path
+        header, index = self._header, (image.frame or 1) - 1
+        count = whole(header, "NumberOfFrames") or 1
+        size = shape[0] * shape[1] * _WORD
+        dataset = FileDataset("", {}, file_meta=header.file_meta)
+        dataset.update(header)
+        dataset.set_original_encoding(*header.original_encoding)
+        # new elements: to set a value would change the one that header and dataset share
+        dataset.add_new("NumberOfFrames", "IS", 1)
+        if deflated:
+            dataset.add_new("PixelData", "OW", header.PixelData[index * size : (index + 1) * size])
+            return dataset
+        short = image.transfer_syntax_uid == ImplicitVRLittleEndian
+        file.seek(self._start + (8 if short else 12))
+        if UID(image.transfer_syntax_uid).is_encapsulated:
+            frame = get_frame(file, index, number_of_frames=count)
+            dataset.add_new("PixelData", "OB", encapsulate([frame]))
+        else:
+            file.seek(index * size, 1)
+            dataset.add_new("PixelData", "OW", file.read(size))
+        return dataset
+
+
+def _decode(dataset: FileDataset, syntax: str, shape: tuple[int, int]) -> NDArray[Any]:
+    decoder = get_decoder(syntax)
+    plugin = next((name for name in _PLUGINS if name in decoder.available_plugins), "")
+    check = _CHECKS.get(syntax)
+    if check is not None:
+        check(get_frame(dataset.PixelData, 0, number_of_frames=1), *shape)
+    unused_bits: Any = {"correct_unused_bits": False}  # pydicom's stubs know its options only as one dict
+    pixels: NDArray[Any] = decoder.as_array(
+        dataset, index=0, raw=True, decoding_plugin=plugin, **unused_bits
+    )[0]
+    return pixels

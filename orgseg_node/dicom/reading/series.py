@@ -1,0 +1,350 @@
+"""Which CT series are in a heap of files, and why the rest is none.
+
+`survey` never raises for bad input: every file ends in exactly one place, an accepted series, a refusal with
+its coded reason, or set aside. `read_series` is for whoever expects exactly one usable series.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from pydicom.datadict import dictionary_description, dictionary_has_tag
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from orgseg_node.core.checks import Finding
+from orgseg_node.core.geometry import Grid, Place, SliceStack
+from orgseg_node.dicom.objects.uids import derive_uid
+from orgseg_node.dicom.reading.files import open_header, quietly
+from orgseg_node.dicom.reading.grouping import Part, parts_of
+from orgseg_node.dicom.reading.multiframe import frame_header
+from orgseg_node.dicom.reading.slices import (
+    NO_UID,
+    CtSlice,
+    Damaged,
+    Orientation,
+    Placed,
+    Reason,
+    SetAside,
+    judge,
+)
+from orgseg_node.dicom.reading.stacking import stack
+from orgseg_node.errors import (
+    InputError,
+    InvalidAttribute,
+    NoSeries,
+    NotDicom,
+    NotImages,
+    SeveralParts,
+    SeveralPatients,
+    SeveralSeries,
+    WrongModality,
+)
+
+_IDENTITY_GROUPS = frozenset({0x0008, 0x0010, 0x0020})
+
+__all__ = [
+    "CtSeries",
+    "CtSlice",
+    "Inventory",
+    "Reason",
+    "Refusal",
+    "SetAside",
+    "choose",
+    "files_in",
+    "read_series",
+    "source_header",
+    "survey",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CtSeries:
+    """An axial CT series, or one volume of a series that holds several.
+
+    Attributes
+    ----------
+    slices : in order along the normal, as ``k`` of the volume runs
+    study_instance_uid, series_instance_uid, frame_of_reference_uid : identity
+    rows, columns : size of a slice
+    pixel_spacing_mm : (row spacing, column spacing), as in the tag (0028,0030)
+    orientation : Image Orientation (Patient): row direction, column direction
+    patient_position : such as ``HFS``, or empty
+    header : the first slice's header without pixel data, the source of patient and study attributes
+    grid : the regular grid a network sees
+    stack : where each slice is
+    is_regular : whether the slices lie on the grid
+    part : which phase or part of a series that holds several; empty where it is all of it
+    findings : what should be known about the series
+    """
+
+    slices: tuple[CtSlice, ...]
+    study_instance_uid: str
+    series_instance_uid: str
+    frame_of_reference_uid: str
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float]
+    orientation: Orientation
+    patient_position: str
+    header: Dataset
+    grid: Grid
+    stack: SliceStack
+    is_regular: bool
+    part: str = ""
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where the pixels of the slices are: on the grid where they lie on it, else slice by slice."""
+        return self.grid if self.is_regular else self.stack
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of the series' files, whatever their names and order; reads them all (about 1 GB/s)."""
+        whole = hashlib.sha256()
+        for uid, path in sorted({(s.sop_instance_uid, s.path) for s in self.slices}):
+            with path.open("rb") as file:
+                whole.update(f"{uid} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        for frame in sorted(s.frame for s in self.slices if s.frame is not None):
+            whole.update(f"frame {frame}\n".encode())
+        return whole.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Files that cannot be used, and why.
+
+    Attributes
+    ----------
+    series_instance_uid : the series that is refused as a whole, None where a file's series is unknown
+    error : the coded reason
+    paths : all files of the series, also those that have no fault of their own
+    """
+
+    series_instance_uid: str | None
+    error: InputError
+    paths: tuple[Path, ...]
+
+    @property
+    def files(self) -> int:
+        """Number of files."""
+        return len(self.paths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What a heap of files holds.
+
+    Attributes
+    ----------
+    accepted : CT series and parts of series that can be used, those with most slices first
+    refused : series and single files that cannot be used
+    aside : files that are no CT slices and were not meant to be
+    patients : number of patients the CT slices belong to
+    """
+
+    accepted: tuple[CtSeries, ...]
+    refused: tuple[Refusal, ...]
+    aside: tuple[SetAside, ...]
+    patients: int
+
+    @property
+    def set_aside(self) -> Mapping[str, int]:
+        """Number of files set aside, by reason."""
+        return Counter(str(item.reason) for item in self.aside)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files in a folder and its subfolders but hidden ones, in order of their names."""
+    if folder.is_file():
+        return [folder]
+    inside = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def survey(paths: Iterable[Path]) -> Inventory:
+    """Sort files into series, and series into accepted and refused ones; never raises for bad input."""
+    series: defaultdict[str, list[Placed | Damaged]] = defaultdict(list)
+    refused: list[Refusal] = []
+    aside: list[SetAside] = []
+    for judged in chain.from_iterable(map(judge, paths)):
+        match judged:
+            case SetAside():
+                aside.append(judged)
+            case Damaged(series_key=None):
+                refused.append(Refusal(series_instance_uid=None, error=judged.error, paths=(judged.path,)))
+            case _:
+                series[str(judged.series_key)].append(judged)
+    accepted: list[CtSeries] = []
+    for key, members in series.items():
+        try:
+            volumes, left = _volumes(members)
+            accepted += volumes
+            aside += left
+        except InputError as error:
+            uid = None if key.startswith(NO_UID) else key
+            paths = tuple(dict.fromkeys(map(_path, members)))  # the frames of a file share its path
+            refused.append(Refusal(series_instance_uid=uid, error=error, paths=paths))
+    return Inventory(
+        accepted=tuple(sorted(accepted, key=lambda one: -len(one.slices))),
+        refused=tuple(refused),
+        aside=tuple(aside),
+        patients=len({member.patient for members in series.values() for member in members}),
+    )
+
+
+def read_series(folder: Path, series_uid: str | None = None, part: str | None = None) -> CtSeries:
+    """The one usable CT series of a folder, or the one with the UID, or the part of it.
+
+    Raises
+    ------
+    InputError
+        The class that says why there is none, or more than one.
+    """
+    return choose(survey(files_in(folder)), series_uid, part)
+
+
+def choose(inventory: Inventory, series_uid: str | None = None, part: str | None = None) -> CtSeries:
+    """The one usable CT series of an inventory, or the one with the UID, or the part of it.
+
+    Parameters
+    ----------
+    inventory : what there is
+    series_uid : which series, where there are several
+    part : which part of it, where it has several: its name, or its number from 1
+
+    Raises
+    ------
+    InputError
+        The class that says why there is none, or more than one. A file that may be a slice of the series
+        but cannot be read refuses everything: it might be its last slice.
+    """
+    if inventory.patients > 1:
+        raise SeveralPatients(f"There are {inventory.patients}.")
+    for refusal in inventory.refused:
+        if refusal.series_instance_uid is None:
+            raise refusal.error
+    accepted, refused = inventory.accepted, inventory.refused
+    if series_uid is not None:
+        accepted = tuple(one for one in accepted if one.series_instance_uid == series_uid)
+        refused = tuple(one for one in refused if one.series_instance_uid == series_uid)
+    if accepted:
+        return _only(accepted if part is None else _with_part(accepted, part))
+    if refused:
+        raise max(refused, key=lambda one: one.files).error
+    if series_uid is not None and (inventory.accepted or inventory.refused):
+        raise NoSeries("No CT series has the UID asked for.")
+    raise _nothing(inventory.aside)
+
+
+def _only(accepted: Sequence[CtSeries]) -> CtSeries:
+    """The one series or part, or the error that says what there is to choose from."""
+    if len(accepted) == 1:
+        return accepted[0]
+    series = {one.series_instance_uid for one in accepted}
+    if len(series) > 1:
+        raise SeveralSeries(f"There are {len(series)}.")
+    raise SeveralParts(f"They are: {'; '.join(one.part for one in accepted)}.")
+
+
+def _with_part(accepted: Sequence[CtSeries], part: str) -> tuple[CtSeries, ...]:
+    """Those whose part has a name, or the one with a number where all are parts of one series."""
+    found = tuple(one for one in accepted if one.part.casefold() == part.strip().casefold())
+    if not found and part.strip().isdecimal() and len({one.series_instance_uid for one in accepted}) == 1:
+        number = int(part)
+        found = tuple(accepted[number - 1 : number]) if number else ()
+    if not found:
+        names = "; ".join(one.part for one in accepted if one.part)
+        raise NoSeries(f"No part has the name or number asked for. They are: {names or 'none'}.")
+    return found
+
+
+def source_header(series: CtSeries, k: int) -> Dataset:
+    """The header of slice ``k`` without pixel data, with the UIDs that the series goes by."""
+    image = series.slices[k]
+    return _header(image, (series.study_instance_uid, series.series_instance_uid))
+
+
+def _header(image: CtSlice, study_and_series: tuple[str, str]) -> Dataset:
+    header, _ = open_header(image.path)
+    if image.frame is not None:
+        header = frame_header(header, image.frame)
+    study, series = study_and_series
+    uids = {
+        "SOPClassUID": image.sop_class_uid,
+        "SOPInstanceUID": image.sop_instance_uid,
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": series,
+    }
+    for keyword, uid in uids.items():
+        # set as whole elements: to set a value pydicom would first decode the one that is there
+        header[Tag(keyword)] = DataElement(Tag(keyword), "UI", uid)
+    return header
+
+
+def _refuse_undecodable(header: Dataset) -> None:
+    """Objects take from here what they say of patient and study: damage must show before one is written."""
+    for tag in [tag for tag in header.keys() if tag.group in _IDENTITY_GROUPS]:  # noqa: SIM118  # no decoding
+        try:
+            with quietly():
+                header[tag]
+        except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
+            name = dictionary_description(tag) if dictionary_has_tag(tag) else "An attribute"
+            raise InvalidAttribute(f"{name} cannot be decoded.") from None
+
+
+def _path(member: Placed | Damaged) -> Path:
+    return member.path if isinstance(member, Damaged) else member.image.path
+
+
+def _volumes(members: Sequence[Placed | Damaged]) -> tuple[list[CtSeries], Sequence[SetAside]]:
+    """The volumes of one series, and its files that are part of none."""
+    damaged = [member for member in members if isinstance(member, Damaged)]
+    if damaged:
+        raise damaged[0].error
+    parts, aside = parts_of([member for member in members if isinstance(member, Placed)])
+    return [_series(part) for part in parts], aside
+
+
+def _series(part: Part) -> CtSeries:
+    stacked = stack(part.slices)
+    first = stacked.slices[0]
+    study_uid = first.study_uid or derive_uid("stand-in study", first.frame_uid)
+    series_uid = first.series_uid or derive_uid("stand-in series", study_uid, first.frame_uid)
+    header = _header(first.image, (study_uid, series_uid))
+    _refuse_undecodable(header)
+    return CtSeries(
+        slices=tuple(one.image for one in stacked.slices),
+        study_instance_uid=study_uid,
+        series_instance_uid=series_uid,
+        frame_of_reference_uid=first.frame_uid,
+        rows=first.rows,
+        columns=first.columns,
+        pixel_spacing_mm=first.pixel_spacing_mm,
+        orientation=first.image.orientation,
+        patient_position=first.patient_position,
+        header=header,
+        grid=stacked.grid,
+        stack=stacked.places,
+        is_regular=stacked.is_regular,
+        part=part.name,
+        findings=(*part.findings, *stacked.findings),
+    )
+
+
+def _nothing(aside: Sequence[SetAside]) -> InputError:
+    reasons = {item.reason for item in aside}
+    if not reasons:
+        return NoSeries()
+    if reasons == {Reason.NOT_DICOM}:
+        return NotDicom("None of the files is.")
+    if Reason.OTHER_MODALITY in reasons:
+        return WrongModality()
+    return NotImages()

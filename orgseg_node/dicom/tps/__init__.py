@@ -1,0 +1,1 @@
+"""What planning systems expect of structure sets."""

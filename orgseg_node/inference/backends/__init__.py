@@ -1,0 +1,1 @@
+"""Networks as torch, OpenVINO and nnU-Net run them."""

@@ -1,0 +1,136 @@
+"""Turn pickled checkpoints into safetensors: ``python -m`` this module ``ORDER REPLY``.
+
+This runs in a process of its own, started by `inference.bundles.conversion`, so that the node itself
+never unpickles. Checkpoints are loaded as tensors, numbers and text only; where one holds other Python
+objects it is refused unless its source was declared trustworthy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from orgseg_node.errors import ModelNotImportable, OrgsegError
+from orgseg_node.inference.backends.network import build_network
+from orgseg_node.inference.bundles.trained import refuse_unusable
+
+_PREFIXES = ("module.", "_orig_mod.")  # left by distributed training and torch.compile
+
+
+def main(arguments: list[str]) -> int:
+    """Convert the checkpoints of the order file up to the first problem; write the reply; 0 if all well."""
+    order, reply = (Path(argument) for argument in arguments)
+    answers: list[dict[str, Any]] = []
+    for request in json.loads(order.read_text(encoding="utf-8")):
+        try:
+            answers.append(convert(request))
+        except OrgsegError as error:
+            answers.append({"problem": error.detail})
+        except Exception as error:  # noqa: BLE001  # a foreign file may fail in any way; the parent must hear of it
+            answers.append({"problem": f"{type(error).__name__}: {error}"})
+        if "problem" in answers[-1]:
+            break
+    reply.write_text(json.dumps(answers), encoding="utf-8")
+    return 1 if any("problem" in answer for answer in answers) else 0
+
+
+def convert(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert one checkpoint after proving that its weights fit its plans.
+
+    Raises
+    ------
+    ModelNotImportable
+        If the checkpoint is not one of nnU-Net v2, is damaged, or does not fit.
+    """
+    checkpoint = _load(Path(request["checkpoint"]), trusted=request["trusted"])
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
+        raise ModelNotImportable("It is no checkpoint of nnU-Net v2.")
+    plans = json.loads(Path(request["plans"]).read_text(encoding="utf-8"))
+    dataset = json.loads(Path(request["dataset"]).read_text(encoding="utf-8"))
+    configuration = request["configuration"] or checkpoint.get("init_args", {}).get("configuration")
+    if configuration is None:
+        raise ModelNotImportable("Neither its folder nor its checkpoint tells the configuration.")
+    refuse_unusable(plans, dataset, configuration)
+    network = build_network(plans, dataset, configuration)
+    try:
+        network.load_state_dict({_plain(k): v for k, v in checkpoint["network_weights"].items()}, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[:2]
+        raise ModelNotImportable(
+            f"The weights do not fit the network of the plans: {' '.join(first)}"
+        ) from error
+    _save(network, Path(request["weights"]), half_precision=request["half_precision"])
+    return {
+        "trainer": str(checkpoint.get("trainer_name", "nnUNetTrainer")),
+        "configuration": configuration,
+        "mirror_axes": [int(axis) for axis in checkpoint.get("inference_allowed_mirroring_axes") or ()],
+    }
+
+
+def _load(path: Path, *, trusted: bool) -> Any:
+    if trusted:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = next(
+            (line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "unknown objects"
+        )
+        raise ModelNotImportable(
+            f"It holds more than tensors, numbers and text ({found[:200]}). Only if you trust its source, "
+            "import it as trusted."
+        ) from error
+
+
+def _harmless() -> list[Any]:
+    """NumPy's scalars and arrays, as nnU-Net's training log holds them, under old and new module names."""
+    multiarray = importlib.import_module("numpy._core.multiarray")
+    functions = ("scalar", "_reconstruct")
+    named = [
+        (getattr(multiarray, f), f"numpy.{core}.multiarray.{f}")
+        for f in functions
+        for core in ("core", "_core")
+    ]
+    types = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    return [*named, np.dtype, np.ndarray, *types]
+
+
+def _plain(key: str) -> str:
+    for prefix in _PREFIXES:
+        key = key.removeprefix(prefix)
+    return key
+
+
+def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None:
+    """Write each tensor once: nnU-Net's decoder holds its encoder, so most of the state has several names."""
+    unique: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    for name, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ModelNotImportable(f"Its weights {name} are not finite.")
+        source = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), name)
+        if source != name:
+            aliases[name] = source
+            continue
+        stored = tensor.half() if half_precision and tensor.is_floating_point() else tensor
+        if not torch.isfinite(stored).all():
+            raise ModelNotImportable(
+                f"Its weights {name} are too large for 16 bits; import in full precision."
+            )
+        unique[name] = stored.contiguous()
+    save_file(unique, path, metadata={"format": "pt", "aliases": json.dumps(aliases, sort_keys=True)})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Model bundles: reading, importing and writing them; no torch."""

@@ -1,0 +1,216 @@
+"""How well the fast mode of a bundle agrees with its exact one: measured once, written into its manifest.
+
+The fast mode computes the same network by other operations, in other roundings; how much that matters depends
+on the network. So it is compared with the exact mode on reference CTs, organ by organ, and allowed where the
+two are as good as equal. Nothing here says who was scanned: a CT is known by the hash of its voxels.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from orgseg_node.errors import NotCalibrated
+from orgseg_node.inference.bundles.fields import is_number, is_sha256, is_text, key_problems
+
+ENOUGH_DICE: Final = 0.9995
+"""The fast mode is allowed where the Dice of every organ with the exact mode is at least this."""
+
+_TOP = {"software", "version", "precision", "date", "references", "organs"}
+_REFERENCE = {"sha256", "voxels"}
+_AGREEMENT = {"dice", "found_on", "outside_ml"}
+
+
+class Precision(StrEnum):
+    """In what numbers the fast mode computes: 32 bits, or bfloat16, which is faster where a CPU has it."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A CT on which was measured.
+
+    Attributes
+    ----------
+    sha256 : hash of its grid and Hounsfield units, see `backends.calibrating.voxels_sha256`
+    voxels : number of its voxels
+    """
+
+    sha256: str
+    voxels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What was measured of one organ.
+
+    Attributes
+    ----------
+    dice : lowest Dice of the fast mode with the exact one over the reference CTs; 1 where neither found it
+    found_on : number of reference CTs on which the exact mode found it
+    outside_ml : what the exact mode found of it far outside of the patient, over all reference CTs
+    """
+
+    dice: float
+    found_on: int
+    outside_ml: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How well the fast mode agrees with the exact one.
+
+    Attributes
+    ----------
+    software, version : what computes the fast mode, such as ``openvino`` and ``2026.4.1``
+    precision : in what numbers it computes
+    date : of the measurement
+    references : the CTs on which was measured
+    organs : what was measured, by organ key; every organ of the bundle
+    """
+
+    software: str
+    version: str
+    precision: Precision
+    date: dt.date
+    references: tuple[Reference, ...]
+    organs: Mapping[str, Agreement]
+
+    @property
+    def never_found(self) -> tuple[str, ...]:
+        """Organs that no reference CT showed, of which nothing was proven."""
+        return tuple(key for key, organ in self.organs.items() if not organ.found_on)
+
+    @property
+    def nothing_outside(self) -> bool:
+        """Whether no organ was found far outside of the patient, so that tiles there can be left out."""
+        return not any(organ.outside_ml for organ in self.organs.values())
+
+    @property
+    def shortcomings(self) -> tuple[str, ...]:
+        """Why the fast mode is not good enough, as sentences without their full stop; empty where it is."""
+        if len(self.never_found) == len(self.organs):
+            return ("no organ was found on any reference CT",)
+        return tuple(
+            f"the Dice of {key} is {organ.dice:.6f}, below {ENOUGH_DICE}"
+            for key, organ in self.organs.items()
+            if organ.dice < ENOUGH_DICE
+        )
+
+
+def allowed(bundle: str, calibration: Calibration | None, software: str, version: str) -> Calibration:
+    """The calibration that allows the fast mode.
+
+    Parameters
+    ----------
+    bundle : its name
+    calibration : of its manifest
+    software, version : what would compute the fast mode on this machine
+
+    Raises
+    ------
+    NotCalibrated
+        If there is none, if it was measured with another version, or if it is not good enough.
+    """
+    if calibration is None:
+        raise NotCalibrated(f"'{bundle}' has no calibration.")
+    if (calibration.software, calibration.version) != (software, version):
+        measured = f"{calibration.software} {calibration.version}"
+        raise NotCalibrated(f"'{bundle}' was calibrated with {measured}; {software} {version} is installed.")
+    if calibration.shortcomings:
+        raise NotCalibrated(f"'{bundle}': {'; '.join(calibration.shortcomings)}.")
+    return calibration
+
+
+def calibration_document(calibration: Calibration) -> dict[str, Any]:
+    """The calibration as a table of the manifest."""
+    return {
+        "software": calibration.software,
+        "version": calibration.version,
+        "precision": str(calibration.precision),
+        "date": calibration.date,
+        "references": [{"sha256": ct.sha256, "voxels": ct.voxels} for ct in calibration.references],
+        "organs": {
+            key: {
+                "dice": float(organ.dice),
+                "found_on": organ.found_on,
+                "outside_ml": float(organ.outside_ml),
+            }
+            for key, organ in calibration.organs.items()
+        },
+    }
+
+
+def read_calibration(row: Mapping[str, Any]) -> Calibration:
+    """The calibration of a manifest's table in which `calibration_problems` finds nothing."""
+    return Calibration(
+        software=row["software"],
+        version=row["version"],
+        precision=Precision(row["precision"]),
+        date=row["date"],
+        references=tuple(Reference(**ct) for ct in row["references"]),
+        organs={
+            key: Agreement(
+                dice=float(organ["dice"]),
+                found_on=organ["found_on"],
+                outside_ml=float(organ["outside_ml"]),
+            )
+            for key, organ in row["organs"].items()
+        },
+    )
+
+
+def calibration_problems(row: Any) -> list[str]:
+    """Everything that is wrong with the table, as sentences."""
+    if not isinstance(row, dict):
+        return ["calibration must be a table"]
+    found = key_problems("calibration.", row, _TOP)
+    found += [
+        f"calibration.{name} must be text"
+        for name in ("software", "version")
+        if name in row and not is_text(row[name])
+    ]
+    if row.get("precision", Precision.F32) not in list(Precision):
+        found.append(f"calibration.precision must be {' or '.join(Precision)}")
+    if type(row.get("date", dt.date.min)) is not dt.date:
+        found.append("calibration.date must be a date without time")
+    references = row.get("references", [])
+    found += _reference_problems(references) if "references" in row else []
+    count = len(references) if isinstance(references, list) else 0
+    return found + (_organ_problems(row["organs"], count) if "organs" in row else [])
+
+
+def _reference_problems(rows: Any) -> list[str]:
+    if not isinstance(rows, list) or not rows or not all(isinstance(ct, dict) for ct in rows):
+        return ["calibration.references must hold at least one [[calibration.references]]"]
+    found: list[str] = []
+    for number, ct in enumerate(rows, start=1):
+        found += key_problems(f"calibration.references {number}: ", ct, _REFERENCE)
+        if "sha256" in ct and not is_sha256(ct["sha256"]):
+            found.append(f"calibration.references {number}: not a SHA-256")
+        if type(ct.get("voxels", 1)) is not int or ct.get("voxels", 1) < 1:
+            found.append(f"calibration.references {number}: voxels must be a whole number above 0")
+    if len({str(ct.get("sha256")) for ct in rows}) < len(rows):
+        found.append("calibration.references names a CT twice")
+    return found
+
+
+def _organ_problems(rows: Any, references: int) -> list[str]:
+    if not isinstance(rows, dict) or not all(isinstance(organ, dict) for organ in rows.values()):
+        return ["calibration.organs must be tables by organ key"]
+    found: list[str] = []
+    for key, organ in rows.items():
+        here = f"calibration.organs.{key}."
+        found += key_problems(here, organ, _AGREEMENT)
+        if not is_number(organ.get("dice", 0)) or not 0 <= organ.get("dice", 0) <= 1:
+            found.append(f"{here}dice must be 0 to 1")
+        if type(organ.get("found_on", 0)) is not int or not 0 <= organ.get("found_on", 0) <= references:
+            found.append(f"{here}found_on must be a number of reference CTs")
+        if not is_number(organ.get("outside_ml", 0)) or organ.get("outside_ml", 0) < 0:
+            found.append(f"{here}outside_ml must be 0 or more")
+    return found

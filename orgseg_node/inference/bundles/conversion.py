@@ -1,0 +1,101 @@
+"""Having pickled checkpoints converted by another process: this one never unpickles and loads no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orgseg_node.errors import ModelNotImportable
+
+_LIMIT_S = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """One checkpoint to convert.
+
+    Attributes
+    ----------
+    checkpoint : nnU-Net's pickled ``.pth``
+    plans, dataset : the ``plans.json`` and ``dataset.json`` it belongs to
+    weights : where the safetensors go
+    configuration : such as ``3d_fullres``; None to take what the checkpoint says
+    half_precision : store 16 bits
+    trusted : Python objects in the pickle may be loaded, which runs whatever code they bring
+    """
+
+    checkpoint: Path
+    plans: Path
+    dataset: Path
+    weights: Path
+    configuration: str | None
+    half_precision: bool
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """What a checkpoint said about itself while it was converted."""
+
+    trainer: str
+    configuration: str
+    mirror_axes: tuple[int, ...]
+
+
+def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[Converted, ...]:
+    """Turn pickled checkpoints into safetensors, all in one process that ends with the last.
+
+    Raises
+    ------
+    ModelNotImportable
+        If one of them is damaged, holds more than tensors, or does not fit its plans; with its name.
+    """
+    with tempfile.TemporaryDirectory(prefix="orgseg-convert-") as scratch:
+        order, reply = Path(scratch, "order.json"), Path(scratch, "reply.json")
+        order.write_text(json.dumps([_as_json(c) for c in conversions]), encoding="utf-8")
+        # -P: nothing is imported from the folder the person happens to be in
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "orgseg_node.inference.backends.convert",
+            str(order),
+            str(reply),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False, timeout=_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise ModelNotImportable(f"The conversion did not end within {_LIMIT_S // 60} minutes.") from None
+        try:
+            answers = json.loads(reply.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise ModelNotImportable(f"The conversion broke off with status {done.returncode}.") from None
+    for conversion, answer in zip(conversions, answers, strict=False):  # answers end at the first problem
+        if "problem" in answer:
+            where = f"{conversion.checkpoint.parent.name}/{conversion.checkpoint.name}"
+            raise ModelNotImportable(f"{where}: {answer['problem']}")
+    return tuple(
+        Converted(
+            trainer=answer["trainer"],
+            configuration=answer["configuration"],
+            mirror_axes=tuple(answer["mirror_axes"]),
+        )
+        for answer in answers
+    )
+
+
+def _as_json(conversion: Conversion) -> dict[str, str | bool | None]:
+    return {
+        "checkpoint": str(conversion.checkpoint.resolve()),
+        "plans": str(conversion.plans.resolve()),
+        "dataset": str(conversion.dataset.resolve()),
+        "weights": str(conversion.weights.resolve()),
+        "configuration": conversion.configuration,
+        "half_precision": conversion.half_precision,
+        "trusted": conversion.trusted,
+    }

@@ -1,0 +1,250 @@
+"""Bringing a model in: an nnU-Net v2 folder, its export zip, several models at once, or a bundle."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.errors import DiskFull, ModelNotImportable, OrganUnknown
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verify_bundle
+from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing
+from orgseg_node.inference.bundles.matching import match_labels, unused_entries
+from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel, find_trained
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, under_construction
+
+_WANTED = {"plans.json", "dataset.json", *CHECKPOINTS}
+_DEFAULT_CONFIGURATION = "3d_fullres"
+_NOT_STATED = "not stated"
+_SYMLINK = 0o120000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What a person says about a model that is brought in.
+
+    Attributes
+    ----------
+    name : of the bundle
+    folder : where bundles are kept; the bundle becomes a folder of its name in it
+    table : the organ table
+    organs : organ key by label name, ``data set/label`` or label number; an empty key leaves the label out;
+        labels not named are matched by their names
+    priorities : number by organ key; where organs of two networks overlap, the higher wins
+    folds : folds to average; all where empty
+    configuration : such as ``3d_lowres``; None for ``3d_fullres``, or the only one there is
+    outside_to_air, body_margin_mm : as the model was trained; see `Preprocessing`
+    orientation : toward where the axes of the training arrays grew; None to tell from the model's files
+    mirroring : average over mirrored copies; None to do as the model's trainer says
+    half_precision : store the weights in 16 bits
+    trusted : Python objects in the checkpoints may be loaded, which runs whatever code they bring
+    card : model card in Markdown; None to write a short one
+    """
+
+    name: str
+    folder: Path
+    table: OrganTable
+    organs: Mapping[str, str] = field(default_factory=dict)
+    priorities: Mapping[str, float] = field(default_factory=dict)
+    folds: Sequence[int | str] = ()
+    configuration: str | None = None
+    version: str = "1"
+    title: str = ""
+    intended_use: str = _NOT_STATED
+    trained_on: str = _NOT_STATED
+    licence: str = _NOT_STATED
+    outside_to_air: bool = False
+    body_margin_mm: float = 0.0
+    orientation: str | None = None
+    mirroring: bool | None = None
+    tile_step_size: float = 0.5
+    half_precision: bool = False
+    trusted: bool = False
+    card: str | None = None
+
+
+def import_model(source: Path, options: ImportOptions) -> ModelBundle:
+    """Make a bundle of a model from outside; the source is left as it is.
+
+    Parameters
+    ----------
+    source : an nnU-Net v2 trained-model folder, its export zip, a folder with several of them, or a bundle of
+        this node's own kind, which is verified and copied as it is
+    options : what a person says about it
+
+    Raises
+    ------
+    ModelNotImportable
+        If there is no such model, or it is of a kind that is not run here.
+    OrganUnknown
+        If labels cannot be matched, with all of them.
+    BundleExists
+        If a bundle of this name is there.
+    BundleInvalid
+        If what was said about it is not usable.
+    DiskFull
+        If the zip does not fit on the disk.
+    """
+    if (source / MANIFEST).is_file():
+        return _copy_bundle(open_bundle(source), options.folder)
+    with ExitStack() as stack:
+        if source.is_file():
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orgseg-import-")))
+            unpack(source, scratch)
+            source = scratch
+        elif not source.is_dir():
+            raise ModelNotImportable(f"There is no file or folder '{source.name}'.")
+        models = _choose(find_trained(source), options.configuration)
+        parts = _parts(models, options)
+        return export_trained(
+            parts,
+            _draft(models, parts, options),
+            options.folder / options.name,
+            half_precision=options.half_precision,
+            trusted=options.trusted,
+        )
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Take plans, data sets and checkpoints out of an export zip, and nothing else.
+
+    Raises
+    ------
+    ModelNotImportable
+        If it is no zip, is damaged, or a member's path leads out of the target.
+    DiskFull
+        If its content does not fit.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for member in opened.infolist():
+                _refuse_unsafe(member)
+            wanted = [m for m in opened.infolist() if PurePosixPath(m.filename).name in _WANTED]
+            if sum(m.file_size for m in wanted) > shutil.disk_usage(target).free:
+                raise DiskFull("The model's zip does not fit into the temporary folder.")
+            for member in wanted:
+                opened.extract(member, target)
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: its encryption or method
+        raise ModelNotImportable(f"'{archive.name}' is no readable zip: {type(error).__name__}.") from error
+
+
+def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
+    path = PurePosixPath(member.filename.replace("\\", "/"))
+    is_link = (member.external_attr >> 16) & 0o170000 == _SYMLINK
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
+        raise ModelNotImportable("The zip holds a path that leads out of its folder; nothing was unpacked.")
+
+
+def _copy_bundle(bundle: ModelBundle, folder: Path) -> ModelBundle:
+    verify_bundle(bundle)
+    with under_construction(folder / bundle.manifest.name) as work:
+        for name in (MANIFEST, *bundle.manifest.files):
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, work / name)
+    return open_bundle(folder / bundle.manifest.name)
+
+
+def _choose(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedModel]:
+    """One configuration of each data set: the one asked for, or ``3d_fullres``, or the only one."""
+    chosen: list[TrainedModel] = []
+    for home in sorted({_home(model) for model in found}):
+        models = [model for model in found if _home(model) == home]
+        fitting = [m for m in models if m.configuration == (wanted or _DEFAULT_CONFIGURATION)]
+        if wanted is None and not fitting:
+            fitting = models
+        if len(fitting) != 1:
+            there = ", ".join(f"{m.folder.name}" for m in models)
+            count = "more than one" if fitting else "no"
+            which = f"{count} model of configuration {wanted or _DEFAULT_CONFIGURATION}"
+            raise ModelNotImportable(f"'{models[0].name}' has {which} ({there}); give one folder.")
+        chosen += fitting
+    return chosen
+
+
+def _home(model: TrainedModel) -> str:
+    """Where the models of one data set lie together."""
+    together = "__" in model.folder.name
+    return str(model.folder.parent if together else model.folder)
+
+
+def _parts(models: Sequence[TrainedModel], options: ImportOptions) -> list[PartDraft]:
+    unused = unused_entries(options.organs, [(model.name, model.labels) for model in models])
+    matches = [match_labels(model.name, model.labels, options.organs, options.table) for model in models]
+    problems = [sentence for _, unmatched in matches for sentence in unmatched]
+    problems += [f"{entry}, which no model has" for entry in unused]
+    found = {key for matched, _ in matches for key in matched.values()}
+    problems += [f"{key} of the priorities" for key in sorted(options.priorities.keys() - found)]
+    if problems:
+        raise OrganUnknown(f"{len(problems)} of them: " + "; ".join(problems) + ".")
+    parts = [
+        PartDraft(
+            folder=model.folder,
+            label_map=matched,
+            priority={k: v for k, v in options.priorities.items() if k in matched.values()},
+            folds=options.folds,
+            configuration=model.configuration,
+        )
+        for model, (matched, _) in zip(models, matches, strict=True)
+        if matched
+    ]
+    if not parts:
+        raise ModelNotImportable("Every label was left out.")
+    _refuse_twice(models, matches, options)
+    return parts
+
+
+def _refuse_twice(
+    models: Sequence[TrainedModel],
+    matches: Sequence[tuple[Mapping[int, str], list[str]]],
+    options: ImportOptions,
+) -> None:
+    holders: dict[str, list[str]] = {}
+    for model, (matched, _) in zip(models, matches, strict=True):
+        for key in set(matched.values()):
+            holders.setdefault(key, []).append(model.name)
+    twice = {
+        key: names for key, names in holders.items() if len(names) > 1 and key not in options.organs.values()
+    }
+    if twice:
+        said = "; ".join(f"{key} in {', '.join(names)}" for key, names in sorted(twice.items()))
+        raise ModelNotImportable(
+            f"Organs are found by several models: {said}. Name them in the organ map to join them."
+        )
+
+
+def _draft(models: Sequence[TrainedModel], parts: Sequence[PartDraft], options: ImportOptions) -> BundleDraft:
+    orientations = {model.orientation for model in models}
+    if options.orientation is None and len(orientations) > 1:
+        raise ModelNotImportable("The models were trained on different orientations; import them one by one.")
+    organs = list(dict.fromkeys(key for part in parts for key in part.label_map.values()))
+    title = options.title or f"{options.name}: {len(organs)} organs"
+    return BundleDraft(
+        name=options.name,
+        version=options.version,
+        title=title,
+        intended_use=options.intended_use,
+        trained_on=options.trained_on,
+        licence=options.licence,
+        card=_card(title, organs, options) if options.card is None else options.card,
+        preprocessing=Preprocessing(
+            orientation=options.orientation or orientations.pop(),
+            outside_to_air=options.outside_to_air,
+            body_margin_mm=options.body_margin_mm,
+        ),
+        mirroring=options.mirroring,
+        tile_step_size=options.tile_step_size,
+    )
+
+
+def _card(title: str, organs: Sequence[str], options: ImportOptions) -> str:
+    names = "\n".join(f"* {options.table[key].name}" for key in organs)
+    return (
+        f"# {title}\n\nImported from a trained nnU-Net v2 model; not measured here.\n\n"
+        f"* Intended use: {options.intended_use}\n* Trained on: {options.trained_on}\n"
+        f"* Licence: {options.licence}\n\n## Organs\n\n{names}\n"
+    )

@@ -1,0 +1,358 @@
+"""What a model bundle says about itself: ``manifest.toml``, read strictly and written back the same.
+
+The manifest holds the SHA-256 of every other file of the bundle, so the hash of the manifest alone
+identifies the whole model. How the model may be run, as its calibration says, is part of what it is: with a
+new calibration the hash changes, and with it every job id. It is read without torch.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import tomli_w
+
+from orgseg_node.errors import BundleInvalid
+from orgseg_node.inference.bundles.calibration import (
+    Calibration,
+    calibration_document,
+    calibration_problems,
+    read_calibration,
+)
+from orgseg_node.inference.bundles.fields import is_number, is_sha256, is_text, key_problems
+
+SCHEMA = 1
+MANIFEST = "manifest.toml"
+CANONICAL = "LPS"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_FOLD = re.compile(r"\d+|all")
+_TEXTS = ("name", "version", "title", "intended_use", "trained_on", "licence", "card")
+_TOP = {*_TEXTS, "schema", "mirroring", "tile_step_size", "preprocessing", "parts", "files"}
+_OPTIONAL = {"calibration"}
+_PREPROCESSING = {"orientation", "outside_to_air", "body_margin_mm"}
+_PART = {"folder", "configuration", "trainer", "folds", "mirror_axes", "labels", "priorities"}
+_PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".bin")
+_MAX_ORGANS = 255  # label maps are uint8 and 0 is background
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What is done to a CT before the network sees it, in training and in use alike.
+
+    Attributes
+    ----------
+    orientation : toward where the columns, rows and slices of the training arrays grew, as three letters of
+        ``L R P A S I``; ``LPS`` is how an axial DICOM series of a supine patient lies
+    outside_to_air : everything outside the patient is set to -1000 HU
+    body_margin_mm : how far outside the skin the picture is still kept, in mm
+    """
+
+    orientation: str = CANONICAL
+    outside_to_air: bool = False
+    body_margin_mm: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One trained nnU-Net configuration of a bundle.
+
+    Attributes
+    ----------
+    folder : its folder inside the bundle, such as ``parts/parotids``
+    configuration : configuration of its plans, such as ``3d_fullres``
+    folds : the folds that are averaged, such as ``("0",)``
+    labels : organ key of each label number of the network; labels not named are left out
+    priorities : where two organs claim a voxel, the one with the higher number gets it, such as the
+        organ's cross-validation Dice (strategy 1)
+    mirror_axes : axes of the working grid along which nnU-Net may mirror in use; empty for none
+    trainer : name of the nnU-Net trainer
+    """
+
+    folder: str
+    configuration: str
+    folds: tuple[str, ...]
+    labels: Mapping[int, str]
+    priorities: Mapping[str, float] = field(default_factory=dict)
+    mirror_axes: tuple[int, ...] = ()
+    trainer: str = "nnUNetTrainer"
+
+    @property
+    def plans(self) -> str:
+        """Path of its plans inside the bundle."""
+        return f"{self.folder}/plans.json"
+
+    @property
+    def dataset(self) -> str:
+        """Path of its dataset description inside the bundle."""
+        return f"{self.folder}/dataset.json"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Path of the weights of each fold inside the bundle."""
+        return tuple(f"{self.folder}/fold_{fold}.safetensors" for fold in self.folds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a model bundle is.
+
+    Attributes
+    ----------
+    name, version, title : which model
+    intended_use : what it may be used for, in one sentence; goes into every object made with it
+    trained_on : the data, in one sentence
+    licence : of the weights
+    card : path of the model card inside the bundle
+    preprocessing : what is done to the CT first
+    mirroring : average over mirrored copies in use
+    tile_step_size : step of the sliding window as part of the patch, 0 to 1
+    parts : the networks
+    files : SHA-256 of every file but the manifest, by path inside the bundle
+    calibration : how good the fast mode is on this bundle, measured; None where it was not
+    """
+
+    name: str
+    version: str
+    title: str
+    intended_use: str
+    trained_on: str
+    licence: str
+    card: str = "card.md"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    mirroring: bool = False
+    tile_step_size: float = 0.5
+    parts: tuple[Part, ...]
+    files: Mapping[str, str]
+    calibration: Calibration | None = None
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """Key of every organ it finds, in the order of the manifest, each once."""
+        return tuple(dict.fromkeys(key for part in self.parts for key in part.labels.values()))
+
+    @property
+    def priorities(self) -> dict[str, float]:
+        """Priority of every organ it finds; 0 where the manifest names none."""
+        named = {key: value for part in self.parts for key, value in part.priorities.items()}
+        return {key: named.get(key, 0.0) for key in self.organs}
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """The manifest as TOML, the same bytes for the same content."""
+    document: dict[str, Any] = {"schema": SCHEMA}
+    document |= {name: getattr(manifest, name) for name in _TEXTS}
+    document |= {"mirroring": manifest.mirroring, "tile_step_size": float(manifest.tile_step_size)}
+    document["preprocessing"] = {
+        "orientation": manifest.preprocessing.orientation,
+        "outside_to_air": manifest.preprocessing.outside_to_air,
+        "body_margin_mm": float(manifest.preprocessing.body_margin_mm),
+    }
+    document["parts"] = [
+        {
+            "folder": part.folder,
+            "configuration": part.configuration,
+            "trainer": part.trainer,
+            "folds": list(part.folds),
+            "mirror_axes": list(part.mirror_axes),
+            "labels": {str(label): key for label, key in sorted(part.labels.items())},
+            "priorities": {key: float(value) for key, value in part.priorities.items()},
+        }
+        for part in manifest.parts
+    ]
+    document["files"] = dict(sorted(manifest.files.items()))
+    if manifest.calibration is not None:
+        document["calibration"] = calibration_document(manifest.calibration)
+    return tomli_w.dumps(document).encode()
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises
+    ------
+    BundleInvalid
+        With every problem at once, if it is not TOML, of another schema, or if anything in it is missing,
+        unknown or of the wrong kind.
+    """
+    try:
+        document = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BundleInvalid(f"{MANIFEST} cannot be read: {error}") from error
+    if document.get("schema") != SCHEMA:
+        raise BundleInvalid(
+            f"{MANIFEST} is of schema {document.get('schema')!r}; this node reads schema {SCHEMA}."
+        )
+    problems = manifest_problems(document)
+    if problems:
+        raise BundleInvalid(
+            f"{MANIFEST}: {len(problems)} problem(s)\n" + "\n".join(f"  {p}" for p in problems)
+        )
+    return Manifest(
+        **{name: document[name] for name in _TEXTS},
+        mirroring=document["mirroring"],
+        tile_step_size=float(document["tile_step_size"]),
+        preprocessing=Preprocessing(**document["preprocessing"]),
+        parts=tuple(_part(row) for row in document["parts"]),
+        files=document["files"],
+        calibration=read_calibration(document["calibration"]) if "calibration" in document else None,
+    )
+
+
+def manifest_problems(document: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a manifest, as sentences."""
+    found = key_problems("", document, _TOP, _OPTIONAL) + text_problems(document)
+    if not isinstance(document.get("mirroring", False), bool):
+        found.append("mirroring must be true or false")
+    if not is_number(document.get("tile_step_size", 1)) or not 0 < document.get("tile_step_size", 1) <= 1:
+        found.append("tile_step_size must be above 0 and at most 1")
+    files = document.get("files", {})
+    found += _file_problems(files)
+    found += _preprocessing_problems(document.get("preprocessing", {}))
+    if "calibration" in document:
+        found += calibration_problems(document["calibration"])
+    parts = document.get("parts", [])
+    if not isinstance(parts, list) or not parts:
+        found.append("parts must hold at least one [[parts]]")
+        return found
+    for number, part in enumerate(parts, start=1):
+        found += [f"part {number}: {problem}" for problem in _part_problems(part, files)]
+    if not found:
+        found += _bundle_problems(document)
+    return found
+
+
+def text_problems(document: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the texts a bundle says about itself."""
+    found = [
+        f"{name} must be text, and not empty"
+        for name in _TEXTS
+        if name in document and not is_text(document[name])
+    ]
+    return found + [
+        f"{name} {document[name]!r} must be 1 to 64 letters, digits or . _ + -, the first no sign"
+        for name in ("name", "version")
+        if is_text(document.get(name)) and not _NAME.fullmatch(document[name])
+    ]
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path of a manifest stays inside the bundle and is written in one way only."""
+    pure = PurePosixPath(path)
+    return (
+        not pure.is_absolute()
+        and ".." not in pure.parts
+        and str(pure) == path
+        and "\\" not in path
+        and path != "."
+    )
+
+
+def _bundle_problems(document: Mapping[str, Any]) -> list[str]:
+    found = []
+    if document["card"] not in document["files"]:
+        found.append(f"card {document['card']} is not among files")
+    folders = [part["folder"] for part in document["parts"]]
+    found += [
+        f"two parts share the folder {folder}" for folder in sorted(set(folders)) if folders.count(folder) > 1
+    ]
+    organs = {key for part in document["parts"] for key in part["labels"].values()}
+    if len(organs) > _MAX_ORGANS:
+        found.append(f"{len(organs)} organs are more than the {_MAX_ORGANS} a label map can hold")
+    if "calibration" in document:
+        measured = document["calibration"]["organs"].keys()
+        found += [f"calibration.organs.{key} is missing" for key in sorted(organs - measured)]
+        found += [f"calibration.organs.{key} is no organ of the bundle" for key in sorted(measured - organs)]
+    return found
+
+
+def _file_problems(files: Any) -> list[str]:
+    if not isinstance(files, dict):
+        return ["files must be a table of SHA-256 by path"]
+    found = [f"file {path!r} is not a path inside the bundle" for path in files if not is_inside(path)]
+    found += [
+        f"file {path}: pickled files have no place in a bundle" for path in files if path.endswith(_PICKLES)
+    ]
+    found += [f"file {path}: not a SHA-256" for path, value in files.items() if not is_sha256(value)]
+    return found
+
+
+def _preprocessing_problems(row: Any) -> list[str]:
+    if not isinstance(row, dict):
+        return ["preprocessing must be a table"]
+    found = key_problems("preprocessing.", row, _PREPROCESSING)
+    if not is_orientation(row.get("orientation", CANONICAL)):
+        found.append("preprocessing.orientation must be three letters, one each of L/R, P/A, S/I")
+    if not isinstance(row.get("outside_to_air", False), bool):
+        found.append("preprocessing.outside_to_air must be true or false")
+    if not is_number(row.get("body_margin_mm", 0)) or not 0 <= row.get("body_margin_mm", 0) <= 1000:
+        found.append("preprocessing.body_margin_mm must be 0 to 1000")
+    return found
+
+
+def is_orientation(letters: Any) -> bool:
+    """Whether three letters name each patient axis once, such as ``LPS`` or ``RAS``."""
+    if not isinstance(letters, str) or len(letters) != 3:
+        return False
+    return all(sum(letters.count(letter) for letter in axis) == 1 for axis in ("LR", "PA", "SI"))
+
+
+def _part_problems(row: Any, files: Any) -> list[str]:
+    if not isinstance(row, dict):
+        return ["is not a table"]
+    found = key_problems("", row, _PART)
+    found += [
+        f"{name} must be text"
+        for name in ("folder", "configuration", "trainer")
+        if name in row and not is_text(row[name])
+    ]
+    folds, axes = row.get("folds", ["0"]), row.get("mirror_axes", [])
+    if (
+        not isinstance(folds, list)
+        or not folds
+        or not all(isinstance(f, str) and _FOLD.fullmatch(f) for f in folds)
+    ):
+        found.append('folds must be a list such as ["0", "1"] or ["all"]')
+    if not isinstance(axes, list) or not all(type(a) is int and 0 <= a <= 2 for a in axes):
+        found.append("mirror_axes must be a list of 0, 1, 2")
+    labels, priorities = row.get("labels", {}), row.get("priorities", {})
+    if not isinstance(labels, dict) or not labels:
+        found.append("labels must name at least one organ")
+    else:
+        found += [
+            f"label {n!r} must be a number from 1 to 65535"
+            for n in labels
+            if not (n.isdecimal() and 0 < int(n) < 65536)
+        ]
+        found += [f"label {n}: organ must be a key" for n, key in labels.items() if not is_text(key)]
+    if not isinstance(priorities, dict) or not all(is_number(v) for v in priorities.values()):
+        found.append("priorities must be numbers by organ key")
+    elif isinstance(labels, dict):
+        found += [
+            f"priority of {key}, which is no organ of this part"
+            for key in priorities.keys() - set(labels.values())
+        ]
+    if not found and isinstance(files, dict):
+        part = _part(row)
+        found += [
+            f"{path} is not among files"
+            for path in (part.plans, part.dataset, *part.weights)
+            if path not in files
+        ]
+    return found
+
+
+def _part(row: Mapping[str, Any]) -> Part:
+    return Part(
+        folder=row["folder"],
+        configuration=row["configuration"],
+        trainer=row["trainer"],
+        folds=tuple(row["folds"]),
+        mirror_axes=tuple(row["mirror_axes"]),
+        labels={int(label): key for label, key in row["labels"].items()},
+        priorities={key: float(value) for key, value in row["priorities"].items()},
+    )

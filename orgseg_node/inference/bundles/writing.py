@@ -1,0 +1,320 @@
+"""Writing a model bundle: the one way for imported and for freshly trained models.
+
+Everything is built in a hidden folder beside the target and renamed at the end, so a bundle is there
+completely or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable, StorageError
+from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
+from orgseg_node.inference.bundles.calibration import Calibration
+from orgseg_node.inference.bundles.conversion import Conversion, Converted, convert_checkpoints
+from orgseg_node.inference.bundles.manifest import (
+    MANIFEST,
+    Manifest,
+    Part,
+    Preprocessing,
+    parse_manifest,
+    render_manifest,
+    text_problems,
+)
+from orgseg_node.inference.bundles.trained import TrainedModel, choose_folds, open_trained, refuse_unusable
+
+_CARD = "card.md"
+# what nnU-Net needs of dataset.json; lists of cases stay behind, since file names may tell who was scanned
+_DATASET_KEYS = (
+    "name",
+    "channel_names",
+    "modality",
+    "labels",
+    "regions_class_order",
+    "numTraining",
+    "file_ending",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDraft:
+    """One trained nnU-Net folder that is to become a part of a bundle.
+
+    Attributes
+    ----------
+    folder : nnU-Net's ``<trainer>__<plans>__<configuration>`` folder
+    label_map : organ key of each label number; labels not named are left out
+    priority : number by organ key, the higher wins where organs of several parts overlap
+    folds : folds to average; all there are where empty
+    configuration : such as ``3d_fullres``; None to take it from the folder
+    name : name of the part's folder in the bundle; None for the data set's name
+    """
+
+    folder: Path
+    label_map: Mapping[int, str]
+    priority: Mapping[str, float] = field(default_factory=dict)
+    folds: Sequence[int | str] = ()
+    configuration: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleDraft:
+    """What a bundle is to say about itself; see `Manifest`.
+
+    Attributes
+    ----------
+    card : the model card, as Markdown text
+    mirroring : average over mirrored copies in use; None to do as the trainer says
+    """
+
+    name: str
+    version: str
+    title: str
+    intended_use: str
+    trained_on: str
+    licence: str
+    card: str
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    mirroring: bool | None = None
+    tile_step_size: float = 0.5
+
+
+def export_trained(
+    parts: Sequence[PartDraft],
+    draft: BundleDraft,
+    target: Path,
+    *,
+    half_precision: bool = True,
+    trusted: bool = True,
+) -> ModelBundle:
+    """Make a bundle of trained nnU-Net folders.
+
+    Parameters
+    ----------
+    parts : the networks, in the order in which their organs are numbered
+    draft : what the bundle says about itself
+    target : folder of the bundle, which must not exist yet
+    half_precision : store the weights in 16 bits; they are run in 32
+    trusted : the checkpoints were made here; pickled Python objects in them may be loaded
+
+    Raises
+    ------
+    BundleExists
+        If the target is there.
+    ModelNotImportable
+        If a folder is incomplete, its kind of model is not run here, or its weights do not fit its plans.
+    BundleInvalid
+        If the draft is incomplete.
+    """
+    if not parts:
+        raise ModelNotImportable("No part was given.")
+    texts = ("name", "version", "title", "intended_use", "trained_on", "licence", "card")
+    problems = text_problems({name: getattr(draft, name) for name in texts})
+    if problems:
+        raise BundleInvalid("; ".join(problems) + ".")
+    with under_construction(target) as work:
+        (work / _CARD).write_text(draft.card, encoding="utf-8")
+        planned: list[_Planned] = []
+        for part in parts:
+            planned.append(_plan(part, work, {p.folder for p in planned}))
+        jobs = [
+            Conversion(
+                checkpoint=checkpoint,
+                plans=work / part.folder / "plans.json",
+                dataset=work / part.folder / "dataset.json",
+                weights=work / part.folder / f"fold_{fold}.safetensors",
+                configuration=part.configuration,
+                half_precision=half_precision,
+                trusted=trusted,
+            )
+            for part in planned
+            for fold, checkpoint in part.checkpoints.items()
+        ]
+        said = iter(convert_checkpoints(jobs))
+        written = [_part(part, [next(said) for _ in part.checkpoints]) for part in planned]
+        _write_manifest(work, draft, written)
+    return open_bundle(target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planned:
+    """A part whose folder is there, but not its weights yet."""
+
+    draft: PartDraft
+    folder: str
+    name: str
+    configuration: str | None
+    checkpoints: Mapping[str, Path]
+
+
+def _plan(draft: PartDraft, work: Path, taken: set[str]) -> _Planned:
+    model = open_trained(draft.folder)
+    configuration = draft.configuration or model.configuration
+    if configuration is not None:
+        refuse_unusable(model.plans, model.dataset, configuration)
+    unknown = sorted(set(draft.label_map) - set(model.labels))
+    if unknown:
+        raise ModelNotImportable(f"'{model.name}' has no label {', '.join(map(str, unknown))}.")
+    folder = _free_name(draft.name or model.name, taken)
+    (work / folder).mkdir(parents=True)
+    _copy_descriptions(model, work / folder)
+    return _Planned(
+        draft=draft,
+        folder=folder,
+        name=model.name,
+        configuration=configuration,
+        checkpoints=choose_folds(model, draft.folds),
+    )
+
+
+def _part(planned: _Planned, said: Sequence[Converted]) -> Part:
+    if len({(s.configuration, s.mirror_axes) for s in said}) > 1:
+        raise ModelNotImportable(f"The folds of '{planned.name}' are of different configurations.")
+    return Part(
+        folder=planned.folder,
+        configuration=said[0].configuration,
+        trainer=said[0].trainer,
+        folds=tuple(planned.checkpoints),
+        mirror_axes=said[0].mirror_axes,
+        labels=dict(sorted(planned.draft.label_map.items())),
+        priorities=dict(planned.draft.priority),
+    )
+
+
+def _copy_descriptions(model: TrainedModel, place: Path) -> None:
+    dataset = {key: model.dataset[key] for key in _DATASET_KEYS if key in model.dataset}
+    (place / "dataset.json").write_text(json.dumps(dataset, indent=2), encoding="utf-8")
+    (place / "plans.json").write_text(json.dumps(model.plans, indent=2), encoding="utf-8")
+
+
+def _write_manifest(work: Path, draft: BundleDraft, parts: Sequence[Part]) -> None:
+    mirroring = any(part.mirror_axes for part in parts) if draft.mirroring is None else draft.mirroring
+    files = {p.relative_to(work).as_posix(): file_sha256(p) for p in sorted(work.rglob("*")) if p.is_file()}
+    manifest = Manifest(
+        name=draft.name,
+        version=draft.version,
+        title=draft.title,
+        intended_use=draft.intended_use,
+        trained_on=draft.trained_on,
+        licence=draft.licence,
+        card=_CARD,
+        preprocessing=draft.preprocessing,
+        mirroring=mirroring,
+        tile_step_size=draft.tile_step_size,
+        parts=tuple(parts),
+        files=files,
+    )
+    content = render_manifest(manifest)
+    parse_manifest(content)  # what is written must be readable
+    (work / MANIFEST).write_bytes(content)
+
+
+def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelBundle:
+    """Write a calibration into the manifest of a bundle; the old one is there until the new one is whole.
+
+    Returns
+    -------
+    The bundle as it is now, of another hash
+
+    Raises
+    ------
+    StorageError
+        If the folder of the bundle cannot be written.
+    """
+    content = render_manifest(replace(bundle.manifest, calibration=calibration))
+    parse_manifest(content)  # what is written must be readable
+    place = bundle.path / MANIFEST
+    try:
+        with _beside(place) as new:
+            new.write_bytes(content)
+            new.chmod(place.stat().st_mode & 0o777)  # mkstemp makes files that only their owner may read
+            _to_disk(new)
+            new.replace(place)
+        _to_disk(bundle.path)
+    except OSError as error:
+        raise StorageError(_unwritable(bundle, error)) from error
+    return open_bundle(bundle.path)
+
+
+def refuse_unwritable(bundle: ModelBundle) -> None:
+    """Refuse a bundle whose manifest could not be replaced, before a long measurement.
+
+    Raises
+    ------
+    StorageError
+        If the folder of the bundle cannot be written.
+    """
+    try:
+        with _beside(bundle.path / MANIFEST):
+            pass
+    except OSError as error:
+        raise StorageError(_unwritable(bundle, error)) from error
+
+
+def _unwritable(bundle: ModelBundle, error: OSError) -> str:
+    return f"The {MANIFEST} of '{bundle.manifest.name}' cannot be written: {error.strerror}."
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """A file beside another one, hidden, and gone at the end if it still has this name."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def under_construction(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes the target at the end and leaves no trace if anything goes wrong.
+
+    Raises
+    ------
+    BundleExists
+        If the target is there, before or after.
+    """
+    if target.exists():
+        raise BundleExists(f"'{target.name}' is there.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield work
+        work.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+        for path in (*work.rglob("*"), work):
+            _to_disk(path)
+        try:
+            work.rename(target)
+        except OSError:
+            raise BundleExists(f"'{target.name}' is there.") from None
+        _to_disk(target.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    clean = (
+        "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name).strip(".") or "part"
+    )
+    for number in range(1, 1000):
+        folder = f"parts/{clean}" if number == 1 else f"parts/{clean}_{number}"
+        if folder not in taken:
+            return folder
+    raise BundleInvalid(f"More than 999 parts are called {clean}.")

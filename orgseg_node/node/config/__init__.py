@@ -1,0 +1,1 @@
+"""What the configuration file says: one module for each section."""

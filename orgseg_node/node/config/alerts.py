@@ -1,0 +1,161 @@
+"""What the configuration says of the web server, of what is watched, and of who is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from orgseg_node.node.config.section import Port, Section, tables
+
+
+def _address(value: str) -> str:
+    name, at, place = value.rpartition("@")
+    if not (at and name and place) or any(c.isspace() or c in ",;<>" or not c.isprintable() for c in value):
+        raise ValueError("not an e-mail address such as physics@clinic.example")
+    return value
+
+
+def _url(value: str) -> str:
+    if not value.startswith(("https://", "http://")) or any(c.isspace() for c in value):
+        raise ValueError("a webhook's address begins with https:// or http://")
+    return value
+
+
+EmailAddress = Annotated[str, AfterValidator(_address)]
+
+
+class WebSection(Section):
+    """The HTTP server for monitoring; there is none without a port.
+
+    Attributes
+    ----------
+    host, port : where it listens; port 0 takes any free one
+    certificate, key : PEM files; with them it speaks HTTPS
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class WatchSection(Section):
+    """What is looked at by the clock, and from when on somebody should know.
+
+    Attributes
+    ----------
+    echo_minutes : how often each destination is asked by C-ECHO; 0 is never
+    delivery_late_h : a delivery that fails for longer is told of
+    certificate_days : a certificate that ends sooner is told of
+    """
+
+    echo_minutes: Annotated[float, Field(ge=0, le=1440)] = 15.0
+    delivery_late_h: Annotated[float, Field(gt=0, le=24 * 30)] = 2.0
+    certificate_days: Annotated[float, Field(ge=0, le=365)] = 30.0
+
+
+class EmailSection(Section):
+    """Notices by e-mail.
+
+    Attributes
+    ----------
+    security : ``starttls``, ``tls`` from the first byte, or ``none``
+    user, password_file : how to log in, if the server wants that
+    ca : PEM file with who signs the server's certificate; what the system trusts when None
+    """
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Port = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    sender: EmailAddress
+    recipients: Annotated[tuple[EmailAddress, ...], Field(min_length=1)]
+    user: str = ""
+    password_file: Path | None = None
+    ca: Path | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=120)] = 20.0
+
+
+class WebhookSection(Section):
+    """Notices as JSON to another program.
+
+    Attributes
+    ----------
+    secret_file : what messages are signed with (HMAC-SHA-256); without it they are not signed
+    ca : PEM file with who signs the server's certificate; what the system trusts when None
+    """
+
+    url: Annotated[str, AfterValidator(_url)]
+    secret_file: Path | None = None
+    ca: Path | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=120)] = 20.0
+
+
+class NoticesSection(Section):
+    """Who is told what somebody must do something about; nobody, as long as neither way is set.
+
+    Attributes
+    ----------
+    min_interval_s : at most one message in so long on each way; what comes meanwhile goes into the next
+    give_up_after_h : a message that cannot be sent for so long is given up; its notices stay in the database
+    """
+
+    min_interval_s: Annotated[float, Field(ge=0, le=86400)] = 300.0
+    give_up_after_h: Annotated[float, Field(gt=0, le=24 * 30)] = 72.0
+    email: EmailSection | None = None
+    webhook: WebhookSection | None = None
+
+    def placed(self, base: Path) -> NoticesSection:
+        """The same with files relative to a folder."""
+        email = self.email and self.email.model_copy(update=_files(self.email, base))
+        webhook = self.webhook and self.webhook.model_copy(update=_files(self.webhook, base))
+        return self.model_copy(update={"email": email, "webhook": webhook})
+
+
+def placed_web(web: WebSection, base: Path) -> WebSection:
+    """The same with files relative to a folder."""
+    return web.model_copy(update=_files(web, base))
+
+
+def _files(section: Section, base: Path) -> dict[str, Path]:
+    values = {name: getattr(section, name) for name in type(section).model_fields}
+    return {name: base / value.expanduser() for name, value in values.items() if isinstance(value, Path)}
+
+
+def watch_contradictions(data: dict[str, Any]) -> list[str]:
+    """What is wrong between these settings; bears a file in which single settings are wrong as well."""
+    sections = dict(tables(data))
+    problems = []
+    web = sections.get("web", {})
+    if bool(web.get("certificate")) != bool(web.get("key")):
+        problems.append("web: certificate and key belong together")
+    email = dict(tables(sections.get("notices", {}))).get("email", {})
+    if bool(email.get("user")) != bool(email.get("password_file")):
+        problems.append("notices.email: user and password_file belong together")
+    if email.get("user") and email.get("security") == "none":
+        problems.append("notices.email.security: 'none' would send the password in the clear")
+    return problems
+
+
+def watch_file_problems(data: dict[str, Any], base: Path) -> list[str]:
+    """Which of the files that these settings name cannot be read."""
+    sections = dict(tables(data))
+    notices = dict(tables(sections.get("notices", {})))
+    named = [
+        (f"{place}.{name}", section.get(name))
+        for place, section, names in (
+            ("web", sections.get("web", {}), ("certificate", "key")),
+            ("notices.email", notices.get("email", {}), ("password_file", "ca")),
+            ("notices.webhook", notices.get("webhook", {}), ("secret_file", "ca")),
+        )
+        for name in names
+    ]
+    problems = []
+    for place, value in named:
+        if isinstance(value, str) and value:
+            try:
+                (base / Path(value).expanduser()).read_bytes()
+            except OSError as error:
+                problems.append(f"{place}: {value} cannot be read: {error.strerror}")
+    return problems

@@ -1,0 +1,45 @@
+"""What the configuration says of when a series is whole."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from orgseg_node.node.config.section import Section, tables
+
+
+class CompletenessSection(Section):
+    """When a series is taken to be whole, and what is done about images that come later.
+
+    Attributes
+    ----------
+    expect : ``ask`` the source of a sender how many images a series has, and bring those that are missing
+    quiet_seconds_after_release : quiet time of a series whose associations all ended in order; None for the
+        receiver's quiet time
+    fetches : how often missing images are asked for
+    fetch_wait_s : pause between two questions
+    answer_within_s : so long is waited for a source that does not answer; then geometry alone decides
+    late : ``hold`` a series of which images come after contours were delivered, or ``contour`` it again
+    """
+
+    expect: Literal["none", "ask"] = "none"
+    quiet_seconds_after_release: Annotated[float, Field(ge=0.1, le=3600)] | None = None
+    fetches: Annotated[int, Field(ge=0, le=20)] = 3
+    fetch_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = 15.0
+    answer_within_s: Annotated[float, Field(ge=0.1, le=86400)] = 300.0
+    late: Literal["hold", "contour"] = "hold"
+
+
+def unknown_sources(data: dict[str, Any]) -> list[str]:
+    """Senders whose source is none of the file; bears a file in which single settings are wrong as well."""
+    problems = []
+    known = [name for name, _ in tables(data.get("sources"))]
+    for number, peer in tables(data.get("peers")):
+        asked = peer.get("source")
+        if asked is not None and asked not in known:
+            near = difflib.get_close_matches(str(asked), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"peers.{int(number) + 1}.source: there is no source {asked!r}{hint}")
+    return problems

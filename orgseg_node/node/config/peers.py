@@ -1,0 +1,65 @@
+"""What each sender may do: which of the node's AE titles it may call, with what, and how often at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from orgseg_node.node.config.section import AeTitle, tables
+from orgseg_node.node.config.tls import CertificateOfSender
+
+SopClass = Literal["CT", "EnhancedCT", "LegacyConvertedEnhancedCT"]
+
+SOP_CLASSES: Final[Mapping[SopClass, str]] = {
+    "CT": CTImageStorage,
+    "EnhancedCT": EnhancedCTImageStorage,
+    "LegacyConvertedEnhancedCT": LegacyConvertedEnhancedCTImageStorage,
+}
+"""Storage SOP classes by the words of the configuration."""
+
+
+class RulesOfPeer(CertificateOfSender):
+    """What a sender may do.
+
+    Attributes
+    ----------
+    sop_classes : what it may send; all that the node takes when None, and with an empty list only C-ECHO
+    called : which of the node's AE titles it may call; all of them when empty
+    max_associations : how many it may have open at once; as many as the node has when None
+    """
+
+    sop_classes: tuple[SopClass, ...] | None = None
+    called: tuple[AeTitle, ...] = ()
+    max_associations: Annotated[int, Field(ge=1, le=200)] | None = None
+
+    def may_call(self, title: str) -> bool:
+        """Whether it may call the node by this AE title."""
+        return not self.called or title in self.called
+
+    def may_send(self, sop_class: str) -> bool:
+        """Whether it may send instances of a storage SOP class; those that have no word here, it may."""
+        known = {uid: word for word, uid in SOP_CLASSES.items()}
+        return self.sop_classes is None or sop_class not in known or known[sop_class] in self.sop_classes
+
+
+def title_contradictions(data: Mapping[str, Any]) -> list[str]:
+    """What is wrong between the node's AE titles and what peers may call; bears wrong single settings."""
+    node = dict(tables(data)).get("node", {})
+    own, more = node.get("ae_title", "ORGSEG"), node.get("also_called", ())
+    more = [title for title in more if isinstance(title, str)] if isinstance(more, (list, tuple)) else []
+    problems = [
+        f"node.also_called: {title!r} is listed twice"
+        for title in sorted({title for title in more if [own, *more].count(title) > 1})
+    ]
+    for number, peer in tables(data.get("peers")):
+        called = peer.get("called", ())
+        for title in called if isinstance(called, (list, tuple)) else ():
+            if title not in (own, *more):
+                near = difflib.get_close_matches(str(title), [str(own), *more], n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                problems.append(f"peers.{int(number) + 1}.called: the node is not called {title!r}{hint}")
+    return problems

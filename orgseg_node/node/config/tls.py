@@ -1,0 +1,224 @@
+"""What the configuration says of TLS: the node's own certificate and port, and whom it trusts.
+
+The section ``tls`` serves both ways. A destination or source takes from it what it does not name itself.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from orgseg_node.errors import ConfigError, TlsFailed
+from orgseg_node.node.config.section import Port, Section, tables
+from orgseg_node.node.tls.context import ClientContext, Identity, Shown, client_context, server_context
+
+_OF_A_PEER: Final = ("tls_ca", "tls_certificate", "tls_key", "tls_name")
+_P = TypeVar("_P", bound="TlsOfPeer")
+
+
+def _sha256(value: str) -> str:
+    plain = value.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise ValueError("a SHA-256 fingerprint has 64 hexadecimal digits")
+    return plain
+
+
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+
+
+class TlsSection(Section):
+    """DICOM over TLS.
+
+    Attributes
+    ----------
+    port : where TLS is listened for; 0 takes any free port, None is not at all
+    plain : whether the port without TLS is open
+    certificate, key : PEM files of the node's own certificate, with intermediates, and its key
+    ca : PEM file with the certificates that sign those of peers
+    require_certificate : refuse senders that show no certificate
+    """
+
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    plain: bool = True
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    require_certificate: bool = True
+
+    @property
+    def identity(self) -> Identity | None:
+        """The node's own certificate and key, if it has them."""
+        return _identity(self.certificate, self.key)
+
+    def placed(self, base: Path) -> TlsSection:
+        """The same with files relative to a folder."""
+        return self.model_copy(update=_files(self, ("certificate", "key", "ca"), base))
+
+
+class CertificateOfSender(Section):
+    """Which certificate an AE title must come with.
+
+    Attributes
+    ----------
+    certificate_sha256 : fingerprint of the one certificate
+    certificate_name : common name or DNS name of it; unlike the fingerprint it outlives a renewal
+    """
+
+    certificate_sha256: Sha256 | None = None
+    certificate_name: Annotated[str, Field(min_length=1)] | None = None
+
+    def vouches(self, shown: Shown | None) -> bool:
+        """Whether what a caller showed is what it must show; True if it need show nothing."""
+        if self.certificate_sha256 is None and self.certificate_name is None:
+            return True
+        if shown is None or self.certificate_sha256 not in (None, shown.sha256):
+            return False
+        return self.certificate_name is None or self.certificate_name.lower() in shown.names
+
+
+class TlsOfPeer(Section):
+    """How a peer is called by TLS.
+
+    Attributes
+    ----------
+    tls : whether it is
+    tls_ca : PEM file with the certificates that sign the peer's, or with its own; that of the node when None
+    tls_certificate, tls_key : what it is shown; those of the node when None
+    tls_name : host name in its certificate; its host when None
+    """
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Port
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_name: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def identity(self) -> Identity | None:
+        """What it is shown, if anything."""
+        return _identity(self.tls_certificate, self.tls_key)
+
+
+def placed_peer(peer: _P, own: TlsSection, base: Path) -> _P:
+    """A peer with files relative to a folder, and from the node's section what it does not name itself."""
+    if not peer.tls:
+        return peer
+    update: dict[str, Any] = {"tls_ca": own.ca}
+    if peer.identity is None:
+        update |= {"tls_certificate": own.certificate, "tls_key": own.key}
+    return peer.model_copy(update=update | _files(peer, ("tls_ca", "tls_certificate", "tls_key"), base))
+
+
+def context_for(peer: TlsOfPeer, said: str) -> ClientContext | None:
+    """What a connection to a peer must fulfil; None for a plain one.
+
+    Parameters
+    ----------
+    peer : whom to call
+    said : what to call it in an error
+
+    Raises
+    ------
+    TlsFailed
+        If the files cannot be used just now, as while a certificate is renewed: what is to be sent is tried
+        again.
+    """
+    if not peer.tls:
+        return None
+    if peer.tls_ca is None:
+        raise TlsFailed(f"{said}: Nothing says whose certificate it must show.")
+    try:
+        return client_context(peer.tls_ca, peer.identity)
+    except ConfigError as error:
+        raise TlsFailed(f"{said}: {error.detail}") from error
+
+
+def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
+    return None if certificate is None or key is None else Identity(certificate=certificate, key=key)
+
+
+def _files(section: Section, names: tuple[str, ...], base: Path) -> dict[str, Path]:
+    values = {name: getattr(section, name) for name in names}
+    return {name: base / value.expanduser() for name, value in values.items() if value is not None}
+
+
+def tls_contradictions(data: dict[str, Any]) -> list[str]:
+    """What is wrong between settings of TLS; bears a file in which single settings are wrong as well."""
+    own = dict(tables(data)).get("tls", {})
+    problems = []
+    listening, plain = own.get("port") is not None, own.get("plain", True)
+    if bool(own.get("certificate")) != bool(own.get("key")):
+        problems.append("tls: certificate and key belong together")
+    elif listening and not own.get("certificate"):
+        problems.append("tls.port: needs certificate and key")
+    if listening and own.get("require_certificate", True) and not own.get("ca"):
+        problems.append("tls.ca: is missing; it says who signs the certificates of senders")
+    if not plain and not listening:
+        problems.append("tls.plain: with neither port nor tls.port nobody can send")
+    if listening and plain and own["port"] == dict(tables(data)).get("node", {}).get("port", 11112) != 0:
+        problems.append("tls.port: is the port without TLS; the usual one with TLS is 2762")
+    for number, peer in tables(data.get("peers")):
+        if not listening and (peer.get("certificate_sha256") or peer.get("certificate_name")):
+            place = int(number) + 1 if number.isdecimal() else number
+            problems.append(f"peers.{place}: a certificate comes by TLS only, and there is no tls.port")
+    for place, peer in _called(data):
+        problems += [f"{place}.{problem}" for problem in _of_peer(peer, own)]
+    return problems
+
+
+def _called(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Everyone whom the node calls, by the name of the setting."""
+    return [
+        (f"{section}.{name}", peer)
+        for section in ("destinations", "sources")
+        for name, peer in tables(data.get(section))
+    ]
+
+
+def _of_peer(peer: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    named = [name for name in _OF_A_PEER if peer.get(name)]
+    if not peer.get("tls"):
+        return [f"{named[0]}: means nothing without tls = true"] if named else []
+    problems = []
+    if bool(peer.get("tls_certificate")) != bool(peer.get("tls_key")):
+        problems.append("tls: tls_certificate and tls_key belong together")
+    if not peer.get("tls_ca") and not own.get("ca"):
+        problems.append("tls: needs tls_ca, here or as ca in [tls], to know it by")
+    return problems
+
+
+def tls_file_problems(data: dict[str, Any], base: Path) -> list[str]:
+    """What is wrong with the files that the settings of TLS name.
+
+    Parameters
+    ----------
+    data : the file as read; single settings may be wrong
+    base : folder to which its paths are relative
+    """
+    own = dict(tables(data)).get("tls", {})
+    wanted: list[tuple[str, list[Any]]] = [
+        ("tls.ca", [own.get("ca")]),
+        ("tls.certificate", [own.get("certificate"), own.get("key")]),
+    ]
+    for place, peer in _called(data):
+        if peer.get("tls"):
+            wanted.append((f"{place}.tls_ca", [peer.get("tls_ca")]))
+            wanted.append((f"{place}.tls_certificate", [peer.get("tls_certificate"), peer.get("tls_key")]))
+    problems = []
+    for place, names in wanted:
+        files = [base / Path(name).expanduser() for name in names if isinstance(name, str) and name]
+        if len(files) != len(names):
+            continue
+        try:
+            if len(files) == 1:
+                client_context(files[0], None)
+            else:
+                server_context(Identity(certificate=files[0], key=files[1]), None, require=False)
+        except ConfigError as error:
+            problems.append(f"{place}: {error.detail}")
+    return problems

@@ -1,0 +1,39 @@
+"""One sender for destinations of both kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from orgseg_node.node.config.destinations import Destination, WebDestination
+from orgseg_node.node.delivery.stow_client import WebSender
+from orgseg_node.node.dimse.storage_scu import Answer, DicomSender, Stored
+
+
+class AnySender:
+    """Sends by DICOM or by DICOMweb, as the destination has it."""
+
+    def __init__(self) -> None:
+        self._dicom = DicomSender()
+        self._web = WebSender()
+
+    def echo(self, destination: Destination | WebDestination, calling_ae: str) -> None:
+        """Ask whether a destination is there. Raises NetworkError."""
+        if isinstance(destination, WebDestination):
+            self._web.echo(destination, calling_ae)
+        else:
+            self._dicom.echo(destination, calling_ae)
+
+    def send(self, destination: Destination | WebDestination, calling_ae: str, path: Path) -> Stored:
+        """Store one object. Raises NetworkError or NotDicom."""
+        if isinstance(destination, WebDestination):
+            return self._web.send(destination, calling_ae, path)
+        return self._dicom.send(destination, calling_ae, path)
+
+    def send_each(
+        self, destination: Destination | WebDestination, calling_ae: str, paths: Sequence[Path]
+    ) -> Iterator[Answer]:
+        """Store objects, and say of each what became of it."""
+        if isinstance(destination, WebDestination):
+            return self._web.send_each(destination, calling_ae, paths)
+        return self._dicom.send_each(destination, calling_ae, paths)

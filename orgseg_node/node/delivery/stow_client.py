@@ -1,0 +1,263 @@
+"""Sends finished objects by DICOMweb, STOW-RS (PS3.18 10.5), and asks whether the service is there.
+
+One request for each object, over one connection: what a service says of one is then never taken for another,
+and a body it will not read harms no other object. Files are sent as they are on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from orgseg_node.errors import (
+    ConfigError,
+    NetworkError,
+    NotAuthorised,
+    NotDicom,
+    OrgsegError,
+    StoreRefused,
+    Unreachable,
+)
+from orgseg_node.node.config.destinations import WebDestination
+from orgseg_node.node.config.secrets import read_secret
+from orgseg_node.node.dimse.storage_scu import Answer, Stored
+from orgseg_node.node.tls.context import CIPHERS
+from orgseg_node.node.tls.faults import fault
+
+_CONNECT_S: Final = 10.0
+_CHUNK: Final = 1 << 20
+_LONGEST_ANSWER: Final = 1 << 20
+_JSON: Final = "application/dicom+json"
+
+# attributes of the answer, as DICOM JSON names them (PS3.18 10.5.3.2, PS3.18 F)
+_FAILED: Final = "00081198"
+_REFERENCED: Final = "00081199"
+_SOP_INSTANCE: Final = "00081155"
+_FAILURE_REASON: Final = "00081197"
+_WARNING_REASON: Final = "00081196"
+
+_LATER: Final = (408, 425, 429)
+"""What is answered by a service that may well take the very same request later."""
+
+
+class WebSender:
+    """Sends by HTTP."""
+
+    def echo(self, destination: WebDestination, calling_ae: str) -> None:
+        """Ask whether a service is there, by a query that matches little.
+
+        DICOMweb has no echo; a service without queries is there if it says so.
+
+        Raises
+        ------
+        Unreachable, TlsFailed, PeerCertificateRefused, NotAuthorised
+            If it is not, or does not let the node in.
+        """
+        del calling_ae
+        with _client(destination) as client, _told(destination):
+            _require_open(client.get(f"{destination.url}/studies", params={"limit": "1"}), destination)
+
+    def send(self, destination: WebDestination, calling_ae: str, path: Path) -> Stored:
+        """Store one object.
+
+        Parameters
+        ----------
+        destination : where to
+        calling_ae : not told; who sends is known by token or password
+        path : a DICOM part 10 file
+
+        Raises
+        ------
+        Unreachable, TlsFailed, PeerCertificateRefused
+            If nothing answers, or not now.
+        NotAuthorised
+            If the service does not let the node in.
+        StoreRefused
+            If it does not take the object.
+        NotDicom
+            If the file cannot be read.
+        """
+        (answer,) = self.send_each(destination, calling_ae, [path])
+        if isinstance(answer, OrgsegError):
+            raise answer
+        return answer
+
+    def send_each(
+        self, destination: WebDestination, calling_ae: str, paths: Sequence[Path]
+    ) -> Iterator[Answer]:
+        """Store objects one after the other over one connection; each has its own answer."""
+        del calling_ae
+        try:
+            opened = _client(destination)
+        except OrgsegError as error:
+            yield from (error for _ in paths)
+            return
+        with opened as client:
+            for path in paths:
+                try:
+                    yield _store(client, destination, path)
+                except OrgsegError as error:
+                    yield error
+
+
+def _client(destination: WebDestination) -> httpx.Client:
+    """A connection to a service. Raises NotAuthorised if the secret cannot be read now, and Unreachable."""
+    headers = {"Accept": _JSON}
+    auth = None
+    try:
+        if destination.token_file is not None:
+            headers["Authorization"] = f"Bearer {read_secret(destination.token_file)}"
+        elif destination.user is not None and destination.password_file is not None:
+            auth = httpx.BasicAuth(destination.user, read_secret(destination.password_file))
+    except ConfigError as error:
+        raise NotAuthorised(f"{destination.said}: {error.detail}") from error
+    timeout = httpx.Timeout(destination.timeout_s, connect=min(_CONNECT_S, destination.timeout_s))
+    # neither proxies nor passwords from the environment: what is sent where stands in the configuration alone
+    return httpx.Client(
+        headers=headers, auth=auth, timeout=timeout, verify=_context(destination), trust_env=False
+    )
+
+
+def _context(destination: WebDestination) -> ssl.SSLContext:
+    """Whose certificate is trusted; it is always verified. Raises Unreachable if it cannot be read now."""
+    try:
+        context = ssl.create_default_context(cafile=destination.ca_file)
+    except OSError as error:
+        raise Unreachable(f"{destination.said}: {destination.ca_file} cannot be used.") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    return context
+
+
+@contextmanager
+def _told(destination: WebDestination) -> Iterator[None]:
+    """Turn what goes wrong on the way into errors with codes."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise _why(error, destination) from error
+
+
+def _why(error: httpx.HTTPError, destination: WebDestination) -> NetworkError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return fault(cause, destination.said)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.ConnectError):
+        return Unreachable(f"{destination.said} does not answer.")
+    return Unreachable(f"{destination.said} broke off, or was silent for {destination.timeout_s:g} s.")
+
+
+def _store(client: httpx.Client, destination: WebDestination, path: Path) -> Stored:
+    """Send one file and read what became of it."""
+    sop_uid = _sop_uid(path)
+    boundary = f"orgseg-{secrets.token_hex(16)}"
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+        "Content-Length": str(len(head) + path.stat().st_size + len(tail)),
+    }
+    with (
+        _told(destination),
+        client.stream(
+            "POST", f"{destination.url}/studies", content=_body(head, path, tail), headers=headers
+        ) as response,
+    ):
+        return _outcome(response, _beginning(response), sop_uid, destination)
+
+
+def _sop_uid(path: Path) -> str:
+    try:
+        return str(
+            pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID
+        )
+    except (InvalidDicomError, OSError, EOFError, AttributeError) as error:
+        raise NotDicom(f"{path.name}.") from error
+
+
+def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
+    yield head
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+    yield tail
+
+
+def _beginning(response: httpx.Response) -> bytes:
+    """So much of an answer as any honest one has."""
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > _LONGEST_ANSWER:
+            break
+    return bytes(content[:_LONGEST_ANSWER])
+
+
+def _require_open(response: httpx.Response, destination: WebDestination) -> None:
+    """Raise NotAuthorised or Unreachable for what says nothing of the object itself."""
+    status = response.status_code
+    if status in (401, 403, 407):
+        raise NotAuthorised(f"{destination.said} answered {status}.")
+    if status >= 500 or status in _LATER:
+        raise Unreachable(f"{destination.said} answered {status}.")
+
+
+def _outcome(response: httpx.Response, content: bytes, sop_uid: str, destination: WebDestination) -> Stored:
+    """What the answer says of an object: its own entry counts, then the status of the request."""
+    _require_open(response, destination)
+    status = response.status_code
+    answer = _parsed(content)
+    failed = _entry(answer, _FAILED, sop_uid)
+    if failed is not None:
+        reason = _number(failed, _FAILURE_REASON)
+        said = "" if reason is None else f" with 0x{reason:04X}"
+        raise StoreRefused(f"{destination.said} refused it{said}.", status=reason)
+    stored = _entry(answer, _REFERENCED, sop_uid)
+    if stored is not None and status in (200, 202):
+        warning = _number(stored, _WARNING_REASON)
+        note = "" if warning is None else f"stored with the remark 0x{warning:04X}"
+        return Stored(sop_uid=sop_uid, status=warning or 0, note=note)
+    if status == 200:
+        # PS3.18 10.5.3.1: all instances were stored; some services give no list
+        return Stored(sop_uid=sop_uid, status=0, note="stored; the service gave no list")
+    raise StoreRefused(f"{destination.said} answered {status}.")
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return {}
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]  # some services put it into a list
+    return answer if isinstance(answer, dict) else {}
+
+
+def _entry(answer: dict[str, Any], sequence: str, sop_uid: str) -> dict[str, Any] | None:
+    """The item about an object in one of the two sequences."""
+    for item in _values(answer, sequence):
+        if isinstance(item, dict) and sop_uid in _values(item, _SOP_INSTANCE):
+            return item
+    return None
+
+
+def _values(item: dict[str, Any], tag: str) -> list[Any]:
+    element = item.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _number(item: dict[str, Any], tag: str) -> int | None:
+    values = _values(item, tag)
+    return values[0] if values and isinstance(values[0], int) and 0 <= values[0] <= 0xFFFF else None

@@ -1,0 +1,1 @@
+"""DICOM associations, in and out; the only package that imports pynetdicom."""

@@ -1,0 +1,88 @@
+"""A plain archive: it takes what it is sent and keeps it; the TPS of the demonstration and of trials."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+from pydicom.uid import CTImageStorage, RTStructureSetStorage, SegmentationStorage
+
+from orgseg_node import durable
+from orgseg_node.dicom.reading import part10
+from orgseg_node.node.config.node_config import NodeConfig, NodeSection, ReceiverSection
+from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.monitoring.logs import configure_logs
+from orgseg_node.node.store.model import Incoming
+
+CLASSES = (CTImageStorage, RTStructureSetStorage, SegmentationStorage)
+
+
+class Archive:
+    """Keeps each instance as ``<SOP Instance UID>.dcm``; an instance sent again replaces itself.
+
+    Parameters
+    ----------
+    folder : where the files go; made if it is not there
+    min_free_mb : below this much free disk, senders are told to try again later
+    """
+
+    def __init__(self, folder: Path, *, min_free_mb: int = 100) -> None:
+        self._folder = folder
+        self._min_free_mb = min_free_mb
+        durable.make_folder(folder)
+
+    def accept(self, incoming: Incoming) -> Path:
+        """Keep one instance durably; its file.
+
+        Raises
+        ------
+        NotDicom, MissingAttribute, NotMatching
+            If it is not the instance that was announced.
+        DiskFull, NotDurable
+            If it cannot be kept.
+        """
+        durable.require_space(self._folder, self._min_free_mb)
+        header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
+        part10.require_match(header, incoming.sop_class_uid, incoming.sop_uid)
+        path = self._folder / f"{header.sop_uid}.dcm"
+        durable.write_durably(path, part10.part10(incoming.encoded, header, incoming.transfer_syntax))
+        return path
+
+    def association_ended(self, association: int, *, released: bool = False) -> None:
+        """Nothing is open between two instances."""
+
+
+def run_archive(
+    ae_title: str, folder: Path, *, host: str, port: int, stop: threading.Event | None = None
+) -> None:
+    """Run an archive until SIGTERM or Ctrl-C, or until `stop` is set; anyone may send to it.
+
+    Raises
+    ------
+    PortTaken, EnvironmentFault
+        If it cannot listen.
+    """
+    configure_logs("text", "info")
+    config = NodeConfig(
+        node=NodeSection(ae_title=ae_title, host=host, port=port, data_dir=folder),
+        receiver=ReceiverSection(accept_any_calling_ae=True),
+    )
+    if stop is None:
+        stop = threading.Event()
+        _stop_on_signals(stop)
+    receiver = Receiver(config, Archive(folder), storage=CLASSES)
+    receiver.start()
+    try:
+        stop.wait()
+    finally:
+        receiver.stop()
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def tell(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, tell)

@@ -1,0 +1,110 @@
+"""Settles a conflict: of images that share a UID and differ, one counts and the others are set aside.
+
+No file is deleted: what does not count lies in quarantine afterwards. It is moved before the row goes, so
+that a crash between the two leaves the conflict as it was and the same command finishes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+
+from orgseg_node import durable
+from orgseg_node.errors import SeriesRefuses, StorageError
+from orgseg_node.node.store.data_folder import QUARANTINE
+from orgseg_node.node.store.model import Instance, SeriesState
+from orgseg_node.node.store.series_overrides import told
+from orgseg_node.node.store.store import Store
+
+
+class Keep(StrEnum):
+    """Which of the images that contradict each other counts: by the time when it came."""
+
+    FIRST = "first"
+    LAST = "last"
+
+
+def settle(store: Store, data: Path, series_uid: str, keep: Keep, note: str) -> int:
+    """Settle every contradiction in a series, which is then judged anew as a new revision.
+
+    Parameters
+    ----------
+    store : the node's memory
+    data : the node's data folder
+    series_uid : the series
+    keep : which image counts
+    note : who settled it, and why
+
+    Returns
+    -------
+    How many files were set aside.
+
+    Raises
+    ------
+    SeriesRefuses
+        If the series is in no conflict.
+    StorageError
+        If a file cannot be moved.
+    """
+    state = store.one_series(series_uid).state
+    if state is not SeriesState.CONFLICT:
+        raise SeriesRefuses(f"It is {state}, not in CONFLICT.")
+    aside = [
+        loser
+        for sop_uid in sorted({instance.sop_uid for instance in store.instances_of(series_uid)})
+        for loser in _losers(store.copies(sop_uid), keep)
+    ]
+    for instance in aside:
+        _set_aside(data, instance)
+    _forget(store, series_uid, aside, f"kept the {keep} of {len(aside)}; {note}")
+    return len(aside)
+
+
+def _losers(copies: list[Instance], keep: Keep) -> list[Instance]:
+    in_order = sorted(copies, key=lambda one: (one.received_at, one.sha256))
+    return in_order[1:] if keep is Keep.FIRST else in_order[:-1]
+
+
+def _set_aside(data: Path, instance: Instance) -> None:
+    source = data / instance.path
+    place = data / QUARANTINE
+    durable.make_folder(place)
+    try:
+        if source.exists():
+            source.rename(place / f"{instance.series_uid}_{instance.sop_uid}~{instance.sha256[:16]}.dcm")
+            durable.sync_folder(place)
+            durable.sync_folder(source.parent)
+    except OSError as error:
+        raise StorageError(f"A file cannot be set aside: {error.strerror}.") from error
+
+
+def _forget(store: Store, series_uid: str, aside: Iterable[Instance], note: str) -> None:
+    """Drop the rows of what was set aside; every series without contradictions is received anew."""
+    concerned = {series_uid}
+    with store.database.write() as tx:
+        for one in aside:
+            tx.run("DELETE FROM instance WHERE sop_uid = ? AND sha256 = ?", (one.sop_uid, one.sha256))
+            concerned.add(one.series_uid)
+            rows = tx.rows("SELECT series_uid FROM instance WHERE sop_uid = ?", (one.sop_uid,))
+            concerned |= {str(uid) for (uid,) in rows}
+        for uid in sorted(concerned):
+            told(tx, "series", uid, "settle", note)
+            contradicting = tx.rows(
+                "SELECT i.sop_uid FROM instance i WHERE i.series_uid = ? AND"
+                " (SELECT count(*) FROM instance o WHERE o.sop_uid = i.sop_uid) > 1",
+                (uid,),
+            )
+            if contradicting:
+                continue
+            tx.run(
+                "UPDATE series SET state = 'RECEIVING', revision = revision + 1, reason = '', note = ?"
+                " WHERE series_uid = ? AND state = 'CONFLICT'",
+                (f"settled: {note}", uid),
+            )
+            if not tx.rows("SELECT sop_uid FROM instance WHERE series_uid = ?", (uid,)):
+                tx.run(
+                    "UPDATE series SET state = 'IGNORED', reason = 'SETTLED_ELSEWHERE', note = ?"
+                    " WHERE series_uid = ? AND state = 'RECEIVING'",
+                    ("All of its images are those of another series.", uid),
+                )

@@ -1,0 +1,376 @@
+"""The inbox: accepted instances, and when a series is complete.
+
+Layout of the data folder::
+
+    inbox/<series uid>/<sop uid>.dcm           as received, never changed
+    inbox/<series uid>/<sop uid>~<hash>.dcm    another content under the same UID: the series is in CONFLICT
+    quarantine/                                files that were not finished when the node stopped
+    jobs/<job id>/                             request, log, results
+    db/                                        the node's memory and the engine's
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from orgseg_node import durable
+from orgseg_node.dicom.reading import part10
+from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
+from orgseg_node.node.config.current import CurrentConfig
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.intake.recovery import adopt_files
+from orgseg_node.node.intake.survey_cache import Surveys
+from orgseg_node.node.monitoring.metrics import Meters
+from orgseg_node.node.routing.decision import explain, new_job, titles_of
+from orgseg_node.node.routing.facts import facts_of
+from orgseg_node.node.routing.verdict import completed, verdict_by, when_late
+from orgseg_node.node.scheduler import DISPATCH, JUDGE, Ring, silent
+from orgseg_node.node.store.clock import Clock, utc_now
+from orgseg_node.node.store.data_folder import INBOX
+from orgseg_node.node.store.model import Incoming, Instance, NewJob, Notice, Series, SeriesState
+from orgseg_node.node.store.routing_rows import SEVERAL_TITLES
+from orgseg_node.node.store.series_overrides import SeriesOrder, SeriesOrders
+from orgseg_node.node.store.source_answers import Answers
+from orgseg_node.node.store.store import Store
+
+_STRIPES: Final = 64
+_AHEAD_S: Final = 10.0  # so long before a series is quiet it is looked at, or in half the quiet time
+
+_log = structlog.get_logger("orgseg.inbox")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Whom an inbox tells what is coming.
+
+    Attributes
+    ----------
+    ring : has the next judging and the dispatch of what was judged come in time
+    show : told of the folder of a series that will soon be a job
+    """
+
+    ring: Ring = silent
+    show: Callable[[Path], None] = lambda _folder: None
+
+
+class Inbox:
+    """Accepts instances durably and turns quiet series into jobs.
+
+    Parameters
+    ----------
+    config : the node's configuration
+    store : the node's memory
+    clock : where the time comes from
+    meters : count what comes in
+    calls : told what is coming
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig | CurrentConfig,
+        store: Store,
+        *,
+        clock: Clock = utc_now,
+        meters: Meters | None = None,
+        calls: Calls | None = None,
+    ) -> None:
+        self._current = CurrentConfig.of(config)
+        self._meters = meters or Meters()
+        self._store = store
+        self._clock = clock
+        self._began = clock()
+        self._data = self._config.node.data_dir
+        self._root = self._data / INBOX
+        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+        self._orders = SeriesOrders(store.database, clock=clock)
+        self._answers = Answers(store.database)
+        self._surveys = Surveys(self._data)
+        self._calls = calls or Calls()
+        self._open: dict[int, set[str]] = {}
+        self._broken: set[str] = set()
+        self._open_lock = threading.Lock()
+        self._judging = threading.Lock()
+        self._adopted_at: datetime | None = None
+        durable.make_folder(self._root)
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
+
+    # ------------------------------------------------------------------ accept
+
+    def accept(self, incoming: Incoming) -> SeriesState:
+        """Take one instance in; when this returns it is on the disk and remembered.
+
+        Returns
+        -------
+        The state its series has now.
+
+        Raises
+        ------
+        InputError
+            If it cannot be filed: unreadable, without UIDs, or not what was announced. Nothing is kept.
+        DiskFull, NotDurable, StorageError
+            On any doubt about durability; the sender must keep it and try again.
+        """
+        listed = any(peer.ae_title == incoming.calling_ae for peer in self._config.peers)
+        with self._meters.accepting(incoming.calling_ae if listed else "other", len(incoming.encoded)):
+            return self._accept(incoming)
+
+    def _accept(self, incoming: Incoming) -> SeriesState:
+        durable.require_space(self._root, self._config.receiver.min_free_mb)
+        header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
+        part10.require_match(header, incoming.sop_class_uid, incoming.sop_uid)
+        with self._open_lock:
+            self._open.setdefault(incoming.association, set()).add(header.series_uid)
+        sha256 = part10.content_hash(incoming.encoded, incoming.transfer_syntax)
+        with self._stripes[hash(header.sop_uid) % _STRIPES]:
+            known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
+            if sha256 in known and (self._data / known[sha256].path).is_file():
+                return self._seen_again(known[sha256].series_uid, incoming)
+            content = part10.part10(incoming.encoded, header, incoming.transfer_syntax)
+            path = self._write(header, sha256, content)
+            state = self._store.accept(
+                Instance(
+                    sop_uid=header.sop_uid,
+                    series_uid=header.series_uid,
+                    sha256=sha256,
+                    size=len(content),
+                    path=str(path.relative_to(self._data)),
+                    transfer_syntax=incoming.transfer_syntax,
+                    calling_ae=incoming.calling_ae,
+                    received_at=self._clock(),
+                    called_ae=incoming.called_ae,
+                )
+            )
+        if state is SeriesState.CONFLICT:
+            _log.warning("conflict", series=header.series_uid, instance=header.sop_uid)
+        return state
+
+    def _seen_again(self, series_uid: str, incoming: Incoming) -> SeriesState:
+        """The state of a series of which an image came again; under another AE title it is judged again."""
+        series = self._store.one_series(series_uid)
+        called_ae = incoming.called_ae
+        if called_ae in {"", series.called_ae} and series.reason != RuleUndecided.code:
+            return series.state
+        _log.info("series came under another title", series=series_uid, called=called_ae)
+        return self._store.called_again(series_uid, called_ae, incoming.calling_ae)
+
+    def _write(self, header: part10.Header, sha256: str, content: bytes) -> Path:
+        """Write an instance under a free name; a file that is already there is never overwritten."""
+        folder = self._root / header.series_uid
+        if not folder.is_dir():
+            durable.make_folder(folder)
+        path = folder / f"{header.sop_uid}.dcm"
+        if path.exists() and not _same(path, sha256):
+            path = folder / f"{header.sop_uid}~{sha256[:16]}.dcm"
+        if path.exists():
+            # written before, but the node stopped before it was remembered
+            with _as_not_durable():
+                durable.sync_folder(folder)
+        else:
+            durable.write_durably(path, content)
+        return path
+
+    def association_ended(self, association: int, *, released: bool = False) -> None:
+        """Forget an association that has ended, and the database connection of its thread.
+
+        Parameters
+        ----------
+        association : its number
+        released : whether it ended in order (A-RELEASE, PS3.8 9.3.6); the sender may have more otherwise
+        """
+        with self._open_lock:
+            series = self._open.pop(association, set())
+            if not released:
+                self._broken |= series
+        self._store.close()
+        if series:
+            self._calls.ring(JUDGE, 0.0)
+
+    # ------------------------------------------------------------------ start
+
+    def adopt(self) -> tuple[int, int]:
+        """Look through the inbox at the start: adopt files without a row, set unfinished ones aside.
+
+        Returns
+        -------
+        How many files were adopted, and how many were moved to quarantine.
+        """
+        self._adopted_at = self._clock()
+        return adopt_files(self._data, self._store, clock=self._clock)
+
+    # ------------------------------------------------------------------ judge
+
+    def judge_quiet_series(self) -> list[str]:
+        """Settle every series that is quiet and has no open association; the ones that were settled.
+
+        A person's word comes first: a series that is to be judged now is judged, one that waits is not. May
+        be called at any time and as often as one likes. Of itself nothing is settled within a quiet time of
+        the start: a sender that was cut off when the node went down could not have gone on before.
+        """
+        if not self._judging.acquire(blocking=False):
+            return []
+        try:
+            orders = self._orders.all()
+            forced = [
+                series
+                for series in self._store.series(state=SeriesState.RECEIVING)
+                if series.series_uid in orders and orders[series.series_uid].forces(series.revision)
+            ]
+            quiet = [series for series in self._quiet(orders) if not self._must_ask(series)]
+            judged = [s.series_uid for s in forced if self._judge(s, forced=True)]
+            judged += [s.series_uid for s in quiet if self._judge(s)]
+            if judged:
+                self._calls.ring(DISPATCH, 0.0)
+            self._look_ahead()
+            return judged
+        finally:
+            self._judging.release()
+
+    def unasked_series(self) -> list[tuple[Series, str]]:
+        """Quiet series whose source has not said yet whether they are whole, with the name of the source."""
+        return [
+            (series, self._source_of(series) or "")
+            for series in self._quiet(self._orders.all())
+            if self._must_ask(series)
+        ]
+
+    def _quiet(self, orders: dict[str, SeriesOrder]) -> list[Series]:
+        """Series in which nothing moves any more, and of which no person wants something else."""
+        now = self._clock()
+        still = self._store.series(state=SeriesState.RECEIVING, quiet_since=now - min(self._waits))
+        found = []
+        for series, quiet_at in self._at_rest(still):
+            order = orders.get(series.series_uid)
+            if quiet_at <= now and not (order and (order.holds(now) or order.forces(series.revision))):
+                found.append(series)
+        return found
+
+    @property
+    def _waits(self) -> tuple[timedelta, timedelta]:
+        """How long nothing may come before a series is quiet: after a broken and after an orderly end."""
+        after_break = self._config.receiver.quiet_seconds
+        after_release = self._config.completeness.quiet_seconds_after_release or after_break
+        return timedelta(seconds=after_break), timedelta(seconds=after_release)
+
+    def _at_rest(self, series: Iterable[Series]) -> list[tuple[Series, datetime]]:
+        """Of some series those that no association is sending, with the moment they become quiet."""
+        after_break, after_release = self._waits
+        with self._open_lock:
+            busy = set().union(*self._open.values())
+            broken = set(self._broken)
+        found = []
+        for one in series:
+            wait = after_break if one.series_uid in broken or self._is_adopted(one) else after_release
+            # a sender that was cut off when the node went down could not go on before it was up again
+            since = max(one.last_received_at, self._adopted_at or one.last_received_at)
+            if one.series_uid not in busy:
+                found.append((one, since + wait))
+        return found
+
+    def _look_ahead(self) -> None:
+        """Survey what will soon be quiet, have it read for the job, and have it judged at the very moment."""
+        now = self._clock()
+        coming = [
+            (series, (quiet_at - now).total_seconds())
+            for series, quiet_at in self._at_rest(self._store.series(state=SeriesState.RECEIVING))
+            if quiet_at > now
+        ]
+        coming.sort(key=lambda each: each[1])
+        for series, wait_s in coming[: Surveys.MOST]:
+            if wait_s <= min(_AHEAD_S, min(self._waits).total_seconds() / 2):
+                instances = self._store.instances_of(series.series_uid)
+                if not self._surveys.has(series.series_uid, instances):
+                    self._calls.show(self._root / series.series_uid)
+                    self._surveys.of(series.series_uid, instances)
+        if coming:
+            soonest = coming[0][1]
+            self._calls.ring(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
+
+    def _is_adopted(self, series: Series) -> bool:
+        """Whether anything of it came before this process began: nobody knows how that association ended."""
+        return series.last_received_at < self._began
+
+    def _source_of(self, series: Series) -> str | None:
+        """The source that can be asked about a series: that of whoever sent it."""
+        sources = {peer.ae_title: peer.source for peer in self._config.peers}
+        return sources.get(series.calling_ae)
+
+    def _must_ask(self, series: Series) -> bool:
+        """Whether its source is to be asked before it is judged; never for ever, whoever should ask it."""
+        if self._config.completeness.expect == "none" or self._source_of(series) is None:
+            return False
+        known = self._answers.of(series)
+        if known is not None and known.is_settled:
+            return False
+        patience = self._config.receiver.quiet_seconds + 3 * self._config.completeness.answer_within_s
+        return self._clock() - series.last_received_at < timedelta(seconds=patience)
+
+    def _judge(self, series: Series, *, forced: bool = False) -> bool:
+        """Survey one quiet series and settle it, unless something arrived meanwhile."""
+        instances = self._store.instances_of(series.series_uid)
+        if not instances:
+            return False
+        paths = [self._data / instance.path for instance in instances]
+        inventory = self._surveys.of(series.series_uid, instances)
+        decision = explain(self._config, facts_of(inventory, paths, **titles_of(series))).decision
+        verdict, protocol = verdict_by(decision, inventory, forced=forced)
+        if self._config.completeness.expect == "ask":
+            verdict = completed(verdict, self._answers.of(series), forced=forced)
+        job: NewJob | None = None
+        notices: tuple[Notice, ...] = ()
+        if verdict.content_sha256 and protocol is not None:
+            content = (verdict.content_sha256, verdict.slices)
+            job = new_job(self._config, decision, protocol, series_uid=series.series_uid, content=content)
+            again = forced or self._config.completeness.late == "contour"
+            verdict, notices = when_late(
+                verdict, series, job, self._store.jobs_of(series.series_uid), again=again
+            )
+            job = replace(job, remark=verdict.remark) if verdict.state is SeriesState.READY else None
+        if series.note.startswith(SEVERAL_TITLES):
+            verdict = replace(verdict, note=f"{verdict.note} {series.note}")
+        done = self._store.judge(
+            series, verdict.state, reason=verdict.reason, note=verdict.note, job=job, notices=notices
+        )
+        if done:
+            self._surveys.forget(series.series_uid)
+            with self._open_lock:
+                self._broken.discard(series.series_uid)
+            if forced:
+                self._orders.done(series.series_uid)
+            _log.info(
+                "series judged",
+                series=series.series_uid,
+                state=verdict.state.value,
+                reason=verdict.reason,
+                rule=decision.rule,
+                instances=len(instances),
+                job=job.job_id if job else None,
+                forced=forced,
+            )
+        return done
+
+
+def _same(path: Path, sha256: str) -> bool:
+    """Whether a file in the inbox holds the dataset with this hash."""
+    try:
+        return part10.content_hash(*part10.split_part10(path.read_bytes())) == sha256
+    except (OrgsegError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _as_not_durable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotDurable(f"{error.strerror}.") from error

@@ -1,0 +1,73 @@
+"""What lies in the inbox when the node starts: adopted, or set aside if it was not finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from orgseg_node import durable
+from orgseg_node.dicom.reading import part10
+from orgseg_node.errors import NotDurable, OrgsegError
+from orgseg_node.node.store.clock import Clock
+from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
+from orgseg_node.node.store.model import Instance
+from orgseg_node.node.store.store import Store
+
+_log = structlog.get_logger("orgseg.inbox")
+
+
+def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
+    """Adopt files of the inbox without a row, set unfinished ones aside.
+
+    Parameters
+    ----------
+    data : the node's data folder
+    store : the node's memory
+    clock : where the time comes from
+
+    Returns
+    -------
+    How many files were adopted, and how many were moved to quarantine.
+    """
+    adopted = quarantined = 0
+    for folder in sorted(p for p in (data / INBOX).iterdir() if p.is_dir()):
+        known = {instance.path for instance in store.instances_of(folder.name)}
+        for path in sorted(folder.iterdir()):
+            if str(path.relative_to(data)) in known:
+                continue
+            try:
+                if path.suffix == durable.PART or not path.is_file():
+                    raise NotDurable("It was not finished.")
+                store.accept(_instance(path, data, clock))
+                adopted += 1
+            except (OrgsegError, OSError):
+                _quarantine(path, data)
+                quarantined += 1
+    if adopted or quarantined:
+        _log.warning("inbox scanned", adopted=adopted, quarantined=quarantined)
+    return adopted, quarantined
+
+
+def _instance(path: Path, data: Path, clock: Clock) -> Instance:
+    encoded, syntax = part10.split_part10(path.read_bytes())
+    header = part10.read_header(encoded, syntax)
+    part10.require_match(header, header.sop_class_uid, path.stem.split("~")[0])
+    if header.series_uid != path.parent.name:
+        raise NotDurable("It lies in the folder of another series.")
+    return Instance(
+        sop_uid=header.sop_uid,
+        series_uid=header.series_uid,
+        sha256=part10.content_hash(encoded, syntax),
+        size=path.stat().st_size,
+        path=str(path.relative_to(data)),
+        transfer_syntax=syntax,
+        calling_ae="(found at start)",
+        received_at=clock(),
+    )
+
+
+def _quarantine(path: Path, data: Path) -> None:
+    place = data / QUARANTINE
+    durable.make_folder(place)
+    path.rename(place / f"{path.parent.name}_{path.name.lstrip('.')}")

@@ -1,0 +1,204 @@
+"""Notices: what somebody must do something about, each raised once and kept until it was told.
+
+A notice is raised under a key that says what it is about, such as one run of one job. So every scan may run
+again at any time, after a crash or on two machines, and the same thing is still told once. A condition such
+as a full disk is raised when it begins and cleared when it ends.
+
+A notice is made of a code and of numbers the node gave itself (job, UIDs, names of destinations). There is no
+place in it for text from an image.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from orgseg_node.errors import ConfigError
+from orgseg_node.node.config.current import CurrentConfig
+from orgseg_node.node.config.destinations import Destination
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.store.clock import Clock, stamp, utc_now
+from orgseg_node.node.store.database import Database, Transaction
+from orgseg_node.node.store.model import DeliveryState, JobState, SeriesState
+from orgseg_node.node.tls.context import ends
+
+
+class NoticeCode(StrEnum):
+    """What a notice is about."""
+
+    JOB_FAILED = "JOB_FAILED"
+    SERIES_HELD = "SERIES_HELD"
+    SERIES_CONFLICT = "SERIES_CONFLICT"
+    DELIVERY_LATE = "DELIVERY_LATE"
+    LATE_IMAGES = "LATE_IMAGES"
+    DISK_LOW = "DISK_LOW"
+    CERTIFICATE_ENDS = "CERTIFICATE_ENDS"
+    DESTINATION_SILENT = "DESTINATION_SILENT"
+
+
+SENTENCES: Final = {
+    NoticeCode.JOB_FAILED: "A job failed and waits for a person. See 'orgseg jobs show'.",
+    NoticeCode.SERIES_HELD: "A series is held and will not be contoured as it is. See 'orgseg jobs list'.",
+    NoticeCode.SERIES_CONFLICT: "Different images came under one UID; both are kept, nothing is contoured.",
+    NoticeCode.DELIVERY_LATE: "Results could not be delivered for long. They are kept and tried again.",
+    NoticeCode.LATE_IMAGES: "Images came after the contours of their series were delivered.",
+    NoticeCode.DISK_LOW: "The disk is nearly full; senders are told to try again later.",
+    NoticeCode.CERTIFICATE_ENDS: "A certificate ends soon or has ended. Renew it.",
+    NoticeCode.DESTINATION_SILENT: "A destination does not answer C-ECHO. See 'orgseg echo'.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One thing that somebody must do something about."""
+
+    notice_key: str
+    code: str
+    subject: str
+    raised_at: str
+    cleared_at: str | None = None
+
+    @property
+    def raised(self) -> datetime:
+        """When it was raised."""
+        return datetime.fromisoformat(self.raised_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a scan found: the same key whenever it is the same thing."""
+
+    key: str
+    code: NoticeCode
+    subject: str
+
+
+class Watch:
+    """Looks for what somebody must do something about.
+
+    Parameters
+    ----------
+    config : the configuration in force
+    database : of the node
+    clock : where the time comes from
+    """
+
+    def __init__(
+        self, config: NodeConfig | CurrentConfig, database: Database, *, clock: Clock = utc_now
+    ) -> None:
+        self._current = CurrentConfig.of(config)
+        self._db = database
+        self._clock = clock
+
+    def scan(self) -> int:
+        """Raise what is new, clear what is over; how many were raised."""
+        with self._db.write() as tx:
+            found = [*_jobs(tx), *_series(tx), *self._late(tx), *_late_images(tx)]
+            raised = sum(self._raise(tx, finding) for finding in found)
+            conditions = [*self._disk(), *self._certificates(), *_silent(tx)]
+            return raised + self._conditions(tx, conditions)
+
+    def _raise(self, tx: Transaction, finding: Finding, *, key: str = "") -> int:
+        return tx.run(
+            "INSERT INTO notice (notice_key, code, subject, raised_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (notice_key) DO NOTHING",
+            (key or finding.key, finding.code, finding.subject, stamp(self._clock())),
+        )
+
+    def _conditions(self, tx: Transaction, found: list[Finding]) -> int:
+        """Conditions are raised when they begin; once over, they may begin again under a new key."""
+        kinds = (NoticeCode.DISK_LOW, NoticeCode.CERTIFICATE_ENDS, NoticeCode.DESTINATION_SILENT)
+        rows = tx.rows(
+            "SELECT notice_key, code, subject FROM notice WHERE cleared_at IS NULL AND code IN (?, ?, ?)",
+            kinds,
+        )
+        there = {(str(code), str(subject)) for _, code, subject in rows}
+        now = stamp(self._clock())
+        wanted = {(finding.code.value, finding.subject) for finding in found}
+        for key, code, subject in rows:
+            if (str(code), str(subject)) not in wanted:
+                tx.run("UPDATE notice SET cleared_at = ? WHERE notice_key = ?", (now, key))
+        fresh = [finding for finding in found if (finding.code.value, finding.subject) not in there]
+        return sum(self._raise(tx, finding, key=f"{finding.key}:{now}") for finding in fresh)
+
+    def _late(self, tx: Transaction) -> Iterator[Finding]:
+        limit = self._clock() - timedelta(hours=self._current.config.watch.delivery_late_h)
+        rows = tx.rows(
+            "SELECT DISTINCT d.job_id, d.destination, j.run FROM delivery d JOIN job j ON j.job_id = d.job_id"
+            " WHERE j.state = ? AND d.state IN (?, ?) AND d.first_attempt_at <= ?",
+            (JobState.SENDING, DeliveryState.RETRY_WAIT, DeliveryState.SENDING, stamp(limit)),
+        )
+        for job_id, destination, run in rows:
+            subject = f"job {job_id} to {destination}"
+            yield Finding(
+                key=f"late:{job_id}:{run}:{destination}", code=NoticeCode.DELIVERY_LATE, subject=subject
+            )
+
+    def _disk(self) -> Iterator[Finding]:
+        config = self._current.config
+        free_mb = shutil.disk_usage(config.node.data_dir).free // 1_000_000
+        if free_mb < config.receiver.min_free_mb:
+            yield Finding(key="disk", code=NoticeCode.DISK_LOW, subject="data folder")
+
+    def _certificates(self) -> Iterator[Finding]:
+        limit = self._clock() + timedelta(days=self._current.config.watch.certificate_days)
+        for name, end in certificate_ends(self._current.config):
+            if end < limit:
+                subject = f"{name}, ends {end:%Y-%m-%d}"
+                yield Finding(key=f"certificate:{name}", code=NoticeCode.CERTIFICATE_ENDS, subject=subject)
+
+
+def certificate_ends(config: NodeConfig) -> Iterable[tuple[str, datetime]]:
+    """When the node's own certificates end, by setting; what cannot be read is left out."""
+    own = [("tls.certificate", config.tls.certificate), ("web.certificate", config.web.certificate)]
+    own += [
+        (f"destinations.{name}.tls_certificate", place.tls_certificate)
+        for name, place in config.destinations.items()
+        if isinstance(place, Destination)
+    ]
+    seen = set()
+    for name, path in own:
+        if path is None or path in seen:
+            continue
+        seen.add(path)
+        try:
+            yield name, ends(path)
+        except (ConfigError, OSError, ValueError):
+            continue
+
+
+def _jobs(tx: Transaction) -> Iterator[Finding]:
+    for job_id, run, reason in tx.rows(
+        "SELECT job_id, run, reason FROM job WHERE state = ?", (JobState.FAILED,)
+    ):
+        yield Finding(
+            key=f"failed:{job_id}:{run}", code=NoticeCode.JOB_FAILED, subject=f"job {job_id}: {reason}"
+        )
+
+
+def _series(tx: Transaction) -> Iterator[Finding]:
+    codes = {SeriesState.HOLD: NoticeCode.SERIES_HELD, SeriesState.CONFLICT: NoticeCode.SERIES_CONFLICT}
+    rows = tx.rows(
+        "SELECT series_uid, revision, state, reason FROM series WHERE state IN (?, ?)", tuple(codes)
+    )
+    for uid, revision, state, reason in rows:
+        yield Finding(
+            key=f"{state}:{uid}:{revision}",
+            code=codes[SeriesState(state)],
+            subject=f"series {uid}: {reason}",
+        )
+
+
+def _late_images(tx: Transaction) -> Iterator[Finding]:
+    rows = tx.rows("SELECT number, subject FROM event WHERE change = 'notice' OR kind = 'notice'")
+    for number, subject in rows:
+        yield Finding(key=f"event:{number}", code=NoticeCode.LATE_IMAGES, subject=str(subject))
+
+
+def _silent(tx: Transaction) -> Iterator[Finding]:
+    for (name,) in tx.rows("SELECT destination FROM destination_echo WHERE code <> ''"):
+        yield Finding(key=f"silent:{name}", code=NoticeCode.DESTINATION_SILENT, subject=str(name))

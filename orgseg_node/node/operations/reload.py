@@ -1,0 +1,235 @@
+"""Changing the configuration while the node runs: checked as a whole, then in force at once, or not at all.
+
+``SIGHUP`` asks the node to read its file again (``orgseg node reload`` sends it). A file with a mistake, or
+one that changes what only a restart can change, leaves everything as it was; the log says why. Each
+configuration that was in force is kept under its revision, and coming into force is an event of the
+history.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from orgseg_node.errors import NodeNotRunning, OrgsegError, ReloadRefused, StorageError
+from orgseg_node.node.config.current import CurrentConfig
+from orgseg_node.node.config.node_config import NodeConfig, load_config
+from orgseg_node.node.routing.revision import content_of, context_content
+from orgseg_node.node.store.canonical import canonical, short_hash
+from orgseg_node.node.store.clock import Clock, stamp, utc_now
+from orgseg_node.node.store.model import Event
+from orgseg_node.node.store.store import Store
+
+FIXED: Final = (
+    "node",
+    "tls",
+    "web",
+    "database",
+    "worker",
+    "receiver.max_associations",
+    "receiver.idle_timeout_s",
+)
+"""Settings and whole sections that are read at the start only."""
+
+PID_FILE: Final = "node.pid"
+_IN_FORCE: Final = "in force"
+_REFUSED: Final = "refused"
+
+_log = structlog.get_logger("orgseg.config")
+
+
+def needs_restart(old: NodeConfig, new: NodeConfig) -> list[str]:
+    """The settings that differ between two configurations and are read at the start only."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return [name for name in changed if any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED)]
+
+
+def _flat(content: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {place: content}
+    parts = [_flat(value, f"{place}.{name}" if place else name) for name, value in content.items()]
+    return {name: value for part in parts for name, value in part.items()}
+
+
+class Reloader:
+    """Puts configurations into force and keeps their revisions.
+
+    Parameters
+    ----------
+    current : what the running parts read
+    store : the node's memory
+    path : the file to read again; None if the node was started without one
+    changed : told of each new configuration, before it comes into force
+    asked : set by whoever wants the file to be read again, at the next tick
+    clock : where the time comes from
+    """
+
+    def __init__(  # noqa: PLR0913 (what it connects)
+        self,
+        current: CurrentConfig,
+        store: Store,
+        path: Path | None,
+        changed: Callable[[NodeConfig], None],
+        *,
+        asked: threading.Event,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._current = current
+        self._store = store
+        self._path = path
+        self._changed = changed
+        self._clock = clock
+        self._asked = asked
+
+    def begin(self) -> str:
+        """Keep the revision that the node starts with, and work under it; the revision."""
+        self.look_at_models()
+        return self._record(self._current.config)
+
+    def tick(self) -> None:
+        """Do what was asked."""
+        if not self._asked.is_set():
+            return
+        self._asked.clear()
+        try:
+            self.reload()
+        except OrgsegError as error:
+            _log.error("configuration not changed", code=error.code, why=error.sentence)
+            self._event("-", _REFUSED, error.code)
+
+    def reload(self) -> str:
+        """Read the file again and put it into force; the revision.
+
+        Raises
+        ------
+        ConfigError
+            If there is a mistake in it.
+        ReloadRefused
+            If it changes what only a restart can change.
+        """
+        if self._path is None:
+            raise ReloadRefused("The node was not started from a file.")
+        new = load_config(self._path)
+        check_change(self._current.config, new)
+        self._changed(new)
+        self._current.replace(new)
+        self.look_at_models()
+        return self._record(new)
+
+    def look_at_models(self) -> None:
+        """Note under which program, configuration and models jobs are worked on from now on."""
+        self._store.attribution.works_under(self._store.database, context_content(self._current.config))
+
+    def _record(self, config: NodeConfig) -> str:
+        content = content_of(config)
+        revision = short_hash(content)
+        with self._store.database.write() as tx:
+            tx.run(
+                "INSERT INTO config_revision (revision, content, first_at) VALUES (?, ?, ?)"
+                " ON CONFLICT (revision) DO NOTHING",
+                (revision, canonical(content), stamp(self._clock())),
+            )
+        self._event(revision, _IN_FORCE, "")
+        _log.info("configuration in force", revision=revision)
+        return revision
+
+    def _event(self, revision: str, change: str, note: str) -> None:
+        with self._store.database.write() as tx:
+            tx.run(
+                "INSERT INTO event (kind, subject, change, note) VALUES ('config', ?, ?, ?)",
+                (revision, change, note),
+            )
+
+
+def check_change(old: NodeConfig, new: NodeConfig) -> None:
+    """Raise ReloadRefused if a change needs a restart, naming each setting."""
+    fixed = needs_restart(old, new)
+    if fixed:
+        raise ReloadRefused(f"Only a restart can change {', '.join(fixed)}.")
+
+
+def config_events(store: Store) -> list[Event]:
+    """When which revision came into force, and what was refused; oldest first."""
+    return store.database.read(Event, "SELECT * FROM event WHERE kind = 'config' ORDER BY number")
+
+
+def revision_in_force(store: Store) -> str:
+    """The revision that came into force last; empty if the node never ran."""
+    return next((e.subject for e in reversed(config_events(store)) if e.change == _IN_FORCE), "")
+
+
+# ---------------------------------------------------------------------- between two processes
+
+
+@contextmanager
+def pid_file(data_dir: Path) -> Iterator[None]:
+    """Say which process runs the node, for as long as the block lasts; a lock shows that it still does."""
+    try:
+        descriptor = os.open(data_dir / PID_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    except OSError as error:
+        raise StorageError(f"{PID_FILE}: {error.strerror}.") from error
+    try:
+        with suppress(BlockingIOError):  # another process of the same node, where a server keeps the database
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def running_pid(data_dir: Path) -> int | None:
+    """The process that runs the node on a data folder of this machine, if any."""
+    try:
+        descriptor = os.open(data_dir / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(json.loads(os.pread(descriptor, 200, 0))["pid"])
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def ask_to_reload(config: NodeConfig, store: Store, *, wait_s: float = 20.0) -> str:
+    """Tell the running node to read its file again, and wait for what comes of it; the revision.
+
+    Parameters
+    ----------
+    config : the same file, checked already
+
+    Raises
+    ------
+    NodeNotRunning
+        If no node runs on the data folder.
+    ReloadRefused
+        If it did not take the file.
+    """
+    pid = running_pid(config.node.data_dir)
+    if pid is None:
+        raise NodeNotRunning(f"Data folder: {config.node.data_dir}.")
+    before = len(config_events(store))
+    os.kill(pid, signal.SIGHUP)
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        new = config_events(store)[before:]
+        if new and new[-1].change == _REFUSED:
+            raise ReloadRefused(f"{new[-1].note}: see the node's log.")
+        if new:
+            return new[-1].subject
+        time.sleep(0.1)
+    raise ReloadRefused(f"Nothing happened within {wait_s:g} s.")

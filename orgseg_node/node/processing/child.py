@@ -1,0 +1,200 @@
+"""The process that contours one job: ``python -m`` this module ``REQUEST.json``, or ``--wait``.
+
+It is a process of its own so that it can be killed, can run out of memory alone, and gives all memory back.
+It prints one JSON object per line: how far it is, and at the end what it wrote or why it could not. It dies
+with its parent, and a second one for the same job waits until the first is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+import pydicom
+
+from orgseg_node.contouring.background import die_with_parent
+from orgseg_node.contouring.objects import Wanted, preload_libraries
+from orgseg_node.contouring.pipeline import Outcome, Request, Step, run
+from orgseg_node.contouring.preload import Ahead
+from orgseg_node.contouring.protocol import parse_protocol
+from orgseg_node.core.organs import load_organs
+from orgseg_node.dicom.objects.seg import SegKind
+from orgseg_node.dicom.reading.series import CtSeries, survey
+from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
+from orgseg_node.inference.predictor import Predictor
+from orgseg_node.node.monitoring.logs import hush_warnings
+from orgseg_node.node.processing.child_request import ChildRequest
+from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
+from orgseg_node.node.store.model import JobState
+from orgseg_node.shipped import shipped_config
+
+_LOCK_WAIT_S: Final = 20.0
+_PAUSE_S: Final = 0.25  # between two words on progress: a GPU may compute a hundred tiles a second
+
+STATES: Final = {
+    Step.READ: JobState.PREPARING,
+    Step.BODY: JobState.PREPARING,
+    Step.SEGMENT: JobState.INFERRING,
+    Step.CONTOUR: JobState.WRITING,
+    Step.ENCODE: JobState.WRITING,
+    Step.PROVE: JobState.CHECKING,
+    Step.REVIEW: JobState.CHECKING,
+    Step.SAVE: JobState.CHECKING,
+}
+
+
+MakePredictor = Callable[[ChildRequest], Predictor]
+
+
+def network(request: ChildRequest) -> Predictor:
+    """The networks of the bundles that the request names; the only place here that brings in torch."""
+    from orgseg_node.inference.bundles.catalogue import open_bundles, open_predictor  # noqa: PLC0415  # torch is first needed here
+    from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415  # only for a real run
+
+    bundles = open_bundles(list(request.bundles), tuple(Path(folder) for folder in request.bundle_folders))
+    return open_predictor(bundles, InferenceSettings(**request.settings))
+
+
+def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> int:
+    """Do what the request file says; 0 if it was done, 1 if not and the reason was printed."""
+    voice = _own_stdout()
+    hush_warnings()
+    ahead = Ahead()
+    if list(arguments) == [WAIT]:
+        if make_predictor is network:
+            from orgseg_node.inference import loading  # noqa: F401, PLC0415  # torch, before it is asked for
+        preload_libraries()
+        arguments = [wait_for_request(ahead)]
+        if not arguments[0]:
+            return 0  # the node is gone
+
+    def say(**message: Any) -> None:
+        voice.write(json.dumps(message) + "\n")
+        voice.flush()
+
+    try:
+        request = ChildRequest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+        die_with_parent(request.parent)
+        # /tmp lies in main memory on many systems, and what lies there may hold a patient's data
+        tempfile.tempdir = str(Path(arguments[0]).parent.absolute())
+        with (Path(arguments[0]).parent / "lock").open("w") as lock:
+            _only_one(lock)
+            outcome = _contour(request, make_predictor, say, ahead)
+        say(event="done", **_told(outcome))
+    except OrgsegError as error:
+        say(**_excuse(error))
+        return 1
+    except MemoryError:
+        say(**_excuse(OutOfMemory()))
+        return 1
+    return 0
+
+
+def _excuse(error: OrgsegError) -> dict[str, Any]:
+    """The last word of a child that could not do it."""
+    return {
+        "event": "error",
+        "code": error.code,
+        "sentence": error.sentence,
+        "next_step": error.next_step,
+        "retryable": error.retryable,
+    }
+
+
+def _contour(
+    request: ChildRequest, make_predictor: MakePredictor, say: Callable[..., None], ahead: Ahead
+) -> Outcome:
+    say(event="progress", state=JobState.PREPARING, fraction=0.0, text="looking at the series")
+    seen = ahead.seen(map(Path, request.files), request.content_sha256)
+    if seen:
+        sys.stderr.write("The series was read before it was asked for.\n")
+    series = seen.series if seen else _series(request)
+    say(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
+    predictor = make_predictor(request)
+    told, next_at = None, 0.0
+
+    def progress(fraction: float, text: str) -> None:
+        nonlocal told, next_at
+        state = next((STATES[step] for step in Step if text.startswith(step.value)), None)
+        now = time.monotonic()
+        if state is told and now < next_at:
+            return
+        told, next_at = state, now + _PAUSE_S
+        say(event="progress", state=state, fraction=fraction, text=text)
+
+    created = datetime.fromisoformat(request.created)
+    protocol = parse_protocol(request.protocol, "The protocol of the job")
+    asked = Request(
+        series=series,
+        out=Path(request.out),
+        job_id=request.job_id,
+        created=created,
+        remark=request.remark,
+        organs=load_organs(shipped_config("organs.toml")),
+        protocol=protocol,
+        wanted=Wanted(
+            roles=tuple(request.wanted["roles"]),
+            profile=protocol.profile,
+            seg=SegKind(request.wanted["seg"]),
+        ),
+    )
+    return run(asked, predictor, progress, seen)
+
+
+def _series(request: ChildRequest) -> CtSeries:
+    """The series as it was when the job was made. Raises InputError if it is not that any more."""
+    inventory = survey([Path(file) for file in request.files])
+    if inventory.refused:
+        raise inventory.refused[0].error
+    if not inventory.accepted:
+        raise NoSeries("The job's files are no longer a CT series.")
+    for one in inventory.accepted:  # several where a series holds several volumes
+        if one.content_sha256 == request.content_sha256:
+            return one
+    raise InputError("The files of the series have changed on the disk since they were received.")
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    objects = []
+    for role, path in outcome.objects.items():
+        content = path.read_bytes()
+        uid = str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+        digest = hashlib.sha256(content).hexdigest()
+        objects.append({"role": role, "path": str(path), "sop_uid": uid, "sha256": digest})
+    held = [finding.message for finding in outcome.findings if finding.level == "error"]
+    return {"objects": objects, "held": held}
+
+
+def _own_stdout() -> IO[str]:
+    """Keep stdout for the JSON lines alone; what libraries print goes to stderr."""
+    voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return voice
+
+
+def _only_one(lock: IO[str]) -> None:
+    """Wait until no other process works on the job."""
+    end = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise JobError("Another process is still working on it.") from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,173 @@
+"""What a person may do with a job: start it again, stop it, let it go or reject it, send it again.
+
+All of it is written into the store, where the running node finds it at its next look; so it works from
+another process while the node runs, and before it starts. Who did it and why stands in the job's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from orgseg_node.errors import JobRefuses
+from orgseg_node.node.store.attempts import drop_unsent
+from orgseg_node.node.store.clock import Clock, stamp, utc_now
+from orgseg_node.node.store.database import Transaction
+from orgseg_node.node.store.model import SENDING_STOPPED, Job, JobState, OutputObject
+from orgseg_node.node.store.series_overrides import told
+from orgseg_node.node.store.store import Store
+
+_J: Final = JobState
+_WORKING: Final = "It is being worked on; 'orgseg jobs cancel' stops it."
+_SENT: Final = "It is done; 'orgseg jobs resend' sends its objects once more."
+_OVER: Final = "A later revision of the series has taken its place; see 'orgseg jobs list'."
+_RETRY: Final = "'orgseg jobs retry' starts it again."
+_REVIEW: Final = "It waits for 'orgseg jobs approve' or 'orgseg jobs reject'."
+
+_INSTEAD: Final[Mapping[JobState, str]] = {
+    _J.QUEUED: "It waits for its turn; 'orgseg jobs cancel' stops it.",
+    **dict.fromkeys((_J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING, _J.RETRY_WAIT), _WORKING),
+    _J.REVIEW: _REVIEW,
+    _J.SENDING: "It is being sent; 'orgseg jobs show' tells where to.",
+    _J.DONE: _SENT,
+    _J.FAILED: _RETRY,
+    _J.CANCELLED: _RETRY,
+    _J.SUPERSEDED: _OVER,
+    _J.REJECTED: "It was rejected; nothing of it is sent.",
+}
+"""What can be done instead, or is the case, when a job in a state refuses."""
+
+
+class JobCommands:
+    """Does with jobs what a person says.
+
+    Parameters
+    ----------
+    store : the node's memory
+    clock : where the time comes from
+    """
+
+    def __init__(self, store: Store, *, clock: Clock = utc_now) -> None:
+        self._store = store
+        self._clock = clock
+
+    def retry(self, job_id: str, note: str) -> Job:
+        """Start a job again that failed or was cancelled. Raises JobRefuses."""
+        job = self._store.job(job_id)
+        _require(job, {_J.FAILED, _J.CANCELLED}, "started again")
+        newer = [j for j in self._store.jobs_of(job.series_uid) if j.revision > job.revision]
+        if newer:
+            raise JobRefuses(f"Job {newer[-1].job_id} is of a later revision of its series.")
+        return self._store.retry(job.job_id, f"retry: {note}")
+
+    def cancel(self, job_id: str, note: str) -> Job:
+        """Stop a job; what it has not sent yet is not sent. Raises JobRefuses."""
+        job = self._store.job(job_id)
+        with self._store.database.write() as tx:
+            now = _state(tx, job.job_id)
+            _require(job, set(JobState) - {_J.DONE, _J.FAILED, _J.CANCELLED, _J.SUPERSEDED, _J.REJECTED},
+                     "cancelled", now)  # fmt: skip
+            reason = SENDING_STOPPED if now is _J.SENDING else ""
+            text = f"cancel: {note}"
+            if now is _J.SENDING:
+                drop_unsent(tx, job.job_id, "cancelled")
+                text = f"{text}{_sent_so_far(tx, job.job_id)}"
+            self._store.move_within(tx, job.job_id, _J.CANCELLED, text, reason)
+        return self._store.job(job.job_id)
+
+    def approve(self, job_id: str, note: str) -> Job:
+        """Let a job go that waits in REVIEW; the node sends it at its next look. Raises JobRefuses."""
+        job = self._store.job(job_id)
+        with self._store.database.write() as tx:
+            _require(job, {_J.REVIEW}, "approved", _state(tx, job.job_id))
+            told(tx, "job", job.job_id, "approve", note)
+            tx.run(
+                "INSERT INTO approval (job_id, run, note, at) VALUES (?, ?, ?, ?) ON CONFLICT (job_id)"
+                " DO UPDATE SET run = excluded.run, note = excluded.note, at = excluded.at",
+                (job.job_id, job.run, note, stamp(self._clock())),
+            )
+        return job
+
+    def reject(self, job_id: str, note: str) -> Job:
+        """Have nothing of a job in REVIEW sent. Raises JobRefuses."""
+        job = self._store.job(job_id)
+        _require(job, {_J.REVIEW}, "rejected")
+        return self._store.move(job.job_id, _J.REJECTED, f"reject: {note}", reason="REJECTED_BY_PERSON")
+
+    def approved(self) -> list[Job]:
+        """Jobs in REVIEW that a person let go."""
+        return self._store.database.read(
+            Job,
+            "SELECT j.* FROM job j JOIN approval a ON a.job_id = j.job_id AND a.run = j.run"
+            " WHERE j.state = 'REVIEW'",
+        )
+
+    def forget_approval(self, job_id: str) -> None:
+        """The job is on its way."""
+        with self._store.database.write() as tx:
+            tx.run("DELETE FROM approval WHERE job_id = ?", (job_id,))
+
+    def resend(self, job_id: str, note: str, places: Mapping[str, Sequence[str]]) -> Job:
+        """Send the objects of a job once more: the very same, under the same UIDs.
+
+        Parameters
+        ----------
+        job_id : its number
+        note : who wants it, and why
+        places : names of destinations, with the roles of the objects that each gets
+
+        Raises
+        ------
+        JobRefuses
+            If the job has no objects, or is in a state in which they cannot be sent.
+        """
+        job = self._store.job(job_id)
+        objects = self._store.lives.objects(job.job_id)
+        if job.purged_at is not None:
+            raise JobRefuses("Its files were deleted after the retention time; send the series again.")
+        with self._store.database.write() as tx:
+            now = _state(tx, job.job_id)
+            stopped = now is _J.FAILED and job.reason != "NOT_DELIVERED"
+            if stopped or not objects:
+                raise JobRefuses(f"It has no objects to send. {_INSTEAD[now]}")
+            _require(job, {_J.DONE, _J.FAILED}, "sent again", now)
+            pairs = [(item, name) for name, roles in places.items() for item in objects if item.role in roles]
+            if not pairs:
+                raise JobRefuses("There is no destination that gets any of its objects.")
+            self._store.move_within(tx, job.job_id, _J.SENDING, f"resend to {', '.join(places)}: {note}")
+            tx.run("UPDATE job SET run = run + 1 WHERE job_id = ?", (job.job_id,))
+            for item, name in pairs:
+                self._owe(tx, job.job_id, item, name)
+        return self._store.job(job.job_id)
+
+    def _owe(self, tx: Transaction, job_id: str, item: OutputObject, name: str) -> None:
+        tx.run(
+            "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at)"
+            " VALUES (?, ?, ?, ?, ?, 'PENDING', ?) ON CONFLICT (job_id, role, destination)"
+            " DO UPDATE SET state = 'PENDING', attempts = 0, first_attempt_at = NULL, status = NULL,"
+            " note = '', next_attempt_at = excluded.next_attempt_at",
+            (job_id, item.role, name, item.path, item.sop_uid, stamp(self._clock())),
+        )
+
+
+def _state(tx: Transaction, job_id: str) -> JobState:
+    ((state,),) = tx.rows("SELECT state FROM job WHERE job_id = ?", (job_id,))
+    return JobState(state)
+
+
+def _require(job: Job, states: set[JobState], what: str, now: JobState | None = None) -> None:
+    """Raise JobRefuses unless a job is in one of these states."""
+    state = job.state if now is None else now
+    if state not in states:
+        raise JobRefuses(f"A job that is {state} cannot be {what}. {_INSTEAD[state]}")
+
+
+def _sent_so_far(tx: Transaction, job_id: str) -> str:
+    """What of a job that is stopped in sending had reached its destinations, and what is on its way."""
+    rows = tx.rows(
+        "SELECT role, destination, state FROM delivery WHERE job_id = ? ORDER BY destination, role", (job_id,)
+    )
+    sent = [f"{role} to {name}" for role, name, state in rows if state in {"STORED", "COMMITTED"}]
+    going = [f"{role} to {name}" for role, name, state in rows if state == "SENDING"]
+    text = f"; sent before: {', '.join(sent) or 'nothing'}"
+    return text + (f"; on its way: {', '.join(going)}" if going else "")

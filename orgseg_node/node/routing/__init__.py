@@ -1,0 +1,1 @@
+"""Which rule fits a series, and what follows."""

@@ -1,0 +1,1 @@
+"""What the node keeps in its database: series, jobs, deliveries and their states."""

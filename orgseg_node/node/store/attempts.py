@@ -1,0 +1,121 @@
+"""What a job has been through: deaths of processes under it, the memory it may use, what it wrote.
+
+A job is at risk while a child works on it. Whoever begins to work on a job that is still at risk knows that
+the process before died with it, be it the child's or the node's own, also where the engine has forgotten
+everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orgseg_node.node.store.clock import Clock, stamp
+from orgseg_node.node.store.database import Database, Transaction, marks
+from orgseg_node.node.store.model import COMPUTING, DeliveryState, JobState, OutputObject
+
+
+class JobLives:
+    """Counts deaths, and keeps what must survive them.
+
+    Parameters
+    ----------
+    database : the node's database
+    clock : where the time comes from
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._db = database
+        self._clock = clock
+
+    def begin(self, job_id: str) -> int:
+        """Put a job at risk before a child works on it; how many deaths there were so far in this run.
+
+        If it still was at risk, the process that worked on it died, which is counted first.
+        """
+        with self._db.write() as tx:
+            tx.run("UPDATE job SET deaths = deaths + at_risk, at_risk = 1 WHERE job_id = ?", (job_id,))
+            ((deaths,),) = tx.rows("SELECT deaths FROM job WHERE job_id = ?", (job_id,))
+        return int(deaths)
+
+    def end(self, job_id: str, *, died: bool = False) -> int:
+        """Take a job out of risk: its child has ended, or died; how many deaths there were."""
+        with self._db.write() as tx:
+            tx.run("UPDATE job SET deaths = deaths + ?, at_risk = 0 WHERE job_id = ?", (int(died), job_id))
+            ((deaths,),) = tx.rows("SELECT deaths FROM job WHERE job_id = ?", (job_id,))
+        return int(deaths)
+
+    def spend(self, job_id: str) -> int:
+        """Count a workflow that ended without a result as a death; how many there were.
+
+        The next workflow of the run has a number of its own. A death that was not counted yet is this one.
+        """
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE job SET deaths = deaths + 1, at_risk = 0, spent = spent + 1 WHERE job_id = ?",
+                (job_id,),
+            )
+            ((deaths,),) = tx.rows("SELECT deaths FROM job WHERE job_id = ?", (job_id,))
+        return int(deaths)
+
+    def spare(self, job_id: str, memory_budget_mb: int) -> bool:
+        """Give a job a smaller memory budget for its second try; False if it had one already."""
+        with self._db.write() as tx:
+            changed = tx.run(
+                "UPDATE job SET memory_budget_mb = ? WHERE job_id = ? AND memory_budget_mb IS NULL",
+                (memory_budget_mb, job_id),
+            )
+        return bool(changed)
+
+    @staticmethod
+    def renew(tx: Transaction, job_id: str) -> None:
+        """Begin a new run of a job: nothing of the earlier runs counts against it."""
+        tx.run(
+            "UPDATE job SET run = run + 1, deaths = 0, at_risk = 0, spent = 0, memory_budget_mb = NULL"
+            " WHERE job_id = ?",
+            (job_id,),
+        )
+
+    def delivered(self, tx: Transaction, job_id: str) -> None:
+        """Note that a destination has an object of a job."""
+        tx.run(
+            "UPDATE job SET delivered_at = coalesce(delivered_at, ?) WHERE job_id = ?",
+            (stamp(self._clock()), job_id),
+        )
+
+    def keep_objects(self, job_id: str, objects: Iterable[OutputObject]) -> None:
+        """Remember what the child wrote, in the place of what an earlier one wrote."""
+        with self._db.write() as tx:
+            tx.run("DELETE FROM job_object WHERE job_id = ?", (job_id,))
+            for item in objects:
+                tx.run(
+                    "INSERT INTO job_object (job_id, role, path, sop_uid, sha256) VALUES (?, ?, ?, ?, ?)",
+                    (job_id, item.role, item.path, item.sop_uid, item.sha256),
+                )
+
+    def objects(self, job_id: str) -> list[OutputObject]:
+        """What the child wrote."""
+        return self._db.read(
+            OutputObject, "SELECT * FROM job_object WHERE job_id = ? ORDER BY role", (job_id,)
+        )
+
+
+def undelivered(tx: Transaction, series_uid: str) -> list[str]:
+    """Jobs of a series that are not over, and of which no destination has or is getting anything."""
+    touched = (DeliveryState.SENDING, DeliveryState.STORED, DeliveryState.COMMITTED)
+    open_states = (*sorted(COMPUTING), JobState.FAILED, JobState.REJECTED, JobState.SENDING)
+    rows = tx.rows(
+        f"SELECT job_id FROM job j WHERE series_uid = ? AND state IN ({marks(open_states)})"  # noqa: S608 (question marks only)
+        " AND delivered_at IS NULL AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
+        f" AND d.state IN ({marks(touched)}))",
+        (series_uid, *open_states, *touched),
+    )
+    return [str(job_id) for (job_id,) in rows]
+
+
+def drop_unsent(tx: Transaction, job_id: str, why: str) -> int:
+    """Let go of what a job has not sent yet; how many objects."""
+    return tx.run(
+        "UPDATE delivery SET state = 'DROPPED', note = ? WHERE job_id = ?"
+        " AND state IN ('PENDING', 'RETRY_WAIT', 'FAILED')",
+        (why, job_id),
+    )

@@ -1,0 +1,199 @@
+"""The history sealed: a chain of hashes over every event, in which no event can be changed, removed or moved.
+
+Events are appended by the database, by several processes at once where it serves several. The chain is made
+afterwards, by a tick: whatever event has no link yet gets the next one. The number of a link is its primary
+key, so that of two processes that seal at the same moment one is refused and finds its events sealed at its
+next tick. The order is that of sealing: an event of a transaction that took long gets its link later, and
+none is left out.
+
+::
+
+    hash of link n = SHA-256(hash of link n-1 | n | the event's number, time, kind, subject, change and note)
+
+Who can write to the database can also make the whole chain anew, or cut off its end. Against that, note the
+head (``orgseg audit verify`` prints it, the log holds one for each hour) elsewhere, and verify with
+``--expect``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from orgseg_node.errors import AuditBroken, IllegalTransition
+from orgseg_node.node.store.canonical import canonical
+from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.model import Event
+
+_START: Final = "0" * 64
+_AT_ONCE: Final = 2000  # so long does nobody else wait for the database
+_WINDOW: Final = 1000  # so many numbers back an event may still appear whose transaction took long
+
+_log = structlog.get_logger("orgseg.audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One link of the chain."""
+
+    link: int
+    event_number: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The end of the chain: how many links it has, and the hash of the last."""
+
+    link: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.link}:{self.hash}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Context:
+    context: str
+    content: str
+    first_at: str
+
+
+class Audit:
+    """Seals the history, and proves that nobody touched it.
+
+    Parameters
+    ----------
+    database : of the node
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._swept = False
+
+    def seal(self) -> int:
+        """Give every event without a link the next one; how many.
+
+        The first call looks at all events, later ones at the latest numbers only.
+        """
+        sealed, count = 0, _AT_ONCE
+        try:
+            while count == _AT_ONCE:
+                count = self._some(sweep=not self._swept)
+                sealed += count
+        except IllegalTransition:
+            return sealed  # another process seals just now
+        self._swept = True
+        return sealed
+
+    def sweep(self) -> Head:
+        """Seal, looking at every event; the head is told in the log, out of reach of the database."""
+        self._swept = False
+        self.seal()
+        head = self.head()
+        _log.info("audit sealed", links=head.link, head=head.hash)
+        return head
+
+    def _some(self, *, sweep: bool) -> int:
+        """Seal up to so many events in one transaction; how many."""
+        with self._db.write() as tx:
+            last = tx.rows("SELECT link, hash, event_number FROM seal ORDER BY link DESC LIMIT 1")
+            link, previous, number = last[0] if last else (0, _START, 0)
+            since = 0 if sweep else max(0, int(number) - _WINDOW)
+            rows = tx.rows(
+                "SELECT e.number, e.at, e.kind, e.subject, e.change, e.note FROM event e WHERE e.number > ?"
+                " AND NOT EXISTS (SELECT 1 FROM seal s WHERE s.event_number = e.number)"
+                " ORDER BY e.number LIMIT ?",
+                (since, _AT_ONCE),
+            )
+            for row in rows:
+                link, previous = link + 1, _hash(previous, link + 1, row)
+                tx.run(
+                    "INSERT INTO seal (link, event_number, hash) VALUES (?, ?, ?)", (link, row[0], previous)
+                )
+        return len(rows)
+
+    def head(self) -> Head:
+        """The end of the chain."""
+        found = self._db.read(Link, "SELECT * FROM seal ORDER BY link DESC LIMIT 1")
+        return Head(link=found[0].link, hash=found[0].hash) if found else Head(link=0, hash=_START)
+
+    def verify(self, expect: str = "") -> Head:
+        """Go through the whole chain.
+
+        Parameters
+        ----------
+        expect : a head that was noted earlier, ``link:hash``; the chain must still go through it
+
+        Returns
+        -------
+        The head.
+
+        Raises
+        ------
+        AuditBroken
+            Naming the first link at which the history is not what was sealed.
+        """
+        events = {event.number: event for event in self._events()}
+        head, at = Head(link=0, hash=_START), {"0": _START}
+        for link in self._db.read(Link, "SELECT * FROM seal ORDER BY link"):
+            if link.link != head.link + 1:
+                raise AuditBroken(f"Links {head.link + 1} to {link.link - 1} are missing.")
+            event = events.get(link.event_number)
+            if event is None:
+                raise AuditBroken(f"Event {link.event_number} is missing; link {link.link} sealed it.")
+            if _hash(head.hash, link.link, _row(event)) != link.hash:
+                raise AuditBroken(f"Event {event.number} is not what link {link.link} sealed.")
+            head = Head(link=link.link, hash=link.hash)
+            at[str(link.link)] = link.hash
+        number, _, digest = expect.partition(":")
+        if expect and at.get(number) != digest:
+            raise AuditBroken(f"The chain does not go through {expect}; its end was cut off or made anew.")
+        return head
+
+    def unsealed(self) -> int:
+        """How many events have no link yet."""
+        sealed = {link.event_number for link in self._db.read(Link, "SELECT * FROM seal")}
+        return sum(event.number not in sealed for event in self._events())
+
+    def export(self) -> Iterator[dict[str, Any]]:
+        """The history, oldest first: each event with its link, and under what its job was worked on."""
+        seals = {link.event_number: link for link in self._db.read(Link, "SELECT * FROM seal")}
+        contexts = {c.context: c for c in self._db.read(_Context, "SELECT * FROM context")}
+        under: dict[str, str] = {}
+        for event in self._events():
+            if event.change == "context":
+                under[event.subject] = event.note
+            link = seals.get(event.number)
+            context = contexts.get(under.get(event.subject, ""))
+            yield {
+                **_plain(event),
+                "context": under.get(event.subject, ""),
+                "made_by": context.content if context else "",
+                "link": link.link if link else None,
+                "hash": link.hash if link else None,
+            }
+
+    def _events(self) -> list[Event]:
+        return self._db.read(Event, "SELECT * FROM event ORDER BY number")
+
+
+def _plain(event: Event) -> Mapping[str, Any]:
+    return {**asdict(event), "at": event.at.isoformat(timespec="milliseconds")}
+
+
+def _row(event: Event) -> tuple[Any, ...]:
+    return (event.number, event.at, event.kind, event.subject, event.change, event.note)
+
+
+def _hash(previous: str, link: int, row: tuple[Any, ...]) -> str:
+    """The hash of a link; a time counts as the moment it means, however the database writes it."""
+    number, at, *rest = row
+    moment = at if isinstance(at, datetime) else datetime.fromisoformat(at)
+    text = canonical([previous, link, number, moment.isoformat(timespec="milliseconds"), *rest])
+    return hashlib.sha256(text.encode()).hexdigest()

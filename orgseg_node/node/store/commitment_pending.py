@@ -1,0 +1,212 @@
+"""What destinations were asked to confirm, and what they answered (storage commitment SCU)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orgseg_node.dicom.objects.storage_commitment import Report
+from orgseg_node.node.store.clock import Clock, stamp, utc_now
+from orgseg_node.node.store.database import Database, Transaction
+from orgseg_node.node.store.deliveries import finish
+from orgseg_node.node.store.model import Delivery, DeliveryState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unconfirmed:
+    """The objects of a job that a destination stored and has not confirmed.
+
+    Attributes
+    ----------
+    asks : how often it took the question
+    tries : how often it could not even be asked since
+    created_at : since when it is tried to ask
+    """
+
+    job_id: str
+    destination: str
+    asks: int
+    tries: int
+    created_at: datetime
+
+
+class Confirmations:
+    """Questions and answers in the node's database.
+
+    Parameters
+    ----------
+    database : the node's
+    clock : where the time comes from
+    """
+
+    def __init__(self, database: Database, *, clock: Clock = utc_now) -> None:
+        self._db = database
+        self._clock = clock
+
+    def _now(self) -> str:
+        return stamp(self._clock())
+
+    def due(self) -> list[Unconfirmed]:
+        """Whom to ask now: once all that a job sends to a destination has gone there."""
+        now = self._now()
+        return self._db.read(
+            Unconfirmed,
+            "SELECT g.job_id, g.destination, coalesce(c.asks, 0) AS asks, coalesce(c.tries, 0) AS tries,"
+            " coalesce(c.created_at, ?) AS created_at FROM (SELECT d.job_id, d.destination FROM delivery d"
+            " JOIN job j ON j.job_id = d.job_id WHERE j.state = 'SENDING' GROUP BY d.job_id, d.destination"
+            " HAVING sum(CASE WHEN d.state = 'STORED' AND d.confirmation = 'WANTED' THEN 1 ELSE 0 END) > 0"
+            " AND sum(CASE WHEN d.state IN ('PENDING', 'SENDING', 'RETRY_WAIT') THEN 1 ELSE 0 END) = 0) g"
+            " LEFT JOIN confirmation c ON c.job_id = g.job_id AND c.destination = g.destination"
+            " WHERE c.next_attempt_at IS NULL OR c.next_attempt_at <= ? ORDER BY g.job_id, g.destination",
+            (now, now),
+        )
+
+    def objects(self, one: Unconfirmed) -> list[Delivery]:
+        """What is to be confirmed."""
+        return self._db.read(
+            Delivery,
+            "SELECT * FROM delivery WHERE job_id = ? AND destination = ? AND state = 'STORED'"
+            " AND confirmation = 'WANTED' ORDER BY role",
+            (one.job_id, one.destination),
+        )
+
+    def begin(self, one: Unconfirmed, transaction_uid: str) -> None:
+        """Remember a question before it is asked, so that its answer is understood whenever it comes."""
+        with self._db.write() as tx:
+            tx.run(
+                "INSERT INTO confirmation_question (transaction_uid, job_id, destination, created_at)"
+                " VALUES (?, ?, ?, ?)",
+                (transaction_uid, one.job_id, one.destination, self._now()),
+            )
+
+    def asked(self, one: Unconfirmed, next_at: datetime, note: str) -> None:
+        """The destination took the question; when to ask again if no answer comes."""
+        self._reschedule(one, (one.asks + 1, 0), next_at, note)
+
+    def not_asked(self, one: Unconfirmed, next_at: datetime, note: str) -> None:
+        """The destination could not be asked; when to try again."""
+        self._reschedule(one, (one.asks, one.tries + 1), next_at, note)
+
+    def _reschedule(self, one: Unconfirmed, counts: tuple[int, int], next_at: datetime, note: str) -> None:
+        with self._db.write() as tx:
+            left = self._note(tx, one, note)
+            if not left:
+                return  # the answer was faster
+            tx.run(
+                "INSERT INTO confirmation (job_id, destination, asks, tries, created_at, next_attempt_at)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id, destination) DO UPDATE SET"
+                " asks = excluded.asks, tries = excluded.tries, next_attempt_at = excluded.next_attempt_at",
+                (one.job_id, one.destination, *counts, stamp(one.created_at), stamp(next_at)),
+            )
+
+    @staticmethod
+    def _note(tx: Transaction, one: Unconfirmed, note: str, confirmation: str = "WANTED") -> int:
+        return tx.run(
+            "UPDATE delivery SET note = ?, confirmation = ? WHERE job_id = ? AND destination = ?"
+            " AND state = 'STORED' AND confirmation = 'WANTED'",
+            (note, confirmation, one.job_id, one.destination),
+        )
+
+    def waive(self, one: Unconfirmed, note: str) -> None:
+        """Wait no longer: the objects are stored, and shown as not confirmed."""
+        with self._db.write() as tx:
+            self._note(tx, one, note, "WAIVED")
+            self._forget(tx, one.job_id, one.destination)
+            finish(tx, one.job_id, self._now())
+
+    @staticmethod
+    def _forget(tx: Transaction, job_id: str, destination: str) -> None:
+        tx.run("DELETE FROM confirmation WHERE job_id = ? AND destination = ?", (job_id, destination))
+
+    def destination_of(self, transaction_uid: str) -> str | None:
+        """Whom a question was put to; None if it was never asked."""
+        with self._db.write() as tx:
+            rows = tx.rows(
+                "SELECT destination FROM confirmation_question WHERE transaction_uid = ?", (transaction_uid,)
+            )
+        return str(rows[0][0]) if rows else None
+
+    def answered(self, report: Report, *, retry_at: datetime, give_up_before: datetime) -> tuple[int, int]:
+        """Take an answer in: what is kept is COMMITTED, what is not is sent again.
+
+        A failure counts only as answer to the latest question: an earlier one may speak of what has been sent
+        again since.
+
+        Parameters
+        ----------
+        report : the answer
+        retry_at : when to send again what was not kept
+        give_up_before : what was first sent before this is FAILED instead
+
+        Returns
+        -------
+        How many objects are confirmed now, and how many are not kept.
+        """
+        with self._db.write() as tx:
+            rows = tx.rows(
+                "SELECT q.job_id, q.destination, (SELECT count(*) FROM confirmation_question n"
+                " WHERE n.job_id = q.job_id AND n.destination = q.destination"
+                " AND n.created_at > q.created_at) FROM confirmation_question q WHERE q.transaction_uid = ?",
+                (report.transaction_uid,),
+            )
+            if not rows:
+                return 0, 0
+            job_id, destination, later = rows[0]
+            key = (str(job_id), str(destination))
+            kept = _confirm(tx, key, [item.sop_uid for item in report.kept])
+            failed = {} if later else {item.sop_uid: reason for item, reason in report.failed.items()}
+            lost = _send_again(tx, key, failed, (stamp(retry_at), stamp(give_up_before)))
+            if lost or not _still_wanted(tx, key):
+                self._forget(tx, *key)
+            finish(tx, key[0], self._now())
+        return kept, lost
+
+
+def _confirm(tx: Transaction, key: tuple[str, str], sop_uids: Sequence[str]) -> int:
+    """STORED becomes COMMITTED, also where nobody waited for it any more."""
+    return sum(
+        tx.run(
+            "UPDATE delivery SET state = 'COMMITTED', note = 'confirmed by the archive',"
+            " confirmation = 'WANTED' WHERE job_id = ? AND destination = ? AND sop_uid = ?"
+            " AND state = 'STORED'",
+            (*key, sop_uid),
+        )
+        for sop_uid in sop_uids
+    )
+
+
+def _send_again(
+    tx: Transaction, key: tuple[str, str], failed: Mapping[str, int], times: tuple[str, str]
+) -> int:
+    """STORED becomes RETRY_WAIT, or FAILED if it was tried for too long; a job that is over gets a remark."""
+    retry_at, give_up_before = times
+    for sop_uid, reason in failed.items():
+        note = f"The archive does not keep it: 0x{reason:04X}."
+        tx.run(
+            "UPDATE delivery SET note = ?, status = ?"
+            " WHERE job_id = ? AND destination = ? AND sop_uid = ? AND state = 'STORED'",
+            (note, reason, *key, sop_uid),
+        )
+        tx.run(
+            "UPDATE delivery SET state = 'RETRY_WAIT', next_attempt_at = ?"
+            " WHERE job_id = ? AND destination = ? AND sop_uid = ? AND state = 'STORED'"
+            " AND (SELECT state FROM job j WHERE j.job_id = delivery.job_id) = 'SENDING'",
+            (retry_at, *key, sop_uid),
+        )
+        tx.run(
+            "UPDATE delivery SET state = 'FAILED' WHERE job_id = ? AND destination = ? AND sop_uid = ?"
+            " AND state = 'RETRY_WAIT' AND note = ? AND first_attempt_at < ?",
+            (*key, sop_uid, note, give_up_before),
+        )
+    return len(failed)
+
+
+def _still_wanted(tx: Transaction, key: tuple[str, str]) -> bool:
+    state = DeliveryState.STORED.value
+    sql = (
+        "SELECT count(*) FROM delivery WHERE job_id = ? AND destination = ? AND state = ?"
+        " AND confirmation = 'WANTED'"
+    )
+    ((count,),) = tx.rows(sql, (*key, state))
+    return bool(count)

@@ -1,0 +1,204 @@
+"""The node's database: transactions that are durable when they end, rows as dataclasses.
+
+SQLite and PostgreSQL behave alike here: transactions that write come one after the other, so a block may
+read, decide and write without thinking of anybody else. What differs lies in `sqlite` and
+`orgseg_node.node.store.postgres`, the only modules that import a driver. What the rows mean is said in
+`orgseg_node.node.store.store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import Enum, StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from orgseg_node.errors import StorageError
+from orgseg_node.node.config.database import Server
+from orgseg_node.node.store.driver import Driver, Execute
+from orgseg_node.node.store.model import (
+    Delivery,
+    DeliveryState,
+    Job,
+    JobState,
+    Series,
+    SeriesState,
+    transition_rows,
+)
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """An open transaction; everything done through it happens as a whole or not at all."""
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Change rows; how many."""
+        return self._execute(sql, _plain(parameters)).rowcount
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read rows as tuples."""
+        return [tuple(row) for row in self._execute(sql, _plain(parameters)).fetchall()]
+
+
+class Database:
+    """A database with the node's schema; any thread may use it.
+
+    Parameters
+    ----------
+    place : a SQLite file, made if it is not there, or a PostgreSQL server
+    read_only : look only; the database must be there
+    """
+
+    def __init__(self, place: Path | Server, *, read_only: bool = False) -> None:
+        self._driver = _driver(place, read_only=read_only)
+        if not read_only:
+            try:
+                self._grow()
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connections that the calling thread needs no more; a later use opens new ones."""
+        self._driver.close()
+
+    def _grow(self) -> None:
+        """Go through the steps of the schema that this database has not gone through, as one transaction.
+
+        Of two processes that start at once, the second waits for the first and finds nothing left to do.
+        """
+        steps = schema_steps(self._driver.dialect)
+        with self._driver.transaction() as execute:
+            self._driver.prepare(execute)
+            execute("CREATE TABLE IF NOT EXISTS schema_step (name TEXT PRIMARY KEY)", ())
+            done = {str(name) for (name,) in execute("SELECT name FROM schema_step", ()).fetchall()}
+            unknown = sorted(done - {step.name for step in steps})
+            if unknown:
+                raise StorageError(
+                    f"The database is newer than this program, which does not know step {unknown[-1]}."
+                )
+            for step in steps:
+                if step.name in done:
+                    continue
+                for statement in self._driver.statements(step.script):
+                    execute(statement, ())
+                execute("INSERT INTO schema_step VALUES (?)", (step.name,))
+            allowed = set(transition_rows())
+            rows = execute("SELECT kind, source, target FROM allowed_transition", ()).fetchall()
+            if {tuple(row) for row in rows} != allowed:
+                execute("DELETE FROM allowed_transition", ())
+                for row in sorted(allowed):
+                    execute("INSERT INTO allowed_transition VALUES (?, ?, ?)", row)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """One transaction, durable when the block ends; nothing of it happens if it raises.
+
+        An exception other than StorageError and its kind is let through. When the database goes away while it
+        commits, nobody knows whether it did: that is a StorageError too, never success.
+
+        Raises
+        ------
+        IllegalTransition
+            If a rule of the schema forbids it.
+        StorageError
+            If the database cannot be written.
+        """
+        with self._driver.transaction() as execute:
+            yield Transaction(execute)
+
+    def read(self, kind: type[T], sql: str, parameters: Sequence[Any] = ()) -> list[T]:
+        """Rows as dataclasses of one kind. Raises StorageError if the database cannot be read."""
+        cursor = self._driver.query(sql, _plain(parameters))
+        names = [str(column[0]) for column in cursor.description or ()]
+        return [_record(kind, dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+
+
+def _driver(place: Path | Server, *, read_only: bool) -> Driver:
+    if isinstance(place, Server):
+        from orgseg_node.node.store.postgres import PostgresDriver  # noqa: PLC0415  # only where it is asked for
+
+        return PostgresDriver(place, read_only=read_only)
+    from orgseg_node.node.store.sqlite import SqliteDriver  # noqa: PLC0415  # likewise
+
+    return SqliteDriver(place, read_only=read_only)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step in the growth of the schema, named after its file."""
+
+    name: str
+    script: str
+
+
+def schema_steps(dialect: str) -> list[Step]:
+    """The SQL that makes the schema, step by step; a database remembers which it has gone through.
+
+    ``NNN_name.sql`` is for both databases; ``NNN_name.sqlite.sql`` and ``NNN_name.postgres.sql`` come after
+    it and hold what the one or the other says in its own way. A step that was released is never changed: what
+    a later version needs is a step of its own.
+    """
+    folder = resources.files("orgseg_node.node.store").joinpath("schema")
+    found = []
+    for file in folder.iterdir():
+        name, *variant = file.name.removesuffix(".sql").split(".")
+        if file.name.endswith(".sql") and variant in ([], [dialect]):
+            found.append((name, variant, file))
+    found.sort(key=lambda item: item[:2])
+    return [
+        Step(name=".".join((name, *variant)), script=file.read_text(encoding="utf-8"))
+        for name, variant, file in found
+    ]
+
+
+def marks(items: Collection[object]) -> str:
+    """So many question marks, for an SQL list."""
+    return ", ".join("?" * len(items))
+
+
+def _plain(parameters: Sequence[Any]) -> list[Any]:
+    """Values as both drivers understand them alike: enums as their values, truth as 0 and 1."""
+    values = [value.value if isinstance(value, Enum) else value for value in parameters]
+    return [int(value) if isinstance(value, bool) else value for value in values]
+
+
+_TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
+    "created_at": datetime.fromisoformat,
+    "updated_at": datetime.fromisoformat,
+    "purged_at": datetime.fromisoformat,
+    "received_at": datetime.fromisoformat,
+    "last_received_at": datetime.fromisoformat,
+    "next_attempt_at": datetime.fromisoformat,
+    "first_attempt_at": datetime.fromisoformat,
+    "delivered_at": datetime.fromisoformat,
+    "first_asked_at": datetime.fromisoformat,
+    "next_at": datetime.fromisoformat,
+    "ends_at": datetime.fromisoformat,
+    "at": datetime.fromisoformat,
+    "bundles": lambda text: tuple(text.split(",")),
+    "destinations": lambda text: tuple(text.split(",")) if text else (),
+    "review": bool,
+}
+_STATES: Final[dict[type, type[StrEnum]]] = {Series: SeriesState, Job: JobState, Delivery: DeliveryState}
+
+
+def _record(kind: type[T], row: dict[str, Any]) -> T:
+    """A row of the database as the dataclass it stands for."""
+    values: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
+        value = row[field.name]
+        if field.name == "state":
+            value = _STATES[kind](value)
+        elif value is not None and field.name in _TEXT_TO:
+            value = _TEXT_TO[field.name](value)
+        values[field.name] = value
+    return kind(**values)

@@ -1,0 +1,359 @@
+"""The states a series, a job and a delivery can be in, and what the node remembers about each.
+
+The tables of allowed transitions below are the only ones: the database is filled with the very same
+rows and refuses everything else, so no code path can put a job where it cannot be.
+
+::
+
+    Series    RECEIVING -> READY | HOLD | IGNORED | CONFLICT         (late slice or person: RECEIVING)
+    Job       QUEUED -> PREPARING -> INFERRING -> WRITING -> CHECKING -> (REVIEW) -> SENDING -> DONE
+              side exits RETRY_WAIT, FAILED, CANCELLED, SUPERSEDED, REJECTED
+    Delivery  PENDING -> SENDING -> STORED -> COMMITTED              (or RETRY_WAIT, FAILED, DROPPED)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from orgseg_node.errors import IllegalTransition
+
+
+class SeriesState(StrEnum):
+    """Where a received series is."""
+
+    RECEIVING = "RECEIVING"
+    READY = "READY"
+    HOLD = "HOLD"
+    IGNORED = "IGNORED"
+    CONFLICT = "CONFLICT"
+
+
+class JobState(StrEnum):
+    """Where the contouring of a series is."""
+
+    QUEUED = "QUEUED"
+    PREPARING = "PREPARING"
+    INFERRING = "INFERRING"
+    WRITING = "WRITING"
+    CHECKING = "CHECKING"
+    REVIEW = "REVIEW"
+    SENDING = "SENDING"
+    DONE = "DONE"
+    RETRY_WAIT = "RETRY_WAIT"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SUPERSEDED = "SUPERSEDED"
+    REJECTED = "REJECTED"
+
+
+class DeliveryState(StrEnum):
+    """Where one object is on its way to one destination."""
+
+    PENDING = "PENDING"
+    SENDING = "SENDING"
+    STORED = "STORED"
+    COMMITTED = "COMMITTED"
+    RETRY_WAIT = "RETRY_WAIT"
+    FAILED = "FAILED"
+    DROPPED = "DROPPED"
+
+
+_S, _J, _D = SeriesState, JobState, DeliveryState
+
+SERIES_TRANSITIONS: Final[Mapping[SeriesState, frozenset[SeriesState]]] = {
+    _S.RECEIVING: frozenset({_S.READY, _S.HOLD, _S.IGNORED, _S.CONFLICT}),
+    _S.READY: frozenset({_S.RECEIVING, _S.CONFLICT}),
+    _S.HOLD: frozenset({_S.RECEIVING, _S.CONFLICT}),
+    _S.IGNORED: frozenset({_S.RECEIVING, _S.CONFLICT}),
+    # a person has said which of the contradicting files counts
+    _S.CONFLICT: frozenset({_S.RECEIVING}),
+}
+
+_STOPPED: Final = frozenset({_J.FAILED, _J.CANCELLED, _J.SUPERSEDED})
+
+JOB_TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    _J.QUEUED: frozenset({_J.PREPARING}) | _STOPPED,
+    # back to QUEUED: the process died under the job and the engine runs it again
+    _J.PREPARING: frozenset({_J.INFERRING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
+    _J.INFERRING: frozenset({_J.WRITING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
+    _J.WRITING: frozenset({_J.CHECKING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
+    _J.CHECKING: frozenset({_J.REVIEW, _J.SENDING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
+    # FAILED: approved, but the objects are not what was proven any more
+    _J.REVIEW: frozenset({_J.SENDING, _J.REJECTED, _J.CANCELLED, _J.SUPERSEDED, _J.FAILED}),
+    _J.SENDING: frozenset({_J.DONE}) | _STOPPED,
+    _J.RETRY_WAIT: frozenset({_J.QUEUED}) | _STOPPED,
+    # DONE -> QUEUED only for a series that was purged by retention and sent to the node again;
+    # to SENDING when a person sends the objects again
+    _J.DONE: frozenset({_J.QUEUED, _J.SENDING}),
+    _J.FAILED: frozenset({_J.QUEUED, _J.SENDING, _J.SUPERSEDED}),
+    _J.CANCELLED: frozenset({_J.QUEUED, _J.SENDING}),
+    # the very same content came back after another revision
+    _J.SUPERSEDED: frozenset({_J.QUEUED}),
+    _J.REJECTED: frozenset({_J.SUPERSEDED}),
+}
+
+DELIVERY_TRANSITIONS: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
+    _D.PENDING: frozenset({_D.SENDING, _D.DROPPED}),
+    # SENDING -> RETRY_WAIT also when the process died: a second send of the same object is harmless
+    _D.SENDING: frozenset({_D.STORED, _D.RETRY_WAIT, _D.FAILED}),
+    _D.STORED: frozenset({_D.COMMITTED, _D.RETRY_WAIT, _D.PENDING}),
+    _D.COMMITTED: frozenset({_D.PENDING}),
+    _D.RETRY_WAIT: frozenset({_D.SENDING, _D.FAILED, _D.DROPPED}),
+    _D.FAILED: frozenset({_D.PENDING, _D.DROPPED}),
+    _D.DROPPED: frozenset({_D.PENDING}),
+}
+
+COMPUTING: Final = frozenset(
+    {_J.QUEUED, _J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING, _J.REVIEW, _J.RETRY_WAIT}
+)
+"""A series has at most one job in these states (a partial unique index says the same)."""
+
+RUNNING: Final = frozenset({_J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING})
+"""A worker process holds the job."""
+
+NEEDS_WORKER: Final = frozenset({_J.QUEUED, _J.RETRY_WAIT}) | RUNNING
+"""The engine must have a live workflow for a job in one of these states."""
+
+NOT_DELIVERED: Final = "NOT_DELIVERED"
+"""Reason of a FAILED job whose objects are there, but not at every destination."""
+
+SENDING_STOPPED: Final = "SENDING_STOPPED"
+"""Reason of a CANCELLED job that was being sent."""
+
+SETTLED_DELIVERY: Final = frozenset({_D.STORED, _D.COMMITTED, _D.FAILED, _D.DROPPED})
+
+
+def transition_rows() -> Iterable[tuple[str, str, str]]:
+    """Every allowed transition as (kind, from, to): what the database is filled with."""
+    for series, after_series in SERIES_TRANSITIONS.items():
+        yield from (("series", series.value, target.value) for target in after_series)
+    for job, after_job in JOB_TRANSITIONS.items():
+        yield from (("job", job.value, target.value) for target in after_job)
+    for delivery, after_delivery in DELIVERY_TRANSITIONS.items():
+        yield from (("delivery", delivery.value, target.value) for target in after_delivery)
+
+
+def require_job_transition(source: JobState, target: JobState) -> None:
+    """Raise IllegalTransition unless a job may go from one state to the other."""
+    if target not in JOB_TRANSITIONS[source]:
+        raise IllegalTransition(f"A job that is {source} cannot become {target}.")
+
+
+def job_id_for(
+    series_uid: str, content_sha256: str, bundles: Iterable[str], made_with: Iterable[str] = ()
+) -> str:
+    """The number of a job: the same series with the same bytes, models and method is the same job.
+
+    Parameters
+    ----------
+    series_uid : Series Instance UID
+    content_sha256 : hash over all instances of the series
+    bundles : names of the model bundles, in their order
+    made_with : what else the result depends on: version of the program, method, hashes of the bundles
+
+    Returns
+    -------
+    16 hexadecimal digits
+    """
+    text = "|".join(("orgseg-job-1", series_uid, content_sha256, *bundles, *made_with))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One accepted image: durable on disk under `path`, relative to the data folder."""
+
+    sop_uid: str
+    series_uid: str
+    sha256: str
+    size: int
+    path: str
+    transfer_syntax: str
+    calling_ae: str
+    received_at: datetime
+    called_ae: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One received series."""
+
+    series_uid: str
+    state: SeriesState
+    reason: str
+    note: str
+    revision: int
+    instances: int
+    calling_ae: str
+    created_at: datetime
+    last_received_at: datetime
+    called_ae: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The contouring of one revision of one series.
+
+    Attributes
+    ----------
+    run : how often it was started anew by a person, from 1
+    progress : part done, 0 to 1
+    stage : what is being done, in words
+    reason : stable error code of the last failure, or empty
+    note : the sentence that goes with the last change of state
+    deaths : how often a process died under it in this run
+    at_risk : 1 while a child works on it; found so later, the process died
+    spent : workflows of this run that ended without a result
+    memory_budget_mb : the smaller budget it was given after memory ran out
+    remark : what its objects must say besides
+    delivered_at : when a destination first had an object of it
+    rule : name of the routing rule that made it; empty in a job from before there were rules
+    protocol, protocol_json : name of the protocol, and what it said when the job was made
+    destinations : names of those that get its objects; None for all, in a job from before there were rules
+    priority : the smaller is contoured first
+    review : whether a person releases the result before it is sent
+    config_revision : of the configuration it was made under
+    """
+
+    job_id: str
+    series_uid: str
+    revision: int
+    content_sha256: str
+    bundles: tuple[str, ...]
+    slices: int
+    state: JobState
+    run: int
+    progress: float
+    stage: str
+    reason: str
+    note: str
+    created_at: datetime
+    updated_at: datetime
+    purged_at: datetime | None = None
+    deaths: int = 0
+    at_risk: int = 0
+    spent: int = 0
+    memory_budget_mb: int | None = None
+    remark: str = ""
+    delivered_at: datetime | None = None
+    rule: str = ""
+    protocol: str = ""
+    protocol_json: str = ""
+    destinations: tuple[str, ...] | None = None
+    priority: int = 50
+    review: bool = False
+    config_revision: str = ""
+
+    @property
+    def workflow_id(self) -> str:
+        """The number under which the engine knows the contouring of this run."""
+        return f"{self.job_id}.{self.run}" + (f"+{self.spent}" if self.spent else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """What is asked for when a series has become READY; see `Job` for what it carries."""
+
+    series_uid: str
+    content_sha256: str
+    bundles: tuple[str, ...]
+    slices: int
+    made_with: tuple[str, ...] = ()
+    remark: str = ""
+    rule: str = ""
+    protocol: str = ""
+    protocol_json: str = ""
+    destinations: tuple[str, ...] | None = None
+    priority: int = 50
+    review: bool = False
+    config_revision: str = ""
+
+    @property
+    def job_id(self) -> str:
+        """The number the job will have."""
+        return job_id_for(self.series_uid, self.content_sha256, self.bundles, self.made_with)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One object on its way to one destination.
+
+    Attributes
+    ----------
+    confirmation : ``WANTED`` if the destination shall confirm that it keeps it, ``WAIVED`` if it was asked
+        and did not answer
+    instead_of : the destination that should have had it, or empty
+    """
+
+    job_id: str
+    role: str
+    destination: str
+    path: str
+    sop_uid: str
+    state: DeliveryState
+    attempts: int
+    status: int | None
+    note: str
+    next_attempt_at: datetime
+    first_attempt_at: datetime | None
+    confirmation: str = ""
+    instead_of: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """Its state in words: what the destination has said, and no more."""
+        if self.state is DeliveryState.COMMITTED:
+            return "confirmed by the archive"
+        if self.state is DeliveryState.STORED:
+            more = {"WANTED": ", waiting for the confirmation", "WAIVED": ", not confirmed"}
+            return f"stored{more.get(self.confirmation, '')}"
+        return self.state.value.lower().replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputObject:
+    """A written DICOM object: role (``RTSTRUCT``, ``SEG``), file, SOP Instance UID, hash of the file."""
+
+    role: str
+    path: str
+    sop_uid: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of the history, appended by the database itself and never changed."""
+
+    number: int
+    at: datetime
+    kind: str
+    subject: str
+    change: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What somebody should be told: about what, a stable code, a sentence. An event of kind ``notice``."""
+
+    subject: str
+    code: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """One C-STORE request: what was announced, by whom, and the encoded dataset."""
+
+    sop_class_uid: str
+    sop_uid: str
+    transfer_syntax: str
+    calling_ae: str
+    association: int
+    encoded: bytes
+    called_ae: str = ""

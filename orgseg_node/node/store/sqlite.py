@@ -1,0 +1,124 @@
+"""SQLite: one file, a connection for each thread. One of the two modules that import a database driver."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from orgseg_node.errors import IllegalTransition, StorageError
+from orgseg_node.node.store.driver import Cursor, Execute
+
+_WAIT_S: Final = 10.0
+
+
+class SqliteDriver:
+    """A SQLite file. Transactions begin with BEGIN IMMEDIATE and are on the disk when they end.
+
+    Parameters
+    ----------
+    path : the file; made if it is not there
+    read_only : look only; the file must be there
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self._path = path
+        self._read_only = read_only
+        self._local = threading.local()
+        if read_only and not path.exists():
+            raise StorageError(f"There is no node database in {path.parent.parent}.")
+        if not read_only:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise StorageError(f"{path.parent}: {error.strerror}.") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            mode = "ro" if self._read_only else "rwc"
+            connection = sqlite3.connect(
+                f"{self._path.resolve().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_WAIT_S,
+                isolation_level=None,
+            )
+            try:
+                connection.execute("PRAGMA foreign_keys = ON")
+                if not self._read_only:
+                    _set_wal(connection)
+                    connection.execute("PRAGMA synchronous = FULL")
+            except BaseException:
+                connection.close()
+                raise
+            self._local.connection = connection
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Execute]:
+        """One transaction, alone among those that write."""
+        with self._told():
+            connection = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection.execute
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def query(self, sql: str, parameters: Sequence[Any]) -> Cursor:
+        """Read, within the transaction of the calling thread if it has one."""
+        with self._told():
+            return self._connect().execute(sql, parameters)
+
+    def prepare(self, execute: Execute) -> None:
+        """Nothing: the file is there once it is opened."""
+
+    def statements(self, script: str) -> list[str]:
+        """A script cut after each complete statement; a trigger holds semicolons of its own."""
+        found, begun = [], ""
+        for line in script.splitlines(keepends=True):
+            begun += line
+            if sqlite3.complete_statement(begun):
+                found.append(begun)
+                begun = ""
+        return [*found, begun] if begun.strip() else found
+
+    def close(self) -> None:
+        """Close the connection of the calling thread."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            del self._local.connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            raise IllegalTransition(f"{error}.") from error
+        except sqlite3.Error as error:
+            self.close()  # the file may have been moved or the disk repaired: the next use opens it anew
+            raise StorageError(f"{self._path.name}: {error}.") from error
+
+
+def _set_wal(connection: sqlite3.Connection) -> None:
+    """Turn to the write-ahead log; SQLite does not wait by itself for another that does so."""
+    end = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return

@@ -1,0 +1,392 @@
+"""The node's memory: instances, series, jobs, deliveries and their history in one database.
+
+Every commit reaches the disk before it returns, and transactions come one after the other. Each change of
+state is one transaction; the database itself refuses transitions that are not in the tables of
+`orgseg_node.node.store.model` and appends the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
+from orgseg_node.node.store.attempts import JobLives, drop_unsent, undelivered
+from orgseg_node.node.store.attribution import Attribution
+from orgseg_node.node.store.clock import Clock, stamp, utc_now
+from orgseg_node.node.store.database import Database, Transaction, marks
+from orgseg_node.node.store.deliveries import Alternate, DeliveryRows, divert, finish
+from orgseg_node.node.store.model import (
+    NOT_DELIVERED,
+    SENDING_STOPPED,
+    Delivery,
+    DeliveryState,
+    Event,
+    Instance,
+    Job,
+    JobState,
+    NewJob,
+    Notice,
+    OutputObject,
+    Series,
+    SeriesState,
+)
+from orgseg_node.node.store.routing_rows import (
+    called_anew,
+    carry,
+    carry_on,
+    insert_job,
+    open_revision,
+    retitle,
+)
+
+DATABASE: Final = Path("db") / "node.sqlite"
+
+_SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.called_ae,
+    s.created_at, s.last_received_at,
+    (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances FROM series s"""
+
+
+class Store(DeliveryRows):
+    """The node's memory on disk.
+
+    Parameters
+    ----------
+    place : the node's database, or its data folder for the SQLite file in it
+    read_only : look only; for the command line while the node runs
+    clock : where the time comes from
+    """
+
+    def __init__(self, place: Path | Database, *, read_only: bool = False, clock: Clock = utc_now) -> None:
+        database = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
+        super().__init__(database, clock)
+        self.lives = JobLives(self._db, clock)
+        self.attribution = Attribution(clock)
+
+    @property
+    def database(self) -> Database:
+        """What the rows lie in; for the rooms that keep tables of their own."""
+        return self._db
+
+    def close(self) -> None:
+        """Close the database connections that the calling thread needs no more."""
+        self._db.close()
+
+    def copies(self, sop_uid: str) -> list[Instance]:
+        """What was accepted under a SOP Instance UID: nothing, one, or several that contradict."""
+        return self._db.read(Instance, "SELECT * FROM instance WHERE sop_uid = ?", (sop_uid,))
+
+    def instances_of(self, series_uid: str) -> list[Instance]:
+        """Every accepted instance of a series."""
+        return self._db.read(
+            Instance, "SELECT * FROM instance WHERE series_uid = ? ORDER BY sop_uid, sha256", (series_uid,)
+        )
+
+    def accept(self, instance: Instance) -> SeriesState:
+        """Remember an instance whose file is durable; the state its series has now.
+
+        A new instance of a series that was already judged opens a new revision, and supersedes a job of
+        it that has not delivered anything. A second instance with the same SOP Instance UID but other
+        bytes puts every series concerned into CONFLICT.
+        """
+        now = self._now()
+        uid = instance.series_uid
+        with self._db.write() as tx:
+            tx.run(
+                "INSERT INTO series (series_uid, state, calling_ae, called_ae, created_at, last_received_at)"
+                " VALUES (?, 'RECEIVING', ?, ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
+                " SET last_received_at = excluded.last_received_at",
+                (uid, instance.calling_ae, instance.called_ae, now, now),
+            )
+            tx.run(
+                "INSERT INTO instance (sop_uid, sha256, series_uid, size, path, transfer_syntax, calling_ae,"
+                " received_at, called_ae) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (sop_uid, sha256) DO NOTHING",
+                (instance.sop_uid, instance.sha256, uid, instance.size, instance.path,
+                 instance.transfer_syntax, instance.calling_ae, now, instance.called_ae),
+            )  # fmt: skip
+            open_revision(tx, uid, "An instance came after the series was judged; it is judged again.")
+            retitle(tx, uid, instance.called_ae, instance.calling_ae)
+            concerned = {
+                str(row[0])
+                for row in tx.rows(
+                    "SELECT DISTINCT series_uid FROM instance WHERE sop_uid = ?"
+                    " AND (SELECT count(*) FROM instance WHERE sop_uid = ?) > 1",
+                    (instance.sop_uid, instance.sop_uid),
+                )
+            }
+            for other in concerned:
+                tx.run(
+                    "UPDATE series SET state = 'CONFLICT', reason = 'SAME_UID_OTHER_CONTENT', note = ?"
+                    " WHERE series_uid = ? AND state <> 'CONFLICT'",
+                    (f"Instance {instance.sop_uid} arrived with different content; both are kept.", other),
+                )
+            for series_uid in concerned | {uid}:
+                self._supersede(tx, series_uid)
+            ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
+        return SeriesState(state)
+
+    def called_again(self, series_uid: str, called_ae: str, calling_ae: str) -> SeriesState:
+        """Note that images which are here came again; under another AE title the series is judged again."""
+        with self._db.write() as tx:
+            if called_anew(tx, series_uid, called_ae, calling_ae, self._now()):
+                self._supersede(tx, series_uid)
+        return self.one_series(series_uid).state
+
+    def _supersede(self, tx: Transaction, series_uid: str) -> None:
+        """Stop every job of a series of which nothing was delivered."""
+        for job_id in undelivered(tx, series_uid):
+            self._move(tx, job_id, JobState.SUPERSEDED, "A later revision of the series replaces it.")
+            drop_unsent(tx, job_id, "superseded")
+
+    def series(
+        self, *, state: SeriesState | None = None, quiet_since: datetime | None = None
+    ) -> list[Series]:
+        """Series, the newest last; only those in a state, or without an arrival since a moment."""
+        return self._db.read(
+            Series,
+            f"{_SERIES} WHERE (? IS NULL OR s.state = ?) AND (? IS NULL OR s.last_received_at <= ?)"
+            " ORDER BY s.created_at",
+            (state, state, *(2 * [stamp(quiet_since) if quiet_since else None])),
+        )
+
+    def one_series(self, series_uid: str) -> Series:
+        """One series. Raises StorageError if it was never received."""
+        found = self._db.read(Series, f"{_SERIES} WHERE s.series_uid = ?", (series_uid,))
+        if not found:
+            raise StorageError(f"Series {series_uid} was never received.")
+        return found[0]
+
+    def judge(  # noqa: PLR0913
+        self,
+        seen: Series,
+        state: SeriesState,
+        *,
+        reason: str = "",
+        note: str = "",
+        job: NewJob | None = None,
+        notices: Sequence[Notice] = (),
+    ) -> bool:
+        """Settle a series that has gone quiet, create its job and tell of it, in one transaction.
+
+        Returns
+        -------
+        False, with nothing done, if anything arrived since `seen` was read
+        """
+        with self._db.write() as tx:
+            changed = tx.run(
+                "UPDATE series SET state = ?, reason = ?, note = ? WHERE series_uid = ? AND"
+                " state = 'RECEIVING' AND revision = ? AND last_received_at = ?",
+                (state, reason, note, seen.series_uid, seen.revision, stamp(seen.last_received_at)),
+            )
+            if changed and job is not None:
+                self._create_job(tx, seen, job)
+            for notice in notices if changed else ():
+                self._event(tx, "notice", notice.subject, notice.code, notice.note)
+        return bool(changed)
+
+    def _create_job(self, tx: Transaction, series: Series, new: NewJob) -> None:
+        now = self._now()
+        rows = tx.rows("SELECT state, purged_at FROM job WHERE job_id = ?", (new.job_id,))
+        again = {JobState.SUPERSEDED, JobState.CANCELLED}
+        if not rows:
+            insert_job(tx, series, new, now)
+            self.attribution.note(tx, new.job_id)
+            earlier = tx.rows(
+                "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ? AND content_sha256 = ?"
+                " AND state IN ('SENDING', 'DONE')",
+                (new.series_uid, new.job_id, new.content_sha256),
+            )
+            for (job_id,) in earlier:
+                note = f"The series was routed anew; see job {new.job_id}."
+                self._event(tx, "job", job_id, "notice", note)
+        elif JobState(rows[0][0]) in again or rows[0][1] is not None:
+            self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
+            self.lives.renew(tx, new.job_id)
+            tx.run(
+                "UPDATE job SET purged_at = NULL, revision = ? WHERE job_id = ?",
+                (series.revision, new.job_id),
+            )
+            tx.run(
+                "UPDATE delivery SET state = 'PENDING', attempts = 0, next_attempt_at = ? WHERE job_id = ?"
+                " AND state <> 'PENDING' AND instead_of = ''",
+                (now, new.job_id),
+            )
+            carry(tx, new)
+        else:
+            carry_on(tx, new, JobState(rows[0][0]), now)
+        tx.run(
+            "UPDATE job SET remark = ? WHERE job_id = ? AND state = 'QUEUED' AND delivered_at IS NULL",
+            (new.remark, new.job_id),
+        )
+
+    def jobs(self, *, states: Collection[JobState] = (), limit: int | None = None) -> list[Job]:
+        """Jobs, the newest first; only those in one of the states if any are given."""
+        wanted = sorted(states or JobState)
+        return self._db.read(
+            Job,
+            f"SELECT * FROM job WHERE state IN ({marks(wanted)}) ORDER BY created_at DESC"  # noqa: S608
+            + (" LIMIT ?" if limit is not None else ""),
+            (*wanted, *(() if limit is None else (limit,))),
+        )
+
+    def jobs_of(self, series_uid: str) -> list[Job]:
+        """Every job of a series, the oldest first."""
+        return self._db.read(Job, "SELECT * FROM job WHERE series_uid = ? ORDER BY created_at", (series_uid,))
+
+    def job(self, job_id: str) -> Job:
+        """The job whose number begins with this text. Raises UnknownJob if none or several do."""
+        found = self._db.read(Job, "SELECT * FROM job WHERE substr(job_id, 1, ?) = ?", (len(job_id), job_id))
+        if not job_id or len(found) != 1:
+            raise UnknownJob(f"{len(found)} jobs have a number that begins with {job_id!r}.")
+        return found[0]
+
+    def move(self, job_id: str, target: JobState, note: str, *, reason: str = "") -> Job:
+        """Change a job's state. Raises IllegalTransition if it cannot go there from where it is."""
+        with self._db.write() as tx:
+            self._move(tx, job_id, target, note, reason)
+        return self.job(job_id)
+
+    def _move(self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = "") -> None:
+        self.attribution.note(tx, job_id)
+        progress = {JobState.QUEUED: 0.0, JobState.DONE: 1.0}.get(target)
+        changed = tx.run(
+            "UPDATE job SET state = ?, reason = ?, note = ?, stage = '', updated_at = ?,"
+            " progress = coalesce(?, progress) WHERE job_id = ?",
+            (target, reason, note, self._now(), progress, job_id),
+        )
+        if not changed:
+            raise UnknownJob(f"{job_id!r}.")
+
+    def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
+        """Note how far a job is; the state it has."""
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE job SET progress = ?, stage = ?, updated_at = ? WHERE job_id = ?",
+                (min(max(fraction, 0.0), 1.0), stage, self._now(), job_id),
+            )
+        return self.job(job_id).state
+
+    def retry(self, job_id: str, note: str = "Started again by a person.") -> Job:
+        """Start a job again that failed or was cancelled: the sending if it came so far, else all of it.
+
+        Raises IllegalTransition if it is in another state.
+        """
+        with self._db.write() as tx:
+            rows = tx.rows("SELECT state, reason FROM job WHERE job_id = ?", (job_id,))
+            if rows and rows[0][0] not in {JobState.FAILED, JobState.CANCELLED}:
+                raise IllegalTransition(f"A job that is {rows[0][0]} cannot be started again.")
+            sent = bool(rows) and rows[0][1] in {NOT_DELIVERED, SENDING_STOPPED}
+            self._move(tx, job_id, JobState.SENDING if sent else JobState.QUEUED, note)
+            self.lives.renew(tx, job_id)
+            tx.run(
+                "UPDATE delivery SET state = 'PENDING', first_attempt_at = NULL, next_attempt_at = ?"
+                " WHERE job_id = ? AND state IN ('FAILED', 'DROPPED')",
+                (self._now(), job_id),
+            )
+        return self.job(job_id)
+
+    def move_within(
+        self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = ""
+    ) -> None:
+        """Change a job's state as part of a transaction that does more."""
+        self._move(tx, job_id, target, note, reason)
+
+    def events(self, subject: str) -> list[Event]:
+        """The history of a job or a series, oldest first."""
+        return self._db.read(Event, "SELECT * FROM event WHERE subject = ? ORDER BY number", (subject,))
+
+    def _event(self, tx: Transaction, kind: str, subject: str, change: str, note: str) -> None:
+        tx.run(
+            "INSERT INTO event (kind, subject, change, note) VALUES (?, ?, ?, ?)",
+            (kind, subject, change, note),
+        )
+
+    def begin_sending(
+        self, job_id: str, pairs: Sequence[tuple[OutputObject, str]], *, confirm: Collection[str] = ()
+    ) -> JobState:
+        """Move a checked (or approved) job to SENDING, with one delivery for each (object, destination)."""
+        now = self._now()
+        places = ", ".join(sorted({name for _, name in pairs}))
+        with self._db.write() as tx:
+            self._move(tx, job_id, JobState.SENDING, f"To {places or 'no destination'}.")
+            for item, name in pairs:
+                tx.run(
+                    "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at,"
+                    " confirmation) VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?)"
+                    " ON CONFLICT (job_id, role, destination) DO UPDATE SET path = excluded.path,"
+                    " sop_uid = excluded.sop_uid, confirmation = excluded.confirmation, instead_of = ''",
+                    (job_id, item.role, name, item.path, item.sop_uid, now, "WANTED" * (name in confirm)),
+                )
+            finish(tx, job_id, now)
+        return self.job(job_id).state
+
+    def claim(self, job_id: str, destination: str) -> list[Delivery]:
+        """Take what a job has still to send to a destination; nothing if the job was stopped.
+
+        A delivery found in SENDING belongs to a process that died in it: the same attempt is made again, with
+        the same object.
+        """
+        now = self._now()
+        key = (job_id, destination)
+        with self._db.write() as tx:
+            self.attribution.note(tx, job_id)
+            tx.run(
+                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
+                " attempts = attempts - 1 WHERE job_id = ? AND destination = ? AND state = 'SENDING'",
+                key,
+            )
+            tx.run(
+                "UPDATE delivery SET state = 'SENDING', attempts = attempts + 1, note = '',"
+                " first_attempt_at = coalesce(first_attempt_at, ?)"
+                " WHERE job_id = ? AND destination = ? AND state IN ('PENDING', 'RETRY_WAIT')"
+                " AND (SELECT state FROM job j WHERE j.job_id = delivery.job_id) = 'SENDING'",
+                (now, *key),
+            )
+        return [d for d in self.deliveries(job_id) if d.destination == destination and d.state == "SENDING"]
+
+    def settle(
+        self, delivery: Delivery, state: DeliveryState, *, status: int | None, note: str, next_at: datetime
+    ) -> JobState:
+        """Note how a delivery went; its job is DONE, or FAILED, when nothing is left to send."""
+        with self._db.write() as tx:
+            self.attribution.note(tx, delivery.job_id)
+            tx.run(
+                "UPDATE delivery SET state = ?, status = ?, note = ?, next_attempt_at = ?"
+                " WHERE job_id = ? AND role = ? AND destination = ?",
+                (state, status, note, stamp(next_at),
+                 delivery.job_id, delivery.role, delivery.destination),
+            )  # fmt: skip
+            if state is DeliveryState.STORED:
+                self.lives.delivered(tx, delivery.job_id)
+            finish(tx, delivery.job_id, self._now())
+        return self.job(delivery.job_id).state
+
+    def divert(self, delivery: Delivery, alternate: Alternate, *, status: int | None, note: str) -> JobState:
+        """Give what a destination did not take to its alternate; the state of the job."""
+        with self._db.write() as tx:
+            divert(tx, delivery, alternate, (status, note, self._now()))
+            finish(tx, delivery.job_id, self._now())
+        return self.job(delivery.job_id).state
+
+    def purgeable(self, before: datetime) -> list[Job]:
+        """Jobs whose files may go: of series at rest, with every job of it delivered before a moment."""
+        return self._db.read(
+            Job,
+            "SELECT j.* FROM job j JOIN series s USING (series_uid) WHERE j.state = 'DONE'"
+            " AND j.purged_at IS NULL AND s.state = 'READY' AND NOT EXISTS ("
+            "SELECT 1 FROM job o WHERE o.series_uid = j.series_uid"
+            " AND (o.state NOT IN ('DONE', 'SUPERSEDED') OR o.updated_at > ?))"
+            " AND EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
+            " AND d.state IN ('STORED', 'COMMITTED'))",
+            (stamp(before),),
+        )
+
+    def purged(self, job: Job) -> None:
+        """Note that the files of a job and its series are about to be deleted."""
+        with self._db.write() as tx:
+            tx.run("UPDATE job SET purged_at = ? WHERE job_id = ?", (self._now(), job.job_id))
+            tx.run("DELETE FROM instance WHERE series_uid = ?", (job.series_uid,))
+            self._event(tx, "job", job.job_id, "purged", "Its files were deleted after the retention time.")

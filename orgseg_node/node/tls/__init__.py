@@ -1,0 +1,1 @@
+"""TLS of DICOM and HTTP connections."""

@@ -1,0 +1,349 @@
+"""What the node answers to senders, and that its Success is true: real associations, a real disk."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    MRImageStorage,
+    RLELossless,
+)
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from orgseg_node.errors import NodeRunning, PortTaken
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.service import _sole_user, run_node
+from orgseg_node.node.store.model import SeriesState
+from orgseg_node.node.store.store import DATABASE, Store
+from tests.support.ct.phantom import PhantomOptions, build_ct_series
+from tests.support.node.leaks import LEAKS
+from tests.support.node.node_process import running_node
+from tests.support.peers.dcmtk import echoscu, storescu
+
+pytestmark = LEAKS
+
+TO_NODE = ("-aec", "ORGSEG")
+
+
+@dataclass(kw_only=True)
+class Listening:
+    """A receiver that listens, with what is behind it."""
+
+    port: int
+    config: NodeConfig
+    store: Store
+    inbox: Inbox
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(p for p in (self.config.node.data_dir / "inbox").rglob("*") if p.is_file())
+
+    def associate(self, syntax: str = ExplicitVRLittleEndian, sop_class: str = CTImageStorage) -> Association:
+        ae = AE(ae_title="SCU")
+        ae.add_requested_context(sop_class, syntax)
+        return ae.associate("127.0.0.1", self.port, ae_title="ORGSEG")
+
+    def push(self, dataset: pydicom.FileDataset) -> int:
+        association = self.associate(dataset.file_meta.TransferSyntaxUID)
+        assert association.is_established
+        assert association.accepted_contexts
+        status = int(association.send_c_store(dataset).Status)
+        association.release()
+        return status
+
+
+Listen = Callable[..., Listening]
+
+
+@pytest.fixture
+def listen(tmp_path: Path) -> Iterator[Listen]:
+    receivers = []
+
+    def start(**sections: Any) -> Listening:
+        values: dict[str, Any] = {
+            "node": {"host": "127.0.0.1", "port": 0, "data_dir": tmp_path / "data"},
+            "receiver": {"min_free_mb": 0, "quiet_seconds": 0.1, "accept_any_calling_ae": True},
+        }
+        for name, section in sections.items():
+            values[name] = {**values[name], **section} if name in values else section
+        config = NodeConfig.model_validate(values)
+        store = Store(config.node.data_dir)
+        inbox = Inbox(config, store)
+        receiver = Receiver(config, inbox)
+        receivers.append(receiver)
+        return Listening(port=receiver.start(), config=config, store=store, inbox=inbox)
+
+    yield start
+    for receiver in receivers:
+        receiver.stop()
+
+
+@pytest.fixture
+def ct_slice(ct_folder: Path) -> pydicom.FileDataset:
+    return pydicom.dcmread(min(ct_folder.iterdir()))
+
+
+@pytest.mark.peer
+def test_echo_is_answered_and_an_unknown_called_ae_is_rejected(listen: Listen) -> None:
+    node = listen()
+    assert echoscu(node.port, *TO_NODE).returncode == 0
+    refused = echoscu(node.port, "-aec", "SOMEONE")
+    assert refused.returncode != 0
+    assert "Called AE Title Not Recognized" in refused.stdout + refused.stderr
+
+
+@pytest.mark.peer
+def test_a_sender_who_is_not_a_peer_or_calls_from_elsewhere_is_rejected(listen: Listen) -> None:
+    peers = [{"ae_title": "CT1"}, {"ae_title": "FAR", "networks": ["10.9.0.0/16"]}]
+    node = listen(receiver={"accept_any_calling_ae": False}, peers=peers)
+    assert echoscu(node.port, *TO_NODE, "-aet", "CT1").returncode == 0
+    for stranger in ("NOBODY", "FAR"):
+        refused = echoscu(node.port, *TO_NODE, "-aet", stranger)
+        assert "Calling AE Title Not Recognized" in refused.stdout + refused.stderr
+
+
+@pytest.mark.peer
+def test_a_series_pushed_by_dcmtk_is_on_the_disk_with_the_same_pixels(
+    listen: Listen, ct_folder: Path
+) -> None:
+    node = listen()
+    files = sorted(ct_folder.iterdir())
+    assert storescu(node.port, files, *TO_NODE).returncode == 0
+    kept = {d.SOPInstanceUID: d.PixelData for d in map(pydicom.dcmread, node.files)}
+    assert kept == {d.SOPInstanceUID: d.PixelData for d in map(pydicom.dcmread, files)}
+    assert not any(path.stat().st_mode & 0o117 for path in node.files), "no programs, and not for everyone"
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+    ],
+    ids=lambda uid: uid.name.replace(" ", "_"),
+)
+def test_every_lossless_syntax_is_kept_as_it_came(listen: Listen, tmp_path: Path, syntax: str) -> None:
+    paths = build_ct_series(tmp_path / "ct", PhantomOptions(slices=1, transfer_syntax=syntax))
+    node = listen()
+    sent = pydicom.dcmread(paths[0])
+    assert node.push(sent) == 0x0000
+    (kept,) = map(pydicom.dcmread, node.files)
+    assert kept.file_meta.TransferSyntaxUID == syntax
+    assert kept == sent
+
+
+def test_other_objects_and_lossy_syntaxes_are_not_negotiated(listen: Listen) -> None:
+    node = listen()
+    for sop_class, syntax in ((MRImageStorage, ImplicitVRLittleEndian), (CTImageStorage, JPEGBaseline8Bit)):
+        association = node.associate(syntax, sop_class)
+        assert not association.accepted_contexts
+        if association.is_established:
+            association.release()
+
+
+def test_the_same_image_twice_is_success_and_changes_nothing(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen()
+    assert node.push(ct_slice) == 0x0000
+    before = node.store.series()
+    assert node.push(ct_slice) == 0x0000
+    assert node.store.series() == before
+    assert len(node.files) == 1
+
+
+def test_the_same_uid_with_other_pixels_keeps_both_and_is_a_conflict(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen()
+    assert node.push(ct_slice) == 0x0000
+    ct_slice.PixelData = ct_slice.PixelData[::-1]
+    assert node.push(ct_slice) == 0x0000
+    (series,) = node.store.series()
+    assert series.state is SeriesState.CONFLICT
+    assert len(node.files) == 2
+    assert len(node.store.copies(ct_slice.SOPInstanceUID)) == 2
+
+
+def test_the_same_uid_in_another_series_puts_both_series_into_conflict(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen()
+    assert node.push(ct_slice) == 0x0000
+    ct_slice.SeriesInstanceUID = "1.2.3"
+    assert node.push(ct_slice) == 0x0000
+    assert [s.state for s in node.store.series()] == [SeriesState.CONFLICT] * 2
+
+
+def test_a_nearly_full_disk_is_told_as_out_of_resources_and_nothing_is_kept(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen(receiver={"min_free_mb": 10**9})
+    assert node.push(ct_slice) == 0xA700
+    assert node.files == []
+    assert node.store.series() == []
+
+
+def test_a_broken_database_is_told_as_out_of_resources_and_the_repeat_is_accepted(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen()
+    with sqlite3.connect(node.config.node.data_dir / DATABASE) as vandal:
+        vandal.execute("ALTER TABLE series RENAME TO hidden")
+    assert node.push(ct_slice) == 0xA700
+    with sqlite3.connect(node.config.node.data_dir / DATABASE) as vandal:
+        vandal.execute("ALTER TABLE hidden RENAME TO series")
+    vandal.close()
+    assert node.push(ct_slice) == 0x0000
+    assert [i.sop_uid for i in node.store.copies(ct_slice.SOPInstanceUID)] == [ct_slice.SOPInstanceUID]
+    assert len(node.files) == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status"),
+    [
+        (lambda d: d.__delattr__("SeriesInstanceUID"), 0xC000),
+        (lambda d: setattr(d, "SeriesInstanceUID", "../../etc"), 0xC000),
+        (lambda d: setattr(d, "SeriesInstanceUID", "1" * 65), 0xC000),
+    ],
+    ids=["missing", "path", "long"],
+)
+@pytest.mark.filterwarnings("ignore:.*(UI|UID).*")
+def test_an_image_without_a_proper_series_uid_is_refused_and_not_kept(
+    listen: Listen, ct_slice: pydicom.FileDataset, spoil: Callable[[Any], None], status: int
+) -> None:
+    node = listen()
+    spoil(ct_slice)
+    assert node.push(ct_slice) == status
+    assert node.files == []
+
+
+def test_a_dataset_that_is_not_what_was_announced_is_refused(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen()
+    assert _announced(node, ct_slice, as_uid="1.2.3") == 0xA900
+    assert node.files == []
+
+
+def _announced(node: Listening, dataset: pydicom.FileDataset, as_uid: str) -> int:
+    """Status for a dataset that is announced under another SOP Instance UID."""
+    script = (
+        "import sys, pydicom, io\n"
+        "from pynetdicom import AE\n"
+        "from pynetdicom.dimse_primitives import C_STORE\n"
+        "from pynetdicom.dsutils import encode\n"
+        "ds = pydicom.dcmread(sys.argv[2])\n"
+        "ae = AE(); ae.add_requested_context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)\n"
+        "a = ae.associate('127.0.0.1', int(sys.argv[1]), ae_title='ORGSEG')\n"
+        "p = C_STORE(); p.MessageID = 1; p.Priority = 2\n"
+        "p.AffectedSOPClassUID = ds.SOPClassUID; p.AffectedSOPInstanceUID = sys.argv[3]\n"
+        "p.DataSet = io.BytesIO(encode(ds, False, True))\n"
+        "a._reactor_checkpoint.clear()\n"
+        "a.dimse.send_msg(p, a.accepted_contexts[0].context_id)\n"
+        "_, r = a.dimse.get_msg(block=True)\n"
+        "a._reactor_checkpoint.set(); a.release(); print(r.Status)\n"
+    )
+    command = [sys.executable, "-c", script, str(node.port), str(dataset.filename), as_uid]
+    return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+def test_a_taken_port_is_told_by_its_code(listen: Listen) -> None:
+    node = listen()
+    with pytest.raises(PortTaken):
+        listen(node={"port": node.port, "data_dir": node.config.node.data_dir / "other"})
+
+
+def test_a_second_node_on_the_same_data_folder_is_refused(listen: Listen) -> None:
+    config = listen().config
+    with _sole_user(config), pytest.raises(NodeRunning):
+        run_node(config)
+
+
+def test_a_series_in_transfer_is_not_judged_before_its_association_ends(
+    listen: Listen, ct_folder: Path
+) -> None:
+    node = listen(receiver={"quiet_seconds": 0.1})
+    association = node.associate()
+    for path in sorted(ct_folder.iterdir()):
+        assert association.send_c_store(pydicom.dcmread(path)).Status == 0
+    _sleep_past_quiet_time()
+    assert node.inbox.judge_quiet_series() == []
+    association.release()
+    assert len(_until_judged(node)) == 1
+    (job,) = node.store.jobs()
+    assert job.slices == 24
+
+
+def _sleep_past_quiet_time() -> None:
+    time.sleep(0.3)
+
+
+def _until_judged(node: Listening) -> list[str]:
+    for _ in range(50):
+        judged = node.inbox.judge_quiet_series()
+        if judged:
+            return judged
+        _sleep_past_quiet_time()
+    raise AssertionError("the series was not judged")
+
+
+@pytest.mark.peer
+def test_kill_in_mid_transfer_loses_no_acknowledged_image(tmp_path: Path) -> None:
+    options = PhantomOptions(slices=200, rows=16, columns=16)
+    paths = build_ct_series(tmp_path / "ct", options)
+    acknowledged: list[str] = []
+    with running_node(tmp_path, 1) as node:
+        ae = AE(ae_title="STORESCU")
+        ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+        ae.dimse_timeout = 5.0  # pynetdicom waits that long for the answer of the dead
+        association = ae.associate("127.0.0.1", node.port, ae_title="ORGSEG")
+        for path in paths:
+            if len(acknowledged) == 30:
+                threading.Thread(target=node.kill).start()
+            dataset = pydicom.dcmread(path)
+            try:
+                status = association.send_c_store(dataset)
+            except RuntimeError:
+                break
+            if "Status" in status and status.Status == 0:
+                acknowledged.append(dataset.SOPInstanceUID)
+        association.abort()
+    assert 30 <= len(acknowledged) < 200
+    store = Store(tmp_path / "data")
+    config = NodeConfig.model_validate(
+        {"node": {"data_dir": tmp_path / "data"}, "receiver": {"accept_any_calling_ae": True}}
+    )
+    Inbox(config, store).adopt()
+    for sop_uid in acknowledged:
+        (instance,) = store.copies(sop_uid)
+        assert pydicom.dcmread(tmp_path / "data" / instance.path).SOPInstanceUID == sop_uid
+    assert not list((tmp_path / "data").rglob("*.part"))

@@ -1,0 +1,232 @@
+"""A real node in a process of its own, to be pushed, watched and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from orgseg_node.node.store.model import Job, JobState
+from orgseg_node.node.store.store import Store
+
+_ROOT = Path(__file__).resolve().parents[3]
+T = TypeVar("T")
+
+CONFIG = """
+[node]
+ae_title = "ORGSEG"
+host = "127.0.0.1"
+port = 0
+data_dir = "data"
+log_format = "json"
+log_level = "{log_level}"
+{node}
+
+[receiver]
+quiet_seconds = {quiet_s}
+min_free_mb = 1
+
+[[peers]]
+ae_title = "STORESCU"
+networks = ["127.0.0.0/8"]
+
+[[peers]]
+ae_title = "ECHOSCU"
+
+[delivery]
+retry_first_s = 0.5
+retry_longest_s = 0.5
+
+[destinations.tps]
+ae_title = "TPS"
+host = "127.0.0.1"
+port = {tps_port}
+{tps}
+
+{more}
+
+[inference]
+{inference}
+"""
+
+
+def wait_for(what: Callable[[], T], seconds: float, name: str) -> T:
+    """The first true value of a question, asked until the time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < end, f"not within {seconds} s: {name}"
+        time.sleep(0.05)
+
+
+@dataclass(kw_only=True)
+class NodeProcess:
+    """A node with its folder; it may be started, killed and started again.
+
+    Attributes
+    ----------
+    folder : holds node.toml, the log and the data
+    tps_port : where the destination listens
+    seconds : how long the prediction of a job takes at least; None to run a network instead
+    child : another child program as module and arguments
+    inference : lines of that section; without any, the shipped network is what is run
+    tps : more lines about the destination
+    more : further sections of the configuration
+    name : of this process, for its files, where several have one folder
+    node : further lines of that section
+    quiet_s : when a series is whole
+    """
+
+    folder: Path
+    tps_port: int
+    seconds: float | None = 0.0
+    inference: str = ""
+    tps: str = ""
+    more: str = ""
+    name: str = "node"
+    child: tuple[str, ...] = ()
+    log_level: str = "info"
+    node: str = ""
+    quiet_s: float = 0.5
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def data(self) -> Path:
+        """The node's data folder."""
+        return self.folder / "data"
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        config = self.folder / f"{self.name}.toml"
+        values = {"tps_port": self.tps_port, "inference": self.inference, "log_level": self.log_level}
+        more = {"tps": self.tps, "more": self.more, "node": self.node}
+        text = CONFIG.format(**values, **more, quiet_s=self.quiet_s)
+        config.write_text(text, encoding="utf-8")
+        seen = len(self.events())
+        command = [sys.executable, "-m", "tests.support.node.node_program", str(config), str(self.seconds)]
+        command += self.child
+        if self.seconds is None:
+            command = [sys.executable, "-m", "orgseg_node.cli", "node", "run", "--config", str(config)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=_ROOT, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            )
+
+        def listening() -> int:
+            assert self._process is not None
+            assert self._process.poll() is None, self._log.read_text()
+            return next((e["port"] for e in self.events()[seen:] if e.get("event") == "listening"), 0)
+
+        def running() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self._log.read_text()
+            return any(e.get("event") == "running" for e in self.events()[seen:])
+
+        if 'roles = ["worker"]' in self.more:
+            wait_for(running, 60, "the worker runs")
+        else:
+            self.port = wait_for(listening, 60, "the node listens")
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / ("log" if self.name == "node" else f"{self.name}.log")
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has logged, over all its lives."""
+        log = self._log
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def children(self) -> list[psutil.Process]:
+        """Its child processes."""
+        assert self._process is not None
+        return list(psutil.Process(self._process.pid).children(recursive=True))
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """End it in order; its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(30)
+
+    def reload(self) -> int:
+        """Let it read its file again; the exit status of the command."""
+        command = [sys.executable, "-m", "orgseg_node.cli", "node", "reload", "--config"]
+        return subprocess.run(
+            [*command, str(self.folder / "node.toml")],
+            cwd=_ROOT,
+            check=False,
+            capture_output=True,
+            timeout=60,
+        ).returncode
+
+    def store(self) -> Store:
+        """Its memory, to look at."""
+        return Store(self.data, read_only=True)
+
+    def job_in(self, *states: JobState, seconds: float = 30) -> Job:
+        """Its only job, once it is in one of these states."""
+
+        def look() -> Job | None:
+            with contextlib.closing(self.store()) as store:
+                jobs = store.jobs()
+            assert len(jobs) <= 1
+            return next((job for job in jobs if job.state in states), None)
+
+        return wait_for(look, seconds, f"job {' or '.join(states)}")
+
+
+@contextlib.contextmanager
+def running_node(
+    folder: Path,
+    tps_port: int,
+    seconds: float | None = 0.0,
+    inference: str = "",
+    *,
+    child: tuple[str, ...] = (),
+    tps: str = "",
+    log_level: str = "info",
+    node: str = "",
+    quiet_s: float = 0.5,
+) -> Iterator[NodeProcess]:
+    """A started node, ended in any case."""
+    process = NodeProcess(
+        folder=folder,
+        tps_port=tps_port,
+        seconds=seconds,
+        inference=inference,
+        child=child,
+        tps=tps,
+        log_level=log_level,
+        node=node,
+        quiet_s=quiet_s,
+    )
+    process.start()
+    try:
+        yield process
+    finally:
+        if process._process is not None and process._process.poll() is None:
+            process.kill()

@@ -1,0 +1,252 @@
+"""The command line: its reference, its exit codes, its silence on stdout, and what it does not import."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orgseg_node import __version__
+from orgseg_node.cli.console import FAILED, progress_bar, tell_unexpected
+from orgseg_node.node.store.store import Store
+from orgseg_node.shipped import bundle_folders, shipped_config
+from tests.support.models.bundles import write_bundle
+from tests.support.node.command_line import orgseg
+from tools.docs.reference import reference
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
+
+NODE = """
+[node]
+data_dir = "data"
+port = 0
+
+[[peers]]
+ae_title = "CT"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(NODE)
+    return path
+
+
+@pytest.fixture
+def no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    monkeypatch.setenv("ORGSEG_BUNDLES", str(folder))
+    return folder
+
+
+def test_the_written_reference_is_what_the_program_has() -> None:
+    assert DOCS.read_text(encoding="utf-8") == reference()
+
+
+def test_every_command_that_was_promised_is_in_the_reference() -> None:
+    promised = ["node run", "segment", "info", "echo", "send", "doctor", "demo", "config check"]
+    promised += [f"models {verb}" for verb in ("list", "show", "verify", "add")] + ["jobs list", "jobs show"]
+    text = reference()
+    assert [name for name in promised if f"\n## orgseg {name}\n" not in text] == []
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = orgseg(capsys, "--version")
+    assert (answer.status, answer.out) == (0, f"orgseg_node {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("info",),
+        ("info", "/no/such/folder"),
+        ("segment", ".", ".", "--method", "half"),
+        ("segment", ".", ".", "--backend", "faster"),
+        ("segment", ".", ".", "--memory-budget-mb", "0"),
+        ("segment", ".", ".", "--threads", "0"),
+        ("jobs", "list"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    answer = orgseg(capsys, *arguments)
+    assert answer.status == 2
+    assert answer.out == ""
+
+
+def test_info_tells_the_geometry(capsys: pytest.CaptureFixture[str], ct_folder: Path) -> None:
+    answer = orgseg(capsys, "info", ct_folder)
+    assert answer.status == 0
+    assert "24 slices of 64 x 64 pixels, 4 x 4 mm, every 3 mm" in answer.out
+
+
+def test_info_json_is_all_that_stdout_holds(capsys: pytest.CaptureFixture[str], ct_folder: Path) -> None:
+    answer = orgseg(capsys, "info", ct_folder, "--json")
+    (series,) = json.loads(answer.out)["accepted"]
+    assert (series["slices"], series["slice_spacing_mm"], series["patient_position"]) == (24, 3.0, "HFS")
+
+
+def test_info_says_nothing_about_who_the_patient_is(
+    capsys: pytest.CaptureFixture[str], ct_folder: Path
+) -> None:
+    said = orgseg(capsys, "info", ct_folder).out + orgseg(capsys, "info", ct_folder, "--json").out
+    assert "Phantom^Ellipse" not in said
+    assert "PHANTOM-1" not in said
+
+
+def test_a_right_configuration_is_exit_code_0(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    assert orgseg(capsys, "config", "check", config).status == 0
+    assert json.loads(orgseg(capsys, "config", "check", config, "--json").out)["node"]["ae_title"] == "ORGSEG"
+
+
+def test_the_configuration_that_comes_with_the_node_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert orgseg(capsys, "config", "check", shipped_config("node.toml")).status == 0
+
+
+def test_a_wrong_configuration_is_exit_code_3_with_every_problem(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    config.write_text(NODE.replace("port = 0", 'port = "x"\nprot = 1'))
+    answer = orgseg(capsys, "config", "check", config)
+    assert (answer.status, answer.code) == (3, "CONFIG")
+    assert "node.port" in answer.err
+    assert "node.prot" in answer.err
+    assert "Next step: " in answer.err
+
+
+def test_the_node_does_not_start_with_a_wrong_configuration(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert orgseg(capsys, "node", "run", "--config", tmp_path / "none.toml").status == 3
+
+
+def test_jobs_of_a_node_that_never_ran_is_a_coded_error(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    answer = orgseg(capsys, "jobs", "list", "--config", config)
+    assert (answer.status, answer.code) == (1, "STORAGE")
+
+
+def test_jobs_of_a_node_without_jobs_is_an_empty_list(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    Store(config.parent / "data").close()
+    answer = orgseg(capsys, "jobs", "list", "--config", config, "--json")
+    assert (answer.status, json.loads(answer.out)) == (0, {"jobs": [], "series": []})
+    assert orgseg(capsys, "jobs", "list", "--config", config).status == 0
+
+
+def test_an_unknown_job_is_a_coded_error(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    Store(config.parent / "data").close()
+    answer = orgseg(capsys, "jobs", "show", "abc", "--config", config)
+    assert (answer.status, answer.code) == (1, "STORAGE_UNKNOWN_JOB")
+
+
+def test_doctor_finds_a_configured_bundle_missing(
+    capsys: pytest.CaptureFixture[str], config: Path, no_bundles: Path
+) -> None:
+    config.write_text(NODE + '\n[inference]\nbundles = ["nowhere"]\n')
+    answer = orgseg(capsys, "doctor", "--config", config, "--json")
+    checks = {check["name"]: check for check in json.loads(answer.out)}
+    assert answer.status == 1
+    assert checks["bundle nowhere"]["level"] == "error"
+    assert "BUNDLE_UNKNOWN" in checks["bundle nowhere"]["message"]
+    assert {"python", "packages", "torch", "gpu", "disk", "port"} <= checks.keys()
+
+
+def test_doctor_looks_for_bundles_where_the_node_does_and_for_the_calibration_of_the_fast_mode(
+    capsys: pytest.CaptureFixture[str], config: Path, no_bundles: Path
+) -> None:
+    write_bundle(config.parent / "data" / "bundles" / "paper-bundle")
+    config.write_text(NODE + '\n[inference]\nbundles = ["paper-bundle", "starter-hn"]\nbackend = "fast"\n')
+    checks = {
+        check["name"]: check
+        for check in json.loads(orgseg(capsys, "doctor", "--config", config, "--json").out)
+    }
+    assert checks["bundle paper-bundle"]["level"] == "info"
+    assert checks["fast mode paper-bundle"]["level"] == "error"
+    installed = importlib.util.find_spec("openvino") is not None
+    code = "BUNDLE_NOT_CALIBRATED" if installed else "ENVIRONMENT_OPENVINO"
+    assert checks["fast mode paper-bundle"]["message"].startswith(f"{code}: ")
+    config.write_text(NODE + '\n[inference]\nbundles = ["paper-bundle"]\n')
+    assert "fast mode" not in orgseg(capsys, "doctor", "--config", config).out
+
+
+def test_doctor_with_a_wrong_configuration_is_exit_code_3(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    config.write_text("nonsense = 1")
+    answer = orgseg(capsys, "doctor", "--config", config)
+    assert answer.status == 3
+    assert "CONFIG" in answer.out
+
+
+QUIET = """
+import sys
+from orgseg_node.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+assert not {"torch", "nnunetv2"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.parametrize("command", ["info", "config", "jobs", "models"])
+def test_these_commands_never_import_torch(
+    command: str, ct_folder: Path, config: Path, no_bundles: Path
+) -> None:
+    Store(config.parent / "data").close()
+    arguments = {
+        "info": ["info", str(ct_folder)],
+        "config": ["config", "check", str(config)],
+        "jobs": ["jobs", "list", "--config", str(config)],
+        "models": ["models", "list"],
+    }[command]
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_terminal_there_is_no_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as tell:
+        tell(0.5, "half")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unforeseen_error_gives_a_code_and_a_private_log_and_no_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tell_unexpected(RuntimeError("deep inside"))
+    said = capsys.readouterr().err
+    (log,) = tmp_path.glob("orgseg-error-*.log")
+    assert "UNEXPECTED" in said
+    assert str(log) in said
+    assert "Traceback" not in said
+    assert "deep inside" in log.read_text()
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_exit_codes_have_their_numbers() -> None:
+    assert FAILED == 1
+
+
+def test_bundles_are_looked_for_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    monkeypatch.setenv("ORGSEG_BUNDLES", os.pathsep.join(map(str, (one, two))))
+    assert bundle_folders() == (one, two)
+    monkeypatch.delenv("ORGSEG_BUNDLES")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert bundle_folders() == (tmp_path / "orgseg" / "bundles",)

@@ -1,0 +1,89 @@
+"""``orgseg series`` and ``orgseg jobs`` as a person gives them: who it was, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.node.command_line import Answer, orgseg
+from tests.unit.node.processing.test_dispatcher import House
+
+
+class Desk:
+    """A node's data folder, and a person before it."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.house = House(folder / "data")
+        self._config = folder / "node.toml"
+        self._config.write_text('[node]\ndata_dir = "data"\n[[peers]]\nae_title = "CT"\n')
+        self._capsys = capsys
+
+    def says(self, *words: str) -> Answer:
+        return orgseg(self._capsys, *words, "--config", self._config)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(tmp_path, capsys)
+
+
+def test_who_cancelled_and_why_is_shown(desk: Desk) -> None:
+    job = desk.house.job()
+    done = desk.says("jobs", "cancel", job.job_id, "--by", "anna", "--why", "wrong protocol")
+    assert (done.status, "is CANCELLED" in done.out) == (0, True)
+    assert "cancel: by anna: wrong protocol" in desk.says("jobs", "show", job.job_id).out
+
+
+def test_without_a_name_it_is_the_user_of_the_system(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "bernd")
+    job = desk.house.job()
+    desk.says("jobs", "cancel", job.job_id)
+    assert "by bernd" in desk.says("jobs", "show", job.job_id).out
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("jobs", "retry", "abc"), "STORAGE_UNKNOWN_JOB"),
+        (("jobs", "approve", "JOB"), "JOB_REFUSES"),
+        (("jobs", "reject", "JOB"), "JOB_REFUSES"),
+        (("jobs", "resend", "JOB"), "JOB_REFUSES"),
+        (("jobs", "resend", "JOB", "--destination", "tsp"), "NETWORK_UNKNOWN_DESTINATION"),
+        (("jobs", "cancel", "JOB", "--why", "two\nlines"), "CONFIG"),
+        (("series", "force", "1.2.3"), "SERIES_REFUSES"),
+        (("series", "release", "1.2"), "SERIES_REFUSES"),
+        (("series", "wait", "1.2"), "SERIES_REFUSES"),
+        (("series", "settle", "1.2", "--keep", "first"), "SERIES_REFUSES"),
+        (("series", "settle", "1.2", "--keep", "best"), "CONFIG"),
+        (("series", "list", "--state", "LOST"), "CONFIG"),
+        (("series", "show", "1.2.3"), "STORAGE"),
+    ],
+)
+def test_what_cannot_be_done_has_a_code_and_a_next_step(
+    desk: Desk, words: tuple[str, ...], code: str
+) -> None:
+    job = desk.house.job()
+    answer = desk.says(*(job.job_id if word == "JOB" else word for word in words))
+    assert answer.status != 0
+    assert answer.code == code
+    assert "Next step: " in answer.err
+
+
+def test_a_folder_without_a_node_gets_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\ndata_dir = "data"\n[[peers]]\nae_title = "CT"\n')
+    answer = orgseg(capsys, "jobs", "retry", "abc", "--config", config)
+    assert (answer.status, answer.code) == (1, "STORAGE")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_empty_dead_letter_is_said(desk: Desk) -> None:
+    desk.house.job()
+    assert desk.says("jobs", "dead").out.strip() == "There is none."
+
+
+def test_a_series_is_listed_by_state(desk: Desk) -> None:
+    desk.house.job()
+    assert "1.2" in desk.says("series", "list", "--state", "ready").out
+    assert "1.2" not in desk.says("series", "list", "--state", "hold", "--json").out

@@ -1,0 +1,345 @@
+"""One series that holds more than one volume, or more than a volume."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from orgseg_node.core.checks import Level
+from orgseg_node.dicom.reading.reader import read_slices
+from orgseg_node.dicom.reading.series import CtSeries, Reason, files_in, read_series, survey
+from orgseg_node.errors import (
+    DuplicateSlices,
+    MixedGeometry,
+    NoSeries,
+    NotAxial,
+    OrgsegError,
+    SeveralParts,
+    SeveralSeries,
+    UndecodablePixels,
+)
+from tests.support.ct.phantom import CORONAL, PhantomOptions, build_ct_series, uid
+
+SERIES = uid("study", "series")
+
+
+def small(**settings: object) -> PhantomOptions:
+    """A series of a few kilobytes whose slices all differ."""
+    given = {
+        "slices": 6,
+        "rows": 16,
+        "columns": 16,
+        "pixel_spacing_mm": (16.0, 16.0),
+        "noise_hu": 5.0,
+    } | settings
+    return PhantomOptions(**given)  # type: ignore[arg-type]  # the test's own keywords
+
+
+def write(folder: Path, name: str, values: dict[str, object] | None = None, **settings: object) -> None:
+    """A series of its own pixels and instances, under the one Series Instance UID of these tests."""
+    seed = int.from_bytes(name.encode(), "big") % 1000
+    attributes = {"SeriesInstanceUID": SERIES} | (values or {})
+    build_ct_series(folder / name, small(series=name, seed=seed, attributes=attributes, **settings))
+
+
+def codes(series: CtSeries) -> list[str]:
+    return [finding.code for finding in series.findings]
+
+
+# the same slice twice
+
+
+def test_a_copied_file_counts_once(ct_folder: Path) -> None:
+    shutil.copy(ct_folder / "slice_003.dcm", ct_folder / "copy.dcm")
+    series = read_series(ct_folder)
+    assert (len(series.slices), series.findings) == (24, ())
+    assert survey(files_in(ct_folder)).set_aside == {Reason.COPY: 1}
+
+
+def test_slices_sent_again_under_new_uids_count_once_and_are_told(tmp_path: Path) -> None:
+    build_ct_series(tmp_path / "a", small())
+
+    def rename(k: int, dataset: Dataset) -> bool:
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{k}"
+        return k in {1, 4}
+
+    build_ct_series(tmp_path / "b", small(transfer_syntax="1.2.840.10008.1.2.5"), rename)
+    series = read_series(tmp_path)
+    (finding,) = series.findings
+    assert (finding.code, finding.level, finding.value) == ("SERIES_DUPLICATE_SLICES", Level.INFO, 2.0)
+    assert len(series.slices) == 6
+    assert series.is_regular
+    assert survey(files_in(tmp_path)).set_aside == {Reason.COPY: 2}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("RescaleIntercept", "-1000"), ("RescaleSlope", "2"), ("PixelPaddingValue", 1000)],
+)
+def test_the_same_pixels_of_another_meaning_are_not_the_same(
+    tmp_path: Path, keyword: str, value: object
+) -> None:
+    build_ct_series(tmp_path / "a", small())
+
+    def change(k: int, dataset: Dataset) -> bool:
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{k}"
+        if keyword == "PixelPaddingValue":
+            dataset.add_new(keyword, "US", value)
+        else:
+            setattr(dataset, keyword, value)
+        return k == 2
+
+    build_ct_series(tmp_path / "b", small(), change)
+    with pytest.raises(DuplicateSlices, match="1 of 7"):
+        read_series(tmp_path)
+
+
+def test_one_uid_with_two_pictures_is_refused(tmp_path: Path) -> None:
+    build_ct_series(tmp_path / "a", small())
+    build_ct_series(tmp_path / "b", small(seed=1), lambda k, _: k == 3)
+    with pytest.raises(DuplicateSlices, match="same SOP Instance UID"):
+        read_series(tmp_path)
+
+
+def test_slices_at_one_place_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    write(tmp_path, "b", transfer_syntax="1.2.840.10008.1.2.5")
+    path = tmp_path / "b" / "slice_002.dcm"
+    content = path.read_bytes()
+    start = content.rindex(b"\xfe\xff\x00\xe0") + 8
+    path.write_bytes(content[:start] + b"\xa5" * 64 + content[start + 64 :])
+    with pytest.raises(UndecodablePixels):
+        read_series(tmp_path)
+
+
+# phases
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "names"),
+    [
+        ("TemporalPositionIdentifier", [0, 10, 2], ["0", "2", "10"]),
+        ("AcquisitionNumber", [7, 3], ["3", "7"]),
+        ("AcquisitionTime", ["101617.5", "101616"], ["1 of 2", "2 of 2"]),
+        ("ContentTime", ["101617", "101616"], ["1 of 2", "2 of 2"]),
+        ("ConvolutionKernel", ["Doe", "B30"], ["1 of 2", "2 of 2"]),
+        (
+            "ImageType",
+            [["ORIGINAL", "PRIMARY", "AXIAL", "A"], ["ORIGINAL", "PRIMARY", "AXIAL"]],
+            ["1 of 2", "2"],
+        ),
+    ],
+)
+def test_phases_are_parts_and_one_must_be_chosen(
+    tmp_path: Path, keyword: str, values: list[object], names: list[str]
+) -> None:
+    for n, value in enumerate(values):
+        write(tmp_path, f"p{n}", {keyword: value})
+    with pytest.raises(SeveralParts) as caught:
+        read_series(tmp_path)
+    parts = survey(files_in(tmp_path)).accepted
+    assert len(parts) == len(values)
+    assert all(name in part.part for name, part in zip(names, parts, strict=True))
+    assert all(part.part in caught.value.sentence for part in parts)
+    assert "Doe" not in caught.value.sentence
+    first = min(range(len(values)), key=lambda n: (str(values[n]).zfill(9), n))
+    chosen = read_series(tmp_path, SERIES, parts[0].part.upper())
+    assert {one.path.parent.name for one in chosen.slices} == {f"p{first}"} or keyword == "ImageType"
+    assert len({one.path.parent for one in chosen.slices}) == 1
+    assert read_series(tmp_path, part="2").part == parts[1].part
+    assert len({part.content_sha256 for part in parts}) == len(values)
+
+
+@pytest.mark.parametrize("part", ["phase 9", "0", "4", "-1"])
+def test_a_part_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path, part: str) -> None:
+    write(tmp_path, "a", {"AcquisitionNumber": 1})
+    write(tmp_path, "b", {"AcquisitionNumber": 2})
+    with pytest.raises(NoSeries, match="acquisition 1; acquisition 2"):
+        read_series(tmp_path, part=part)
+
+
+def test_a_part_needs_its_series_where_there_are_several(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path, name, {"AcquisitionNumber": 1 + (name == "b")})
+        write(
+            tmp_path, f"other {name}", {"AcquisitionNumber": 1 + (name == "b"), "SeriesInstanceUID": "1.2.3"}
+        )
+    with pytest.raises(SeveralSeries, match="There are 2"):
+        read_series(tmp_path)
+    with pytest.raises(SeveralSeries):
+        read_series(tmp_path, part="acquisition 2")
+    assert read_series(tmp_path, "1.2.3", "acquisition 2").slices[0].path.parent.name == "other b"
+
+
+def test_two_attributes_together_may_tell_phases_apart(tmp_path: Path) -> None:
+    for n, (number, kernel) in enumerate([(1, "A"), (1, "B"), (2, "A"), (2, "B")]):
+        write(tmp_path, f"p{n}", {"AcquisitionNumber": number, "ConvolutionKernel": kernel})
+    parts = survey(files_in(tmp_path)).accepted
+    assert [len({s.path.parent for s in part.slices}) for part in parts] == [1, 1, 1, 1]
+    assert parts[0].part == "acquisition and kernel 1 of 4"
+
+
+@pytest.mark.parametrize("heights", [[0, 3, 6, 9], [0, 3, 6, 9, 12, 16], [0, 3, 6, 9, 12, 15, 18]])
+def test_phases_that_are_not_complete_and_equal_are_refused(tmp_path: Path, heights: list[float]) -> None:
+    write(tmp_path, "a", {"AcquisitionNumber": 1}, positions_mm=[0, 3, 6, 9, 12, 15])
+    write(tmp_path, "b", {"AcquisitionNumber": 2}, positions_mm=heights, slices=len(heights))
+    with pytest.raises(DuplicateSlices):
+        read_series(tmp_path)
+
+
+def test_one_slice_that_does_not_tell_its_phase_refuses_the_series(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"TemporalPositionIdentifier": 1})
+    write(tmp_path, "b", {"TemporalPositionIdentifier": 2})
+
+    def forget(k: int, dataset: Dataset) -> bool:
+        del dataset.TemporalPositionIdentifier
+        return k == 2
+
+    options = small(
+        series="b", seed=98, attributes={"SeriesInstanceUID": SERIES, "TemporalPositionIdentifier": 2}
+    )
+    build_ct_series(tmp_path / "b", options, forget)
+    with pytest.raises(DuplicateSlices):
+        read_series(tmp_path)
+
+
+def test_phases_between_each_other_are_not_taken_for_one_fine_volume(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"TemporalPositionIdentifier": 1}, positions_mm=[0, 3, 6, 9, 12, 15])
+    write(tmp_path, "b", {"TemporalPositionIdentifier": 2}, positions_mm=[1.5, 4.5, 7.5, 10.5, 13.5, 16.5])
+    with pytest.raises(SeveralParts, match="temporal position 1; temporal position 2"):
+        read_series(tmp_path)
+
+
+def test_acquisitions_half_a_slice_apart_are_parts(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"AcquisitionNumber": 1}, positions_mm=[0, 3, 6, 9, 12, 15])
+    write(tmp_path, "b", {"AcquisitionNumber": 2}, positions_mm=[1.5, 4.5, 7.5, 10.5, 13.5, 16.5])
+    with pytest.raises(SeveralParts, match="acquisition 1; acquisition 2"):
+        read_series(tmp_path)
+
+
+def test_steps_of_a_scanner_that_reach_into_each_other_by_a_slice_are_one_volume(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"AcquisitionNumber": 1}, positions_mm=[0, 3, 6, 9, 12, 18])
+    write(tmp_path, "b", {"AcquisitionNumber": 2}, positions_mm=[15, 21, 24, 27, 30, 33])
+    assert len(read_series(tmp_path).slices) == 12
+
+
+def test_phases_that_show_the_same_where_nothing_moves_are_complete(tmp_path: Path) -> None:
+    for n in (1, 2):
+        name, values = str(n), {"SeriesInstanceUID": SERIES, "TemporalPositionIdentifier": n}
+
+        def still(k: int, dataset: Dataset) -> None:
+            if k < 4:
+                dataset.PixelData = np.full(256, 24 + k, np.uint16).tobytes()
+
+        build_ct_series(tmp_path / name, small(series=name, seed=n, attributes=values), still)
+    parts = survey(files_in(tmp_path)).accepted
+    assert [(part.part, len(part.slices)) for part in parts] == [
+        ("temporal position 1", 6),
+        ("temporal position 2", 6),
+    ]
+
+
+def test_a_series_sent_again_at_another_time_is_a_copy_not_a_phase(tmp_path: Path) -> None:
+    for name, time in (("a", "101700"), ("b", "111700")):
+        values = {"SeriesInstanceUID": SERIES, "ContentTime": time}
+        build_ct_series(tmp_path / name, small(series=name, seed=5, attributes=values))
+    series = read_series(tmp_path)
+    assert (len(series.slices), series.part) == (6, "")
+    assert codes(series) == ["SERIES_DUPLICATE_SLICES"]
+
+
+def test_acquisitions_that_follow_each_other_are_one_volume(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"AcquisitionNumber": 1}, positions_mm=[0, 3, 6, 9, 12, 15])
+    write(tmp_path, "b", {"AcquisitionNumber": 2}, positions_mm=[18, 21, 24, 27, 30, 33])
+    assert len(read_series(tmp_path).slices) == 12
+
+
+# other geometry under one series
+
+
+Make = Callable[[Path], None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "kind"),
+    [
+        ({"orientation": CORONAL, "slices": 1}, {}, "orientation"),
+        ({"orientation": CORONAL, "slices": 8}, {}, "orientation"),
+        ({"rows": 20, "slices": 1, "positions_mm": [7.5]}, {}, "size"),
+        ({"slices": 2, "positions_mm": [1.5, 4.5]}, {"FrameOfReferenceUID": "1.2"}, "frame of reference"),
+    ],
+)
+def test_images_that_are_no_part_of_the_volume_are_left_aside_and_told(
+    tmp_path: Path, settings: dict[str, object], values: dict[str, object], kind: str
+) -> None:
+    write(tmp_path, "main")
+    write(tmp_path, "stray", values, **settings)
+    series = read_series(tmp_path)
+    assert {one.path.parent.name for one in series.slices} == {"main"}
+    (finding,) = series.findings
+    assert (finding.code, finding.level) == ("SERIES_IMAGES_LEFT_ASIDE", Level.WARNING)
+    assert f"{settings['slices']} of another {kind}" in finding.message
+    assert survey(files_in(tmp_path)).set_aside == {Reason.OTHER_GEOMETRY: settings["slices"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [
+        ({}, {"FrameOfReferenceUID": "1.2.3"}),
+        ({"rows": 24, "columns": 24, "pixel_spacing_mm": (8.0, 8.0)}, {}),
+        ({"pixel_spacing_mm": (15.0, 15.0), "slices": 5}, {}),
+    ],
+)
+def test_several_axial_volumes_are_parts(
+    tmp_path: Path, settings: dict[str, object], values: dict[str, object]
+) -> None:
+    write(tmp_path, "main")
+    write(tmp_path, "other", values, **settings)
+    with pytest.raises(SeveralParts, match=r"1 of 2.*; 2 of 2"):
+        read_series(tmp_path)
+    for part in survey(files_in(tmp_path)).accepted:
+        assert len({one.path.parent for one in part.slices}) == 1
+        assert read_slices(part).shape == part.stack.shape
+        assert part.frame_of_reference_uid in {"1.2.3", uid("study", "frame")}
+
+
+def test_single_images_that_share_nothing_are_refused(tmp_path: Path) -> None:
+    for n in range(4):
+        write(tmp_path, f"p{n}", rows=16 + n, slices=1)
+    with pytest.raises(OrgsegError) as caught:
+        read_series(tmp_path)
+    assert caught.value.code == "INPUT_TOO_FEW_SLICES"
+
+
+def test_a_coronal_volume_with_two_axial_images_is_not_axial(tmp_path: Path) -> None:
+    write(tmp_path, "main", orientation=CORONAL)
+    write(tmp_path, "stray", slices=2)
+    with pytest.raises(NotAxial):
+        read_series(tmp_path)
+
+
+def test_a_slice_of_another_frame_of_reference_in_a_gap_is_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "main", positions_mm=[0, 3, 6, 12, 15, 18])
+    write(tmp_path, "stray", {"FrameOfReferenceUID": "1.2"}, slices=1, positions_mm=[9])
+    with pytest.raises(MixedGeometry, match="frame of reference"):
+        read_series(tmp_path)
+
+
+def test_findings_of_how_slices_lie_belong_to_their_part(tmp_path: Path) -> None:
+    write(tmp_path, "main", positions_mm=[0, 3, 6, 12, 15, 18])
+    write(tmp_path, "other", {"FrameOfReferenceUID": "1.2.3"})
+    found = {part.slices[0].path.parent.name: codes(part) for part in survey(files_in(tmp_path)).accepted}
+    assert found == {"main": ["SERIES_MISSING_SLICES"], "other": []}
+
+
+def test_the_hu_of_each_phase_are_its_own(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"AcquisitionNumber": 1})
+    write(tmp_path, "b", {"AcquisitionNumber": 2})
+    for n, name in enumerate("ab", start=1):
+        alone = read_slices(read_series(tmp_path / name))
+        assert np.array_equal(read_slices(read_series(tmp_path, part=f"acquisition {n}")), alone)

@@ -1,0 +1,72 @@
+"""When what one destination does not take goes to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orgseg_node.errors import NotDicom, OrgsegError, StoreRefused, Unreachable
+from orgseg_node.node.config.destinations import Destination
+from orgseg_node.node.delivery.failover import is_due, is_permanent
+from orgseg_node.node.store.model import Delivery, DeliveryState
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+PLACE = Destination(ae_title="TPS", host="tps", port=104, alternate="backup", alternate_after_h=2)
+DELIVERY = Delivery(
+    job_id="0" * 16, role="SEG", destination="tps", path="SEG.dcm", sop_uid="1.2",
+    state=DeliveryState.SENDING, attempts=1, status=None, note="", next_attempt_at=NOW, first_attempt_at=NOW,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA701, 0x0110, 0x0213])
+def test_want_of_resources_may_pass(status: int) -> None:
+    assert not is_permanent(StoreRefused("no", status=status))
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122, 0x0124, None])
+def test_what_is_not_understood_will_not_be_understood_later(status: int | None) -> None:
+    assert is_permanent(StoreRefused("no", status=status))
+
+
+def test_silence_is_not_permanent() -> None:
+    assert not is_permanent(Unreachable("gone"))
+
+
+@pytest.mark.parametrize(
+    ("error", "hours", "due"),
+    [
+        (Unreachable("gone"), 0, False),
+        (Unreachable("gone"), 1.9, False),
+        (Unreachable("gone"), 2, True),
+        (StoreRefused("full", status=0xA700), 1.9, False),
+        (StoreRefused("full", status=0xA700), 2, True),
+        (StoreRefused("no", status=0xC000), 0, True),
+        (NotDicom("SEG.dcm"), 100, False),
+    ],
+)
+def test_the_alternate_waits_its_time_unless_the_refusal_is_for_good(
+    error: OrgsegError,
+    hours: float,
+    due: bool,  # noqa: FBT001  # a table
+) -> None:
+    assert is_due(DELIVERY, PLACE, error, NOW + timedelta(hours=hours)) is due
+    without = PLACE.model_copy(update={"alternate": None})
+    assert not is_due(DELIVERY, without, error, NOW + timedelta(hours=hours))
+
+
+@pytest.mark.parametrize(
+    ("state", "confirmation", "words"),
+    [
+        (DeliveryState.STORED, "", "stored"),
+        (DeliveryState.STORED, "WANTED", "stored, waiting for the confirmation"),
+        (DeliveryState.STORED, "WAIVED", "stored, not confirmed"),
+        (DeliveryState.COMMITTED, "WANTED", "confirmed by the archive"),
+        (DeliveryState.RETRY_WAIT, "WANTED", "retry wait"),
+    ],
+)
+def test_an_outcome_says_what_the_destination_has_said_and_no_more(
+    state: DeliveryState, confirmation: str, words: str
+) -> None:
+    assert replace(DELIVERY, state=state, confirmation=confirmation).outcome == words

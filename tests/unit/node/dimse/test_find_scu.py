@@ -1,0 +1,224 @@
+"""What may be asked of a PACS, what its statuses mean, and what may be pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from orgseg_node.errors import (
+    ConfigError,
+    KeyUnusable,
+    PullIncomplete,
+    PullTooWide,
+    QueryRefused,
+    UnknownSource,
+    Unreachable,
+)
+from orgseg_node.node.config.node_config import NodeConfig, Source, load_config
+from orgseg_node.node.dimse.association import explain
+from orgseg_node.node.dimse.find_scu import Key, Series, Study
+from orgseg_node.node.dimse.retrieve_scu import _Tally, require_answers, storage_contexts
+
+SOURCE = Source(ae_title="PACS", host="127.0.0.1", port=104)
+STUDY = Study(
+    study_uid="1.2",
+    patient_id="Pat-1",
+    patient_name="Secret^Name",
+    date="20260105",
+    accession="ACC-1",
+    description="",
+    modalities="CT",
+    series=1,
+    instances=4,
+)
+SERIES = Series(
+    study_uid="1.2", series_uid="1.2.3", modality="CT", number="1", description="", instances=4, study=STUDY
+)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"study_uid": "1.2.x"},
+        {"study_uid": "1.2\\1.3"},
+        {"study_uid": "*"},
+        {"series_uid": "1" * 65},
+        {"series_uid": "../1"},
+        {"patient_id": "A\\B"},
+        {"patient_id": " Q7"},
+        {"patient_id": "A\n"},
+        {"patient_id": "A" * 65},
+        {"accession": "A" * 17},
+        {"modality": "ct"},
+        {"modality": "CT\\MR"},
+        {"dates": "2026"},
+        {"dates": "-"},
+        {"dates": "20261301"},
+        {"dates": "20260230-"},
+        {"dates": "20260201-20260101"},
+        {"dates": "20260101-20260201-20260301"},
+        {"dates": "2026010120260201"},
+        {"dates": "2026-01-01"},
+    ],
+)
+def test_a_key_that_dicom_would_misread_is_refused_without_repeating_it(key: dict[str, str]) -> None:
+    with pytest.raises(KeyUnusable) as caught:
+        Key(**key)
+    (value,) = key.values()
+    assert len(value) == 1 or value not in caught.value.sentence
+
+
+@pytest.mark.parametrize("dates", ["", "20260105", "20260101-20260131", "20260101-", "-20260131"])
+def test_dates_and_ranges_are_taken(dates: str) -> None:
+    assert Key(dates=dates).dates == dates
+
+
+@pytest.mark.parametrize(
+    ("key", "is_narrow"),
+    [
+        (Key(), False),
+        (Key(modality="CT", dates="20260101"), False),
+        (Key(patient_id="*"), False),
+        (Key(patient_id="PAT?"), False),
+        (Key(accession="1*", patient_id="*"), False),
+        (Key(accession="1*", patient_id="PAT"), True),
+        (Key(patient_id="PAT"), True),
+        (Key(accession="1"), True),
+        (Key(study_uid="1.2"), True),
+        (Key(series_uid="1.2"), True),
+    ],
+)
+def test_only_a_named_patient_order_study_or_series_is_narrow(key: Key, *, is_narrow: bool) -> None:
+    assert key.is_narrow is is_narrow
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        Key(patient_id="PAT-2"),
+        Key(accession="ACC-2"),
+        Key(study_uid="1.3"),
+        Key(series_uid="1.2.4"),
+        Key(patient_id="PAT-1", modality="MR"),
+    ],
+)
+def test_answers_to_another_question_are_not_pulled(key: Key) -> None:
+    with pytest.raises(PullTooWide) as caught:
+        require_answers(key, [SERIES])
+    assert "Secret" not in caught.value.sentence
+
+
+def test_answers_to_the_question_are_pulled_whatever_the_case_of_letters() -> None:
+    require_answers(Key(patient_id="PAT-1", accession="ACC*", study_uid="1.2", modality="CT"), [SERIES])
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0xA801, "0xA801, it does not know the AE title"),
+        (0xA7FF, "0xA7FF, it refused"),
+        (0xB007, "0xB007, it did so with a remark"),
+        (0xC123, "0xC123, it cannot process the request"),
+        (0x0999, "0x0999, a status the standard does not name"),
+    ],
+)
+def test_every_status_has_its_sentence(status: int, text: str) -> None:
+    assert explain(status).startswith(text)
+
+
+def test_all_ways_to_store_fit_into_one_association() -> None:
+    contexts = storage_contexts()
+    assert len(contexts) + 1 <= 128  # PS3.8 9.3.2.2: odd numbers from 1 to 255
+    assert len({(kind, *syntaxes) for kind, syntaxes in contexts}) == len(contexts)
+
+
+def _answers(*told: tuple[int, int, int, int]) -> Callable[[], Iterator[tuple[Dataset, None]]]:
+    """Responses with status and completed, failed and warning sub-operations."""
+
+    def send() -> Iterator[tuple[Dataset, None]]:
+        for status, completed, failed, warning in told:
+            response = Dataset()
+            response.Status = status
+            response.NumberOfCompletedSuboperations = completed
+            response.NumberOfFailedSuboperations = failed
+            response.NumberOfWarningSuboperations = warning
+            yield response, None
+
+    return send
+
+
+def test_remarks_are_images_that_came() -> None:
+    tally = _Tally(source=SOURCE)
+    tally.take(_answers((0xFF00, 1, 0, 0), (0xB000, 2, 0, 2)))
+    tally.check(4, 4)
+    tally.require_all(tally.completed)
+    assert (tally.completed, tally.remarks, tally.failed) == (4, 2, 0)
+
+
+def test_failures_are_counted_over_all_series_and_told() -> None:
+    tally = _Tally(source=SOURCE)
+    tally.take(_answers((0x0000, 3, 0, 0)))
+    tally.take(_answers((0xFF00, 1, 0, 0), (0xB000, 1, 2, 0)))
+    with pytest.raises(PullIncomplete, match="4 images came, 2 did not: 0xB000, some images"):
+        tally.require_all(tally.completed)
+
+
+def test_nothing_at_all_is_not_success() -> None:
+    tally = _Tally(source=SOURCE)
+    tally.take(_answers((0x0000, 0, 0, 0)))
+    with pytest.raises(PullIncomplete, match="0 images came, an unknown number did not"):
+        tally.require_all(0)
+
+
+def test_an_unknown_receiver_ends_it_at_once() -> None:
+    tally = _Tally(source=SOURCE, to=", for NODE")
+    with pytest.raises(QueryRefused, match=r"0xA801, .*, for NODE") as caught:
+        tally.take(_answers((0xA801, 0, 4, 0)))
+    assert caught.value.status == 0xA801
+
+
+def test_a_response_without_status_is_a_lost_connection() -> None:
+    def send() -> Iterator[tuple[Dataset, None]]:
+        yield from _answers((0xFF00, 3, 0, 0))()
+        yield Dataset(), None
+
+    with pytest.raises(Unreachable, match="after 3 images"):
+        _Tally(source=SOURCE).take(send)
+
+
+# ---------------------------------------------------------------------- configuration
+
+HEAD = '[[peers]]\nae_title = "PACS"\n'
+PACS = '[sources.pacs]\nae_title = "PACS"\nhost = "10.0.0.1"\nport = 104\n'
+
+
+def _load(folder: Path, text: str) -> NodeConfig:
+    file = folder / "node.toml"
+    file.write_text(HEAD + text, encoding="utf-8")
+    return load_config(file)
+
+
+def test_a_source_is_found_by_name_or_the_near_one_is_named(tmp_path: Path) -> None:
+    config = _load(tmp_path, PACS)
+    source = config.source("pacs")
+    assert (source.method, source.move_to, config.calling_ae_for(source)) == ("move", None, "ORGSEG")
+    with pytest.raises(UnknownSource, match="did you mean 'pacs'"):
+        config.source("pacsa")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (PACS.replace("104", "0"), "sources.pacs.port: input should be greater than or equal to 1"),
+        (PACS + 'method = "put"', "sources.pacs.method: input should be 'get' or 'move', not 'put'"),
+        (PACS + 'move_too = "X"', "sources.pacs.move_too: there is no such setting; did you mean 'move_to'?"),
+        (PACS.replace("pacs", "'a b'"), "sources.a b: a name has up to 32"),
+    ],
+)
+def test_each_problem_of_a_source_has_its_sentence(tmp_path: Path, text: str, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    assert line in caught.value.detail

@@ -1,0 +1,94 @@
+"""Sources are asked side by side, and as the configuration in force says."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from orgseg_node.errors import Unreachable
+from orgseg_node.node.config.current import CurrentConfig
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.intake.completeness import Completer, SourceRounds
+from tests.support.node.node_process import wait_for
+
+
+def config_with(folder: Path, *sources: str) -> NodeConfig:
+    """A configuration in which each source has one sender."""
+    place = {"host": "127.0.0.1", "port": 1}
+    return NodeConfig.model_validate(
+        {
+            "node": {"data_dir": folder},
+            "peers": [{"ae_title": f"FROM_{name}".upper(), "source": name} for name in sources],
+            "sources": {name: {"ae_title": name.upper(), **place} for name in sources},
+            "completeness": {"expect": "ask"},
+        }
+    )
+
+
+class Asked:
+    """Stands in for the completer: counts, and answers as told."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.silent = threading.Event()
+
+    def look(self, name: str) -> int:
+        self.counts[name] += 1
+        if name == "silent":
+            self.silent.wait(30)
+        if name == "broken":
+            raise Unreachable("BROKEN.")
+        if name == "odd":
+            raise ValueError(name)
+        return 1
+
+
+@pytest.fixture
+def asked() -> Any:
+    asked = Asked()
+    yield asked
+    asked.silent.set()
+
+
+def test_a_source_that_does_not_answer_holds_up_no_other(asked: Asked, tmp_path: Path) -> None:
+    rounds = SourceRounds(CurrentConfig(config_with(tmp_path, "silent", "pacs")), cast("Completer", asked))
+    for expected in (1, 2, 3):
+        rounds.go_round()
+        wait_for(
+            lambda expected=expected: asked.counts["pacs"] == expected and rounds.busy == {"silent"},
+            10,
+            "the round",
+        )
+    assert asked.counts["silent"] == 1, "and is not asked again meanwhile"
+    asked.silent.set()
+    rounds.stop()
+    assert rounds.busy == set(), "the end waits for it"
+
+
+@pytest.mark.parametrize("kind", ["broken", "odd"])
+def test_what_goes_wrong_with_a_source_is_tried_again(asked: Asked, tmp_path: Path, kind: str) -> None:
+    rounds = SourceRounds(CurrentConfig(config_with(tmp_path, kind)), cast("Completer", asked))
+    for expected in (1, 2):
+        rounds.go_round()
+        wait_for(
+            lambda expected=expected: asked.counts[kind] == expected and not rounds.busy, 10, "the round"
+        )
+    rounds.stop()
+
+
+def test_a_source_that_a_reload_brings_is_asked_and_one_that_it_removes_is_not(
+    asked: Asked, tmp_path: Path
+) -> None:
+    current = CurrentConfig(config_with(tmp_path, "old"))
+    rounds = SourceRounds(current, cast("Completer", asked))
+    rounds.go_round()
+    wait_for(lambda: asked.counts["old"] == 1 and not rounds.busy, 10, "round")
+    current.replace(config_with(tmp_path, "new"))
+    rounds.go_round()
+    wait_for(lambda: asked.counts["new"] == 1, 10, "round")
+    rounds.stop()
+    assert asked.counts["old"] == 1

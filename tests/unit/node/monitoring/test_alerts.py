@@ -1,0 +1,171 @@
+"""Notices are raised once, told once, and come again only when what they tell of comes again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.monitoring.alerts import Notice, Watch
+from orgseg_node.node.monitoring.notifier import email_of
+from orgseg_node.node.monitoring.outbox import Outbox
+from orgseg_node.node.store.model import Instance, JobState, NewJob, OutputObject, SeriesState
+from orgseg_node.node.store.store import Store
+
+
+class Bench:
+    """A store, a watch and an outbox with a clock of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = datetime(2026, 1, 2, tzinfo=UTC)
+        self.folder = folder
+        self.store = Store(folder, clock=lambda: self.now)
+        self.min_free_mb = 0
+
+    @property
+    def config(self) -> NodeConfig:
+        values: dict[str, Any] = {
+            "node": {"data_dir": str(self.folder)},
+            "receiver": {"min_free_mb": self.min_free_mb, "accept_any_calling_ae": True},
+        }
+        return NodeConfig.model_validate(values)
+
+    def scan(self) -> int:
+        return Watch(self.config, self.store.database, clock=lambda: self.now).scan()
+
+    def outbox(self) -> Outbox:
+        """As a process that starts anew has it."""
+        return Outbox(self.store.database, clock=lambda: self.now)
+
+    def series(self, uid: str) -> None:
+        self.store.accept(
+            Instance(
+                sop_uid=f"{uid}.1", series_uid=uid, sha256="a" * 64, size=1, path=f"inbox/{uid}/1.dcm",
+                transfer_syntax="1.2.840.10008.1.2.1", calling_ae="CT", received_at=self.now,
+            )
+        )  # fmt: skip
+
+    def job(self, uid: str) -> str:
+        self.series(uid)
+        new = NewJob(series_uid=uid, content_sha256="b" * 64, bundles=("starter",), slices=1)
+        assert self.store.judge(self.store.one_series(uid), SeriesState.READY, job=new)
+        return new.job_id
+
+    def notices(self) -> list[Notice]:
+        return self.store.database.read(Notice, "SELECT * FROM notice ORDER BY notice_key")
+
+    def codes(self) -> list[str]:
+        return sorted(notice.code for notice in self.notices())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_failed_job_is_told_once_and_again_when_it_fails_again(bench: Bench) -> None:
+    job = bench.job("1.2")
+    bench.store.move(job, JobState.FAILED, "It failed.", reason="JOB")
+    assert [bench.scan(), bench.scan(), bench.scan()] == [1, 0, 0]
+    bench.store.retry(job)
+    assert bench.scan() == 0
+    bench.store.move(job, JobState.FAILED, "It failed again.", reason="JOB")
+    assert bench.scan() == 1
+    assert bench.codes() == ["JOB_FAILED", "JOB_FAILED"]
+
+
+def test_held_series_conflicts_and_late_images_are_told(bench: Bench) -> None:
+    bench.series("1.2")
+    held = bench.store.one_series("1.2")
+    assert bench.store.judge(held, SeriesState.HOLD, reason="INPUT_MISSING_SLICES", note="Some.")
+    bench.series("1.3")
+    gone = bench.store.one_series("1.3")
+    assert bench.store.judge(gone, SeriesState.CONFLICT, reason="SAME_UID_OTHER_CONTENT", note="Two.")
+    with bench.store.database.write() as tx:
+        tx.run("INSERT INTO event (kind, subject, change) VALUES ('notice', '1.4', 'LATE_IMAGES')")
+    assert [bench.scan(), bench.scan()] == [3, 0]
+    assert bench.codes() == ["LATE_IMAGES", "SERIES_CONFLICT", "SERIES_HELD"]
+
+
+def test_a_delivery_is_late_after_the_hours_that_are_set(bench: Bench) -> None:
+    job = bench.job("1.2")
+    for state in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
+        bench.store.move(job, state, "")
+    bench.store.begin_sending(job, [(OutputObject(role="SEG", path="x", sop_uid="1.9"), "tps")])
+    bench.store.claim(job, "tps")
+    bench.now += timedelta(hours=1)
+    assert bench.scan() == 0
+    bench.now += timedelta(hours=1, seconds=1)
+    assert [bench.scan(), bench.scan()] == [1, 0]
+    assert bench.codes() == ["DELIVERY_LATE"]
+
+
+def test_a_condition_is_told_when_it_begins_and_again_after_it_was_over(bench: Bench) -> None:
+    for full, raised in ((10**9, 1), (10**9, 0), (0, 0), (10**9, 1), (10**9, 0)):
+        bench.min_free_mb = full
+        bench.now += timedelta(minutes=1)
+        assert bench.scan() == raised
+    assert [n.code for n in bench.notices() if n.cleared_at is None] == ["DISK_LOW"]
+    assert len(bench.notices()) == 2
+
+
+def test_notices_go_out_together_and_each_once_on_each_channel(bench: Bench) -> None:
+    for number in range(3):
+        job = bench.job(f"1.{number}")
+        bench.store.move(job, JobState.FAILED, "It failed.", reason="JOB")
+    bench.scan()
+    for channel in ("email", "webhook"):
+        bench.outbox().gather(channel, 300)
+        message = bench.outbox().claim(channel, 60)
+        assert message is not None
+        assert len(message.notices) == 3
+        bench.outbox().settle(message, retry_in_s=None)
+        bench.outbox().gather(channel, 300)
+        assert bench.outbox().claim(channel, 60) is None
+    bench.store.move(bench.job("1.9"), JobState.FAILED, "It failed.", reason="JOB")
+    bench.scan()
+    bench.now += timedelta(seconds=299)
+    bench.outbox().gather("email", 300)
+    assert bench.outbox().claim("email", 60) is None, "at most one message in so long"
+    bench.now += timedelta(seconds=2)
+    bench.outbox().gather("email", 300)
+    message = bench.outbox().claim("email", 60)
+    assert message is not None
+    assert len(message.notices) == 1
+
+
+def test_a_message_that_was_not_settled_is_the_same_message_at_the_next_try(bench: Bench) -> None:
+    bench.store.move(bench.job("1.2"), JobState.FAILED, "It failed.", reason="JOB")
+    bench.scan()
+    bench.outbox().gather("email", 0)
+    first = bench.outbox().claim("email", 60)
+    assert bench.outbox().claim("email", 60) is None, "another process has it"
+    bench.store.move(bench.job("1.3"), JobState.FAILED, "It failed.", reason="JOB")
+    bench.scan()
+    bench.now += timedelta(seconds=61)  # that process died
+    bench.outbox().gather("email", 0)
+    again = bench.outbox().claim("email", 60)
+    assert first is not None
+    assert again is not None
+    assert (again.message_id, again.notices, again.attempts) == (first.message_id, first.notices, 2)
+
+
+def test_an_e_mail_tells_codes_counts_and_numbers(bench: Bench) -> None:
+    job = bench.job("1.2")
+    bench.store.move(job, JobState.FAILED, "It failed.", reason="JOB_TIME_LIMIT")
+    bench.scan()
+    bench.outbox().gather("email", 0)
+    message = bench.outbox().claim("email", 60)
+    assert message is not None
+    values = {"host": "mail", "sender": "node@clinic.example", "recipients": ["physics@clinic.example"]}
+    section = NodeConfig.model_validate(
+        {"receiver": {"accept_any_calling_ae": True}, "notices": {"email": values}}
+    ).notices.email
+    assert section is not None
+    email = email_of(section, "ORGSEG", message)
+    assert email["Subject"] == "ORGSEG: JOB_FAILED (1)"
+    assert f"job {job}: JOB_TIME_LIMIT" in email.get_content()
+    assert email["Message-ID"] == f"<{message.message_id}@orgseg.invalid>"

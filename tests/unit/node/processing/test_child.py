@@ -1,0 +1,132 @@
+"""The process that contours: what it says when it cannot, and that it ends with its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from orgseg_node.contouring.protocol import Protocol
+from orgseg_node.dicom.reading.series import files_in, read_series
+from orgseg_node.node.processing.child_request import ChildRequest
+
+
+def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
+    values: dict[str, Any] = {
+        "job_id": "0123456789abcdef",
+        "created": "2026-01-02T03:04:05+00:00",
+        "files": tuple(map(str, files_in(ct_folder))),
+        "content_sha256": read_series(ct_folder).content_sha256,
+        "out": str(out),
+        "bundles": ("no-such-bundle",),
+        "bundle_folders": (),
+        "settings": {"method": "whole", "device": "cpu"},
+        "protocol": Protocol().as_json,
+        "wanted": {"roles": ["RTSTRUCT", "SEG"], "seg": "BINARY"},
+        "parent": os.getpid(),
+        **changes,
+    }
+    file = out.parent / "request.json"
+    file.write_text(ChildRequest(**values).to_json(), encoding="utf-8")
+    assert ChildRequest.from_json(file.read_text(encoding="utf-8")) == ChildRequest(**values)
+    return file
+
+
+def last_word(file: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "orgseg_node.node.processing.child", str(file)]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
+    assert ended.returncode == 1, ended.stderr
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    return dict(lines[-1])
+
+
+def test_an_unknown_bundle_is_told_by_its_code(ct_folder: Path, tmp_path: Path) -> None:
+    said = last_word(request(ct_folder, tmp_path / "out"))
+    assert (said["event"], said["code"], said["retryable"]) == ("error", "BUNDLE_UNKNOWN", False)
+    assert "orgseg models" in said["next_step"]
+
+
+def test_a_series_that_changed_on_the_disk_is_not_contoured(ct_folder: Path, tmp_path: Path) -> None:
+    said = last_word(request(ct_folder, tmp_path / "out", content_sha256="0" * 64))
+    assert said["code"] == "INPUT"
+    assert "changed on the disk" in said["sentence"]
+
+
+def test_too_small_a_memory_budget_is_told_with_what_is_needed(ct_folder: Path, tmp_path: Path) -> None:
+    budget = {"method": "streaming", "device": "cpu", "memory_budget_mb": 5}
+    said = last_word(request(ct_folder, tmp_path / "out", bundles=("starter-hn",), settings=budget))
+    assert (said["code"], said["retryable"]) == ("INFERENCE_BUDGET", False)
+    assert re.search(r"needs about \d+ MB of main memory; 5 MB are allowed", said["sentence"])
+    assert "memory_budget_mb" in said["next_step"]
+    assert not (tmp_path / "out").exists()
+
+
+PROGRAM = """
+import sys, tempfile
+from orgseg_node.errors import InferenceFailed
+from orgseg_node.node.processing.child import main
+class Predictor:
+    models = ()
+    def predict(self, volume, body, progress):
+        {what}
+sys.exit(main(sys.argv[1:], lambda request: Predictor()))
+"""
+FLOOD = """for number in range(5000):
+            progress(number / 5000, f"a bundle, about {5000 - number} s left")
+        raise MemoryError"""
+
+
+def run_program(what: str, file: Path) -> list[dict[str, Any]]:
+    command = [sys.executable, "-c", PROGRAM.replace("{what}", what), str(file)]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
+    assert ended.returncode == 1, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def test_a_child_out_of_memory_says_so_and_its_progress_is_not_a_flood(
+    ct_folder: Path, tmp_path: Path
+) -> None:
+    *told, last = run_program(FLOOD, request(ct_folder, tmp_path / "out"))
+    assert (last["event"], last["code"], last["retryable"]) == ("error", "INFERENCE_OUT_OF_MEMORY", True)
+    assert "memory_budget_mb" in last["next_step"]
+    assert len(told) < 50
+    assert [each["fraction"] for each in told] == sorted(each["fraction"] for each in told)
+    inferring = [each["text"] for each in told if each["state"] == "INFERRING"]
+    assert inferring[0] == "segmenting"
+
+
+def test_what_the_engine_puts_aside_lies_in_the_folder_of_the_job(ct_folder: Path, tmp_path: Path) -> None:
+    what = "raise InferenceFailed(tempfile.NamedTemporaryFile().name)"
+    *_, last = run_program(what, request(ct_folder, tmp_path / "out"))
+    assert f" {tmp_path}/" in last["sentence"]
+    assert not list(tmp_path.glob("tmp*")), "and is gone with it"
+
+
+def test_it_ends_with_its_parent_even_if_nobody_tells_it() -> None:
+    grandchild = (
+        "import os, time; from orgseg_node.contouring.background import die_with_parent;"
+        "die_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import subprocess, sys;"
+        f"p = subprocess.Popen([sys.executable, '-c', {grandchild!r}], stdout=subprocess.PIPE);"
+        "print(p.stdout.readline().decode(), flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 5
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            time.sleep(0.05)

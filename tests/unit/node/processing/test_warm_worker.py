@@ -1,0 +1,181 @@
+"""A child that waits for work gets its request, its log and the lock of the device, and outlives nobody."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orgseg_node.node.processing.warm_worker import SpareChild
+from tests.support.node.node_process import wait_for
+
+CHILD = """
+import os, sys
+from orgseg_node.node.processing.warm_worker import wait_for_request
+class Ahead:
+    def look(self, folder):
+        with open(folder / "looked", "a") as log:
+            print(folder.name, file=log)
+request = wait_for_request(Ahead())
+if request:
+    print("asked", open(request).read(), flush=True)
+    print("heard", file=sys.stderr, flush=True)
+    sys.stdin.read()
+    while not os.path.exists(request + ".over"):
+        pass
+"""
+
+
+@pytest.fixture
+def spare(tmp_path: Path) -> Iterator[SpareChild]:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    spare = SpareChild([sys.executable, str(script)])
+    yield spare
+    spare.stop()
+
+
+def waiting() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children() if "--wait" in p.cmdline()]
+
+
+def taken(spare: SpareChild, request: Path, keep: list[int]) -> subprocess.Popen[bytes]:
+    spare.prepare()
+    wait_for(waiting, 10, "a child waits")
+    return wait_for(lambda: spare.take(request, request.with_suffix(".log"), keep), 10, "it is taken")
+
+
+def test_it_does_what_the_request_says_and_holds_what_it_was_given(spare: SpareChild, tmp_path: Path) -> None:
+    request = tmp_path / "request"
+    request.write_text("this")
+    lock = (tmp_path / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    child = taken(spare, request, [lock.fileno()])
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"asked this\n"
+    wait_for(lambda: request.with_suffix(".log").read_text() == "heard\n", 10, "stderr goes to the log")
+    lock.close()
+    with (tmp_path / "lock").open("w") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        Path(f"{request}.over").touch()
+        assert child.wait(10) == 0
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    child.stdout.close()
+    assert spare.take(request, tmp_path / "log", []) is None, "each is used once"
+
+
+def test_it_is_shown_one_series_and_then_does_what_it_is_asked(spare: SpareChild, tmp_path: Path) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.mkdir()
+    other.mkdir()
+    spare.show(first)  # nobody is there to see it
+    spare.prepare()
+    wait_for(lambda: spare._ready, 10, "a child is ready")
+    for folder in (first, other, first):
+        spare.show(folder)
+    (tmp_path / "request").write_text("that")
+    child = taken(spare, tmp_path / "request", [])
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"asked that\n"
+    assert (first / "looked").read_text() == "first\nfirst\n", "again, as more images came"
+    assert not (other / "looked").exists(), "it would delay the job of the first"
+    Path(f"{tmp_path / 'request'}.over").touch()
+    child.wait(10)
+    child.stdout.close()
+
+
+def test_another_series_is_shown_when_the_first_did_not_become_a_job(
+    spare: SpareChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orgseg_node.node.processing.warm_worker._KEEP_S", 0.0)
+    for name in ("first", "other"):
+        (tmp_path / name).mkdir()
+    spare.prepare()
+    wait_for(lambda: spare._ready, 10, "a child is ready")
+    spare.show(tmp_path / "first")
+    spare.show(tmp_path / "other")
+    wait_for((tmp_path / "other" / "looked").exists, 10, "the other is looked at")
+    assert (tmp_path / "first" / "looked").exists()
+
+
+def test_a_child_that_hangs_over_what_it_was_shown_holds_up_no_job(
+    spare: SpareChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orgseg_node.node.processing.warm_worker._LOOK_S", 0.5)
+    (tmp_path / "child.py").write_text("import time\ntime.sleep(60)\n")
+    spare.prepare()
+    (child,) = wait_for(waiting, 10, "a child waits")
+    wait_for(lambda: spare._ready, 10, "it is ready")
+    for _ in range(20_000):  # more than its socket takes
+        spare.show(tmp_path)
+    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    assert not child.is_running()
+
+
+def test_a_child_that_dies_over_what_it_was_shown_is_not_given_work(
+    spare: SpareChild, tmp_path: Path
+) -> None:
+    script = (tmp_path / "child.py").read_text()
+    (tmp_path / "child.py").write_text(
+        script.replace("def look(self, folder):", "def look(self, folder):\n        os._exit(9)")
+    )
+    spare.prepare()
+    wait_for(lambda: spare._ready, 10, "a child is ready")
+    spare.show(tmp_path)
+    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+
+
+def test_one_that_died_while_it_waited_is_not_given_work(spare: SpareChild, tmp_path: Path) -> None:
+    spare.prepare()
+    (child,) = wait_for(waiting, 10, "a child waits")
+    os.kill(child.pid, signal.SIGKILL)
+    wait_for(lambda: child.status() == psutil.STATUS_ZOMBIE, 10, "it is dead")
+    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    (tmp_path / "request").write_text("next")
+    child = taken(spare, tmp_path / "request", [])
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"asked next\n"
+    Path(f"{tmp_path / 'request'}.over").touch()
+    child.wait(10)
+    child.stdout.close()
+
+
+def test_it_ends_with_the_node_however_that_ends(tmp_path: Path) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    node = tmp_path / "node.py"
+    node.write_text(
+        "import sys, time\nfrom orgseg_node.node.processing.warm_worker import SpareChild\n"
+        f"spare = SpareChild([sys.executable, {str(script)!r}])\nspare.prepare()\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, str(node)]) as running:
+        parent = psutil.Process(running.pid)
+        (child,) = wait_for(parent.children, 20, "a child waits")
+        running.kill()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10, "it is gone")
+
+
+def test_an_orderly_stop_ends_it_and_starts_no_other(spare: SpareChild, tmp_path: Path) -> None:
+    spare.prepare()
+    (child,) = wait_for(waiting, 10, "a child waits")
+    wait_for(lambda: spare._ready, 10, "it is ready")
+    spare.stop()
+    assert not child.is_running()
+    spare.prepare()
+    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+
+
+def test_where_none_is_wanted_none_is_started(tmp_path: Path) -> None:
+    spare = SpareChild(None)
+    spare.prepare()
+    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    assert not waiting()
+    spare.stop()

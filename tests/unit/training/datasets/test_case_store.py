@@ -1,0 +1,114 @@
+"""Scans come in whole or not at all, with what is known of each organ; what cannot be used is listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orgseg_node.core.geometry import Grid
+from orgseg_node.core.volume import Volume
+from orgseg_node.errors import StorageError
+from orgseg_training.datasets.case import Contents, OrganState, SourceCase, states_of
+from orgseg_training.datasets.case_store import CaseStore, coarse_hash
+from orgseg_training.durable import read_json, whole_folder
+
+GRID = Grid(shape=(12, 20, 20), spacing_mm=(4.0, 4.0, 4.0), origin_mm=(0.0, 0.0, 0.0))
+
+
+def volume(seed: int = 0, **changes: object) -> Volume:
+    """A patient of noise."""
+    hu = np.full(GRID.shape, -1000, np.int16)
+    hu[2:10, 4:16, 4:16] = np.random.default_rng(seed).normal(40, 200, (8, 12, 12)).astype(np.int16)
+    return Volume(grid=changes.get("grid", GRID), hu=changes.get("hu", hu))  # type: ignore[arg-type]
+
+
+def mask(*voxel: int) -> np.ndarray:
+    """One voxel, or none."""
+    made = np.zeros(GRID.shape, bool)
+    if voxel:
+        made[voxel] = True
+    return made
+
+
+def source(name: str = "a", annotated: tuple[str, ...] = ("liver",), **changes: object) -> SourceCase:
+    """A scan whose voxels are given."""
+    contents = Contents(
+        volume=changes.pop("volume", volume()), masks=changes.pop("masks", {"liver": mask(5, 9, 9)})
+    )  # type: ignore[arg-type]
+    return SourceCase(
+        database="db", name=name, patient=name, annotated=frozenset(annotated), read=lambda: contents
+    )
+
+
+def test_a_scan_that_lies_otherwise_is_stored_upright_with_its_organs(tmp_path: Path) -> None:
+    turned = Grid(
+        shape=GRID.shape,
+        spacing_mm=GRID.spacing_mm,
+        origin_mm=(76.0, 0.0, 44.0),
+        axes=((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
+    )
+    feet_first = Volume(grid=turned, hu=volume().hu[::-1, :, ::-1])
+    store = CaseStore(tmp_path)
+    store.take_in([source(volume=feet_first, masks={"liver": mask(5, 9, 9)[::-1, :, ::-1]})])
+    (case,) = store.cases()
+    assert np.array_equal(case.volume().hu, volume().hu)
+    assert case.volume().grid == GRID
+    assert np.array_equal(case.mask("liver"), mask(5, 9, 9))
+
+
+def test_three_states_are_never_confused() -> None:
+    known = states_of(frozenset({"liver", "spleen"}), {"liver": mask(5, 9, 9), "spleen": mask()})
+    assert known == {"liver": OrganState.DRAWN, "spleen": OrganState.OUTSIDE}
+
+
+def test_a_scan_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = CaseStore(tmp_path)
+    store.take_in([source(annotated=("liver", "spleen"))])
+    (case,) = store.cases()
+    assert (case.key, case.drawn) == ("db__a", {"liver"})
+    assert case.state("spleen") is OrganState.OUTSIDE
+    assert case.state("aorta") is OrganState.NOT_DRAWN
+    assert np.array_equal(case.volume().hu, volume().hu)
+    assert np.array_equal(case.mask("liver"), mask(5, 9, 9))
+    with pytest.raises(StorageError, match="not drawn"):
+        case.mask("spleen")
+
+
+def test_what_would_teach_something_wrong_is_listed_and_the_others_come_in(tmp_path: Path) -> None:
+    store = CaseStore(tmp_path)
+    raw = Volume(grid=GRID, hu=np.full(GRID.shape, 500, np.int16))
+    other_grid = {"liver": np.ones((3, 3, 3), bool)}
+    store.take_in(
+        [
+            source("good"),
+            source("raw", volume=raw),
+            source("grid", masks=other_grid),
+            source("none", masks={}),
+        ]
+    )
+    assert [case.key for case in store.cases()] == ["db__good"]
+    rejected = read_json(tmp_path / "rejected.json")
+    assert {key: why["code"] for key, why in rejected.items()} == dict.fromkeys(
+        ("db__raw", "db__grid", "db__none"), "TRAINING_CASE_REJECTED"
+    )
+
+
+def test_a_folder_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+    def cut_off() -> None:
+        with whole_folder(tmp_path / "case") as part:
+            (part / "ct.nii.gz").write_bytes(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cut_off()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_is_known_though_it_was_padded_and_rounded() -> None:
+    padded = np.full((16, 26, 26), -1000, np.int16)
+    padded[2:14, 3:23, 3:23] = volume().hu
+    grid = Grid(shape=(16, 26, 26), spacing_mm=GRID.spacing_mm, origin_mm=GRID.origin_mm)
+    assert coarse_hash(Volume(grid=grid, hu=padded)) == coarse_hash(volume())
+    assert coarse_hash(volume(seed=1)) != coarse_hash(volume())

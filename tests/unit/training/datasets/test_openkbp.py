@@ -1,0 +1,60 @@
+"""Three states per organ are never confused, and the locked patients stay locked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orgseg_node.errors import InputError
+from orgseg_training.datasets.openkbp import LABELS, read_cases
+from orgseg_training.preparing import cases_for
+from tests.support.ct.openkbp_tree import write_openkbp_tree
+
+COMMON = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    drawn = {"OKBP_002": (*COMMON, "larynx"), "OKBP_001": COMMON, "OKBP_003": tuple(LABELS)}
+    return write_openkbp_tree(tmp_path, drawn, locked=["OKBP_003"])
+
+
+def test_an_empty_cell_means_not_drawn(tree: Path) -> None:
+    cases = {case.name: case for case in read_cases(tree)}
+    assert cases["OKBP_001"].drawn == set(COMMON)
+    assert cases["OKBP_002"].drawn == {*COMMON, "larynx"}
+
+
+def test_cases_come_in_the_order_of_their_names(tree: Path) -> None:
+    assert [case.name for case in read_cases(tree)] == ["OKBP_001", "OKBP_002", "OKBP_003"]
+
+
+def test_only_patients_with_the_organ_drawn_train_it(tree: Path) -> None:
+    assert [case.name for case in cases_for(["larynx"], read_cases(tree))] == ["OKBP_002"]
+
+
+def test_patients_of_the_test_split_never_train(tree: Path) -> None:
+    cases = read_cases(tree)
+    assert [case.name for case in cases if case.locked] == ["OKBP_003"]
+    assert all(case.name != "OKBP_003" for organ in LABELS for case in cases_for([organ], cases))
+
+
+def test_a_missing_file_is_named(tree: Path) -> None:
+    (tree / "labelsTr" / "OKBP_002.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"OKBP_002\.nii\.gz"):
+        read_cases(tree)
+
+
+def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cases\.csv"):
+        read_cases(tmp_path)
+
+
+def test_the_real_data_set_has_the_published_counts(shared_data: Path) -> None:
+    cases = read_cases(shared_data / "openkbp_head_neck")
+    assert len(cases) == 87
+    assert sum(case.locked for case in cases) == 15
+    assert sum("larynx" in case.drawn for case in cases) == 63
+    assert sum("esophagus" in case.drawn for case in cases) == 41
+    assert all(set(COMMON) <= case.drawn for case in cases)

@@ -1,0 +1,128 @@
+"""Our statistics beside scipy, statsmodels and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.diagnostic import lilliefors
+from statsmodels.stats.multitest import multipletests
+
+from orgseg_training.evaluation.statistics import (
+    Verdict,
+    bootstrap_mean,
+    holm,
+    non_inferiority,
+    normality,
+    paired_differences,
+    signed_rank,
+)
+
+DICE = np.clip(np.random.default_rng(1).normal(0.9, 0.03, 40), 0, 1)
+
+
+def test_the_study_s_test_rejects_normal_values_and_lilliefors_does_not() -> None:
+    found = normality(DICE.tolist())
+    assert found.ks_raw_p == pytest.approx(stats.kstest(DICE, "norm").pvalue)
+    assert found.lilliefors_p == pytest.approx(lilliefors(DICE)[1])
+    assert found.ks_raw_p < 1e-6
+    assert found.lilliefors_p > 0.05
+    assert found.ks_p > found.lilliefors_p, "standardised without correction is too lenient"
+
+
+def test_lilliefors_rejects_what_is_not_normal() -> None:
+    skewed = 1 - np.random.default_rng(2).exponential(0.05, 60)
+    assert normality(skewed.tolist()).lilliefors_p < 0.05
+
+
+def test_five_pairs_are_too_few_and_six_are_enough() -> None:
+    assert math.isnan(signed_rank([0.1, 0.2, 0.3, 0.4, 0.5]))
+    assert signed_rank([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) == pytest.approx(2 / 2**6)
+    assert math.isnan(normality([0.1, 0.2, 0.3, 0.4, 0.5]).lilliefors_p)
+
+
+def test_signed_rank_is_that_of_scipy_also_with_ties_and_zeros() -> None:
+    rng = np.random.default_rng(3)
+    for differences in (rng.normal(0.01, 0.05, 25), np.round(rng.normal(0.01, 0.02, 40), 2)):
+        expected = stats.wilcoxon(differences, zero_method="pratt").pvalue
+        assert signed_rank(differences) == pytest.approx(expected)
+    assert signed_rank([0.0] * 8) == 1.0
+
+
+def test_holm_is_that_of_statsmodels_and_leaves_out_what_is_no_test() -> None:
+    p = [0.01, 0.04, 0.03, 0.005, 0.5]
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    with_gaps = holm([0.01, math.nan, 0.04, 0.03, 0.005, math.nan, 0.5])
+    assert [x for x in with_gaps if not math.isnan(x)] == pytest.approx(list(holm(p)))
+    assert math.isnan(with_gaps[1])
+    assert holm([]) == ()
+    assert holm([0.9, 0.8]) == (1.0, 1.0)
+
+
+def test_a_miss_takes_the_worst_rank_and_two_misses_are_a_draw() -> None:
+    new, old = [1.0, math.nan, 2.0, math.nan], [1.5, 9.0, math.nan, math.nan]
+    found = paired_differences(new, old, higher_is_better=False)
+    assert found[0] == 0.5
+    assert found[1] < -0.5, "worse than every other"
+    assert found[2] == -found[1]
+    assert found[3] == 0.0
+    assert paired_differences([0.9], [0.8], higher_is_better=True) == pytest.approx([0.1])
+    with pytest.raises(ValueError, match="no pairs"):
+        paired_differences([1.0], [1.0, 2.0], higher_is_better=True)
+
+
+def test_bootstrap_of_independent_patients_agrees_with_scipy() -> None:
+    patients = [str(n) for n in range(DICE.size)]
+    ours = bootstrap_mean(DICE.tolist(), patients, seed=1)
+    theirs = stats.bootstrap((DICE,), np.mean, method="percentile", rng=2).confidence_interval
+    assert ours.mean == pytest.approx(DICE.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.001)
+
+
+def test_scans_of_one_patient_are_not_independent() -> None:
+    """Each patient scanned five times with the same result: no more is known than from one scan each."""
+    patients = [str(n) for n in range(DICE.size)]
+    once = bootstrap_mean(DICE.tolist(), patients, seed=1)
+    often = bootstrap_mean(np.repeat(DICE, 5).tolist(), np.repeat(patients, 5).tolist(), seed=1)
+    naive = bootstrap_mean(np.repeat(DICE, 5).tolist(), [str(n) for n in range(5 * DICE.size)], seed=1)
+    assert (often.mean, often.low, often.high) == pytest.approx((once.mean, once.low, once.high))
+    assert naive.high - naive.low < 0.6 * (often.high - often.low)
+
+
+def test_bootstrap_of_few_patients_gives_no_interval() -> None:
+    found = bootstrap_mean([0.9, 0.8, 0.7], ["a", "b", "b"], seed=1)
+    assert found.mean == pytest.approx(0.8)
+    assert math.isnan(found.low)
+    assert math.isnan(bootstrap_mean([], [], seed=1).mean)
+
+
+def test_non_inferiority_passes_fails_and_says_what_it_cannot_know() -> None:
+    rng = np.random.default_rng(4)
+    same, worse = rng.normal(0, 0.005, 40), rng.normal(-0.05, 0.01, 40)
+    noisy, few = rng.normal(0, 0.05, 10), rng.normal(0, 0.001, 5)
+    found = non_inferiority([same, worse, noisy, few], margin=0.01)  # type: ignore[list-item]
+    verdicts = [one.verdict for one in found]
+    assert verdicts == [Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.TOO_FEW]
+    assert found[0].p == pytest.approx(stats.wilcoxon(same + 0.01, alternative="greater").pvalue)
+    assert found[0].holm_p == pytest.approx(3 * found[0].p), "three organs are tested, one is too few"
+    assert found[2].needed is not None
+    assert found[2].needed > 100
+    assert found[3].needed is None
+
+
+def test_gross_failures_are_listed_even_where_the_mean_is_better() -> None:
+    differences = [0.02] * 20
+    differences[7] = -0.3
+    assert non_inferiority([differences], margin=0.01)[0].gross_failures == (7,)
+
+
+def test_needed_pairs_have_about_the_power_they_promise() -> None:
+    """Deviation 0.02, margin 0.01: 26 pairs for 80 %."""
+    rng = np.random.default_rng(5)
+    needed = non_inferiority([rng.normal(0, 0.02, 2000)], margin=0.01)[0].needed  # type: ignore[list-item]
+    assert needed is not None
+    assert 22 <= needed <= 30
+    trials = [non_inferiority([rng.normal(0, 0.02, needed)], 0.01)[0] for _ in range(200)]  # type: ignore[list-item]
+    assert 0.68 < np.mean([t.verdict is Verdict.PASS for t in trials]) < 0.92

@@ -1,0 +1,1 @@
+"""What makes documents from the code; not part of the installed package."""

@@ -1,0 +1,125 @@
+"""``orgseg-train step`` and ``run``: an experiment step by step, or as a whole by Snakemake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orgseg_node.errors import ConfigError, ToolMissing
+from orgseg_training.durable import sole_user
+from orgseg_training.errors import TrainingError
+from orgseg_training.experiment.config import load_experiment, moved, settle
+from orgseg_training.experiment.estimate import batches_assumed, estimate, estimate_assumed
+from orgseg_training.experiment.steps import STEPS, Which, ingest, run_step
+from orgseg_training.experiment.workspace import Work
+from orgseg_training.nnunet.run import Machine
+from orgseg_training.shipped import training_config, training_workflow
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, a TOML file.")]
+WorkFolder = Annotated[
+    Path, typer.Option("--out", help="Working folder; an interrupted run goes on from here.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads of a step.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
+
+def step(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(STEPS)}.")],
+    config: ConfigFile,
+    out: WorkFolder,
+    network: Annotated[str | None, typer.Option(help="An organ, or all for that of strategy 2.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Of the network.")] = None,
+    batch: Annotated[int | None, typer.Option(min=0, help="Of scans, for completion.")] = None,
+    threads: Threads = 2,
+    device: Device = "cpu",
+) -> None:
+    """Do one step of an experiment; it can be run again at any time."""
+    work = Work(experiment=load_experiment(config), root=out.resolve())
+    run_step(
+        name, work, Which(network=network, fold=fold, batch=batch), Machine(threads=threads, device=device)
+    )
+
+
+def run(
+    out: WorkFolder,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="The experiment; that of the profile smoke where left out."),
+    ] = None,
+    profile: Annotated[str, typer.Option(help="local, smoke, slurm, kubernetes, or a folder.")] = "local",
+    threads: Threads = 2,
+    device: Device = "cpu",
+    database: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER: where a data set of the experiment lies here.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Steps at a time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Run an experiment from the data sets to the report, from where it was interrupted."""
+    if config is None:
+        if profile != "smoke":
+            raise ConfigError("Name the experiment with --config.")
+        config = smoke_experiment(out)
+    experiment = moved(load_experiment(config), database or [])
+    work = Work(experiment=experiment, root=out.resolve())
+    for organ in experiment.strategy_1:
+        work.organs[organ]  # an organ that is none is told before anything is done
+    config = settle(experiment, work.root)
+    absent = dry_run and experiment.assumed is not None and not work.lock.is_file()
+    if absent:
+        said, batches = estimate_assumed(experiment), batches_assumed(experiment)
+    else:
+        ingest(work)
+        said, batches = estimate(work), len(work.batches())
+    typer.echo(f"{experiment.name}: {said}")
+    command = _snakemake(work, profile, dry_run=dry_run)
+    if profile in {"local", "smoke"}:
+        command += ["--cores", str(threads * jobs), "--jobs", str(jobs)]
+        if device == "cpu":  # there is no GPU that only one step at a time may use
+            command += ["--resources", f"gpu={jobs}"]
+    command += ["--config", f"experiment={config.resolve()}", f"work={work.root}"]
+    command += [f"threads={threads}", f"device={device}", f"batches={batches}"]
+    with sole_user(work.root) as held:
+        status = subprocess.run(command, check=False, pass_fds=(held,)).returncode
+    if status:
+        raise TrainingError(f"Snakemake ended with status {status}; its last lines name the step.")
+    if not dry_run:
+        typer.echo(f"{work.root / 'report' / 'index.html'}")
+
+
+def _snakemake(work: Work, profile: str, *, dry_run: bool) -> list[str]:
+    """The command that runs the workflow. Raises ToolMissing or ConfigError."""
+    probe = subprocess.run([sys.executable, "-m", "snakemake", "--version"], check=False, capture_output=True)
+    if probe.returncode:
+        raise ToolMissing("Snakemake: pip install 'orgseg-node[train]'.")
+    named = training_workflow() / "profiles" / profile
+    folder = named if named.is_dir() else Path(profile)
+    if not folder.is_dir():
+        raise ConfigError(f"There is no profile {profile!r}.")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(training_workflow() / "Snakefile")]
+    command += ["--directory", str(work.root), "--profile", str(folder), "--rerun-incomplete"]
+    command += ["--nolock"]  # a lock of Snakemake outlives a kill; `sole_user` does not
+    return [*command, "--dry-run"] if dry_run else command
+
+
+def smoke_experiment(out: Path) -> Path:
+    """Make the small experiment with synthetic patients in the working folder; its file."""
+    from orgseg_training.datasets.synthetic import write_patients  # noqa: PLC0415
+
+    folder = out.resolve() / "patients"
+    if not folder.is_dir():
+        write_patients(folder)
+    text = training_config("experiments/smoke.toml").read_text(encoding="utf-8")
+    file = out.resolve() / "smoke.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give the command line these commands."""
+    app.command()(step)
+    app.command()(run)

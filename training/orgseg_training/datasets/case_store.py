@@ -1,0 +1,281 @@
+"""The scans of an experiment in one form: a CT, one mask for each organ that was drawn, and what is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from orgseg_node.core.geometry import Grid
+from orgseg_node.core.volume import Volume
+from orgseg_node.errors import DiskFull, InputError, OrgsegError, StorageError
+from orgseg_node.inference.orientation import turn_to
+from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
+from orgseg_training.datasets.nifti import read_labels, read_volume, write_image
+from orgseg_training.durable import read_json, whole_folder, write_json
+from orgseg_training.errors import CaseRejected, CurationChanged
+
+_COARSE_MM = 8.0
+_COARSE_HU = 50  # below the noise of a mean over 8 mm, above what another export of the same scan changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCase:
+    """One scan in the store.
+
+    Attributes
+    ----------
+    key : number among all scans
+    database, patient, age_years, test : as its data set says, see `SourceCase`
+    states : what is known of each organ that was looked for; of all others nothing is
+    voxels_sha256 : hash of the HU in canonical orientation
+    coarse_sha256 : hash of the HU at 8 mm in steps of 50 HU: equal for copies stored otherwise
+    folder : its files
+    """
+
+    key: str
+    database: str
+    patient: str
+    age_years: float | None
+    test: bool
+    states: Mapping[str, OrganState]
+    voxels_sha256: str
+    coarse_sha256: str
+    folder: Path
+
+    def state(self, organ: str) -> OrganState:
+        """What is known of an organ in this scan."""
+        return self.states.get(organ, OrganState.NOT_DRAWN)
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        """The organs somebody contoured in it."""
+        return frozenset(organ for organ, state in self.states.items() if state is OrganState.DRAWN)
+
+    def without(self, organs: Collection[str]) -> StoredCase:
+        """The same scan where nothing is known of some organs: their contours were rejected."""
+        left = {organ: state for organ, state in self.states.items() if organ not in organs}
+        return replace(self, states=left)
+
+    @property
+    def image(self) -> Path:
+        """The CT as NIfTI."""
+        return self.folder / "ct.nii.gz"
+
+    def volume(self) -> Volume:
+        """The CT in HU. Raises StorageError if its file is damaged."""
+        try:
+            return read_volume(self.image)
+        except InputError as error:
+            raise StorageError(f"The CT of {self.key} cannot be read.") from error
+
+    def mask(self, organ: str) -> Mask:
+        """(K, J, I) voxels of an organ that was drawn. Raises StorageError if it was not, or is damaged."""
+        if self.state(organ) is not OrganState.DRAWN:
+            raise StorageError(f"{organ} was not drawn in {self.key}.")
+        try:
+            return read_labels(self.folder / "masks" / f"{organ}.nii.gz") > 0
+        except InputError as error:
+            raise StorageError(f"{organ} of {self.key} cannot be read.") from error
+
+
+class CaseStore:
+    """The scans of an experiment on disk.
+
+    Parameters
+    ----------
+    root : a folder of its own
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def take_in(self, cases: Iterable[SourceCase]) -> None:
+        """Bring scans in; what is there is kept, what cannot be used is listed in ``rejected.json``.
+
+        Names of structures that mean no organ are listed in ``unused.json``, with the scans they are in.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be written.
+        """
+        file = self.root / "rejected.json"
+        rejected: dict[str, dict[str, str]] = read_json(file) if file.is_file() else {}
+        known = set(rejected)
+        unused: defaultdict[str, list[str]] = defaultdict(list)
+        for case in cases:
+            for name in case.unused:
+                unused[name].append(case.key)
+            if case.key in rejected or (self.root / "cases" / case.key).is_dir():
+                continue
+            try:
+                self._add(case)
+            except StorageError:
+                raise
+            except OrgsegError as error:
+                rejected[case.key] = {"code": error.code, "why": error.sentence}
+        if set(rejected) != known:
+            write_json(file, rejected)
+        if unused:
+            write_json(self.root / "unused.json", unused)
+
+    def _add(self, case: SourceCase) -> None:
+        contents = case.read()
+        _check(case, contents)
+        contents = _upright(contents)
+        with whole_folder(self.root / "cases" / case.key) as folder:
+            try:
+                write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
+                (folder / "masks").mkdir()
+                for organ, mask in contents.masks.items():
+                    if organ in case.annotated and mask.any():
+                        file = folder / "masks" / f"{organ}.nii.gz"
+                        write_image(file, mask.astype(np.uint8), contents.volume.grid)
+            except RuntimeError as error:  # SimpleITK could not write
+                raise DiskFull(f"{case.key} could not be written.") from error
+            volume = contents.volume
+            write_json(
+                folder / "case.json",
+                {
+                    "database": case.database,
+                    "patient": case.patient,
+                    "age_years": case.age_years,
+                    "test": case.test,
+                    "states": states_of(case.annotated, contents.masks),
+                    "voxels_sha256": hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes()).hexdigest(),
+                    "coarse_sha256": coarse_hash(volume),
+                },
+            )
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """What is left out and why; nothing before it is decided. Raises StorageError."""
+        file = self.root / "decisions.json"
+        return read_json(file) if file.is_file() else {"cases": {}, "organs": {}, "pairs": [], "signer": ""}
+
+    def decide(self, decisions: Mapping[str, Any], *, final: bool) -> None:
+        """Settle what is left out.
+
+        Parameters
+        ----------
+        decisions : for ``decisions.json``
+        final : whether scans were divided by the earlier ones already
+
+        Raises
+        ------
+        CurationChanged
+            If they were, and these leave out something else.
+        """
+        same = all(self.decisions[field] == decisions[field] for field in ("cases", "organs"))
+        if final and not same:
+            raise CurationChanged("decisions.json says otherwise.")
+        write_json(self.root / "decisions.json", decisions)
+
+    def cases(self) -> tuple[StoredCase, ...]:
+        """The scans that are not left out, in the order of their keys, without organs that are."""
+        decisions = self.decisions
+        return tuple(
+            case.without(decisions["organs"].get(case.key, ()))
+            for case in self.taken_in()
+            if case.key not in decisions["cases"]
+        )
+
+    def keys(self) -> tuple[str, ...]:
+        """Numbers of all scans that were taken in, in order."""
+        folder = self.root / "cases"
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(file.name for file in folder.iterdir() if not file.name.startswith(".")))
+
+    def taken_in(self) -> tuple[StoredCase, ...]:
+        """Every scan as it came, in the order of its key. Raises StorageError if one is damaged."""
+        return tuple(self.as_taken_in(key) for key in self.keys())
+
+    def case(self, key: str) -> StoredCase:
+        """One scan, without organs that are left out. Raises StorageError if it is not there."""
+        return self.as_taken_in(key).without(self.decisions["organs"].get(key, ()))
+
+    def as_taken_in(self, key: str) -> StoredCase:
+        """One scan as it came. Raises StorageError if it is not there, or damaged."""
+        folder = self.root / "cases" / key
+        said = read_json(folder / "case.json")
+        try:
+            states = {organ: OrganState(state) for organ, state in said.pop("states").items()}
+            return StoredCase(key=key, folder=folder, states=states, **said)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"case.json of {key} does not say what it must.") from error
+
+
+def coarse_hash(volume: Volume) -> str:
+    """A hash that stays the same when a scan is stored in another type, rounded, or padded with air.
+
+    Parameters
+    ----------
+    volume : CT in HU
+
+    Returns
+    -------
+    SHA-256 of the means over blocks of about 8 mm in steps of 50 HU, of the part that holds anything.
+    """
+    tissue = volume.hu > -500
+    if not tissue.any():
+        return hashlib.sha256(b"").hexdigest()
+    box = ndimage.find_objects(tissue.astype(np.uint8))[0]
+    part = volume.hu[box].astype(np.float32)
+    factors = [max(1, round(_COARSE_MM / s)) for s in volume.grid.spacing_mm]
+    whole = tuple(slice(0, n - n % f) for n, f in zip(part.shape, factors, strict=True))
+    part = part[whole]
+    counts = [n // f for n, f in zip(part.shape, factors, strict=True)]
+    if 0 in counts:
+        return hashlib.sha256(part.tobytes()).hexdigest()
+    blocks = part.reshape(counts[0], factors[0], counts[1], factors[1], counts[2], factors[2]).mean(
+        axis=(1, 3, 5)
+    )
+    steps = np.rint(blocks / _COARSE_HU).astype(np.int16)
+    return hashlib.sha256(repr(steps.shape).encode() + steps.tobytes()).hexdigest()
+
+
+def _upright(contents: Contents) -> Contents:
+    """A scan with its axes turned as the node turns them for a network: the store's files keep no axes."""
+    turn = turn_to(contents.volume.grid)
+    masks = {organ: np.ascontiguousarray(turn.array(mask)) for organ, mask in contents.masks.items()}
+    hu: Any = np.ascontiguousarray(turn.array(contents.volume.hu))
+    return Contents(volume=Volume(grid=turn.grid(contents.volume.grid), hu=hu), masks=masks)
+
+
+def _check(case: SourceCase, contents: Contents) -> None:
+    """Raise CaseRejected for a scan that would teach something wrong."""
+    grid = contents.volume.grid
+    for organ, mask in contents.masks.items():
+        if mask.shape != grid.shape:
+            raise CaseRejected(f"{organ} in {case.key} has another grid than the CT.")
+    low, high = np.percentile(contents.volume.hu, (0.5, 99.9))
+    if high < 0 or low > -100 or high > 20_000:
+        raise CaseRejected(f"The values of {case.key} are not HU: {low:.0f} to {high:.0f}.")
+    if min(grid.shape) < 4 or max(grid.spacing_mm) > 12 or min(grid.spacing_mm) < 0.2:
+        raise CaseRejected(f"{case.key} has {grid.shape} voxels of {_said(grid)} mm.")
+    if not any(mask.any() for organ, mask in contents.masks.items() if organ in case.annotated):
+        raise CaseRejected(f"No organ is drawn in {case.key}.")
+
+
+def _said(grid: Grid) -> str:
+    return " x ".join(f"{s:.3g}" for s in grid.spacing_mm)
+
+
+def write_mask(path: Path, mask: Mask, grid: Grid) -> None:
+    """Write the voxels of one organ, whole or not at all. Raises StorageError."""
+    part = path.with_name(f".{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_image(part, mask.astype(np.uint8), grid)
+        part.replace(path)
+    except (RuntimeError, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise StorageError(f"{path.name} could not be written.") from error

@@ -1,0 +1,1 @@
+"""Scores of networks, statistics, tables and plots."""

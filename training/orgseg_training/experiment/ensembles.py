@@ -1,0 +1,111 @@
+"""Trained networks as the node runs them, and what they find in the scans of an experiment."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orgseg_node.core.body import Body, find_body
+from orgseg_node.core.volume import LabelMap, Volume
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
+from orgseg_node.inference.loading import load_predictor
+from orgseg_node.inference.predictor import InferenceSettings, Predictor
+from orgseg_training.experiment.workspace import Network, Work
+from orgseg_training.nnunet.run import CONFIGURATION, Machine
+
+
+def bundle_of(  # noqa: PLR0913  # the parts of a bundle
+    work: Work,
+    networks: Sequence[Network],
+    folds: Sequence[int],
+    *,
+    name: str,
+    ranks: Mapping[str, float] | None = None,
+    card: str = "Made for the measurements of an experiment.",
+    folder: str = "bundles",
+) -> ModelBundle:
+    """The bundle of some folds of some networks; one that is there is opened.
+
+    What is measured is thus what is run: the node's own cut to the body, resampling and engine.
+
+    Parameters
+    ----------
+    work : the experiment
+    networks : their organs together
+    folds : averaged in use
+    name : of the bundle and of its folder
+    ranks : Dice of each organ in the cross-validation; the higher gets the voxels that two claim
+    card : the model card
+    folder : of the working folder, to which it is written
+
+    Raises
+    ------
+    ModelNotImportable
+        If a fold is not trained yet.
+    """
+    target = work.root / folder / name
+    if target.is_dir():
+        return open_bundle(target)
+    given = ranks or {}
+    parts = [
+        PartDraft(
+            folder=work.workspace.trained(network.dataset),
+            label_map=dict(enumerate(network.organs, 1)),
+            priority={organ: given[organ] for organ in network.organs if organ in given},
+            folds=tuple(folds),
+            configuration=CONFIGURATION,
+            name=network.name.replace("_", "-"),
+        )
+        for network in networks
+    ]
+    experiment = work.experiment
+    draft = BundleDraft(
+        name=name,
+        version="1.0.0",
+        title=f"{experiment.name}, {name}",
+        intended_use=experiment.intended_use,
+        trained_on=", ".join(database.name for database in experiment.databases),
+        licence=experiment.licence,
+        card=card,
+        preprocessing=Preprocessing(outside_to_air=True, body_margin_mm=experiment.body_margin_mm),
+        mirroring=experiment.mirroring,
+        tile_step_size=experiment.tile_step_size,
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return export_trained(parts, draft, target, half_precision=True)
+
+
+def ensemble_name(network: Network) -> str:
+    """Name of the bundle of all folds of a network."""
+    return f"s{network.strategy}-{network.name.replace('_', '-')}"
+
+
+class Finder:
+    """Finds organs with a bundle.
+
+    Parameters
+    ----------
+    work : the experiment
+    bundle : the networks
+    machine : what they run on
+    """
+
+    def __init__(self, work: Work, bundle: ModelBundle, machine: Machine) -> None:
+        settings = InferenceSettings(device=machine.device, threads=machine.threads)
+        self._predictor: Predictor = load_predictor(bundle, work.organs, settings)
+
+    def find(self, volume: Volume, body: Body | None = None) -> LabelMap:
+        """The organs in a CT, on its own grid."""
+        return self._predictor.predict(volume, body or find_body(volume), _silent).label_map
+
+
+def forget(folder: Path) -> None:
+    """Delete a bundle that is not needed any more."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _silent(_done: float, _doing: str) -> None:
+    pass

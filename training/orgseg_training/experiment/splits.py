@@ -1,0 +1,182 @@
+"""Who is trained on, who validates and who is held back; fixed once, before anything is trained."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orgseg_node.errors import ConfigError
+from orgseg_training.datasets.case_store import StoredCase
+from orgseg_training.datasets.scan_groups import groups_of
+from orgseg_training.durable import read_json, text_sha256, write_json
+from orgseg_training.errors import NoPositives, SplitChanged
+from orgseg_training.experiment.config import Database, Experiment
+
+_CHILD_YEARS = 18.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Keys of scans.
+
+    Attributes
+    ----------
+    subsets : of each test subset, by its number
+    folds : of each fold's validation; together they are all that is trained on
+    """
+
+    subsets: Mapping[int, tuple[str, ...]]
+    folds: tuple[tuple[str, ...], ...]
+
+    @property
+    def development(self) -> frozenset[str]:
+        """Everything the cross-validation sees."""
+        return frozenset(key for fold in self.folds for key in fold)
+
+    @property
+    def tested(self) -> frozenset[str]:
+        """Everything that is held back."""
+        return frozenset(key for keys in self.subsets.values() for key in keys)
+
+    def fold_of(self, key: str) -> int:
+        """The fold a scan validates. Raises KeyError for a scan that is held back."""
+        return next(number for number, keys in enumerate(self.folds) if key in keys)
+
+
+def make_splits(
+    experiment: Experiment,
+    cases: Sequence[StoredCase],
+    *,
+    copies: Iterable[tuple[str, str]] = (),
+    left_out: Iterable[str] = (),
+) -> Splits:
+    """Divide the scans; a patient, with all copies of their scans, is never on two sides.
+
+    In the mode ``paper`` copies in other data sets are not looked for, as in the study, and only the patients
+    that a data set itself names are kept together.
+
+    Parameters
+    ----------
+    experiment : which data sets are held back, how many folds
+    cases : all scans; those left out as well, since their patients may have others
+    copies : keys of scans that are copies of each other, besides those with the same hashes
+    left_out : keys of scans that are on no side
+
+    Raises
+    ------
+    ConfigError
+        If too few patients are left for the folds.
+    """
+    by_database = {database.name: database for database in experiment.databases}
+    strict = experiment.mode == "strict"
+    without = set(left_out)
+    together = groups_of(cases, copies=strict, links=copies if strict else ())
+    groups = [left for group in together if (left := tuple(c for c in group if c.key not in without))]
+    chance = random.Random(experiment.seed)  # noqa: S311 (reproducible, no secret)
+    subsets: dict[int, list[str]] = defaultdict(list)
+    development: list[tuple[StoredCase, ...]] = []
+    chosen = _chosen(by_database, groups, chance)
+    for number, group in enumerate(groups):
+        held = {by_database[c.database].subset for c in group if is_held(experiment, c) or number in chosen}
+        if held:
+            for case in group:
+                # a copy of a held scan in another data set is held back with it, in its own database's subset
+                subset = by_database[case.database].subset
+                subsets[subset if subset in held else min(held)].append(case.key)
+        else:
+            development.append(group)
+    if len(development) < experiment.folds:
+        raise ConfigError(f"{len(development)} patients are left for {experiment.folds} folds.")
+    return Splits(
+        subsets={number: tuple(sorted(keys)) for number, keys in sorted(subsets.items())},
+        folds=_folds(development, experiment.folds, chance),
+    )
+
+
+def need_positives(experiment: Experiment, splits: Splits, cases: Sequence[StoredCase]) -> None:
+    """Raise NoPositives unless each organ was drawn in a scan of every fold."""
+    drawn = {case.key: case.drawn for case in cases}
+    for organ in experiment.strategy_1:
+        without = [n for n, fold in enumerate(splits.folds) if not any(organ in drawn[key] for key in fold)]
+        if without:
+            raise NoPositives(f"Fold without positives: {organ} in {', '.join(map(str, without))}.")
+
+
+def is_held(experiment: Experiment, case: StoredCase) -> bool:
+    """Whether a scan is held back whatever the chance, as its data set or the experiment says."""
+    how = next(database.test for database in experiment.databases if database.name == case.database)
+    return how == "all" or (how == "source" and case.test)
+
+
+def _chosen(
+    databases: Mapping[str, Database], groups: Sequence[tuple[StoredCase, ...]], chance: random.Random
+) -> frozenset[int]:
+    """Places of the groups that are held back by chance, a part of each data set."""
+    chosen: set[int] = set()
+    for name, database in sorted(databases.items()):
+        if database.test == "fraction":
+            own = [n for n, group in enumerate(groups) if any(case.database == name for case in group)]
+            chosen |= set(chance.sample(own, max(1, round(database.fraction * len(own))))) if own else set()
+    return frozenset(chosen)
+
+
+def _folds(
+    groups: Sequence[tuple[StoredCase, ...]], count: int, chance: random.Random
+) -> tuple[tuple[str, ...], ...]:
+    """Deal the patients of each kind in turn, so that every fold has its share of each."""
+    strata: dict[tuple[object, ...], list[tuple[StoredCase, ...]]] = defaultdict(list)
+    for group in groups:
+        first = group[0]
+        child = first.age_years is not None and first.age_years < _CHILD_YEARS
+        strata[first.database, child, tuple(sorted(first.drawn))].append(group)
+    folds: list[list[str]] = [[] for _ in range(count)]
+    turn = 0
+    for _, members in sorted(strata.items(), key=lambda item: repr(item[0])):
+        chance.shuffle(members)
+        for group in members:
+            folds[turn % count] += [case.key for case in group]
+            turn += 1
+    return tuple(tuple(sorted(fold)) for fold in folds)
+
+
+def lock(splits: Splits, path: Path) -> None:
+    """Write the splits; once written they are never changed.
+
+    Raises
+    ------
+    SplitChanged
+        If other splits were locked before.
+    """
+    content = {
+        "subsets": {str(number): list(keys) for number, keys in splits.subsets.items()},
+        "folds": [list(fold) for fold in splits.folds],
+    }
+    document = {**content, "sha256": text_sha256(repr(sorted(content.items())))}
+    if path.is_file():
+        if read_json(path) != document:
+            raise SplitChanged(f"{path.name} was locked for other scans.")
+        return
+    write_json(path, document)
+
+
+def read_splits(path: Path) -> Splits:
+    """The locked splits.
+
+    Raises
+    ------
+    SplitChanged
+        If the file was changed after it was locked.
+    StorageError
+        If it cannot be read.
+    """
+    document = read_json(path)
+    sha256 = document.pop("sha256", "")
+    if text_sha256(repr(sorted(document.items()))) != sha256:
+        raise SplitChanged(f"{path.name} does not have its own hash.")
+    return Splits(
+        subsets={int(number): tuple(keys) for number, keys in document["subsets"].items()},
+        folds=tuple(tuple(fold) for fold in document["folds"]),
+    )

@@ -1,0 +1,156 @@
+"""Where everything of an experiment lies, and which networks it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from orgseg_node.core.organs import OrganTable, load_organs
+from orgseg_node.shipped import shipped_config
+from orgseg_training.datasets.case_store import CaseStore
+from orgseg_training.experiment.config import Experiment
+from orgseg_training.experiment.splits import Splits, read_splits
+from orgseg_training.nnunet.run import Dataset, Schedule, Shape, Workspace
+
+_FIRST_NUMBER: Final = 101
+_SECOND_NUMBER: Final = 901
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """One network of the experiment, with all its folds.
+
+    Attributes
+    ----------
+    strategy : 1 or 2
+    organs : label number = place in this list, from 1
+    dataset : its nnU-Net data set
+    """
+
+    strategy: int
+    organs: tuple[str, ...]
+    dataset: Dataset
+
+    @property
+    def name(self) -> str:
+        """The organ, or ``all``."""
+        return self.dataset.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """An experiment and its working folder.
+
+    ::
+
+        store/            scans, one folder each
+        splits.lock.json  who is trained on; never changed
+        cropped/          each CT cut to the body
+        nnunet/           nnU-Net's three folders
+        bundles/          networks as the node runs them, to be measured
+        models/           the same with what was measured in their cards, to be given to a node
+        scores/           per-case measurements (parquet)
+        completed/        masks of organs that were not drawn
+        merged/           the completed set
+        qc/               pictures and findings of `orgseg-train qc`
+        rank.json         organs by the Dice of their cross-validation
+        report/           tables and pictures
+    """
+
+    experiment: Experiment
+    root: Path
+
+    @property
+    def store(self) -> CaseStore:
+        """The scans."""
+        return CaseStore(self.root / "store")
+
+    @property
+    def quality(self) -> Path:
+        """What quality control found."""
+        return self.root / "qc"
+
+    @property
+    def lock(self) -> Path:
+        """The locked splits."""
+        return self.root / "splits.lock.json"
+
+    @property
+    def splits(self) -> Splits:
+        """Who is trained on. Raises SplitChanged or StorageError."""
+        return read_splits(self.lock)
+
+    @property
+    def workspace(self) -> Workspace:
+        """nnU-Net's folders."""
+        return Workspace(root=self.root / "nnunet")
+
+    @property
+    def organs(self) -> OrganTable:
+        """The organ table."""
+        return load_organs(shipped_config("organs.toml"))
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Every network: one for each organ of strategy 1, and the one of strategy 2."""
+        trainer = self.experiment.training.trainer
+        first = tuple(
+            Network(
+                strategy=1, organs=(o,), dataset=Dataset(number=_FIRST_NUMBER + n, name=o, trainer=trainer)
+            )
+            for n, o in enumerate(self.experiment.strategy_1)
+        )
+        second = Dataset(number=_SECOND_NUMBER, name="all", trainer=trainer)
+        return (*first, Network(strategy=2, organs=self.experiment.strategy_2, dataset=second))
+
+    def network(self, name: str) -> Network:
+        """The network of an organ, or ``all``. Raises KeyError."""
+        return {network.name: network for network in self.networks}[name]
+
+    @property
+    def shape(self) -> Shape | None:
+        """What is said of the networks; None where nnU-Net plans."""
+        plan = self.experiment.plan
+        if plan.kind == "nnunet":
+            return None
+        return Shape(
+            spacing_mm=plan.spacing_mm,
+            patch_size=plan.patch_size,
+            features=plan.features,
+            batch_size=plan.batch_size,
+        )
+
+    def schedule(self, network: Network, fold: int) -> Schedule:
+        """How a fold of a network is trained."""
+        training = self.experiment.training
+        return Schedule(
+            learning_rate=training.learning_rate,
+            epochs=training.epochs,
+            iterations_per_epoch=training.iterations_per_epoch,
+            seed=self.experiment.seed + 10 * network.dataset.number + fold,
+            max_minutes=training.max_minutes,
+        )
+
+    def cropped(self, key: str) -> Path:
+        """The CT of a scan cut to the body, with where it was cut beside it."""
+        return self.root / "cropped" / f"{key}.nii.gz"
+
+    def completed(self, key: str, organ: str) -> Path:
+        """The mask of an organ that was not drawn in a scan."""
+        return self.root / "completed" / key / f"{organ}.nii.gz"
+
+    def merged(self, key: str) -> Path:
+        """All organs of strategy 2 in a scan."""
+        return self.root / "merged" / f"{key}.nii.gz"
+
+    def scores(self, name: str) -> Path:
+        """Measurements of one step."""
+        return self.root / "scores" / f"{name}.parquet"
+
+    def batches(self) -> Sequence[tuple[str, ...]]:
+        """The scans of the cross-validation in batches, as completion takes them."""
+        keys = sorted(self.splits.development)
+        size = self.experiment.batch
+        return [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]

@@ -1,0 +1,1 @@
+"""nnU-Net's planning and training as child processes, and our trainers."""

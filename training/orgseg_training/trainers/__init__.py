@@ -1,1 +1,0 @@
-"""nnU-Net trainers of our own; one class a file."""

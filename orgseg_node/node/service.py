@@ -32,9 +32,10 @@ from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.monitoring.notifier import Notifier
 from orgseg_node.node.operations.reload import Reloader, pid_file
 from orgseg_node.node.parts import Door, Parts
-from orgseg_node.node.processing.dispatcher import Housekeeper, queues_of
+from orgseg_node.node.processing.dispatcher import Dispatcher, queues_of
 from orgseg_node.node.processing.engine import Engine
 from orgseg_node.node.processing.heartbeat import Heartbeat, Reaper
+from orgseg_node.node.processing.retention import Retention
 from orgseg_node.node.processing.warm_worker import SpareChild
 from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
 from orgseg_node.node.scheduler import Pulse, Tick, start_ticks
@@ -152,9 +153,9 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
     """Put the store and the engine in step; what a worker does by the clock."""
     config = parts.config.config
     parts.engine = engine
-    keeper = Housekeeper(parts.config, parts.store, engine, worker)
-    keeper.reconcile()
-    ticks = list(keeper.ticks(tick_s))
+    dispatcher = Dispatcher(parts.config, parts.store, engine, worker)
+    dispatcher.reconcile()
+    ticks = [*dispatcher.ticks(tick_s), *Retention(parts.config, parts.store, engine).ticks()]
     if isinstance(config.database_place, Server):
         limit_s = config.worker.dead_after_s
         reaper = Reaper(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)

@@ -23,7 +23,7 @@ def purge(
     Nothing that was not delivered is ever deleted, however full the disk is.
     """
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
-    from orgseg_node.node.processing.dispatcher import to_purge  # noqa: PLC0415
+    from orgseg_node.node.processing.retention import to_purge  # noqa: PLC0415
     from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.data_folder import (  # noqa: PLC0415
         INBOX,

@@ -20,7 +20,7 @@ class Outcome(StrEnum):
     Attributes
     ----------
     LEAVE : nothing: all is well, or it ends by itself
-    HAND_OVER : it waits for its turn; `Housekeeper.dispatch` gives it to the engine
+    HAND_OVER : it waits for its turn; `Dispatcher.dispatch` gives it to the engine
     REQUEUE : the engine knows nothing of it; back to QUEUED, where it gets its turn again
     ANEW : its workflow is over without a result, which counts as a death: back to QUEUED under a new number,
         or to the dead letter if there were too many

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.node.command_line import Answer, orgseg
-from tests.unit.node.processing.test_dispatcher import House
+from tests.support.node.job_bench import JobBench
 
 
 class Desk:
     """A node's data folder, and a person before it."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.house = House(folder / "data")
+        self.house = JobBench(folder / "data")
         self._config = folder / "node.toml"
         self._config.write_text('[node]\ndata_dir = "data"\n[[peers]]\nae_title = "CT"\n')
         self._capsys = capsys

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
-from orgseg_node.node.scheduler import Bell, Pulse, start_ticks
+import structlog
+
+from orgseg_node.node.scheduler import Bell, Pulse, _safely, start_ticks
 
 
 def test_a_tick_comes_when_it_is_rung_for() -> None:
@@ -33,3 +35,13 @@ def test_a_tick_comes_when_it_is_rung_for() -> None:
     finally:
         clock.shutdown()
     bell.ring("judge", 0.0)  # the node is stopping: no error
+
+
+def test_a_tick_that_fails_is_said_and_does_not_stop_the_clock() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with structlog.testing.capture_logs() as logs:
+        _safely("purge", fail, Pulse())()
+    assert logs[0]["tick"] == "purge"
+    assert logs[0]["kind"] == "ZeroDivisionError"

@@ -15,7 +15,7 @@ from orgseg_node.node.processing.reconciliation import (
     outcome_of,
 )
 from orgseg_node.node.store.model import NEEDS_WORKER, SETTLED_DELIVERY, DeliveryState, JobState
-from tests.unit.node.processing.test_dispatcher import House
+from tests.support.node.job_bench import JobBench
 
 WAY = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
 
@@ -48,16 +48,16 @@ def test_every_pair_of_a_delivery_and_its_attempt_has_one_outcome(
 def test_a_job_that_needs_a_worker_has_or_gets_one_whatever_the_engine_says(
     tmp_path: Path, steps: int, run: RunState
 ) -> None:
-    house = House(tmp_path)
-    job = house.job()
+    bench = JobBench(tmp_path)
+    job = bench.job()
     for state in WAY[:steps]:
-        house.store.move(job.job_id, state, "")
+        bench.store.move(job.job_id, state, "")
     if run is not RunState.ABSENT:
-        house.engine.states[job.workflow_id] = run
-    house.keeper.reconcile()
-    house.keeper.dispatch()
-    now = house.store.job(job.job_id)
-    assert house.engine.state(now.workflow_id) is RunState.ALIVE
-    alive = [name for name, state in house.engine.states.items() if state is RunState.ALIVE]
+        bench.engine.states[job.workflow_id] = run
+    bench.dispatcher.reconcile()
+    bench.dispatcher.dispatch()
+    now = bench.store.job(job.job_id)
+    assert bench.engine.state(now.workflow_id) is RunState.ALIVE
+    alive = [name for name, state in bench.engine.states.items() if state is RunState.ALIVE]
     assert alive == [now.workflow_id], "and no second one"
     assert now.deaths == (run not in {RunState.ABSENT, RunState.ALIVE})

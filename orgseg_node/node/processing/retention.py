@@ -1,0 +1,96 @@
+"""Deletes the files of what was delivered once the retention time is over, and watches the free disk space.
+
+Nothing that was not delivered is ever deleted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+
+from orgseg_node.node.config.current import CurrentConfig
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.processing.engine import Engine
+from orgseg_node.node.processing.workflow_ids import every_workflow_id
+from orgseg_node.node.scheduler import Tick
+from orgseg_node.node.store.clock import Clock, utc_now
+from orgseg_node.node.store.data_folder import INBOX, JOBS, PURGING
+from orgseg_node.node.store.model import Job
+from orgseg_node.node.store.store import Store
+
+_log = structlog.get_logger("orgseg.retention")
+
+
+class Retention:
+    """Deletes what is no longer kept.
+
+    Parameters
+    ----------
+    config : the node's configuration
+    store : the node's database
+    engine : the durable engine, which forgets the workflows of deleted jobs
+    clock : returns the time
+    """
+
+    def __init__(
+        self, config: NodeConfig | CurrentConfig, store: Store, engine: Engine, *, clock: Clock = utc_now
+    ) -> None:
+        self._current = CurrentConfig.of(config)
+        self._store = store
+        self._engine = engine
+        self._clock = clock
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._current.config
+
+    def purge(self) -> int:
+        """Delete the files of series and jobs that were delivered longer ago than the retention time.
+
+        The rows and the history stay. The folder is moved away before its rows are deleted: an image that is
+        accepted meanwhile is stored in a new folder, which is not deleted.
+
+        Returns
+        -------
+        The number of jobs
+        """
+        data = self._config.node.data_dir
+        shutil.rmtree(data / PURGING, ignore_errors=True)  # left by a node that stopped in the middle
+        jobs = to_purge(self._store, self._config, self._clock())
+        for job in jobs:
+            self._engine.forget_finished(every_workflow_id(job, self._store.deliveries(job.job_id)))
+            aside = data / PURGING / job.job_id
+            aside.parent.mkdir(mode=0o770, exist_ok=True)
+            with suppress(FileNotFoundError):
+                (data / INBOX / job.series_uid).rename(aside)
+            self._store.purged(job)
+            for folder in (aside, data / JOBS / job.job_id):
+                shutil.rmtree(folder, ignore_errors=True)
+            _log.info("purged", job=job.job_id)
+        return len(jobs)
+
+    def watch_disk(self) -> None:
+        """Log an error while senders are refused because too little disk space is free."""
+        free_mb = shutil.disk_usage(self._config.node.data_dir).free // 1_000_000
+        if free_mb < self._config.receiver.min_free_mb:
+            _log.error("disk nearly full", free_mb=free_mb, limit_mb=self._config.receiver.min_free_mb)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """What the scheduler runs: the disk every minute, the deletion every hour."""
+        return (("disk", self.watch_disk, 60.0), ("purge", self.purge, 3600.0))
+
+
+def to_purge(store: Store, config: NodeConfig, now: datetime) -> list[Job]:
+    """The jobs whose files retention would delete now: delivered, and longer ago than the retention time.
+
+    Parameters
+    ----------
+    store : the node's database
+    config : the node's configuration; a retention time of 0 days keeps everything
+    now : the time
+    """
+    days = config.retention.days
+    return store.purgeable(now - timedelta(days=days)) if days else []

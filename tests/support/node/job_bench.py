@@ -1,0 +1,70 @@
+"""Jobs in a real store, with a dispatcher and retention over an engine that runs nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.processing.dispatcher import Dispatcher
+from orgseg_node.node.processing.retention import Retention
+from orgseg_node.node.processing.worker import Tools, Worker
+from orgseg_node.node.store.model import Instance, Job, JobState, NewJob, OutputObject, SeriesState
+from orgseg_node.node.store.store import Store
+from tests.support.node.memory_engine import MemoryEngine
+from tests.support.node.memory_sender import MemorySender
+
+RTSTRUCT = OutputObject(role="RTSTRUCT", path="jobs/x/out/RTSTRUCT.dcm", sop_uid="2.25.1")
+
+
+class JobBench:
+    """A data folder, its store, and what processes jobs in it.
+
+    Attributes
+    ----------
+    elapsed : how much later than now it is for dispatcher and retention
+    """
+
+    def __init__(self, folder: Path, **sections: Any) -> None:
+        self.data = folder
+        values = {
+            "node": {"data_dir": folder},
+            "receiver": {"accept_any_calling_ae": True},
+            "destinations": {"tps": {"ae_title": "TPS", "host": "127.0.0.1", "port": 104}},
+            **sections,
+        }
+        self.config = NodeConfig.model_validate(values)
+        self.elapsed = timedelta(0)
+        self.store = Store(folder)
+        self.engine: Any = MemoryEngine()
+        worker = Worker(self.config, self.store, Tools(sender=MemorySender()))
+        self.dispatcher = Dispatcher(self.config, self.store, self.engine, worker, clock=self.now)
+        self.retention = Retention(self.config, self.store, self.engine, clock=self.now)
+
+    def now(self) -> datetime:
+        """The time."""
+        return datetime.now(UTC) + self.elapsed
+
+    def job(self, series: str = "1.2") -> Job:
+        """A queued job of a series with one file."""
+        path = f"inbox/{series}/{series}.1.dcm"
+        (self.data / path).parent.mkdir(parents=True)
+        (self.data / path).write_bytes(b"x")
+        self.store.accept(
+            Instance(
+                sop_uid=f"{series}.1", series_uid=series, sha256="a" * 64, size=1, path=path,
+                transfer_syntax="1.2.840.10008.1.2", calling_ae="CT", received_at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+        new = NewJob(series_uid=series, content_sha256="c" * 64, bundles=("b",), slices=1)
+        assert self.store.judge(self.store.one_series(series), SeriesState.READY, job=new)
+        return self.store.job(new.job_id)
+
+    def sending(self, *destinations: str) -> Job:
+        """A job whose RTSTRUCT waits to be sent to destinations."""
+        job = self.job()
+        for state in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
+            self.store.move(job.job_id, state, "")
+        self.store.begin_sending(job.job_id, [(RTSTRUCT, name) for name in destinations])
+        return self.store.job(job.job_id)

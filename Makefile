@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m
 # replace torch by the CUDA build.
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit endurance proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs clean
+.PHONY: check demo test lint types contracts unit endurance proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs release clean
 .DEFAULT_GOAL := check
 
 check: lint types contracts unit  ## what every commit passes
@@ -85,10 +85,18 @@ bench: install
 bench-inference: install  ## the streaming engine beside nnU-Net's predictor; options in BENCH
 	$(RUN) benchmarks.inference $(BENCH)
 
-docs: install  ## references generated from the code
+docs: install $(VENV)/documents  ## references generated from the code, and the site in build/site, checked for dead links
 	$(RUN) tools.docs.reference > docs/cli.md
 	$(RUN) tools.docs.conformance > docs/conformance.md
 	$(RUN) tools.docs.training_reference > docs/orgseg-train.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+release: install $(VENV)/documents  ## wheel, source archive, bill of materials and checksums in dist/; uploads nothing
+	$(RUN) tools.release dist
+
+$(VENV)/documents: $(VENV)/installed
+	$(RUN) pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[docs,release]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-output

@@ -14,7 +14,7 @@ from types import FrameType
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
-from orgseg_node.inference.bundles.catalogue import open_bundles
+from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.database import NodeRole, Server
 from orgseg_node.node.config.node_config import NodeConfig

@@ -18,7 +18,8 @@ from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.chunks import cut
 from orgseg_node.inference.loading import load_predictor
-from orgseg_node.inference.predictor import InferenceSettings, MergedPredictor, Predictor
+from orgseg_node.inference.merging import MergedPredictor
+from orgseg_node.inference.predictor import InferenceSettings, Predictor
 from tests.support.models.calibrations import calibrated
 from tests.support.models.threshold_predictor import ThresholdPredictor
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny

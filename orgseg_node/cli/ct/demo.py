@@ -87,7 +87,7 @@ def demo(
     """Start a node and a TPS, push a CT, and see the contours come back, compared with the clinic's."""
     from orgseg_node.cli.ct.demo_patient import demo_ct  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
-    from orgseg_node.inference.bundles.catalogue import open_bundles  # noqa: PLC0415
+    from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
 
     bundles = open_bundles(bundle or [_BUNDLE], bundle_folders())
     series = read_series(demo_ct())

@@ -132,7 +132,8 @@ def segment(
     from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.durable import write_durably  # noqa: PLC0415
-    from orgseg_node.inference.bundles.catalogue import open_bundles, open_predictor  # noqa: PLC0415  # torch is first needed in it
+    from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
+    from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed in it
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415
 
     settings = InferenceSettings(

@@ -1,41 +1,14 @@
-"""The network's forward pass on one tile: what the engine asks, and PyTorch's own answer, the reference."""
+"""The forward pass of a network by PyTorch, which is the reference, and its average over mirrored tiles."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 
-
-class Forward(Protocol):
-    """Computes the logits of one tile with one of the networks of an ensemble."""
-
-    @property
-    def folds(self) -> int:
-        """Number of networks in the ensemble."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where tiles must lie and logits will lie."""
-        ...
-
-    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
-        """Logits of a tile.
-
-        Parameters
-        ----------
-        tile : (1, 1, Z, Y, X) float32 on the device, contiguous, normalised
-        fold : which network, from 0
-
-        Returns
-        -------
-        (heads, Z, Y, X) logits, of a memory that the caller may overwrite
-        """
-        ...
+from orgseg_node.inference.engine.forward import Forward
 
 
 class EagerForward:

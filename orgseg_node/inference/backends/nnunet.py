@@ -36,16 +36,9 @@ from orgseg_node.inference.backends.context import (
 from orgseg_node.inference.backends.network import open_network
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
 from orgseg_node.inference.chunks import Chunk, cut
+from orgseg_node.inference.merging import Merger, overlap_finding
 from orgseg_node.inference.orientation import turn_to
-from orgseg_node.inference.predictor import (
-    InferenceSettings,
-    Merger,
-    Method,
-    ModelIdentity,
-    Prediction,
-    Progress,
-    overlap_finding,
-)
+from orgseg_node.inference.predictor import InferenceSettings, Method, ModelIdentity, Prediction, Progress
 from orgseg_node.inference.preparing import Prepared, prepare
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs

@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 
 from orgseg_node.errors import EnvironmentFault, FastModeMissing, InferenceFailed
-from orgseg_node.inference.backends.converted import cache_folder, kept, name_of
+from orgseg_node.inference.backends.openvino_cache import cache_folder, kept, name_of
 from orgseg_node.inference.bundles.calibration import Precision
 from orgseg_node.inference.engine.plans import Rules
 

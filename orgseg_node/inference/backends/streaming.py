@@ -27,29 +27,29 @@ from orgseg_node.inference.backends.context import (
     threads,
     timed,
 )
-from orgseg_node.inference.backends.forward import EagerForward, Forward, Mirrored
+from orgseg_node.inference.backends.forward import EagerForward, Mirrored
 from orgseg_node.inference.backends.network import PartNetwork, open_network, open_plans
 from orgseg_node.inference.backends.openvino import SOFTWARE, OpenVinoForward, installed_version
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
 from orgseg_node.inference.bundles.calibration import Precision, allowed
 from orgseg_node.inference.engine.allocator import kept_memory
 from orgseg_node.inference.engine.budget import activations_of, need_of, plan
+from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.memory_fallback import run_where_it_fits
 from orgseg_node.inference.engine.plans import Rules, Sight, read_rules
 from orgseg_node.inference.engine.run import Emit, Summary, Task
 from orgseg_node.inference.engine.slab import Place
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import WorkingVolume, nonzero_box
+from orgseg_node.inference.merging import Merger, overlap_finding
 from orgseg_node.inference.orientation import Turn, turn_to
 from orgseg_node.inference.predictor import (
     Backend,
     Disagreement,
     InferenceSettings,
-    Merger,
     ModelIdentity,
     Prediction,
     Progress,
-    overlap_finding,
 )
 from orgseg_node.inference.preparing import Prepared, prepare
 

@@ -30,6 +30,7 @@ __all__ = [
     "find_bundle",
     "list_bundles",
     "open_bundle",
+    "open_bundles",
     "verify_bundle",
 ]
 
@@ -112,6 +113,17 @@ def find_bundle(name: str, folders: Sequence[Path]) -> ModelBundle:
             return bundle
     known = ", ".join(sorted(bundle.manifest.name for bundle in list_bundles(folders))) or "none"
     raise UnknownBundle(f"'{name}' is not among the bundles: {known}.")
+
+
+def open_bundles(names: Sequence[str], folders: Sequence[Path]) -> tuple[ModelBundle, ...]:
+    """The bundles of these names, each once, in the order of the names.
+
+    Raises
+    ------
+    UnknownBundle, BundleInvalid
+        If no folder holds a bundle of a name, or if that bundle is broken.
+    """
+    return tuple(find_bundle(name, folders) for name in dict.fromkeys(names))
 
 
 def list_bundles(folders: Sequence[Path]) -> tuple[ModelBundle, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from orgseg_node.inference.engine.emission import leaders
+from orgseg_node.inference.engine.label_planes import leaders
 from orgseg_node.inference.predictor import Disagreement
 
 

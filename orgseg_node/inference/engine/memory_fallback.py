@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import structlog
 import torch
 
-from orgseg_node.inference.backends.forward import Forward
-from orgseg_node.inference.engine.emission import Labels
+from orgseg_node.inference.engine.forward import Forward
+from orgseg_node.inference.engine.label_planes import Labels
 from orgseg_node.inference.engine.run import Emit, Summary, Task, Told, run
 
 _log = structlog.get_logger(__name__)

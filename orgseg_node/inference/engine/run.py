@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Shape
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.forward import Forward
 from orgseg_node.inference.engine.allocator import large_blocks_kept
 from orgseg_node.inference.engine.disagreement import FoldTally
-from orgseg_node.inference.engine.emission import LabelPlanes, Labels
+from orgseg_node.inference.engine.forward import Forward
+from orgseg_node.inference.engine.label_planes import LabelPlanes, Labels
 from orgseg_node.inference.engine.slab import Place, Slab, divide, move_on
 from orgseg_node.inference.engine.stopwatch import Stopwatch
 from orgseg_node.inference.engine.tiles import Tiling, touched, weights

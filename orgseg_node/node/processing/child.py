@@ -57,7 +57,8 @@ MakePredictor = Callable[[ChildRequest], Predictor]
 
 def network(request: ChildRequest) -> Predictor:
     """The networks of the bundles that the request names; the only place here that brings in torch."""
-    from orgseg_node.inference.bundles.catalogue import open_bundles, open_predictor  # noqa: PLC0415  # torch is first needed here
+    from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
+    from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed here
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415  # only for a real run
 
     bundles = open_bundles(list(request.bundles), tuple(Path(folder) for folder in request.bundle_folders))
@@ -71,7 +72,9 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> i
     ahead = Ahead()
     if list(arguments) == [WAIT]:
         if make_predictor is network:
-            from orgseg_node.inference import loading  # noqa: F401, PLC0415  # torch, before it is asked for
+            from orgseg_node.inference.loading import preload_streaming  # noqa: PLC0415  # only for a real run
+
+            preload_streaming()
         preload_libraries()
         arguments = [wait_for_request(ahead)]
         if not arguments[0]:

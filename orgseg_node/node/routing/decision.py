@@ -9,7 +9,7 @@ from typing import Final
 from orgseg_node import __version__
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.errors import OrgsegError
-from orgseg_node.inference.bundles.catalogue import open_bundles
+from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node.config.conditions import Condition, Seen
 from orgseg_node.node.config.node_config import NodeConfig

@@ -12,7 +12,7 @@ from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.reading.files import open_header, text
 from orgseg_node.dicom.reading.series import survey
 from orgseg_node.errors import ConfigError, OrgsegError
-from orgseg_node.inference.bundles.catalogue import open_bundles
+from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.conditions import Condition, Seen, Subject, Value
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.forward import EagerForward, Forward, Mirrored
+from orgseg_node.inference.backends.forward import EagerForward, Mirrored
 from orgseg_node.inference.backends.network import build_network
-from orgseg_node.inference.engine.emission import Labels
+from orgseg_node.inference.engine.forward import Forward
+from orgseg_node.inference.engine.label_planes import Labels
 from orgseg_node.inference.engine.plans import Rules, read_rules
 from orgseg_node.inference.engine.run import Summary, Task, run
 from orgseg_node.inference.engine.slab import Place

@@ -13,7 +13,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.inference.engine.emission import interpolation
+from orgseg_node.inference.engine.label_planes import interpolation
 from orgseg_node.inference.engine.tiles import Tiling, touched, weights
 from orgseg_node.inference.engine.working import Regrid
 

@@ -10,7 +10,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.inference.engine.emission import UNCLEAR, LabelPlanes, leaders, winners
+from orgseg_node.inference.engine.label_planes import UNCLEAR, LabelPlanes, leaders, winners
 from orgseg_node.inference.engine.working import Regrid
 
 _CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from orgseg_node.inference.backends.converted import cache_folder, kept, name_of
+from orgseg_node.inference.backends.openvino_cache import cache_folder, kept, name_of
 
 
 class _Package:

@@ -20,9 +20,7 @@ from orgseg_node.node.config.database import NodeRole, Server
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.delivery.echo import Echoes
 from orgseg_node.node.delivery.sender import AnySender
-from orgseg_node.node.dimse.commitment_desk import CommitmentDesk
-from orgseg_node.node.dimse.commitment_scp import CommitmentReporter
-from orgseg_node.node.dimse.commitment_scu import CommitmentAsker
+from orgseg_node.node.dimse.commitment_scu import CommitmentScu
 from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.intake.completeness import Completer, SourceRounds
 from orgseg_node.node.intake.inbox import Calls, Inbox
@@ -89,12 +87,12 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         parts = Parts(config=current, store=store, meters=Meters(), pulse=Pulse())
         reloader = Reloader(current, store, path, parts.open_queues, asked=reload)
         reloader.begin()
-        asker = CommitmentAsker(current, store)
+        commitment = CommitmentScu(current, store)
         works = "worker" in config.worker.roles
         spare = SpareChild(child_command if works and config.worker.spare_child else None)
         ticks: list[Tick] = []
         if "receiver" in config.worker.roles:
-            ticks += _make_receiver(parts, asker, spare, tick_s, stack)
+            ticks += _make_receiver(parts, commitment, spare, tick_s, stack)
         if works:
             tools = Tools(
                 sender=sender,
@@ -106,7 +104,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
             worker = Worker(current, store, tools)
             engine = stack.enter_context(_engine(config, store.database, worker, min(_POLL_S, tick_s)))
             ticks += _make_worker(parts, engine, worker, tick_s)
-            ticks += [("ask", asker.ask_due, tick_s)]
+            ticks += [("commitment", commitment.request_due, tick_s)]
         port = 0
         if parts.receiver is not None:
             port = parts.receiver.start()
@@ -131,20 +129,18 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
 
 
 def _make_receiver(
-    parts: Parts, asker: CommitmentAsker, spare: SpareChild, tick_s: float, stack: ExitStack
+    parts: Parts, commitment: CommitmentScu, spare: SpareChild, tick_s: float, stack: ExitStack
 ) -> list[Tick]:
     """Make what takes images in, which does not listen yet; what it does by the clock."""
     config, store = parts.config, parts.store
     calls = Calls(ring=parts.bell.ring, show=spare.show)
     parts.inbox = inbox = Inbox(config, store, meters=parts.meters, calls=calls)
     inbox.adopt()
-    desk = CommitmentDesk(config, store, asker)
-    parts.receiver = Receiver(config, inbox, service=desk, meters=parts.meters)
+    parts.receiver = Receiver(config, inbox, service=commitment, meters=parts.meters)
     rounds = SourceRounds(config, Completer(config, store, inbox))
     stack.callback(rounds.stop)
     return [
         ("judge", inbox.judge_quiet_series, tick_s),
-        ("report", CommitmentReporter(config, store).report_due, tick_s),
         ("ask sources", rounds.go_round, tick_s),
     ]
 

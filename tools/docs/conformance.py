@@ -31,7 +31,7 @@ from orgseg_node.dicom.tps.tps import PROFILES
 from orgseg_node.errors import InputError, OrgsegError, OutputError
 from orgseg_node.node.config.node_config import DeliverySection, NodeSection, ReceiverSection
 from orgseg_node.node.config.stow import StowSection
-from orgseg_node.node.dimse import association, commitment_scp, storage_scp
+from orgseg_node.node.dimse import association, commitment_scu, storage_scp
 from orgseg_node.node.dimse.storage_scu import offers
 from tools.docs import conformance_services as services
 from tools.docs import conformance_text as said
@@ -74,7 +74,7 @@ def _overview() -> str:
     rows += [[_name(uid), "no", "yes"] for uid in storage_scp.STORAGE_CLASSES]
     rows += [[_name(uid), "yes", "no"] for uid, _, _ in _CREATED]
     rows += [[_name(uid), "yes", "no"] for uid in (association.FIND, association.MOVE, association.GET)]
-    rows += [[_name(PUSH_MODEL), "yes", "yes"]]
+    rows += [[_name(PUSH_MODEL), "yes", "no"]]
     return f"{said.OVERVIEW}\n\n{_table(['SOP class', 'user (SCU)', 'provider (SCP)'], rows)}"
 
 
@@ -113,7 +113,7 @@ def _acceptance() -> str:
         [_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian) + " and others", "SCP"]
     ]
     contexts += [[_name(uid), f"`{uid}`", "table below", "SCP"] for uid in storage_scp.STORAGE_CLASSES]
-    contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _committing_syntaxes(), "SCP; SCU by role selection"]]
+    contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _commitment_syntaxes(), "SCU, to receive reports"]]
     syntaxes = [[_syntax(uid), f"`{uid}`"] for uid in storage_scp.SYNTAXES]
     statuses = [
         [
@@ -158,15 +158,15 @@ def _acceptance() -> str:
             _table(["status", "meaning", "when"], statuses),
             "Rejected associations:\n",
             _table(["result, source, reason", "when"], rejections),
-            services.COMMITTING,
-            _table(["status of N-ACTION", "when"], services.commitment_statuses()),
-            _table(["failure reason", "when"], services.commitment_reasons()),
+            services.NO_COMMITMENT_PROVIDER.replace(
+                "{status}", f"0x{commitment_scu.UNRECOGNISED_OPERATION:04X}"
+            ),
         ]
     )
 
 
-def _committing_syntaxes() -> str:
-    return ", ".join(map(_syntax, commitment_scp.SYNTAXES))
+def _commitment_syntaxes() -> str:
+    return ", ".join(map(_syntax, commitment_scu.SYNTAXES))
 
 
 def _dicomweb() -> str:
@@ -185,9 +185,7 @@ def _initiation() -> str:
     contexts += [
         [_name(uid), f"`{uid}`", ", ".join(map(_syntax, offers(UID(own)))), "SCU"] for uid, own, _ in _CREATED
     ]
-    contexts += [
-        [_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _committing_syntaxes(), "SCU; SCP by role selection to report"]
-    ]
+    contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _commitment_syntaxes(), "SCU"]]
     statuses = [
         ["0x0000", "stored"],
         ["0xB000 to 0xBFFF, 0x0001, 0x0107, 0x0116", "stored; the remark is kept"],
@@ -206,7 +204,7 @@ def _initiation() -> str:
             "C-STORE responses of the destination:\n",
             _table(["status", "what the node makes of it"], statuses),
             f"{tries}\n",
-            services.CONFIRMING,
+            services.COMMITMENT_USER,
         ]
     )
 
@@ -223,7 +221,6 @@ def _configuration() -> str:
         ["Destinations: AE title, host, port, objects, planning system", "none", "`[destinations.NAME]`"],
         ["Destinations by DICOMweb: URL, token or password", "none", "`[destinations.NAME]`"],
         ["Storage commitment asked of a destination", "no", "`commitment`"],
-        ["Host and port to report storage commitment to", "none", "`[[peers]]`"],
         ["Tokens of senders by DICOMweb", "none", "`[stow]`"],
         ["Profiles of planning systems", ", ".join(f"`{name}`" for name in PROFILES), "`tps`"],
     ]

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from orgseg_node.dicom.objects.storage_commitment import Reason
-from orgseg_node.node.dimse import commitment_desk as desk
 from orgseg_node.node.dimse import storage_scp
 from orgseg_node.web import stow
 
-COMMITTING: Final = """\
-Storage commitment, as provider. A request is durable before it is answered with 0x0000. Then each object is
-looked up and its file read: only what lies here with the bytes that were received is reported as kept. The
-report (N-EVENT-REPORT) always comes by an association of its own, to the host and port configured for the
-requester, with SCP/SCU role selection; it is tried again for hours, over restarts. The node is no archive:
-it keeps series for a retention time after delivery, and what was deleted since is reported with 0x0112.
+NO_COMMITMENT_PROVIDER: Final = """\
+Storage commitment is not provided to senders. The node keeps a series only for a retention time after its
+results were delivered (30 days unless configured otherwise) and then deletes it. A scanner that received a
+commitment would delete its own copy, and the image could then be lost. So the presentation context of storage
+commitment is rejected, unless the caller proposes the role of provider or has the AE title of a destination:
+it is accepted only for reports (N-EVENT-REPORT) on objects that the node has sent. N-ACTION is answered with
+{status}.
 """
 
-CONFIRMING: Final = """\
+COMMITMENT_USER: Final = """\
 Storage commitment, as user, where a destination is configured for it: when all objects of a job are stored
-there, N-ACTION asks for them; every question has a transaction UID of its own. The report is taken over the
-same association, which is held open for a moment, or by an association that the destination opens under its
-AE title, proposing the role of provider. Objects that are kept are shown as confirmed; others are sent
-again as the same objects. Without an answer the question is put again, three times in all; then the objects
-are shown as stored, not confirmed. Reports on unknown transactions, or from another AE title, are answered
-with 0x0112, unreadable ones with 0x0115, and such that could not be remembered with 0x0110.
+there, the node asks for their commitment by N-ACTION; every request has a transaction UID of its own. The
+report is accepted over the same association, which is held open for 2 s, or over an association that the
+destination opens under its AE title, with or without proposing the role of provider. Objects that are kept
+are shown as confirmed; the others are sent again as the same objects. Without a report the request is
+repeated, three times in all; then the objects are shown as stored, not confirmed. Reports on unknown
+transactions, or from another AE title, are answered with 0x0112, unreadable ones with 0x0115, and those that
+could not be stored with 0x0110.
 """
 
 STOW_IN: Final = """\
@@ -42,30 +42,6 @@ disk. Its certificate is always verified. Who sends is told by a bearer token or
 files. The entry of an object in the answer counts; without one, 200 is stored. 5xx, 408, 425 and 429 are
 tried again as if nobody had answered, 401 and 403 as not authorised, all others as refused.
 """
-
-
-def commitment_statuses() -> list[list[str]]:
-    """What N-ACTION is answered."""
-    rows = [
-        (desk.SUCCESS, "the request is remembered; also the very same request again"),
-        (desk.PROCESSING_FAILURE, "it could not be remembered; ask again"),
-        (desk.NO_SUCH_INSTANCE, "not the well-known instance"),
-        (desk.INVALID_ARGUMENT, "unreadable, without transaction UID or without objects"),
-        (desk.NO_SUCH_ACTION, "another action than 1"),
-        (desk.NOT_AUTHORISED, "no host and port configured for the requester"),
-        (desk.DUPLICATE_TRANSACTION, "the requester used this transaction UID for other objects"),
-    ]
-    return [[f"0x{status:04X}", when] for status, when in rows]
-
-
-def commitment_reasons() -> list[list[str]]:
-    """Why an object is reported as not kept."""
-    when = {
-        Reason.PROCESSING_FAILURE: "the file is missing, or is not what was received",
-        Reason.NO_SUCH_INSTANCE: "never received, or deleted after the retention time",
-        Reason.CLASS_INSTANCE_CONFLICT: "its SOP class is another",
-    }
-    return [[f"0x{reason:04X}", when[reason]] for reason in Reason]
 
 
 def stow_reasons() -> list[list[str]]:

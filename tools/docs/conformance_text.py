@@ -16,7 +16,7 @@ OVERVIEW: Final = """\
 orgseg_node contours organs at risk on planning CT. It receives CT images by C-STORE, runs neural networks,
 and sends the result by C-STORE: an RT Structure Set and a Segmentation, on request also a structured report
 and a PDF. All results are automatic and not reviewed, and say so in every object. Images and results may also
-go by DICOMweb (STOW-RS). Storage commitment is supported in both roles.
+go by DICOMweb (STOW-RS). Storage commitment is supported as a user only.
 
 It is one application entity. It queries and retrieves as a user; it does not print, nor keep an archive for
 others."""
@@ -39,7 +39,8 @@ FLOW: Final = """\
 * **Send**: objects of a finished job are re-read, compared with the result voxel by voxel, and stored at
   each destination that is configured. Until a destination has them, sending is tried again; what it does not
   take may go to another destination instead.
-* **Confirm**: destinations may be asked to commit to what they were sent; senders may ask the node."""
+* **Confirm**: destinations may be asked to commit to the objects that they were sent. The node commits to
+  nothing that it receives."""
 
 LOSSY: Final = """\
 For images compressed with loss there is none. What was compressed with loss before is refused as a series,

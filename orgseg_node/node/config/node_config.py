@@ -43,9 +43,9 @@ from orgseg_node.node.config.destinations import (
 from orgseg_node.node.config.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import InferenceSection as InferenceSection  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import inference_contradictions
-from orgseg_node.node.config.peers import RulesOfPeer, title_contradictions
+from orgseg_node.node.config.peers import REMOVED_OF_PEERS, RulesOfPeer, title_contradictions
 from orgseg_node.node.config.rules import Rule, RulesSection, placed_rules, rule_contradictions, take_in_rules
-from orgseg_node.node.config.section import AeTitle, Port, Section, tables
+from orgseg_node.node.config.section import AeTitle, Section, tables
 from orgseg_node.node.config.stow import StowSection, stow_problems
 from orgseg_node.node.config.tls import (
     TlsOfPeer,
@@ -104,15 +104,11 @@ class Peer(RulesOfPeer):
     ----------
     networks : from where; anywhere when empty
     source : where the images it sends can be asked for
-    host, port, tls : where it listens itself: to report on storage commitment that it asked for
     """
 
     ae_title: AeTitle
     networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     source: str | None = None
-    host: Annotated[str, Field(min_length=1)] | None = None
-    port: Port | None = None
-    tls: bool = False
 
     def admits(self, address: str) -> bool:
         """Whether a caller at this IP address may be this peer; without networks, at any address."""
@@ -263,14 +259,6 @@ class NodeConfig(Section):
         places = self.destinations.items()
         return frozenset(name for name, one in places if isinstance(one, Destination) and one.commitment)
 
-    def listening(self, ae_title: str) -> Destination | None:
-        """Where a peer listens itself, if that is known."""
-        peer = next((one for one in self.peers if one.ae_title == ae_title), None)
-        if peer is None or peer.host is None or peer.port is None:
-            return None
-        place = Destination(ae_title=ae_title, host=peer.host, port=peer.port, tls=peer.tls)
-        return placed_peer(place, self.tls, self.node.data_dir)
-
 
 def load_config(path: Path) -> NodeConfig:
     """Read and check the configuration file.
@@ -341,9 +329,6 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
     for name, _ in tables(data.get("sources")):
         if not NAME.fullmatch(name):
             problems.append(f"sources.{name}: a name has up to 32 letters, digits, '-' or '_'")
-    for number, peer in tables(data.get("peers")):
-        if (peer.get("host") is None) != (peer.get("port") is None):
-            problems.append(f"peers.{int(number) + 1}: host and port belong together")
     problems += destination_contradictions(data)
     found = inference_contradictions(sections.get("inference", {}))
     problems += [f"inference: {problem}" for problem in found] + watch_contradictions(data)
@@ -356,6 +341,8 @@ def _lines(item: dict[str, Any]) -> list[str]:
     place = without_kind(tuple(item["loc"]))
     name = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
     if item["type"] == "extra_forbidden":
+        if place[:1] == ("peers",) and place[-1] in REMOVED_OF_PEERS:
+            return [f"{name}: {REMOVED_OF_PEERS[place[-1]]}"]
         near = difflib.get_close_matches(str(place[-1]), _settings_beside(tuple(item["loc"])), n=1)
         return [f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"]
     if item["type"] == "missing":

@@ -21,6 +21,13 @@ SOP_CLASSES: Final[Mapping[SopClass, str]] = {
 }
 """Storage SOP classes by the words of the configuration."""
 
+_NO_COMMITMENT: Final = (
+    "was removed; the node no longer confirms storage commitment to senders, because it deletes series after"
+    " the retention time. Delete this line"
+)
+REMOVED_OF_PEERS: Final[Mapping[str, str]] = dict.fromkeys(("host", "port", "tls"), _NO_COMMITMENT)
+"""Settings of a peer that earlier releases had, and what to do with them."""
+
 
 class RulesOfPeer(CertificateOfSender):
     """What a sender may do.

@@ -1,8 +1,11 @@
-"""Asks archives to confirm that they keep what they were sent (storage commitment SCU, PS3.4 J.3).
+"""Asks archives to confirm that they keep the objects they were sent (storage commitment SCU, PS3.4 J.3).
 
-The answer comes over the same association if the archive is quick, and else by a call of its own to the
-node's port. One that says no makes the object be sent again. One that never answers is asked again a few
-times; then the objects are shown as stored and not confirmed.
+The report comes over the same association if the archive is quick, otherwise over an association that the
+archive opens to the node's port. An object that the archive does not keep is sent again. An archive that
+never reports is asked again a few times; then the objects are shown as stored and not confirmed.
+
+The node is no storage commitment provider (SCP): it deletes series after the retention time, so it must not
+confirm to a scanner that the scanner may delete its own copy.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from typing import Any, Final
 import pydicom
 import structlog
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import generate_uid
-from pynetdicom import evt
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from orgseg_node.dicom.objects.storage_commitment import (
@@ -34,35 +37,38 @@ from orgseg_node.errors import CommitmentRefused, InvalidAttribute, OrgsegError,
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.dimse.commitment_scp import SYNTAXES
 from orgseg_node.node.dimse.storage_scu import association_with
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.commitment_pending import Confirmations, Unconfirmed
 from orgseg_node.node.store.model import Delivery
 from orgseg_node.node.store.store import Store
 
-ASKS: Final = 3
-"""So often a destination is asked that does not answer."""
+SYNTAXES: Final[list[UID | str]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
+MAX_REQUESTS: Final = 3
+"""How often a destination that does not report is asked."""
+
+# PS3.7 annex C
 SUCCESS: Final = 0x0000
 PROCESSING_FAILURE: Final = 0x0110
 NO_SUCH_INSTANCE: Final = 0x0112
 INVALID_ARGUMENT: Final = 0x0115
+UNRECOGNISED_OPERATION: Final = 0x0211
 
-_QUICK_ANSWER_S: Final = 2.0
-_AT_ONCE: Final = 4
+_WAIT_FOR_REPORT_S: Final = 2.0
+_THREADS: Final = 4
 
 _log = structlog.get_logger("orgseg.commitment")
 
 
-class CommitmentAsker:
-    """Asks, and takes the answers in.
+class CommitmentScu:
+    """Sends requests for storage commitment and receives the reports.
 
     Parameters
     ----------
-    config : destinations, and how long they have
-    store : the node's memory
-    clock : where the time comes from
+    config : destinations, and how long they may take
+    store : the node's store
+    clock : gives the present time
     """
 
     def __init__(self, config: NodeConfig | CurrentConfig, store: Store, *, clock: Clock = utc_now) -> None:
@@ -75,61 +81,100 @@ class CommitmentAsker:
     def _config(self) -> NodeConfig:
         return self._current.config
 
-    def ask_due(self) -> None:
-        """Ask every destination that owes a confirmation; one that is away holds up no other."""
+    def register(self, ae: AE) -> list[Any]:
+        """Let destinations report over associations that they open to the node's port.
+
+        Returns
+        -------
+        The event handlers that belong to it.
+        """
+        ae.add_supported_context(PUSH_MODEL, SYNTAXES, scu_role=False, scp_role=True)
+        return [
+            (evt.EVT_REQUESTED, self._limit_to_reports),
+            (evt.EVT_N_ACTION, self._refuse_request),
+            (evt.EVT_N_EVENT_REPORT, self._on_event_report),
+        ]
+
+    def _limit_to_reports(self, event: Event) -> None:
+        """Reject the presentation context of a caller that can only want to ask the node for commitment.
+
+        A caller that reports should propose the role of provider (PS3.7 D.3.3.4). Some archives do not, so a
+        destination may report without it.
+        """
+        request: Any = event.assoc.requestor.primitive
+        destinations = self._config.destinations.values()
+        titles = {one.ae_title for one in destinations if isinstance(one, Destination)}
+        may_report = PUSH_MODEL in event.assoc.requestor.role_selection
+        if not may_report and request.calling_ae_title.strip() not in titles:
+            acceptor = event.assoc.acceptor
+            contexts = acceptor.supported_contexts
+            acceptor.supported_contexts = [one for one in contexts if one.abstract_syntax != PUSH_MODEL]
+
+    def _refuse_request(self, event: Event) -> tuple[int, None]:
+        """Refuse a request to confirm what the node was sent: it is no provider."""
+        _log.warning("commitment request refused", peer=event.assoc.requestor.ae_title)
+        return UNRECOGNISED_OPERATION, None
+
+    def _on_event_report(self, event: Event) -> tuple[int, None]:
+        return self.receive_report(event, event.assoc.requestor.ae_title), None
+
+    def request_due(self) -> None:
+        """Ask every destination whose confirmation is due; one that is down does not delay the others."""
         due = sorted(self._confirmations.due(), key=lambda one: one.destination)
         groups = [list(group) for _, group in groupby(due, key=lambda one: one.destination)]
         if groups:
-            with ThreadPoolExecutor(min(_AT_ONCE, len(groups))) as pool:
-                for _ in pool.map(self._ask_all, groups):
+            with ThreadPoolExecutor(min(_THREADS, len(groups))) as pool:
+                for _ in pool.map(self._request_all, groups):
                     pass
 
-    def _ask_all(self, group: Iterable[Unconfirmed]) -> None:
+    def _request_all(self, group: Iterable[Unconfirmed]) -> None:
         try:
             for one in group:
-                self._ask(one)
+                self._request(one)
         finally:
             self._store.close()
 
-    def _ask(self, one: Unconfirmed) -> None:
+    def _request(self, one: Unconfirmed) -> None:
         place = self._config.destinations.get(one.destination)
         now = self._clock()
         if not isinstance(place, Destination) or not place.commitment:
             self._waive(one, "Stored; the configuration does not ask for a confirmation any more.")
             return
-        if one.asks >= ASKS:
+        if one.asks >= MAX_REQUESTS:
             self._waive(one, f"Stored, not confirmed: the archive did not answer {one.asks} requests.")
             return
         try:
-            self._put(one, place)
+            self._send_request(one, place)
         except OrgsegError as error:
-            said = f"{error.code}: {error.sentence}"
+            reason = f"{error.code}: {error.sentence}"
             if now - one.created_at >= timedelta(hours=self._config.delivery.give_up_after_h):
-                self._waive(one, f"Stored, not confirmed: the archive could not be asked. {said}")
+                self._waive(one, f"Stored, not confirmed: the archive could not be asked. {reason}")
                 return
             wait = timedelta(seconds=self._config.delivery.wait_s(one.tries + 1))
-            self._confirmations.not_asked(one, now + wait, f"The archive could not be asked. {said}")
-            _log.warning("commitment not asked", job=one.job_id, destination=one.destination, code=error.code)
+            self._confirmations.not_asked(one, now + wait, f"The archive could not be asked. {reason}")
+            _log.warning(
+                "commitment not requested", job=one.job_id, destination=one.destination, code=error.code
+            )
 
     def _waive(self, one: Unconfirmed, note: str) -> None:
         self._confirmations.waive(one, note)
         _log.error("not confirmed", job=one.job_id, destination=one.destination)
 
-    def _put(self, one: Unconfirmed, place: Destination) -> None:
-        """Put one question. Raises OrgsegError if the destination does not take it."""
+    def _send_request(self, one: Unconfirmed, place: Destination) -> None:
+        """Send one request. Raises OrgsegError if the destination does not accept it."""
         items = [self._item(delivery) for delivery in self._confirmations.objects(one)]
         transaction_uid = str(generate_uid(prefix=None))
         self._confirmations.begin(one, transaction_uid)
-        answered = threading.Event()
+        reported = threading.Event()
 
-        def listen(event: Event) -> tuple[int, None]:
+        def on_report(event: Event) -> tuple[int, None]:
             try:
-                return self.take(event, place.ae_title), None
+                return self.receive_report(event, place.ae_title), None
             finally:
                 self._store.close()
-                answered.set()
+                reported.set()
 
-        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, listen)]
+        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, on_report)]
         calling = self._config.calling_ae_for(place)
         with association_with(place, calling, [(PUSH_MODEL, SYNTAXES)], evt_handlers=handlers) as association:
             try:
@@ -144,8 +189,8 @@ class CommitmentAsker:
                 raise CommitmentRefused(f"{place.said} answered the request with 0x{status.Status:04X}.")
             wait = timedelta(hours=place.commitment_timeout_h)
             self._confirmations.asked(one, self._clock() + wait, "The archive was asked to confirm it.")
-            _log.info("commitment asked", job=one.job_id, destination=one.destination, objects=len(items))
-            answered.wait(min(_QUICK_ANSWER_S, place.timeout_s))
+            _log.info("commitment requested", job=one.job_id, destination=one.destination, objects=len(items))
+            reported.wait(min(_WAIT_FOR_REPORT_S, place.timeout_s))
 
     def _item(self, delivery: Delivery) -> Item:
         path = self._config.node.data_dir / delivery.path
@@ -155,32 +200,32 @@ class CommitmentAsker:
         except (InvalidDicomError, OSError, EOFError, AttributeError) as error:
             raise StorageError(f"{path.name} cannot be read.") from error
 
-    def take(self, event: Event, calling_ae: str) -> int:
-        """Take an answer in; the status it is answered with.
+    def receive_report(self, event: Event, calling_ae: str) -> int:
+        """Store what an archive reports; the status of the response.
 
         Parameters
         ----------
         event : the N-EVENT-REPORT
-        calling_ae : who sends it; an answer in another's name is refused
+        calling_ae : AE title of the sender; a report in the name of another is refused
         """
         try:
             report = read_report(event.event_information)
-            return self.answered(report, calling_ae)
+            return self.apply_report(report, calling_ae)
         except InvalidAttribute as error:
-            _log.warning("commitment answer unreadable", peer=calling_ae, code=error.code)
+            _log.warning("commitment report unreadable", peer=calling_ae, code=error.code)
             return INVALID_ARGUMENT
         except OrgsegError as error:
-            _log.error("commitment answer not kept", peer=calling_ae, code=error.code)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the archive shall tell it again)
-            _log.error("commitment answer not kept", peer=calling_ae, kind=type(error).__name__)
+            _log.error("commitment report not stored", peer=calling_ae, code=error.code)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the archive shall report again)
+            _log.error("commitment report not stored", peer=calling_ae, kind=type(error).__name__)
         return PROCESSING_FAILURE
 
-    def answered(self, report: Report, calling_ae: str) -> int:
-        """Take in what a destination reports; the status. Raises StorageError if it cannot be remembered."""
+    def apply_report(self, report: Report, calling_ae: str) -> int:
+        """Apply a report to the deliveries; the status. Raises StorageError if it cannot be stored."""
         name = self._confirmations.destination_of(report.transaction_uid)
         place = None if name is None else self._config.destinations.get(name)
         if not isinstance(place, Destination) or place.ae_title != calling_ae:
-            _log.warning("commitment answer to no question", peer=calling_ae)
+            _log.warning("commitment report without request", peer=calling_ae)
             return NO_SUCH_INSTANCE
         now, delivery = self._clock(), self._config.delivery
         kept, lost = self._confirmations.answered(
@@ -188,6 +233,6 @@ class CommitmentAsker:
             retry_at=now + timedelta(seconds=delivery.wait_s(1)),
             give_up_before=now - timedelta(hours=delivery.give_up_after_h),
         )
-        told = _log.warning if lost else _log.info
-        told("commitment answered", destination=name, kept=kept, failed=lost)
+        log = _log.warning if lost else _log.info
+        log("commitment reported", destination=name, kept=kept, failed=lost)
         return SUCCESS

@@ -124,7 +124,7 @@ class Intake(Protocol):
 class Service(Protocol):
     """What else is done at the node's port, such as storage commitment."""
 
-    def join(self, ae: AE) -> list[Any]:
+    def register(self, ae: AE) -> list[Any]:
         """Add what is supported; the handlers that belong to it."""
         ...
 
@@ -210,7 +210,7 @@ class Receiver:
             (evt.EVT_CONN_CLOSE, self._ended),
         ]
         if self._service is not None:
-            handlers += self._service.join(ae)
+            handlers += self._service.register(ae)
         context = self._secure()
         ports = []
         try:

@@ -1,24 +1,22 @@
-"""Storage commitment both ways, with Orthanc and with pynetdicom as peers."""
+"""Storage commitment as a user, with Orthanc and with pynetdicom as archives."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 from pathlib import Path
-from typing import Any
 
 import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, generate_uid
 
 from orgseg_node.dicom.objects.storage_commitment import Item, request_dataset
-from orgseg_node.node.dimse.commitment_requests import CommitmentRequests
 from orgseg_node.node.store.model import Delivery, DeliveryState, Job, JobState
 from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import NodeProcess, running_node, wait_for
-from tests.support.peers.commitment import ask, committing_archive
+from tests.support.peers.commitment import accepted, ask, committing_archive
 from tests.support.peers.dcmtk import free_port, storescu
-from tests.support.peers.orthanc import Orthanc, orthanc
+from tests.support.peers.orthanc import orthanc
 from tests.support.peers.pacs import introduce
 
 pytestmark = [pytest.mark.peer, *LEAKS]
@@ -66,44 +64,6 @@ def test_an_archive_confirms_by_a_call_of_its_own(tmp_path: Path, ct_folder: Pat
         assert job.note == "2 objects delivered, 2 of them confirmed by the archive."
         assert node.stop() == 0
         no_patient_in(node, files[0])
-
-
-def orthanc_asks(archive: Orthanc, files: list[Path], *more: dict[str, str]) -> dict[str, Any]:
-    """Let Orthanc ask the node to confirm; the outcome."""
-    instances = [
-        {"SOPClassUID": str(one.SOPClassUID), "SOPInstanceUID": str(one.SOPInstanceUID)}
-        for one in map(pydicom.dcmread, files)
-    ]
-    said = {"DicomInstances": [*instances, *more]}
-    asked = archive.post("/modalities/ORGSEG/storage-commitment", said)
-
-    def answer() -> dict[str, Any] | None:
-        found: dict[str, Any] = archive.ask(asked["Path"])
-        return found if found["Status"] != "Pending" else None
-
-    return wait_for(answer, 30, "Orthanc has the report")
-
-
-def test_orthanc_is_told_what_the_node_keeps_and_what_not(tmp_path: Path, ct_folder: Path) -> None:
-    with orthanc(tmp_path / "asking") as asking:
-        may_ask = f'[[peers]]\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {asking.dicom_port}\n'
-        with running_node(tmp_path, free_port(), inference=may_ask) as node:
-            introduce(asking, "ORGSEG", node.port)
-            files = push(node, ct_folder)
-            report = orthanc_asks(asking, files)
-            assert report["Status"] == "Success"
-            assert len(report["Success"]) == len(files)
-
-            unknown = {"SOPClassUID": str(CTImageStorage), "SOPInstanceUID": str(generate_uid())}
-            known = str(pydicom.dcmread(files[0]).SOPInstanceUID)
-            conflict = {"SOPClassUID": STORAGE_CLASSES["SEG"], "SOPInstanceUID": known}
-            report = orthanc_asks(asking, files[1:], unknown, conflict)
-            assert report["Status"] == "Failure"
-            assert len(report["Success"]) == len(files) - 1
-            reasons = {one["SOPInstanceUID"]: one["FailureReason"] for one in report["Failures"]}
-            assert reasons == {unknown["SOPInstanceUID"]: 0x0112, known: 0x0119}
-            assert node.stop() == 0
-            no_patient_in(node, files[0])
 
 
 @pytest.mark.parametrize("how", ["same association", "own call"])
@@ -177,55 +137,12 @@ def test_an_answer_survives_the_node_and_counts_only_from_who_was_asked(
         assert {d.state for d in deliveries(node, node.job_in(JobState.DONE))} == {DeliveryState.COMMITTED}
 
 
-def test_a_request_that_was_answered_is_reported_although_the_node_is_killed(
-    tmp_path: Path, ct_folder: Path
-) -> None:
-    with committing_archive() as sender:
-        may_ask = f'[[peers]]\nae_title = "TPS"\nhost = "127.0.0.1"\nport = {free_port()}\n'
-        with running_node(tmp_path, free_port(), inference=may_ask) as node:
-            files = push(node, ct_folder)
-            heads = [pydicom.dcmread(file) for file in files]
-            items = [Item(sop_class_uid=h.SOPClassUID, sop_uid=h.SOPInstanceUID) for h in heads]
-            transaction = str(generate_uid())
-            request = request_dataset(transaction, items)
-            assert ask(node.port, "TPS", request) == 0
-            node.kill()
-
-            node.inference = may_ask.replace(may_ask.rsplit(maxsplit=1)[-1], str(sender.port))
-            damaged = next(iter((node.data / "inbox").rglob(f"{items[0].sop_uid}.dcm")))
-            damaged.write_bytes(damaged.read_bytes()[:-2] + b"xx")
-            node.start()
-            assert sender.reported.wait(30)
-            ((peer, kind, report),) = sender.reports
-            assert (peer, kind, report.TransactionUID) == ("ORGSEG", 2, transaction)
-            assert len(report.ReferencedSOPSequence) == len(files) - 1
-            (failed,) = report.FailedSOPSequence
-            assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (items[0].sop_uid, 0x0110)
-
-            def reported() -> bool:
-                with contextlib.closing(node.store()) as store:
-                    return [r.outcome for r in CommitmentRequests(store.database).all()] == ["REPORTED"]
-
-            wait_for(reported, 10, "the request is done")
-
-            sender.reported.clear()
-            assert ask(node.port, "TPS", request) == 0, "the very same request may come again"
-            assert sender.reported.wait(10)
-            assert ask(node.port, "TPS", request_dataset(transaction, items[1:])) == 0x0131
-
-
-def test_requests_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
-    may_ask = TPS_MAY_CALL + 'host = "127.0.0.1"\nport = 104\n'
-    with running_node(tmp_path, free_port(), inference=may_ask) as node:
-        request = request_dataset("1.2.3", [Item(sop_class_uid="1.2", sop_uid="1.3")])
-        assert ask(node.port, "STORESCU", request) == 0x0124, "nobody knows where to report"
-        assert ask(node.port, "TPS", request, action=2) == 0x0123
-        assert ask(node.port, "TPS", request, instance="1.2.3.4") == 0x0112
-        assert ask(node.port, "TPS", request_dataset("1.2.3", [])) == 0x0115
-        del request.TransactionUID
-        assert ask(node.port, "TPS", request) == 0x0115
-        with contextlib.closing(node.store()) as store:
-            assert CommitmentRequests(store.database).all() == []
+def test_the_node_confirms_nothing_to_senders(tmp_path: Path) -> None:
+    request = request_dataset("1.2.3", [Item(sop_class_uid="1.2", sop_uid="1.3")])
+    with running_node(tmp_path, free_port(), inference=TPS_MAY_CALL) as node:
+        assert accepted(node.port, "STORESCU") == {CTImageStorage}, "a scanner sees that there is no provider"
+        assert ask(node.port, "TPS", request) == 0x0211, "a destination may report, and may not ask"
+        assert "commitment request refused" in (node.folder / "log").read_text()
 
 
 def test_one_of_two_objects_is_refused_and_goes_to_the_alternate_instead(

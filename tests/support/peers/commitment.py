@@ -1,4 +1,4 @@
-"""An archive of this process with storage commitment, by pynetdicom alone: it says what the test wants."""
+"""An archive with storage commitment in this process, by pynetdicom; the test chooses its answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import CTImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -40,8 +41,6 @@ class CommittingArchive:
     same: bool = False
     report_to: int = 0
     report_statuses: list[int] = field(default_factory=list)
-    reports: list[tuple[str, int, Dataset]] = field(default_factory=list)
-    reported: threading.Event = field(default_factory=threading.Event)
     refuse_stores: dict[str, int] = field(default_factory=dict)
 
     def on_store(self, event: Event) -> int:
@@ -92,12 +91,6 @@ class CommittingArchive:
         )
         self.report_statuses.append(int(status.Status) if "Status" in status else -1)
 
-    def on_report(self, event: Event) -> tuple[int, None]:
-        peer = event.assoc.requestor.ae_title
-        self.reports.append((peer, event.event_type, event.event_information))
-        self.reported.set()
-        return 0, None
-
 
 @contextlib.contextmanager
 def committing_archive(port: int = 0, **says: Any) -> Iterator[CommittingArchive]:
@@ -110,7 +103,6 @@ def committing_archive(port: int = 0, **says: Any) -> Iterator[CommittingArchive
     handlers: list[Any] = [
         (evt.EVT_C_STORE, archive.on_store),
         (evt.EVT_N_ACTION, archive.on_action),
-        (evt.EVT_N_EVENT_REPORT, archive.on_report),
     ]
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     archive.port = server.server_address[1]
@@ -120,15 +112,28 @@ def committing_archive(port: int = 0, **says: Any) -> Iterator[CommittingArchive
         server.shutdown()
 
 
-def ask(port: int, calling: str, asked: Dataset | None, *, action: int = 1, instance: str = "") -> int:
-    """Ask a node to confirm; the status of its answer."""
+def accepted(port: int, calling: str) -> set[str]:
+    """SOP classes that a node accepts of a scanner that sends CT and asks for storage commitment."""
+    ae = AE(ae_title=calling)
+    ae.add_requested_context(StorageCommitmentPushModel)
+    ae.add_requested_context(CTImageStorage)
+    association = ae.associate("127.0.0.1", port, ae_title="ORGSEG")
+    assert association.is_established
+    try:
+        return {str(context.abstract_syntax) for context in association.accepted_contexts}
+    finally:
+        association.release()
+
+
+def ask(port: int, calling: str, asked: Dataset) -> int:
+    """Ask a node for storage commitment; the status of its response."""
     ae = AE(ae_title=calling)
     ae.add_requested_context(StorageCommitmentPushModel)
     association = ae.associate("127.0.0.1", port, ae_title="ORGSEG")
     assert association.is_established
     try:
         status, _ = association.send_n_action(
-            asked, action, StorageCommitmentPushModel, instance or StorageCommitmentPushModelInstance
+            asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
         )
         return int(status.Status)
     finally:

@@ -45,7 +45,6 @@ def problems(tmp_path: Path, text: str) -> str:
         (WEB.replace("https", "http") + 'token_file = "x"', "a secret is sent by https only"),
         (WEB.replace("https://", "ftp://"), "destinations.w.url: the address of a DICOMweb service"),
         (WEB.replace("pacs.clinic", "me:secret@pacs"), "an address without user, query or fragment"),
-        ('[[peers]]\nae_title = "CT"\nhost = "ct"', "peers.1: host and port belong together"),
         ('[[peers]]\nae_title = "CT"\n[stow]\ntokens = "none"', "stow.tokens: "),
     ],
 )
@@ -83,11 +82,10 @@ def test_tokens_belong_to_listed_peers_and_are_kept_as_hashes(tmp_path: Path) ->
         read_tokens(tmp_path / "tokens")
 
 
-def test_a_peer_that_listens_is_reported_to_at_its_place(tmp_path: Path) -> None:
-    text = '[[peers]]\nae_title = "CT"\nhost = "ct"\nport = 104\n[[peers]]\nae_title = "MR"\n'
-    config = load(tmp_path, text)
-    place = config.listening("CT")
-    assert place is not None
-    assert (place.ae_title, place.host, place.port, place.tls) == ("CT", "ct", 104, False)
-    assert config.listening("MR") is None
-    assert config.listening("XX") is None
+@pytest.mark.parametrize("line", ['host = "ct"', "port = 104", "tls = true"])
+def test_settings_of_the_removed_commitment_provider_are_refused_with_the_reason(
+    tmp_path: Path, line: str
+) -> None:
+    found = problems(tmp_path, f'[[peers]]\nae_title = "CT"\n{line}\n')
+    name = line.partition(" ")[0]
+    assert f"peers.1.{name}: was removed; the node no longer confirms storage commitment" in found

@@ -97,7 +97,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
             tools = Tools(
                 sender=sender,
                 child_command=child_command,
-                spare=spare,
+                warm_worker=spare,
                 meters=parts.meters,
                 ring=parts.bell.ring,
             )

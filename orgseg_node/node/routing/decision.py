@@ -88,14 +88,14 @@ def _by(config: NodeConfig, rule: Rule | None, *, undecided: bool = False) -> De
         action=given.action,
         protocol=given.protocol or config.contours.protocol,
         bundles=given.bundles or config.inference.bundles,
-        destinations=_usual(config) if given.destinations is None else given.destinations,
+        destinations=usual_destinations(config) if given.destinations is None else given.destinations,
         priority=given.priority,
         review=given.review,
         undecided=undecided,
     )
 
 
-def _usual(config: NodeConfig) -> tuple[str, ...]:
+def usual_destinations(config: NodeConfig) -> tuple[str, ...]:
     """Every destination but those that only stand in for another one."""
     return tuple(name for name in config.destinations if name not in config.standby)
 

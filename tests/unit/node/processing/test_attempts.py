@@ -85,7 +85,7 @@ def test_half_of_the_configured_budget_where_there_is_one(tmp_path: Path) -> Non
 
 def test_what_was_approved_is_sent_if_it_is_what_was_proven(bench: Bench) -> None:
     worker = bench.saying(bench.done(held=["Look at it."]))
-    worker.hand_over(JOB, json.dumps(worker.infer(JOB)))
+    worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
     assert bench.job.state is JobState.REVIEW
     worker.release_approved(bench.job)
     assert bench.job.state is JobState.SENDING
@@ -95,7 +95,7 @@ def test_what_was_approved_is_sent_if_it_is_what_was_proven(bench: Bench) -> Non
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"other")])
 def test_what_was_approved_and_is_something_else_now_is_not_sent(bench: Bench, spoil: object) -> None:
     worker = bench.saying(bench.done(held=["Look at it."]))
-    worker.hand_over(JOB, json.dumps(worker.infer(JOB)))
+    worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
     spoil(bench.folder / "jobs" / JOB / "out" / "SEG.dcm")  # type: ignore[operator]
     worker.release_approved(bench.job)
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "STORAGE")

@@ -16,6 +16,8 @@ import pytest
 from orgseg_node.errors import StoreRefused, Unreachable
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dimse.storage_scu import DicomSender
+from orgseg_node.node.processing.job_objects import stored_objects
+from orgseg_node.node.processing.request_building import build_request
 from orgseg_node.node.processing.worker import Tools, Worker
 from orgseg_node.node.store.model import DeliveryState, Instance, Job, JobState
 from tests.support.node.memory_sender import MemorySender
@@ -88,7 +90,7 @@ class Bench:
 
     def computed(self) -> None:
         worker = self.saying(self.done())
-        worker.hand_over(JOB, json.dumps(worker.infer(JOB)))
+        worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_a_coded_error_of_the_child_fails_the_job_with_its_sentence(bench: Bench
     error = {"event": "error", "code": "BODY_NOT_FOUND", "sentence": "No patient.", "next_step": "Look."}
     worker = bench.saying({**error, "retryable": False}, status=1)
     result = worker.infer(JOB)
-    worker.hand_over(JOB, json.dumps(result))
+    worker.apply_result(JOB, json.dumps(result))
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "BODY_NOT_FOUND")
     assert bench.job.note == "No patient. Look."
 
@@ -160,7 +162,7 @@ def test_a_retryable_error_waits_and_is_failed_when_no_try_is_left(bench: Bench)
     assert worker.infer(JOB)["outcome"] == "retry"
     assert bench.job.state is JobState.RETRY_WAIT
     result = worker.infer(JOB)
-    worker.hand_over(JOB, json.dumps(result))
+    worker.apply_result(JOB, json.dumps(result))
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "INFERENCE_OUT_OF_MEMORY")
 
 
@@ -224,13 +226,13 @@ def test_a_job_whose_process_died_is_run_again_from_the_beginning(bench: Bench) 
 def test_a_job_that_is_past_computing_is_not_computed_again(bench: Bench) -> None:
     bench.computed()
     assert bench.worker.infer(JOB) == {"outcome": "stopped"}
-    bench.worker.hand_over(JOB, json.dumps({"outcome": "stopped"}))
+    bench.worker.apply_result(JOB, json.dumps({"outcome": "stopped"}))
     assert bench.job.state is JobState.SENDING
 
 
 def test_a_finding_of_level_error_holds_the_job_for_review(bench: Bench) -> None:
     worker = bench.saying(bench.done(held=["The body touches the edge."]))
-    worker.hand_over(JOB, json.dumps(worker.infer(JOB)))
+    worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
     assert (bench.job.state, bench.job.note) == (JobState.REVIEW, "The body touches the edge.")
     assert bench.store.deliveries(JOB) == []
 
@@ -262,7 +264,7 @@ def test_only_what_the_destinations_of_the_job_get_is_made(tmp_path: Path) -> No
         ((), ["RTSTRUCT", "SEG"]),
     ):
         bench.store.put(replace(bench.job, destinations=names), bench.store.instances_of("1.2"))
-        request = bench.worker._request(bench.job, tmp_path)
+        request = build_request(bench.config, bench.job, (), tmp_path)
         assert list(request.wanted["roles"]) == wanted
 
 
@@ -289,7 +291,7 @@ def test_a_rule_that_asks_for_a_review_holds_the_result(bench: Bench) -> None:
     assert (bench.job.state, bench.job.reason) == (JobState.REVIEW, "REVIEW_BY_RULE")
     assert bench.job.note == "Rule 'trial' asks for a review."
     assert bench.store.deliveries(JOB) == []
-    bench.worker.release(JOB, bench.objects())
+    bench.worker.release(bench.job, stored_objects(bench.folder, bench.objects()))
     assert bench.job.state is JobState.SENDING
 
 

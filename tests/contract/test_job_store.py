@@ -12,7 +12,7 @@ import pytest
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
 from orgseg_node.node.store.database import Database
-from orgseg_node.node.store.deliveries import Alternate
+from orgseg_node.node.store.delivery_states import Alternate
 from orgseg_node.node.store.model import (
     DeliveryState,
     Instance,

@@ -14,7 +14,7 @@ from orgseg_node.node.delivery import failover
 from orgseg_node.node.dimse.storage_scu import Answer, Sender
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.store.clock import Clock
-from orgseg_node.node.store.deliveries import Alternate
+from orgseg_node.node.store.delivery_states import Alternate
 from orgseg_node.node.store.model import Delivery, DeliveryState, JobState
 from orgseg_node.node.store.store import Store
 

@@ -14,7 +14,7 @@ from orgseg_node import durable
 from orgseg_node.errors import SeriesRefuses, StorageError
 from orgseg_node.node.store.data_folder import QUARANTINE
 from orgseg_node.node.store.model import Instance, SeriesState
-from orgseg_node.node.store.series_overrides import told
+from orgseg_node.node.store.series_states import resolve_conflict
 from orgseg_node.node.store.store import Store
 
 
@@ -89,7 +89,7 @@ def _forget(store: Store, series_uid: str, aside: Iterable[Instance], note: str)
             rows = tx.rows("SELECT series_uid FROM instance WHERE sop_uid = ?", (one.sop_uid,))
             concerned |= {str(uid) for (uid,) in rows}
         for uid in sorted(concerned):
-            told(tx, "series", uid, "settle", note)
+            tx.append_event("series", uid, "settle", note)
             contradicting = tx.rows(
                 "SELECT i.sop_uid FROM instance i WHERE i.series_uid = ? AND"
                 " (SELECT count(*) FROM instance o WHERE o.sop_uid = i.sop_uid) > 1",
@@ -97,14 +97,4 @@ def _forget(store: Store, series_uid: str, aside: Iterable[Instance], note: str)
             )
             if contradicting:
                 continue
-            tx.run(
-                "UPDATE series SET state = 'RECEIVING', revision = revision + 1, reason = '', note = ?"
-                " WHERE series_uid = ? AND state = 'CONFLICT'",
-                (f"settled: {note}", uid),
-            )
-            if not tx.rows("SELECT sop_uid FROM instance WHERE series_uid = ?", (uid,)):
-                tx.run(
-                    "UPDATE series SET state = 'IGNORED', reason = 'SETTLED_ELSEWHERE', note = ?"
-                    " WHERE series_uid = ? AND state = 'RECEIVING'",
-                    ("All of its images are those of another series.", uid),
-                )
+            resolve_conflict(tx, uid, f"settled: {note}")

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from orgseg_node.errors import JobRefuses
-from orgseg_node.node.store.attempts import drop_unsent
+from orgseg_node.node.store import delivery_states
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Transaction
-from orgseg_node.node.store.model import SENDING_STOPPED, Job, JobState, OutputObject
-from orgseg_node.node.store.series_overrides import told
+from orgseg_node.node.store.model import SENDING_STOPPED, Job, JobState
 from orgseg_node.node.store.store import Store
 
 _J: Final = JobState
@@ -70,7 +69,7 @@ class JobCommands:
             reason = SENDING_STOPPED if now is _J.SENDING else ""
             text = f"cancel: {note}"
             if now is _J.SENDING:
-                drop_unsent(tx, job.job_id, "cancelled")
+                delivery_states.drop_unsent(tx, job.job_id, "cancelled")
                 text = f"{text}{_sent_so_far(tx, job.job_id)}"
             self._store.move_within(tx, job.job_id, _J.CANCELLED, text, reason)
         return self._store.job(job.job_id)
@@ -80,7 +79,7 @@ class JobCommands:
         job = self._store.job(job_id)
         with self._store.database.write() as tx:
             _require(job, {_J.REVIEW}, "approved", _state(tx, job.job_id))
-            told(tx, "job", job.job_id, "approve", note)
+            tx.append_event("job", job.job_id, "approve", note)
             tx.run(
                 "INSERT INTO approval (job_id, run, note, at) VALUES (?, ?, ?, ?) ON CONFLICT (job_id)"
                 " DO UPDATE SET run = excluded.run, note = excluded.note, at = excluded.at",
@@ -135,19 +134,9 @@ class JobCommands:
             if not pairs:
                 raise JobRefuses("There is no destination that gets any of its objects.")
             self._store.move_within(tx, job.job_id, _J.SENDING, f"resend to {', '.join(places)}: {note}")
-            tx.run("UPDATE job SET run = run + 1 WHERE job_id = ?", (job.job_id,))
-            for item, name in pairs:
-                self._owe(tx, job.job_id, item, name)
+            self._store.lives.next_run(tx, job.job_id)
+            delivery_states.resend(tx, job.job_id, pairs, stamp(self._clock()))
         return self._store.job(job.job_id)
-
-    def _owe(self, tx: Transaction, job_id: str, item: OutputObject, name: str) -> None:
-        tx.run(
-            "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at)"
-            " VALUES (?, ?, ?, ?, ?, 'PENDING', ?) ON CONFLICT (job_id, role, destination)"
-            " DO UPDATE SET state = 'PENDING', attempts = 0, first_attempt_at = NULL, status = NULL,"
-            " note = '', next_attempt_at = excluded.next_attempt_at",
-            (job_id, item.role, name, item.path, item.sop_uid, stamp(self._clock())),
-        )
 
 
 def _state(tx: Transaction, job_id: str) -> JobState:

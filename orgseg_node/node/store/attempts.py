@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orgseg_node.node.store.clock import Clock, stamp
-from orgseg_node.node.store.database import Database, Transaction, marks
-from orgseg_node.node.store.model import COMPUTING, DeliveryState, JobState, OutputObject
+from orgseg_node.node.store.database import Database, Transaction
+from orgseg_node.node.store.model import OutputObject
 
 
 class JobLives:
@@ -20,12 +19,10 @@ class JobLives:
     Parameters
     ----------
     database : the node's database
-    clock : where the time comes from
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database) -> None:
         self._db = database
-        self._clock = clock
 
     def begin(self, job_id: str) -> int:
         """Put a job at risk before a child works on it; how many deaths there were so far in this run.
@@ -75,12 +72,10 @@ class JobLives:
             (job_id,),
         )
 
-    def delivered(self, tx: Transaction, job_id: str) -> None:
-        """Note that a destination has an object of a job."""
-        tx.run(
-            "UPDATE job SET delivered_at = coalesce(delivered_at, ?) WHERE job_id = ?",
-            (stamp(self._clock()), job_id),
-        )
+    @staticmethod
+    def next_run(tx: Transaction, job_id: str) -> None:
+        """Give the next run of a job its own number; what counts against the job stays."""
+        tx.run("UPDATE job SET run = run + 1 WHERE job_id = ?", (job_id,))
 
     def keep_objects(self, job_id: str, objects: Iterable[OutputObject]) -> None:
         """Remember what the child wrote, in the place of what an earlier one wrote."""
@@ -97,25 +92,3 @@ class JobLives:
         return self._db.read(
             OutputObject, "SELECT * FROM job_object WHERE job_id = ? ORDER BY role", (job_id,)
         )
-
-
-def undelivered(tx: Transaction, series_uid: str) -> list[str]:
-    """Jobs of a series that are not over, and of which no destination has or is getting anything."""
-    touched = (DeliveryState.SENDING, DeliveryState.STORED, DeliveryState.COMMITTED)
-    open_states = (*sorted(COMPUTING), JobState.FAILED, JobState.REJECTED, JobState.SENDING)
-    rows = tx.rows(
-        f"SELECT job_id FROM job j WHERE series_uid = ? AND state IN ({marks(open_states)})"  # noqa: S608 (question marks only)
-        " AND delivered_at IS NULL AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
-        f" AND d.state IN ({marks(touched)}))",
-        (series_uid, *open_states, *touched),
-    )
-    return [str(job_id) for (job_id,) in rows]
-
-
-def drop_unsent(tx: Transaction, job_id: str, why: str) -> int:
-    """Let go of what a job has not sent yet; how many objects."""
-    return tx.run(
-        "UPDATE delivery SET state = 'DROPPED', note = ? WHERE job_id = ?"
-        " AND state IN ('PENDING', 'RETRY_WAIT', 'FAILED')",
-        (why, job_id),
-    )

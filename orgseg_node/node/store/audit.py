@@ -1,17 +1,21 @@
-"""The history sealed: a chain of hashes over every event, in which no event can be changed, removed or moved.
+"""The audit trail: under what each job was worked on, and a chain of hashes over every event.
 
-Events are appended by the database, by several processes at once where it serves several. The chain is made
-afterwards, by a tick: whatever event has no link yet gets the next one. The number of a link is its primary
-key, so that of two processes that seal at the same moment one is refused and finds its events sealed at its
-next tick. The order is that of sealing: an event of a transaction that took long gets its link later, and
-none is left out.
+Attribution. Before a job changes its state, an event of the job (kind ``job``, change ``context``) names the
+context: program, configuration and models. It is written only if it differs from the last one of the job, so
+the context of a change is that of the latest such event before it.
+
+Chain of hashes. Events are appended by the database, possibly by several processes. The chain is made
+afterwards by a periodic task: each event without a link gets the next one. The number of a link is its
+primary key, so if two processes seal at the same moment, one is refused, and finds its events sealed at its
+next turn. The order is that of sealing: an event of a long transaction gets its link later, and none is left
+out.
 
 ::
 
     hash of link n = SHA-256(hash of link n-1 | n | the event's number, time, kind, subject, change and note)
 
-Who can write to the database can also make the whole chain anew, or cut off its end. Against that, note the
-head (``orgseg audit verify`` prints it, the log holds one for each hour) elsewhere, and verify with
+A person who can write to the database can also make the whole chain again, or cut off its end. Against that,
+note the head elsewhere (``orgseg audit verify`` prints it, the log has one for each hour), and verify with
 ``--expect``.
 """
 
@@ -26,8 +30,9 @@ from typing import Any, Final
 import structlog
 
 from orgseg_node.errors import AuditBroken, IllegalTransition
-from orgseg_node.node.store.canonical import canonical
-from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.canonical import canonical, short_hash
+from orgseg_node.node.store.clock import Clock, stamp, utc_now
+from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.model import Event
 
 _START: Final = "0" * 64
@@ -35,6 +40,45 @@ _AT_ONCE: Final = 2000  # so long does nobody else wait for the database
 _WINDOW: Final = 1000  # so many numbers back an event may still appear whose transaction took long
 
 _log = structlog.get_logger("orgseg.audit")
+
+
+class Attribution:
+    """Notes contexts; part of the store, whose transactions it writes in.
+
+    Parameters
+    ----------
+    clock : where the time comes from
+    """
+
+    def __init__(self, clock: Clock = utc_now) -> None:
+        self._clock = clock
+        self._context = ""
+
+    def works_under(self, database: Database, content: dict[str, Any]) -> str:
+        """From now on, jobs are worked on under this context; its hash."""
+        context = short_hash(content)
+        if context != self._context:
+            with database.write() as tx:
+                tx.run(
+                    "INSERT INTO context (context, content, first_at) VALUES (?, ?, ?)"
+                    " ON CONFLICT (context) DO NOTHING",
+                    (context, canonical(content), stamp(self._clock())),
+                )
+            self._context = context
+        return context
+
+    def note(self, tx: Transaction, job_id: str) -> None:
+        """Note the context of a job before it changes, if that is not yet known."""
+        if not self._context:
+            return
+        changed = tx.run(
+            "INSERT INTO job_context (job_id, context) SELECT job_id, ? FROM job WHERE job_id = ?"
+            " ON CONFLICT (job_id) DO UPDATE SET context = excluded.context"
+            " WHERE job_context.context <> excluded.context",
+            (self._context, job_id),
+        )
+        if changed:
+            tx.append_event("job", job_id, "context", self._context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from orgseg_node.dicom.objects.storage_commitment import Report
+from orgseg_node.node.store import delivery_states
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.deliveries import finish
@@ -154,52 +154,15 @@ class Confirmations:
                 return 0, 0
             job_id, destination, later = rows[0]
             key = (str(job_id), str(destination))
-            kept = _confirm(tx, key, [item.sop_uid for item in report.kept])
+            kept = delivery_states.confirm(tx, *key, [item.sop_uid for item in report.kept])
             failed = {} if later else {item.sop_uid: reason for item, reason in report.failed.items()}
-            lost = _send_again(tx, key, failed, (stamp(retry_at), stamp(give_up_before)))
-            if lost or not _still_wanted(tx, key):
+            delivery_states.reject_stored(
+                tx, key, failed, retry_at=stamp(retry_at), give_up_before=stamp(give_up_before)
+            )
+            if failed or not _still_wanted(tx, key):
                 self._forget(tx, *key)
             finish(tx, key[0], self._now())
-        return kept, lost
-
-
-def _confirm(tx: Transaction, key: tuple[str, str], sop_uids: Sequence[str]) -> int:
-    """STORED becomes COMMITTED, also where nobody waited for it any more."""
-    return sum(
-        tx.run(
-            "UPDATE delivery SET state = 'COMMITTED', note = 'confirmed by the archive',"
-            " confirmation = 'WANTED' WHERE job_id = ? AND destination = ? AND sop_uid = ?"
-            " AND state = 'STORED'",
-            (*key, sop_uid),
-        )
-        for sop_uid in sop_uids
-    )
-
-
-def _send_again(
-    tx: Transaction, key: tuple[str, str], failed: Mapping[str, int], times: tuple[str, str]
-) -> int:
-    """STORED becomes RETRY_WAIT, or FAILED if it was tried for too long; a job that is over gets a remark."""
-    retry_at, give_up_before = times
-    for sop_uid, reason in failed.items():
-        note = f"The archive does not keep it: 0x{reason:04X}."
-        tx.run(
-            "UPDATE delivery SET note = ?, status = ?"
-            " WHERE job_id = ? AND destination = ? AND sop_uid = ? AND state = 'STORED'",
-            (note, reason, *key, sop_uid),
-        )
-        tx.run(
-            "UPDATE delivery SET state = 'RETRY_WAIT', next_attempt_at = ?"
-            " WHERE job_id = ? AND destination = ? AND sop_uid = ? AND state = 'STORED'"
-            " AND (SELECT state FROM job j WHERE j.job_id = delivery.job_id) = 'SENDING'",
-            (retry_at, *key, sop_uid),
-        )
-        tx.run(
-            "UPDATE delivery SET state = 'FAILED' WHERE job_id = ? AND destination = ? AND sop_uid = ?"
-            " AND state = 'RETRY_WAIT' AND note = ? AND first_attempt_at < ?",
-            (*key, sop_uid, note, give_up_before),
-        )
-    return len(failed)
+        return kept, len(failed)
 
 
 def _still_wanted(tx: Transaction, key: tuple[str, str]) -> bool:

@@ -47,6 +47,21 @@ class Transaction:
         """Read rows as tuples."""
         return [tuple(row) for row in self._execute(sql, _plain(parameters)).fetchall()]
 
+    def append_event(self, kind: str, subject: str, change: str, note: str) -> None:
+        """Append an event to the history.
+
+        Parameters
+        ----------
+        kind : ``series``, ``job``, ``delivery`` or ``notice``
+        subject : Series Instance UID, or number of the job
+        change : what happened, in one word
+        note : the event as a sentence
+        """
+        self.run(
+            "INSERT INTO event (kind, subject, change, note) VALUES (?, ?, ?, ?)",
+            (kind, subject, change, note),
+        )
+
 
 class Database:
     """A database with the node's schema; any thread may use it.

@@ -1,40 +1,41 @@
-"""The part of the node's memory that knows what is still to be sent, whatever became of the job."""
+"""Deliveries as the senders use them: what is due now, and the results of sending.
+
+A delivery is one object of a job for one destination. The state changes are in
+`orgseg_node.node.store.delivery_states`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
-from orgseg_node.node.store.attempts import drop_unsent
+from orgseg_node.node.store import delivery_states, job_states
+from orgseg_node.node.store.audit import Attribution
 from orgseg_node.node.store.clock import Clock, stamp
 from orgseg_node.node.store.database import Database, Transaction
-from orgseg_node.node.store.model import NOT_DELIVERED, Delivery, JobState
+from orgseg_node.node.store.delivery_states import Alternate, Result
+from orgseg_node.node.store.job_states import JobChange
+from orgseg_node.node.store.model import Delivery, DeliveryState, JobState, OutputObject
 
 
 class DeliveryRows:
-    """One row for each object and destination.
+    """The part of the store that the senders use.
 
     Parameters
     ----------
-    database : of the node
-    clock : where the time comes from
+    database : the node's database
+    clock : source of the time
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._db = database
         self._clock = clock
+        self.attribution = Attribution(clock)
 
     def _now(self) -> str:
         return stamp(self._clock())
 
-    def skip_attempt(self, delivery: Delivery) -> None:
-        """Count an attempt that never came to be, so that the next one has a number of its own."""
-        with self._db.write() as tx:
-            tx.run(
-                "UPDATE delivery SET attempts = attempts + 1 WHERE job_id = ? AND destination = ?"
-                " AND state IN ('PENDING', 'RETRY_WAIT')",
-                (delivery.job_id, delivery.destination),
-            )
+    # ------------------------------------------------------------------ read
 
     def deliveries(self, job_id: str) -> list[Delivery]:
         """Every delivery of a job."""
@@ -43,9 +44,10 @@ class DeliveryRows:
         )
 
     def due_deliveries(self) -> list[Delivery]:
-        """What should be sent now: of jobs in SENDING, not yet stored, and not waiting for a later time.
+        """Deliveries that are to be sent now.
 
-        While one object of a job is on its way to a destination, nothing else of the job is due there.
+        Their job is in SENDING, and the time of their next attempt has come. While one object of a job is
+        being sent to a destination, no other object of the job is due there.
         """
         return self._db.read(
             Delivery,
@@ -58,107 +60,123 @@ class DeliveryRows:
         )
 
     def sending_deliveries(self) -> list[Delivery]:
-        """What is being sent, as far as anybody knows."""
+        """Deliveries in SENDING, whether or not a process still works on them."""
         return self._db.read(Delivery, "SELECT * FROM delivery WHERE state = 'SENDING'")
 
+    # ------------------------------------------------------------------ send
+
+    def begin_sending(
+        self, job_id: str, pairs: Sequence[tuple[OutputObject, str]], *, confirm: Collection[str] = ()
+    ) -> JobState:
+        """Move a checked or approved job to SENDING and add its deliveries.
+
+        Parameters
+        ----------
+        job_id : number of the job
+        pairs : its objects, each with the name of a destination
+        confirm : names of the destinations that have to confirm by storage commitment
+
+        Returns
+        -------
+        The state of the job: DONE if there is nothing to send
+        """
+        now = self._now()
+        places = ", ".join(sorted({name for _, name in pairs}))
+        note = f"To {places or 'no destination'}."
+        with self._db.write() as tx:
+            self.attribution.note(tx, job_id)
+            job_states.move(tx, job_id, JobChange(state=JobState.SENDING, note=note, at=now))
+            delivery_states.add(tx, job_id, pairs, confirm=confirm, now=now)
+            return finish(tx, job_id, now)
+
+    def claim(self, job_id: str, destination: str) -> list[Delivery]:
+        """Start an attempt to send what a job still owes a destination; nothing if the job was stopped.
+
+        What a process was sending when it died is sent again, as the same attempt and the same object.
+        """
+        with self._db.write() as tx:
+            self.attribution.note(tx, job_id)
+            delivery_states.claim(tx, job_id, destination, self._now())
+        return [d for d in self.deliveries(job_id) if d.destination == destination and d.state == "SENDING"]
+
+    def settle(
+        self, delivery: Delivery, state: DeliveryState, *, status: int | None, note: str, next_at: datetime
+    ) -> JobState:
+        """Note the result of an attempt; the job is DONE or FAILED when nothing is left to send.
+
+        Parameters
+        ----------
+        delivery : what was sent
+        state : STORED, RETRY_WAIT or FAILED
+        status : DICOM or HTTP status of the answer; None if there was no answer
+        note : the result as a sentence
+        next_at : when to try again, for RETRY_WAIT
+
+        Returns
+        -------
+        The state of the job
+        """
+        now = self._now()
+        with self._db.write() as tx:
+            self.attribution.note(tx, delivery.job_id)
+            result = Result(state=state, status=status, note=note, next_at=next_at)
+            delivery_states.record_result(tx, delivery, result)
+            if state is DeliveryState.STORED:
+                tx.run(
+                    "UPDATE job SET delivered_at = coalesce(delivered_at, ?) WHERE job_id = ?",
+                    (now, delivery.job_id),
+                )
+            return finish(tx, delivery.job_id, now)
+
+    def divert(self, delivery: Delivery, alternate: Alternate, *, status: int | None, note: str) -> JobState:
+        """Give an object that a destination did not accept to the alternate destination.
+
+        Parameters
+        ----------
+        delivery : what was being sent
+        alternate : the destination that gets it now
+        status : DICOM or HTTP status of the last answer; None if there was no answer
+        note : the result of the last attempt as a sentence
+
+        Returns
+        -------
+        The state of the job
+        """
+        now = self._clock()
+        result = Result(state=DeliveryState.DROPPED, status=status, note=note, next_at=now)
+        with self._db.write() as tx:
+            delivery_states.divert(tx, delivery, alternate, result)
+            return finish(tx, delivery.job_id, stamp(now))
+
     def free(self, delivery: Delivery) -> None:
-        """Make a delivery whose sender died due again."""
+        """Make a delivery due again whose sender died."""
+        with self._db.write() as tx:
+            delivery_states.requeue(tx, delivery, self._now())
+
+    def skip_attempt(self, delivery: Delivery) -> None:
+        """Count an attempt that was never made, so that the next one has its own number."""
         with self._db.write() as tx:
             tx.run(
-                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
-                " next_attempt_at = ? WHERE job_id = ? AND role = ? AND destination = ?"
-                " AND state = 'SENDING' AND attempts = ?",
-                (self._now(), delivery.job_id, delivery.role, delivery.destination, delivery.attempts),
+                "UPDATE delivery SET attempts = attempts + 1 WHERE job_id = ? AND destination = ?"
+                " AND state IN ('PENDING', 'RETRY_WAIT')",
+                (delivery.job_id, delivery.destination),
             )
 
 
-_GONE: Final = ("STORED", "COMMITTED")
-
-
-def finish(tx: Transaction, job_id: str, now: str) -> None:
-    """Move a job from SENDING to DONE or FAILED once each of its objects has come to rest everywhere.
-
-    An object that a destination shall confirm is at rest only when it is COMMITTED, or STORED and no longer
-    waited for. What a job that was stopped has not sent yet is let go.
-    """
-    ((now_in,),) = tx.rows("SELECT state FROM job WHERE job_id = ?", (job_id,))
-    if now_in in {JobState.CANCELLED, JobState.SUPERSEDED}:
-        drop_unsent(tx, job_id, "stopped")  # it was on its way when the job was stopped
-    if now_in != JobState.SENDING:
-        return
-    rows = tx.rows(
-        "SELECT state, confirmation, count(*) FROM delivery WHERE job_id = ? GROUP BY state, confirmation",
-        (job_id,),
-    )
-    counts = {(str(state), str(confirmation)): int(count) for state, confirmation, count in rows}
-    states = {state for state, _ in counts}
-    if not states <= {*_GONE, "DROPPED", "FAILED"} or ("STORED", "WANTED") in counts:
-        return
-    failed = sum(count for (state, _), count in counts.items() if state == "FAILED")
-    if failed:
-        note = f"{failed} objects could not be delivered; they are kept."
-        _move(tx, job_id, ("FAILED", NOT_DELIVERED, note), now)
-    else:
-        _move(tx, job_id, ("DONE", "", _delivered(counts)), now)
-
-
-def _delivered(counts: dict[tuple[str, str], int]) -> str:
-    gone = sum(count for (state, _), count in counts.items() if state in _GONE)
-    confirmed = sum(count for (state, _), count in counts.items() if state == "COMMITTED")
-    unconfirmed = counts.get(("STORED", "WAIVED"), 0)
-    if not counts:
-        return "Kept here; no destination is set."
-    note = f"{gone} objects delivered"
-    if confirmed:
-        note += f", {confirmed} of them confirmed by the archive"
-    return note + (f", {unconfirmed} stored but not confirmed." if unconfirmed else ".")
-
-
-def _move(tx: Transaction, job_id: str, target: tuple[str, str, str], now: str) -> None:
-    tx.run(
-        "UPDATE job SET state = ?, reason = ?, note = ?, stage = '', updated_at = ?, progress ="
-        " CASE WHEN ? = 'DONE' THEN 1.0 ELSE progress END WHERE job_id = ? AND state = 'SENDING'",
-        (*target, now, target[0], job_id),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alternate:
-    """The destination that gets an object in another's stead, and whether it shall confirm it."""
-
-    name: str
-    confirm: bool
-
-
-def divert(
-    tx: Transaction, delivery: Delivery, alternate: Alternate, said: tuple[int | None, str, str]
-) -> None:
-    """Give a delivery to an alternate: its own row is DROPPED for good, and says so.
-
-    What the alternate has, or is about to get, it does not get twice.
+def finish(tx: Transaction, job_id: str, now: str) -> JobState:
+    """Finish the sending of a job if all its deliveries are final; drop what a stopped job has not sent.
 
     Parameters
     ----------
-    tx : the transaction it is part of
-    delivery : what was being sent
-    alternate : who gets it now
-    said : status and note of the last attempt, and the time
+    tx : the transaction
+    job_id : number of the job
+    now : the time, as stored in the database
+
+    Returns
+    -------
+    The state of the job
     """
-    status, note, now = said
-    key = (delivery.job_id, delivery.role, delivery.destination)
-    for state, why in (("FAILED", note), ("DROPPED", f"Goes to {alternate.name} instead. {note}")):
-        tx.run(
-            "UPDATE delivery SET state = ?, note = ?, status = ?"
-            " WHERE job_id = ? AND role = ? AND destination = ?",
-            (state, why, status, *key),
-        )
-    tx.run(
-        "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at, note,"
-        " confirmation, instead_of) VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?)"
-        " ON CONFLICT (job_id, role, destination) DO UPDATE SET state = 'PENDING', attempts = 0,"
-        " first_attempt_at = NULL, next_attempt_at = excluded.next_attempt_at, note = excluded.note,"
-        " confirmation = excluded.confirmation, instead_of = excluded.instead_of"
-        " WHERE delivery.state IN ('FAILED', 'DROPPED')",
-        (delivery.job_id, delivery.role, alternate.name, delivery.path, delivery.sop_uid, now,
-         f"instead of {delivery.destination}", "WANTED" if alternate.confirm else "", delivery.destination),
-    )  # fmt: skip
+    state = job_states.finish_sending(tx, job_id, now)
+    if state in {JobState.CANCELLED, JobState.SUPERSEDED}:
+        delivery_states.drop_unsent(tx, job_id, "stopped")  # it was being sent when the job was stopped
+    return state

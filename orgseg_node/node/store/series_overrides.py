@@ -14,6 +14,7 @@ from orgseg_node.errors import SeriesRefuses
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.model import SeriesState
+from orgseg_node.node.store.series_states import reopen_held
 
 FORCE: Final = "force"
 WAIT: Final = "wait"
@@ -75,12 +76,9 @@ class SeriesOrders:
         with self._db.write() as tx:
             state, revision = self._of(tx, series_uid, FORCE)
             if state is SeriesState.HOLD:  # the note becomes that of the event
-                tx.run(
-                    "UPDATE series SET state = 'RECEIVING', reason = '', note = ? WHERE series_uid = ?",
-                    (f"force: {note}", series_uid),
-                )
+                reopen_held(tx, series_uid, f"force: {note}")
             else:
-                told(tx, "series", series_uid, FORCE, note)
+                tx.append_event("series", series_uid, FORCE, note)
             self._put(
                 tx,
                 SeriesOrder(
@@ -94,7 +92,7 @@ class SeriesOrders:
         with self._db.write() as tx:
             _, revision = self._of(tx, series_uid, WAIT)
             ends = "until it is released" if until is None else f"until {until.isoformat(timespec='seconds')}"
-            told(tx, "series", series_uid, WAIT, f"{ends}; {note}")
+            tx.append_event("series", series_uid, WAIT, f"{ends}; {note}")
             self._put(
                 tx,
                 SeriesOrder(
@@ -109,7 +107,7 @@ class SeriesOrders:
             gone = tx.run("DELETE FROM series_order WHERE series_uid = ? AND kind = 'wait'", (series_uid,))
             if not gone:
                 raise SeriesRefuses("Nobody lets it wait.")
-            told(tx, "series", series_uid, "release", note)
+            tx.append_event("series", series_uid, "release", note)
 
     def done(self, series_uid: str) -> None:
         """Forget an order to judge a series: it was judged."""
@@ -134,10 +132,3 @@ class SeriesOrders:
             " VALUES (?, ?, ?, ?, ?, ?)",
             (order.series_uid, order.kind, order.revision, ends, order.note, stamp(order.at)),
         )
-
-
-def told(tx: Transaction, kind: str, subject: str, change: str, note: str) -> None:
-    """Append a line to the history."""
-    tx.run(
-        "INSERT INTO event (kind, subject, change, note) VALUES (?, ?, ?, ?)", (kind, subject, change, note)
-    )

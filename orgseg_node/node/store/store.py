@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
-from orgseg_node.node.store.attempts import JobLives, drop_unsent, undelivered
-from orgseg_node.node.store.attribution import Attribution
+from orgseg_node.node.store import delivery_states, job_states, series_states
+from orgseg_node.node.store.attempts import JobLives
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction, marks
-from orgseg_node.node.store.deliveries import Alternate, DeliveryRows, divert, finish
+from orgseg_node.node.store.deliveries import DeliveryRows
+from orgseg_node.node.store.job_states import JobChange
 from orgseg_node.node.store.model import (
     NOT_DELIVERED,
     SENDING_STOPPED,
-    Delivery,
     DeliveryState,
     Event,
     Instance,
@@ -29,18 +29,10 @@ from orgseg_node.node.store.model import (
     JobState,
     NewJob,
     Notice,
-    OutputObject,
     Series,
     SeriesState,
 )
-from orgseg_node.node.store.routing_rows import (
-    called_anew,
-    carry,
-    carry_on,
-    insert_job,
-    open_revision,
-    retitle,
-)
+from orgseg_node.node.store.routing_rows import called_anew, carry, carry_on, retitle
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
@@ -62,8 +54,7 @@ class Store(DeliveryRows):
     def __init__(self, place: Path | Database, *, read_only: bool = False, clock: Clock = utc_now) -> None:
         database = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
         super().__init__(database, clock)
-        self.lives = JobLives(self._db, clock)
-        self.attribution = Attribution(clock)
+        self.lives = JobLives(self._db)
 
     @property
     def database(self) -> Database:
@@ -94,12 +85,7 @@ class Store(DeliveryRows):
         now = self._now()
         uid = instance.series_uid
         with self._db.write() as tx:
-            tx.run(
-                "INSERT INTO series (series_uid, state, calling_ae, called_ae, created_at, last_received_at)"
-                " VALUES (?, 'RECEIVING', ?, ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
-                " SET last_received_at = excluded.last_received_at",
-                (uid, instance.calling_ae, instance.called_ae, now, now),
-            )
+            series_states.receive(tx, instance, now)
             tx.run(
                 "INSERT INTO instance (sop_uid, sha256, series_uid, size, path, transfer_syntax, calling_ae,"
                 " received_at, called_ae) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -107,7 +93,9 @@ class Store(DeliveryRows):
                 (instance.sop_uid, instance.sha256, uid, instance.size, instance.path,
                  instance.transfer_syntax, instance.calling_ae, now, instance.called_ae),
             )  # fmt: skip
-            open_revision(tx, uid, "An instance came after the series was judged; it is judged again.")
+            series_states.open_revision(
+                tx, uid, "An instance came after the series was judged; it is judged again."
+            )
             retitle(tx, uid, instance.called_ae, instance.calling_ae)
             concerned = {
                 str(row[0])
@@ -118,11 +106,7 @@ class Store(DeliveryRows):
                 )
             }
             for other in concerned:
-                tx.run(
-                    "UPDATE series SET state = 'CONFLICT', reason = 'SAME_UID_OTHER_CONTENT', note = ?"
-                    " WHERE series_uid = ? AND state <> 'CONFLICT'",
-                    (f"Instance {instance.sop_uid} arrived with different content; both are kept.", other),
-                )
+                series_states.mark_conflict(tx, other, instance.sop_uid)
             for series_uid in concerned | {uid}:
                 self._supersede(tx, series_uid)
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
@@ -137,9 +121,9 @@ class Store(DeliveryRows):
 
     def _supersede(self, tx: Transaction, series_uid: str) -> None:
         """Stop every job of a series of which nothing was delivered."""
-        for job_id in undelivered(tx, series_uid):
+        for job_id in job_states.undelivered(tx, series_uid):
             self._move(tx, job_id, JobState.SUPERSEDED, "A later revision of the series replaces it.")
-            drop_unsent(tx, job_id, "superseded")
+            delivery_states.drop_unsent(tx, job_id, "superseded")
 
     def series(
         self, *, state: SeriesState | None = None, quiet_since: datetime | None = None
@@ -176,23 +160,20 @@ class Store(DeliveryRows):
         False, with nothing done, if anything arrived since `seen` was read
         """
         with self._db.write() as tx:
-            changed = tx.run(
-                "UPDATE series SET state = ?, reason = ?, note = ? WHERE series_uid = ? AND"
-                " state = 'RECEIVING' AND revision = ? AND last_received_at = ?",
-                (state, reason, note, seen.series_uid, seen.revision, stamp(seen.last_received_at)),
-            )
+            changed = series_states.judge(tx, seen, state, reason=reason, note=note)
             if changed and job is not None:
                 self._create_job(tx, seen, job)
             for notice in notices if changed else ():
-                self._event(tx, "notice", notice.subject, notice.code, notice.note)
-        return bool(changed)
+                tx.append_event("notice", notice.subject, notice.code, notice.note)
+        return changed
 
     def _create_job(self, tx: Transaction, series: Series, new: NewJob) -> None:
         now = self._now()
         rows = tx.rows("SELECT state, purged_at FROM job WHERE job_id = ?", (new.job_id,))
         again = {JobState.SUPERSEDED, JobState.CANCELLED}
         if not rows:
-            insert_job(tx, series, new, now)
+            job_states.add(tx, series, new, now)
+            carry(tx, new)
             self.attribution.note(tx, new.job_id)
             earlier = tx.rows(
                 "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ? AND content_sha256 = ?"
@@ -201,7 +182,7 @@ class Store(DeliveryRows):
             )
             for (job_id,) in earlier:
                 note = f"The series was routed anew; see job {new.job_id}."
-                self._event(tx, "job", job_id, "notice", note)
+                tx.append_event("job", job_id, "notice", note)
         elif JobState(rows[0][0]) in again or rows[0][1] is not None:
             self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
             self.lives.renew(tx, new.job_id)
@@ -209,11 +190,7 @@ class Store(DeliveryRows):
                 "UPDATE job SET purged_at = NULL, revision = ? WHERE job_id = ?",
                 (series.revision, new.job_id),
             )
-            tx.run(
-                "UPDATE delivery SET state = 'PENDING', attempts = 0, next_attempt_at = ? WHERE job_id = ?"
-                " AND state <> 'PENDING' AND instead_of = ''",
-                (now, new.job_id),
-            )
+            delivery_states.restart_all(tx, new.job_id, now)
             carry(tx, new)
         else:
             carry_on(tx, new, JobState(rows[0][0]), now)
@@ -251,14 +228,7 @@ class Store(DeliveryRows):
 
     def _move(self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = "") -> None:
         self.attribution.note(tx, job_id)
-        progress = {JobState.QUEUED: 0.0, JobState.DONE: 1.0}.get(target)
-        changed = tx.run(
-            "UPDATE job SET state = ?, reason = ?, note = ?, stage = '', updated_at = ?,"
-            " progress = coalesce(?, progress) WHERE job_id = ?",
-            (target, reason, note, self._now(), progress, job_id),
-        )
-        if not changed:
-            raise UnknownJob(f"{job_id!r}.")
+        job_states.move(tx, job_id, JobChange(state=target, note=note, reason=reason, at=self._now()))
 
     def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
         """Note how far a job is; the state it has."""
@@ -281,11 +251,7 @@ class Store(DeliveryRows):
             sent = bool(rows) and rows[0][1] in {NOT_DELIVERED, SENDING_STOPPED}
             self._move(tx, job_id, JobState.SENDING if sent else JobState.QUEUED, note)
             self.lives.renew(tx, job_id)
-            tx.run(
-                "UPDATE delivery SET state = 'PENDING', first_attempt_at = NULL, next_attempt_at = ?"
-                " WHERE job_id = ? AND state IN ('FAILED', 'DROPPED')",
-                (self._now(), job_id),
-            )
+            delivery_states.restart(tx, job_id, {DeliveryState.FAILED, DeliveryState.DROPPED}, self._now())
         return self.job(job_id)
 
     def move_within(
@@ -297,79 +263,6 @@ class Store(DeliveryRows):
     def events(self, subject: str) -> list[Event]:
         """The history of a job or a series, oldest first."""
         return self._db.read(Event, "SELECT * FROM event WHERE subject = ? ORDER BY number", (subject,))
-
-    def _event(self, tx: Transaction, kind: str, subject: str, change: str, note: str) -> None:
-        tx.run(
-            "INSERT INTO event (kind, subject, change, note) VALUES (?, ?, ?, ?)",
-            (kind, subject, change, note),
-        )
-
-    def begin_sending(
-        self, job_id: str, pairs: Sequence[tuple[OutputObject, str]], *, confirm: Collection[str] = ()
-    ) -> JobState:
-        """Move a checked (or approved) job to SENDING, with one delivery for each (object, destination)."""
-        now = self._now()
-        places = ", ".join(sorted({name for _, name in pairs}))
-        with self._db.write() as tx:
-            self._move(tx, job_id, JobState.SENDING, f"To {places or 'no destination'}.")
-            for item, name in pairs:
-                tx.run(
-                    "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at,"
-                    " confirmation) VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?)"
-                    " ON CONFLICT (job_id, role, destination) DO UPDATE SET path = excluded.path,"
-                    " sop_uid = excluded.sop_uid, confirmation = excluded.confirmation, instead_of = ''",
-                    (job_id, item.role, name, item.path, item.sop_uid, now, "WANTED" * (name in confirm)),
-                )
-            finish(tx, job_id, now)
-        return self.job(job_id).state
-
-    def claim(self, job_id: str, destination: str) -> list[Delivery]:
-        """Take what a job has still to send to a destination; nothing if the job was stopped.
-
-        A delivery found in SENDING belongs to a process that died in it: the same attempt is made again, with
-        the same object.
-        """
-        now = self._now()
-        key = (job_id, destination)
-        with self._db.write() as tx:
-            self.attribution.note(tx, job_id)
-            tx.run(
-                "UPDATE delivery SET state = 'RETRY_WAIT', note = 'the node stopped while sending',"
-                " attempts = attempts - 1 WHERE job_id = ? AND destination = ? AND state = 'SENDING'",
-                key,
-            )
-            tx.run(
-                "UPDATE delivery SET state = 'SENDING', attempts = attempts + 1, note = '',"
-                " first_attempt_at = coalesce(first_attempt_at, ?)"
-                " WHERE job_id = ? AND destination = ? AND state IN ('PENDING', 'RETRY_WAIT')"
-                " AND (SELECT state FROM job j WHERE j.job_id = delivery.job_id) = 'SENDING'",
-                (now, *key),
-            )
-        return [d for d in self.deliveries(job_id) if d.destination == destination and d.state == "SENDING"]
-
-    def settle(
-        self, delivery: Delivery, state: DeliveryState, *, status: int | None, note: str, next_at: datetime
-    ) -> JobState:
-        """Note how a delivery went; its job is DONE, or FAILED, when nothing is left to send."""
-        with self._db.write() as tx:
-            self.attribution.note(tx, delivery.job_id)
-            tx.run(
-                "UPDATE delivery SET state = ?, status = ?, note = ?, next_attempt_at = ?"
-                " WHERE job_id = ? AND role = ? AND destination = ?",
-                (state, status, note, stamp(next_at),
-                 delivery.job_id, delivery.role, delivery.destination),
-            )  # fmt: skip
-            if state is DeliveryState.STORED:
-                self.lives.delivered(tx, delivery.job_id)
-            finish(tx, delivery.job_id, self._now())
-        return self.job(delivery.job_id).state
-
-    def divert(self, delivery: Delivery, alternate: Alternate, *, status: int | None, note: str) -> JobState:
-        """Give what a destination did not take to its alternate; the state of the job."""
-        with self._db.write() as tx:
-            divert(tx, delivery, alternate, (status, note, self._now()))
-            finish(tx, delivery.job_id, self._now())
-        return self.job(delivery.job_id).state
 
     def purgeable(self, before: datetime) -> list[Job]:
         """Jobs whose files may go: of series at rest, with every job of it delivered before a moment."""
@@ -389,4 +282,4 @@ class Store(DeliveryRows):
         with self._db.write() as tx:
             tx.run("UPDATE job SET purged_at = ? WHERE job_id = ?", (self._now(), job.job_id))
             tx.run("DELETE FROM instance WHERE series_uid = ?", (job.series_uid,))
-            self._event(tx, "job", job.job_id, "purged", "Its files were deleted after the retention time.")
+            tx.append_event("job", job.job_id, "purged", "Its files were deleted after the retention time.")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orgseg_node.errors import IllegalTransition, UnknownJob
-from orgseg_node.node.store.deliveries import Alternate
+from orgseg_node.node.store.delivery_states import Alternate
 from orgseg_node.node.store.model import (
     DELIVERY_TRANSITIONS,
     Delivery,

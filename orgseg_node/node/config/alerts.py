@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from orgseg_node.node.config.channels import ChannelSection, channel_problems
 from orgseg_node.node.config.section import Port, Section, tables
 
 
@@ -93,24 +94,29 @@ class WebhookSection(Section):
 
 
 class NoticesSection(Section):
-    """Who is told what somebody must do something about; nobody, as long as neither way is set.
+    """Where notices are sent; nowhere without e-mail, webhook or channel.
 
     Attributes
     ----------
-    min_interval_s : at most one message in so long on each way; what comes meanwhile goes into the next
+    min_interval_s : at most one message in this time on each channel; later notices go into the next message
     give_up_after_h : a message that cannot be sent for so long is given up; its notices stay in the database
+    email : a mail server
+    webhook : an own program
+    channels : services such as Teams, Slack or Matrix
     """
 
     min_interval_s: Annotated[float, Field(ge=0, le=86400)] = 300.0
     give_up_after_h: Annotated[float, Field(gt=0, le=24 * 30)] = 72.0
     email: EmailSection | None = None
     webhook: WebhookSection | None = None
+    channels: tuple[ChannelSection, ...] = ()
 
     def placed(self, base: Path) -> NoticesSection:
         """The same with files relative to a folder."""
         email = self.email and self.email.model_copy(update=_files(self.email, base))
         webhook = self.webhook and self.webhook.model_copy(update=_files(self.webhook, base))
-        return self.model_copy(update={"email": email, "webhook": webhook})
+        channels = tuple(channel.placed(base) for channel in self.channels)
+        return self.model_copy(update={"email": email, "webhook": webhook, "channels": channels})
 
 
 def placed_web(web: WebSection, base: Path) -> WebSection:
@@ -158,4 +164,4 @@ def watch_file_problems(data: dict[str, Any], base: Path) -> list[str]:
                 (base / Path(value).expanduser()).read_bytes()
             except OSError as error:
                 problems.append(f"{place}: {value} cannot be read: {error.strerror}")
-    return problems
+    return problems + channel_problems(data, base)

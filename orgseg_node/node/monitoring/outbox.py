@@ -1,4 +1,4 @@
-"""The messages that notices go out in: made before they are sent, so that none is lost or becomes two."""
+"""The messages in which notices are sent: stored before they are sent, so that none is lost or doubled."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from orgseg_node.node.store.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Several notices that go out together.
+    """Several notices that are sent together.
 
     Attributes
     ----------
-    message_id : the same at each try, so that whoever gets it twice can know
-    attempts : how often it was tried, this time included
+    message_id : the same at each attempt, so that a receiver can recognise a message that comes twice
+    created_at : when it was made
+    attempts : how often it was tried, this attempt included
+    notices : what it holds
     """
 
     message_id: str
@@ -29,12 +31,12 @@ class Message:
 
 
 class Outbox:
-    """The messages that notices go out in.
+    """The messages in which notices are sent.
 
     Parameters
     ----------
     database : of the node
-    clock : where the time comes from
+    clock : gives the present time
     """
 
     def __init__(self, database: Database, *, clock: Clock = utc_now) -> None:
@@ -42,7 +44,7 @@ class Outbox:
         self._clock = clock
 
     def gather(self, channel: str, min_interval_s: float) -> None:
-        """Put what was not yet told on a channel into one message, unless one went out just now or waits."""
+        """Put what was not yet sent on a channel into one message, unless one waits or was made just now."""
         now = self._clock()
         since = stamp(now - timedelta(seconds=min_interval_s))
         with self._db.write() as tx:
@@ -72,7 +74,7 @@ class Outbox:
                 )
 
     def claim(self, channel: str, busy_s: float) -> Message | None:
-        """The message that is due on a channel, if any; for so many seconds nobody else gets it."""
+        """The message that is due on a channel, if any; for so many seconds no other process gets it."""
         now = self._clock()
         with self._db.write() as tx:
             rows = tx.rows(
@@ -100,20 +102,21 @@ class Outbox:
             notices=tuple(notices),
         )
 
-    def settle(self, message: Message, *, retry_in_s: float | None) -> None:
-        """Note that a message went out or was given up (None), or when it is tried again."""
-        now = self._clock()
+    def finish(self, message: Message) -> None:
+        """Record that a message was sent, or that it is given up."""
         with self._db.write() as tx:
-            if retry_in_s is None:
-                tx.run(
-                    "UPDATE notice_message SET sent_at = ? WHERE message_id = ?",
-                    (stamp(now), message.message_id),
-                )
-            else:
-                tx.run(
-                    "UPDATE notice_message SET next_attempt_at = ? WHERE message_id = ?",
-                    (stamp(now + timedelta(seconds=retry_in_s)), message.message_id),
-                )
+            tx.run(
+                "UPDATE notice_message SET sent_at = ? WHERE message_id = ?",
+                (stamp(self._clock()), message.message_id),
+            )
+
+    def retry_in(self, message: Message, seconds: float) -> None:
+        """Record that a message was not sent and is tried again after a pause."""
+        with self._db.write() as tx:
+            tx.run(
+                "UPDATE notice_message SET next_attempt_at = ? WHERE message_id = ?",
+                (stamp(self._clock() + timedelta(seconds=seconds)), message.message_id),
+            )
 
 
 def message_id(channel: str, keys: Sequence[str]) -> str:

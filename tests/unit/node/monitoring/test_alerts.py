@@ -10,7 +10,7 @@ import pytest
 
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.monitoring.alerts import Notice, Watch
-from orgseg_node.node.monitoring.notifier import email_of
+from orgseg_node.node.monitoring.email_transport import email_of
 from orgseg_node.node.monitoring.outbox import Outbox
 from orgseg_node.node.store.model import Instance, JobState, NewJob, OutputObject, SeriesState
 from orgseg_node.node.store.store import Store
@@ -122,7 +122,7 @@ def test_notices_go_out_together_and_each_once_on_each_channel(bench: Bench) -> 
         message = bench.outbox().claim(channel, 60)
         assert message is not None
         assert len(message.notices) == 3
-        bench.outbox().settle(message, retry_in_s=None)
+        bench.outbox().finish(message)
         bench.outbox().gather(channel, 300)
         assert bench.outbox().claim(channel, 60) is None
     bench.store.move(bench.job("1.9"), JobState.FAILED, "It failed.", reason="JOB")

@@ -28,7 +28,7 @@
     │   ├── DatabaseUnreachable (retryable)
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job in the running node
-    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  Poisoned  HeldByRule  RuleUndecided
+    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
     ├── EvaluationError         predictions beside references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
@@ -97,13 +97,13 @@ from orgseg_node.errors.inputs import (
     WrongModality,
 )
 from orgseg_node.errors.jobs import (
+    DeadLetter,
     HeldByRule,
     IncompleteSeries,
     JobError,
     JobRefuses,
     JobStopped,
     LateImages,
-    Poisoned,
     RuleUndecided,
     SeriesRefuses,
     TimeLimit,
@@ -169,6 +169,7 @@ __all__ = [
     "CommitmentRefused",
     "ConfigError",
     "DatabaseUnreachable",
+    "DeadLetter",
     "DiskFull",
     "DuplicateSlices",
     "EnvironmentFault",
@@ -221,7 +222,6 @@ __all__ = [
     "OutputError",
     "OwnCertificateRefused",
     "PeerCertificateRefused",
-    "Poisoned",
     "PortTaken",
     "ProofFailed",
     "PullIncomplete",

@@ -32,7 +32,7 @@ class JobStopped(JobError):
     code = "JOB_STOPPED"
 
 
-class Poisoned(JobError):
+class DeadLetter(JobError):
     """The process that contours died again and again over this job."""
 
     code = "JOB_POISON"

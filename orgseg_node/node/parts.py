@@ -1,4 +1,4 @@
-"""What the running node is made of, for those who stand at its doors."""
+"""The parts of the running node, as its entry points need them."""
 
 from __future__ import annotations
 
@@ -12,46 +12,48 @@ from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.processing.dispatcher import queues_of
 from orgseg_node.node.processing.engine import Engine
-from orgseg_node.node.scheduler import Bell, Pulse
+from orgseg_node.node.scheduler import Wakeup, Watchdog
 from orgseg_node.node.store.store import Store
 
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """The parts of a running node; not frozen, since they are made one after the other.
+    """The parts of a running node. Not frozen, because they are made one after the other.
 
     Attributes
     ----------
     config : the configuration in force
-    store : its memory
-    meters, pulse : what is counted, and whether the clock ticks
-    bell : has a tick come at once
-    inbox, receiver : where instances come in, and what listens by DICOM; None in a process that only works
-    engine : what runs jobs; None in a process that only receives
+    store : the node's database
+    meters : counters and timers for the metrics
+    watchdog : which periodic tasks are overdue
+    wakeup : runs a periodic task before its time
+    inbox : accepts images; None in a process that only works on jobs
+    receiver : the Storage SCP; None in a process that only works on jobs
+    engine : runs the workflows of jobs; None in a process that only receives
     """
 
     config: CurrentConfig
     store: Store
     meters: Meters
-    pulse: Pulse
-    bell: Bell = field(default_factory=Bell)
+    watchdog: Watchdog
+    wakeup: Wakeup = field(default_factory=Wakeup)
     inbox: Inbox | None = None
     receiver: Receiver | None = None
     engine: Engine | None = None
 
     def open_queues(self, config: NodeConfig) -> None:
-        """Let the engine take work for every destination of a configuration."""
+        """Add the queues of every destination of a configuration to the engine."""
         if self.engine is not None:
             self.engine.add_queues(queues_of(config))
 
 
-class Door(Protocol):
-    """Another way into the node, such as HTTP; opened when everything runs, closed before anything stops."""
+class EntryPoint(Protocol):
+    """Another way into the node, such as HTTP; started when all parts run, stopped before any part stops."""
 
     def start(self, parts: Parts) -> None:
-        """Open it. Raises OrgsegError if that cannot be done."""
+        """Start it. Raises OrgsegError if that is not possible."""
         ...
 
     def stop(self) -> None:
-        """Close it; what is under way is finished first."""
+        """Stop it; requests that have begun are finished first."""
         ...

@@ -1,4 +1,9 @@
-"""Rings when there is something to do, so that nobody waits for a tick; the ticks remain the net below."""
+"""The scheduler: periodic tasks, wake-ups before their time, and a watchdog over them.
+
+A periodic task is called a tick. Each tick is a scan that may run at any time and as often as needed: it
+looks for work and does it. So that nobody waits for the next tick, whoever makes work wakes the scheduler up
+at once; polling is the fallback.
+"""
 
 from __future__ import annotations
 
@@ -16,44 +21,57 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from orgseg_node.errors import OrgsegError
 
+_THREADS: Final = 8
+"""Three ticks may wait for a peer (ask, echo, notify), one for the disk (purge); the others are short."""
+
+_SLOWEST_S: Final = 600.0
+"""A tick that takes longer is overdue."""
+
 _log = structlog.get_logger("orgseg.scheduler")
 
+Tick = tuple[str, Callable[[], object], float]
+"""A periodic task: its name, the function, and the interval in seconds."""
+
 DISPATCH: Final = "dispatch"
+"""The tick that starts jobs and deliveries that are due."""
+
 JUDGE: Final = "judge"
+"""The tick that judges series that are stable."""
 
-Ring = Callable[[str, float], None]
-"""Have a tick come so many seconds from now, if it would not come before."""
+Trigger = Callable[[str, float], None]
+"""Run a tick in so many seconds, unless it runs earlier anyway; see `Wakeup.trigger`."""
 
 
-class Bell:
-    """Has ticks come sooner, from the moment it hangs at a clock; before that it makes no sound."""
+def no_trigger(_tick: str, _after_s: float) -> None:
+    """Do nothing: the tick runs at its usual time."""
+
+
+class Wakeup:
+    """Runs ticks before their time, once it is attached to a scheduler; until then it does nothing."""
 
     def __init__(self) -> None:
-        self._clock: BackgroundScheduler | None = None
+        self._scheduler: BackgroundScheduler | None = None
 
-    def hang(self, clock: BackgroundScheduler) -> None:
-        """Ring through a scheduler whose jobs are the ticks, by their names."""
-        self._clock = clock
+    def attach(self, scheduler: BackgroundScheduler) -> None:
+        """Use a scheduler whose jobs have the names of the ticks."""
+        self._scheduler = scheduler
 
-    def ring(self, tick: str, after_s: float = 0.0) -> None:
-        """Have a tick come so many seconds from now, if it would not come before."""
-        job = self._clock.get_job(tick) if self._clock is not None and self._clock.running else None
+    def trigger(self, tick: str, after_s: float = 0.0) -> None:
+        """Run a tick in so many seconds, unless it runs earlier anyway."""
+        running = self._scheduler is not None and self._scheduler.running
+        job = self._scheduler.get_job(tick) if self._scheduler is not None and running else None
         at = datetime.now(UTC) + timedelta(seconds=after_s)
         if job is not None and at < job.next_run_time:
-            with suppress(JobLookupError):  # the node stopped in this very moment
+            with suppress(JobLookupError):  # the node stopped at this moment
                 job.modify(next_run_time=at)
 
 
-def silent(_tick: str, _after_s: float) -> None:
-    """A bell that nobody hears."""
-
-
-class Pulse:
-    """Remembers when each tick last came to its end, whether it did its work or failed.
+class Watchdog:
+    """Knows when each tick last finished, with success or with an error, and which are overdue.
 
     Parameters
     ----------
-    now : seconds that never go back
+    now : a clock in seconds that never goes back
     """
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
@@ -63,61 +81,62 @@ class Pulse:
         self._last: dict[str, float] = {}
 
     def expect(self, name: str, within_s: float) -> None:
-        """A tick of this name comes to its end at least so often."""
+        """Expect a tick of this name to finish at least once in so many seconds."""
         with self._lock:
             self._expected[name] = within_s
             self._last[name] = self._now()
 
-    def beat(self, name: str) -> None:
-        """A tick came to its end."""
+    def check_in(self, name: str) -> None:
+        """Note that a tick finished."""
         with self._lock:
             self._last[name] = self._now()
 
     def overdue(self) -> list[str]:
-        """The ticks that should have come to an end by now and did not."""
+        """The ticks that should have finished by now and did not."""
         now = self._now()
         with self._lock:
             return [name for name, limit in self._expected.items() if now - self._last[name] > limit]
 
 
-Tick = tuple[str, Callable[[], object], float]
-"""What is done by the clock: its name, the scan, and every how many seconds."""
+def start_scheduler(ticks: Iterable[Tick], watchdog: Watchdog, wakeup: Wakeup) -> BackgroundScheduler:
+    """Run ticks until the scheduler is shut down.
 
+    Several processes may run the same ticks: each scan does what it finds left to do.
 
-_THREADS: Final = 8
-"""Four ticks may wait for a peer, one for the disk (report, ask, echo, notify, purge); others are short."""
+    Parameters
+    ----------
+    ticks : the periodic tasks
+    watchdog : notes when each tick finished
+    wakeup : is attached to the scheduler
 
-
-_SLOWEST_S: Final = 600.0  # a tick that takes longer than this is taken for dead
-
-
-def start_ticks(ticks: Iterable[Tick], pulse: Pulse, bell: Bell) -> BackgroundScheduler:
-    """Start the clock. Several processes may tick at once: each scan does what it finds left to do."""
-    every = list(ticks)
+    Returns
+    -------
+    The running scheduler
+    """
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(_THREADS)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    for name, scan, seconds in every:
-        pulse.expect(name, seconds + _SLOWEST_S)
-        scheduler.add_job(_safely(name, scan, pulse), "interval", seconds=seconds, id=name)
+    for name, scan, seconds in ticks:
+        watchdog.expect(name, seconds + _SLOWEST_S)
+        scheduler.add_job(_safely(name, scan, watchdog), "interval", seconds=seconds, id=name)
     scheduler.start()
-    bell.hang(scheduler)
+    wakeup.attach(scheduler)
     return scheduler
 
 
-def _safely(name: str, scan: Callable[[], object], pulse: Pulse) -> Callable[[], None]:
-    """A scan that reports its failure and is tried again at the next tick."""
+def _safely(name: str, scan: Callable[[], object], watchdog: Watchdog) -> Callable[[], None]:
+    """A scan that logs its error instead of raising it; the next tick tries again."""
 
     def tick() -> None:
         try:
             scan()
         except OrgsegError as error:
             _log.error("tick failed", tick=name, code=error.code, detail=error.sentence)
-        except Exception as error:  # noqa: BLE001 (one bad tick must not stop the clock)
+        except Exception as error:  # noqa: BLE001 (one failed tick must not stop the scheduler)
             _log.error("tick failed", tick=name, code="UNEXPECTED", kind=type(error).__name__)
         finally:
-            pulse.beat(name)
+            watchdog.check_in(name)
 
     return tick

@@ -23,20 +23,20 @@ from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.dimse.commitment_scu import CommitmentScu
 from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.intake.completeness import Completer, SourceRounds
-from orgseg_node.node.intake.inbox import Calls, Inbox
+from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
 from orgseg_node.node.monitoring.alerts import Watch
 from orgseg_node.node.monitoring.logs import configure_logs
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.monitoring.notifier import Notifier
 from orgseg_node.node.operations.reload import Reloader, pid_file
-from orgseg_node.node.parts import Door, Parts
+from orgseg_node.node.parts import EntryPoint, Parts
 from orgseg_node.node.processing.dispatcher import Dispatcher, queues_of
 from orgseg_node.node.processing.engine import Engine
 from orgseg_node.node.processing.heartbeat import Heartbeat, Reaper
 from orgseg_node.node.processing.retention import Retention
 from orgseg_node.node.processing.warm_worker import SpareChild
 from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
-from orgseg_node.node.scheduler import Pulse, Tick, start_ticks
+from orgseg_node.node.scheduler import Tick, Watchdog, start_scheduler
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.store import Store
@@ -54,7 +54,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     stop: threading.Event | None = None,
     tick_s: float = 1.0,
     path: Path | None = None,
-    doors: Sequence[Door] = (),
+    entry_points: Sequence[EntryPoint] = (),
 ) -> None:
     """Run the node, or the part of it that ``worker.roles`` names, until told to stop by a signal or `stop`.
 
@@ -66,7 +66,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     stop : set by whoever wants the node to end
     tick_s : how often inbox and queues are looked at
     path : the file the configuration is from; SIGHUP reads it again
-    doors : other ways in, such as HTTP, opened once the node runs
+    entry_points : other ways in, such as HTTP, opened once the node runs
 
     Raises
     ------
@@ -84,7 +84,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         current, sender = CurrentConfig(config), AnySender()
         store = Store(Database(config.database_place))
         stack.callback(store.close)
-        parts = Parts(config=current, store=store, meters=Meters(), pulse=Pulse())
+        parts = Parts(config=current, store=store, meters=Meters(), watchdog=Watchdog())
         reloader = Reloader(current, store, path, parts.open_queues, asked=reload)
         reloader.begin()
         commitment = CommitmentScu(current, store)
@@ -99,7 +99,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
                 child_command=child_command,
                 warm_worker=spare,
                 meters=parts.meters,
-                ring=parts.bell.ring,
+                trigger=parts.wakeup.trigger,
             )
             worker = Worker(current, store, tools)
             engine = stack.enter_context(_engine(config, store.database, worker, min(_POLL_S, tick_s)))
@@ -110,12 +110,12 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
             port = parts.receiver.start()
             stack.callback(parts.receiver.stop)
         ticks += _watch_ticks(parts, reloader, sender, tick_s)
-        clock = start_ticks(ticks, parts.pulse, parts.bell)
+        clock = start_scheduler(ticks, parts.watchdog, parts.wakeup)
         try:
             with ExitStack() as opened:
-                for door in doors:
-                    opened.callback(door.stop)
-                    door.start(parts)
+                for entry_point in entry_points:
+                    opened.callback(entry_point.stop)
+                    entry_point.start(parts)
                 _log.info("running", roles=list(config.worker.roles), worker=config.worker.own_name)
                 if ready is not None:
                     ready(port)
@@ -133,14 +133,14 @@ def _make_receiver(
 ) -> list[Tick]:
     """Make what takes images in, which does not listen yet; what it does by the clock."""
     config, store = parts.config, parts.store
-    calls = Calls(ring=parts.bell.ring, show=spare.show)
-    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, calls=calls)
+    callbacks = InboxCallbacks(trigger=parts.wakeup.trigger, preload=spare.show)
+    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, callbacks=callbacks)
     inbox.adopt()
     parts.receiver = Receiver(config, inbox, service=commitment, meters=parts.meters)
     rounds = SourceRounds(config, Completer(config, store, inbox))
     stack.callback(rounds.stop)
     return [
-        ("judge", inbox.judge_quiet_series, tick_s),
+        ("judge", inbox.judge_stable_series, tick_s),
         ("ask sources", rounds.go_round, tick_s),
     ]
 

@@ -12,7 +12,7 @@ from orgseg_node.node.store.clock import stamp, utc_now
 
 def lives(parts: Parts) -> list[str]:
     """What stands still though the process runs; a supervisor should then start the node anew."""
-    return [f"tick {name} overdue" for name in parts.pulse.overdue()]
+    return [f"tick {name} overdue" for name in parts.watchdog.overdue()]
 
 
 def cannot_work(parts: Parts) -> list[str]:

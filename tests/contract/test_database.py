@@ -318,7 +318,7 @@ class TestRaces:
             def run() -> None:
                 own = Store(ground.open())
                 for delivery in own.claim(new.job_id, name):
-                    own.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
+                    own.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
                 own.close()
 
             return run
@@ -390,7 +390,7 @@ class TestPostgres:
         try:
             with pytest.raises(DatabaseUnreachable) as told, database.write():
                 pass
-            assert server.password not in f"{told.value} {server} {server!r} {server.said}"
+            assert server.password not in f"{told.value} {server} {server!r} {server.description}"
             assert f"127.0.0.1:{postgres.port}" in str(told.value)
         finally:
             postgres.start()

@@ -133,7 +133,7 @@ class TestJobStore:
             claimed = store.claim(job_id, place)
             assert {d.role for d in claimed} == {"RTSTRUCT", "SEG"}
             for delivery in claimed:
-                store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
+                store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
         assert store.job(job_id).state is JobState.DONE
 
     def test_a_job_without_destination_is_done_at_once(self, held: tuple[Any, str]) -> None:
@@ -144,16 +144,19 @@ class TestJobStore:
         store, job_id = self.sending(held, "tps")
         first, second = store.claim(job_id, "tps")
         assert (
-            store.settle(first, DeliveryState.FAILED, status=0xC000, note="no", next_at=NOW)
+            store.record_delivery(first, DeliveryState.FAILED, status=0xC000, note="no", next_at=NOW)
             is JobState.SENDING
         )
-        assert store.settle(second, DeliveryState.STORED, status=0, note="", next_at=NOW) is JobState.FAILED
+        assert (
+            store.record_delivery(second, DeliveryState.STORED, status=0, note="", next_at=NOW)
+            is JobState.FAILED
+        )
         assert store.job(job_id).reason == "NOT_DELIVERED"
 
     def test_a_delivery_to_be_tried_again_is_claimed_again_and_counted(self, held: tuple[Any, str]) -> None:
         store, job_id = self.sending(held, "tps")
         for delivery in store.claim(job_id, "tps"):
-            store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note="down", next_at=NOW)
+            store.record_delivery(delivery, DeliveryState.RETRY_WAIT, status=None, note="down", next_at=NOW)
         again = store.claim(job_id, "tps")
         assert [d.attempts for d in again] == [2, 2]
         assert all(d.first_attempt_at is not None for d in again)
@@ -161,7 +164,7 @@ class TestJobStore:
     def test_what_is_stored_is_never_claimed_again(self, held: tuple[Any, str]) -> None:
         store, job_id = self.sending(held, "tps")
         first, _ = store.claim(job_id, "tps")
-        store.settle(first, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        store.record_delivery(first, DeliveryState.STORED, status=0, note="", next_at=NOW)
         assert first.role not in {d.role for d in store.claim(job_id, "tps")}
 
     def test_a_stopped_job_gives_nothing_to_send(self, held: tuple[Any, str]) -> None:
@@ -177,17 +180,17 @@ class TestJobStore:
         store.begin_sending(job_id, pairs, confirm={"pacs"})
         for place in ("pacs", "tps"):
             (delivery,) = store.claim(job_id, place)
-            store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
+            store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=NOW)
         assert store.job(job_id).state is JobState.SENDING
         (pacs,) = [d for d in store.deliveries(job_id) if d.destination == "pacs"]
         assert (pacs.confirmation, pacs.outcome) == ("WANTED", "stored, waiting for the confirmation")
-        store.settle(pacs, DeliveryState.COMMITTED, status=0, note="", next_at=NOW)
+        store.record_delivery(pacs, DeliveryState.COMMITTED, status=0, note="", next_at=NOW)
         assert store.job(job_id).state is JobState.DONE
 
     def test_what_goes_to_the_alternate_goes_nowhere_else(self, held: tuple[Any, str]) -> None:
         store, job_id = self.sending(held, "tps")
         first, second = store.claim(job_id, "tps")
-        store.settle(second, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        store.record_delivery(second, DeliveryState.STORED, status=0, note="", next_at=NOW)
         other = Alternate(name="backup", confirm=True)
         assert store.divert(first, other, status=0xC000, note="refused") is JobState.SENDING
         assert store.claim(job_id, "tps") == []
@@ -201,16 +204,16 @@ class TestJobStore:
         assert taken.attempts == 1
         for state in (DeliveryState.STORED, DeliveryState.COMMITTED):
             assert store.job(job_id).state is JobState.SENDING
-            store.settle(taken, state, status=0, note="", next_at=NOW)
+            store.record_delivery(taken, state, status=0, note="", next_at=NOW)
         assert store.job(job_id).state is JobState.DONE
 
     def test_a_job_found_at_risk_has_lost_its_process(self, held: tuple[Any, str]) -> None:
         store, job_id = held
-        assert store.lives.begin(job_id) == 0
-        assert store.lives.end(job_id) == 0, "it ended in order"
-        assert store.lives.begin(job_id) == 0
-        assert store.lives.begin(job_id) == 1, "nobody took it out of risk"
-        assert store.lives.end(job_id, died=True) == 2
+        assert store.attempts.begin(job_id) == 0
+        assert store.attempts.end(job_id) == 0, "it ended in order"
+        assert store.attempts.begin(job_id) == 0
+        assert store.attempts.begin(job_id) == 1, "nobody took it out of risk"
+        assert store.attempts.end(job_id, died=True) == 2
         assert (store.job(job_id).deaths, store.job(job_id).at_risk) == (2, 0)
 
     def test_a_workflow_that_is_spent_is_one_death_and_its_successor_has_another_number(
@@ -218,37 +221,40 @@ class TestJobStore:
     ) -> None:
         store, job_id = held
         before = store.job(job_id).workflow_id
-        store.lives.begin(job_id)
-        assert store.lives.spend(job_id) == 1
+        store.attempts.begin(job_id)
+        assert store.attempts.count_failed_run(job_id) == 1
         assert store.job(job_id).at_risk == 0
         assert store.job(job_id).workflow_id != before
 
     def test_memory_is_made_smaller_once(self, held: tuple[Any, str]) -> None:
         store, job_id = held
-        assert store.lives.spare(job_id, 2000)
-        assert not store.lives.spare(job_id, 1000)
+        assert store.attempts.halve_memory_budget(job_id, 2000)
+        assert not store.attempts.halve_memory_budget(job_id, 1000)
         assert store.job(job_id).memory_budget_mb == 2000
 
     def test_objects_are_kept_and_replaced(self, held: tuple[Any, str]) -> None:
         store, job_id = held
-        assert store.lives.objects(job_id) == []
+        assert store.attempts.objects(job_id) == []
         kept = [replace(item, sha256="0" * 64) for item in OBJECTS]
-        store.lives.keep_objects(job_id, kept)
-        store.lives.keep_objects(job_id, kept[:1])
-        assert store.lives.objects(job_id) == kept[:1]
+        store.attempts.keep_objects(job_id, kept)
+        store.attempts.keep_objects(job_id, kept[:1])
+        assert store.attempts.objects(job_id) == kept[:1]
 
     def test_the_first_delivery_is_remembered(self, held: tuple[Any, str]) -> None:
         store, job_id = self.sending(held, "tps")
         first, _ = store.claim(job_id, "tps")
         assert store.job(job_id).delivered_at is None
-        store.settle(first, DeliveryState.STORED, status=0, note="", next_at=NOW)
+        store.record_delivery(first, DeliveryState.STORED, status=0, note="", next_at=NOW)
         assert store.job(job_id).delivered_at is not None
 
     def test_what_is_answered_after_a_job_was_stopped_stops_nothing_else(self, held: tuple[Any, str]) -> None:
         store, job_id = self.sending(held, "tps")
         first, second = store.claim(job_id, "tps")
         store.move(job_id, JobState.CANCELLED, "by a person")
-        assert store.settle(first, DeliveryState.STORED, status=0, note="", next_at=NOW) is JobState.CANCELLED
-        store.settle(second, DeliveryState.RETRY_WAIT, status=None, note="", next_at=NOW)
+        assert (
+            store.record_delivery(first, DeliveryState.STORED, status=0, note="", next_at=NOW)
+            is JobState.CANCELLED
+        )
+        store.record_delivery(second, DeliveryState.RETRY_WAIT, status=None, note="", next_at=NOW)
         states = [d.state for d in store.deliveries(job_id)]
         assert states == [DeliveryState.STORED, DeliveryState.DROPPED]

@@ -111,11 +111,11 @@ def _jump(scratch: Path, jump: timedelta, *, after: int) -> str:
         for path in paths[:after]:
             assert node.push(path) == _SUCCESS
         moved[0] = jump
-        early = len(node.inbox.judge_quiet_series()) if after < len(paths) else 0
+        early = len(node.inbox.judge_stable_series()) if after < len(paths) else 0
         for path in paths[after:]:
             assert node.push(path) == _SUCCESS
         waited, end = 0.0, time.monotonic() + 30
-        while not node.inbox.judge_quiet_series():
+        while not node.inbox.judge_stable_series():
             time.sleep(0.1)
             if time.monotonic() > end - 25:  # real time does not help: let the clock run
                 moved[0] += timedelta(minutes=1)

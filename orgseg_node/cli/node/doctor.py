@@ -132,15 +132,17 @@ def _require_calibration(find: Callable[[], ModelBundle]) -> None:
 
 def _database(settings: NodeConfig) -> Check:
     """The database answers; a SQLite file may not be there yet."""
-    from orgseg_node.node.config.database import Server, said  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.config.database import Server, describe  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
 
     place = settings.database_place
     if not isinstance(place, Server):
         if not place.exists():
-            return Check(name="database", level="info", message=f"{said(place)}; made when the node starts")
+            return Check(
+                name="database", level="info", message=f"{describe(place)}; made when the node starts"
+            )
         look = partial(_ask, partial(Database, place, read_only=True))
-        return _try("database", ENVIRONMENT, f"{said(place)}, answers", look)
+        return _try("database", ENVIRONMENT, f"{describe(place)}, answers", look)
     from orgseg_node.node.store.postgres import durable  # noqa: PLC0415  # psycopg only when needed
 
     try:
@@ -148,9 +150,9 @@ def _database(settings: NodeConfig) -> Check:
     except OrgsegError as error:
         return _failed("database", error, ENVIRONMENT)
     if not safe:
-        message = f"{said(place)}: fsync is off; what was acknowledged may be lost with the power"
+        message = f"{describe(place)}: fsync is off; what was acknowledged may be lost with the power"
         return Check(name="database", level="error", message=message)
-    return Check(name="database", level="info", message=f"{said(place)}, answers")
+    return Check(name="database", level="info", message=f"{describe(place)}, answers")
 
 
 def _ask(open_database: Callable[[], Database]) -> None:

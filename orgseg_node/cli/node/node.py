@@ -47,7 +47,7 @@ def run(
     if only is not None:
         worker = settings.worker.model_copy(update={"roles": (only,)})
         settings = settings.model_copy(update={"worker": worker})
-    run_node(settings, path=config, doors=(HttpDoor(_images),))
+    run_node(settings, path=config, entry_points=(HttpDoor(_images),))
 
 
 @app.command()

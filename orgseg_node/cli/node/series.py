@@ -16,7 +16,7 @@ from orgseg_node.cli.node.persons import By, Config, Json, Why, memory, signed
 
 if TYPE_CHECKING:
     from orgseg_node.node.store.model import Series
-    from orgseg_node.node.store.series_overrides import SeriesOrder
+    from orgseg_node.node.store.series_overrides import SeriesOverride
 
 app = typer.Typer(name="series", help="See the node's series, and decide about them.", no_args_is_help=True)
 
@@ -35,14 +35,14 @@ def list_series(
     from orgseg_node.errors import ConfigError  # noqa: PLC0415
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.model import SeriesState  # noqa: PLC0415
-    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     known = {one.value for one in SeriesState}
     if state and state.upper() not in known:
         raise ConfigError(f"--state is one of {', '.join(sorted(known))}.")
     with closing(memory(load_config(config), read_only=True)) as store:
         found = store.series(state=SeriesState(state.upper()) if state else None)
-        orders = SeriesOrders(store.database).all()
+        orders = SeriesOverrides(store.database).all()
     if json:
         print_json({"series": [_plain(one, orders.get(one.series_uid)) for one in found]})
         return
@@ -61,12 +61,12 @@ def list_series(
 def show(series: Uid, config: Config, json: Json = False) -> None:
     """Show one series: its state, what its source says of it, its jobs and its history."""
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
-    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
     from orgseg_node.node.store.source_answers import Answers  # noqa: PLC0415  # quick start of other commands
 
     with closing(memory(load_config(config), read_only=True)) as store:
         found = store.one_series(series)
-        order = SeriesOrders(store.database).all().get(series)
+        order = SeriesOverrides(store.database).all().get(series)
         known = Answers(store.database).of(found)
         jobs, events = store.jobs_of(series), store.events(series)
     if json:
@@ -98,10 +98,10 @@ def show(series: Uid, config: Config, json: Json = False) -> None:
 def force(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
     """Judge a series now with what is there, also if slices are missing; its objects say so."""
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
-    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     with closing(memory(load_config(config))) as store:
-        SeriesOrders(store.database).force(series, signed(by, why))
+        SeriesOverrides(store.database).force(series, signed(by, why))
     out().print("It is judged at the node's next look; 'orgseg series show' tells what became of it.")
 
 
@@ -118,11 +118,11 @@ def wait(
     """Keep a series from being judged, for a time or until it is released."""
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
     from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415  # quick start of other commands
-    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     until = utc_now() + timedelta(minutes=minutes) if minutes else None
     with closing(memory(load_config(config))) as store:
-        SeriesOrders(store.database).wait(series, signed(by, why), until)
+        SeriesOverrides(store.database).wait(series, signed(by, why), until)
     out().print(f"It waits {f'until {until:%Y-%m-%d %H:%M:%S} UTC' if until else 'until it is released'}.")
 
 
@@ -130,10 +130,10 @@ def wait(
 def release(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
     """Have a series that waits judged as usual again."""
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
-    from orgseg_node.node.store.series_overrides import SeriesOrders  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     with closing(memory(load_config(config))) as store:
-        SeriesOrders(store.database).release(series, signed(by, why))
+        SeriesOverrides(store.database).release(series, signed(by, why))
     out().print("It is judged when it is quiet.")
 
 
@@ -148,16 +148,15 @@ def settle(
     """Settle a CONFLICT of images that share a UID: one counts, the others go to quarantine."""
     from orgseg_node.errors import ConfigError  # noqa: PLC0415
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
-    from orgseg_node.node.intake.conflicts import Keep  # noqa: PLC0415
-    from orgseg_node.node.intake.conflicts import settle as settle_series  # noqa: PLC0415
+    from orgseg_node.node.intake.conflicts import Keep, resolve  # noqa: PLC0415
 
     if keep not in set(Keep):
         raise ConfigError("--keep is first or last.")
     settings = load_config(config)
     with closing(memory(settings)) as store:
-        count = settle_series(store, settings.node.data_dir, series, Keep(keep), signed(by, why))
+        count = resolve(store, settings.node.data_dir, series, Keep(keep), signed(by, why))
     out().print(f"{count} files were set aside; the series is judged anew.")
 
 
-def _plain(series: Series, order: SeriesOrder | None) -> dict[str, Any]:
+def _plain(series: Series, order: SeriesOverride | None) -> dict[str, Any]:
     return {**asdict(series), "state": series.state.value, "order": asdict(order) if order else None}

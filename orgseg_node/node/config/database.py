@@ -113,7 +113,7 @@ class Server:
     password: str = field(default="", repr=False)
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """The server in words for a person: no user, no password."""
         parts = urlsplit(self.url)
         query = dict(parse_qsl(parts.query))
@@ -122,9 +122,9 @@ class Server:
         return f"PostgreSQL at {unquote(host)}{port}, database {unquote(parts.path.lstrip('/'))}"
 
 
-def said(place: Path | Server) -> str:
+def describe(place: Path | Server) -> str:
     """A database in words for a person."""
-    return place.said if isinstance(place, Server) else f"SQLite, {place}"
+    return place.description if isinstance(place, Server) else f"SQLite, {place}"
 
 
 def url_problems(url: str) -> list[str]:

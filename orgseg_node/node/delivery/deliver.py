@@ -72,7 +72,9 @@ class Deliverer:
                 self._note(delivery, place, answer)
             else:  # it was stopped meanwhile; the store lets go of what was not sent
                 now, note = self._clock(), "stopped before it was sent"
-                self._store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now)
+                self._store.record_delivery(
+                    delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now
+                )
 
     def _note(self, delivery: Delivery, place: Destination | WebDestination | None, answer: Answer) -> None:
         """Remember what became of one object."""
@@ -90,7 +92,9 @@ class Deliverer:
                 final = over or not (isinstance(answer, NetworkError) and answer.retryable)
                 state = DeliveryState.FAILED if final else DeliveryState.RETRY_WAIT
                 wait = timedelta(seconds=self._config.delivery.wait_s(delivery.attempts))
-                job_state = self._store.settle(delivery, state, status=status, note=note, next_at=now + wait)
+                job_state = self._store.record_delivery(
+                    delivery, state, status=status, note=note, next_at=now + wait
+                )
             told = _log.warning if state is DeliveryState.RETRY_WAIT else _log.error
         else:
             state, code, told = DeliveryState.STORED, "", _log.info
@@ -99,7 +103,9 @@ class Deliverer:
                 if delivery.instead_of
                 else answer.note
             )
-            job_state = self._store.settle(delivery, state, status=answer.status, note=note, next_at=now)
+            job_state = self._store.record_delivery(
+                delivery, state, status=answer.status, note=note, next_at=now
+            )
         told(
             "delivery",
             job=delivery.job_id,

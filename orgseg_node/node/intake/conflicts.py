@@ -25,7 +25,7 @@ class Keep(StrEnum):
     LAST = "last"
 
 
-def settle(store: Store, data: Path, series_uid: str, keep: Keep, note: str) -> int:
+def resolve(store: Store, data: Path, series_uid: str, keep: Keep, note: str) -> int:
     """Settle every contradiction in a series, which is then judged anew as a new revision.
 
     Parameters

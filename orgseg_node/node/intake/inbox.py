@@ -32,12 +32,12 @@ from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.routing.decision import explain, new_job, titles_of
 from orgseg_node.node.routing.facts import facts_of
 from orgseg_node.node.routing.verdict import completed, verdict_by, when_late
-from orgseg_node.node.scheduler import DISPATCH, JUDGE, Ring, silent
+from orgseg_node.node.scheduler import DISPATCH, JUDGE, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.data_folder import INBOX
 from orgseg_node.node.store.model import Incoming, Instance, NewJob, Notice, Series, SeriesState
 from orgseg_node.node.store.routing_rows import SEVERAL_TITLES
-from orgseg_node.node.store.series_overrides import SeriesOrder, SeriesOrders
+from orgseg_node.node.store.series_overrides import SeriesOverride, SeriesOverrides
 from orgseg_node.node.store.source_answers import Answers
 from orgseg_node.node.store.store import Store
 
@@ -48,17 +48,17 @@ _log = structlog.get_logger("orgseg.inbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calls:
+class InboxCallbacks:
     """Whom an inbox tells what is coming.
 
     Attributes
     ----------
-    ring : has the next judging and the dispatch of what was judged come in time
-    show : told of the folder of a series that will soon be a job
+    trigger : has the next judging and the dispatch of what was judged come in time
+    preload : told of the folder of a series that will soon be a job
     """
 
-    ring: Ring = silent
-    show: Callable[[Path], None] = lambda _folder: None
+    trigger: Trigger = no_trigger
+    preload: Callable[[Path], None] = lambda _folder: None
 
 
 class Inbox:
@@ -70,7 +70,7 @@ class Inbox:
     store : the node's memory
     clock : where the time comes from
     meters : count what comes in
-    calls : told what is coming
+    callbacks : told what is coming
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Inbox:
         *,
         clock: Clock = utc_now,
         meters: Meters | None = None,
-        calls: Calls | None = None,
+        callbacks: InboxCallbacks | None = None,
     ) -> None:
         self._current = CurrentConfig.of(config)
         self._meters = meters or Meters()
@@ -90,10 +90,10 @@ class Inbox:
         self._data = self._config.node.data_dir
         self._root = self._data / INBOX
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
-        self._orders = SeriesOrders(store.database, clock=clock)
+        self._orders = SeriesOverrides(store.database, clock=clock)
         self._answers = Answers(store.database)
         self._surveys = Surveys(self._data)
-        self._calls = calls or Calls()
+        self._callbacks = callbacks or InboxCallbacks()
         self._open: dict[int, set[str]] = {}
         self._broken: set[str] = set()
         self._open_lock = threading.Lock()
@@ -162,7 +162,7 @@ class Inbox:
         if called_ae in {"", series.called_ae} and series.reason != RuleUndecided.code:
             return series.state
         _log.info("series came under another title", series=series_uid, called=called_ae)
-        return self._store.called_again(series_uid, called_ae, incoming.calling_ae)
+        return self._store.received_again(series_uid, called_ae, incoming.calling_ae)
 
     def _write(self, header: part10.Header, sha256: str, content: bytes) -> Path:
         """Write an instance under a free name; a file that is already there is never overwritten."""
@@ -194,7 +194,7 @@ class Inbox:
                 self._broken |= series
         self._store.close()
         if series:
-            self._calls.ring(JUDGE, 0.0)
+            self._callbacks.trigger(JUDGE, 0.0)
 
     # ------------------------------------------------------------------ start
 
@@ -210,7 +210,7 @@ class Inbox:
 
     # ------------------------------------------------------------------ judge
 
-    def judge_quiet_series(self) -> list[str]:
+    def judge_stable_series(self) -> list[str]:
         """Settle every series that is quiet and has no open association; the ones that were settled.
 
         A person's word comes first: a series that is to be judged now is judged, one that waits is not. May
@@ -230,7 +230,7 @@ class Inbox:
             judged = [s.series_uid for s in forced if self._judge(s, forced=True)]
             judged += [s.series_uid for s in quiet if self._judge(s)]
             if judged:
-                self._calls.ring(DISPATCH, 0.0)
+                self._callbacks.trigger(DISPATCH, 0.0)
             self._look_ahead()
             return judged
         finally:
@@ -244,10 +244,10 @@ class Inbox:
             if self._must_ask(series)
         ]
 
-    def _quiet(self, orders: dict[str, SeriesOrder]) -> list[Series]:
+    def _quiet(self, orders: dict[str, SeriesOverride]) -> list[Series]:
         """Series in which nothing moves any more, and of which no person wants something else."""
         now = self._clock()
-        still = self._store.series(state=SeriesState.RECEIVING, quiet_since=now - min(self._waits))
+        still = self._store.series(state=SeriesState.RECEIVING, stable_since=now - min(self._waits))
         found = []
         for series, quiet_at in self._at_rest(still):
             order = orders.get(series.series_uid)
@@ -290,11 +290,11 @@ class Inbox:
             if wait_s <= min(_AHEAD_S, min(self._waits).total_seconds() / 2):
                 instances = self._store.instances_of(series.series_uid)
                 if not self._surveys.has(series.series_uid, instances):
-                    self._calls.show(self._root / series.series_uid)
+                    self._callbacks.preload(self._root / series.series_uid)
                     self._surveys.of(series.series_uid, instances)
         if coming:
             soonest = coming[0][1]
-            self._calls.ring(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
+            self._callbacks.trigger(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
 
     def _is_adopted(self, series: Series) -> bool:
         """Whether anything of it came before this process began: nobody knows how that association ended."""
@@ -310,7 +310,7 @@ class Inbox:
         if self._config.completeness.expect == "none" or self._source_of(series) is None:
             return False
         known = self._answers.of(series)
-        if known is not None and known.is_settled:
+        if known is not None and known.is_final:
             return False
         patience = self._config.receiver.quiet_seconds + 3 * self._config.completeness.answer_within_s
         return self._clock() - series.last_received_at < timedelta(seconds=patience)

@@ -22,7 +22,7 @@ from orgseg_node.node.processing.reconciliation import (
     delivery_outcome_of,
     outcome_of,
 )
-from orgseg_node.node.processing.worker import Worker, bury
+from orgseg_node.node.processing.worker import Worker, move_to_dead_letter
 from orgseg_node.node.processing.workflow_ids import delivery_workflow_id
 from orgseg_node.node.scheduler import Tick
 from orgseg_node.node.store.clock import Clock, utc_now
@@ -148,7 +148,7 @@ class Dispatcher:
                 self._repair(job, outcome)
         for delivery in self._store.sending_deliveries():
             if self._is_abandoned(delivery):
-                self._store.free(delivery)
+                self._store.requeue_delivery(delivery)
 
     def _repair(self, job: Job, outcome: Outcome) -> None:
         """Do what the table says about a job."""
@@ -160,9 +160,11 @@ class Dispatcher:
             )
             _log.warning("job queued again", job=job.job_id)
             return
-        deaths = self._store.lives.spend(job.job_id)
+        deaths = self._store.attempts.count_failed_run(job.job_id)
         if deaths >= self._config.worker.deaths:
-            bury(self._store, job.job_id, deaths, "The last time, its workflow ended without a result.")
+            move_to_dead_letter(
+                self._store, job.job_id, deaths, "The last time, its workflow ended without a result."
+            )
             return
         if job.state is not JobState.QUEUED:
             self._store.move(

@@ -121,7 +121,7 @@ class JobCommands:
             If the job has no objects, or is in a state in which they cannot be sent.
         """
         job = self._store.job(job_id)
-        objects = self._store.lives.objects(job.job_id)
+        objects = self._store.attempts.objects(job.job_id)
         if job.purged_at is not None:
             raise JobRefuses("Its files were deleted after the retention time; send the series again.")
         with self._store.database.write() as tx:
@@ -134,7 +134,7 @@ class JobCommands:
             if not pairs:
                 raise JobRefuses("There is no destination that gets any of its objects.")
             self._store.move_within(tx, job.job_id, _J.SENDING, f"resend to {', '.join(places)}: {note}")
-            self._store.lives.next_run(tx, job.job_id)
+            self._store.attempts.next_run(tx, job.job_id)
             delivery_states.resend(tx, job.job_id, pairs, stamp(self._clock()))
         return self._store.job(job.job_id)
 

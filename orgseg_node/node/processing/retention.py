@@ -66,7 +66,7 @@ class Retention:
             aside.parent.mkdir(mode=0o770, exist_ok=True)
             with suppress(FileNotFoundError):
                 (data / INBOX / job.series_uid).rename(aside)
-            self._store.purged(job)
+            self._store.mark_purged(job)
             for folder in (aside, data / JOBS / job.job_id):
                 shutil.rmtree(folder, ignore_errors=True)
             _log.info("purged", job=job.job_id)

@@ -16,9 +16,9 @@ from typing import Any, Final
 import structlog
 
 from orgseg_node.errors import (
+    DeadLetter,
     JobStopped,
     OrgsegError,
-    Poisoned,
     StorageError,
     WorkerDied,
 )
@@ -34,7 +34,7 @@ from orgseg_node.node.processing.child_run import ChildRunner
 from orgseg_node.node.processing.job_objects import first_changed, pairs_to_send, stored_objects
 from orgseg_node.node.processing.retry_policy import Failure, kind_of
 from orgseg_node.node.processing.warm_worker import SpareChild
-from orgseg_node.node.scheduler import DISPATCH, Ring, silent
+from orgseg_node.node.scheduler import DISPATCH, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import RUNNING, Job, JobState, OutputObject
 from orgseg_node.node.store.store import Store
@@ -59,7 +59,7 @@ class Tools:
     retry_wait_s : pause before a job is tried again
     free_mb : returns the free main memory in MB
     meters : measure durations
-    ring : has the objects to be sent dispatched at once
+    trigger : has the objects to be sent dispatched at once
     """
 
     sender: Sender[Destination | WebDestination]
@@ -69,7 +69,7 @@ class Tools:
     retry_wait_s: float = _RETRY_WAIT_S
     free_mb: Callable[[], int] = lambda: free_memory() >> 20
     meters: Meters = field(default_factory=Meters)
-    ring: Ring = silent
+    trigger: Trigger = no_trigger
 
 
 class Worker:
@@ -129,10 +129,10 @@ class Worker:
             job = self._store.move(job_id, JobState.QUEUED, again)
         if job.state is not JobState.QUEUED:
             return _STOPPED
-        deaths = self._store.lives.begin(job_id)
+        deaths = self._store.attempts.begin(job_id)
         if deaths >= self._config.worker.deaths:
-            self._store.lives.end(job_id)
-            return self._bury(job_id, deaths, "The last time, the node ended with it.")
+            self._store.attempts.end(job_id)
+            return self._move_to_dead_letter(job_id, deaths, "The last time, the node ended with it.")
         job = self._store.move(job_id, JobState.PREPARING, f"run {job.run}")
         _log.info("job started", job=job_id, slices=job.slices)
         try:
@@ -159,7 +159,7 @@ class Worker:
             _log.error("job failed", job=job_id, code=result["code"])
         elif result["outcome"] == "written" and job.state is JobState.CHECKING:
             objects = stored_objects(self._config.node.data_dir, result["objects"])
-            self._store.lives.keep_objects(job_id, objects)
+            self._store.attempts.keep_objects(job_id, objects)
             if result["held"] or job.review:
                 self._hold_for_review(job, result["held"])
             else:
@@ -175,12 +175,12 @@ class Worker:
         """Begin to send the objects of a job to every destination that gets them."""
         pairs = pairs_to_send(self._config, job, objects)
         state = self._store.begin_sending(job.job_id, pairs, confirm=self._config.confirming)
-        self._tools.ring(DISPATCH, 0.0)
+        self._tools.trigger(DISPATCH, 0.0)
         _log.info("job computed", job=job.job_id, deliveries=len(pairs), state=state.value)
 
     def release_approved(self, job: Job) -> None:
         """Send a job that was approved in REVIEW, if its objects are still those that were proven."""
-        objects = self._store.lives.objects(job.job_id)
+        objects = self._store.attempts.objects(job.job_id)
         if objects and self._are_unchanged(objects):
             self.release(job, objects)
             return
@@ -232,7 +232,7 @@ class Worker:
             died = not self._stopping.is_set()
             raise
         finally:
-            self._store.lives.end(job.job_id, died=died)
+            self._store.attempts.end(job.job_id, died=died)
 
     def _conclude(self, job: Job, final: Mapping[str, Any]) -> dict[str, Any]:
         """What the final message of a child means for its job."""
@@ -253,11 +253,11 @@ class Worker:
             return _STOPPED
         kind = kind_of(code, retryable=retryable)
         if kind is Failure.DEATH and job.deaths >= self._config.worker.deaths:
-            return self._bury(job_id, job.deaths, text)
+            return self._move_to_dead_letter(job_id, job.deaths, text)
         again = kind in {Failure.DEATH, Failure.TRANSIENT}
         if kind is Failure.MEMORY:
             half = max(1, (self._config.inference.memory_budget_mb or self._tools.free_mb()) // 2)
-            again = self._store.lives.spare(job_id, half)
+            again = self._store.attempts.halve_memory_budget(job_id, half)
             tried = job.memory_budget_mb
             text += (
                 f" Tried again with a memory budget of {half} MB."
@@ -269,15 +269,15 @@ class Worker:
         _log.error("job attempt failed", job=job_id, code=code, kind=kind.value, state=target.value)
         return {"outcome": "retry" if again else "failed", "code": code, "text": text, "kind": kind.value}
 
-    def _bury(self, job_id: str, deaths: int, last: str) -> dict[str, Any]:
+    def _move_to_dead_letter(self, job_id: str, deaths: int, last: str) -> dict[str, Any]:
         """Give up a job over which processes keep dying."""
-        text = bury(self._store, job_id, deaths, last)
-        return {"outcome": "failed", "code": Poisoned.code, "text": text, "kind": Failure.DEATH.value}
+        text = move_to_dead_letter(self._store, job_id, deaths, last)
+        return {"outcome": "failed", "code": DeadLetter.code, "text": text, "kind": Failure.DEATH.value}
 
 
-def bury(store: Store, job_id: str, deaths: int, last: str) -> str:
+def move_to_dead_letter(store: Store, job_id: str, deaths: int, last: str) -> str:
     """Put a job over which processes keep dying into the dead letter; the sentence for the operator."""
-    error = Poisoned(f"That was {deaths} times.")
+    error = DeadLetter(f"That was {deaths} times.")
     text = f"{error.sentence} {last} {error.next_step}"
     store.move(job_id, JobState.FAILED, text, reason=error.code)
     _log.error("job given up", job=job_id, code=error.code, deaths=deaths)

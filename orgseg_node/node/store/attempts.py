@@ -13,7 +13,7 @@ from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.model import OutputObject
 
 
-class JobLives:
+class JobAttempts:
     """Counts deaths, and keeps what must survive them.
 
     Parameters
@@ -41,7 +41,7 @@ class JobLives:
             ((deaths,),) = tx.rows("SELECT deaths FROM job WHERE job_id = ?", (job_id,))
         return int(deaths)
 
-    def spend(self, job_id: str) -> int:
+    def count_failed_run(self, job_id: str) -> int:
         """Count a workflow that ended without a result as a death; how many there were.
 
         The next workflow of the run has a number of its own. A death that was not counted yet is this one.
@@ -54,7 +54,7 @@ class JobLives:
             ((deaths,),) = tx.rows("SELECT deaths FROM job WHERE job_id = ?", (job_id,))
         return int(deaths)
 
-    def spare(self, job_id: str, memory_budget_mb: int) -> bool:
+    def halve_memory_budget(self, job_id: str, memory_budget_mb: int) -> bool:
         """Give a job a smaller memory budget for its second try; False if it had one already."""
         with self._db.write() as tx:
             changed = tx.run(
@@ -64,7 +64,7 @@ class JobLives:
         return bool(changed)
 
     @staticmethod
-    def renew(tx: Transaction, job_id: str) -> None:
+    def reset(tx: Transaction, job_id: str) -> None:
         """Begin a new run of a job: nothing of the earlier runs counts against it."""
         tx.run(
             "UPDATE job SET run = run + 1, deaths = 0, at_risk = 0, spent = 0, memory_budget_mb = NULL"

@@ -99,7 +99,7 @@ class DeliveryRows:
             delivery_states.claim(tx, job_id, destination, self._now())
         return [d for d in self.deliveries(job_id) if d.destination == destination and d.state == "SENDING"]
 
-    def settle(
+    def record_delivery(
         self, delivery: Delivery, state: DeliveryState, *, status: int | None, note: str, next_at: datetime
     ) -> JobState:
         """Note the result of an attempt; the job is DONE or FAILED when nothing is left to send.
@@ -148,7 +148,7 @@ class DeliveryRows:
             delivery_states.divert(tx, delivery, alternate, result)
             return finish(tx, delivery.job_id, stamp(now))
 
-    def free(self, delivery: Delivery) -> None:
+    def requeue_delivery(self, delivery: Delivery) -> None:
         """Make a delivery due again whose sender died."""
         with self._db.write() as tx:
             delivery_states.requeue(tx, delivery, self._now())

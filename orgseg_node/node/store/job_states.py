@@ -14,7 +14,7 @@ running -> RETRY_WAIT, FAILED                 `Worker`: the child failed
 running, RETRY_WAIT -> QUEUED                 `Worker`, `Housekeeper`: the job is run again
 any open state -> SUPERSEDED                  `Store.accept`: a later revision of the series replaces it
 DONE, SUPERSEDED, CANCELLED -> QUEUED         `Store.judge`: the same images were sent again
-DONE, FAILED -> QUEUED                        `routing_rows.apply_new_destinations`
+DONE, FAILED -> QUEUED                        `routing_rows.apply_routing_again`
 FAILED, CANCELLED -> QUEUED, SENDING          `Store.retry`: a person starts it again
 open state -> CANCELLED, REJECTED             `JobCommands`: a person stops or rejects it
 DONE, FAILED -> SENDING                       `JobCommands`: a person has the objects sent again

@@ -125,7 +125,7 @@ NOT_DELIVERED: Final = "NOT_DELIVERED"
 SENDING_STOPPED: Final = "SENDING_STOPPED"
 """Reason of a CANCELLED job that was being sent."""
 
-SETTLED_DELIVERY: Final = frozenset({_D.STORED, _D.COMMITTED, _D.FAILED, _D.DROPPED})
+FINAL_DELIVERY: Final = frozenset({_D.STORED, _D.COMMITTED, _D.FAILED, _D.DROPPED})
 
 
 def transition_rows() -> Iterable[tuple[str, str, str]]:

@@ -76,7 +76,7 @@ class PostgresDriver:
         self._local = threading.local()
         if read_only and not self.query("SELECT to_regclass('schema_step') IS NOT NULL", ()).fetchall()[0][0]:
             self.close()
-            raise StorageError(f"There is no node database: {server.said}.")
+            raise StorageError(f"There is no node database: {server.description}.")
 
     # ------------------------------------------------------------------ connections
 
@@ -211,7 +211,7 @@ def _told(server: Server) -> Iterator[None]:
     except psycopg.IntegrityError as error:
         raise IllegalTransition(f"{_line(error)}.") from error
     except psycopg.OperationalError as error:
-        raise DatabaseUnreachable(f"{server.said}: {_line(error)}.") from error
+        raise DatabaseUnreachable(f"{server.description}: {_line(error)}.") from error
     except psycopg.Error as error:
         raise StorageError(f"{_line(error)}.") from error
 

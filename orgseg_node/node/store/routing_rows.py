@@ -10,7 +10,7 @@ from typing import Final
 
 from orgseg_node.errors import RuleUndecided
 from orgseg_node.node.store import delivery_states, job_states
-from orgseg_node.node.store.attempts import JobLives
+from orgseg_node.node.store.attempts import JobAttempts
 from orgseg_node.node.store.database import Transaction
 from orgseg_node.node.store.job_states import JobChange
 from orgseg_node.node.store.model import COMPUTING, DeliveryState, JobState, NewJob
@@ -19,7 +19,7 @@ from orgseg_node.node.store.series_states import open_revision
 SEVERAL_TITLES: Final = "It came under several called AE titles; the last one counts: "
 
 
-def retitle(tx: Transaction, series_uid: str, called_ae: str, calling_ae: str) -> bool:
+def set_called_ae(tx: Transaction, series_uid: str, called_ae: str, calling_ae: str) -> bool:
     """Note under which AE title a series was sent last, and the sender if it was not known.
 
     Parameters
@@ -49,7 +49,7 @@ def retitle(tx: Transaction, series_uid: str, called_ae: str, calling_ae: str) -
     return bool(before)
 
 
-def called_anew(tx: Transaction, series_uid: str, called_ae: str, calling_ae: str, now: str) -> bool:
+def reopen_for_called_ae(tx: Transaction, series_uid: str, called_ae: str, calling_ae: str, now: str) -> bool:
     """Note that images the node already has were sent again, and whether the series is judged again for that.
 
     Parameters
@@ -65,7 +65,7 @@ def called_anew(tx: Transaction, series_uid: str, called_ae: str, calling_ae: st
     Whether the series is judged again: it came under another AE title, or no rule could decide about it
     """
     ((reason,),) = tx.rows("SELECT reason FROM series WHERE series_uid = ?", (series_uid,))
-    if not retitle(tx, series_uid, called_ae, calling_ae) and reason != RuleUndecided.code:
+    if not set_called_ae(tx, series_uid, called_ae, calling_ae) and reason != RuleUndecided.code:
         return False
     ((note,),) = tx.rows("SELECT note FROM series WHERE series_uid = ?", (series_uid,))
     tx.run("UPDATE series SET last_received_at = ? WHERE series_uid = ?", (now, series_uid))
@@ -73,7 +73,7 @@ def called_anew(tx: Transaction, series_uid: str, called_ae: str, calling_ae: st
     return True
 
 
-def carry(tx: Transaction, new: NewJob) -> None:
+def apply_routing(tx: Transaction, new: NewJob) -> None:
     """Write a routing decision into its job; drop what waits for a destination it no longer has."""
     tx.run(
         "UPDATE job SET rule = ?, protocol = ?, protocol_json = ?, destinations = ?, priority = ?,"
@@ -87,7 +87,7 @@ def carry(tx: Transaction, new: NewJob) -> None:
         delivery_states.drop_unsent(tx, new.job_id, "not wanted there any more", destination=name)
 
 
-def carry_on(tx: Transaction, new: NewJob, state: JobState, now: str) -> None:
+def apply_routing_again(tx: Transaction, new: NewJob, state: JobState, now: str) -> None:
     """Write a new routing decision into a job that exists already.
 
     A job that has not been sent follows the new decision. A job that is over, and now has a destination that
@@ -101,7 +101,7 @@ def carry_on(tx: Transaction, new: NewJob, state: JobState, now: str) -> None:
     now : the time, as stored in the database
     """
     if state in COMPUTING:
-        carry(tx, new)
+        apply_routing(tx, new)
         return
     known = _known_destinations(tx, new.job_id)
     added = [name for name in new.destinations or () if name not in known]
@@ -111,10 +111,10 @@ def carry_on(tx: Transaction, new: NewJob, state: JobState, now: str) -> None:
         note = f"It is also wanted at {', '.join(added)}, but is {state}. Send the series again later."
         tx.append_event("job", new.job_id, "notice", note)
         return
-    carry(tx, replace(new, destinations=(*known, *added)))
+    apply_routing(tx, replace(new, destinations=(*known, *added)))
     note = f"It is also wanted at {', '.join(added)}."
     job_states.move(tx, new.job_id, JobChange(state=JobState.QUEUED, note=note, at=now))
-    JobLives.next_run(tx, new.job_id)
+    JobAttempts.next_run(tx, new.job_id)
     delivery_states.restart(tx, new.job_id, {DeliveryState.FAILED}, now)
 
 

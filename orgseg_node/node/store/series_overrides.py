@@ -27,7 +27,7 @@ _NEXT: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesOrder:
+class SeriesOverride:
     """What a person wants of a series.
 
     Attributes
@@ -54,7 +54,7 @@ class SeriesOrder:
         return self.kind == WAIT and (self.ends_at is None or now < self.ends_at)
 
 
-class SeriesOrders:
+class SeriesOverrides:
     """The orders that are in force.
 
     Parameters
@@ -67,9 +67,9 @@ class SeriesOrders:
         self._db = database
         self._clock = clock
 
-    def all(self) -> dict[str, SeriesOrder]:
+    def all(self) -> dict[str, SeriesOverride]:
         """Every order, by Series Instance UID."""
-        return {one.series_uid: one for one in self._db.read(SeriesOrder, "SELECT * FROM series_order")}
+        return {one.series_uid: one for one in self._db.read(SeriesOverride, "SELECT * FROM series_order")}
 
     def force(self, series_uid: str, note: str) -> None:
         """Have a series judged with what is there, now. Raises SeriesRefuses."""
@@ -81,7 +81,7 @@ class SeriesOrders:
                 tx.append_event("series", series_uid, FORCE, note)
             self._put(
                 tx,
-                SeriesOrder(
+                SeriesOverride(
                     series_uid=series_uid, kind=FORCE, revision=revision, ends_at=None, note=note,
                     at=self._clock(),
                 ),
@@ -95,7 +95,7 @@ class SeriesOrders:
             tx.append_event("series", series_uid, WAIT, f"{ends}; {note}")
             self._put(
                 tx,
-                SeriesOrder(
+                SeriesOverride(
                     series_uid=series_uid, kind=WAIT, revision=revision, ends_at=until, note=note,
                     at=self._clock(),
                 ),
@@ -124,7 +124,7 @@ class SeriesOrders:
             raise SeriesRefuses(f"A series that is {state} cannot be {what}. {_NEXT[state]}")
         return state, int(rows[0][1])
 
-    def _put(self, tx: Transaction, order: SeriesOrder) -> None:
+    def _put(self, tx: Transaction, order: SeriesOverride) -> None:
         tx.run("DELETE FROM series_order WHERE series_uid = ?", (order.series_uid,))
         ends = stamp(order.ends_at) if order.ends_at else None
         tx.run(

@@ -42,7 +42,7 @@ class Completeness:
     next_at: datetime
 
     @property
-    def is_settled(self) -> bool:
+    def is_final(self) -> bool:
         """Whether nothing more is to be asked."""
         return self.answer != Answer.ASKING
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
 from orgseg_node.node.store import delivery_states, job_states, series_states
-from orgseg_node.node.store.attempts import JobLives
+from orgseg_node.node.store.attempts import JobAttempts
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction, marks
 from orgseg_node.node.store.deliveries import DeliveryRows
@@ -32,7 +32,12 @@ from orgseg_node.node.store.model import (
     Series,
     SeriesState,
 )
-from orgseg_node.node.store.routing_rows import called_anew, carry, carry_on, retitle
+from orgseg_node.node.store.routing_rows import (
+    apply_routing,
+    apply_routing_again,
+    reopen_for_called_ae,
+    set_called_ae,
+)
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
@@ -54,7 +59,7 @@ class Store(DeliveryRows):
     def __init__(self, place: Path | Database, *, read_only: bool = False, clock: Clock = utc_now) -> None:
         database = place if isinstance(place, Database) else Database(place / DATABASE, read_only=read_only)
         super().__init__(database, clock)
-        self.lives = JobLives(self._db)
+        self.attempts = JobAttempts(self._db)
 
     @property
     def database(self) -> Database:
@@ -96,7 +101,7 @@ class Store(DeliveryRows):
             series_states.open_revision(
                 tx, uid, "An instance came after the series was judged; it is judged again."
             )
-            retitle(tx, uid, instance.called_ae, instance.calling_ae)
+            set_called_ae(tx, uid, instance.called_ae, instance.calling_ae)
             concerned = {
                 str(row[0])
                 for row in tx.rows(
@@ -112,10 +117,10 @@ class Store(DeliveryRows):
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
         return SeriesState(state)
 
-    def called_again(self, series_uid: str, called_ae: str, calling_ae: str) -> SeriesState:
+    def received_again(self, series_uid: str, called_ae: str, calling_ae: str) -> SeriesState:
         """Note that images which are here came again; under another AE title the series is judged again."""
         with self._db.write() as tx:
-            if called_anew(tx, series_uid, called_ae, calling_ae, self._now()):
+            if reopen_for_called_ae(tx, series_uid, called_ae, calling_ae, self._now()):
                 self._supersede(tx, series_uid)
         return self.one_series(series_uid).state
 
@@ -126,14 +131,14 @@ class Store(DeliveryRows):
             delivery_states.drop_unsent(tx, job_id, "superseded")
 
     def series(
-        self, *, state: SeriesState | None = None, quiet_since: datetime | None = None
+        self, *, state: SeriesState | None = None, stable_since: datetime | None = None
     ) -> list[Series]:
         """Series, the newest last; only those in a state, or without an arrival since a moment."""
         return self._db.read(
             Series,
             f"{_SERIES} WHERE (? IS NULL OR s.state = ?) AND (? IS NULL OR s.last_received_at <= ?)"
             " ORDER BY s.created_at",
-            (state, state, *(2 * [stamp(quiet_since) if quiet_since else None])),
+            (state, state, *(2 * [stamp(stable_since) if stable_since else None])),
         )
 
     def one_series(self, series_uid: str) -> Series:
@@ -173,7 +178,7 @@ class Store(DeliveryRows):
         again = {JobState.SUPERSEDED, JobState.CANCELLED}
         if not rows:
             job_states.add(tx, series, new, now)
-            carry(tx, new)
+            apply_routing(tx, new)
             self.attribution.note(tx, new.job_id)
             earlier = tx.rows(
                 "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ? AND content_sha256 = ?"
@@ -185,15 +190,15 @@ class Store(DeliveryRows):
                 tx.append_event("job", job_id, "notice", note)
         elif JobState(rows[0][0]) in again or rows[0][1] is not None:
             self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
-            self.lives.renew(tx, new.job_id)
+            self.attempts.reset(tx, new.job_id)
             tx.run(
                 "UPDATE job SET purged_at = NULL, revision = ? WHERE job_id = ?",
                 (series.revision, new.job_id),
             )
             delivery_states.restart_all(tx, new.job_id, now)
-            carry(tx, new)
+            apply_routing(tx, new)
         else:
-            carry_on(tx, new, JobState(rows[0][0]), now)
+            apply_routing_again(tx, new, JobState(rows[0][0]), now)
         tx.run(
             "UPDATE job SET remark = ? WHERE job_id = ? AND state = 'QUEUED' AND delivered_at IS NULL",
             (new.remark, new.job_id),
@@ -250,7 +255,7 @@ class Store(DeliveryRows):
                 raise IllegalTransition(f"A job that is {rows[0][0]} cannot be started again.")
             sent = bool(rows) and rows[0][1] in {NOT_DELIVERED, SENDING_STOPPED}
             self._move(tx, job_id, JobState.SENDING if sent else JobState.QUEUED, note)
-            self.lives.renew(tx, job_id)
+            self.attempts.reset(tx, job_id)
             delivery_states.restart(tx, job_id, {DeliveryState.FAILED, DeliveryState.DROPPED}, self._now())
         return self.job(job_id)
 
@@ -277,7 +282,7 @@ class Store(DeliveryRows):
             (stamp(before),),
         )
 
-    def purged(self, job: Job) -> None:
+    def mark_purged(self, job: Job) -> None:
         """Note that the files of a job and its series are about to be deleted."""
         with self._db.write() as tx:
             tx.run("UPDATE job SET purged_at = ? WHERE job_id = ?", (self._now(), job.job_id))

@@ -16,7 +16,7 @@ from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.intake.completeness import Completer
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import JobState, Series, SeriesState
-from orgseg_node.node.store.series_overrides import SeriesOrders
+from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.store.source_answers import Answer, Answers, Completeness
 from orgseg_node.node.store.store import Store
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
@@ -43,7 +43,7 @@ class Bench:
     store: Store
     completer: Completer
     port: int
-    orders: SeriesOrders
+    orders: SeriesOverrides
 
     def series(self) -> Series:
         (series,) = self.store.series()
@@ -60,7 +60,7 @@ class Bench:
     def look(self) -> None:
         """Ask and judge, as the clock does."""
         self.completer.look("pacs")
-        self.inbox.judge_quiet_series()
+        self.inbox.judge_stable_series()
 
     def until(self, state: SeriesState) -> Series:
         def judged() -> bool:
@@ -124,7 +124,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             receiver.start()
             stack.callback(receiver.stop)
             completer = Completer(config, store, inbox)
-            orders = SeriesOrders(store.database)
+            orders = SeriesOverrides(store.database)
             return Bench(inbox=inbox, store=store, completer=completer, port=port, orders=orders)
 
         yield make
@@ -201,7 +201,7 @@ def test_a_source_that_has_nothing_of_it_leaves_it_to_geometry(
 def test_a_sender_without_a_source_is_asked_about_nowhere(start: Start, files: list[Path]) -> None:
     bench = start(None, [])
     assert storescu(bench.port, files, "-aec", "ORGSEG", "-aet", "NOBODY").returncode == 0
-    wait_for(bench.inbox.judge_quiet_series, 30, "it is judged")
+    wait_for(bench.inbox.judge_stable_series, 30, "it is judged")
     assert bench.series().state is SeriesState.READY
 
 

@@ -296,7 +296,7 @@ def test_a_series_in_transfer_is_not_judged_before_its_association_ends(
     for path in sorted(ct_folder.iterdir()):
         assert association.send_c_store(pydicom.dcmread(path)).Status == 0
     _sleep_past_quiet_time()
-    assert node.inbox.judge_quiet_series() == []
+    assert node.inbox.judge_stable_series() == []
     association.release()
     assert len(_until_judged(node)) == 1
     (job,) = node.store.jobs()
@@ -309,7 +309,7 @@ def _sleep_past_quiet_time() -> None:
 
 def _until_judged(node: Listening) -> list[str]:
     for _ in range(50):
-        judged = node.inbox.judge_quiet_series()
+        judged = node.inbox.judge_stable_series()
         if judged:
             return judged
         _sleep_past_quiet_time()

@@ -26,7 +26,7 @@ _OPEN = {DeliveryState.PENDING, DeliveryState.RETRY_WAIT}
 _STOPPED = {JobState.CANCELLED, JobState.SUPERSEDED}
 
 
-class MemoryLives:
+class MemoryAttempts:
     """What jobs have been through, in their dictionary."""
 
     def __init__(self, jobs: dict[str, Job]) -> None:
@@ -44,11 +44,11 @@ class MemoryLives:
     def end(self, job_id: str, *, died: bool = False) -> int:
         return self._set(job_id, deaths=self._jobs[job_id].deaths + died, at_risk=0)
 
-    def spend(self, job_id: str) -> int:
+    def count_failed_run(self, job_id: str) -> int:
         job = self._jobs[job_id]
         return self._set(job_id, deaths=job.deaths + 1, at_risk=0, spent=job.spent + 1)
 
-    def spare(self, job_id: str, memory_budget_mb: int) -> bool:
+    def halve_memory_budget(self, job_id: str, memory_budget_mb: int) -> bool:
         if self._jobs[job_id].memory_budget_mb is not None:
             return False
         self._set(job_id, memory_budget_mb=memory_budget_mb)
@@ -68,7 +68,7 @@ class MemoryStore:
         self._jobs: dict[str, Job] = {}
         self._deliveries: dict[tuple[str, str, str], Delivery] = {}
         self._instances: dict[str, list[Instance]] = {}
-        self.lives = MemoryLives(self._jobs)
+        self.attempts = MemoryAttempts(self._jobs)
 
     def put(self, job: Job, instances: Sequence[Instance] = ()) -> None:
         """Have a job."""
@@ -142,7 +142,7 @@ class MemoryStore:
             claimed.append(taken)
         return claimed
 
-    def settle(
+    def record_delivery(
         self, delivery: Delivery, state: DeliveryState, *, status: int | None, note: str, next_at: datetime
     ) -> JobState:
         key = (delivery.job_id, delivery.role, delivery.destination)

@@ -25,7 +25,7 @@ if __name__ == "__main__":
             ),
             tick_s=0.2,
             path=Path(sys.argv[1]),
-            doors=(HttpDoor(),),
+            entry_points=(HttpDoor(),),
         )
     except OrgsegError as error:
         print(error, file=sys.stderr)  # noqa: T201 (a program speaks)

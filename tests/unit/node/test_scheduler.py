@@ -7,7 +7,7 @@ import time
 
 import structlog
 
-from orgseg_node.node.scheduler import Bell, Pulse, _safely, start_ticks
+from orgseg_node.node.scheduler import Wakeup, Watchdog, _safely, start_scheduler
 
 
 def test_a_tick_comes_when_it_is_rung_for() -> None:
@@ -18,23 +18,23 @@ def test_a_tick_comes_when_it_is_rung_for() -> None:
         came.append(time.monotonic())
         rung.set()
 
-    bell = Bell()
-    bell.ring("judge", 0.0)  # nobody hears it yet
-    clock = start_ticks([("judge", tick, 3600.0)], Pulse(), bell)
+    wakeup = Wakeup()
+    wakeup.trigger("judge", 0.0)  # nobody hears it yet
+    clock = start_scheduler([("judge", tick, 3600.0)], Watchdog(), wakeup)
     try:
-        bell.ring("nothing of this name", 0.0)
+        wakeup.trigger("nothing of this name", 0.0)
         assert not rung.wait(0.2)
         begun = time.monotonic()
-        bell.ring("judge", 5.0)
-        bell.ring("judge", 0.1)  # the new time counts
+        wakeup.trigger("judge", 5.0)
+        wakeup.trigger("judge", 0.1)  # the new time counts
         assert rung.wait(4.0)
         assert came[0] - begun >= 0.1
         rung.clear()
-        bell.ring("judge", 0.0)
+        wakeup.trigger("judge", 0.0)
         assert rung.wait(4.0)
     finally:
         clock.shutdown()
-    bell.ring("judge", 0.0)  # the node is stopping: no error
+    wakeup.trigger("judge", 0.0)  # the node is stopping: no error
 
 
 def test_a_tick_that_fails_is_said_and_does_not_stop_the_clock() -> None:
@@ -42,6 +42,6 @@ def test_a_tick_that_fails_is_said_and_does_not_stop_the_clock() -> None:
         raise ZeroDivisionError
 
     with structlog.testing.capture_logs() as logs:
-        _safely("purge", fail, Pulse())()
+        _safely("purge", fail, Watchdog())()
     assert logs[0]["tick"] == "purge"
     assert logs[0]["kind"] == "ZeroDivisionError"

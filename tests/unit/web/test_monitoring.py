@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orgseg_node.node.operations.reload import needs_restart
 from orgseg_node.node.routing.revision import revision_of
-from orgseg_node.node.scheduler import Pulse
+from orgseg_node.node.scheduler import Watchdog
 from tests.unit.node.monitoring.test_alerts import Bench
 
 
@@ -21,15 +21,15 @@ class Hands:
 
 def test_a_tick_that_does_not_come_to_its_end_is_overdue_and_well_again_when_it_does() -> None:
     hands = Hands()
-    pulse = Pulse(hands)
-    pulse.expect("judge", 10)
-    pulse.expect("purge", 100)
+    watchdog = Watchdog(hands)
+    watchdog.expect("judge", 10)
+    watchdog.expect("purge", 100)
     hands.seconds = 11
-    assert pulse.overdue() == ["judge"]
-    pulse.beat("judge")
-    assert pulse.overdue() == []
+    assert watchdog.overdue() == ["judge"]
+    watchdog.check_in("judge")
+    assert watchdog.overdue() == []
     hands.seconds = 200
-    assert pulse.overdue() == ["judge", "purge"]
+    assert watchdog.overdue() == ["judge", "purge"]
 
 
 def test_a_revision_is_the_same_for_the_same_content_and_another_for_any_change(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def test_a_password_comes_from_its_file_or_the_environment_and_is_never_shown(
     again = config.database_place
     assert isinstance(again, Server)
     assert again.password == "of the environment"  # noqa: S105
-    assert "of the" not in f"{place!r} {place.said} {config.model_dump_json()}"
-    assert place.said == "PostgreSQL at db.clinic:5433, database orgseg"
+    assert "of the" not in f"{place!r} {place.description} {config.model_dump_json()}"
+    assert place.description == "PostgreSQL at db.clinic:5433, database orgseg"
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class Bench:
 
     def deliver(self, job_id: str) -> None:
         for delivery in self.store.claim(job_id, "pacs"):
-            self.store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=self.now)
+            self.store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=self.now)
 
     def ask(self, transaction: str) -> Unconfirmed:
         """Put a question that PACS takes."""

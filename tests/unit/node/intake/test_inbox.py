@@ -13,7 +13,7 @@ import pytest
 
 from orgseg_node.dicom.reading import part10
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.intake.inbox import Calls, Inbox
+from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
 from orgseg_node.node.store.model import Incoming, JobState, Series, SeriesState
 from orgseg_node.node.store.store import Store
 from tests.support.ct.phantom import Change, PhantomOptions, build_ct_series
@@ -65,13 +65,13 @@ def node(tmp_path: Path) -> Node:
 def test_a_clean_series_becomes_ready_with_one_job(node: Node, ct_folder: Path) -> None:
     for path in sorted(ct_folder.iterdir()):
         node.take(path)
-    assert node.inbox.judge_quiet_series() == [], "its association is open"
+    assert node.inbox.judge_stable_series() == [], "its association is open"
     node.inbox.association_ended(1)
-    assert node.inbox.judge_quiet_series() == [node.series().series_uid]
+    assert node.inbox.judge_stable_series() == [node.series().series_uid]
     assert node.series().state is SeriesState.READY
     (job,) = node.store.jobs()
     assert (job.state, job.slices, job.bundles) == (JobState.QUEUED, 24, ("starter-hn",))
-    assert node.inbox.judge_quiet_series() == []
+    assert node.inbox.judge_stable_series() == []
 
 
 def test_another_way_to_the_labels_is_another_job_and_more_memory_is_not(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_another_way_to_the_labels_is_another_job_and_more_memory_is_not(tmp_pat
         for path in files:
             node.take(path)
         node.inbox.association_ended(1)
-        node.inbox.judge_quiet_series()
+        node.inbox.judge_stable_series()
         (found,) = node.store.jobs()
         node.store.close()
         return found.job_id
@@ -100,7 +100,7 @@ def test_a_series_is_not_judged_before_the_quiet_time(node: Node, ct_folder: Pat
     for path in sorted(ct_folder.iterdir()):
         node.take(path)
     node.inbox.association_ended(1)
-    assert node.inbox.judge_quiet_series() == []
+    assert node.inbox.judge_stable_series() == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_series_that_cannot_be_used_is_held_with_its_reason(
     for path in build_ct_series(tmp_path / "ct", change=change):
         node.take(path)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     series = node.series()
     assert (series.state, series.reason) == (SeriesState.HOLD, reason)
     assert series.note.endswith(".")
@@ -130,11 +130,11 @@ def test_a_held_series_is_ready_once_the_missing_slice_has_come(node: Node, ct_f
     for path in [*files[:10], *files[11:]]:
         node.take(path)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.HOLD
     node.take(files[10])
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.READY
 
 
@@ -146,7 +146,7 @@ def test_a_series_of_localizers_is_ignored_by_its_rule(node: Node, tmp_path: Pat
     for path in build_ct_series(tmp_path / "ct", change=localizer):
         node.take(path)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.IGNORED
     assert "Nothing to contour: 2" in node.series().note
 
@@ -212,7 +212,7 @@ def push(node: Node, tmp_path: Path) -> Callable[[str], None]:
 def test_series_are_judged_each_for_itself(node: Node, push: Callable[[str], None]) -> None:
     push("one")
     push("two")
-    assert len(node.inbox.judge_quiet_series()) == 2
+    assert len(node.inbox.judge_stable_series()) == 2
     assert len(node.store.jobs()) == 2
 
 
@@ -224,9 +224,9 @@ def test_a_series_cut_off_by_a_stop_is_not_judged_before_its_sender_could_go_on(
     now = datetime.now(UTC) + timedelta(hours=2)
     inbox = Inbox(node.config, node.store, clock=lambda: now)
     inbox.adopt()
-    assert inbox.judge_quiet_series() == []
+    assert inbox.judge_stable_series() == []
     now += timedelta(seconds=node.config.receiver.quiet_seconds)
-    assert inbox.judge_quiet_series() == [node.series().series_uid]
+    assert inbox.judge_stable_series() == [node.series().series_uid]
 
 
 def test_a_series_is_shown_before_it_is_quiet_and_again_when_more_of_it_came(
@@ -234,23 +234,25 @@ def test_a_series_is_shown_before_it_is_quiet_and_again_when_more_of_it_came(
 ) -> None:
     shown: list[Path] = []
     now = datetime.now(UTC)
-    node.inbox = Inbox(node.config, node.store, clock=lambda: now, calls=Calls(show=shown.append))
+    node.inbox = Inbox(
+        node.config, node.store, clock=lambda: now, callbacks=InboxCallbacks(preload=shown.append)
+    )
     *most, last = sorted(ct_folder.iterdir())
     for path in most:
         node.take(path)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert not shown, "its association is open"
     node.inbox.association_ended(1, released=True)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert not shown, "more of it may come any moment"
     now += timedelta(seconds=3)
-    node.inbox.judge_quiet_series()
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
+    node.inbox.judge_stable_series()
     folder = node.data / "inbox" / node.series().series_uid
     assert shown == [folder]
     node.take(last, association=2)
     node.inbox.association_ended(2, released=True)
     now = datetime.now(UTC) + timedelta(seconds=3)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert shown == [folder, folder]
     assert node.series().state is SeriesState.RECEIVING

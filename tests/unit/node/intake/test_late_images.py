@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.node.store.model import DeliveryState, Job, JobState, OutputObject, SeriesState
-from orgseg_node.node.store.series_overrides import SeriesOrders
+from orgseg_node.node.store.series_overrides import SeriesOverrides
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.unit.node.intake.test_inbox import Node
 
@@ -34,7 +34,7 @@ class Late(Node):
 
     def judge(self) -> None:
         self.inbox.association_ended(1, released=True)
-        self.inbox.judge_quiet_series()
+        self.inbox.judge_stable_series()
 
     def late_image(self) -> None:
         self.take(self.files[5])
@@ -51,7 +51,9 @@ class Late(Node):
 
     def deliver(self, count: int) -> None:
         for delivery in self.store.claim(self.first.job_id, "tps")[:count]:
-            self.store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
+            self.store.record_delivery(
+                delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC)
+            )
 
     def notices(self) -> list[str]:
         return [e.change for e in self.store.events(self.first.job_id) if e.kind == "notice"]
@@ -98,11 +100,11 @@ def test_a_series_on_hold_is_judged_anew(tmp_path: Path) -> None:
     for path in [*files[:2], *files[3:]]:
         node.take(path)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert node.series().reason == "INPUT_MISSING_SLICES"
     node.take(files[2])
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert (node.series().state, node.series().revision) == (SeriesState.READY, 2)
     (job,) = node.store.jobs()
     assert (job.state, job.remark) == (JobState.QUEUED, "")
@@ -144,8 +146,8 @@ def test_it_is_contoured_again_where_that_is_wanted_and_says_its_revision(
     node.late_image()
     if by_a_person:
         assert node.series().state is SeriesState.HOLD
-        SeriesOrders(node.store.database).force(node.series().series_uid, "by anna: new plan")
-        node.inbox.judge_quiet_series()
+        SeriesOverrides(node.store.database).force(node.series().series_uid, "by anna: new plan")
+        node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.READY
     first, second = node.store.jobs_of(node.series().series_uid)
     assert first.state is JobState.DONE

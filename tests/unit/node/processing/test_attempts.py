@@ -50,8 +50,8 @@ def test_deaths_of_the_nodes_own_process_count_with_those_of_the_child(bench: Be
     worker.infer(JOB)
     for deaths in (1, 2):
         # the process died in the middle: nobody took the job out of risk
-        assert bench.store.lives.begin(JOB) == deaths
-        bench.store.lives._set(JOB, at_risk=1)
+        assert bench.store.attempts.begin(JOB) == deaths
+        bench.store.attempts._set(JOB, at_risk=1)
     result = worker.infer(JOB)
     assert (result["outcome"], bench.job.reason) == ("failed", "JOB_POISON")
     assert not (bench.folder / "jobs" / JOB / "out").exists()

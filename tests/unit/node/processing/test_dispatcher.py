@@ -77,7 +77,7 @@ def test_each_attempt_of_a_delivery_is_submitted_once_to_its_destinations_queue(
     bench.dispatcher.dispatch()
     assert bench.engine.submitted == [("send-tps", "deliver", f"{job.job_id}.1.tps.1", job.job_id, "tps")]
     (delivery,) = bench.store.claim(job.job_id, "tps")
-    bench.store.settle(
+    bench.store.record_delivery(
         delivery, DeliveryState.RETRY_WAIT, status=None, note="down", next_at=datetime.now(UTC)
     )
     bench.dispatcher.dispatch()

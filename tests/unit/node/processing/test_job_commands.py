@@ -57,7 +57,7 @@ def job_in(bench: JobBench, state: JobState) -> Job:
 
 def deliver(bench: JobBench, job: Job, state: DeliveryState = DeliveryState.STORED) -> None:
     for delivery in bench.store.claim(job.job_id, "tps"):
-        bench.store.settle(delivery, state, status=0, note="", next_at=datetime.now(UTC))
+        bench.store.record_delivery(delivery, state, status=0, note="", next_at=datetime.now(UTC))
 
 
 @pytest.mark.parametrize(("command", "state"), list(itertools.product(ALLOWED, JobState)))
@@ -84,9 +84,9 @@ def test_an_unknown_job_is_said(bench: JobBench) -> None:
 
 def test_a_retry_begins_with_a_clean_slate(bench: JobBench) -> None:
     job = bench.job()
-    bench.store.lives.begin(job.job_id)
-    bench.store.lives.end(job.job_id, died=True)
-    bench.store.lives.spare(job.job_id, 100)
+    bench.store.attempts.begin(job.job_id)
+    bench.store.attempts.end(job.job_id, died=True)
+    bench.store.attempts.halve_memory_budget(job.job_id, 100)
     bench.store.move(job.job_id, JobState.FAILED, "n", reason="R")
     again = JobCommands(bench.store).retry(job.job_id, ANNA)
     assert (again.state, again.run, again.deaths, again.memory_budget_mb) == (JobState.QUEUED, 2, 0, None)
@@ -122,7 +122,7 @@ def test_an_answer_that_comes_after_the_cancellation_is_kept(bench: JobBench) ->
     (delivery,) = bench.store.claim(job.job_id, "tps")
     cancelled = JobCommands(bench.store).cancel(job.job_id, ANNA)
     assert "on its way: RTSTRUCT to tps" in cancelled.note
-    bench.store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
+    bench.store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
     assert bench.store.job(job.job_id).state is JobState.CANCELLED
     assert bench.store.deliveries(job.job_id)[0].state is DeliveryState.STORED
 
@@ -131,13 +131,15 @@ def test_an_attempt_that_fails_after_the_cancellation_is_not_tried_again(bench: 
     job = bench.sending("tps")
     (delivery,) = bench.store.claim(job.job_id, "tps")
     JobCommands(bench.store).cancel(job.job_id, ANNA)
-    bench.store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note="x", next_at=datetime.now(UTC))
+    bench.store.record_delivery(
+        delivery, DeliveryState.RETRY_WAIT, status=None, note="x", next_at=datetime.now(UTC)
+    )
     assert bench.store.deliveries(job.job_id)[0].state is DeliveryState.DROPPED
 
 
 def test_what_was_delivered_is_sent_again_as_the_same_object(bench: JobBench) -> None:
     job = job_in(bench, JobState.DONE)
-    bench.store.lives.keep_objects(job.job_id, [KEPT])
+    bench.store.attempts.keep_objects(job.job_id, [KEPT])
     again = JobCommands(bench.store).resend(job.job_id, ANNA, PLACES)
     assert again.state is JobState.SENDING
     bench.dispatcher.dispatch()
@@ -150,7 +152,7 @@ def test_what_was_delivered_is_sent_again_as_the_same_object(bench: JobBench) ->
 
 def test_objects_are_sent_to_a_place_that_never_had_them(bench: JobBench) -> None:
     job = job_in(bench, JobState.DONE)
-    bench.store.lives.keep_objects(job.job_id, [KEPT])
+    bench.store.attempts.keep_objects(job.job_id, [KEPT])
     JobCommands(bench.store).resend(job.job_id, ANNA, {"new": ("RTSTRUCT", "SEG")})
     assert [d.destination for d in bench.store.due_deliveries()] == ["new"]
 
@@ -160,10 +162,10 @@ def test_a_job_without_objects_or_with_purged_ones_is_not_sent_again(bench: JobB
     job = job_in(bench, JobState.DONE)
     with pytest.raises(JobRefuses, match="no objects"):
         commands.resend(job.job_id, ANNA, PLACES)
-    bench.store.lives.keep_objects(job.job_id, [KEPT])
+    bench.store.attempts.keep_objects(job.job_id, [KEPT])
     with pytest.raises(JobRefuses, match="no destination"):
         commands.resend(job.job_id, ANNA, {"tps": ("PDF",)})
-    bench.store.purged(job)
+    bench.store.mark_purged(job)
     with pytest.raises(JobRefuses, match="retention"):
         commands.resend(job.job_id, ANNA, PLACES)
 
@@ -174,7 +176,7 @@ def test_an_approval_is_done_once_by_the_running_node(bench: JobBench) -> None:
     path.write_bytes(b"x")
     job = job_in(bench, JobState.REVIEW)
     sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
-    bench.store.lives.keep_objects(job.job_id, [replace(RTSTRUCT, sha256=sha256)])
+    bench.store.attempts.keep_objects(job.job_id, [replace(RTSTRUCT, sha256=sha256)])
     JobCommands(bench.store).approve(job.job_id, ANNA)
     assert bench.store.job(job.job_id).state is JobState.REVIEW
     bench.dispatcher.dispatch()
@@ -185,8 +187,8 @@ def test_an_approval_is_done_once_by_the_running_node(bench: JobBench) -> None:
 def test_a_job_the_engine_has_lost_while_it_was_at_risk_counts_the_death(bench: JobBench) -> None:
     job = bench.job()
     bench.store.move(job.job_id, JobState.PREPARING, "")
-    bench.store.lives.begin(job.job_id)
+    bench.store.attempts.begin(job.job_id)
     bench.dispatcher.reconcile()
     assert bench.store.job(job.job_id).state is JobState.QUEUED
-    assert bench.store.lives.begin(job.job_id) == 1
+    assert bench.store.attempts.begin(job.job_id) == 1
     assert bench.engine.state(job.workflow_id) is RunState.ABSENT

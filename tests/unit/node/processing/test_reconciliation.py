@@ -14,7 +14,7 @@ from orgseg_node.node.processing.reconciliation import (
     delivery_outcome_of,
     outcome_of,
 )
-from orgseg_node.node.store.model import NEEDS_WORKER, SETTLED_DELIVERY, DeliveryState, JobState
+from orgseg_node.node.store.model import FINAL_DELIVERY, NEEDS_WORKER, DeliveryState, JobState
 from tests.support.node.job_bench import JobBench
 
 WAY = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
@@ -36,7 +36,7 @@ def test_every_pair_of_a_delivery_and_its_attempt_has_one_outcome(
     delivery: DeliveryState, run: RunState
 ) -> None:
     outcome = delivery_outcome_of(delivery, run)
-    if delivery in SETTLED_DELIVERY or run is RunState.ALIVE:
+    if delivery in FINAL_DELIVERY or run is RunState.ALIVE:
         assert outcome is DeliveryOutcome.LEAVE
     elif delivery is DeliveryState.SENDING:
         assert outcome is DeliveryOutcome.FREE

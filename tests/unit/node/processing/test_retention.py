@@ -21,7 +21,7 @@ def test_files_of_delivered_jobs_go_after_the_retention_time_and_no_others(bench
     done, waiting = bench.sending("tps"), bench.job("1.3")
     (bench.data / "jobs" / done.job_id).mkdir(parents=True)
     (delivery,) = bench.store.claim(done.job_id, "tps")
-    bench.store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
+    bench.store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
     assert bench.retention.purge() == 0, "not before the time"
     bench.elapsed = timedelta(days=31)
     assert bench.retention.purge() == 1
@@ -38,7 +38,7 @@ def test_retention_of_zero_days_keeps_everything(tmp_path: Path) -> None:
     bench = JobBench(tmp_path, retention={"days": 0})
     job = bench.sending("tps")
     (delivery,) = bench.store.claim(job.job_id, "tps")
-    bench.store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
+    bench.store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
     bench.elapsed = timedelta(days=3650)
     assert bench.retention.purge() == 0
 
@@ -53,17 +53,17 @@ def test_a_nearly_full_disk_is_said(tmp_path: Path) -> None:
 def test_an_image_that_comes_while_its_series_is_purged_stays_on_the_disk(bench: JobBench) -> None:
     job = bench.sending("tps")
     (delivery,) = bench.store.claim(job.job_id, "tps")
-    bench.store.settle(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
+    bench.store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC))
     bench.elapsed = timedelta(days=31)
     folder = bench.data / "inbox" / job.series_uid
-    purged = bench.store.purged
+    purged = bench.store.mark_purged
 
     def meanwhile(of: Job) -> None:
         folder.mkdir()
         (folder / "late.dcm").write_bytes(b"accepted")
         purged(of)
 
-    bench.store.purged = meanwhile  # type: ignore[method-assign]  # a sender acts in this very moment
+    bench.store.mark_purged = meanwhile  # type: ignore[method-assign]  # a sender acts in this very moment
     assert bench.retention.purge() == 1
     assert (folder / "late.dcm").read_bytes() == b"accepted"
     assert not list((bench.data / "purging").iterdir())

@@ -71,7 +71,7 @@ class Node:
         for path in self.files if files is None else files:
             self.take(path, called)
         self.inbox.association_ended(1)
-        self.inbox.judge_quiet_series()
+        self.inbox.judge_stable_series()
         (series,) = self.store.series()
         return series
 
@@ -88,7 +88,7 @@ class Node:
         self.store.begin_sending(job.job_id, [(RTSTRUCT, name) for name in job.destinations or ()])
         for name in names:
             for delivery in self.store.claim(job.job_id, name):
-                self.store.settle(
+                self.store.record_delivery(
                     delivery, DeliveryState.STORED, status=0, note="", next_at=datetime.now(UTC)
                 )
 
@@ -209,7 +209,7 @@ def test_two_titles_at_once_make_one_notice_however_often_they_alternate(tmp_pat
         for title in ("ORGSEG", "ORGSEG_HN", "ORGSEG", "ORGSEG_HN"):
             node.take(path, title)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     (series,) = node.store.series()
     assert (series.state, series.revision, node.job().rule) == (SeriesState.READY, 1, "hn")
     assert len([e for e in node.store.events(series.series_uid) if e.change == "notice"]) == 1

@@ -9,10 +9,10 @@ import pydicom
 import pytest
 
 from orgseg_node.errors import SeriesRefuses
-from orgseg_node.node.intake.conflicts import Keep, settle
+from orgseg_node.node.intake.conflicts import Keep, resolve
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import JobState, SeriesState
-from orgseg_node.node.store.series_overrides import SeriesOrders
+from orgseg_node.node.store.series_overrides import SeriesOverrides
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.unit.node.intake.test_inbox import Node
 
@@ -30,15 +30,15 @@ def files(tmp_path: Path) -> list[Path]:
     return build_ct_series(tmp_path / "ct", SMALL)
 
 
-def orders(node: Node) -> SeriesOrders:
-    return SeriesOrders(node.store.database)
+def orders(node: Node) -> SeriesOverrides:
+    return SeriesOverrides(node.store.database)
 
 
 def held_for_a_gap(node: Node, files: list[Path]) -> str:
     for path in [*files[:2], *files[3:]]:
         node.take(path)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert node.series().reason == "INPUT_MISSING_SLICES"
     return node.series().series_uid
 
@@ -48,7 +48,7 @@ def test_a_held_series_is_contoured_without_its_missing_slice_when_forced(
 ) -> None:
     uid = held_for_a_gap(node, files)
     orders(node).force(uid, ANNA)
-    assert node.inbox.judge_quiet_series() == [uid]
+    assert node.inbox.judge_stable_series() == [uid]
     assert node.series().state is SeriesState.READY
     (job,) = node.store.jobs()
     assert (job.state, job.slices) == (JobState.QUEUED, 5)
@@ -62,11 +62,11 @@ def test_the_force_is_for_one_revision_and_what_comes_later_is_judged_as_usual(
 ) -> None:
     uid = held_for_a_gap(node, files)
     orders(node).force(uid, ANNA)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     node.take(files[2])
-    assert node.inbox.judge_quiet_series() == [], "its association is open"
+    assert node.inbox.judge_stable_series() == [], "its association is open"
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     states = [job.state for job in node.store.jobs_of(uid)]
     assert states == [JobState.SUPERSEDED, JobState.QUEUED]
     assert node.store.jobs_of(uid)[1].remark == ""
@@ -88,10 +88,10 @@ def test_a_force_does_not_help_where_geometry_would_be_a_guess(node: Node, tmp_p
     ):
         node.take(path)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     uid = node.series().series_uid
     orders(node).force(uid, ANNA)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert (node.series().state, node.series().reason) == (SeriesState.HOLD, "INPUT_TOO_FEW_SLICES")
     assert orders(node).all() == {}
 
@@ -99,9 +99,9 @@ def test_a_force_does_not_help_where_geometry_would_be_a_guess(node: Node, tmp_p
 def test_a_force_waits_for_no_quiet_time_and_no_association(node: Node, files: list[Path]) -> None:
     for path in files:
         node.take(path)
-    assert node.inbox.judge_quiet_series() == []
+    assert node.inbox.judge_stable_series() == []
     orders(node).force(node.series().series_uid, ANNA)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.READY
     assert node.store.jobs()[0].remark == "", "nothing was missing"
 
@@ -112,9 +112,9 @@ def test_a_series_waits_until_it_is_released(node: Node, files: list[Path]) -> N
     uid = node.series().series_uid
     node.inbox.association_ended(1)
     orders(node).wait(uid, ANNA, None)
-    assert node.inbox.judge_quiet_series() == []
+    assert node.inbox.judge_stable_series() == []
     orders(node).release(uid, ANNA)
-    assert node.inbox.judge_quiet_series() == [uid]
+    assert node.inbox.judge_stable_series() == [uid]
     assert [e.change for e in node.store.events(uid) if e.change in {"wait", "release"}] == [
         "wait",
         "release",
@@ -128,21 +128,21 @@ def test_a_series_waits_for_a_time(node: Node, files: list[Path], minutes: int, 
     node.inbox.association_ended(1)
     until = datetime.now(UTC) + timedelta(minutes=minutes)  # the inbox's clock is an hour ahead
     orders(node).wait(node.series().series_uid, ANNA, until)
-    assert len(node.inbox.judge_quiet_series()) == judged
+    assert len(node.inbox.judge_stable_series()) == judged
 
 
 def test_what_cannot_be_done_is_refused_with_what_can(node: Node, files: list[Path]) -> None:
     for path in files:
         node.take(path)
     node.inbox.association_ended(1)
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     uid = node.series().series_uid
     for refused in (
         lambda: orders(node).force(uid, ANNA),
         lambda: orders(node).wait(uid, ANNA, None),
         lambda: orders(node).release(uid, ANNA),
         lambda: orders(node).force("1.2.3", ANNA),
-        lambda: settle(node.store, node.data, uid, Keep.FIRST, ANNA),
+        lambda: resolve(node.store, node.data, uid, Keep.FIRST, ANNA),
     ):
         with pytest.raises(SeriesRefuses):
             refused()
@@ -159,7 +159,7 @@ def test_a_conflict_is_settled_and_no_file_is_lost(node: Node, files: list[Path]
     assert node.take(files[0]) is SeriesState.CONFLICT
     uid = node.series().series_uid
     node.inbox.association_ended(1)
-    assert settle(node.store, node.data, uid, keep, ANNA) == 1
+    assert resolve(node.store, node.data, uid, keep, ANNA) == 1
     assert (node.series().state, node.series().revision) == (SeriesState.RECEIVING, 2)
     assert node.series().instances == 6
     (aside,) = (node.data / "quarantine").iterdir()
@@ -169,7 +169,7 @@ def test_a_conflict_is_settled_and_no_file_is_lost(node: Node, files: list[Path]
     assert found == pixels
     assert node.inbox.adopt() == (0, 0), "what was set aside does not come back at the next start"
     node.ahead += timedelta(minutes=1)  # its sender had time to go on
-    node.inbox.judge_quiet_series()
+    node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.READY
 
 
@@ -183,7 +183,7 @@ def test_settling_goes_on_after_a_crash_between_file_and_row(node: Node, files: 
     copies = sorted(node.store.copies(other.SOPInstanceUID), key=lambda one: one.received_at)
     (node.data / "quarantine").mkdir()
     (node.data / copies[1].path).rename(node.data / "quarantine" / "moved.dcm")
-    assert settle(node.store, node.data, node.series().series_uid, Keep.FIRST, ANNA) == 1
+    assert resolve(node.store, node.data, node.series().series_uid, Keep.FIRST, ANNA) == 1
     assert node.series().state is SeriesState.RECEIVING
 
 
@@ -194,7 +194,7 @@ def test_an_image_that_two_series_claim_stays_with_one_of_them(node: Node, files
     other.SeriesInstanceUID = "1.2.3"
     other.save_as(files[0])
     node.take(files[0])
-    settle(node.store, node.data, first, Keep.FIRST, ANNA)
+    resolve(node.store, node.data, first, Keep.FIRST, ANNA)
     assert node.store.one_series(first).state is SeriesState.RECEIVING
     assert node.store.one_series("1.2.3").reason == "SETTLED_ELSEWHERE"
 
@@ -216,6 +216,6 @@ def test_the_quiet_time_is_shorter_after_an_association_that_ended_in_order(
     came = node.series().last_received_at
     for seconds in (1, after_s - 2):
         now[0] = came + timedelta(seconds=seconds)
-        assert node.inbox.judge_quiet_series() == []
+        assert node.inbox.judge_stable_series() == []
     now[0] = came + timedelta(seconds=after_s)
-    assert len(node.inbox.judge_quiet_series()) == 1
+    assert len(node.inbox.judge_stable_series()) == 1

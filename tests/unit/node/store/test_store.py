@@ -75,7 +75,7 @@ def compute(store: Store, job: Job, *destinations: str) -> None:
 
 def deliver(store: Store, job: Job, destination: str, state: DeliveryState = DeliveryState.STORED) -> None:
     for delivery in store.claim(job.job_id, destination):
-        store.settle(delivery, state, status=0, note="", next_at=datetime.now(UTC))
+        store.record_delivery(delivery, state, status=0, note="", next_at=datetime.now(UTC))
 
 
 def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_was_delivered_once_is_not_superseded_while_it_is_sent_again(store:
     job = ready(store)
     compute(store, job, "tps")
     deliver(store, job, "tps")
-    store.lives.keep_objects(job.job_id, [replace(RTSTRUCT, sha256="0" * 64)])
+    store.attempts.keep_objects(job.job_id, [replace(RTSTRUCT, sha256="0" * 64)])
     JobCommands(store).resend(job.job_id, "n", {"tps": ("RTSTRUCT",)})
     arrive(store, "1.2.2")
     assert store.job(job.job_id).state is JobState.SENDING
@@ -231,7 +231,7 @@ def test_a_delivery_is_due_only_when_its_time_has_come(store: Store, clock: Cloc
     compute(store, job, "tps")
     (delivery,) = store.claim(job.job_id, "tps")
     later = clock.now + timedelta(seconds=30)
-    store.settle(delivery, DeliveryState.RETRY_WAIT, status=None, note="down", next_at=later)
+    store.record_delivery(delivery, DeliveryState.RETRY_WAIT, status=None, note="down", next_at=later)
     assert store.due_deliveries() == []
     clock.now = later
     assert [d.attempts for d in store.due_deliveries()] == [1]
@@ -255,9 +255,9 @@ def test_nothing_is_due_while_the_other_object_is_on_its_way(store: Store) -> No
     seg = OutputObject(role="SEG", path="s", sop_uid="2.25.2")
     store.begin_sending(job.job_id, [(RTSTRUCT, "tps"), (seg, "tps"), (seg, "pacs")])
     first, second = store.claim(job.job_id, "tps")
-    store.settle(first, DeliveryState.RETRY_WAIT, status=None, note="busy", next_at=EPOCH)
+    store.record_delivery(first, DeliveryState.RETRY_WAIT, status=None, note="busy", next_at=EPOCH)
     assert {d.destination for d in store.due_deliveries()} == {"pacs"}
-    store.settle(second, DeliveryState.STORED, status=0, note="", next_at=EPOCH)
+    store.record_delivery(second, DeliveryState.STORED, status=0, note="", next_at=EPOCH)
     assert {d.destination for d in store.due_deliveries()} == {"pacs", "tps"}
 
 
@@ -284,7 +284,7 @@ def test_a_purged_series_that_comes_again_is_the_same_job_once_more(store: Store
     job = ready(store)
     compute(store, job, "tps")
     deliver(store, job, "tps")
-    store.purged(store.job(job.job_id))
+    store.mark_purged(store.job(job.job_id))
     assert store.instances_of("1.2") == []
     arrive(store, "1.2.1")
     again = ready(store)

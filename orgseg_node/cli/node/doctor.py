@@ -193,12 +193,12 @@ def _port(settings: NodeConfig) -> Check:
 def _certificates(settings: NodeConfig) -> Iterator[Check]:
     """The certificates the node shows have not ended, and will not soon."""
     from orgseg_node.node.config.node_config import Destination  # noqa: PLC0415  # pydantic only when needed
-    from orgseg_node.node.tls.context import WARN_BEFORE, ends  # noqa: PLC0415  # network only when needed
+    from orgseg_node.node.tls.context import WARN_BEFORE, certificate_end  # noqa: PLC0415  # network only when needed
 
     called = [one for one in settings.destinations.values() if isinstance(one, Destination)]
     shown = (settings.tls.identity, *(one.identity for one in called if one.tls))
     for path in dict.fromkeys(identity.certificate for identity in shown if identity is not None):
-        left = ends(path) - datetime.now(UTC)
+        left = certificate_end(path) - datetime.now(UTC)
         level: Level = "info" if left > WARN_BEFORE else "warning" if left > timedelta() else "error"
         message = f"ends in {left.days} days" if left > timedelta() else "has expired"
         yield Check(name=f"certificate {path.name}", level=level, message=message, exit_code=FAILED)

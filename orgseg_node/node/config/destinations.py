@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.secrets import read_secret
 from orgseg_node.node.config.section import AeTitle, Section, tables
-from orgseg_node.node.config.tls import TlsOfPeer, TlsSection, placed_peer
+from orgseg_node.node.config.tls import PeerTls, TlsSection, placed_peer
 from orgseg_node.node.tls.context import client_context
 
 Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
@@ -66,7 +66,7 @@ class Recipient(Section):
         return tuple(own.get(role, role) for role in self.objects)
 
 
-class Destination(Recipient, TlsOfPeer):
+class Destination(Recipient, PeerTls):
     """A destination that is reached by DICOM.
 
     Attributes

@@ -43,12 +43,12 @@ from orgseg_node.node.config.destinations import (
 from orgseg_node.node.config.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import InferenceSection as InferenceSection  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import inference_contradictions
-from orgseg_node.node.config.peers import REMOVED_OF_PEERS, RulesOfPeer, title_contradictions
+from orgseg_node.node.config.peers import REMOVED_OF_PEERS, PeerRules, title_contradictions
 from orgseg_node.node.config.rules import Rule, RulesSection, placed_rules, rule_contradictions, take_in_rules
 from orgseg_node.node.config.section import AeTitle, Section, tables
 from orgseg_node.node.config.stow import StowSection, stow_problems
 from orgseg_node.node.config.tls import (
-    TlsOfPeer,
+    PeerTls,
     TlsSection,
     placed_peer,
     tls_contradictions,
@@ -97,7 +97,7 @@ class ReceiverSection(Section):
     accept_any_calling_ae: bool = False
 
 
-class Peer(RulesOfPeer):
+class Peer(PeerRules):
     """Who may send to the node.
 
     Attributes
@@ -123,7 +123,7 @@ class Peer(RulesOfPeer):
         return any(host in ipaddress.ip_network(network) for network in self.networks)
 
 
-class Source(TlsOfPeer):
+class Source(PeerTls):
     """Where series can be asked for: a PACS.
 
     Attributes

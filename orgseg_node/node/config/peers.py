@@ -10,7 +10,7 @@ from pydantic import Field
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from orgseg_node.node.config.section import AeTitle, tables
-from orgseg_node.node.config.tls import CertificateOfSender
+from orgseg_node.node.config.tls import SenderCertificate
 
 SopClass = Literal["CT", "EnhancedCT", "LegacyConvertedEnhancedCT"]
 
@@ -29,7 +29,7 @@ REMOVED_OF_PEERS: Final[Mapping[str, str]] = dict.fromkeys(("host", "port", "tls
 """Settings of a peer that earlier releases had, and what to do with them."""
 
 
-class RulesOfPeer(CertificateOfSender):
+class PeerRules(SenderCertificate):
     """What a sender may do.
 
     Attributes

@@ -13,10 +13,16 @@ from pydantic import AfterValidator, Field
 
 from orgseg_node.errors import ConfigError, TlsFailed
 from orgseg_node.node.config.section import Port, Section, tables
-from orgseg_node.node.tls.context import ClientContext, Identity, Shown, client_context, server_context
+from orgseg_node.node.tls.context import (
+    ClientContext,
+    Identity,
+    PeerCertificate,
+    client_context,
+    server_context,
+)
 
 _OF_A_PEER: Final = ("tls_ca", "tls_certificate", "tls_key", "tls_name")
-_P = TypeVar("_P", bound="TlsOfPeer")
+_P = TypeVar("_P", bound="PeerTls")
 
 
 def _sha256(value: str) -> str:
@@ -58,7 +64,7 @@ class TlsSection(Section):
         return self.model_copy(update=_files(self, ("certificate", "key", "ca"), base))
 
 
-class CertificateOfSender(Section):
+class SenderCertificate(Section):
     """Which certificate an AE title must come with.
 
     Attributes
@@ -70,7 +76,7 @@ class CertificateOfSender(Section):
     certificate_sha256: Sha256 | None = None
     certificate_name: Annotated[str, Field(min_length=1)] | None = None
 
-    def vouches(self, shown: Shown | None) -> bool:
+    def accepts_certificate(self, shown: PeerCertificate | None) -> bool:
         """Whether what a caller showed is what it must show; True if it need show nothing."""
         if self.certificate_sha256 is None and self.certificate_name is None:
             return True
@@ -79,7 +85,7 @@ class CertificateOfSender(Section):
         return self.certificate_name is None or self.certificate_name.lower() in shown.names
 
 
-class TlsOfPeer(Section):
+class PeerTls(Section):
     """How a peer is called by TLS.
 
     Attributes
@@ -114,7 +120,7 @@ def placed_peer(peer: _P, own: TlsSection, base: Path) -> _P:
     return peer.model_copy(update=update | _files(peer, ("tls_ca", "tls_certificate", "tls_key"), base))
 
 
-def context_for(peer: TlsOfPeer, said: str) -> ClientContext | None:
+def context_of_peer(peer: PeerTls, said: str) -> ClientContext | None:
     """What a connection to a peer must fulfil; None for a plain one.
 
     Parameters

@@ -30,8 +30,8 @@ from orgseg_node.errors import (
 from orgseg_node.node.config.destinations import WebDestination
 from orgseg_node.node.config.secrets import read_secret
 from orgseg_node.node.dimse.storage_scu import Answer, Stored
-from orgseg_node.node.tls.context import CIPHERS
-from orgseg_node.node.tls.faults import fault
+from orgseg_node.node.tls.context import CIPHERS, https_context
+from orgseg_node.node.tls.faults import tls_error
 
 _CONNECT_S: Final = 10.0
 _CHUNK: Final = 1 << 20
@@ -130,10 +130,9 @@ def _client(destination: WebDestination) -> httpx.Client:
 def _context(destination: WebDestination) -> ssl.SSLContext:
     """Whose certificate is trusted; it is always verified. Raises Unreachable if it cannot be read now."""
     try:
-        context = ssl.create_default_context(cafile=destination.ca_file)
+        context = https_context(destination.ca_file)
     except OSError as error:
         raise Unreachable(f"{destination.said}: {destination.ca_file} cannot be used.") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     return context
 
@@ -151,7 +150,7 @@ def _why(error: httpx.HTTPError, destination: WebDestination) -> NetworkError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
-            return fault(cause, destination.said)
+            return tls_error(cause, destination.said)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"{destination.said} does not answer.")

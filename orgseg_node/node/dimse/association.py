@@ -13,9 +13,9 @@ from pynetdicom.association import Association
 
 from orgseg_node.errors import AssociationRejected, NetworkError, QueryRefused, Unreachable
 from orgseg_node.node.config.node_config import MAX_PDU, Source
-from orgseg_node.node.config.tls import context_for
+from orgseg_node.node.config.tls import context_of_peer
 from orgseg_node.node.dimse.reject_reason import rejection
-from orgseg_node.node.tls.faults import fault
+from orgseg_node.node.tls.faults import tls_error
 
 # PS3.4 C.6.2, study root query/retrieve information model
 FIND: Final = UID("1.2.840.10008.5.1.4.1.2.2.1")
@@ -103,7 +103,7 @@ def association(
     ae.maximum_pdu_size = MAX_PDU
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, list(syntaxes))
-    tls = context_for(source, name_of(source))
+    tls = context_of_peer(source, name_of(source))
     if tls is not None:
         more["tls_args"] = (tls, source.tls_name or source.host)
     try:
@@ -111,8 +111,8 @@ def association(
     except (OSError, UnicodeError) as error:
         raise Unreachable(f"{name_of(source)}: {error}.") from error
     if not made.is_established:
-        if tls is not None and tls.fault is not None:
-            raise fault(tls.fault, name_of(source)) from tls.fault
+        if tls is not None and tls.last_error is not None:
+            raise tls_error(tls.last_error, name_of(source)) from tls.last_error
         raise _why_not(made, source)
     try:
         if not any(context.abstract_syntax == contexts[0][0] for context in made.accepted_contexts):

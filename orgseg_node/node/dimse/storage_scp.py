@@ -46,12 +46,12 @@ from orgseg_node.node.store.model import Incoming
 from orgseg_node.node.tls.context import (
     WARN_BEFORE,
     ServerContext,
-    ends,
+    certificate_end,
+    complete_handshake,
+    peer_certificate,
     server_context,
-    shake_hands,
-    shown_by,
 )
-from orgseg_node.node.tls.faults import fault
+from orgseg_node.node.tls.faults import tls_error
 
 SYNTAXES: Final[list[UID | str]] = [
     ExplicitVRLittleEndian,  # taken first where the sender leaves the choice
@@ -233,7 +233,7 @@ class Receiver:
             return None
         if tls.identity is None:
             raise ConfigError("tls.port: needs certificate and key.")
-        left = ends(tls.identity.certificate) - datetime.now(UTC)
+        left = certificate_end(tls.identity.certificate) - datetime.now(UTC)
         if left < WARN_BEFORE:
             _log.warning("the node's certificate ends soon or has ended", days_left=left.days)
         return server_context(tls.identity, tls.ca, require=tls.require_certificate)
@@ -279,11 +279,11 @@ class Receiver:
             )
         if line is None or not isinstance(line.socket, ssl.SSLSocket):
             return
-        error = shake_hands(line.socket)
+        error = complete_handshake(line.socket)
         if error is None:
             line.socket.settimeout(self._config.receiver.idle_timeout_s)
             return
-        why = fault(error, "caller")
+        why = tls_error(error, "caller")
         self._meters.refused_associations.labels(why.code).inc()
         _log.warning("tls failed", address=str(event.assoc.requestor.address), code=why.code, why=why.detail)
         event.assoc.acse_timeout = 0  # no request will come; waiting for it would hold one of the places
@@ -343,7 +343,7 @@ class Receiver:
         if peer is None:
             return self._config.receiver.accept_any_calling_ae
         line = event.assoc.dul.socket
-        if not peer.vouches(shown_by(line.socket if line is not None else None)):
+        if not peer.accepts_certificate(peer_certificate(line.socket if line is not None else None)):
             told = "certificate does not belong to this AE title"
             self._refusals.note(told, f"{calling}@{address} certificate", calling=calling, address=address)
             return False

@@ -30,9 +30,9 @@ from orgseg_node.errors import (
     Unreachable,
 )
 from orgseg_node.node.config.destinations import Destination
-from orgseg_node.node.config.tls import context_for
+from orgseg_node.node.config.tls import context_of_peer
 from orgseg_node.node.dimse.reject_reason import rejection
-from orgseg_node.node.tls.faults import fault
+from orgseg_node.node.tls.faults import tls_error
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
 _CONNECT_S: Final = 10.0
@@ -277,7 +277,7 @@ def association_with(
     ae.network_timeout = destination.timeout_s
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, syntaxes)
-    tls = context_for(destination, destination.said)
+    tls = context_of_peer(destination, destination.said)
     try:
         association = ae.associate(
             destination.host,
@@ -289,8 +289,8 @@ def association_with(
     except _ADDRESS_ERRORS as error:
         raise Unreachable(f"{destination.said}: {error}.") from error
     if not association.is_established:
-        if tls is not None and tls.fault is not None:
-            raise fault(tls.fault, destination.said) from tls.fault
+        if tls is not None and tls.last_error is not None:
+            raise tls_error(tls.last_error, destination.said) from tls.last_error
         raise _why_not(association, destination)
     try:
         yield association

@@ -24,7 +24,7 @@ from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.model import DeliveryState, JobState, SeriesState
-from orgseg_node.node.tls.context import ends
+from orgseg_node.node.tls.context import certificate_end
 
 
 class NoticeCode(StrEnum):
@@ -166,7 +166,7 @@ def certificate_ends(config: NodeConfig) -> Iterable[tuple[str, datetime]]:
             continue
         seen.add(path)
         try:
-            yield name, ends(path)
+            yield name, certificate_end(path)
         except (ConfigError, OSError, ValueError):
             continue
 

@@ -8,25 +8,17 @@ recipients again, if one of them was refused.
 from __future__ import annotations
 
 import smtplib
-import ssl
 from email.message import EmailMessage
 from email.utils import format_datetime
-from pathlib import Path
 
 import structlog
 
 from orgseg_node.node.config.alerts import EmailSection
 from orgseg_node.node.monitoring.message_text import subject_of, text_of
 from orgseg_node.node.monitoring.outbox import Message
+from orgseg_node.node.tls.context import https_context
 
 _log = structlog.get_logger("orgseg.notices")
-
-
-def tls_context(ca: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or later with verified certificates; `ca` is trusted instead of what the system trusts."""
-    context = ssl.create_default_context(cafile=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def email_of(section: EmailSection, node: str, message: Message) -> EmailMessage:
@@ -65,13 +57,13 @@ def send_email(section: EmailSection, node: str, message: Message) -> None:
     email = email_of(section, node, message)
     if section.security == "tls":
         client: smtplib.SMTP = smtplib.SMTP_SSL(
-            section.host, section.port, timeout=section.timeout_s, context=tls_context(section.ca)
+            section.host, section.port, timeout=section.timeout_s, context=https_context(section.ca)
         )
     else:
         client = smtplib.SMTP(section.host, section.port, timeout=section.timeout_s)
     with client:
         if section.security == "starttls":
-            client.starttls(context=tls_context(section.ca))
+            client.starttls(context=https_context(section.ca))
         if section.password_file is not None:
             client.login(section.user, section.password_file.read_text(encoding="utf-8").strip())
         refused = client.send_message(email)

@@ -15,9 +15,9 @@ from typing import Any
 from orgseg_node import __version__
 from orgseg_node.node.config.alerts import WebhookSection
 from orgseg_node.node.monitoring.alerts import SENTENCES, NoticeCode
-from orgseg_node.node.monitoring.email_transport import tls_context
 from orgseg_node.node.monitoring.outbox import Message
 from orgseg_node.node.store.clock import Clock, utc_now
+from orgseg_node.node.tls.context import https_context
 
 
 def body_of(node: str, message: Message) -> dict[str, Any]:
@@ -90,6 +90,6 @@ def post(section: WebhookSection, node: str, message: Message, clock: Clock = ut
     request = urllib.request.Request(section.url, data=body, headers=headers, method="POST")  # noqa: S310  # the configuration allows http and https only
     handlers: list[Any] = [_NoRedirect()]
     if section.url.startswith("https://"):
-        handlers.append(urllib.request.HTTPSHandler(context=tls_context(section.ca)))
+        handlers.append(urllib.request.HTTPSHandler(context=https_context(section.ca)))
     with urllib.request.build_opener(*handlers).open(request, timeout=section.timeout_s) as answer:
         answer.read(1024)

@@ -1,8 +1,8 @@
-"""DICOM over TLS: what a connection must fulfil, and whose certificate speaks for whom.
+"""TLS contexts: what a connection must fulfil, and the certificates of both sides.
 
 The profile is the non-downgrading BCP 195 one (DICOM PS3.15 B.12; RFC 9325): TLS 1.2 or later, ephemeral keys
-and authenticated encryption only. Each side shows a certificate that the other side's CA signed. Keys lie in
-files that nobody else can read. Why a connection came to nothing is told by `orgseg_node.node.tls.faults`.
+and authenticated encryption only. Each side presents a certificate signed by a CA that the other side trusts.
+Keys are files that only the node's user can read. `orgseg_node.node.tls.faults` explains why TLS failed.
 """
 
 from __future__ import annotations
@@ -26,39 +26,40 @@ CIPHERS: Final = (
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
 )
-"""Suites of TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all fit."""
+"""Suites of TLS 1.2 (RFC 9325 4.2); all suites of TLS 1.3 are allowed."""
 
 WARN_BEFORE: Final = timedelta(days=30)
-"""So long before it ends, somebody should renew a certificate."""
+"""A certificate that expires within this time should be renewed."""
 
 HANDSHAKE_S: Final = 10.0
-_FAREWELL_S: Final = 1.0
+_ALERT_S: Final = 1.0
+"""Time for a peer to read the alert before the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who the node is towards its peers: PEM files of its certificate (with intermediates) and key."""
+    """PEM files of the node's certificate (with intermediate certificates) and of its key."""
 
     certificate: Path
     key: Path
 
 
 class _Socket(ssl.SSLSocket):
-    """Remembers why TLS failed; pynetdicom logs it and tells only that there is no association."""
+    """Records why TLS failed; pynetdicom only reports that there is no association."""
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as in the standard library
         try:
             super().do_handshake(block)
         except OSError as error:
-            _remember(self.context, error)
+            _record_error(self.context, error)
             raise
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        # TLS 1.3 tells a client only after the handshake that its certificate is refused
+        # in TLS 1.3 a client learns only after the handshake that its certificate is refused
         try:
             return super().recv(buflen, flags)
         except ssl.SSLError as error:
-            _remember(self.context, error)
+            _record_error(self.context, error)
             raise
 
     def shutdown(self, how: int) -> None:
@@ -70,39 +71,39 @@ class _Socket(ssl.SSLSocket):
 
 
 class ClientContext(ssl.SSLContext):
-    """For one association to one peer.
+    """The context of one association to one peer.
 
     Attributes
     ----------
-    fault : why TLS failed; None while it did not
+    last_error : why TLS failed; None if it did not
     """
 
     sslsocket_class = _Socket
-    fault: OSError | None = None
+    last_error: OSError | None = None
 
 
 class ServerContext(ssl.SSLContext):
-    """Takes connections without waiting for the handshake, so that a slow peer holds up nobody else."""
+    """Accepts connections without waiting for the handshake, so that a slow peer does not delay others."""
 
     sslsocket_class = _Socket
 
     def wrap_socket(self, sock: socket.socket, **options: Any) -> ssl.SSLSocket:  # type: ignore[override]
-        """Prepare a connection that was taken; `shake_hands` does the rest, in its own thread."""
+        """Prepare an accepted connection; `complete_handshake` follows in the thread of the connection."""
         return super().wrap_socket(sock, **{**options, "do_handshake_on_connect": False})
 
 
-def _remember(context: ssl.SSLContext, error: OSError) -> None:
-    if isinstance(context, ClientContext) and context.fault is None:
-        context.fault = error
+def _record_error(context: ssl.SSLContext, error: OSError) -> None:
+    if isinstance(context, ClientContext) and context.last_error is None:
+        context.last_error = error
 
 
 def client_context(ca: Path, identity: Identity | None) -> ClientContext:
-    """What a connection to a peer must fulfil.
+    """Make the context of a connection to a peer.
 
     Parameters
     ----------
-    ca : PEM file with the certificates that may sign the peer's, or with the peer's own
-    identity : what the node shows if the peer asks; None if it has nothing to show
+    ca : PEM file with the CA certificates trusted for the peer, or with the peer's own certificate
+    identity : what the node presents if the peer asks; None if it has no certificate
 
     Raises
     ------
@@ -110,49 +111,59 @@ def client_context(ca: Path, identity: Identity | None) -> ClientContext:
         If a file cannot be used.
     """
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
-    _harden(context)
-    _trust(context, ca)
+    _restrict(context)
+    _load_ca(context, ca)
     if identity is not None:
-        _show(context, identity)
+        _load_identity(context, identity)
     return context
 
 
 def server_context(identity: Identity, ca: Path | None, *, require: bool) -> ServerContext:
-    """What a connection from a peer must fulfil.
+    """Make the context of connections from peers.
 
     Parameters
     ----------
-    identity : what the node shows
-    ca : PEM file with the certificates that may sign those of peers
-    require : refuse peers without certificate; otherwise one that is shown is still verified
+    identity : what the node presents
+    ca : PEM file with the CA certificates trusted for peers
+    require : refuse peers without certificate; if False, a certificate that is presented is still verified
 
     Raises
     ------
     ConfigError
-        If a file cannot be used, or certificates are required and nothing says who may sign them.
+        If a file cannot be used, or certificates are required and no CA is given.
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context)
-    context.num_tickets = 0  # no resumption: each association shows its certificate anew
+    _restrict(context)
+    context.num_tickets = 0  # no resumption: each association presents its certificate again
     context.options |= ssl.OP_NO_TICKET
-    _show(context, identity)
+    _load_identity(context, identity)
     if ca is not None:
-        _trust(context, ca)
+        _load_ca(context, ca)
         context.verify_mode = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
     elif require:
         raise ConfigError("tls.ca: is missing; without it no peer's certificate can be verified.")
     return context
 
 
-def _harden(context: ssl.SSLContext) -> None:
+def https_context(ca: Path | None) -> ssl.SSLContext:
+    """The context of a connection to a server that is no DICOM peer, such as a mail server.
+
+    It verifies the certificate with `ca` (PEM), or with what the system trusts when None. Raises OSError.
+    """
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _restrict(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # a device's own certificate may stand in the file in place of the CA that signed it
+    # the file may hold the certificate of a device instead of that of its CA
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
-def _trust(context: ssl.SSLContext, ca: Path) -> None:
+def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError as error:
@@ -161,7 +172,7 @@ def _trust(context: ssl.SSLContext, ca: Path) -> None:
         raise ConfigError(f"{ca} cannot be read: {error.strerror}.") from error
 
 
-def _show(context: ssl.SSLContext, identity: Identity) -> None:
+def _load_identity(context: ssl.SSLContext, identity: Identity) -> None:
     _require_private(identity.key)
     try:
         context.load_cert_chain(identity.certificate, identity.key, password=_no_passphrase)
@@ -180,7 +191,7 @@ def _no_passphrase() -> Never:
 
 
 def _require_private(key: Path) -> None:
-    """Refuse a key that others can read. Root may own it and let a group read it, as services have it."""
+    """Refuse a key that other users can read. A file of root may be readable by its group."""
     try:
         status = key.stat()
         key.open("rb").close()
@@ -191,48 +202,48 @@ def _require_private(key: Path) -> None:
         raise ConfigError(f"{key} is open to other users; run chmod 600 on it.")
 
 
-def shake_hands(connection: ssl.SSLSocket) -> OSError | None:
-    """Do the handshake of a connection that was taken; why it failed, or None.
+def complete_handshake(connection: ssl.SSLSocket) -> OSError | None:
+    """Do the handshake of an accepted connection; the error, or None.
 
-    After a failure the peer is given a moment to read the alert that says why before the line is cut.
+    After a failure the peer gets a moment to read the alert before the connection is closed.
     """
     connection.settimeout(HANDSHAKE_S)
     try:
         connection.do_handshake()
     except OSError as error:
-        _farewell(connection)
+        _close_after_alert(connection)
         return error
     return None
 
 
-def _farewell(connection: ssl.SSLSocket) -> None:
+def _close_after_alert(connection: ssl.SSLSocket) -> None:
     with suppress(OSError):
-        line = socket.socket(fileno=connection.detach())
-        with line, suppress(OSError):
-            line.shutdown(socket.SHUT_WR)
-            end = time.monotonic() + _FAREWELL_S
+        plain = socket.socket(fileno=connection.detach())
+        with plain, suppress(OSError):
+            plain.shutdown(socket.SHUT_WR)
+            end = time.monotonic() + _ALERT_S
             while (left := end - time.monotonic()) > 0:
-                line.settimeout(left)
-                if not line.recv(4096):  # bytes left unread would make it a reset, which destroys the alert
+                plain.settimeout(left)
+                if not plain.recv(4096):  # unread bytes would cause a reset, and the alert would be lost
                     break
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """What the certificate of a peer says.
+class PeerCertificate:
+    """The verified certificate of a peer.
 
     Attributes
     ----------
-    sha256 : fingerprint, lower-case hex
-    names : its common name and DNS names, lower case
+    sha256 : fingerprint, lower-case hexadecimal digits
+    names : common name and DNS names, lower case
     """
 
     sha256: str
     names: frozenset[str]
 
 
-def shown_by(connection: object) -> Shown | None:
-    """The verified certificate of the peer; None if the line is plain or it showed none."""
+def peer_certificate(connection: object) -> PeerCertificate | None:
+    """The verified certificate of the peer; None without TLS, or if it presented none."""
     if not isinstance(connection, ssl.SSLSocket):
         return None
     encoded, decoded = connection.getpeercert(binary_form=True), connection.getpeercert()
@@ -241,16 +252,16 @@ def shown_by(connection: object) -> Shown | None:
     fields: Any = decoded
     names = [value for part in fields.get("subject", ()) for kind, value in part if kind == "commonName"]
     names += [value for kind, value in fields.get("subjectAltName", ()) if kind == "DNS"]
-    return Shown(
+    return PeerCertificate(
         sha256=hashlib.sha256(encoded).hexdigest(), names=frozenset(str(name).lower() for name in names)
     )
 
 
-def ends(certificate: Path) -> datetime:
-    """When the first certificate of a PEM file ends. Raises ConfigError if the file cannot be used.
+def certificate_end(certificate: Path) -> datetime:
+    """When the first certificate of a PEM file expires. Raises ConfigError if the file cannot be used.
 
-    Only the validity is read (RFC 5280 4.1); the standard library reads it from a peer's certificate, not
-    from one's own.
+    Only the validity is read (RFC 5280 4.1). The standard library reads it from the certificate of a peer,
+    not from a file.
     """
     try:
         text = certificate.read_text(encoding="ascii", errors="replace")
@@ -267,7 +278,7 @@ def _not_after(der: bytes) -> datetime:
     _, at, _ = _element(der, 0)  # Certificate
     _, at, _ = _element(der, at)  # TBSCertificate
     tag, _, end = _element(der, at)
-    skipped = 4 if tag == 0xA0 else 3  # version, which may be left out; serial number, algorithm, issuer
+    skipped = 4 if tag == 0xA0 else 3  # optional version; serial number, algorithm, issuer
     for _ in range(skipped):
         _, _, end = _element(der, at)
         at = end
@@ -275,7 +286,7 @@ def _not_after(der: bytes) -> datetime:
     _, _, at = _element(der, at)  # notBefore
     tag, start, end = _element(der, at)
     digits = der[start:end].decode("ascii")
-    if tag == 0x17:  # UTCTime: years from 50 on are of the 20th century (RFC 5280 4.1.2.5.1)
+    if tag == 0x17:  # UTCTime: years from 50 on are 19xx (RFC 5280 4.1.2.5.1)
         digits = ("19" if digits >= "50" else "20") + digits
     return datetime.strptime(digits, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 

@@ -154,7 +154,7 @@ def test_a_plain_caller_at_the_tls_port_is_refused_and_logged(listen: Listen) ->
     with structlog.testing.capture_logs() as logs:
         assert echoscu(receiver.tls_port, *TO_NODE).returncode != 0
         wait_for_failure(logs)
-    assert failures(logs) == [("NETWORK_TLS", "caller: It does not speak TLS.")]
+    assert failures(logs) == [("NETWORK_TLS", "caller: It does not use TLS.")]
 
 
 def test_a_caller_that_is_refused_is_let_go_without_a_reset_that_could_destroy_the_alert(
@@ -180,9 +180,9 @@ def test_a_caller_whose_certificate_is_not_accepted_is_told_and_logged(
 ) -> None:
     receiver = listen()
     for pair, said in (
-        (stranger.sign("wrong"), "It was signed by nobody who is trusted here."),
+        (stranger.sign("wrong"), "No trusted certificate authority signed it."),
         (clinic.sign("late", days=-1), "It has expired."),
-        (None, "It showed none."),
+        (None, "It presented none."),
     ):
         with structlog.testing.capture_logs() as logs:
             error = refusal(calling(receiver.tls_port, clinic, pair))
@@ -360,7 +360,7 @@ def test_a_peer_whose_certificate_is_wrong_is_not_sent_to(
 ) -> None:
     for own, trusted, name, said in (
         (clinic.sign("late6", days=-1), clinic, None, "It has expired"),
-        (node_pair, stranger, None, "It was signed by nobody who is trusted here"),
+        (node_pair, stranger, None, "No trusted certificate authority signed it"),
         (node_pair, clinic, "tps.clinic", "It belongs to another host name"),
     ):
         port = listen(own).tls_port

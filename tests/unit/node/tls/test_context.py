@@ -14,13 +14,13 @@ from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.tls.context import (
     CIPHERS,
     Identity,
-    Shown,
+    PeerCertificate,
+    certificate_end,
     client_context,
-    ends,
+    peer_certificate,
     server_context,
-    shown_by,
 )
-from orgseg_node.node.tls.faults import fault
+from orgseg_node.node.tls.faults import tls_error
 from tests.support.peers.certificates import Authority, Pair
 
 PEER = '[[peers]]\nae_title = "CT"\n'
@@ -147,25 +147,27 @@ def test_a_connection_is_as_bcp_195_asks(clinic: Authority, node_pair: Pair) -> 
 def test_the_end_of_a_certificate_is_read_from_its_file(clinic: Authority, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     for days in (3, -1, 365 * 40):  # forty years on is written as GeneralizedTime
-        left = ends(clinic.sign(f"lasts{days}", days=days).certificate) - now
+        left = certificate_end(clinic.sign(f"lasts{days}", days=days).certificate) - now
         assert abs(left - timedelta(days=days)) < timedelta(minutes=5)
     (tmp_path / "not.pem").write_text("hello")
     for wrong in (tmp_path / "not.pem", tmp_path / "gone.pem"):
         with pytest.raises(ConfigError):
-            ends(wrong)
+            certificate_end(wrong)
 
 
 def test_a_title_is_bound_to_fingerprint_or_name() -> None:
-    shown = Shown(sha256=PRINT, names=frozenset({"ct1", "ct1.clinic"}))
+    shown = PeerCertificate(sha256=PRINT, names=frozenset({"ct1", "ct1.clinic"}))
     capitals = ":".join(["AB"] * 32)
-    assert Peer(ae_title="CT").vouches(None)
-    assert Peer(ae_title="CT", certificate_sha256=capitals).vouches(shown)
-    assert not Peer(ae_title="CT", certificate_sha256="cd" * 32).vouches(shown)
-    assert Peer(ae_title="CT", certificate_name="CT1.clinic").vouches(shown)
-    assert not Peer(ae_title="CT", certificate_name="clinic").vouches(shown)
-    assert not Peer(ae_title="CT", certificate_sha256=PRINT, certificate_name="ct2").vouches(shown)
-    assert not Peer(ae_title="CT", certificate_sha256=PRINT).vouches(None)
-    assert shown_by(object()) is None
+    assert Peer(ae_title="CT").accepts_certificate(None)
+    assert Peer(ae_title="CT", certificate_sha256=capitals).accepts_certificate(shown)
+    assert not Peer(ae_title="CT", certificate_sha256="cd" * 32).accepts_certificate(shown)
+    assert Peer(ae_title="CT", certificate_name="CT1.clinic").accepts_certificate(shown)
+    assert not Peer(ae_title="CT", certificate_name="clinic").accepts_certificate(shown)
+    assert not Peer(ae_title="CT", certificate_sha256=PRINT, certificate_name="ct2").accepts_certificate(
+        shown
+    )
+    assert not Peer(ae_title="CT", certificate_sha256=PRINT).accepts_certificate(None)
+    assert peer_certificate(object()) is None
 
 
 def test_files_that_are_gone_when_a_destination_is_called_make_it_tried_again(tmp_path: Path) -> None:
@@ -189,19 +191,19 @@ def error(reason: str) -> ssl.SSLError:
     ("cause", "kind", "said"),
     [
         (TimeoutError(), TlsFailed, "did not finish in time"),
-        (ConnectionResetError(), TlsFailed, "broke off"),
-        (ssl.SSLEOFError(8, "eof"), TlsFailed, "broke off"),
-        (error("WRONG_VERSION_NUMBER"), TlsFailed, "does not speak TLS"),
-        (error("UNSUPPORTED_PROTOCOL"), TlsFailed, "no TLS 1.2 or later"),
+        (ConnectionResetError(), TlsFailed, "closed the connection"),
+        (ssl.SSLEOFError(8, "eof"), TlsFailed, "closed the connection"),
+        (error("WRONG_VERSION_NUMBER"), TlsFailed, "does not use TLS"),
+        (error("UNSUPPORTED_PROTOCOL"), TlsFailed, "not support TLS 1.2 or later"),
         (error("NO_SHARED_CIPHER"), TlsFailed, "no cipher suite"),
         (error("SOMETHING_NEW"), TlsFailed, "Something new."),
-        (error("PEER_DID_NOT_RETURN_A_CERTIFICATE"), PeerCertificateRefused, "showed none"),
-        (error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), OwnCertificateRefused, "was shown none"),
+        (error("PEER_DID_NOT_RETURN_A_CERTIFICATE"), PeerCertificateRefused, "presented none"),
+        (error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), OwnCertificateRefused, "none was presented"),
         (error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), OwnCertificateRefused, "has expired"),
     ],
 )
 def test_why_tls_failed_is_said_in_words(cause: OSError, kind: type[Exception], said: str) -> None:
-    told = fault(cause, "PACS at 10.0.0.1:2762")
+    told = tls_error(cause, "PACS at 10.0.0.1:2762")
     assert type(told) is kind
     assert told.detail.startswith("PACS at 10.0.0.1:2762: ")
     assert said in told.detail

@@ -32,9 +32,9 @@ from orgseg_node.node.operations.reload import Reloader, pid_file
 from orgseg_node.node.parts import EntryPoint, Parts
 from orgseg_node.node.processing.dispatcher import Dispatcher, queues_of
 from orgseg_node.node.processing.engine import Engine
-from orgseg_node.node.processing.heartbeat import Heartbeat, Reaper
+from orgseg_node.node.processing.heartbeat import DeadWorkerDetector, Heartbeat
 from orgseg_node.node.processing.retention import Retention
-from orgseg_node.node.processing.warm_worker import SpareChild
+from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
 from orgseg_node.node.scheduler import Tick, Watchdog, start_scheduler
 from orgseg_node.node.store.audit import Audit
@@ -89,15 +89,15 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         reloader.begin()
         commitment = CommitmentScu(current, store)
         works = "worker" in config.worker.roles
-        spare = SpareChild(child_command if works and config.worker.spare_child else None)
+        warm_worker = WarmWorker(child_command if works and config.worker.spare_child else None)
         ticks: list[Tick] = []
         if "receiver" in config.worker.roles:
-            ticks += _make_receiver(parts, commitment, spare, tick_s, stack)
+            ticks += _make_receiver(parts, commitment, warm_worker, tick_s, stack)
         if works:
             tools = Tools(
                 sender=sender,
                 child_command=child_command,
-                warm_worker=spare,
+                warm_worker=warm_worker,
                 meters=parts.meters,
                 trigger=parts.wakeup.trigger,
             )
@@ -129,11 +129,11 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
 
 
 def _make_receiver(
-    parts: Parts, commitment: CommitmentScu, spare: SpareChild, tick_s: float, stack: ExitStack
+    parts: Parts, commitment: CommitmentScu, warm_worker: WarmWorker, tick_s: float, stack: ExitStack
 ) -> list[Tick]:
     """Make what takes images in, which does not listen yet; what it does by the clock."""
     config, store = parts.config, parts.store
-    callbacks = InboxCallbacks(trigger=parts.wakeup.trigger, preload=spare.show)
+    callbacks = InboxCallbacks(trigger=parts.wakeup.trigger, preload=warm_worker.preload)
     parts.inbox = inbox = Inbox(config, store, meters=parts.meters, callbacks=callbacks)
     inbox.adopt()
     parts.receiver = Receiver(config, inbox, service=commitment, meters=parts.meters)
@@ -154,8 +154,8 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
     ticks = [*dispatcher.ticks(tick_s), *Retention(parts.config, parts.store, engine).ticks()]
     if isinstance(config.database_place, Server):
         limit_s = config.worker.dead_after_s
-        reaper = Reaper(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)
-        ticks += [("reap", reaper.look, 5 * tick_s)]
+        detector = DeadWorkerDetector(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)
+        ticks += [("dead workers", detector.scan, 5 * tick_s)]
     _say_missing_bundles(config)
     return ticks
 
@@ -185,7 +185,7 @@ def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: floa
     finally:
         worker.stop_children()
         engine.stop()
-        worker.engine_is_gone()
+        worker.engine_stopped()
         if heart is not None:
             heart.stop()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.node.config.database import Server
-from orgseg_node.node.processing.engine import USUAL_PRIORITY, RunState
+from orgseg_node.node.processing.engine import USUAL_PRIORITY, WorkflowState
 from tests.support.node.engine_program import EngineProcess, engine_process
 from tests.support.node.memory_engine import MemoryEngine
 from tests.support.node.node_process import wait_for
@@ -50,11 +50,11 @@ class TestEngine:
             for _ in range(3):
                 engine.submit("w")
             until(log, "a end w")
-            wait_for(lambda: engine.ask("state", "w") == RunState.FINISHED, 30, "it is over")
+            wait_for(lambda: engine.ask("state", "w") == WorkflowState.FINISHED, 30, "it is over")
             engine.submit("w")
             engine.submit("later")
             until(log, "a end later")
-            assert engine.ask("state", "nobody") == RunState.ABSENT
+            assert engine.ask("state", "nobody") == WorkflowState.ABSENT
         assert [line for line in lines(log) if line.endswith(" w")] == ["a first w", "a second w", "a end w"]
 
     def test_a_step_that_finished_is_not_repeated_after_a_kill(self, place: Path | Server, log: Path) -> None:
@@ -90,7 +90,7 @@ class TestEngine:
             engine.ask("cancel", "nobody")
             engine.submit("last")
             until(log, "a end last")
-            assert engine.ask("state", "unwanted") == RunState.FINISHED
+            assert engine.ask("state", "unwanted") == WorkflowState.FINISHED
         assert "a first unwanted" not in lines(log)
 
     def test_a_workflow_that_kills_its_process_is_given_up(self, place: Path | Server, log: Path) -> None:
@@ -99,7 +99,7 @@ class TestEngine:
                 if start == 1:
                     engine.submit("poison", -1.0)
                 if start == 5:
-                    wait_for(lambda: engine.ask("state", "poison") == RunState.GIVEN_UP, 30, "given up")
+                    wait_for(lambda: engine.ask("state", "poison") == WorkflowState.GIVEN_UP, 30, "given up")
                     engine.submit("next")
                     until(log, "a end next")
                     break
@@ -115,9 +115,9 @@ class TestEngine:
             until(log, "a second running")
             engine.kill()
         with engine_process(place, log, version="new") as engine:
-            assert engine.ask("state", "running") == RunState.ALIVE
+            assert engine.ask("state", "running") == WorkflowState.ACTIVE
             assert engine.ask("drop") == ["running", "waiting"]
-            assert engine.ask("state", "running") == RunState.ABSENT
+            assert engine.ask("state", "running") == WorkflowState.ABSENT
             engine.submit("running")
             until(log, "a end running")
             assert engine.ask("drop") == ["running", "waiting"]
@@ -139,11 +139,11 @@ class TestSeveralWorkers:
             until(log, "a second w")
             first.kill()
         with engine_process(server, log, worker="b") as second, engine_process(server, log, worker="c"):
-            assert second.ask("state", "w") == RunState.ALIVE
+            assert second.ask("state", "w") == WorkflowState.ACTIVE
             assert second.ask("adopt", "nobody") == []
             assert second.ask("adopt", "a") == ["w"]
             assert second.ask("adopt", "a") == []
-            wait_for(lambda: second.ask("state", "w") == RunState.FINISHED, 60, "it is over")
+            wait_for(lambda: second.ask("state", "w") == WorkflowState.FINISHED, 60, "it is over")
         assert [line.split()[1] for line in lines(log)] == ["first", "second", "second", "end"]
 
     def test_deaths_are_counted_across_workers(self, server: Server, log: Path) -> None:
@@ -159,7 +159,7 @@ class TestSeveralWorkers:
                 assert engine.process.wait(60) == 1
         with engine_process(server, log, worker="e") as engine:
             assert engine.ask("adopt", "d") == []
-            assert engine.ask("state", "poison") == RunState.GIVEN_UP
+            assert engine.ask("state", "poison") == WorkflowState.GIVEN_UP
         assert len([line for line in lines(log) if line.endswith("second poison")]) == 4
 
     def test_two_workers_share_a_queue_and_nothing_is_run_twice(self, server: Server, log: Path) -> None:
@@ -169,7 +169,7 @@ class TestSeveralWorkers:
                 one.submit(name, 0.05)
                 two.submit(name, 0.05)
             for name in names:
-                wait_for(lambda: one.ask("state", name) == RunState.FINISHED, 60, "all are over")  # noqa: B023
+                wait_for(lambda: one.ask("state", name) == WorkflowState.FINISHED, 60, "all are over")  # noqa: B023
         ends = [line.split()[2] for line in lines(log) if line.split()[1] == "end"]
         assert sorted(ends) == sorted(names)
         assert {line.split()[0] for line in lines(log)} == {"a", "b"}
@@ -177,8 +177,8 @@ class TestSeveralWorkers:
 
 def test_the_engine_of_the_tests_speaks_as_the_real_one_does() -> None:
     engine = MemoryEngine()
-    assert engine.state("w") is RunState.ABSENT
+    assert engine.state("w") is WorkflowState.ABSENT
     engine.submit("queue", "work", "w", "x", priority=3)
-    assert engine.state("w") is RunState.ALIVE
+    assert engine.state("w") is WorkflowState.ACTIVE
     engine.cancel("w")
-    assert engine.state("w") is RunState.FINISHED
+    assert engine.state("w") is WorkflowState.FINISHED

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.routing.decision import explain
-from orgseg_node.node.routing.facts import Facts
+from orgseg_node.node.routing.decision import decide
+from orgseg_node.node.routing.facts import SeriesFacts
 
 PARTS = ("HEAD", "NECK", "CHEST", "PELVIS")
 TITLES = ("ORGSEG", "ORGSEG_HN")
@@ -96,7 +96,7 @@ def test_the_first_that_fits_decides_and_every_earlier_one_is_explained(
     if number is not None:
         header.SeriesNumber = number
     values = {"body_part": part, "called_ae": title, "slices": slices, "SeriesNumber": number}
-    found = explain(config, Facts(header=header, slices=slices, called_ae=title, calling_ae="CT"))
+    found = decide(config, SeriesFacts(header=header, slices=slices, called_ae=title, calling_ae="CT"))
 
     outcome = [
         next((name for name, wanted in rule["when"].items() if not fits(wanted, values[name])), None)
@@ -104,7 +104,7 @@ def test_the_first_that_fits_decides_and_every_earlier_one_is_explained(
     ]
     first = outcome.index(None) if None in outcome else len(listed)
     assert found.decision.rule == (listed[first]["name"] if first < len(listed) else "default")
-    assert [m.rule for m in found.missed] == [rule["name"] for rule in listed[:first]]
-    assert [m.condition.subject.name for m in found.missed] == outcome[:first]
-    for missed in found.missed:
+    assert [m.rule for m in found.unmatched] == [rule["name"] for rule in listed[:first]]
+    assert [m.condition.subject.name for m in found.unmatched] == outcome[:first]
+    for missed in found.unmatched:
         assert not missed.condition.holds(missed.seen)

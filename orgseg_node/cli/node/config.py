@@ -33,9 +33,9 @@ def check(
     config = load_config(file)
     checked(config.contours.protocol)
     if config.rule:
-        from orgseg_node.node.routing.explain import require_existing  # noqa: PLC0415  # pydicom only for rules
+        from orgseg_node.node.routing.explain import check_references  # noqa: PLC0415  # pydicom only for rules
 
-        require_existing(config)
+        check_references(config)
     if json:
         print_json(config.model_dump(mode="json"))
         return

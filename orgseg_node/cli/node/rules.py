@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orgseg_node.node.config.node_config import NodeConfig
     from orgseg_node.node.config.rules import Rule
     from orgseg_node.node.routing.decision import Decision
-    from orgseg_node.node.routing.explain import Ruled
+    from orgseg_node.node.routing.explain import SeriesExplanation
 
 app = typer.Typer(name="rules", help="Routing rules: who gets what contoured.", no_args_is_help=True)
 
@@ -75,13 +75,13 @@ def try_rules(
     Nothing is changed or sent. Exit code 1 if there is no series.
     """
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydicom only when needed
-    from orgseg_node.node.routing.explain import require_existing, rule_on  # noqa: PLC0415
+    from orgseg_node.node.routing.explain import check_references, explain_files  # noqa: PLC0415
 
     settings = load_config(config)
-    require_existing(settings)
+    check_references(settings)
     paths, titles = _files(settings, target)
     given = {"called_ae": called or titles["called_ae"], "calling_ae": calling or titles["calling_ae"]}
-    found = rule_on(settings, paths, **given)
+    found = explain_files(settings, paths, **given)
     if json:
         print_json({"series": [_document(one, values=values) for one in found]})
     else:
@@ -101,7 +101,7 @@ def _files(settings: NodeConfig, target: str) -> tuple[list[Path], dict[str, str
     """
     from orgseg_node.dicom.reading.part10 import valid_uid  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import files_in  # noqa: PLC0415  # pydicom only when needed
-    from orgseg_node.node.routing.decision import titles_of  # noqa: PLC0415
+    from orgseg_node.node.routing.decision import ae_titles_of  # noqa: PLC0415
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     path = Path(target)
@@ -115,11 +115,11 @@ def _files(settings: NodeConfig, target: str) -> tuple[list[Path], dict[str, str
     with closing(Store(settings.node.data_dir, read_only=True)) as store:
         series = store.one_series(target)
         files = [settings.node.data_dir / instance.path for instance in store.instances_of(target)]
-    return files, titles_of(series)
+    return files, ae_titles_of(series)
 
 
-def _document(ruled: Ruled, *, values: bool) -> dict[str, Any]:
-    from orgseg_node.node.routing.explain import seen_in_words  # noqa: PLC0415  # pydicom only when needed
+def _document(ruled: SeriesExplanation, *, values: bool) -> dict[str, Any]:
+    from orgseg_node.node.routing.explain import describe_observed  # noqa: PLC0415  # pydicom only when needed
 
     return {
         "series_instance_uid": ruled.series_uid,
@@ -133,9 +133,9 @@ def _document(ruled: Ruled, *, values: bool) -> dict[str, Any]:
                 "rule": missed.rule,
                 "condition": missed.condition.subject.name,
                 "expected": missed.condition.expected,
-                "seen": seen_in_words(missed.condition, missed.seen, values=values),
+                "seen": describe_observed(missed.condition, missed.seen, values=values),
             }
-            for missed in ruled.explanation.missed
+            for missed in ruled.explanation.unmatched
         ],
     }
 

@@ -29,9 +29,9 @@ from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.intake.recovery import adopt_files
 from orgseg_node.node.intake.survey_cache import Surveys
 from orgseg_node.node.monitoring.metrics import Meters
-from orgseg_node.node.routing.decision import explain, new_job, titles_of
+from orgseg_node.node.routing.decision import ae_titles_of, decide, new_job
 from orgseg_node.node.routing.facts import facts_of
-from orgseg_node.node.routing.verdict import completed, verdict_by, when_late
+from orgseg_node.node.routing.verdict import judge_completeness, judge_late_images, judge_series
 from orgseg_node.node.scheduler import DISPATCH, JUDGE, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.data_folder import INBOX
@@ -322,17 +322,17 @@ class Inbox:
             return False
         paths = [self._data / instance.path for instance in instances]
         inventory = self._surveys.of(series.series_uid, instances)
-        decision = explain(self._config, facts_of(inventory, paths, **titles_of(series))).decision
-        verdict, protocol = verdict_by(decision, inventory, forced=forced)
+        decision = decide(self._config, facts_of(inventory, paths, **ae_titles_of(series))).decision
+        verdict, protocol = judge_series(decision, inventory, forced=forced)
         if self._config.completeness.expect == "ask":
-            verdict = completed(verdict, self._answers.of(series), forced=forced)
+            verdict = judge_completeness(verdict, self._answers.of(series), forced=forced)
         job: NewJob | None = None
         notices: tuple[Notice, ...] = ()
         if verdict.content_sha256 and protocol is not None:
             content = (verdict.content_sha256, verdict.slices)
             job = new_job(self._config, decision, protocol, series_uid=series.series_uid, content=content)
             again = forced or self._config.completeness.late == "contour"
-            verdict, notices = when_late(
+            verdict, notices = judge_late_images(
                 verdict, series, job, self._store.jobs_of(series.series_uid), again=again
             )
             job = replace(job, remark=verdict.remark) if verdict.state is SeriesState.READY else None

@@ -1,8 +1,8 @@
 """The process that contours one job: ``python -m`` this module ``REQUEST.json``, or ``--wait``.
 
-It is a process of its own so that it can be killed, can run out of memory alone, and gives all memory back.
-It prints one JSON object per line: how far it is, and at the end what it wrote or why it could not. It dies
-with its parent, and a second one for the same job waits until the first is gone.
+It is a separate process so that it can be killed, runs out of memory alone, and frees all its memory at the
+end. It prints one JSON object per line: its progress, and as the final message what it wrote or the error. It
+ends with its parent, and a second process for the same job waits until the first has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
-from orgseg_node.inference.predictor import Predictor
+from orgseg_node.inference.predictor import Predictor, Progress
 from orgseg_node.node.monitoring.logs import hush_warnings
 from orgseg_node.node.processing.child_request import ChildRequest
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
@@ -38,7 +38,7 @@ from orgseg_node.node.store.model import JobState
 from orgseg_node.shipped import shipped_config
 
 _LOCK_WAIT_S: Final = 20.0
-_PAUSE_S: Final = 0.25  # between two words on progress: a GPU may compute a hundred tiles a second
+_PROGRESS_S: Final = 0.25  # between two progress messages: a GPU may compute a hundred tiles a second
 
 STATES: Final = {
     Step.READ: JobState.PREPARING,
@@ -55,8 +55,8 @@ STATES: Final = {
 MakePredictor = Callable[[ChildRequest], Predictor]
 
 
-def network(request: ChildRequest) -> Predictor:
-    """The networks of the bundles that the request names; the only place here that brings in torch."""
+def open_networks(request: ChildRequest) -> Predictor:
+    """The networks of the bundles that the request names; torch is imported only here."""
     from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
     from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed here
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415  # only for a real run
@@ -65,45 +65,45 @@ def network(request: ChildRequest) -> Predictor:
     return open_predictor(bundles, InferenceSettings(**request.settings))
 
 
-def main(arguments: Sequence[str], make_predictor: MakePredictor = network) -> int:
-    """Do what the request file says; 0 if it was done, 1 if not and the reason was printed."""
-    voice = _own_stdout()
+def main(arguments: Sequence[str], make_predictor: MakePredictor = open_networks) -> int:
+    """Contour what the request file names; exit status 0, or 1 if the reason of a failure was printed."""
+    messages = _reserve_stdout()
     hush_warnings()
-    ahead = Ahead()
+    preloader = Ahead()
     if list(arguments) == [WAIT]:
-        if make_predictor is network:
+        if make_predictor is open_networks:
             from orgseg_node.inference.loading import preload_streaming  # noqa: PLC0415  # only for a real run
 
             preload_streaming()
         preload_libraries()
-        arguments = [wait_for_request(ahead)]
+        arguments = [wait_for_request(preloader)]
         if not arguments[0]:
-            return 0  # the node is gone
+            return 0  # the node has ended
 
-    def say(**message: Any) -> None:
-        voice.write(json.dumps(message) + "\n")
-        voice.flush()
+    def send(**message: Any) -> None:
+        messages.write(json.dumps(message) + "\n")
+        messages.flush()
 
     try:
         request = ChildRequest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
-        die_with_parent(request.parent)
-        # /tmp lies in main memory on many systems, and what lies there may hold a patient's data
+        die_with_parent(request.parent_pid)
+        # /tmp is in main memory on many systems, and temporary files may contain patient data
         tempfile.tempdir = str(Path(arguments[0]).parent.absolute())
         with (Path(arguments[0]).parent / "lock").open("w") as lock:
-            _only_one(lock)
-            outcome = _contour(request, make_predictor, say, ahead)
-        say(event="done", **_told(outcome))
+            _await_lock(lock)
+            outcome = _contour(request, make_predictor, send, preloader)
+        send(event="done", **_describe(outcome))
     except OrgsegError as error:
-        say(**_excuse(error))
+        send(**_error_message(error))
         return 1
     except MemoryError:
-        say(**_excuse(OutOfMemory()))
+        send(**_error_message(OutOfMemory()))
         return 1
     return 0
 
 
-def _excuse(error: OrgsegError) -> dict[str, Any]:
-    """The last word of a child that could not do it."""
+def _error_message(error: OrgsegError) -> dict[str, Any]:
+    """The final message of a child that failed."""
     return {
         "event": "error",
         "code": error.code,
@@ -114,47 +114,52 @@ def _excuse(error: OrgsegError) -> dict[str, Any]:
 
 
 def _contour(
-    request: ChildRequest, make_predictor: MakePredictor, say: Callable[..., None], ahead: Ahead
+    request: ChildRequest, make_predictor: MakePredictor, send: Callable[..., None], preloader: Ahead
 ) -> Outcome:
-    say(event="progress", state=JobState.PREPARING, fraction=0.0, text="looking at the series")
-    seen = ahead.seen(map(Path, request.files), request.content_sha256)
+    send(event="progress", state=JobState.PREPARING, fraction=0.0, text="looking at the series")
+    seen = preloader.seen(map(Path, request.files), request.content_sha256)
     if seen:
-        sys.stderr.write("The series was read before it was asked for.\n")
+        sys.stderr.write("The series had been preloaded.\n")
     series = seen.series if seen else _series(request)
-    say(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
+    send(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
     predictor = make_predictor(request)
-    told, next_at = None, 0.0
-
-    def progress(fraction: float, text: str) -> None:
-        nonlocal told, next_at
-        state = next((STATES[step] for step in Step if text.startswith(step.value)), None)
-        now = time.monotonic()
-        if state is told and now < next_at:
-            return
-        told, next_at = state, now + _PAUSE_S
-        say(event="progress", state=state, fraction=fraction, text=text)
-
-    created = datetime.fromisoformat(request.created)
     protocol = parse_protocol(request.protocol, "The protocol of the job")
     asked = Request(
         series=series,
         out=Path(request.out),
         job_id=request.job_id,
-        created=created,
+        created=datetime.fromisoformat(request.created),
         remark=request.remark,
         organs=load_organs(shipped_config("organs.toml")),
         protocol=protocol,
         wanted=Wanted(
-            roles=tuple(request.wanted["roles"]),
+            roles=tuple(request.requested_objects["roles"]),
             profile=protocol.profile,
-            seg=SegKind(request.wanted["seg"]),
+            seg=SegKind(request.requested_objects["seg"]),
         ),
     )
-    return run(asked, predictor, progress, seen)
+    return run(asked, predictor, _progress_messages(send), seen)
+
+
+def _progress_messages(send: Callable[..., None]) -> Progress:
+    """Progress as messages: one for each new state of the job, and in between a few per second."""
+    last_state: JobState | None = None
+    next_at = 0.0
+
+    def progress(fraction: float, text: str) -> None:
+        nonlocal last_state, next_at
+        state = next((STATES[step] for step in Step if text.startswith(step.value)), None)
+        now = time.monotonic()
+        if state is last_state and now < next_at:
+            return
+        last_state, next_at = state, now + _PROGRESS_S
+        send(event="progress", state=state, fraction=fraction, text=text)
+
+    return progress
 
 
 def _series(request: ChildRequest) -> CtSeries:
-    """The series as it was when the job was made. Raises InputError if it is not that any more."""
+    """The series as it was when the job was made. Raises InputError if its content has changed."""
     inventory = survey([Path(file) for file in request.files])
     if inventory.refused:
         raise inventory.refused[0].error
@@ -166,7 +171,7 @@ def _series(request: ChildRequest) -> CtSeries:
     raise InputError("The files of the series have changed on the disk since they were received.")
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
+def _describe(outcome: Outcome) -> dict[str, Any]:
     objects = []
     for role, path in outcome.objects.items():
         content = path.read_bytes()
@@ -177,16 +182,16 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     return {"objects": objects, "held": held}
 
 
-def _own_stdout() -> IO[str]:
-    """Keep stdout for the JSON lines alone; what libraries print goes to stderr."""
-    voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _reserve_stdout() -> IO[str]:
+    """Keep stdout for the JSON lines; what libraries print goes to stderr."""
+    messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    return voice
+    return messages
 
 
-def _only_one(lock: IO[str]) -> None:
-    """Wait until no other process works on the job."""
+def _await_lock(lock: IO[str]) -> None:
+    """Lock the job; wait for another process that works on it."""
     end = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Runs one child process that talks in JSON lines, and makes sure that it ends."""
+"""Runs one child process that prints JSON lines, and makes sure that it ends."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from typing import IO, Any, Final
 
 from orgseg_node.errors import JobStopped, TimeLimit, WorkerDied
 
-_TICK_S: Final = 0.5
-_END_OF_LINES: Final = None
+_POLL_S: Final = 0.5
+_END_OF_OUTPUT: Final = None
 
 Message = Mapping[str, Any]
 
 
-def start_child(command: Sequence[str], log: Path, keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a command whose stdout `attend` reads.
+def start_child(
+    command: Sequence[str], log: Path, inherited_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a command whose stdout `supervise` reads.
 
     Parameters
     ----------
     command : program and arguments
-    log : file for what it says on stderr
-    keep : descriptors of open files that the child inherits
+    log : file for what it writes to stderr
+    inherited_fds : descriptors of open files that the child inherits
     """
     with log.open("ab") as stderr:
         return subprocess.Popen(
@@ -37,50 +39,50 @@ def start_child(command: Sequence[str], log: Path, keep: Sequence[int] = ()) -> 
             stdout=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,
-            pass_fds=tuple(keep),
+            pass_fds=tuple(inherited_fds),
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
 
-def attend(
+def supervise(
     child: subprocess.Popen[bytes],
     on_message: Callable[[Message], bool],
     *,
     must_stop: Callable[[], bool],
     time_limit_s: float,
 ) -> None:
-    """Attend a child to its end, handing on each JSON object it prints.
+    """Supervise a child until it ends, and pass on each JSON object that it prints.
 
     Parameters
     ----------
-    child : just started, or just given its work
-    on_message : called with each line of its stdout that is a JSON object; it answers whether that was the
-        last word, after which the child is not needed any more and is ended
-    must_stop : asked twice a second; the child is killed when it answers yes
-    time_limit_s : the child is killed after so long
+    child : just started, or just given its request
+    on_message : called with each line of its stdout that is a JSON object; returns whether that was the final
+        message, after which the child is not needed any more and is killed
+    must_stop : called twice a second; the child is killed when it returns True
+    time_limit_s : the child is killed after this time
 
     Raises
     ------
     WorkerDied
-        If it ended by a signal, or with a status other than 0 and 1 (1 says: I told you why), without a last
-        word.
+        If it ended by a signal, or with a status other than 0 and 1 (1: it has printed the reason), without a
+        final message.
     TimeLimit
         If it took too long.
     JobStopped
-        If it was told to stop.
+        If it had to stop.
     """
     deadline = time.monotonic() + time_limit_s
     lines: queue.Queue[bytes | None] = queue.Queue()
-    reader = threading.Thread(target=_read, args=(child.stdout, lines), daemon=True)
+    reader = threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True)
     reader.start()
     try:
-        if _listen(lines, on_message, must_stop, deadline, time_limit_s):
+        if _pass_on_messages(lines, on_message, must_stop, deadline, time_limit_s):
             return
         status = child.wait(timeout=max(1.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         raise TimeLimit(f"It closed its output but did not end within {time_limit_s:g} s.") from error
     finally:
-        kill_group(child)
+        kill_process_group(child)
         reader.join()
         if child.stdout is not None:
             child.stdout.close()
@@ -90,28 +92,28 @@ def attend(
         raise WorkerDied(f"It ended with status {status}.")
 
 
-def _listen(
+def _pass_on_messages(
     lines: queue.Queue[bytes | None],
     on_message: Callable[[Message], bool],
     must_stop: Callable[[], bool],
     deadline: float,
     time_limit_s: float,
 ) -> bool:
-    """Whether a last word came before its output ended."""
-    next_look = 0.0
+    """Whether a final message came before the output of the child ended."""
+    next_check = 0.0
     while True:
         now = time.monotonic()
         if now > deadline:
             raise TimeLimit(f"The limit is {time_limit_s:g} s.")
-        if now >= next_look:
+        if now >= next_check:
             if must_stop():
                 raise JobStopped
-            next_look = now + _TICK_S
+            next_check = now + _POLL_S
         try:
-            line = lines.get(timeout=_TICK_S)
+            line = lines.get(timeout=_POLL_S)
         except queue.Empty:
             continue
-        if line is _END_OF_LINES:
+        if line is _END_OF_OUTPUT:
             return False
         try:
             message = json.loads(line)
@@ -121,15 +123,15 @@ def _listen(
             return True
 
 
-def _read(stream: IO[bytes] | None, lines: queue.Queue[bytes | None]) -> None:
+def _read_lines(stream: IO[bytes] | None, lines: queue.Queue[bytes | None]) -> None:
     if stream is not None:
         for line in stream:
             lines.put(line)
-    lines.put(_END_OF_LINES)
+    lines.put(_END_OF_OUTPUT)
 
 
-def kill_group(child: subprocess.Popen[bytes]) -> None:
-    """End a child and everything it started, at once."""
+def kill_process_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child and everything it started."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""What the node asks of the child process that contours, as a file between the two."""
+"""The request of the node to the child process that contours, as a JSON file."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildRequest:
-    """What the node asks of its child.
+    """What the child contours, and how.
 
     Attributes
     ----------
-    job_id : number of the job; the UIDs of the objects derive from it
-    created : ISO 8601 time of the job, written into the objects
-    files : the instances of the series, absolute
-    content_sha256 : what the survey of these files gave when the job was made
+    job_id : of the job; the UIDs of the objects derive from it
+    created : time of the job in ISO 8601, written into the objects
+    files : the instances of the series, as absolute paths
+    content_sha256 : hash of the content of these files when the job was made
     out : folder for the results
-    bundles, bundle_folders : which models, and where to look for them besides the shipped ones
+    bundles, bundle_folders : names of the models, and folders that are searched besides the shipped one
     settings : arguments of InferenceSettings
-    protocol : what the structure set shall hold, see `Protocol.as_json`
-    wanted : arguments of `Wanted`
-    parent : process that asks
-    remark : what the objects must say besides
+    protocol : of the structure set, see `Protocol.as_json`
+    requested_objects : roles of the DICOM objects, and the kind of the SEG
+    parent_pid : process ID of the node; the child ends with it
+    remark : text that the objects must contain
     """
 
     job_id: str
@@ -35,17 +35,17 @@ class ChildRequest:
     bundle_folders: tuple[str, ...]
     settings: dict[str, Any]
     protocol: dict[str, Any]
-    wanted: dict[str, Any]
-    parent: int
+    requested_objects: dict[str, Any]
+    parent_pid: int
     remark: str = ""
 
     def to_json(self) -> str:
-        """As the text of the request file."""
+        """The text of the request file."""
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> ChildRequest:
-        """From the text of the request file."""
+        """The request in the text of a request file."""
         values = json.loads(text)
         for name in ("files", "bundles", "bundle_folders"):
             values[name] = tuple(values[name])

@@ -15,10 +15,10 @@ from orgseg_node.errors import JobStopped, WorkerDied
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.monitoring.metrics import Meters
-from orgseg_node.node.processing.child_process import Message, attend, start_child
+from orgseg_node.node.processing.child_process import Message, start_child, supervise
 from orgseg_node.node.processing.device_lock import hold_device
 from orgseg_node.node.processing.request_building import build_request
-from orgseg_node.node.processing.warm_worker import SpareChild
+from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.store.data_folder import JOBS, LOCKS
 from orgseg_node.node.store.model import RUNNING, Job, JobState
 from orgseg_node.node.store.store import Store
@@ -44,7 +44,7 @@ class ChildRunner:
     current: CurrentConfig
     store: Store
     command: Sequence[str]
-    warm_worker: SpareChild
+    warm_worker: WarmWorker
     meters: Meters
     stopping: threading.Event
 
@@ -81,19 +81,19 @@ class ChildRunner:
 
         must_stop = self._must_stop(job.job_id)
 
-        def while_device_is_busy() -> None:
+        def while_busy() -> None:
             if must_stop():
                 raise JobStopped
             self.store.progress(job.job_id, 0.0, "waiting for the device")
             self.stopping.wait(_DEVICE_WAIT_S)
 
         locks = self._config.node.data_dir / LOCKS
-        with hold_device(locks, self._config.inference.device, while_device_is_busy) as device_lock:
+        with hold_device(locks, self._config.inference.device, while_busy) as device_lock:
             started = time.monotonic()
             child = self._start(request, folder / "child.log", device_lock)
             try:
                 limit_s = self._config.inference.time_limit_s
-                attend(child, on_message, must_stop=must_stop, time_limit_s=limit_s)
+                supervise(child, on_message, must_stop=must_stop, time_limit_s=limit_s)
             finally:
                 self.warm_worker.prepare()  # for the next job, now that this one has freed its memory
             self.meters.infer_seconds.observe(time.monotonic() - started)
@@ -103,7 +103,7 @@ class ChildRunner:
 
     def _start(self, request: Path, log: Path, device_lock: int) -> subprocess.Popen[bytes]:
         """The warm worker if one is ready, or else a new process; it inherits the lock of the device."""
-        warm = self.warm_worker.take(request, log, (device_lock,))
+        warm = self.warm_worker.assign(request, log, (device_lock,))
         return warm or start_child([*self.command, str(request)], log, (device_lock,))
 
     def _must_stop(self, job_id: str) -> Callable[[], bool]:

@@ -1,4 +1,4 @@
-"""One inference at a time on one device, however many workers there are on the machine."""
+"""One inference at a time on each device, however many workers run on the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orgseg_node.errors import StorageError
 
 
 def device_name(device: str) -> str:
-    """The device that is meant by a setting, as part of a file name: its host, CPU or GPU, and which GPU.
+    """The device of a setting as part of a file name: the host, CPU or GPU, and which GPU.
 
     Parameters
     ----------
@@ -27,14 +27,14 @@ def device_name(device: str) -> str:
 
 
 @contextmanager
-def hold_device(folder: Path, device: str, wait: Callable[[], None]) -> Iterator[int]:
-    """Hold a device; a descriptor that a child inherits, so that the device is free only when both are gone.
+def hold_device(folder: Path, device: str, while_busy: Callable[[], None]) -> Iterator[int]:
+    """Lock a device; a descriptor for the child to inherit: the device is free when both have closed it.
 
     Parameters
     ----------
-    folder : where the lock files of all workers of the machine are
+    folder : holds the lock files of all workers of the machine
     device : see `device_name`
-    wait : called again and again while another holds the device; whatever it raises ends the waiting
+    while_busy : called repeatedly while another process holds the device; what it raises ends the waiting
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o770)
@@ -48,7 +48,7 @@ def hold_device(folder: Path, device: str, wait: Callable[[], None]) -> Iterator
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                wait()
+                while_busy()
         yield descriptor
     finally:
         os.close(descriptor)

@@ -14,13 +14,13 @@ import structlog
 
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.processing.engine import Engine, Queue, RunState
+from orgseg_node.node.processing.engine import Engine, Queue, WorkflowState
 from orgseg_node.node.processing.job_commands import JobCommands
 from orgseg_node.node.processing.reconciliation import (
-    DeliveryOutcome,
-    Outcome,
-    delivery_outcome_of,
-    outcome_of,
+    DeliveryAction,
+    JobAction,
+    delivery_action,
+    job_action,
 )
 from orgseg_node.node.processing.worker import Worker, move_to_dead_letter
 from orgseg_node.node.processing.workflow_ids import delivery_workflow_id
@@ -37,8 +37,8 @@ _log = structlog.get_logger("orgseg.dispatcher")
 def queues_of(config: NodeConfig) -> tuple[Queue, ...]:
     """One queue for the device and one for each destination: one that does not answer delays no other."""
     places = config.destinations.items()
-    sends = tuple(Queue(name=_send_queue(name), at_once=place.at_once) for name, place in places)
-    return (Queue(name=CONTOUR_QUEUE, at_once=1), *sends)
+    sends = tuple(Queue(name=_send_queue(name), concurrency=place.at_once) for name, place in places)
+    return (Queue(name=CONTOUR_QUEUE, concurrency=1), *sends)
 
 
 class Dispatcher:
@@ -96,24 +96,24 @@ class Dispatcher:
     def _release_approved(self) -> None:
         for job in self._commands.approved():
             self._worker.release_approved(job)
-            self._commands.forget_approval(job.job_id)
+            self._commands.clear_approval(job.job_id)
 
     def _submit_jobs(self) -> None:
         begun = self._store.jobs(states=NEEDS_WORKER - {JobState.QUEUED})
-        busy = sum(self._run_state(job) is RunState.ALIVE for job in begun)
+        busy = sum(self._workflow_state(job) is WorkflowState.ACTIVE for job in begun)
         waiting = self._store.jobs(states={JobState.QUEUED})
-        for job in in_turn(waiting, self._clock(), self._config.worker.ageing_per_hour):
+        for job in queue_order(waiting, self._clock(), self._config.worker.ageing_per_hour):
             if busy >= self._slots():
                 break
             busy += self._submit_job(job)
 
     def _submit_job(self, job: Job) -> bool:
         """Give the engine a job; whether the engine has it now. `reconcile` handles one that ended there."""
-        state = self._run_state(job)
-        if state is RunState.ABSENT:
+        state = self._workflow_state(job)
+        if state is WorkflowState.ABSENT:
             self._engine.submit(CONTOUR_QUEUE, "contour", job.workflow_id, job.job_id)
             _log.info("job queued", job=job.job_id, slices=job.slices)
-        return state in {RunState.ABSENT, RunState.ALIVE}
+        return state in {WorkflowState.ABSENT, WorkflowState.ACTIVE}
 
     def _submit_deliveries(self) -> None:
         by_attempts = sorted(self._store.due_deliveries(), key=lambda d: d.attempts)
@@ -128,35 +128,35 @@ class Dispatcher:
             return
         job = self._store.job(delivery.job_id)
         workflow_id = delivery_workflow_id(job, delivery.destination, delivery.attempts + 1)
-        outcome = delivery_outcome_of(delivery.state, self._engine.state(workflow_id))
-        if outcome is DeliveryOutcome.SUBMIT:
+        action = delivery_action(delivery.state, self._engine.state(workflow_id))
+        if action is DeliveryAction.SUBMIT:
             queue = _send_queue(delivery.destination)
             self._engine.submit(queue, "deliver", workflow_id, delivery.job_id, delivery.destination)
-        elif outcome is DeliveryOutcome.COUNT_ON:
+        elif action is DeliveryAction.SKIP_ATTEMPT:
             self._store.skip_attempt(delivery)
 
     # ------------------------------------------------------------------ reconcile
 
     def reconcile(self) -> None:
-        """Bring every job and delivery on which the store and the engine disagree to its one outcome."""
+        """Carry out the action of the table for every job and delivery on which store and engine disagree."""
         for job in self._store.jobs(states=NEEDS_WORKER):  # the table leaves all other states alone
-            outcome = outcome_of(job.state, self._run_state(job))
-            if outcome is Outcome.LEAVE:
+            action = job_action(job.state, self._workflow_state(job))
+            if action is JobAction.LEAVE:
                 continue
             now = self._store.job(job.job_id)  # it may have changed while the engine was asked
             if (now.state, now.workflow_id) == (job.state, job.workflow_id):
-                self._repair(job, outcome)
+                self._repair(job, action)
         for delivery in self._store.sending_deliveries():
             if self._is_abandoned(delivery):
                 self._store.requeue_delivery(delivery)
 
-    def _repair(self, job: Job, outcome: Outcome) -> None:
-        """Do what the table says about a job."""
-        if outcome is Outcome.HAND_OVER:
+    def _repair(self, job: Job, action: JobAction) -> None:
+        """Carry out the action of the table for a job."""
+        if action is JobAction.WAIT:
             return  # the next dispatch submits it when it is its turn
-        if outcome is Outcome.REQUEUE:
+        if action is JobAction.REQUEUE:
             self._store.move(
-                job.job_id, JobState.QUEUED, "The engine had lost it; it waits for its turn again."
+                job.job_id, JobState.QUEUED, "The engine has lost it; it waits for its turn again."
             )
             _log.warning("job queued again", job=job.job_id)
             return
@@ -179,13 +179,14 @@ class Dispatcher:
         """
         job = self._store.job(delivery.job_id)
         earliest = max(1, delivery.attempts - _RECENT_ATTEMPTS + 1)
-        runs = [
+        workflows = [
             self._engine.state(delivery_workflow_id(job, delivery.destination, attempt))
             for attempt in range(earliest, delivery.attempts + 1)
         ]
-        return {delivery_outcome_of(delivery.state, run) for run in runs} == {DeliveryOutcome.FREE}
+        actions = {delivery_action(delivery.state, workflow) for workflow in workflows}
+        return actions == {DeliveryAction.MAKE_DUE}
 
-    def _run_state(self, job: Job) -> RunState:
+    def _workflow_state(self, job: Job) -> WorkflowState:
         return self._engine.state(job.workflow_id)
 
 
@@ -193,7 +194,7 @@ def _send_queue(destination: str) -> str:
     return f"send-{destination}"
 
 
-def in_turn(waiting: Sequence[Job], now: datetime, ageing_per_hour: float) -> list[Job]:
+def queue_order(waiting: Sequence[Job], now: datetime, ageing_per_hour: float) -> list[Job]:
     """Jobs in the order in which they are to be run.
 
     A job's priority counts down by `ageing_per_hour` while it waits, so that a stream of urgent jobs does not

@@ -1,12 +1,12 @@
-"""The durable engine, and the only module that knows it is DBOS.
+"""The durable engine, and the only module that uses DBOS.
 
-It promises three things: a submitted workflow runs even if the machine loses power first; a step that
-finished is not repeated; a workflow whose process dies more than three times is given up and said so. What
-the node means by a job is not kept here but in `node.store.store`; both are reconciled every minute.
+It guarantees three things: a submitted workflow runs even if the machine loses power first; a step that
+finished is not repeated; a workflow whose process dies more than three times is given up, which its state
+shows. The state of a job is not kept here but in `node.store.store`; both are reconciled every minute.
 
 On SQLite one process works; on PostgreSQL several do, each under a name that stays the same when it is
-started again. What such a process left behind it resumes by itself; what one left that does not come back,
-the others adopt once they know that it is dead, which `orgseg_node.node.processing.heartbeat` finds out.
+started again. A process that is started again resumes what it left unfinished. If it does not come back, the
+others adopt its workflows once `orgseg_node.node.processing.heartbeat` has found that it is dead.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ RunStep = Callable[..., Any]
 Workflow = Callable[..., Any]
 
 
-class RunState(StrEnum):
-    """What the engine knows about a workflow."""
+class WorkflowState(StrEnum):
+    """The state of a workflow in the engine; ABSENT if the engine does not know it."""
 
     ABSENT = "absent"
-    ALIVE = "alive"
+    ACTIVE = "active"
     FINISHED = "finished"
-    BROKEN = "broken"
+    FAILED = "failed"
     GIVEN_UP = "given up"
 
 
-_RUN_STATES: Final[Mapping[str, RunState]] = {
-    "ENQUEUED": RunState.ALIVE,
-    "DELAYED": RunState.ALIVE,
-    "PENDING": RunState.ALIVE,
-    "SUCCESS": RunState.FINISHED,
-    "CANCELLED": RunState.FINISHED,
-    "ERROR": RunState.BROKEN,
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": RunState.GIVEN_UP,
+_STATES: Final[Mapping[str, WorkflowState]] = {
+    "ENQUEUED": WorkflowState.ACTIVE,
+    "DELAYED": WorkflowState.ACTIVE,
+    "PENDING": WorkflowState.ACTIVE,
+    "SUCCESS": WorkflowState.FINISHED,
+    "CANCELLED": WorkflowState.FINISHED,
+    "ERROR": WorkflowState.FAILED,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": WorkflowState.GIVEN_UP,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """A waiting line and how many of it may run at once."""
+    """A queue and how many of its workflows one process may run at once."""
 
     name: str
-    at_once: int
+    concurrency: int
 
 
 class Engine:
@@ -73,13 +73,13 @@ class Engine:
 
     Parameters
     ----------
-    place : folder for a SQLite file, which one process only may use, or a PostgreSQL server
-    workflows : name and function of each; a function takes text arguments only and does everything that
-        must not be repeated through `Engine.step`
-    queues : the waiting lines
+    place : folder for a SQLite file, which only one process may use, or a PostgreSQL server
+    workflows : name and function of each; a function has text arguments only, and does in a `step` what must
+        not be repeated
+    queues : of the workflows
     worker : name of this process among those that use the database, the same each time it is started
-    poll_s : how often a queue is looked at
-    version : what the steps of the workflows are called as a whole
+    poll_s : interval at which a queue is polled
+    version : of the steps of the workflows
     """
 
     def __init__(  # noqa: PLR0913 (each has a sensible default)
@@ -93,7 +93,7 @@ class Engine:
         version: str = PIPELINE_VERSION,
     ) -> None:
         logger = logging.getLogger("dbos")
-        if not logger.handlers:  # otherwise DBOS adds a handler of its own, and a banner
+        if not logger.handlers:  # otherwise DBOS adds its own handler and a banner
             logger.addHandler(logging.NullHandler())
         config: DBOSConfig = {
             "name": "orgseg-node",
@@ -115,16 +115,16 @@ class Engine:
         self._version = version
 
     def start(self) -> None:
-        """Start working, first of all on what an earlier process of this name left unfinished."""
+        """Start; the workflows that an earlier process of this name left unfinished run first."""
         DBOS.launch()
         self.add_queues(self._queues)
 
     def add_queues(self, queues: tuple[Queue, ...]) -> None:
-        """Open waiting lines; one that is there already gets its new limit."""
+        """Open queues; one that exists already gets its new limit."""
         for queue in queues:
             DBOS.register_queue(
                 queue.name,
-                worker_concurrency=queue.at_once,
+                worker_concurrency=queue.concurrency,
                 polling_interval_sec=self._poll_s,
                 on_conflict="always_update",
             )
@@ -132,34 +132,38 @@ class Engine:
     def submit(
         self, queue: str, workflow: str, workflow_id: str, *arguments: str, priority: int = USUAL_PRIORITY
     ) -> None:
-        """Put a workflow into a queue; a number that was submitted before is not run a second time.
+        """Put a workflow into a queue; an ID that was submitted before is not run a second time.
 
         Parameters
         ----------
+        queue : name of the queue
+        workflow : name of the workflow
+        workflow_id : unique ID of this run of the workflow
+        arguments : of the function of the workflow
         priority : from 1; of those that wait in a queue the smallest number runs first, of equals the oldest
         """
         with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=priority):
             DBOS.enqueue_workflow(queue, self._workflows[workflow], *arguments)
 
-    def state(self, workflow_id: str) -> RunState:
-        """What has become of a workflow."""
+    def state(self, workflow_id: str) -> WorkflowState:
+        """The state of a workflow."""
         status: WorkflowStatus | None = DBOS.get_workflow_status(workflow_id)
         if status is None:
-            return RunState.ABSENT
+            return WorkflowState.ABSENT
         if (status.attributes or {}).get(_GIVEN_UP):
-            return RunState.GIVEN_UP
-        return _RUN_STATES.get(status.status, RunState.BROKEN)
+            return WorkflowState.GIVEN_UP
+        return _STATES.get(status.status, WorkflowState.FAILED)
 
     def cancel(self, workflow_id: str) -> None:
-        """Let a workflow end: what waits does not begin, what runs ends before its next step."""
-        if self.state(workflow_id) is RunState.ALIVE:
+        """Cancel a workflow: one that waits does not start, one that runs ends before its next step."""
+        if self.state(workflow_id) is WorkflowState.ACTIVE:
             DBOS.cancel_workflow(workflow_id)
 
     def adopt(self, worker: str) -> list[str]:
-        """Take over what a dead process was running; the numbers of the workflows that wait again.
+        """Queue what a dead process was running again; the IDs of these workflows.
 
-        Whoever calls this knows that the process is dead and that no other process adopts from it just now. A
-        workflow under which processes died too often is given up instead.
+        The caller makes sure that the process is dead and that no other process adopts from it at the same
+        time. A workflow during which processes died too often is given up instead.
         """
         adopted = []
         for status in self._active("PENDING", worker=worker):
@@ -175,10 +179,10 @@ class Engine:
         return adopted
 
     def drop_outdated(self, dead: Collection[str] = ()) -> list[str]:
-        """Forget unfinished workflows of another version of the program; their numbers.
+        """Delete unfinished workflows of another version of the program; their IDs.
 
-        Their steps are not those of this version, so the engine would never run them: whoever submitted them
-        must do so again. Those that a process runs which may still be alive are left alone.
+        Their steps are not those of this version, so the engine would never run them: they must be submitted
+        again. Those of a process that may still be alive are left alone.
 
         Parameters
         ----------
@@ -202,18 +206,18 @@ class Engine:
         )
 
     def forget_finished(self, workflow_ids: list[str]) -> None:
-        """Delete what the engine remembers about workflows that are over."""
+        """Delete what the engine has stored about workflows that have ended."""
         for workflow_id in workflow_ids:
-            if self.state(workflow_id) in {RunState.FINISHED, RunState.BROKEN}:
+            if self.state(workflow_id) in {WorkflowState.FINISHED, WorkflowState.FAILED}:
                 DBOS.delete_workflow(workflow_id)
 
     def stop(self) -> None:
-        """Stop; what is unfinished is resumed by the next start."""
+        """Stop; the next start resumes what is unfinished."""
         DBOS.destroy(destroy_registry=True)
 
 
 def _database(place: Path | Server) -> DBOSConfig:
-    """Where the engine keeps its tables: a file of its own, or a schema of its own beside the node's."""
+    """Where the engine keeps its tables: its own file, or its own schema next to that of the node."""
     if isinstance(place, Server):
         arguments: dict[str, Any] = {
             "options": "-c synchronous_commit=on",
@@ -235,7 +239,7 @@ def _database(place: Path | Server) -> DBOSConfig:
 
 
 def _plain(function: Workflow) -> Workflow:
-    """A function around a method: DBOS marks what it is given, and a bound method bears no marks."""
+    """A function around a method: DBOS sets attributes on a function, which a bound method does not allow."""
 
     def workflow(*arguments: str) -> None:
         function(*arguments)
@@ -244,7 +248,14 @@ def _plain(function: Workflow) -> Workflow:
 
 
 def step(name: str, function: Step, *arguments: str) -> Any:
-    """Run a part of a workflow whose result is remembered, so that it is never repeated once finished."""
+    """Run a part of a workflow whose result is stored, so that it is not repeated once it has finished.
+
+    Parameters
+    ----------
+    name : of the step; must not change while workflows are unfinished
+    function : what it does; its result must be serialisable
+    arguments : of the function
+    """
     return DBOS.run_step({"name": name}, function, *arguments)
 
 

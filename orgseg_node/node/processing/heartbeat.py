@@ -1,8 +1,8 @@
 """Which worker processes are alive, where several share a PostgreSQL database.
 
-A worker counts its beats in a row of its own. Whoever sees a count stand still for `limit_s` knows that the
-worker is dead, because a worker that could not beat for two thirds of that time has killed itself and its
-children before: it may have lost the database, and must not go on with what another is about to adopt.
+Each worker counts its heartbeats in its own row. A worker whose count has not changed for `limit_s` is dead:
+a worker that could not write a heartbeat for two thirds of that time has killed itself and its children by
+then, because it may have lost the database and must not continue with what another is about to adopt.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from orgseg_node.node.processing.engine import Engine
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database
 
-# goes on while a machine sleeps, where the system has such a clock
+# continues while a machine sleeps, where the system has such a clock
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _log = structlog.get_logger("orgseg.heartbeat")
 
 
 def seconds() -> float:
-    """A clock that is never set, and does not stand still while the machine sleeps."""
+    """A clock in seconds that is never set, and does not stop while the machine sleeps."""
     return time.clock_gettime(_CLOCK)
 
 
-def end_this_process() -> None:
-    """Kill this process and everything it started, at once."""
+def kill_this_process() -> None:
+    """Kill this process and everything it started."""
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
@@ -46,15 +46,15 @@ def end_this_process() -> None:
 
 
 class Heartbeat:
-    """The beats of this process.
+    """Writes the heartbeats of this process.
 
     Parameters
     ----------
     database : the node's database
     name : of this worker; the same each time it is started, and no other's
-    limit_s : after so many seconds without a beat the others take it for dead
-    die : ends this process; an argument for tests
-    clock : what time it is, for whoever looks at the table
+    limit_s : after so many seconds without a heartbeat the others consider this process dead
+    end_process : kills this process; an argument for tests
+    clock : returns the time, which is stored for whoever reads the table
     """
 
     def __init__(
@@ -63,23 +63,23 @@ class Heartbeat:
         name: str,
         *,
         limit_s: float,
-        die: Callable[[], None] = end_this_process,
+        end_process: Callable[[], None] = kill_this_process,
         clock: Clock = utc_now,
     ) -> None:
         self._db = database
         self._name = name
-        self._life = secrets.token_hex(8)
+        self._start_id = secrets.token_hex(8)
         self._limit_s = limit_s
-        self._die = die
+        self._end_process = end_process
         self._clock = clock
-        self._renewed = seconds()
+        self._last_beat = seconds()
         self._end = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Be alive from now on. Raises NodeRunning if another host has a living worker of this name."""
+        """Start the heartbeats. Raises NodeRunning if another host has a running worker of this name."""
         self._require_name()
-        self._renewed = seconds()
+        self._last_beat = seconds()
         now = stamp(self._clock())
         with self._db.write() as tx:
             tx.run(
@@ -87,25 +87,25 @@ class Heartbeat:
                 " VALUES (?, ?, ?, 'ALIVE', ?, ?) ON CONFLICT (name) DO UPDATE"
                 " SET life = excluded.life, host = excluded.host, state = 'ALIVE', beats = 0,"
                 " started_at = excluded.started_at, seen_at = excluded.seen_at",
-                (self._name, self._life, socket.gethostname(), now, now),
+                (self._name, self._start_id, socket.gethostname(), now, now),
             )
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._beat, self._watch)]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Say that this worker does nothing any more; the others may adopt at once what it left."""
+        """Stop, and store that this worker has stopped; the others may adopt what it left at once."""
         self._end.set()
         for thread in self._threads:
             thread.join()
         with suppress(OrgsegError), self._db.write() as tx:
             tx.run(
                 "UPDATE worker SET state = 'STOPPED', seen_at = ? WHERE name = ? AND life = ?",
-                (stamp(self._clock()), self._name, self._life),
+                (stamp(self._clock()), self._name, self._start_id),
             )
 
     def _require_name(self) -> None:
-        """Wait until a worker of this name on another host must be dead; on this host a lock says so."""
+        """Wait until a worker of this name on another host must be dead; on this host a lock shows it."""
         first = self._others_beats()
         end = seconds() + self._limit_s
         while first is not None and seconds() < end:
@@ -129,37 +129,37 @@ class Heartbeat:
                     alive = tx.run(
                         "UPDATE worker SET beats = beats + 1, seen_at = ?"
                         " WHERE name = ? AND life = ? AND state = 'ALIVE'",
-                        (stamp(self._clock()), self._name, self._life),
+                        (stamp(self._clock()), self._name, self._start_id),
                     )
             except OrgsegError as error:
-                _log.warning("beat failed", worker=self._name, code=error.code)
+                _log.warning("heartbeat failed", worker=self._name, code=error.code)
                 continue
             if not alive:
-                _log.critical("taken for dead by others", worker=self._name)
-                self._die()
+                _log.critical("declared dead by another worker", worker=self._name)
+                self._end_process()
                 return
-            self._renewed = began
+            self._last_beat = began
 
     def _watch(self) -> None:
-        """A thread of its own, because a beat may hang in the network."""
+        """Kill this process when its heartbeats fail; in its own thread, as one may hang in the network."""
         while not self._end.wait(self._limit_s / 60):
-            if seconds() - self._renewed > self._limit_s * 2 / 3:
-                _log.critical("no beat came through", worker=self._name, limit_s=self._limit_s)
-                self._die()
+            if seconds() - self._last_beat > self._limit_s * 2 / 3:
+                _log.critical("no heartbeat was stored", worker=self._name, limit_s=self._limit_s)
+                self._end_process()
                 return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Beats:
-    """What was seen of a worker, and since when it has not changed."""
+    """The heartbeats of one start of a worker, and since when their count has not changed."""
 
-    life: str
+    start_id: str
     beats: int
     since: float
 
 
-class Reaper:
-    """Finds out which workers are dead, and lets the engine adopt what they were doing.
+class DeadWorkerDetector:
+    """Finds out which workers are dead, and has the engine adopt their workflows.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Reaper:
     engine : of this process
     name : of this worker
     limit_s : as for `Heartbeat`
-    now : seconds that only grow; an argument for tests
+    now : returns seconds that only increase; an argument for tests
     """
 
     def __init__(
@@ -186,22 +186,22 @@ class Reaper:
         self._now = now
         self._seen: dict[str, _Beats] = {}
 
-    def look(self) -> list[str]:
-        """Look at the other workers, at any time; the numbers of the workflows that were adopted."""
+    def scan(self) -> list[str]:
+        """Check the other workers, at any time; the IDs of the workflows that were adopted."""
         with self._db.write() as tx:
             rows = tx.rows("SELECT name, life, state, beats FROM worker WHERE name <> ?", (self._name,))
         adopted: list[str] = []
-        for name, life, state, beats in rows:
-            if state == "ALIVE" and not self._declare_dead(name, life, beats):
+        for name, start_id, state, beats in rows:
+            if state == "ALIVE" and not self._declare_dead(name, start_id, beats):
                 continue
-            adopted += self._adopt(name, life)
+            adopted += self._adopt(name, start_id)
         return adopted
 
-    def _declare_dead(self, name: str, life: str, beats: int) -> bool:
-        """Whether a worker's beats stand still for so long that it is dead, and it has not beaten since."""
+    def _declare_dead(self, name: str, start_id: str, beats: int) -> bool:
+        """Mark a worker as dead if its count has not changed for `limit_s`; whether it was marked."""
         seen = self._seen.get(name)
-        if seen is None or (seen.life, seen.beats) != (life, beats):
-            self._seen[name] = _Beats(life=life, beats=beats, since=self._now())
+        if seen is None or (seen.start_id, seen.beats) != (start_id, beats):
+            self._seen[name] = _Beats(start_id=start_id, beats=beats, since=self._now())
             return False
         if self._now() - seen.since < self._limit_s:
             return False
@@ -209,17 +209,17 @@ class Reaper:
             dead = tx.run(
                 "UPDATE worker SET state = 'DEAD'"
                 " WHERE name = ? AND life = ? AND beats = ? AND state = 'ALIVE'",
-                (name, life, beats),
+                (name, start_id, beats),
             )
         if dead:
             _log.error("worker is dead", worker=name)
         return bool(dead)
 
-    def _adopt(self, name: str, life: str) -> list[str]:
-        """Adopt in a transaction: the worker cannot come back, and nobody else adopts, while it lasts."""
+    def _adopt(self, name: str, start_id: str) -> list[str]:
+        """Adopt in a transaction, so that the worker cannot start again and nobody else adopts meanwhile."""
         with self._db.write() as tx:
             gone = "SELECT 1 FROM worker WHERE name = ? AND life = ? AND state <> 'ALIVE'"
-            if not tx.rows(gone, (name, life)):
+            if not tx.rows(gone, (name, start_id)):
                 return []
             outdated = self._engine.drop_outdated(dead=(name,))
             adopted = self._engine.adopt(name)

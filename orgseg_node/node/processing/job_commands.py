@@ -1,7 +1,8 @@
-"""What a person may do with a job: start it again, stop it, let it go or reject it, send it again.
+"""What a person may do with a job: retry, cancel, approve, reject or resend it.
 
-All of it is written into the store, where the running node finds it at its next look; so it works from
-another process while the node runs, and before it starts. Who did it and why stands in the job's history.
+Each command is written into the store, where the running node finds it at its next dispatch. So commands also
+work from another process while the node runs, and before it starts. Who gave one, and why, is recorded in the
+history of the job.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ _INSTEAD: Final[Mapping[JobState, str]] = {
     _J.QUEUED: "It waits for its turn; 'orgseg jobs cancel' stops it.",
     **dict.fromkeys((_J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING, _J.RETRY_WAIT), _WORKING),
     _J.REVIEW: _REVIEW,
-    _J.SENDING: "It is being sent; 'orgseg jobs show' tells where to.",
+    _J.SENDING: "It is being sent; 'orgseg jobs show' lists its destinations.",
     _J.DONE: _SENT,
     _J.FAILED: _RETRY,
     _J.CANCELLED: _RETRY,
     _J.SUPERSEDED: _OVER,
     _J.REJECTED: "It was rejected; nothing of it is sent.",
 }
-"""What can be done instead, or is the case, when a job in a state refuses."""
+"""What can be done instead, or what the matter is, when a command is refused in a state."""
 
 
 class JobCommands:
-    """Does with jobs what a person says.
+    """The commands of a person on jobs.
 
     Parameters
     ----------
-    store : the node's memory
-    clock : where the time comes from
+    store : the node's database
+    clock : returns the time
     """
 
     def __init__(self, store: Store, *, clock: Clock = utc_now) -> None:
@@ -75,7 +76,7 @@ class JobCommands:
         return self._store.job(job.job_id)
 
     def approve(self, job_id: str, note: str) -> Job:
-        """Let a job go that waits in REVIEW; the node sends it at its next look. Raises JobRefuses."""
+        """Approve a job in REVIEW; the node sends it at its next dispatch. Raises JobRefuses."""
         job = self._store.job(job_id)
         with self._store.database.write() as tx:
             _require(job, {_J.REVIEW}, "approved", _state(tx, job.job_id))
@@ -88,31 +89,31 @@ class JobCommands:
         return job
 
     def reject(self, job_id: str, note: str) -> Job:
-        """Have nothing of a job in REVIEW sent. Raises JobRefuses."""
+        """Reject a job in REVIEW: none of its objects is sent. Raises JobRefuses."""
         job = self._store.job(job_id)
         _require(job, {_J.REVIEW}, "rejected")
         return self._store.move(job.job_id, _J.REJECTED, f"reject: {note}", reason="REJECTED_BY_PERSON")
 
     def approved(self) -> list[Job]:
-        """Jobs in REVIEW that a person let go."""
+        """Jobs in REVIEW that a person has approved."""
         return self._store.database.read(
             Job,
             "SELECT j.* FROM job j JOIN approval a ON a.job_id = j.job_id AND a.run = j.run"
             " WHERE j.state = 'REVIEW'",
         )
 
-    def forget_approval(self, job_id: str) -> None:
-        """The job is on its way."""
+    def clear_approval(self, job_id: str) -> None:
+        """Delete an approval that has been carried out."""
         with self._store.database.write() as tx:
             tx.run("DELETE FROM approval WHERE job_id = ?", (job_id,))
 
     def resend(self, job_id: str, note: str, places: Mapping[str, Sequence[str]]) -> Job:
-        """Send the objects of a job once more: the very same, under the same UIDs.
+        """Send the objects of a job once more: the same objects with the same UIDs.
 
         Parameters
         ----------
-        job_id : its number
-        note : who wants it, and why
+        job_id : of the job
+        note : who requests it, and why
         places : names of destinations, with the roles of the objects that each gets
 
         Raises
@@ -152,7 +153,7 @@ def _require(job: Job, states: set[JobState], what: str, now: JobState | None = 
 
 
 def _sent_so_far(tx: Transaction, job_id: str) -> str:
-    """What of a job that is stopped in sending had reached its destinations, and what is on its way."""
+    """Which objects of a job that is stopped while sending were sent, and which are being sent."""
     rows = tx.rows(
         "SELECT role, destination, state FROM delivery WHERE job_id = ? ORDER BY destination, role", (job_id,)
     )

@@ -1,7 +1,7 @@
-"""What is done about each pair of what the store says of a job and the engine of its workflow.
+"""What is done for each pair of the state of a job in the store and the state of its workflow in the engine.
 
-The store is right about what a job is; the engine only lends hands. After any crash the two may say different
-things, and each pair has one outcome here. The tables are whole: a test walks the product.
+DBOS executes, the store decides. After a crash the two may disagree, and for each pair of states the tables
+here have exactly one action. A test checks that no pair is missing.
 """
 
 from __future__ import annotations
@@ -10,90 +10,93 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from orgseg_node.node.processing.engine import RunState
+from orgseg_node.node.processing.engine import WorkflowState
 from orgseg_node.node.store.model import DeliveryState, JobState
 
 
-class Outcome(StrEnum):
+class JobAction(StrEnum):
     """What is done about a job.
 
     Attributes
     ----------
-    LEAVE : nothing: all is well, or it ends by itself
-    HAND_OVER : it waits for its turn; `Dispatcher.dispatch` gives it to the engine
-    REQUEUE : the engine knows nothing of it; back to QUEUED, where it gets its turn again
-    ANEW : its workflow is over without a result, which counts as a death: back to QUEUED under a new number,
-        or to the dead letter if there were too many
+    LEAVE : nothing: all is well, or its workflow will finish
+    WAIT : it waits for its turn; `Dispatcher.dispatch` submits it to the engine
+    REQUEUE : the engine does not know it; back to QUEUED, where it waits for its turn again
+    RESTART : its workflow ended without a result, which counts as a failed run: back to QUEUED under a new
+        workflow ID, or to the dead letter if there were too many failed runs
     """
 
     LEAVE = "leave"
-    HAND_OVER = "hand over"
+    WAIT = "wait"
     REQUEUE = "requeue"
-    ANEW = "anew"
+    RESTART = "restart"
 
 
-class DeliveryOutcome(StrEnum):
-    """What is done about a delivery of a job in SENDING, once its time has come.
+class DeliveryAction(StrEnum):
+    """What is done about a delivery of a job in SENDING, once it is due.
 
     Attributes
     ----------
-    LEAVE : nothing: it is on its way, or settled
-    SUBMIT : give the attempt to the engine
-    COUNT_ON : that attempt is over without having sent it; the next one has a number of its own
-    FREE : nobody sends it any more; it is due again
+    LEAVE : nothing: it is being sent, or it is finished
+    SUBMIT : submit the attempt to the engine
+    SKIP_ATTEMPT : the attempt ended without sending; the next attempt has a workflow ID of its own
+    MAKE_DUE : no workflow sends it any more; it is due again
     """
 
     LEAVE = "leave"
     SUBMIT = "submit"
-    COUNT_ON = "count on"
-    FREE = "free"
+    SKIP_ATTEMPT = "skip attempt"
+    MAKE_DUE = "make due"
 
 
-_J, _D, _R = JobState, DeliveryState, RunState
+_J, _D, _W = JobState, DeliveryState, WorkflowState
 
 # in the order of the columns below
-_COLUMNS: Final = (_R.ABSENT, _R.ALIVE, _R.FINISHED, _R.BROKEN, _R.GIVEN_UP)
-_O, _P = Outcome, DeliveryOutcome
-_OVER: Final = (_O.LEAVE,) * 5  # a workflow that still lives sees that the job is stopped, and ends
-_HELD: Final = (_O.REQUEUE, _O.LEAVE, _O.ANEW, _O.ANEW, _O.ANEW)
+_COLUMNS: Final = (_W.ABSENT, _W.ACTIVE, _W.FINISHED, _W.FAILED, _W.GIVEN_UP)
 
-_JOBS: Final[Mapping[JobState, tuple[Outcome, ...]]] = {
-    #               ABSENT        ALIVE     FINISHED  BROKEN    GIVEN_UP
-    _J.QUEUED: (_O.HAND_OVER, _O.LEAVE, _O.ANEW, _O.ANEW, _O.ANEW),
-    _J.PREPARING: _HELD,
-    _J.INFERRING: _HELD,
-    _J.WRITING: _HELD,
-    _J.CHECKING: _HELD,
-    _J.RETRY_WAIT: _HELD,
-    _J.REVIEW: _OVER,  # a person's turn
-    _J.SENDING: _OVER,  # its deliveries have workflows of their own
-    _J.DONE: _OVER,
-    _J.FAILED: _OVER,
-    _J.CANCELLED: _OVER,
-    _J.SUPERSEDED: _OVER,
-    _J.REJECTED: _OVER,
+_LEAVE, _WAIT, _REQUEUE, _RESTART = JobAction.LEAVE, JobAction.WAIT, JobAction.REQUEUE, JobAction.RESTART
+_RUNNING: Final = (_REQUEUE, _LEAVE, _RESTART, _RESTART, _RESTART)
+_NO_WORKFLOW_NEEDED: Final = (_LEAVE,) * 5  # a workflow that is still active sees the state and ends
+
+_JOBS: Final[Mapping[JobState, tuple[JobAction, ...]]] = {
+    #           ABSENT  ACTIVE  FINISHED  FAILED    GIVEN_UP
+    _J.QUEUED: (_WAIT, _LEAVE, _RESTART, _RESTART, _RESTART),
+    _J.PREPARING: _RUNNING,
+    _J.INFERRING: _RUNNING,
+    _J.WRITING: _RUNNING,
+    _J.CHECKING: _RUNNING,
+    _J.RETRY_WAIT: _RUNNING,
+    _J.REVIEW: _NO_WORKFLOW_NEEDED,  # a person decides
+    _J.SENDING: _NO_WORKFLOW_NEEDED,  # its deliveries have workflows of their own
+    _J.DONE: _NO_WORKFLOW_NEEDED,
+    _J.FAILED: _NO_WORKFLOW_NEEDED,
+    _J.CANCELLED: _NO_WORKFLOW_NEEDED,
+    _J.SUPERSEDED: _NO_WORKFLOW_NEEDED,
+    _J.REJECTED: _NO_WORKFLOW_NEEDED,
 }
 
-_DUE: Final = (_P.SUBMIT, _P.LEAVE, _P.COUNT_ON, _P.COUNT_ON, _P.COUNT_ON)
-_SETTLED: Final = (_P.LEAVE,) * 5
+_SUBMIT, _SKIP, _MAKE_DUE = DeliveryAction.SUBMIT, DeliveryAction.SKIP_ATTEMPT, DeliveryAction.MAKE_DUE
+_NOTHING: Final = DeliveryAction.LEAVE
+_DUE: Final = (_SUBMIT, _NOTHING, _SKIP, _SKIP, _SKIP)
+_OVER: Final = (_NOTHING,) * 5
 
-_DELIVERIES: Final[Mapping[DeliveryState, tuple[DeliveryOutcome, ...]]] = {
-    #              ABSENT     ALIVE      FINISHED     BROKEN       GIVEN_UP
+_DELIVERIES: Final[Mapping[DeliveryState, tuple[DeliveryAction, ...]]] = {
+    #             ABSENT     ACTIVE    FINISHED   FAILED     GIVEN_UP
+    _D.SENDING: (_MAKE_DUE, _NOTHING, _MAKE_DUE, _MAKE_DUE, _MAKE_DUE),
     _D.PENDING: _DUE,
     _D.RETRY_WAIT: _DUE,
-    _D.SENDING: (_P.FREE, _P.LEAVE, _P.FREE, _P.FREE, _P.FREE),
-    _D.STORED: _SETTLED,
-    _D.COMMITTED: _SETTLED,
-    _D.FAILED: _SETTLED,
-    _D.DROPPED: _SETTLED,
+    _D.STORED: _OVER,
+    _D.COMMITTED: _OVER,
+    _D.FAILED: _OVER,
+    _D.DROPPED: _OVER,
 }
 
 
-def outcome_of(job: JobState, run: RunState) -> Outcome:
+def job_action(job: JobState, workflow: WorkflowState) -> JobAction:
     """What is done about a job in a state whose workflow is in a state."""
-    return _JOBS[job][_COLUMNS.index(run)]
+    return _JOBS[job][_COLUMNS.index(workflow)]
 
 
-def delivery_outcome_of(delivery: DeliveryState, run: RunState) -> DeliveryOutcome:
-    """What is done about a delivery in a state whose attempt is in a state."""
-    return _DELIVERIES[delivery][_COLUMNS.index(run)]
+def delivery_action(delivery: DeliveryState, workflow: WorkflowState) -> DeliveryAction:
+    """What is done about a delivery in a state whose attempt's workflow is in a state."""
+    return _DELIVERIES[delivery][_COLUMNS.index(workflow)]

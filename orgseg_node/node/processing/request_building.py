@@ -36,11 +36,11 @@ def build_request(config: NodeConfig, job: Job, instances: Iterable[Instance], f
         bundle_folders=tuple(map(str, config.bundle_paths)),
         settings=_settings(config, job),
         protocol=_protocol(config, job),
-        wanted={
+        requested_objects={
             "roles": config.roles_for(destinations_of(config, job)),
             "seg": config.contours.seg.upper(),
         },
-        parent=os.getpid(),
+        parent_pid=os.getpid(),
         remark=job.remark,
     )
 

@@ -1,15 +1,14 @@
-"""What is done when a try of a job fails: the one table of what is worth another try.
+"""What is done when an attempt of a job fails: the one table of which failures are tried again.
 
 ::
 
-    kind        which failures                                   tries
-    transient   errors that say so: disk full, not durable       inference.attempts
-    memory      memory ran out                                   2, the second with half of the memory
-    death       a process died: the child's, or the node's own   until worker.deaths processes died
-    permanent   everything else: the input, the model, time      1
+    kind           which failures                                       attempts
+    transient      errors that are retryable: disk full, not durable    inference.attempts
+    out of memory  memory ran out                                       2, the second with half of the memory
+    crash          a process died: the child's, or the node's own       until worker.deaths processes died
+    permanent      everything else: the input, the model, time          1
 
-A job over which processes keep dying is poison: it goes to the dead letter, so that it takes no other job
-with it.
+A job over which processes die again and again is given up (dead letter), so that it affects no other job.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ from typing import Final
 from orgseg_node.errors import OutOfMemory, WorkerDied
 
 
-class Failure(StrEnum):
-    """Kinds of failures, by what helps."""
+class FailureKind(StrEnum):
+    """Kinds of failures, by what helps against them."""
 
     TRANSIENT = "transient"
-    MEMORY = "memory"
-    DEATH = "death"
+    OUT_OF_MEMORY = "out of memory"
+    CRASH = "crash"
     PERMANENT = "permanent"
 
 
-_BY_CODE: Final[Mapping[str, Failure]] = {
-    OutOfMemory.code: Failure.MEMORY,
-    WorkerDied.code: Failure.DEATH,
+_BY_CODE: Final[Mapping[str, FailureKind]] = {
+    OutOfMemory.code: FailureKind.OUT_OF_MEMORY,
+    WorkerDied.code: FailureKind.CRASH,
 }
 
 
-def kind_of(code: str, *, retryable: bool) -> Failure:
-    """What kind a failure is.
+def classify_failure(code: str, *, retryable: bool) -> FailureKind:
+    """The kind of a failure.
 
     Parameters
     ----------
     code : of the error
-    retryable : whether the error says that another try may help
+    retryable : whether another attempt may help, according to the error
     """
-    usual = Failure.TRANSIENT if retryable else Failure.PERMANENT
-    return _BY_CODE.get(code, usual)
+    default = FailureKind.TRANSIENT if retryable else FailureKind.PERMANENT
+    return _BY_CODE.get(code, default)

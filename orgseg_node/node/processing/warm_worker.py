@@ -1,8 +1,9 @@
-"""A child process that waits for work with everything imported, so that a job does not wait for Python.
+"""A child process that waits for a request with all libraries loaded, so that no job waits for imports.
 
-It is used for one job and then replaced. It is asked through a socket, one JSON object per line, which also
-carries the descriptors that it must hold (the lock of the device), and ends when the socket does: a spare
-child outlives no node. While it waits it may be shown a series that will soon be a job (`ahead.py`).
+Each child is used for one job and then replaced. The node writes to it through a socket, one JSON object per
+line. The socket also carries the file descriptors that the child must hold (the lock of the device), and the
+child ends when the socket is closed, so it does not outlive the node. While it waits it can read a series
+that will soon be a job (`orgseg_node.contouring.preload`).
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orgseg_node.node.processing.child_process import kill_group
+from orgseg_node.node.processing.child_process import kill_process_group
 
 if TYPE_CHECKING:  # the node itself reads no pixels
     from orgseg_node.contouring.preload import Ahead
 
 WAIT: Final = "--wait"
-"""In place of the request file: wait for one on standard input, a socket."""
+"""In place of the request file: wait for one on standard input, which is a socket."""
 
-_LONGEST: Final = 65536
-_DESCRIPTORS: Final = 8
-_KEEP_S: Final = 60.0
-"""So long a series that was shown is expected to become the next job; then it is forgotten."""
-_LOOK_S: Final = 30.0
-"""So long a job waits for a child that is still reading what it was shown; then another is started for it."""
+_MAX_BYTES: Final = 65536
+_MAX_DESCRIPTORS: Final = 8
+_PRELOAD: Final = "preload"
+_REQUEST: Final = "request"
+_EXPECTED_S: Final = 60.0
+"""For so long a preloaded series is expected to become the next job; then it is dropped."""
+_PRELOAD_S: Final = 30.0
+"""For so long a job waits for a child that is still preloading; then another is started for the job."""
 
 
-class SpareChild:
+class WarmWorker:
     """Keeps one child ready; a thread of its own starts them, since Linux ends a child with that thread.
 
     Parameters
@@ -46,58 +49,60 @@ class SpareChild:
         self._command = command
         self._lock = threading.Lock()
         self._ready: tuple[subprocess.Popen[bytes], socket.socket] | None = None
-        self._shown: tuple[Path, float] | None = None
-        self._looking = 0  # looks it was told to take; it answers each with one byte
-        self._wanted = threading.Event()
-        self._over = False
+        self._preloaded: tuple[Path, float] | None = None
+        self._unanswered = 0  # preload messages sent; the child answers each with one byte
+        self._needed = threading.Event()
+        self._stopped = False
         if command is not None:
-            threading.Thread(target=self._raise_children, name="spare child", daemon=True).start()
+            threading.Thread(target=self._start_children, name="warm worker", daemon=True).start()
 
     def prepare(self) -> None:
-        """Have a child ready by and by; returns at once."""
-        self._wanted.set()
+        """Have a child started in the background if none is ready; returns at once."""
+        self._needed.set()
 
-    def show(self, folder: Path) -> None:
-        """Have the child that waits read a series that will soon be a job; returns at once.
+    def preload(self, folder: Path) -> None:
+        """Have the waiting child read a series that will soon be a job; returns at once.
 
-        It reads one series. Another is shown to it in vain until the first is no longer expected: what it
-        is busy with delays the job that it is taken for.
+        It holds one series. Another one is ignored until the first is no longer expected to become a job:
+        reading delays the job that the child is used for.
 
         Parameters
         ----------
-        folder : where the images of the series lie, and nothing else
+        folder : holds the images of the series, and nothing else
         """
         now = time.monotonic()
         with self._lock:
             if self._ready is None:
                 return
-            if self._shown and self._shown[0] != folder and now - self._shown[1] < _KEEP_S:
+            if self._preloaded and self._preloaded[0] != folder and now - self._preloaded[1] < _EXPECTED_S:
                 return
-            with suppress(OSError):  # it is dead, or has not read what it was told before
-                self._ready[1].send(_line(look=str(folder)), socket.MSG_DONTWAIT)
-                self._shown = (folder, now)
-                self._looking += 1
+            with suppress(OSError):  # it is dead, or has not yet read the messages before
+                self._ready[1].send(_line(_PRELOAD, folder), socket.MSG_DONTWAIT)
+                self._preloaded = (folder, now)
+                self._unanswered += 1
 
-    def take(self, request: Path, log: Path, keep: Sequence[int]) -> subprocess.Popen[bytes] | None:
-        """The child that was ready, at work on a request; None if none is.
+    def assign(
+        self, request: Path, log: Path, inherited_fds: Sequence[int]
+    ) -> subprocess.Popen[bytes] | None:
+        """The child that was ready, now working on a request; None if none is ready.
 
         Parameters
         ----------
-        request : file that says what to do
-        log : file for what it says on stderr
-        keep : descriptors it holds from now on
+        request : the request file
+        log : file for what the child writes to stderr
+        inherited_fds : descriptors of open files that it holds from now on
         """
         with self._lock:
             ready, self._ready = self._ready, None
-            looking, self._shown, self._looking = self._looking, None, 0
+            unanswered, self._preloaded, self._unanswered = self._unanswered, None, 0
         if ready is None:
             return None
-        child, ours = ready
+        child, connection = ready
         try:
-            with ours, log.open("ab") as stderr:
-                _await_looks(ours, looking)
-                socket.send_fds(ours, [_line(do=str(request))], [stderr.fileno(), *keep])
-        except OSError:  # it died while it waited, or hangs over what it was shown
+            with connection, log.open("ab") as stderr:
+                _await_answers(connection, unanswered)
+                socket.send_fds(connection, [_line(_REQUEST, request)], [stderr.fileno(), *inherited_fds])
+        except OSError:  # it died while it waited, or does not finish preloading
             _end(child)
             return None
         if child.poll() is not None:
@@ -106,83 +111,83 @@ class SpareChild:
         return child
 
     def stop(self) -> None:
-        """End the child that waits; no other is started."""
+        """End the waiting child; no other is started."""
         with self._lock:
-            self._over = True
+            self._stopped = True
             ready, self._ready = self._ready, None
-        self._wanted.set()
+        self._needed.set()
         if ready is not None:
             ready[1].close()
             _end(ready[0])
 
-    def _raise_children(self) -> None:
+    def _start_children(self) -> None:
         while True:
-            self._wanted.wait()
-            self._wanted.clear()
+            self._needed.wait()
+            self._needed.clear()
             with self._lock:
-                if self._over:
+                if self._stopped:
                     return
                 if self._ready is None:
                     with suppress(OSError):  # no memory for it now: the job starts its own
                         self._ready = self._start()
 
     def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        ours, theirs = socket.socketpair()
+        connection, of_child = socket.socketpair()
         try:
             child = subprocess.Popen(
                 [*(self._command or ()), WAIT],
-                stdin=theirs.fileno(),
+                stdin=of_child.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         except OSError:
-            ours.close()
+            connection.close()
             raise
         finally:
-            theirs.close()
-        return child, ours
+            of_child.close()
+        return child, connection
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    kill_group(child)
+    kill_process_group(child)
     if child.stdout is not None:
         child.stdout.close()
 
 
-def _await_looks(ours: socket.socket, looks: int) -> None:
-    """Wait until a child has taken its looks. Raises OSError if it dies over one or takes too long."""
-    ours.settimeout(_LOOK_S)
-    while looks:
-        answered = ours.recv(_LONGEST)
-        if not answered:
+def _await_answers(connection: socket.socket, count: int) -> None:
+    """Wait until a child has handled its preload messages. Raises OSError if it dies or takes too long."""
+    connection.settimeout(_PRELOAD_S)
+    while count:
+        answers = connection.recv(_MAX_BYTES)
+        if not answers:
             raise ConnectionError
-        looks -= len(answered)
+        count -= len(answers)
 
 
-def _line(**message: str) -> bytes:
-    return json.dumps(message).encode() + b"\n"
+def _line(key: str, path: Path) -> bytes:
+    return json.dumps({key: str(path)}).encode() + b"\n"
 
 
-def wait_for_request(ahead: Ahead | None = None) -> str:
-    """In the child: wait for work; the request file, or nothing if the node is gone.
+def wait_for_request(preloader: Ahead | None = None) -> str:
+    """In the child: wait for a request; its file, or an empty text if the node has ended.
 
-    What it says on stderr goes where the node wants it from then on; the other descriptors stay open.
+    From then on stderr goes to the log that the node has chosen; the other descriptors stay open.
 
     Parameters
     ----------
-    ahead : reads the series that is shown meanwhile
+    preloader : reads the series that is to be preloaded
     """
     request = ""
     with socket.socket(fileno=0) as node:
-        for message, descriptors in _heard(node, ahead):
-            if "look" in message:
-                if ahead is not None:
-                    ahead.look(Path(message["look"]))
-                with suppress(OSError):  # the node is gone, as the next word will tell
+        for message, descriptors in _messages(node, preloader):
+            if _PRELOAD in message:
+                if preloader is not None:
+                    preloader.look(Path(message[_PRELOAD]))
+                with suppress(OSError):  # the node has ended; the next read shows it
                     node.send(b".")
-            if request := message.get("do", ""):
+            if request := message.get(_REQUEST, ""):
                 os.dup2(descriptors[0], 2)
                 os.close(descriptors[0])
                 break
@@ -193,16 +198,16 @@ def wait_for_request(ahead: Ahead | None = None) -> str:
     return request
 
 
-def _heard(node: socket.socket, ahead: Ahead | None) -> Iterator[tuple[dict[str, str], list[int]]]:
-    """What the node says, each with the descriptors that came so far; ends when the node is gone."""
-    node.settimeout(_KEEP_S)
+def _messages(node: socket.socket, preloader: Ahead | None) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """Each message of the node with the descriptors received so far; ends when the node has ended."""
+    node.settimeout(_EXPECTED_S)
     rest, descriptors = b"", list[int]()
     while True:
         try:
-            content, more, _, _ = socket.recv_fds(node, _LONGEST, _DESCRIPTORS)
+            content, more, _, _ = socket.recv_fds(node, _MAX_BYTES, _MAX_DESCRIPTORS)
         except TimeoutError:
-            if ahead is not None:
-                ahead.forget()
+            if preloader is not None:
+                preloader.forget()
             continue
         if not content:
             return

@@ -32,8 +32,8 @@ from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.processing import engine
 from orgseg_node.node.processing.child_run import ChildRunner
 from orgseg_node.node.processing.job_objects import first_changed, pairs_to_send, stored_objects
-from orgseg_node.node.processing.retry_policy import Failure, kind_of
-from orgseg_node.node.processing.warm_worker import SpareChild
+from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
+from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.scheduler import DISPATCH, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import RUNNING, Job, JobState, OutputObject
@@ -48,7 +48,7 @@ _log = structlog.get_logger("orgseg.worker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What a worker uses; tests replace it.
+    """What a worker uses.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Tools:
 
     sender: Sender[Destination | WebDestination]
     child_command: Sequence[str] = CHILD_COMMAND
-    warm_worker: SpareChild = field(default_factory=lambda: SpareChild(None))
+    warm_worker: WarmWorker = field(default_factory=lambda: WarmWorker(None))
     clock: Clock = utc_now
     retry_wait_s: float = _RETRY_WAIT_S
     free_mb: Callable[[], int] = lambda: free_memory() >> 20
@@ -87,7 +87,7 @@ class Worker:
         self._store = store
         self._tools = tools
         self._stopping = threading.Event()
-        self._engine_gone = threading.Event()
+        self._engine_stopped = threading.Event()
         self._deliverer = Deliverer(
             self._current, store, tools.sender, clock=tools.clock, meters=tools.meters
         )
@@ -113,7 +113,7 @@ class Worker:
         transient = 0
         while True:
             result = engine.step("infer", self.infer, job_id)
-            transient += result.get("kind") == Failure.TRANSIENT
+            transient += result.get("kind") == FailureKind.TRANSIENT
             if result["outcome"] != "retry" or transient >= self._config.inference.attempts:
                 break
             engine.sleep(self._tools.retry_wait_s)
@@ -138,16 +138,16 @@ class Worker:
         try:
             return self._conclude(job, self._run_child(job))
         except JobStopped:
-            self._hold_if_node_stops()
+            self._wait_if_stopping()
             return _STOPPED
         except OrgsegError as error:
             if isinstance(error, WorkerDied):
-                self._hold_if_node_stops()
+                self._wait_if_stopping()
             return self._failed(
                 job_id, error.code, f"{error.sentence} {error.next_step}", retryable=error.retryable
             )
         except Exception:
-            self._hold_if_node_stops()
+            self._wait_if_stopping()
             raise
 
     def apply_result(self, job_id: str, result_text: str) -> None:
@@ -212,13 +212,13 @@ class Worker:
         self._stopping.set()
         self._tools.warm_worker.stop()
 
-    def engine_is_gone(self) -> None:
-        """Let the workflows that hang end; nothing they do is remembered any more."""
-        self._engine_gone.set()
+    def engine_stopped(self) -> None:
+        """Let the waiting workflows end; the engine stores nothing of them any more."""
+        self._engine_stopped.set()
 
-    def _hold_if_node_stops(self) -> None:
+    def _wait_if_stopping(self) -> None:
         if self._stopping.is_set():
-            self._engine_gone.wait()
+            self._engine_stopped.wait()
             raise JobStopped("The node is stopping.")
 
     # ------------------------------------------------------------------ inside a job
@@ -251,18 +251,18 @@ class Worker:
         job = self._store.job(job_id)  # fresh: its failed runs were just counted, or it was stopped meanwhile
         if job.state not in RUNNING:
             return _STOPPED
-        kind = kind_of(code, retryable=retryable)
-        if kind is Failure.DEATH and job.deaths >= self._config.worker.deaths:
+        kind = classify_failure(code, retryable=retryable)
+        if kind is FailureKind.CRASH and job.deaths >= self._config.worker.deaths:
             return self._move_to_dead_letter(job_id, job.deaths, text)
-        again = kind in {Failure.DEATH, Failure.TRANSIENT}
-        if kind is Failure.MEMORY:
+        again = kind in {FailureKind.CRASH, FailureKind.TRANSIENT}
+        if kind is FailureKind.OUT_OF_MEMORY:
             half = max(1, (self._config.inference.memory_budget_mb or self._tools.free_mb()) // 2)
             again = self._store.attempts.halve_memory_budget(job_id, half)
-            tried = job.memory_budget_mb
+            before = job.memory_budget_mb
             text += (
                 f" Tried again with a memory budget of {half} MB."
                 if again
-                else f" It was tried twice, the second time with a memory budget of {tried} MB."
+                else f" It was tried twice, the second time with a memory budget of {before} MB."
             )
         target = JobState.RETRY_WAIT if again else JobState.FAILED
         self._store.move(job_id, target, text, reason=code)
@@ -270,9 +270,9 @@ class Worker:
         return {"outcome": "retry" if again else "failed", "code": code, "text": text, "kind": kind.value}
 
     def _move_to_dead_letter(self, job_id: str, deaths: int, last: str) -> dict[str, Any]:
-        """Give up a job over which processes keep dying."""
+        """Give up a job over which processes die again and again."""
         text = move_to_dead_letter(self._store, job_id, deaths, last)
-        return {"outcome": "failed", "code": DeadLetter.code, "text": text, "kind": Failure.DEATH.value}
+        return {"outcome": "failed", "code": DeadLetter.code, "text": text, "kind": FailureKind.CRASH.value}
 
 
 def move_to_dead_letter(store: Store, job_id: str, deaths: int, last: str) -> str:

@@ -1,1 +1,1 @@
-"""Which rule fits a series, and what follows."""
+"""Which routing rule applies to a series, and what follows from it."""

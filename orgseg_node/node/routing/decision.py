@@ -1,4 +1,4 @@
-"""What becomes of a series by the routing rules, and why; and the job that is made of it."""
+"""What the routing rules decide about a series, and why; and the job that follows from it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node.config.conditions import Condition, Seen
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import DEFAULT, PRIORITIES, Action, Rule
-from orgseg_node.node.routing.facts import Facts
+from orgseg_node.node.routing.facts import SeriesFacts
 from orgseg_node.node.routing.revision import revision_of
 from orgseg_node.node.store.model import NewJob, Series
 
-_FOUND: Final = "("  # so begins what stands for the sender of files that were found on the disk
+_NO_SENDER: Final = "("  # such as "(found at start)", in place of the AE title of an unknown sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What becomes of a series.
+    """What is done with a series.
 
     Attributes
     ----------
     rule : name of the rule that decided
     action : contour, hold or ignore
     protocol, bundles, destinations, priority, review : of the job, if one is made
-    undecided : the rule that decided could not be decided itself, because it asks for an AE title that is
-        not known; the series is held
+    undecided : whether the rule could not be evaluated, because it needs an AE title that is not known; the
+        series is held then
     """
 
     rule: str
@@ -45,8 +45,8 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
-    """A rule that did not fit: its first condition that did not hold, and what was seen instead."""
+class UnmatchedRule:
+    """A rule that did not apply: its first condition that did not hold, and the value that was found."""
 
     rule: str
     condition: Condition
@@ -54,34 +54,34 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """A decision, and why every rule before the one that decided did not fit."""
+class ExplainedDecision:
+    """A decision, and the earlier rules, which did not apply."""
 
     decision: Decision
-    missed: tuple[Missed, ...]
+    unmatched: tuple[UnmatchedRule, ...]
 
 
-def explain(config: NodeConfig, facts: Facts) -> Explanation:
-    """Hold a series against the rules, in their order; the first that fits decides."""
-    missed: list[Missed] = []
+def decide(config: NodeConfig, facts: SeriesFacts) -> ExplainedDecision:
+    """Try the rules in their order; the first one that applies decides."""
+    unmatched: list[UnmatchedRule] = []
     for rule in config.rule:
-        failed = _failed(rule, facts)
+        failed = _failed_conditions(rule, facts)
         if not failed:
-            return Explanation(decision=_by(config, rule), missed=tuple(missed))
-        missed.append(Missed(rule=rule.name, condition=failed[0][0], seen=failed[0][1]))
+            return ExplainedDecision(decision=_decision(config, rule), unmatched=tuple(unmatched))
+        unmatched.append(UnmatchedRule(rule=rule.name, condition=failed[0][0], seen=failed[0][1]))
         if not any(seen.known for _, seen in failed):
-            held = _by(config, Rule(name=rule.name, action=Action.HOLD), undecided=True)
-            return Explanation(decision=held, missed=tuple(missed))
-    return Explanation(decision=_by(config, None), missed=tuple(missed))
+            held = _decision(config, Rule(name=rule.name, action=Action.HOLD), undecided=True)
+            return ExplainedDecision(decision=held, unmatched=tuple(unmatched))
+    return ExplainedDecision(decision=_decision(config, None), unmatched=tuple(unmatched))
 
 
-def _failed(rule: Rule, facts: Facts) -> list[tuple[Condition, Seen]]:
-    looked_at = [(condition, facts.seen(condition.subject)) for condition in rule.conditions]
-    return [(condition, seen) for condition, seen in looked_at if not condition.holds(seen)]
+def _failed_conditions(rule: Rule, facts: SeriesFacts) -> list[tuple[Condition, Seen]]:
+    found = [(condition, facts.value_of(condition.subject)) for condition in rule.conditions]
+    return [(condition, seen) for condition, seen in found if not condition.holds(seen)]
 
 
-def _by(config: NodeConfig, rule: Rule | None, *, undecided: bool = False) -> Decision:
-    """What a rule decides, or without one the implicit last rule; what it leaves open is the node's."""
+def _decision(config: NodeConfig, rule: Rule | None, *, undecided: bool = False) -> Decision:
+    """What a rule decides, or without one the implicit last rule; the node's settings fill what it omits."""
     given = rule or Rule(name="otherwise", action=Action(config.rules.otherwise))
     return Decision(
         rule=rule.name if rule else DEFAULT,
@@ -96,28 +96,28 @@ def _by(config: NodeConfig, rule: Rule | None, *, undecided: bool = False) -> De
 
 
 def usual_destinations(config: NodeConfig) -> tuple[str, ...]:
-    """Every destination but those that only stand in for another one."""
+    """Every destination except those that are only an alternate of another one."""
     return tuple(name for name in config.destinations if name not in config.standby)
 
 
-def titles_of(series: Series) -> dict[str, str]:
-    """The AE titles a received series came by, as arguments of `facts_of`; empty where they are not known."""
-    calling = "" if series.calling_ae.startswith(_FOUND) else series.calling_ae
+def ae_titles_of(series: Series) -> dict[str, str]:
+    """The AE titles of the association of a series, as arguments of `facts_of`; empty where not known."""
+    calling = "" if series.calling_ae.startswith(_NO_SENDER) else series.calling_ae
     return {"called_ae": series.called_ae, "calling_ae": calling}
 
 
 def new_job(
     config: NodeConfig, decision: Decision, protocol: Protocol, *, series_uid: str, content: tuple[str, int]
 ) -> NewJob:
-    """The job of a series that is contoured; it carries all that was decided.
+    """The job of a series that is contoured, with everything that was decided about it.
 
     Parameters
     ----------
     config : the node's configuration
-    decision : what the rules say
-    protocol : what the structure set shall hold
+    decision : of the routing rules
+    protocol : of the structure set
     series_uid : Series Instance UID
-    content : hash and number of the slices
+    content : hash of the slices, and their number
     """
     return NewJob(
         series_uid=series_uid,
@@ -136,15 +136,15 @@ def new_job(
 
 
 def _made_with(config: NodeConfig, decision: Decision, protocol: Protocol) -> tuple[str, ...]:
-    """What a result depends on besides the series: another model or method makes other objects.
+    """What a result depends on besides the series: another model or method gives other objects.
 
-    How much memory and how many threads it may use is no part of it: that changes no label. Neither are
-    destinations, priority and review.
+    The memory and the threads that it may use are not included, since they change no label. Destinations,
+    priority and review are not included either.
     """
     settings = InferenceSettings(**config.inference.settings())
     try:
         bundles = open_bundles(decision.bundles, config.bundle_paths)
     except OrgsegError:
-        bundles = ()  # the job is made all the same, and fails visibly with the reason
+        bundles = ()  # the job is made all the same; it fails with the reason
     seg = config.contours.seg
     return (__version__, settings.method_said, protocol.sha256, seg, *(bundle.sha256 for bundle in bundles))

@@ -1,4 +1,4 @@
-"""Looks at routing rules from outside: whether what they name exists, and what they say of files."""
+"""Explains the routing rules: what they decide about files, and whether what they name exists."""
 
 from __future__ import annotations
 
@@ -16,59 +16,61 @@ from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.conditions import Condition, Seen, Subject, Value
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action
-from orgseg_node.node.routing.decision import Explanation, explain
+from orgseg_node.node.routing.decision import ExplainedDecision, decide
 from orgseg_node.node.routing.facts import facts_of
-from orgseg_node.node.routing.verdict import Verdict, verdict_by
+from orgseg_node.node.routing.verdict import Verdict, judge_series
 from orgseg_node.shipped import shipped_config
 
-_OLD: Final = 90  # from this age on a number of years may tell who somebody is
+_OLD: Final = 90  # from this age on, the number of years may identify a patient
 PATIENT_DATA: Final = "(patient data)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruled:
-    """What the rules say of one series.
+class SeriesExplanation:
+    """What the rules decide about one series.
 
     Attributes
     ----------
     series_uid : Series Instance UID; empty for files without one
     images : number of its files
-    explanation : which rule decides, and why every earlier one does not fit
-    verdict : what becomes of it by the rules and by what its files are
+    explanation : the rule that decides, and why no earlier one applies
+    verdict : of the rules and of its images
     """
 
     series_uid: str
     images: int
-    explanation: Explanation
+    explanation: ExplainedDecision
     verdict: Verdict
 
 
-def rule_on(
+def explain_files(
     config: NodeConfig, paths: Sequence[Path], *, called_ae: str = "", calling_ae: str = ""
-) -> list[Ruled]:
-    """Hold each series among some files against the rules, as the node would.
+) -> list[SeriesExplanation]:
+    """Apply the rules to each series among some files, as the node would.
 
     Parameters
     ----------
     config : the node's configuration
     paths : files of one or several series
-    called_ae, calling_ae : of the association they would come by; empty where not known
+    called_ae, calling_ae : AE titles of the association; empty where not known
     """
     by_series: dict[str, list[Path]] = {}
     for path in paths:
         by_series.setdefault(_series_uid(path), []).append(path)
     return [
-        _ruled(config, uid, files, called_ae=called_ae, calling_ae=calling_ae)
+        _explain_series(config, uid, files, called_ae=called_ae, calling_ae=calling_ae)
         for uid, files in by_series.items()
     ]
 
 
-def _ruled(config: NodeConfig, uid: str, files: list[Path], *, called_ae: str, calling_ae: str) -> Ruled:
+def _explain_series(
+    config: NodeConfig, uid: str, files: list[Path], *, called_ae: str, calling_ae: str
+) -> SeriesExplanation:
     inventory = survey(files)
     facts = facts_of(inventory, files, called_ae=called_ae, calling_ae=calling_ae)
-    explanation = explain(config, facts)
-    verdict, _ = verdict_by(explanation.decision, inventory)
-    return Ruled(series_uid=uid, images=len(files), explanation=explanation, verdict=verdict)
+    explanation = decide(config, facts)
+    verdict, _ = judge_series(explanation.decision, inventory)
+    return SeriesExplanation(series_uid=uid, images=len(files), explanation=explanation, verdict=verdict)
 
 
 def _series_uid(path: Path) -> str:
@@ -78,17 +80,17 @@ def _series_uid(path: Path) -> str:
         return ""
 
 
-def seen_in_words(condition: Condition, seen: Seen, *, values: bool = False) -> str:
-    """What a rule saw in place of what it expected.
+def describe_observed(condition: Condition, seen: Seen, *, values: bool = False) -> str:
+    """What was found in place of what a condition expects.
 
-    What says who the patient is is never told. Free text and dates are told only where they are asked for,
-    since people write names into descriptions.
+    Values that identify the patient are never shown. Free text and dates are shown only on request, since
+    people write names into descriptions.
 
     Parameters
     ----------
     condition : that did not hold
-    seen : what there was
-    values : whether to tell free text and dates
+    seen : the values that were found
+    values : whether to show free text and dates
     """
     subject = condition.subject
     for is_so, words in (
@@ -100,10 +102,10 @@ def seen_in_words(condition: Condition, seen: Seen, *, values: bool = False) -> 
     ):
         if is_so:
             return words
-    return " and ".join(_in_words(one, subject) for one in seen.values)
+    return " and ".join(_format(one, subject) for one in seen.values)
 
 
-def _in_words(value: Value, subject: Subject) -> str:
+def _format(value: Value, subject: Subject) -> str:
     if not isinstance(value, float):
         return str(value)
     if subject.name != "age":
@@ -111,8 +113,8 @@ def _in_words(value: Value, subject: Subject) -> str:
     return f"{_OLD} years or more" if value >= _OLD else f"{value:.3g} years"
 
 
-def require_existing(config: NodeConfig) -> None:
-    """Refuse rules that name protocols or bundles which are not there, or protocols that are wrong.
+def check_references(config: NodeConfig) -> None:
+    """Refuse rules that name protocols or bundles that do not exist, or protocols with errors.
 
     Raises
     ------

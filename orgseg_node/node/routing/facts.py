@@ -1,7 +1,7 @@
-"""What routing rules can look at: one header of a series, who sent it to whom, and how many slices it has.
+"""What routing rules can test: one header of a series, its AE titles, and its number of slices.
 
-Attributes are those of the series' first slice. A value that cannot be read is no value, and what is not
-known is never guessed.
+Attributes are those of the first slice of the series. A value that cannot be read counts as no value, and
+nothing unknown is guessed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _YEARS: Final = {"D": 1 / 365.2425, "W": 7 / 365.2425, "M": 1 / 12, "Y": 1.0}
 _DAYS_A_YEAR: Final = 365.2425
 _OLDEST: Final = 130.0
 _SAME_AGE: Final = 1.0
-"""By so many years Patient's Age, which is rounded down, may differ from what the dates give."""
+"""Patient's Age is rounded down; it may differ by so many years from the age that the dates give."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is known of a series when it is to be routed.
+class SeriesFacts:
+    """What is known about a series when it is routed.
 
     Attributes
     ----------
     header : of its first slice, without pixel data
-    slices : how many images it has
-    called_ae, calling_ae : under which title the node was called, and by whom; empty where not known
+    slices : number of its images
+    called_ae, calling_ae : AE titles of the association; empty where not known
     """
 
     header: Dataset
@@ -48,8 +48,8 @@ class Facts:
     called_ae: str = ""
     calling_ae: str = ""
 
-    def seen(self, subject: Subject) -> Seen:
-        """What there is of a subject."""
+    def value_of(self, subject: Subject) -> Seen:
+        """The values of a subject."""
         if subject.tag is not None:
             return _in_header(self.header, subject.tag, subject.kind)
         if subject.name == "slices":
@@ -63,21 +63,21 @@ class Facts:
 
 def facts_of(
     inventory: Inventory, paths: Sequence[Path], *, called_ae: str = "", calling_ae: str = ""
-) -> Facts:
-    """What is known of one series, also of one that cannot be contoured: rules may ignore it.
+) -> SeriesFacts:
+    """What is known about one series, also if it cannot be contoured: a rule may ignore it.
 
     Parameters
     ----------
-    inventory : what the survey of its files gave
+    inventory : of its files
     paths : its files
-    called_ae, calling_ae : of the association it came by; empty where not known
+    called_ae, calling_ae : AE titles of the association; empty where not known
     """
     if inventory.accepted:
         header: Dataset = inventory.accepted[0].header
         slices = sum(len(one.slices) for one in inventory.accepted)
     else:
         header, slices = _first_header(paths), len(paths)
-    return Facts(header=header, slices=slices, called_ae=called_ae, calling_ae=calling_ae)
+    return SeriesFacts(header=header, slices=slices, called_ae=called_ae, calling_ae=calling_ae)
 
 
 def _first_header(paths: Iterable[Path]) -> Dataset:
@@ -95,7 +95,7 @@ def age_years(header: Dataset) -> float | None:
 
     It is Patient's Age (0010,1010), or the time from Patient's Birth Date to Study Date, which is more exact
     where both are given. It is not known if neither is there, if the two contradict each other, or if the
-    dates give an age that nobody has.
+    dates give an impossible age.
     """
     stated = next(iter(_numbers(header, _PATIENT_AGE, Kind.AGE)), None)
     born, scanned = (next(iter(_dates(header, tag)), None) for tag in (_BIRTH_DATE, _STUDY_DATE))
@@ -120,7 +120,7 @@ def _years_between(born: date, day: date) -> float:
 def _birthday(born: date, year: int) -> date:
     try:
         return born.replace(year=year)
-    except ValueError:  # who is born on 29 February has a birthday on 1 March in other years
+    except ValueError:  # 29 February; in other years the birthday is 1 March
         return date(year, 3, 1)
 
 
@@ -153,7 +153,7 @@ def _raw_values(header: Dataset, tag: int) -> tuple[bool, tuple[Any, ...]]:
 
 
 def _typed(value: Any, kind: Kind) -> Value | None:
-    """A value of a header in the kind in which rules compare it; None if it is not of that kind."""
+    """A value of a header as the type in which rules compare it; None if it is not of that type."""
     if isinstance(value, (bytes, Dataset)):
         return None
     text = str(value).strip(" \0")

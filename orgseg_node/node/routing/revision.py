@@ -1,4 +1,4 @@
-"""Revisions: a configuration, and what a job is worked on under, each named by a hash of its content."""
+"""Revisions: a configuration, and the context in which jobs are processed, each named by a content hash."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orgseg_node.node.store.canonical import short_hash
 
 
 def content_of(config: NodeConfig) -> dict[str, Any]:
-    """All that a configuration says: the settings with the rules, and the content of the protocols they name.
+    """The content of a configuration: its settings, its rules, and the protocols that they name.
 
-    Secrets are no part of it: settings name the files that hold them.
+    Secrets are not included: settings only name the files that hold them.
     """
     protocols = {name: _protocol(name) for name in protocols_of(config)}
     return {"settings": config.model_dump(mode="json"), "protocols": protocols}
@@ -40,6 +40,6 @@ def revision_of(config: NodeConfig) -> str:
 
 
 def context_content(config: NodeConfig) -> dict[str, Any]:
-    """Under what jobs are worked on now: program, configuration, and every model bundle that can be named."""
+    """The context in which jobs are processed now: program version, configuration, and all model bundles."""
     bundles = {bundle.manifest.name: bundle.sha256 for bundle in list_bundles(config.bundle_paths)}
     return {"version": __version__, "config": revision_of(config), "bundles": bundles}

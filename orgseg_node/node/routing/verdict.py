@@ -1,7 +1,7 @@
-"""What becomes of a series that has gone quiet: ready, held with a reason, or ignored by a rule.
+"""The verdict on a stable series: ready, held with a reason, or ignored by a rule.
 
-Three things are looked at, in this order: its images and their geometry, what its source says of it, and
-whether contours of it were delivered before. A person may force all but the first.
+Three things are judged in this order: the images and their geometry, the answer of the source on whether the
+series is complete, and whether contours were delivered before. A person may override all except the first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,16 @@ _INCOMPLETE: Final = "INCOMPLETE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What becomes of a quiet series; the remark is what the objects of its job must say besides."""
+    """The state that a series gets, and why.
+
+    Attributes
+    ----------
+    state : READY, HOLD or IGNORED
+    reason : code of the error or name of the rule; empty if READY
+    note : a sentence for the operator
+    content_sha256, slices : hash of the slices that are contoured, and their number; empty unless READY
+    remark : text that the objects of the job must contain
+    """
 
     state: SeriesState
     reason: str = ""
@@ -41,14 +50,20 @@ class Verdict:
     remark: str = ""
 
 
-def verdict_by(
+def judge_series(
     decision: Decision, inventory: Inventory, *, forced: bool = False
 ) -> tuple[Verdict, Protocol | None]:
-    """What becomes of a quiet series by the rules and by what its files are, and the protocol of its job.
+    """The verdict on a series by the rules and by its images, and the protocol of its job.
 
-    A rule may ignore any series, and hold one that could be contoured, unless a person forces it; it never
-    makes a series usable. Where the protocol cannot be read the series is held: a job could not say what it
-    is to make.
+    A rule may ignore any series, and hold one that could be contoured unless a person overrides this; it
+    never makes a series usable. If the protocol cannot be read the series is held, since it would not be
+    known what to contour.
+
+    Parameters
+    ----------
+    decision : of the routing rules
+    inventory : of the files of the series
+    forced : whether a person has decided that it is contoured as it is
     """
     if decision.action is Action.IGNORE:
         note = f"Rule {decision.rule!r} ignores it."
@@ -56,21 +71,27 @@ def verdict_by(
     try:
         protocol = load_protocol(decision.protocol)
     except OrgsegError as error:
-        verdict = verdict_on(inventory, forced=forced)
+        verdict = judge_images(inventory, forced=forced)
         return (_held(error) if verdict.state is SeriesState.READY else verdict), None
-    verdict = verdict_on(inventory, phase=protocol.phase, forced=forced)
+    verdict = judge_images(inventory, phase=protocol.phase, forced=forced)
     if verdict.state is SeriesState.READY and decision.action is Action.HOLD and not forced:
         held = RuleUndecided if decision.undecided else HeldByRule
         return _held(held(f"The rule is {decision.rule!r}.")), None
     return verdict, protocol
 
 
-def verdict_on(inventory: Inventory, *, phase: str = ASK, forced: bool = False) -> Verdict:
-    """READY for exactly one usable CT; HOLD with the reason; IGNORED when all was set aside by a rule.
+def judge_images(inventory: Inventory, *, phase: str = ASK, forced: bool = False) -> Verdict:
+    """READY for exactly one usable CT; HOLD with the reason; IGNORED if there are only images to set aside.
 
-    A series of which any image was refused is held as a whole: leaving the image out would be a guess. One in
-    which slices are missing is held too: they may still be on their way. Forced by a person, it is contoured
-    without them and says so; nothing else gives way to that.
+    A series with a refused image is held as a whole: leaving the image out would be a guess. A series with
+    missing slices is held too, since they may still arrive. If a person overrides this, it is contoured
+    without them and the objects say so; nothing else can be overridden here.
+
+    Parameters
+    ----------
+    inventory : of the files of the series
+    phase : of the protocol: which of several volumes is contoured
+    forced : whether a person has decided that it is contoured as it is
     """
     if inventory.refused:
         return _held(inventory.refused[0].error)
@@ -84,7 +105,7 @@ def verdict_on(inventory: Inventory, *, phase: str = ASK, forced: bool = False) 
 
 
 def _part(inventory: Inventory, phase: str) -> str | None:
-    """Which part of a series with several volumes a protocol asks for."""
+    """Which part of a series with several volumes the protocol selects."""
     if phase == ASK or len(inventory.accepted) == 1:
         return None
     return "1" if phase == FIRST else phase
@@ -103,7 +124,7 @@ def _ready(series: CtSeries, *, forced: bool) -> Verdict:
         slices=len(series.slices),
         remark=""
         if missing is None
-        else f"{_INCOMPLETE}: Contoured at a person's word without {count} missing slices.",
+        else f"{_INCOMPLETE}: Contoured by a user's decision without {count} missing slices.",
     )
 
 
@@ -111,14 +132,14 @@ def _held(error: OrgsegError) -> Verdict:
     return Verdict(state=SeriesState.HOLD, reason=error.code, note=f"{error.sentence} {error.next_step}")
 
 
-def completed(verdict: Verdict, known: Completeness | None, *, forced: bool = False) -> Verdict:
-    """The verdict on a series whose source was asked.
+def judge_completeness(verdict: Verdict, known: Completeness | None, *, forced: bool = False) -> Verdict:
+    """The verdict on a series whose source was asked how many images it has.
 
     Parameters
     ----------
-    verdict : by its images alone
-    known : what the source said; None if it was not asked
-    forced : whether a person wants it contoured as it is
+    verdict : on its images alone
+    known : the answer of the source; None if it was not asked
+    forced : whether a person has decided that it is contoured as it is
     """
     if known is None:
         return verdict
@@ -129,27 +150,26 @@ def completed(verdict: Verdict, known: Completeness | None, *, forced: bool = Fa
     if verdict.state is not SeriesState.READY or not known.note:
         return verdict
     if forced and known.expected is not None and (known.held or 0) < known.expected and not verdict.remark:
-        said = f"with {known.held} of {known.expected} images that the source has"
-        verdict = replace(verdict, remark=f"{_INCOMPLETE}: Contoured at a person's word {said}.")
+        scope = f"with {known.held} of {known.expected} images that the source has"
+        verdict = replace(verdict, remark=f"{_INCOMPLETE}: Contoured by a user's decision {scope}.")
     return replace(verdict, note=f"{verdict.note}; {known.note}")
 
 
-def when_late(
+def judge_late_images(
     verdict: Verdict, series: Series, new: NewJob, jobs: Sequence[Job], *, again: bool
 ) -> tuple[Verdict, tuple[Notice, ...]]:
-    """The verdict on a series of which contours may have been delivered before, and what is to be told of it.
+    """The verdict on a series of which contours may have been delivered before, and the notices about it.
 
-    Somebody may be planning on these contours: another structure set never comes silently. The series is
-    held, or, where that is wanted, contoured again as objects of their own that say which revision they are
-    of.
+    A plan may be based on these contours, so another structure set is never sent without notice. The series
+    is held or, if configured or decided by a person, contoured again; the new objects name their revision.
 
     Parameters
     ----------
-    verdict : READY, so far
-    series : the series in its present revision
-    new : the job it would get
+    verdict : on its images and its completeness
+    series : in its present revision
+    new : the job that it would get
     jobs : all jobs of the series
-    again : whether it is to be contoured again
+    again : whether it is contoured again rather than held
     """
     if verdict.state is not SeriesState.READY:
         return verdict, ()
@@ -160,7 +180,7 @@ def when_late(
         job
         for job in jobs
         if job is not same
-        and job.content_sha256 != new.content_sha256  # else no image came: it was routed anew
+        and job.content_sha256 != new.content_sha256  # if equal, it was only routed again
         and job.purged_at is None
         and (job.delivered_at is not None or job.state is JobState.SENDING)
     ]
@@ -178,7 +198,7 @@ def when_late(
     )
     if not again:
         return _held(LateImages(f"This is {number}.")), notices
-    mark, _, said = verdict.remark.partition(": ")
+    mark, _, earlier_remark = verdict.remark.partition(": ")
     sentence = f"Images came after contours of this series had been delivered; these are of its {number}."
-    remark = f"{f'REV {series.revision} {mark}'.strip()}: {f'{sentence} {said}'.strip()}"
+    remark = f"{f'REV {series.revision} {mark}'.strip()}: {f'{sentence} {earlier_remark}'.strip()}"
     return replace(verdict, remark=remark), notices

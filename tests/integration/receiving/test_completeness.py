@@ -167,7 +167,7 @@ def test_a_series_that_stays_incomplete_is_held_with_both_numbers_and_can_be_for
     bench.orders.force(series.series_uid, "by anna")
     bench.until(SeriesState.READY)
     (job,) = bench.store.jobs()
-    assert job.remark == "INCOMPLETE: Contoured at a person's word with 5 of 8 images that the source has."
+    assert job.remark == "INCOMPLETE: Contoured by a user's decision with 5 of 8 images that the source has."
 
 
 def test_a_series_on_hold_that_gets_its_images_after_all_is_asked_for_anew(

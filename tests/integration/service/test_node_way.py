@@ -68,7 +68,7 @@ def test_the_series_is_read_in_its_quiet_time(tmp_path: Path, ct_folder: Path) -
         assert storescu(node.port, sorted(ct_folder.iterdir()), *TO_NODE).returncode == 0
         job = node.job_in(JobState.DONE)
         log = node.data / "jobs" / job.job_id / "child.log"
-        assert "read before it was asked for" in log.read_text()
+        assert "had been preloaded" in log.read_text()
         assert set(received(tps)) == {"RTSTRUCT", "SEG"}
 
 

@@ -17,7 +17,7 @@ from orgseg_node.cli.node.doctor import examine
 from orgseg_node.errors import NodeRunning
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.processing.device_lock import hold_device
-from orgseg_node.node.processing.heartbeat import Heartbeat, Reaper
+from orgseg_node.node.processing.heartbeat import DeadWorkerDetector, Heartbeat
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import Job, JobState
 from orgseg_node.node.store.store import Store
@@ -55,11 +55,11 @@ class Adopting:
 
 def heartbeat(database: Database, name: str, limit_s: float) -> Heartbeat:
     """One that does not kill the tests."""
-    return Heartbeat(database, name, limit_s=limit_s, die=lambda: None)
+    return Heartbeat(database, name, limit_s=limit_s, end_process=lambda: None)
 
 
-def reaper(database: Database, name: str, engine: Any, now: list[float]) -> Reaper:
-    return Reaper(database, engine, name, limit_s=60, now=lambda: now[0])
+def detector(database: Database, name: str, engine: Any, now: list[float]) -> DeadWorkerDetector:
+    return DeadWorkerDetector(database, engine, name, limit_s=60, now=lambda: now[0])
 
 
 def states(database: Database) -> dict[str, str]:
@@ -78,11 +78,11 @@ class TestHeartbeat:
         still.start()
         beating.start()
         now, engine = [0.0], Adopting()
-        looking = reaper(database, "me", engine, now)
+        others = detector(database, "me", engine, now)
         try:
-            assert looking.look() == []
+            assert others.scan() == []
             now[0] = 59
-            assert looking.look() == []
+            assert others.scan() == []
 
             def beats() -> int:
                 with database.write() as tx:
@@ -91,7 +91,7 @@ class TestHeartbeat:
             before = beats()
             wait_for(lambda: beats() > before, 30, "it beats")
             now[0] = 61
-            assert looking.look() == ["of still"]
+            assert others.scan() == ["of still"]
             assert states(database) == {"still": "DEAD", "beating": "ALIVE"}
         finally:
             beating.stop()
@@ -102,22 +102,22 @@ class TestHeartbeat:
         first = heartbeat(database, "x", 3600)
         first.start()
         now, engine = [0.0], Adopting()
-        looking = reaper(database, "me", engine, now)
-        looking.look()
+        others = detector(database, "me", engine, now)
+        others.scan()
         now[0] = 100
         again = heartbeat(database, "x", 3600)
         again.start()
         # what this one read just before the restart
-        assert not looking._declare_dead("x", first._life, 0)
+        assert not others._declare_dead("x", first._start_id, 0)
         assert states(database) == {"x": "ALIVE"}
-        assert looking.look() == []
+        assert others.scan() == []
         assert engine.adopted == []
         again.stop()
         first.stop()
 
     def test_a_worker_that_was_taken_for_dead_kills_itself(self, database: Database) -> None:
         died = threading.Event()
-        heart = Heartbeat(database, "x", limit_s=0.6, die=died.set)
+        heart = Heartbeat(database, "x", limit_s=0.6, end_process=died.set)
         heart.start()
         with database.write() as tx:
             tx.run("UPDATE worker SET state = 'DEAD'")
@@ -129,7 +129,7 @@ class TestHeartbeat:
     ) -> None:
         died = threading.Event()
         lonely = Database(server)
-        heart = Heartbeat(lonely, "x", limit_s=3, die=died.set)
+        heart = Heartbeat(lonely, "x", limit_s=3, end_process=died.set)
         heart.start()
         postgres.crash()
         try:

@@ -101,7 +101,7 @@ def main(settings: dict[str, str]) -> None:
     if settings["place"].startswith("postgresql:"):
         place = Server(url=settings["place"], password=settings["password"])
     running = Engine(
-        place, {"work": work}, (Queue(name=QUEUE, at_once=1),),
+        place, {"work": work}, (Queue(name=QUEUE, concurrency=1),),
         worker=settings["worker"], version=settings["version"], poll_s=0.1,
     )  # fmt: skip
     outdated: list[str] = []

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from orgseg_node.dicom.reading.files import quietly
 from orgseg_node.dicom.reading.series import Inventory
 from orgseg_node.node.config.conditions import Condition, parse_conditions, subject_of
-from orgseg_node.node.routing.facts import Facts, age_years, facts_of
+from orgseg_node.node.routing.facts import SeriesFacts, age_years, facts_of
 
 
 def header(**values: Any) -> Dataset:
@@ -30,9 +30,9 @@ def condition(name: str, wanted: Any) -> Condition:
 
 
 def holds(name: str, wanted: Any, *, slices: int = 24, **values: Any) -> bool:
-    facts = Facts(header=header(**values), slices=slices, called_ae="ORGSEG_HN", calling_ae="CT1")
+    facts = SeriesFacts(header=header(**values), slices=slices, called_ae="ORGSEG_HN", calling_ae="CT1")
     one = condition(name, wanted)
-    return one.holds(facts.seen(one.subject))
+    return one.holds(facts.value_of(one.subject))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_body_part_is_body_part_examined() -> None:
 def test_a_title_that_is_not_known_fulfils_nothing_not_even_that_there_is_none() -> None:
     for wanted in ("X", {"like": "*"}, {"present": False}, {"present": True}):
         one = condition("called_ae", wanted)
-        assert not one.holds(Facts(header=Dataset(), slices=1).seen(one.subject))
+        assert not one.holds(SeriesFacts(header=Dataset(), slices=1).value_of(one.subject))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_value_that_cannot_be_read_is_there_and_fulfils_nothing(tmp_path: Path
     facts = facts_of(nothing, [tmp_path / "absent", path])
     for wanted, expected in (({"at_most": 9}, False), ({"present": True}, True), ({"present": False}, False)):
         one = condition("SliceThickness", wanted)
-        seen = facts.seen(one.subject)
+        seen = facts.value_of(one.subject)
         assert (seen.there, seen.values) == (True, ())
         assert one.holds(seen) is expected
 

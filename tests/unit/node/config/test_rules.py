@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.node_config import NodeConfig, load_config
 from orgseg_node.node.config.rules import Action, Rule
-from orgseg_node.node.routing.decision import Decision, explain
-from orgseg_node.node.routing.facts import Facts
+from orgseg_node.node.routing.decision import Decision, decide
+from orgseg_node.node.routing.facts import SeriesFacts
 from orgseg_node.node.routing.revision import revision_of
 from orgseg_node.shipped import shipped_config
 
@@ -66,12 +66,12 @@ def load(folder: Path, rules: str = RULES, base: str = BASE) -> NodeConfig:
     return load_config(folder / "node.toml")
 
 
-def decide(config: NodeConfig, *, slices: int = 50, called: str = "ORGSEG", **values: str) -> Decision:
+def decision_for(config: NodeConfig, *, slices: int = 50, called: str = "ORGSEG", **values: str) -> Decision:
     dataset = Dataset()
     for keyword, value in values.items():
         setattr(dataset, keyword, value)
-    facts = Facts(header=dataset, slices=slices, called_ae=called, calling_ae="CT")
-    return explain(config, facts).decision
+    facts = SeriesFacts(header=dataset, slices=slices, called_ae=called, calling_ae="CT")
+    return decide(config, facts).decision
 
 
 @pytest.mark.parametrize(
@@ -89,20 +89,20 @@ def decide(config: NodeConfig, *, slices: int = 50, called: str = "ORGSEG", **va
 def test_the_first_rule_that_fits_decides(
     tmp_path: Path, given: dict[str, Any], rule: str, action: Action
 ) -> None:
-    decision = decide(load(tmp_path), **given)
+    decision = decision_for(load(tmp_path), **given)
     assert (decision.rule, decision.action) == (rule, action)
 
 
 def test_a_rule_says_what_it_wants_and_leaves_the_rest_to_the_node(tmp_path: Path) -> None:
     config = load(tmp_path)
-    head = decide(config, called="ORGSEG_HN", BodyPartExamined="HEAD")
+    head = decision_for(config, called="ORGSEG_HN", BodyPartExamined="HEAD")
     assert (head.protocol, head.bundles, head.destinations) == ("head_and_neck", ("one", "two"), ("pacs",))
     assert (head.priority, head.review) == (10, False)
-    review = decide(config, BodyPartExamined="NECK")
+    review = decision_for(config, BodyPartExamined="NECK")
     assert (review.protocol, review.bundles) == ("default", ("starter-hn",))
     assert (review.destinations, review.priority, review.review) == (("tps", "pacs"), 7, True)
-    assert decide(config, SeriesDescription="test").destinations == ()
-    assert decide(config).priority == 50
+    assert decision_for(config, SeriesDescription="test").destinations == ()
+    assert decision_for(config).priority == 50
 
 
 def test_what_fits_no_rule_is_held_where_that_is_wanted(tmp_path: Path) -> None:
@@ -113,21 +113,21 @@ def test_what_fits_no_rule_is_held_where_that_is_wanted(tmp_path: Path) -> None:
             "rule": [{"name": "x", "when": {"slices": 1}}],
         }
     )
-    assert (decide(config).rule, decide(config).action) == ("default", Action.HOLD)
-    assert decide(config, slices=1).action is Action.CONTOUR
+    assert (decision_for(config).rule, decision_for(config).action) == ("default", Action.HOLD)
+    assert decision_for(config, slices=1).action is Action.CONTOUR
 
 
 def test_a_rule_on_a_title_that_is_not_known_holds_rather_than_lets_another_decide(tmp_path: Path) -> None:
     config = load(tmp_path)
-    unknown = decide(config, called="", BodyPartExamined="NECK")
+    unknown = decision_for(config, called="", BodyPartExamined="NECK")
     assert (unknown.rule, unknown.action, unknown.undecided) == ("head", Action.HOLD, True)
-    assert decide(config, called="", BodyPartExamined="CHEST").rule == "default", "it cannot fit anyway"
+    assert decision_for(config, called="", BodyPartExamined="CHEST").rule == "default", "it cannot fit anyway"
 
 
 def test_an_explanation_names_the_first_condition_that_failed_of_every_earlier_rule(tmp_path: Path) -> None:
-    facts = Facts(header=Dataset(), slices=50, called_ae="ORGSEG", calling_ae="CT")
-    found = explain(load(tmp_path), facts)
-    told = [(m.rule, m.condition.subject.name, m.condition.expected) for m in found.missed]
+    facts = SeriesFacts(header=Dataset(), slices=50, called_ae="ORGSEG", calling_ae="CT")
+    found = decide(load(tmp_path), facts)
+    told = [(m.rule, m.condition.subject.name, m.condition.expected) for m in found.unmatched]
     assert told == [
         ("few", "slices", "less than 10"),
         ("child", "age", "less than 18"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.errors import DiskFull, InputError, OrgsegError, OutOfMemory, TimeLimit, WorkerDied
-from orgseg_node.node.processing.retry_policy import Failure, kind_of
+from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
 from orgseg_node.node.processing.worker import Tools, Worker
 from orgseg_node.node.store.model import DeliveryState, JobState
 from tests.unit.node.processing.test_worker import JOB, Bench
@@ -26,15 +26,15 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (WorkerDied, Failure.DEATH),
-        (OutOfMemory, Failure.MEMORY),
-        (DiskFull, Failure.TRANSIENT),
-        (InputError, Failure.PERMANENT),
-        (TimeLimit, Failure.PERMANENT),
+        (WorkerDied, FailureKind.CRASH),
+        (OutOfMemory, FailureKind.OUT_OF_MEMORY),
+        (DiskFull, FailureKind.TRANSIENT),
+        (InputError, FailureKind.PERMANENT),
+        (TimeLimit, FailureKind.PERMANENT),
     ],
 )
-def test_failures_are_of_one_kind_each(error: type[OrgsegError], kind: Failure) -> None:
-    assert kind_of(error.code, retryable=error.retryable) is kind
+def test_failures_are_of_one_kind_each(error: type[OrgsegError], kind: FailureKind) -> None:
+    assert classify_failure(error.code, retryable=error.retryable) is kind
 
 
 def test_three_deaths_of_the_child_are_the_end(bench: Bench) -> None:

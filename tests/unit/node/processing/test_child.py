@@ -29,8 +29,8 @@ def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
         "bundle_folders": (),
         "settings": {"method": "whole", "device": "cpu"},
         "protocol": Protocol().as_json,
-        "wanted": {"roles": ["RTSTRUCT", "SEG"], "seg": "BINARY"},
-        "parent": os.getpid(),
+        "requested_objects": {"roles": ["RTSTRUCT", "SEG"], "seg": "BINARY"},
+        "parent_pid": os.getpid(),
         **changes,
     }
     file = out.parent / "request.json"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orgseg_node.node.processing.dispatcher import in_turn, queues_of
-from orgseg_node.node.processing.engine import RunState
+from orgseg_node.node.processing.dispatcher import queue_order, queues_of
+from orgseg_node.node.processing.engine import WorkflowState
 from orgseg_node.node.store.model import DeliveryState, JobState
 from tests.support.node.job_bench import JobBench
 
@@ -32,7 +32,7 @@ def test_a_queued_job_is_submitted_once_under_its_number(bench: JobBench) -> Non
 def test_a_job_started_again_has_a_number_of_its_own(bench: JobBench) -> None:
     job = bench.job()
     bench.store.move(job.job_id, JobState.FAILED, "n", reason="R")
-    bench.engine.states[f"{job.job_id}.1"] = RunState.FINISHED
+    bench.engine.states[f"{job.job_id}.1"] = WorkflowState.FINISHED
     bench.store.retry(job.job_id)
     bench.dispatcher.dispatch()
     assert bench.engine.submitted == [("contour", "contour", f"{job.job_id}.2", job.job_id)]
@@ -47,9 +47,9 @@ def test_a_running_job_that_the_engine_has_lost_gets_its_turn_again(bench: JobBe
     assert [entry[2] for entry in bench.engine.submitted] == [f"{job.job_id}.1"]
 
 
-@pytest.mark.parametrize("state", [RunState.GIVEN_UP, RunState.BROKEN, RunState.FINISHED])
+@pytest.mark.parametrize("state", [WorkflowState.GIVEN_UP, WorkflowState.FAILED, WorkflowState.FINISHED])
 def test_a_running_job_whose_workflow_is_over_gets_another_until_it_died_too_often(
-    bench: JobBench, state: RunState
+    bench: JobBench, state: WorkflowState
 ) -> None:
     job = bench.job()
     for number in ("1", "1+1", "1+2"):
@@ -86,7 +86,7 @@ def test_each_attempt_of_a_delivery_is_submitted_once_to_its_destinations_queue(
 
 def test_a_delivery_whose_workflow_ended_without_sending_gets_another(bench: JobBench) -> None:
     job = bench.sending("tps")
-    bench.engine.states[f"{job.job_id}.1.tps.1"] = RunState.BROKEN
+    bench.engine.states[f"{job.job_id}.1.tps.1"] = WorkflowState.FAILED
     bench.dispatcher.dispatch()
     bench.dispatcher.dispatch()
     assert [entry[2] for entry in bench.engine.submitted] == [f"{job.job_id}.1.tps.2"]
@@ -95,7 +95,7 @@ def test_a_delivery_whose_workflow_ended_without_sending_gets_another(bench: Job
 def test_a_delivery_stuck_in_sending_without_a_workflow_is_freed(bench: JobBench) -> None:
     job = bench.sending("tps")
     bench.store.claim(job.job_id, "tps")
-    bench.engine.states[f"{job.job_id}.1.tps.1"] = RunState.GIVEN_UP
+    bench.engine.states[f"{job.job_id}.1.tps.1"] = WorkflowState.GIVEN_UP
     bench.dispatcher.reconcile()
     bench.dispatcher.dispatch()
     assert [entry[2] for entry in bench.engine.submitted] == [f"{job.job_id}.1.tps.2"]
@@ -111,7 +111,7 @@ def test_a_destination_that_left_the_configuration_fails_visibly(bench: JobBench
 
 
 def test_there_is_one_queue_for_the_device_and_one_for_each_destination(bench: JobBench) -> None:
-    assert [(queue.name, queue.at_once) for queue in queues_of(bench.config)] == [
+    assert [(queue.name, queue.concurrency) for queue in queues_of(bench.config)] == [
         ("contour", 1),
         ("send-tps", 2),
     ]
@@ -131,7 +131,7 @@ def waiting(name: str, priority: int, hours: float) -> Any:
 
 
 def turns(rate: float, *jobs: Any) -> str:
-    return "".join(job.job_id for job in in_turn(jobs, NOW, rate))
+    return "".join(job.job_id for job in queue_order(jobs, NOW, rate))
 
 
 def test_urgent_goes_first_and_of_equals_who_has_waited_longest() -> None:
@@ -160,6 +160,6 @@ def test_the_engine_gets_the_next_job_only_when_one_can_run(tmp_path: Path) -> N
     bench.dispatcher.dispatch()
     assert len(bench.engine.submitted) == 1
     bench.store.move(first.job_id, JobState.FAILED, "n", reason="R")
-    bench.engine.states[first.workflow_id] = RunState.FINISHED
+    bench.engine.states[first.workflow_id] = WorkflowState.FINISHED
     bench.dispatcher.dispatch()
     assert [entry[3] for entry in bench.engine.submitted] == [first.job_id, second.job_id]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.errors import JobRefuses, UnknownJob
-from orgseg_node.node.processing.engine import RunState
+from orgseg_node.node.processing.engine import WorkflowState
 from orgseg_node.node.processing.job_commands import JobCommands
 from orgseg_node.node.store.model import DeliveryState, Job, JobState
 from tests.support.node.job_bench import RTSTRUCT, JobBench
@@ -191,4 +191,4 @@ def test_a_job_the_engine_has_lost_while_it_was_at_risk_counts_the_death(bench: 
     bench.dispatcher.reconcile()
     assert bench.store.job(job.job_id).state is JobState.QUEUED
     assert bench.store.attempts.begin(job.job_id) == 1
-    assert bench.engine.state(job.workflow_id) is RunState.ABSENT
+    assert bench.engine.state(job.workflow_id) is WorkflowState.ABSENT

@@ -1,4 +1,4 @@
-"""A child that waits for work gets its request, its log and the lock of the device, and outlives nobody."""
+"""A warm worker gets its request, its log and the lock of the device, and does not outlive the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orgseg_node.node.processing.warm_worker import SpareChild
+from orgseg_node.node.processing.warm_worker import WarmWorker
 from tests.support.node.node_process import wait_for
 
 CHILD = """
@@ -34,30 +34,30 @@ if request:
 
 
 @pytest.fixture
-def spare(tmp_path: Path) -> Iterator[SpareChild]:
+def warm_worker(tmp_path: Path) -> Iterator[WarmWorker]:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
-    spare = SpareChild([sys.executable, str(script)])
-    yield spare
-    spare.stop()
+    warm_worker = WarmWorker([sys.executable, str(script)])
+    yield warm_worker
+    warm_worker.stop()
 
 
 def waiting() -> list[psutil.Process]:
     return [p for p in psutil.Process().children() if "--wait" in p.cmdline()]
 
 
-def taken(spare: SpareChild, request: Path, keep: list[int]) -> subprocess.Popen[bytes]:
-    spare.prepare()
+def taken(warm_worker: WarmWorker, request: Path, keep: list[int]) -> subprocess.Popen[bytes]:
+    warm_worker.prepare()
     wait_for(waiting, 10, "a child waits")
-    return wait_for(lambda: spare.take(request, request.with_suffix(".log"), keep), 10, "it is taken")
+    return wait_for(lambda: warm_worker.assign(request, request.with_suffix(".log"), keep), 10, "it is taken")
 
 
-def test_it_does_what_the_request_says_and_holds_what_it_was_given(spare: SpareChild, tmp_path: Path) -> None:
+def test_it_reads_its_request_and_holds_what_it_inherits(warm_worker: WarmWorker, tmp_path: Path) -> None:
     request = tmp_path / "request"
     request.write_text("this")
     lock = (tmp_path / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    child = taken(spare, request, [lock.fileno()])
+    child = taken(warm_worker, request, [lock.fileno()])
     assert child.stdout is not None
     assert child.stdout.readline() == b"asked this\n"
     wait_for(lambda: request.with_suffix(".log").read_text() == "heard\n", 10, "stderr goes to the log")
@@ -69,20 +69,20 @@ def test_it_does_what_the_request_says_and_holds_what_it_was_given(spare: SpareC
         assert child.wait(10) == 0
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     child.stdout.close()
-    assert spare.take(request, tmp_path / "log", []) is None, "each is used once"
+    assert warm_worker.assign(request, tmp_path / "log", []) is None, "each is used once"
 
 
-def test_it_is_shown_one_series_and_then_does_what_it_is_asked(spare: SpareChild, tmp_path: Path) -> None:
+def test_it_preloads_one_series_and_then_takes_its_request(warm_worker: WarmWorker, tmp_path: Path) -> None:
     first, other = tmp_path / "first", tmp_path / "other"
     first.mkdir()
     other.mkdir()
-    spare.show(first)  # nobody is there to see it
-    spare.prepare()
-    wait_for(lambda: spare._ready, 10, "a child is ready")
+    warm_worker.preload(first)  # nobody is there to see it
+    warm_worker.prepare()
+    wait_for(lambda: warm_worker._ready, 10, "a child is ready")
     for folder in (first, other, first):
-        spare.show(folder)
+        warm_worker.preload(folder)
     (tmp_path / "request").write_text("that")
-    child = taken(spare, tmp_path / "request", [])
+    child = taken(warm_worker, tmp_path / "request", [])
     assert child.stdout is not None
     assert child.stdout.readline() == b"asked that\n"
     assert (first / "looked").read_text() == "first\nfirst\n", "again, as more images came"
@@ -93,54 +93,54 @@ def test_it_is_shown_one_series_and_then_does_what_it_is_asked(spare: SpareChild
 
 
 def test_another_series_is_shown_when_the_first_did_not_become_a_job(
-    spare: SpareChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm_worker: WarmWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orgseg_node.node.processing.warm_worker._KEEP_S", 0.0)
+    monkeypatch.setattr("orgseg_node.node.processing.warm_worker._EXPECTED_S", 0.0)
     for name in ("first", "other"):
         (tmp_path / name).mkdir()
-    spare.prepare()
-    wait_for(lambda: spare._ready, 10, "a child is ready")
-    spare.show(tmp_path / "first")
-    spare.show(tmp_path / "other")
+    warm_worker.prepare()
+    wait_for(lambda: warm_worker._ready, 10, "a child is ready")
+    warm_worker.preload(tmp_path / "first")
+    warm_worker.preload(tmp_path / "other")
     wait_for((tmp_path / "other" / "looked").exists, 10, "the other is looked at")
     assert (tmp_path / "first" / "looked").exists()
 
 
 def test_a_child_that_hangs_over_what_it_was_shown_holds_up_no_job(
-    spare: SpareChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm_worker: WarmWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orgseg_node.node.processing.warm_worker._LOOK_S", 0.5)
+    monkeypatch.setattr("orgseg_node.node.processing.warm_worker._PRELOAD_S", 0.5)
     (tmp_path / "child.py").write_text("import time\ntime.sleep(60)\n")
-    spare.prepare()
+    warm_worker.prepare()
     (child,) = wait_for(waiting, 10, "a child waits")
-    wait_for(lambda: spare._ready, 10, "it is ready")
+    wait_for(lambda: warm_worker._ready, 10, "it is ready")
     for _ in range(20_000):  # more than its socket takes
-        spare.show(tmp_path)
-    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+        warm_worker.preload(tmp_path)
+    assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None
     assert not child.is_running()
 
 
 def test_a_child_that_dies_over_what_it_was_shown_is_not_given_work(
-    spare: SpareChild, tmp_path: Path
+    warm_worker: WarmWorker, tmp_path: Path
 ) -> None:
     script = (tmp_path / "child.py").read_text()
     (tmp_path / "child.py").write_text(
         script.replace("def look(self, folder):", "def look(self, folder):\n        os._exit(9)")
     )
-    spare.prepare()
-    wait_for(lambda: spare._ready, 10, "a child is ready")
-    spare.show(tmp_path)
-    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    warm_worker.prepare()
+    wait_for(lambda: warm_worker._ready, 10, "a child is ready")
+    warm_worker.preload(tmp_path)
+    assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None
 
 
-def test_one_that_died_while_it_waited_is_not_given_work(spare: SpareChild, tmp_path: Path) -> None:
-    spare.prepare()
+def test_one_that_died_while_it_waited_is_not_given_work(warm_worker: WarmWorker, tmp_path: Path) -> None:
+    warm_worker.prepare()
     (child,) = wait_for(waiting, 10, "a child waits")
     os.kill(child.pid, signal.SIGKILL)
     wait_for(lambda: child.status() == psutil.STATUS_ZOMBIE, 10, "it is dead")
-    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None
     (tmp_path / "request").write_text("next")
-    child = taken(spare, tmp_path / "request", [])
+    child = taken(warm_worker, tmp_path / "request", [])
     assert child.stdout is not None
     assert child.stdout.readline() == b"asked next\n"
     Path(f"{tmp_path / 'request'}.over").touch()
@@ -153,8 +153,8 @@ def test_it_ends_with_the_node_however_that_ends(tmp_path: Path) -> None:
     script.write_text(CHILD)
     node = tmp_path / "node.py"
     node.write_text(
-        "import sys, time\nfrom orgseg_node.node.processing.warm_worker import SpareChild\n"
-        f"spare = SpareChild([sys.executable, {str(script)!r}])\nspare.prepare()\ntime.sleep(60)\n"
+        "import sys, time\nfrom orgseg_node.node.processing.warm_worker import WarmWorker\n"
+        f"kept = WarmWorker([sys.executable, {str(script)!r}])\nkept.prepare()\ntime.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, str(node)]) as running:
         parent = psutil.Process(running.pid)
@@ -163,19 +163,19 @@ def test_it_ends_with_the_node_however_that_ends(tmp_path: Path) -> None:
     wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10, "it is gone")
 
 
-def test_an_orderly_stop_ends_it_and_starts_no_other(spare: SpareChild, tmp_path: Path) -> None:
-    spare.prepare()
+def test_an_orderly_stop_ends_it_and_starts_no_other(warm_worker: WarmWorker, tmp_path: Path) -> None:
+    warm_worker.prepare()
     (child,) = wait_for(waiting, 10, "a child waits")
-    wait_for(lambda: spare._ready, 10, "it is ready")
-    spare.stop()
+    wait_for(lambda: warm_worker._ready, 10, "it is ready")
+    warm_worker.stop()
     assert not child.is_running()
-    spare.prepare()
-    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    warm_worker.prepare()
+    assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None
 
 
 def test_where_none_is_wanted_none_is_started(tmp_path: Path) -> None:
-    spare = SpareChild(None)
-    spare.prepare()
-    assert spare.take(tmp_path / "request", tmp_path / "log", []) is None
+    warm_worker = WarmWorker(None)
+    warm_worker.prepare()
+    assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None
     assert not waiting()
-    spare.stop()
+    warm_worker.stop()

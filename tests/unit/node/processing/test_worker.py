@@ -265,7 +265,7 @@ def test_only_what_the_destinations_of_the_job_get_is_made(tmp_path: Path) -> No
     ):
         bench.store.put(replace(bench.job, destinations=names), bench.store.instances_of("1.2"))
         request = build_request(bench.config, bench.job, (), tmp_path)
-        assert list(request.wanted["roles"]) == wanted
+        assert list(request.requested_objects["roles"]) == wanted
 
 
 def test_a_job_for_nobody_is_done_and_kept(bench: Bench) -> None:

@@ -1,11 +1,11 @@
-"""What becomes of a quiet series."""
+"""The verdict on a stable series."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from orgseg_node.dicom.reading.series import files_in, survey
-from orgseg_node.node.routing.verdict import Verdict, verdict_on
+from orgseg_node.node.routing.verdict import Verdict, judge_images
 from orgseg_node.node.store.model import SeriesState
 from tests.support.ct.phantom import PhantomOptions, build_ct_series, uid
 
@@ -17,7 +17,7 @@ def small(**settings: object) -> PhantomOptions:
 
 
 def verdict(folder: Path) -> Verdict:
-    return verdict_on(survey(files_in(folder)))
+    return judge_images(survey(files_in(folder)))
 
 
 def test_a_clean_series_is_ready(tmp_path: Path) -> None:

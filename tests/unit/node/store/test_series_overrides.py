@@ -52,7 +52,7 @@ def test_a_held_series_is_contoured_without_its_missing_slice_when_forced(
     assert node.series().state is SeriesState.READY
     (job,) = node.store.jobs()
     assert (job.state, job.slices) == (JobState.QUEUED, 5)
-    assert job.remark == "INCOMPLETE: Contoured at a person's word without 1 missing slices."
+    assert job.remark == "INCOMPLETE: Contoured by a user's decision without 1 missing slices."
     assert any(ANNA in event.note for event in node.store.events(uid))
     assert orders(node).all() == {}
 

@@ -1,103 +1,18 @@
-"""How bytes come to lie on the disk, and which UIDs may become names."""
+"""Files and folders are complete or not there, whatever goes wrong while they are written."""
 
 from __future__ import annotations
 
-import io
+import errno
 import os
 from pathlib import Path
 
-import pydicom
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from orgseg_node import durable
-from orgseg_node.dicom.reading import part10
-from orgseg_node.errors import DiskFull, InputError, MissingAttribute, NotDicom, NotDurable
-from tests.support.ct.phantom import PhantomOptions, build_ct_series
+from orgseg_node.errors import DiskFull, NotDurable
 
 
-def encoded(folder: Path, syntax: str = ExplicitVRLittleEndian) -> tuple[bytes, pydicom.FileDataset]:
-    (path,) = build_ct_series(folder, PhantomOptions(slices=1, rows=16, columns=16, transfer_syntax=syntax))
-    data, kept = part10.split_part10(path.read_bytes())
-    assert kept == syntax
-    return data, pydicom.dcmread(path)
-
-
-@pytest.mark.parametrize(
-    "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
-)
-def test_the_uids_are_read_from_the_encoded_bytes(tmp_path: Path, syntax: str) -> None:
-    data, dataset = encoded(tmp_path, syntax)
-    header = part10.read_header(data, syntax)
-    assert header.sop_uid == dataset.SOPInstanceUID
-    assert header.series_uid == dataset.SeriesInstanceUID
-    assert header.sop_class_uid == dataset.SOPClassUID
-
-
-def test_a_written_file_is_dicom_part_10_around_the_same_bytes(tmp_path: Path) -> None:
-    data, dataset = encoded(tmp_path)
-    header = part10.read_header(data, ExplicitVRLittleEndian)
-    content = part10.part10(data, header, ExplicitVRLittleEndian)
-    assert part10.split_part10(content) == (data, ExplicitVRLittleEndian)
-    assert pydicom.dcmread(io.BytesIO(content)) == dataset
-
-
-@given(data=st.binary(max_size=300))
-def test_any_bytes_give_a_header_or_a_coded_refusal(data: bytes) -> None:
-    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian):
-        try:
-            header = part10.read_header(data, syntax)
-        except InputError:
-            continue
-        assert part10.valid_uid(header.series_uid)
-
-
-@given(cut=st.integers(0, 60))
-def test_a_truncated_header_is_refused_not_guessed(cut: int) -> None:
-    ds = pydicom.Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = "1.2", "1.3", "1.4"
-    ds.InstanceNumber = 1
-    buffer = pydicom.filebase.DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, True
-    pydicom.filewriter.write_dataset(buffer, ds)
-    data = buffer.getvalue()
-    if cut >= 36 + 8:  # three elements of 12 bytes, and the head of the next
-        assert part10.read_header(data, ImplicitVRLittleEndian).series_uid == "1.4"
-    else:
-        with pytest.raises(InputError):
-            part10.read_header(data[:cut], ImplicitVRLittleEndian)
-
-
-@given(text=st.text(max_size=70))
-def test_no_text_that_is_a_uid_can_leave_its_folder(text: str) -> None:
-    if part10.valid_uid(text):
-        assert len(text) <= 64
-        assert set(text) <= set("0123456789.")
-        assert not text.startswith(".")
-        assert ".." not in text
-        assert Path("/inbox", text).parent == Path("/inbox")
-
-
-@pytest.mark.parametrize("text", ["", ".", "..", "1..2", "1.2.", ".1", "1/2", "1.2\n", "1" * 65, "٣.٤"])
-def test_what_is_no_uid_is_no_name(text: str) -> None:
-    assert not part10.valid_uid(text)
-
-
-def test_a_missing_uid_is_told_as_such() -> None:
-    instance_number = bytes.fromhex("20001300 49530200 3120")
-    with pytest.raises(MissingAttribute):
-        part10.read_header(instance_number, ExplicitVRLittleEndian)
-
-
-def test_files_without_meta_information_are_refused() -> None:
-    for content in (b"", b"\0" * 128 + b"DICM", b"\0" * 200):
-        with pytest.raises(NotDicom):
-            part10.split_part10(content)
-
-
-def test_a_file_is_written_whole_for_whom_the_process_allows_and_leaves_no_part(tmp_path: Path) -> None:
+def test_a_file_is_complete_readable_as_the_umask_allows_and_leaves_no_part(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         durable.write_durably(tmp_path / "a.dcm", b"x" * 100_000)
@@ -114,7 +29,7 @@ def test_a_folder_that_is_not_there_is_not_durable(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_a_full_disk_is_told_as_full() -> None:
+def test_no_space_is_reported_as_a_full_disk() -> None:
     with (
         pytest.raises(OSError, match="No space") as caught,
         Path("/dev/full").open("wb", buffering=0) as full,
@@ -129,3 +44,87 @@ def test_too_little_space_is_refused_before_anything_is_written(tmp_path: Path) 
         durable.require_space(tmp_path, 10**9)
     with pytest.raises(NotDurable):
         durable.require_space(tmp_path / "absent", 0)
+
+
+def test_a_streamed_file_replaces_the_old_one_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "labels.nii.gz"
+    for content in ("first", "second"):
+        with durable.atomic_file(path) as part:
+            assert part.name.endswith(".labels.nii.gz"), "libraries choose the format by the ending"
+            part.write_text(content)
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == content
+    assert [found.name for found in path.parent.iterdir()] == ["labels.nii.gz"]
+
+
+def stop_half_way(path: Path, error: BaseException) -> None:
+    with durable.atomic_file(path) as part:
+        part.write_text("half")
+        raise error
+
+
+def stop_in_folder(path: Path, error: BaseException) -> None:
+    with durable.atomic_folder(path) as part:
+        (part / "inner").mkdir()
+        (part / "inner" / "file").write_text("half")
+        raise error
+
+
+FAULTS = [
+    (OSError(errno.ENOSPC, "No space left on device"), DiskFull),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), DiskFull),
+    (PermissionError(errno.EACCES, "Permission denied"), NotDurable),
+    (KeyboardInterrupt(), KeyboardInterrupt),
+]
+
+
+@pytest.mark.parametrize(("error", "raised"), FAULTS)
+def test_a_streamed_file_that_fails_leaves_the_old_one_and_no_part(
+    tmp_path: Path, error: BaseException, raised: type[BaseException]
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(raised):
+        stop_half_way(path, error)
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("file", "old")]
+
+
+@pytest.mark.parametrize(("error", "raised"), FAULTS)
+def test_a_folder_that_fails_leaves_nothing(
+    tmp_path: Path, error: BaseException, raised: type[BaseException]
+) -> None:
+    with pytest.raises(raised):
+        stop_in_folder(tmp_path / "folder", error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_complete_with_its_mode_and_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder"
+    path.mkdir(parents=True)
+    with durable.atomic_folder(path, 0o700) as part:
+        (part / "file").write_text("x")
+        assert list(path.iterdir()) == []
+    assert (path / "file").read_text() == "x"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_with_content_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "first").touch()
+    with pytest.raises(NotDurable), durable.atomic_folder(path) as part:
+        (part / "second").touch()
+    assert [found.name for found in path.iterdir()] == ["first"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_moved_has_one_place_and_what_is_missing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "file").write_text("x")
+    durable.move_durably(tmp_path / "a" / "file", tmp_path / "b" / "file")
+    assert (tmp_path / "b" / "file").read_text() == "x"
+    assert list((tmp_path / "a").iterdir()) == []
+    with pytest.raises(NotDurable):
+        durable.move_durably(tmp_path / "a" / "file", tmp_path / "b" / "file")

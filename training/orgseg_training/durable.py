@@ -1,67 +1,22 @@
-"""Files that are there completely or not at all."""
+"""JSON files, and the lock of a working folder; see `orgseg_node.durable` for all other files."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orgseg_node.errors import DiskFull, StorageError
+from orgseg_node.durable import atomic_file
+from orgseg_node.errors import StorageError
 from orgseg_training.errors import FolderInUse
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; the file gets its own name once it is complete and on the disk.
-
-    Raises
-    ------
-    DiskFull, StorageError
-        If it cannot be written; nothing is left behind.
-    """
-    part = path.with_name(f".{os.getpid()}.{path.name}")  # the ending tells writers the format
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise _storage(error) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill; it gets its own name once it is complete.
-
-    Raises
-    ------
-    DiskFull, StorageError
-        If it cannot be written; nothing is left behind.
-    """
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise _storage(error) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-@contextmanager
 def sole_user(folder: Path) -> Iterator[int]:
-    """Hold a working folder, also for processes that are given the descriptor; the system lets go of it.
+    """Lock a working folder, also for processes that inherit the descriptor; released when the last one ends.
 
     Raises
     ------
@@ -78,8 +33,8 @@ def sole_user(folder: Path) -> Iterator[int]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all. Raises DiskFull or StorageError."""
-    with whole_file(path) as part:
+    """Write JSON, complete or not at all. Raises DiskFull or StorageError."""
+    with atomic_file(path) as part:
         part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -89,14 +44,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{path.name} cannot be read: {error}.") from error
-
-
-def text_sha256(text: str) -> str:
-    """SHA-256 of a text, in hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _storage(error: OSError) -> StorageError:
-    if error.errno in (28, 122):  # ENOSPC, EDQUOT
-        return DiskFull(f"{error.strerror}.")
-    return StorageError(f"{error.strerror or error}.")

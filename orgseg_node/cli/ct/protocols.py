@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import out, print_json, say
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from orgseg_node.contouring.protocol import Protocol
@@ -77,17 +77,21 @@ def import_template(
     """Make a protocol from the names, colours and order of an RTSTRUCT or an Eclipse structure template."""
     from orgseg_node.contouring.protocol_import import import_protocol  # noqa: PLC0415  # pydicom only when needed
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # numpy only when needed
+    from orgseg_node.durable import atomic_file  # noqa: PLC0415
     from orgseg_node.shipped import shipped_config  # noqa: PLC0415
 
     if target.suffix != ".toml":
         raise ConfigError(f"{target} must end with .toml, so that it can be told from a name.")
     if target.exists():
         raise ConfigError(f"{target} is already there; choose another name with --out.")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}.")
     imported = import_protocol(file, load_organs(shipped_config("organs.toml")))
     try:
-        target.write_text(imported.toml, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
+        with atomic_file(target) as part:
+            part.write_text(imported.toml, encoding="utf-8")
+    except StorageError as error:
+        raise ConfigError(f"{target} cannot be written: {error.detail}") from error
     checked(str(target))
     table = Table("structure", "organ", box=None, pad_edge=False)
     for name, key in imported.matched.items():

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,8 @@ from typing import Any, Final
 import torch
 
 from orgseg_node.core.geometry import Shape
+from orgseg_node.durable import atomic_folder
+from orgseg_node.errors import StorageError
 
 _FORMAT: Final = "1"
 _FILES: Final = ("network.xml", "network.bin")
@@ -75,23 +76,18 @@ def kept(folder: Path | None, name: str, openvino: Any, convert: Callable[[], An
         if _is_sound(place):
             return openvino.Core().read_model(place / _FILES[0])
     converted = convert()
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(StorageError, RuntimeError):
         _keep(converted, place, openvino)
     return converted
 
 
 def _keep(converted: Any, place: Path, openvino: Any) -> None:
     """Write a network beside its place and move it there as a whole; who comes second leaves the first."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=place.parent))
-    try:
+    with atomic_folder(place, 0o700) as scratch:
         openvino.save_model(converted, scratch / _FILES[0], compress_to_fp16=False)
         (scratch / _SUM).write_text(_sum_of(scratch), encoding="ascii")
         if place.exists() and not _is_sound(place):
             shutil.rmtree(place)
-        scratch.rename(place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _is_sound(place: Path) -> bool:

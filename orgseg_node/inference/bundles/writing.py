@@ -7,15 +7,14 @@ completely or not at all.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable, StorageError
+from orgseg_node.durable import atomic_file, atomic_folder
+from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable, NotDurable, StorageError
 from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
 from orgseg_node.inference.bundles.calibration import Calibration
 from orgseg_node.inference.bundles.conversion import Conversion, Converted, convert_checkpoints
@@ -233,14 +232,11 @@ def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelB
     parse_manifest(content)  # what is written must be readable
     place = bundle.path / MANIFEST
     try:
-        with _beside(place) as new:
+        with atomic_file(place) as new:
             new.write_bytes(content)
-            new.chmod(place.stat().st_mode & 0o777)  # mkstemp makes files that only their owner may read
-            _to_disk(new)
-            new.replace(place)
-        _to_disk(bundle.path)
-    except OSError as error:
-        raise StorageError(_unwritable(bundle, error)) from error
+            new.chmod(place.stat().st_mode & 0o777)
+    except StorageError as error:
+        raise StorageError(_unwritable(bundle, error.detail)) from error
     return open_bundle(bundle.path)
 
 
@@ -253,25 +249,14 @@ def refuse_unwritable(bundle: ModelBundle) -> None:
         If the folder of the bundle cannot be written.
     """
     try:
-        with _beside(bundle.path / MANIFEST):
+        with tempfile.TemporaryFile(dir=bundle.path):
             pass
     except OSError as error:
-        raise StorageError(_unwritable(bundle, error)) from error
+        raise StorageError(_unwritable(bundle, f"{error.strerror}.")) from error
 
 
-def _unwritable(bundle: ModelBundle, error: OSError) -> str:
-    return f"The {MANIFEST} of '{bundle.manifest.name}' cannot be written: {error.strerror}."
-
-
-@contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A file beside another one, hidden, and gone at the end if it still has this name."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
-    os.close(descriptor)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+def _unwritable(bundle: ModelBundle, reason: str) -> str:
+    return f"The {MANIFEST} of '{bundle.manifest.name}' cannot be written: {reason}"
 
 
 @contextmanager
@@ -282,31 +267,19 @@ def under_construction(target: Path) -> Iterator[Path]:
     ------
     BundleExists
         If the target is there, before or after.
+    DiskFull, NotDurable
+        If it cannot be written.
     """
     if target.exists():
         raise BundleExists(f"'{target.name}' is there.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        yield work
-        work.chmod(0o755)  # mkdtemp makes folders that only their owner may read
-        for path in (*work.rglob("*"), work):
-            _to_disk(path)
-        try:
-            work.rename(target)
-        except OSError:
+        with atomic_folder(target, 0o755) as work:
+            yield work
+            work.chmod(0o755)  # whatever the umask: every account on the machine may use a bundle
+    except NotDurable:
+        if target.exists():
             raise BundleExists(f"'{target.name}' is there.") from None
-        _to_disk(target.parent)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise
 
 
 def _free_name(name: str, taken: set[str]) -> str:

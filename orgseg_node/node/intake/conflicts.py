@@ -72,11 +72,10 @@ def _set_aside(data: Path, instance: Instance) -> None:
     durable.make_folder(place)
     try:
         if source.exists():
-            source.rename(place / f"{instance.series_uid}_{instance.sop_uid}~{instance.sha256[:16]}.dcm")
-            durable.sync_folder(place)
-            durable.sync_folder(source.parent)
-    except OSError as error:
-        raise StorageError(f"A file cannot be set aside: {error.strerror}.") from error
+            name = f"{instance.series_uid}_{instance.sop_uid}~{instance.sha256[:16]}.dcm"
+            durable.move_durably(source, place / name)
+    except StorageError as error:
+        raise StorageError(f"A file cannot be set aside: {error.detail}") from error
 
 
 def _forget(store: Store, series_uid: str, aside: Iterable[Instance], note: str) -> None:

@@ -70,4 +70,4 @@ def _instance(path: Path, data: Path, clock: Clock) -> Instance:
 def _quarantine(path: Path, data: Path) -> None:
     place = data / QUARANTINE
     durable.make_folder(place)
-    path.rename(place / f"{path.parent.name}_{path.name.lstrip('.')}")
+    durable.move_durably(path, place / f"{path.parent.name}_{path.name.lstrip('.')}")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from orgseg_node import __version__
-from orgseg_node.errors import BackupInvalid, BackupRefused
+from orgseg_node.durable import atomic_folder
+from orgseg_node.errors import BackupInvalid, BackupRefused, DiskFull, NotDurable
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.routing.revision import content_of
 from orgseg_node.node.store.canonical import short_hash
@@ -79,21 +79,16 @@ def create_backup(
         raise BackupRefused(
             f"There is no SQLite database in {data}; one on a server is kept by its own tools (pg_dump)."
         )
-    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        part.mkdir(mode=0o700, parents=True)
-        created = _fill(part, data, copy=copy, clock=clock)
-        _copy_config(part / _CONFIG, config, config_file)
-        revision = short_hash(content_of(config))
-        backup = Backup(created_at=created, version=__version__, revision=revision, files=_hashes(part))
-        _write(part / MANIFEST, json.dumps(_plain(backup), indent=1))
-        _sync(part)
-        part.rename(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise BackupRefused(f"{error.strerror}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with atomic_folder(target, 0o700) as part:
+            created = _fill(part, data, copy=copy, clock=clock)
+            _copy_config(part / _CONFIG, config, config_file)
+            revision = short_hash(content_of(config))
+            backup = Backup(created_at=created, version=__version__, revision=revision, files=_hashes(part))
+            text = json.dumps(_plain(backup), indent=1)
+            (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    except (DiskFull, NotDurable) as error:
+        raise BackupRefused(error.detail) from error
     return backup
 
 
@@ -219,24 +214,15 @@ def restore_backup(folder: Path, data_dir: Path) -> Backup:
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise BackupRefused(f"{data_dir} is not empty.")
     backup = verify_backup(folder)
-    part = data_dir.with_name(f"{data_dir.name}.{secrets.token_hex(4)}.part")
+    expected = {str(Path(n).relative_to(_DATA)): v for n, v in backup.files.items() if _of_data(n)}
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder / _DATA, part)
-        part.chmod(0o700)
-        if _hashes(part) != {
-            str(Path(n).relative_to(_DATA)): v for n, v in backup.files.items() if _of_data(n)
-        }:
-            raise BackupInvalid("It changed while it was restored.")
-        _sync(part)
-        if data_dir.exists():
-            data_dir.rmdir()
-        part.rename(data_dir)
-        _sync_folder(data_dir.parent)
-    except OSError as error:
-        raise BackupRefused(f"{error.strerror}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with atomic_folder(data_dir, 0o700) as part:
+            shutil.copytree(folder / _DATA, part, dirs_exist_ok=True)
+            part.chmod(0o700)
+            if _hashes(part) != expected:
+                raise BackupInvalid("It changed while it was restored.")
+    except (DiskFull, NotDurable) as error:
+        raise BackupRefused(error.detail) from error
     return backup
 
 
@@ -261,21 +247,3 @@ def _plain(backup: Backup) -> dict[str, Any]:
     files = {name: {"size": size, "sha256": sha256} for name, (size, sha256) in backup.files.items()}
     created = backup.created_at.isoformat(timespec="seconds")
     return {"created_at": created, "version": backup.version, "revision": backup.revision, "files": files}
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _sync(folder: Path) -> None:
-    """Make every file below a folder, and the names, durable."""
-    for path in (*folder.rglob("*"), folder):
-        _sync_folder(path)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,11 +6,11 @@ Nothing that was not delivered is ever deleted.
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
 
+from orgseg_node.durable import make_folder, move_durably
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.processing.engine import Engine
@@ -63,9 +63,10 @@ class Retention:
         for job in jobs:
             self._engine.forget_finished(every_workflow_id(job, self._store.deliveries(job.job_id)))
             aside = data / PURGING / job.job_id
-            aside.parent.mkdir(mode=0o770, exist_ok=True)
-            with suppress(FileNotFoundError):
-                (data / INBOX / job.series_uid).rename(aside)
+            received = data / INBOX / job.series_uid
+            if received.is_dir():
+                make_folder(aside.parent)
+                move_durably(received, aside)
             self._store.mark_purged(job)
             for folder in (aside, data / JOBS / job.job_id):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orgseg_node.core.organs import OrganTable, load_organs
-from orgseg_node.errors import EvaluationError, LabelsInvalid
+from orgseg_node.errors import EvaluationError, LabelsInvalid, StorageError
 from orgseg_node.shipped import shipped_config
 from orgseg_training.evaluation.plots import write_box_plots
 from orgseg_training.evaluation.published_results import inconsistencies, read_printed
@@ -89,11 +89,10 @@ def tables(
     scores = read_cases(results)
     made = (*all_tables(scores, read_printed(printed)), cost_table(cost))
     try:
-        out.mkdir(parents=True, exist_ok=True)
         files = [path for table in made for path in table.write(out)]
         files += write_box_plots(scores, out)
-    except OSError as error:
-        raise EvaluationError(f"{out.name} cannot be written to: {error.strerror}.") from error
+    except StorageError as error:
+        raise EvaluationError(f"{out.name} cannot be written to: {error.detail}") from error
     typer.echo(f"{len(files)} files in {out}")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from orgseg_node.durable import atomic_file
 from orgseg_node.errors import ConfigError, ToolMissing
 from orgseg_training.durable import sole_user
 from orgseg_training.errors import TrainingError
@@ -115,7 +116,8 @@ def smoke_experiment(out: Path) -> Path:
         write_patients(folder)
     text = training_config("experiments/smoke.toml").read_text(encoding="utf-8")
     file = out.resolve() / "smoke.toml"
-    file.write_text(text, encoding="utf-8")
+    with atomic_file(file) as part:
+        part.write_text(text, encoding="utf-8")
     return file
 
 

@@ -15,6 +15,7 @@ from orgseg_node.core.contours import Structure, StructureSet, trace_mask
 from orgseg_node.core.montage import Scene, montage
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Mask, Volume
+from orgseg_node.durable import atomic_file
 from orgseg_node.errors import OrganUnknown, StorageError
 from orgseg_training.curation.checks import Cohort, findings_of
 from orgseg_training.curation.measurements import (
@@ -26,7 +27,7 @@ from orgseg_training.curation.measurements import (
     read_case,
 )
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
-from orgseg_training.durable import read_json, whole_file, write_json
+from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import NoScans
 
 FINDINGS = "findings.json"
@@ -153,7 +154,7 @@ def _write(seen: _Seen, key: str, out: Path) -> None:
     """Picture first: facts without a picture are measured again."""
     if seen.scene:
         drawn = montage(seen.scene, note=key)
-        with whole_file(_picture(out, key)) as part:
+        with atomic_file(_picture(out, key)) as part:
             part.write_bytes(drawn)
     keep_facts(_facts_file(out, key), seen.facts)
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import tomli_w
 
 from orgseg_node.core.checks import Level
+from orgseg_node.durable import atomic_file
 from orgseg_training.curation.quality_control import Looked, summary
-from orgseg_training.durable import whole_file
 
 _STYLE = """
 body{font:15px sans-serif;max-width:80em;margin:2em auto;padding:0 1em}
@@ -65,7 +65,7 @@ def write_page(looked: Sequence[Looked], file: Path, *, who: str, when: date) ->
         "<table><tr><th>Picture</th><th>Scan and findings</th><th>Entry for the list of rejects</th></tr>"
         f"{rows}</table></html>\n"
     )
-    with whole_file(file) as part:
+    with atomic_file(file) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -14,11 +14,12 @@ from scipy import ndimage
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
-from orgseg_node.errors import DiskFull, InputError, OrgsegError, StorageError
+from orgseg_node.durable import atomic_folder
+from orgseg_node.errors import InputError, OrgsegError, StorageError
 from orgseg_node.inference.orientation import turn_to
 from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
 from orgseg_training.datasets.nifti import read_labels, read_volume, write_image
-from orgseg_training.durable import read_json, whole_folder, write_json
+from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import CaseRejected, CurationChanged
 
 _COARSE_MM = 8.0
@@ -130,16 +131,13 @@ class CaseStore:
         contents = case.read()
         _check(case, contents)
         contents = _upright(contents)
-        with whole_folder(self.root / "cases" / case.key) as folder:
-            try:
-                write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
-                (folder / "masks").mkdir()
-                for organ, mask in contents.masks.items():
-                    if organ in case.annotated and mask.any():
-                        file = folder / "masks" / f"{organ}.nii.gz"
-                        write_image(file, mask.astype(np.uint8), contents.volume.grid)
-            except RuntimeError as error:  # SimpleITK could not write
-                raise DiskFull(f"{case.key} could not be written.") from error
+        with atomic_folder(self.root / "cases" / case.key) as folder:
+            write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
+            (folder / "masks").mkdir()
+            for organ, mask in contents.masks.items():
+                if organ in case.annotated and mask.any():
+                    file = folder / "masks" / f"{organ}.nii.gz"
+                    write_image(file, mask.astype(np.uint8), contents.volume.grid)
             volume = contents.volume
             write_json(
                 folder / "case.json",
@@ -267,15 +265,3 @@ def _check(case: SourceCase, contents: Contents) -> None:
 
 def _said(grid: Grid) -> str:
     return " x ".join(f"{s:.3g}" for s in grid.spacing_mm)
-
-
-def write_mask(path: Path, mask: Mask, grid: Grid) -> None:
-    """Write the voxels of one organ, whole or not at all. Raises StorageError."""
-    part = path.with_name(f".{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write_image(part, mask.astype(np.uint8), grid)
-        part.replace(path)
-    except (RuntimeError, OSError) as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"{path.name} could not be written.") from error

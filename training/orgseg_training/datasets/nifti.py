@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import AIR_HU, HuArray, Volume
-from orgseg_node.errors import InputError
+from orgseg_node.durable import atomic_file, require_space
+from orgseg_node.errors import InputError, StorageError
 
 _HEADER: Final = 348  # bytes of a NIfTI-1 header
 _BLOCK: Final = 1 << 20
+_MIN_FREE_MB: Final = 1  # with less, a failed write means that the disk is full
 
 
 def read_volume(path: Path) -> Volume:
@@ -56,11 +58,28 @@ def read_label_image(path: Path) -> tuple[NDArray[np.uint8], Grid]:
 
 
 def write_image(path: Path, array: HuArray | NDArray[np.uint8], grid: Grid) -> None:
-    """Write voxels of an axis-aligned grid as NIfTI."""
+    """Write an image as NIfTI, complete or not at all.
+
+    Parameters
+    ----------
+    path : ending in ``.nii`` or ``.nii.gz``; missing parent folders are made
+    array : (K, J, I) HU or label numbers
+    grid : axis-aligned, of the same shape
+
+    Raises
+    ------
+    DiskFull, StorageError
+        If it cannot be written.
+    """
     image = SimpleITK.GetImageFromArray(array)
     image.SetSpacing([float(s) for s in reversed(grid.spacing_mm)])
     image.SetOrigin([float(o) for o in grid.origin_mm])
-    SimpleITK.WriteImage(image, str(path), useCompression=True)
+    with atomic_file(path) as part:
+        try:
+            SimpleITK.WriteImage(image, str(part), useCompression=True)
+        except RuntimeError as error:  # SimpleITK gives no reason
+            require_space(path.parent, _MIN_FREE_MB)
+            raise StorageError(f"{path.name} could not be written.") from error
 
 
 def _read_image(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.core.geometry import Grid
+from orgseg_node.durable import atomic_folder
 from orgseg_training.datasets.nifti import write_image
 from orgseg_training.datasets.openkbp import LABELS, ORGANS
-from orgseg_training.durable import whole_folder
 
 _SHAPE: Final = (28, 48, 48)
 _SPACING_MM: Final = 4.0
@@ -32,7 +32,7 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_see
     tests : so many of them belong to the data set's own test split, with both organs drawn
     first_seed : of the first patient; the same seed is the same patient
     """
-    with whole_folder(folder) as work:
+    with atomic_folder(folder) as work:
         for sub in ("imagesTr", "labelsTr"):
             (work / sub).mkdir()
         rows = []

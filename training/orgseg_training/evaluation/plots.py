@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from orgseg_node.durable import atomic_file
 from orgseg_training.evaluation.results import CaseScore
 from orgseg_training.evaluation.tables import grouped
 
@@ -33,7 +34,8 @@ def write_box_plots(scores: Sequence[CaseScore], folder: Path) -> tuple[Path, ..
         for metric, title in _METRICS.items():
             path = folder / f"boxes_{_file_name(subset)}_{metric}.png"
             figure = _box_plot([s for s in scores if s.subset == subset], metric, f"Subset {subset}: {title}")
-            figure.savefig(path, format="png")
+            with atomic_file(path) as part:
+                figure.savefig(part, format="png")
             paths.append(path)
     return tuple(paths)
 

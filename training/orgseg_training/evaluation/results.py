@@ -6,17 +6,15 @@ be empty; CSV would lose the difference between nothing and NaN, and every reade
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from orgseg_node.core.metrics import Comparison, Status
-from orgseg_node.errors import CasesInvalid, DiskFull, EvaluationError, ToolMissing
+from orgseg_node.durable import atomic_file
+from orgseg_node.errors import CasesInvalid, DiskFull, EvaluationError, NotDurable, ToolMissing
 
 _VERSION = b"1"
 _VERSION_KEY = b"orgseg.cases.version"
@@ -73,20 +71,12 @@ def write_cases(scores: Iterable[CaseScore], path: Path) -> None:
     rows = [_row(score) for score in scores]
     table = arrow.Table.from_pylist(rows, schema=_schema(arrow))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
-            try:
-                parquet.write_table(table, stream, compression="zstd")
-                stream.flush()
-                os.fsync(stream.fileno())
-                Path(stream.name).replace(path)
-            except BaseException:
-                Path(stream.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"{path.name} was not written.") from error
-        raise EvaluationError(f"{path.name} cannot be written: {error.strerror}.") from error
+        with atomic_file(path) as part, part.open("wb") as stream:
+            parquet.write_table(table, stream, compression="zstd")
+    except DiskFull as error:
+        raise DiskFull(f"{path.name} was not written.") from error
+    except NotDurable as error:
+        raise EvaluationError(f"{path.name} cannot be written: {error.detail}") from error
 
 
 def read_cases(path: Path) -> tuple[CaseScore, ...]:

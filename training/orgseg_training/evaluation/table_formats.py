@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from orgseg_node.durable import atomic_file
+
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -84,5 +86,6 @@ class Table:
         texts = {".csv": self.as_csv(), ".html": self.as_html(), ".tex": self.as_latex()}
         paths = tuple(folder / f"{self.name}{suffix}" for suffix in texts)
         for path, text in zip(paths, texts.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
+            with atomic_file(path) as part:
+                part.write_text(text, encoding="utf-8")
         return paths

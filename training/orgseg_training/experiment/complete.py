@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 
+import numpy as np
+
 from orgseg_node.core.body import find_body
-from orgseg_node.errors import StorageError
 from orgseg_training.datasets.case import OrganState
-from orgseg_training.datasets.case_store import write_mask
 from orgseg_training.datasets.nifti import read_labels, write_image
 from orgseg_training.durable import read_json, write_json
 from orgseg_training.experiment.ensembles import Finder, bundle_of, ensemble_name
@@ -47,7 +46,7 @@ def complete(work: Work, batch: int, machine: Machine) -> int:
         for case in wanting:
             volume = case.volume()
             found = finder.find(volume, find_body(volume))
-            write_mask(work.completed(case.key, organ), found.labels > 0, volume.grid)
+            write_image(work.completed(case.key, organ), (found.labels > 0).astype(np.uint8), volume.grid)
             made += 1
     return made
 
@@ -72,14 +71,6 @@ def merge_all(work: Work) -> None:
             if case.state(organ) is OrganState.NOT_DRAWN
         }
         labels, conflicts = merge(organs, drawn, predicted, ranks)
-        path = work.merged(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            write_image(part, labels, case.volume().grid)
-            part.replace(path)
-        except (RuntimeError, OSError) as error:
-            part.unlink(missing_ok=True)
-            raise StorageError(f"{path.name} could not be written.") from error
+        write_image(work.merged(key), labels, case.volume().grid)
         log[key] = [asdict(conflict) for conflict in conflicts]
     write_json(work.root / "conflicts.json", log)

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from orgseg_node.durable import atomic_file
 from orgseg_node.errors import ConfigError
-from orgseg_training.durable import whole_file
 from orgseg_training.errors import ExperimentChanged
 
 Triple = tuple[float, float, float]
@@ -263,7 +263,7 @@ def settle(experiment: Experiment, root: Path) -> Path:
     file = root / "experiment.toml"
     if file.is_file() and moved_away(load_experiment(file)) != moved_away(experiment):
         raise ExperimentChanged(f"{file} says otherwise.")
-    with whole_file(file) as part:
+    with atomic_file(file) as part:
         text = tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))
         part.write_text(text, encoding="utf-8")
     return file

@@ -36,14 +36,7 @@ def cut(work: Work, case: StoredCase) -> Box:
         return Box(start=tuple(said["start"]), stop=tuple(said["stop"]))
     volume = case.volume()
     cropped, box = cut_to_body(volume, find_body(volume), work.experiment.body_margin_mm, outside_to_air=True)
-    image.parent.mkdir(parents=True, exist_ok=True)
-    part = image.with_name(f".{os.getpid()}.{image.name}")
-    try:
-        write_image(part, cropped.hu, cropped.grid)
-        part.replace(image)
-    except (RuntimeError, OSError) as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"{image.name} could not be written.") from error
+    write_image(image, cropped.hu, cropped.grid)
     write_json(note, {"start": list(box.start), "stop": list(box.stop)})
     return box
 
@@ -106,15 +99,12 @@ def _write_case(work: Work, network: Network, case: StoredCase, target: Path) ->
         return
     box = cut(work, case)
     grid = read_volume(work.cropped(case.key)).grid
-    part = labels.with_name(f".{os.getpid()}.{labels.name}")
+    write_image(labels, _labels(work, network, case)[box.slices], grid)
     try:
-        write_image(part, _labels(work, network, case)[box.slices], grid)
-        part.replace(labels)
         image.unlink(missing_ok=True)
         os.link(work.cropped(case.key), image)  # the same CT serves every organ
-    except (RuntimeError, OSError) as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"{labels.name} could not be written.") from error
+    except OSError as error:
+        raise StorageError(f"{image.name} could not be written.") from error
 
 
 def _labels(work: Work, network: Network, case: StoredCase) -> NDArray[np.uint8]:

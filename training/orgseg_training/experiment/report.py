@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from orgseg_node.durable import atomic_file
 from orgseg_training.curation.quality_control import said_of_quality
-from orgseg_training.durable import read_json, whole_file, write_json
+from orgseg_training.durable import read_json, write_json
 from orgseg_training.evaluation.plots import write_box_plots
 from orgseg_training.evaluation.published_results import read_printed
 from orgseg_training.evaluation.results import read_cases, write_cases
@@ -49,7 +50,7 @@ def report(work: Work) -> Path:
     seconds = seconds_of(work)
     write_json(out / "seconds.json", seconds)
     page = out / "index.html"
-    with whole_file(page) as part:
+    with atomic_file(page) as part:
         part.write_text(
             _page(work, seconds, [table.html_fragment() for table in made], pictures), encoding="utf-8"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.scan_groups import groups_of
-from orgseg_training.durable import read_json, text_sha256, write_json
+from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import NoPositives, SplitChanged
 from orgseg_training.experiment.config import Database, Experiment
 
@@ -154,12 +155,16 @@ def lock(splits: Splits, path: Path) -> None:
         "subsets": {str(number): list(keys) for number, keys in splits.subsets.items()},
         "folds": [list(fold) for fold in splits.folds],
     }
-    document = {**content, "sha256": text_sha256(repr(sorted(content.items())))}
+    document = {**content, "sha256": _sha256(content)}
     if path.is_file():
         if read_json(path) != document:
             raise SplitChanged(f"{path.name} was locked for other scans.")
         return
     write_json(path, document)
+
+
+def _sha256(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()
 
 
 def read_splits(path: Path) -> Splits:
@@ -174,7 +179,7 @@ def read_splits(path: Path) -> Splits:
     """
     document = read_json(path)
     sha256 = document.pop("sha256", "")
-    if text_sha256(repr(sorted(document.items()))) != sha256:
+    if _sha256(document) != sha256:
         raise SplitChanged(f"{path.name} does not have its own hash.")
     return Splits(
         subsets={int(number): tuple(keys) for number, keys in document["subsets"].items()},

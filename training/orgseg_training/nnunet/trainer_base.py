@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from orgseg_node.durable import atomic_file
+
 
 class nnUNetTrainerOrgseg(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - nnU-Net names its trainers so
     """3d_fullres as nnU-Net trains it, for as long as the plans' ``orgseg_schedule`` says."""
@@ -48,7 +50,8 @@ class nnUNetTrainerOrgseg(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - n
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint whole or not at all: a run that is killed here must be able to go on."""
-        part = Path(f"{filename}.part")
-        super().save_checkpoint(str(part))
-        if part.exists():
-            part.replace(filename)
+        if self.local_rank or self.disable_checkpointing:
+            super().save_checkpoint(filename)  # writes nothing
+            return
+        with atomic_file(Path(filename)) as part:
+            super().save_checkpoint(str(part))

@@ -25,7 +25,7 @@ from orgseg_training.curation.measurements import ScanFacts, measure, read_case
 from orgseg_training.curation.quality_control import FINDINGS, look, said_of_quality
 from orgseg_training.curation.quality_page import rejects_for, write_page
 from orgseg_training.curation.rejects import read_rejects
-from orgseg_training.datasets.case_store import CaseStore, StoredCase, write_mask
+from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.datasets.nifti import write_image
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.datasets.synthetic import write_patients
@@ -327,7 +327,7 @@ def test_overlapping_organs_keep_their_own_volumes_and_outlines(
 ) -> None:
     case = spoiled.as_taken_in("synthetic__SYN_000")
     volume, masks = read_case(case)
-    write_mask(case.folder / "masks" / "larynx.nii.gz", masks["mandible"], volume.grid)
+    write_image(case.folder / "masks" / "larynx.nii.gz", masks["mandible"].astype(np.uint8), volume.grid)
     (one,) = (one for one in look(spoiled, tmp_path / "out", organ_table) if one.key == case.key)
     assert one.facts is not None
     sizes = {organ: facts.volume_ml for organ, facts in one.facts.organs.items()}
@@ -379,7 +379,11 @@ def test_a_folder_without_scans_is_told(tmp_path: Path) -> None:
 def spoil(case: StoredCase, change: Callable[[Mask], Mask]) -> None:
     """Another contour of the mandible."""
     volume, masks = read_case(case)
-    write_mask(case.folder / "masks" / "mandible.nii.gz", change(masks["mandible"].copy()), volume.grid)
+    write_image(
+        case.folder / "masks" / "mandible.nii.gz",
+        change(masks["mandible"].copy()).astype(np.uint8),
+        volume.grid,
+    )
 
 
 def swap(case: StoredCase) -> None:

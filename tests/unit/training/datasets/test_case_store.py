@@ -9,10 +9,11 @@ import pytest
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
+from orgseg_node.durable import atomic_folder
 from orgseg_node.errors import StorageError
 from orgseg_training.datasets.case import Contents, OrganState, SourceCase, states_of
 from orgseg_training.datasets.case_store import CaseStore, coarse_hash
-from orgseg_training.durable import read_json, whole_folder
+from orgseg_training.durable import read_json
 
 GRID = Grid(shape=(12, 20, 20), spacing_mm=(4.0, 4.0, 4.0), origin_mm=(0.0, 0.0, 0.0))
 
@@ -97,7 +98,7 @@ def test_what_would_teach_something_wrong_is_listed_and_the_others_come_in(tmp_p
 
 def test_a_folder_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
     def cut_off() -> None:
-        with whole_folder(tmp_path / "case") as part:
+        with atomic_folder(tmp_path / "case") as part:
             (part / "ct.nii.gz").write_bytes(b"half")
             raise ZeroDivisionError
 

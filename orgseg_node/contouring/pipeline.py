@@ -52,7 +52,7 @@ from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.durable import make_folder, write_durably
 from orgseg_node.errors import StorageError
-from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
+from orgseg_node.inference.predictor import Prediction, Predictor, Progress
 
 LABELS, MONTAGE, REPORT = "labels.nii.gz", "montage.png", "report.json"
 
@@ -90,7 +90,7 @@ class Request:
     ----------
     series : the CT
     out : folder for the files; made if it is not there
-    job_id : the UIDs of the objects derive from it; the same id gives the same UIDs
+    job_id : number of the job, see `contouring.identity`; the UIDs of the objects derive from it
     created : date and time written into the objects, aware of its time zone
     organs : the organ table
     protocol : what the structure set shall hold
@@ -209,19 +209,6 @@ def run(request: Request, predictor: Predictor, progress: Progress, seen: Seen |
             report["sha256"] |= _hashes({file_name(PDF): objects[PDF]})
         _save(request.out, files | {REPORT: render_report(report)}, objects)
     return _outcome(request.out, report, result.findings, objects)
-
-
-def job_id_of(
-    series: CtSeries, models: tuple[ModelIdentity, ...], method: str, protocol: Protocol | None = None
-) -> str:
-    """A job's name that follows from what goes in: series, models, method, protocol and program version.
-
-    The same input gives the same name, so the objects of a second run carry the UIDs of the first.
-    """
-    lines = [f"orgseg_node {__version__}", series.series_instance_uid, series.content_sha256, method]
-    lines += [f"model {model.sha256}" for model in models]
-    lines += [f"protocol {(protocol or Protocol()).sha256}"]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,9 @@ COERCION: Final = """\
 Attributes of received images are never changed. Patient and study attributes of created objects are copied
 from the first slice of the CT as encoded, with its Specific Character Set. Study or Series Instance UIDs
 that are absent, as after anonymisation, are replaced in created objects by derived ones, with a warning.
-UIDs of created objects derive from the job: the same job run or sent again is the same object."""
+UIDs of created objects derive from the content of the CT and the settings that change the result (models,
+method, protocol, storage of the SEG, program version). So the same CT contoured again, also from files on
+the command line, gives the same UIDs; so does the same CT in another uncompressed transfer syntax."""
 
 SECURITY: Final = """\
 Associations are accepted from AE titles that are configured, where wanted only from given networks; all

@@ -126,8 +126,9 @@ def segment(
     objects must not be used without a person's decision.
     """
     from orgseg_node.cli.ct.protocols import checked  # noqa: PLC0415  # heavy imports only when needed
+    from orgseg_node.contouring.identity import ResultSettings, derive_job_id  # noqa: PLC0415
     from orgseg_node.contouring.objects import PDF, RTSTRUCT, SEG, SR, Wanted  # noqa: PLC0415
-    from orgseg_node.contouring.pipeline import REPORT, Request, job_id_of, run  # noqa: PLC0415
+    from orgseg_node.contouring.pipeline import REPORT, Request, run  # noqa: PLC0415
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415
     from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
@@ -149,7 +150,13 @@ def segment(
     asked = checked(protocol)
     ct = read_series(folder, series, part)
     bundles = open_bundles(choose_bundles(bundle), bundle_folders())
-    job_id = job_id_of(ct, tuple(each.identity for each in bundles), settings.method_said, asked)
+    result_settings = ResultSettings(
+        models=tuple(each.sha256 for each in bundles),
+        method=settings.method_said,
+        protocol_sha256=asked.sha256,
+        seg=seg,
+    )
+    job_id = derive_job_id(ct.series_instance_uid, ct.content_sha256, result_settings)
     more = [role for role, is_wanted in ((SR, sr), (PDF, pdf)) if is_wanted]
     request = Request(
         series=ct,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,7 @@ from orgseg_node.core.geometry import Grid, Place, SliceStack
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.files import open_header, quietly
 from orgseg_node.dicom.reading.grouping import Part, parts_of
+from orgseg_node.dicom.reading.image_hash import image_hash
 from orgseg_node.dicom.reading.multiframe import frame_header
 from orgseg_node.dicom.reading.slices import (
     NO_UID,
@@ -107,14 +108,25 @@ class CtSeries:
 
     @property
     def content_sha256(self) -> str:
-        """Hash of the series' files, whatever their names and order; reads them all (about 1 GB/s)."""
+        """Hash of the images, whatever the names, the order and the encoding of the files; reads them all."""
+        return self._hash_of(image_hash)
+
+    def has_content(self, sha256: str) -> bool:
+        """Whether this is its hash, or the hash of whole files that version 0.1.0 wrote into its jobs."""
+        return any(sha256 == self._hash_of(hashed) for hashed in (image_hash, _file_hash))
+
+    def _hash_of(self, hashed: Callable[[Path], str]) -> str:
         whole = hashlib.sha256()
         for uid, path in sorted({(s.sop_instance_uid, s.path) for s in self.slices}):
-            with path.open("rb") as file:
-                whole.update(f"{uid} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            whole.update(f"{uid} {hashed(path)}\n".encode())
         for frame in sorted(s.frame for s in self.slices if s.frame is not None):
             whole.update(f"frame {frame}\n".encode())
         return whole.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

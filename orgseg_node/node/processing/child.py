@@ -166,7 +166,7 @@ def _series(request: ChildRequest) -> CtSeries:
     if not inventory.accepted:
         raise NoSeries("The job's files are no longer a CT series.")
     for one in inventory.accepted:  # several where a series holds several volumes
-        if one.content_sha256 == request.content_sha256:
+        if one.has_content(request.content_sha256):
             return one
     raise InputError("The files of the series have changed on the disk since they were received.")
 

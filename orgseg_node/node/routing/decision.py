@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from orgseg_node import __version__
+from orgseg_node.contouring.identity import ResultSettings
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.errors import OrgsegError
-from orgseg_node.inference.bundles.bundle import open_bundles
+from orgseg_node.inference.bundles.bundle import find_bundle
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node.config.conditions import Condition, Seen
 from orgseg_node.node.config.node_config import NodeConfig
@@ -124,7 +124,7 @@ def new_job(
         content_sha256=content[0],
         bundles=decision.bundles,
         slices=content[1],
-        made_with=_made_with(config, decision, protocol),
+        settings=_settings(config, decision, protocol),
         rule=decision.rule,
         protocol=decision.protocol,
         protocol_json=json.dumps(protocol.as_json),
@@ -135,16 +135,18 @@ def new_job(
     )
 
 
-def _made_with(config: NodeConfig, decision: Decision, protocol: Protocol) -> tuple[str, ...]:
-    """What a result depends on besides the series: another model or method gives other objects.
+def _settings(config: NodeConfig, decision: Decision, protocol: Protocol) -> ResultSettings:
+    """What the result depends on besides the CT."""
+    return ResultSettings(
+        models=tuple(_model(name, config) for name in dict.fromkeys(decision.bundles)),
+        method=InferenceSettings(**config.inference.settings()).method_said,
+        protocol_sha256=protocol.sha256,
+        seg=config.contours.seg,
+    )
 
-    The memory and the threads that it may use are not included, since they change no label. Destinations,
-    priority and review are not included either.
-    """
-    settings = InferenceSettings(**config.inference.settings())
+
+def _model(name: str, config: NodeConfig) -> str:
     try:
-        bundles = open_bundles(decision.bundles, config.bundle_paths)
+        return find_bundle(name, config.bundle_paths).sha256
     except OrgsegError:
-        bundles = ()  # the job is made all the same; it fails with the reason
-    seg = config.contours.seg
-    return (__version__, settings.method_said, protocol.sha256, seg, *(bundle.sha256 for bundle in bundles))
+        return name  # the job is made all the same; it fails with the reason

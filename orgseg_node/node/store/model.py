@@ -13,13 +13,13 @@ rows and refuses everything else, so no code path can put a job where it cannot 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from orgseg_node.contouring.identity import ResultSettings, derive_job_id
 from orgseg_node.errors import IllegalTransition
 
 
@@ -144,26 +144,6 @@ def require_job_transition(source: JobState, target: JobState) -> None:
         raise IllegalTransition(f"A job that is {source} cannot become {target}.")
 
 
-def job_id_for(
-    series_uid: str, content_sha256: str, bundles: Iterable[str], made_with: Iterable[str] = ()
-) -> str:
-    """The number of a job: the same series with the same bytes, models and method is the same job.
-
-    Parameters
-    ----------
-    series_uid : Series Instance UID
-    content_sha256 : hash over all instances of the series
-    bundles : names of the model bundles, in their order
-    made_with : what else the result depends on: version of the program, method, hashes of the bundles
-
-    Returns
-    -------
-    16 hexadecimal digits
-    """
-    text = "|".join(("orgseg-job-1", series_uid, content_sha256, *bundles, *made_with))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One accepted image: durable on disk under `path`, relative to the data folder."""
@@ -263,7 +243,7 @@ class NewJob:
     content_sha256: str
     bundles: tuple[str, ...]
     slices: int
-    made_with: tuple[str, ...] = ()
+    settings: ResultSettings = field(default_factory=ResultSettings)
     remark: str = ""
     rule: str = ""
     protocol: str = ""
@@ -276,7 +256,7 @@ class NewJob:
     @property
     def job_id(self) -> str:
         """The number the job will have."""
-        return job_id_for(self.series_uid, self.content_sha256, self.bundles, self.made_with)
+        return derive_job_id(self.series_uid, self.content_sha256, self.settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

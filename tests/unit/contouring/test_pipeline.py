@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from orgseg_node.contouring.objects import Result, Wanted, prove_objects
-from orgseg_node.contouring.pipeline import Outcome, Request, Step, job_id_of, run
+from orgseg_node.contouring.pipeline import Outcome, Request, Step, run
 from orgseg_node.contouring.protocol import Protocol, parse_protocol
 from orgseg_node.contouring.structures import apply
 from orgseg_node.core.body import Body
@@ -156,18 +156,6 @@ def test_the_same_job_again_writes_the_same_bytes(
     first = contour(series, tmp_path / "one", predictor)
     second = contour(series, tmp_path / "two", predictor)
     assert first.report["sha256"] == second.report["sha256"]
-
-
-def test_the_job_id_follows_series_models_and_method(series: CtSeries, predictor: ThresholdPredictor) -> None:
-    (model,) = predictor.models
-    other = replace(model, sha256="cd" * 32)
-    ids = [
-        job_id_of(series, (model,), "whole"),
-        job_id_of(series, (other,), "whole"),
-        job_id_of(series, (model,), "chunked 300 mm, overlap 50 mm"),
-    ]
-    assert len(set(ids)) == 3
-    assert ids[0] == job_id_of(series, (model,), "whole")
 
 
 def test_progress_runs_from_nothing_to_all_and_never_back(

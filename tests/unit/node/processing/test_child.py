@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pydicom
 
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.dicom.reading.series import files_in, read_series
@@ -57,6 +59,19 @@ def test_a_series_that_changed_on_the_disk_is_not_contoured(ct_folder: Path, tmp
     said = last_word(request(ct_folder, tmp_path / "out", content_sha256="0" * 64))
     assert said["code"] == "INPUT"
     assert "changed on the disk" in said["sentence"]
+
+
+def test_a_job_of_an_earlier_version_is_contoured_by_its_hash_of_whole_files(
+    ct_folder: Path, tmp_path: Path
+) -> None:
+    lines = sorted(
+        f"{pydicom.dcmread(path).SOPInstanceUID} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        for path in files_in(ct_folder)
+    )
+    earlier = hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert earlier != read_series(ct_folder).content_sha256
+    said = last_word(request(ct_folder, tmp_path / "out", content_sha256=earlier))
+    assert said["code"] == "BUNDLE_UNKNOWN", "which comes after the look at the series"
 
 
 def test_too_small_a_memory_budget_is_told_with_what_is_needed(ct_folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from orgseg_node.node.store.model import (
     DeliveryState,
     JobState,
     SeriesState,
-    job_id_for,
     require_job_transition,
 )
 from orgseg_node.node.store.store import DATABASE, Store
@@ -113,17 +112,3 @@ def test_the_history_is_written_by_the_database_and_cannot_be_changed(tmp_path: 
         with pytest.raises(sqlite3.IntegrityError, match="never"):
             connection.execute(sql)
     connection.close()
-
-
-def test_a_job_number_depends_on_series_content_models_and_method() -> None:
-    number = job_id_for("1.2", "ab", ("a", "b"))
-    assert number == job_id_for("1.2", "ab", ("a", "b"))
-    assert len(number) == 16
-    others = {
-        job_id_for("1.3", "ab", ("a", "b")),
-        job_id_for("1.2", "ac", ("a", "b")),
-        job_id_for("1.2", "ab", ("a",)),
-        job_id_for("1.2", "ab", ("a", "b"), ("another model",)),
-    }
-    assert number not in others
-    assert len(others) == 4

@@ -18,7 +18,7 @@ from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.database import NodeRole, Server
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.delivery.echo import Echoes
+from orgseg_node.node.delivery.echo import EchoMonitor
 from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.dimse.commitment_scu import CommitmentScu
 from orgseg_node.node.dimse.storage_scp import Receiver
@@ -193,7 +193,7 @@ def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: floa
 def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: float) -> tuple[Tick, ...]:
     """What watches over the node: reload, audit, notices, echoes."""
     database = parts.store.database
-    audit, echoes = Audit(database), Echoes(parts.config, database, sender)
+    audit, echoes = Audit(database), EchoMonitor(parts.config, database, sender)
     watch, notifier = Watch(parts.config, database), Notifier(parts.config, database)
     asked_every_s = parts.config.config.watch.echo_minutes * 60.0
     slow_s = 10.0 * tick_s

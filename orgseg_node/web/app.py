@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from orgseg_node.node.parts import Parts
-from orgseg_node.web.health import cannot_work, lives
+from orgseg_node.web.health import liveness_problems, readiness_problems
 from orgseg_node.web.metrics import render
 
 
@@ -28,12 +28,12 @@ def monitoring_routes(parts: Parts) -> list[Route]:
 
     def healthz(request: Request) -> Response:
         del request
-        return _told(lives(parts))
+        return _plain_text(liveness_problems(parts))
 
     def readyz(request: Request) -> Response:
         del request
         try:
-            return _told(cannot_work(parts))
+            return _plain_text(readiness_problems(parts))
         finally:
             parts.store.close()
 
@@ -47,5 +47,5 @@ def monitoring_routes(parts: Parts) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def _told(problems: list[str]) -> Response:
+def _plain_text(problems: list[str]) -> Response:
     return JSONResponse({"ok": not problems, "problems": problems}, status_code=503 if problems else 200)

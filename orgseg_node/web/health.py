@@ -10,12 +10,12 @@ from orgseg_node.node.parts import Parts
 from orgseg_node.node.store.clock import stamp, utc_now
 
 
-def lives(parts: Parts) -> list[str]:
+def liveness_problems(parts: Parts) -> list[str]:
     """What stands still though the process runs; a supervisor should then start the node anew."""
     return [f"tick {name} overdue" for name in parts.watchdog.overdue()]
 
 
-def cannot_work(parts: Parts) -> list[str]:
+def readiness_problems(parts: Parts) -> list[str]:
     """What keeps the node from taking images and working on them, in words that tell nothing else."""
     checks: tuple[tuple[str, Callable[[Parts], bool]], ...] = (
         ("database not writable", _database),
@@ -23,10 +23,10 @@ def cannot_work(parts: Parts) -> list[str]:
         ("receiver not listening", lambda p: p.receiver is None or p.receiver.listening),
         ("engine not alive", _engine),
     )
-    return [said for said, check in checks if not _well(check, parts)] + lives(parts)
+    return [said for said, check in checks if not _works(check, parts)] + liveness_problems(parts)
 
 
-def _well(check: Callable[[Parts], bool], parts: Parts) -> bool:
+def _works(check: Callable[[Parts], bool], parts: Parts) -> bool:
     try:
         return check(parts)
     except Exception:  # noqa: BLE001  # whatever it is, it is not well, and the answer tells no details

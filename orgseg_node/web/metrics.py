@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orgseg_node import __version__
-from orgseg_node.node.delivery.echo import Echo
+from orgseg_node.node.delivery.echo import EchoStatus
 from orgseg_node.node.monitoring.alerts import certificate_ends
 from orgseg_node.node.parts import Parts
 from orgseg_node.node.routing.revision import revision_of
@@ -32,11 +32,11 @@ _WAITING_SERIES = (SeriesState.RECEIVING, SeriesState.HOLD, SeriesState.CONFLICT
 def render(parts: Parts, clock: Clock = utc_now) -> bytes:
     """Everything, in the text format of Prometheus."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Stored(parts, clock))
+    registry.register(_DatabaseCollector(parts, clock))
     return generate_latest(parts.meters.registry) + generate_latest(registry)
 
 
-class _Stored(Collector):
+class _DatabaseCollector(Collector):
     """What the database and the disk say, read when it is asked for."""
 
     def __init__(self, parts: Parts, clock: Clock) -> None:
@@ -68,10 +68,10 @@ class _Stored(Collector):
         oldest = GaugeMetricFamily(
             "orgseg_oldest_seconds", "Age of the oldest that waits, by state.", labels=("kind", "state")
         )
-        jobs = _cells(
+        jobs = _labelled_values(
             database, "SELECT state AS one, '' AS two, min(updated_at) AS value FROM job GROUP BY state"
         )
-        series = _cells(
+        series = _labelled_values(
             database,
             "SELECT state AS one, '' AS two, min(last_received_at) AS value FROM series GROUP BY state",
         )
@@ -89,7 +89,7 @@ class _Stored(Collector):
             "When a destination last answered C-ECHO; 0 if it never did.",
             labels=("destination",),
         )
-        for echo in self._parts.store.database.read(Echo, "SELECT * FROM destination_echo"):
+        for echo in self._parts.store.database.read(EchoStatus, "SELECT * FROM destination_echo"):
             answered.add_metric((echo.destination,), echo.answered.timestamp() if echo.answered else 0.0)
         yield answered
 
@@ -98,7 +98,7 @@ def _counts(database: Database) -> Iterator[Metric]:
     for name, kind, states in (("series", "series", SeriesState), ("jobs", "job", JobState)):
         family = GaugeMetricFamily(f"orgseg_{name}", f"Number of {name} by state.", labels=("state",))
         sql = f"SELECT state AS one, '' AS two, count(*) AS value FROM {kind} GROUP BY state"  # noqa: S608  # a name from above
-        found = _cells(database, sql)
+        found = _labelled_values(database, sql)
         for state in states:
             family.add_metric((state,), found.get((state.value, ""), 0))
         yield family
@@ -108,7 +108,7 @@ def _counts(database: Database) -> Iterator[Metric]:
     deliveries = GaugeMetricFamily(
         "orgseg_deliveries", "Objects on their way, by state.", labels=("destination", "state")
     )
-    counts = _cells(
+    counts = _labelled_values(
         database,
         "SELECT destination AS one, state AS two, count(*) AS value FROM delivery"
         " GROUP BY destination, state",
@@ -121,12 +121,14 @@ def _counts(database: Database) -> Iterator[Metric]:
         ("notices_unsent", "Messages not sent yet.", "FROM notice_message WHERE sent_at IS NULL"),
         ("audit_links", "Links of the audit chain.", "FROM seal"),
     ):
-        (value,) = _cells(database, f"SELECT '' AS one, '' AS two, count(*) AS value {sql}").values()
+        (value,) = _labelled_values(
+            database, f"SELECT '' AS one, '' AS two, count(*) AS value {sql}"
+        ).values()
         yield GaugeMetricFamily(f"orgseg_{name}", said, value=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Cell:
+class _LabelledValue:
     """One number of a table with one or two names."""
 
     one: str
@@ -134,5 +136,5 @@ class _Cell:
     value: Any
 
 
-def _cells(database: Database, sql: str) -> dict[tuple[str, str], Any]:
-    return {(cell.one, cell.two): cell.value for cell in database.read(_Cell, sql)}
+def _labelled_values(database: Database, sql: str) -> dict[tuple[str, str], Any]:
+    return {(cell.one, cell.two): cell.value for cell in database.read(_LabelledValue, sql)}

@@ -11,8 +11,8 @@ from python_multipart.multipart import MultipartParser
 
 from orgseg_node.errors import NotMultipart, TooLarge
 
-_MOST_HEADERS: Final = 16
-_LONGEST_HEADER: Final = 4096
+_MAX_HEADERS: Final = 16
+_MAX_HEADER_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class PartReader:
                     "on_part_end": self._end,
                     "on_end": self._over,
                 },
-                max_header_count=_MOST_HEADERS,
-                max_header_size=_LONGEST_HEADER,
+                max_header_count=_MAX_HEADERS,
+                max_header_size=_MAX_HEADER_BYTES,
             )
         except (FormParserError, UnicodeEncodeError) as error:
             raise NotMultipart("Its boundary cannot be one.") from error

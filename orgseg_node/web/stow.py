@@ -27,8 +27,8 @@ from orgseg_node.node.dimse.storage_scp import (
     STORAGE_CLASSES,
     SYNTAXES,
     Intake,
+    c_store_status,
 )
-from orgseg_node.node.dimse.storage_scp import status_of as reason_of
 from orgseg_node.node.store.model import Incoming
 from orgseg_node.web.multipart import Part, PartReader, boundary_of
 from orgseg_node.web.stow_answer import Outcome, answer, status_of
@@ -202,7 +202,7 @@ class StowService:
             self._inbox.accept(incoming)
         except OrgsegError as error:
             _log.warning("instance not accepted", code=error.code, peer=incoming.calling_ae)
-            return reason_of(error)
+            return c_store_status(error)
         except Exception as error:  # noqa: BLE001 (on any doubt the sender must keep the image)
             _log.error("instance not accepted", code="UNEXPECTED", kind=type(error).__name__)
             return OUT_OF_RESOURCES

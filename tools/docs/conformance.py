@@ -32,7 +32,7 @@ from orgseg_node.errors import InputError, OrgsegError, OutputError
 from orgseg_node.node.config.node_config import DeliverySection, NodeSection, ReceiverSection
 from orgseg_node.node.config.stow import StowSection
 from orgseg_node.node.dimse import association, commitment_scu, storage_scp
-from orgseg_node.node.dimse.storage_scu import offers
+from orgseg_node.node.dimse.storage_scu import offered_syntaxes
 from tools.docs import conformance_services as services
 from tools.docs import conformance_text as said
 from tools.docs.created_objects import Attribute, created_objects
@@ -183,7 +183,8 @@ def _dicomweb() -> str:
 def _initiation() -> str:
     contexts = [[_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian), "SCU"]]
     contexts += [
-        [_name(uid), f"`{uid}`", ", ".join(map(_syntax, offers(UID(own)))), "SCU"] for uid, own, _ in _CREATED
+        [_name(uid), f"`{uid}`", ", ".join(map(_syntax, offered_syntaxes(UID(own)))), "SCU"]
+        for uid, own, _ in _CREATED
     ]
     contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _commitment_syntaxes(), "SCU"]]
     statuses = [

@@ -42,7 +42,7 @@ def check(
     names = ", ".join(sorted(config.destinations)) or "none"
     console = out()
     console.print(f"{escape(str(file))} is correct.")
-    titles = ", ".join(config.titles)
+    titles = ", ".join(config.ae_titles)
     console.print(f"AE title {titles}, port {config.node.port}, destinations: {escape(names)}")
     console.print(f"database: {escape(describe(config.database_place))}")
     console.print(f"protocol: {escape(config.contours.protocol)}")

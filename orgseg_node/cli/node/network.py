@@ -31,7 +31,7 @@ def echo(dest: Dest, config: Config = None, calling_ae: CallingAe = None) -> Non
 
     destination, calling = resolve(dest, config, calling_ae)
     AnySender().echo(destination, calling)
-    out().print(f"[green]answered[/] {escape(destination.said)}")
+    out().print(f"[green]answered[/] {escape(destination.description)}")
 
 
 def send(
@@ -57,7 +57,7 @@ def send(
             if isinstance(answer, OrgsegError):
                 raise answer
             tell(done / count, f"sent {done} of {count}")
-    out().print(f"[green]stored[/] {len(paths)} objects at {escape(destination.said)}")
+    out().print(f"[green]stored[/] {len(paths)} objects at {escape(destination.description)}")
 
 
 def resolve(

@@ -13,7 +13,7 @@ from orgseg_node.cli.console import out, print_json
 
 if TYPE_CHECKING:
     from orgseg_node.node.parts import Parts
-    from orgseg_node.web.door import Routes
+    from orgseg_node.web.http_server import Routes
 
 app = typer.Typer(name="node", help="Run the DICOM node.", no_args_is_help=True)
 
@@ -41,13 +41,13 @@ def run(
     """Receive, contour and deliver until stopped by SIGTERM or Ctrl-C; nothing that was accepted is lost."""
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # the service only when it is wanted
     from orgseg_node.node.service import run_node  # noqa: PLC0415
-    from orgseg_node.web.door import HttpDoor  # noqa: PLC0415
+    from orgseg_node.web.http_server import HttpServer  # noqa: PLC0415
 
     settings = load_config(config)
     if only is not None:
         worker = settings.worker.model_copy(update={"roles": (only,)})
         settings = settings.model_copy(update={"worker": worker})
-    run_node(settings, path=config, entry_points=(HttpDoor(_images),))
+    run_node(settings, path=config, entry_points=(HttpServer(_images),))
 
 
 @app.command()

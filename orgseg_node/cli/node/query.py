@@ -17,8 +17,8 @@ from orgseg_node.errors import ConfigError, NetworkError, NothingMatches, PullTo
 if TYPE_CHECKING:
     from orgseg_node.inference.predictor import Progress
     from orgseg_node.node.config.node_config import NodeConfig, NodeSection
-    from orgseg_node.node.dimse.find_scu import Key, Series, Study
-    from orgseg_node.node.dimse.retrieve_scu import Pulled, Told
+    from orgseg_node.node.dimse.find_scu import QueryKey, Series, Study
+    from orgseg_node.node.dimse.retrieve_scu import OnProgress, Retrieved
 
 
 _FOR_THE_NODE = "CT"
@@ -62,11 +62,11 @@ def query(
     Names of patients are printed on stdout only. With --series, series are listed.
     """
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # network only when needed
-    from orgseg_node.node.dimse.find_scu import Key, find_series, find_studies  # noqa: PLC0415
+    from orgseg_node.node.dimse.find_scu import QueryKey, find_series, find_studies  # noqa: PLC0415
 
     settings = load_config(config)
     asked = settings.source(source)
-    key = Key(
+    key = QueryKey(
         patient_id=patient.strip(),
         accession=accession.strip(),
         study_uid=study,
@@ -111,10 +111,10 @@ def pull(
     CT series, by the source's method in the configuration; into a folder goes everything, as received.
     """
     from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # network only when needed
-    from orgseg_node.node.dimse.find_scu import Key  # noqa: PLC0415
+    from orgseg_node.node.dimse.find_scu import QueryKey  # noqa: PLC0415
 
     settings = load_config(config)
-    key = Key(
+    key = QueryKey(
         patient_id=patient.strip(),
         accession=accession.strip(),
         study_uid=study,
@@ -148,16 +148,16 @@ def _what_became(settings: NodeConfig, name: str, folder: Path | None) -> str:
     return "It is not sure that the node has all; to pull again sends what is missing."
 
 
-def _wanted(settings: NodeConfig, name: str, key: Key, limit: int) -> tuple[Series, ...]:
+def _wanted(settings: NodeConfig, name: str, key: QueryKey, limit: int) -> tuple[Series, ...]:
     """The series to pull. Raises PullTooWide unless it is sure that they are those that were meant."""
     from orgseg_node.node.dimse.find_scu import find_series  # noqa: PLC0415
-    from orgseg_node.node.dimse.retrieve_scu import require_answers  # noqa: PLC0415
+    from orgseg_node.node.dimse.retrieve_scu import require_matches  # noqa: PLC0415
 
     source = settings.source(name)
-    if not key.is_narrow:
+    if not key.is_specific:
         raise PullTooWide("No study, series, accession number or patient is named.")
     found = find_series(source, settings.calling_ae_for(source), key, limit)
-    require_answers(key, found.items)
+    require_matches(key, found.items)
     if found.has_more:
         raise PullTooWide(f"There are more than {limit} series; raise --limit if all are meant.")
     if not found.items:
@@ -166,24 +166,24 @@ def _wanted(settings: NodeConfig, name: str, key: Key, limit: int) -> tuple[Seri
 
 
 def _pull(
-    settings: NodeConfig, name: str, wanted: tuple[Series, ...], folder: Path | None, told: Told
-) -> Pulled:
-    from orgseg_node.node.dimse.archive_scp import Archive  # noqa: PLC0415
-    from orgseg_node.node.dimse.retrieve_scu import fetch, move  # noqa: PLC0415
+    settings: NodeConfig, name: str, wanted: tuple[Series, ...], folder: Path | None, told: OnProgress
+) -> Retrieved:
+    from orgseg_node.node.dimse.archive_scp import FolderArchive  # noqa: PLC0415
+    from orgseg_node.node.dimse.retrieve_scu import retrieve_by_get, retrieve_by_move  # noqa: PLC0415
 
     source, node = settings.source(name), settings.node
     calling = settings.calling_ae_for(source)
     if folder is not None:
-        return fetch(source, calling, wanted, Archive(folder), told)
+        return retrieve_by_get(source, calling, wanted, FolderArchive(folder), told)
     if source.method == "move":
-        return move(source, calling, wanted, source.move_to or node.ae_title, told)
+        return retrieve_by_move(source, calling, wanted, source.move_to or node.ae_title, told)
     if not node.port:
         raise ConfigError(
             "node.port is 0, so nobody knows where the node listens: images cannot be handed on."
         )
     with tempfile.TemporaryDirectory(prefix="orgseg-pull-") as scratch:
         # what is incomplete is not handed on: the node would contour it
-        pulled = fetch(source, calling, wanted, Archive(Path(scratch)), told)
+        pulled = retrieve_by_get(source, calling, wanted, FolderArchive(Path(scratch)), told)
         _hand_on(node, source.ae_title, sorted(Path(scratch).glob("*.dcm")))
     return pulled
 
@@ -197,7 +197,7 @@ def _hand_on(node: NodeSection, calling: str, files: list[Path]) -> None:
     DicomSender().send_all(Destination(ae_title=node.ae_title, host=host, port=node.port), calling, files)
 
 
-def _teller(tell: Progress) -> Told:
+def _teller(tell: Progress) -> OnProgress:
     def told(done: int, expected: int | None) -> None:
         tell(done / expected if expected else 0.0, f"{done} of {expected or '?'} images")
 

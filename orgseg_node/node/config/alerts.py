@@ -111,15 +111,15 @@ class NoticesSection(Section):
     webhook: WebhookSection | None = None
     channels: tuple[ChannelSection, ...] = ()
 
-    def placed(self, base: Path) -> NoticesSection:
+    def resolved(self, base: Path) -> NoticesSection:
         """The same with files relative to a folder."""
         email = self.email and self.email.model_copy(update=_files(self.email, base))
         webhook = self.webhook and self.webhook.model_copy(update=_files(self.webhook, base))
-        channels = tuple(channel.placed(base) for channel in self.channels)
+        channels = tuple(channel.resolved(base) for channel in self.channels)
         return self.model_copy(update={"email": email, "webhook": webhook, "channels": channels})
 
 
-def placed_web(web: WebSection, base: Path) -> WebSection:
+def resolve_web(web: WebSection, base: Path) -> WebSection:
     """The same with files relative to a folder."""
     return web.model_copy(update=_files(web, base))
 

@@ -40,7 +40,7 @@ class ChannelSection(Section):
     ca: Path | None = None
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 20.0
 
-    def placed(self, base: Path) -> ChannelSection:
+    def resolved(self, base: Path) -> ChannelSection:
         """The same with files relative to a folder."""
         ca = None if self.ca is None else base / self.ca.expanduser()
         return self.model_copy(update={"url_file": base / self.url_file.expanduser(), "ca": ca})
@@ -100,7 +100,7 @@ def channel_problems(data: dict[str, Any], base: Path) -> list[str]:
             continue
         section = ChannelSection(name="check", url_file=Path(url_file), ca=None if ca is None else Path(ca))
         try:
-            open_channel(section.placed(base))
+            open_channel(section.resolved(base))
         except ConfigError as error:
             problems.append(f"{here}: {error.detail}")
     return problems

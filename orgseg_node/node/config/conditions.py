@@ -39,10 +39,10 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "DA": Kind.DATE,
     "DT": Kind.DATE,
 }
-_AS_WRITTEN: Final = frozenset({"AE", "UI"})
+_CASE_SENSITIVE: Final = frozenset({"AE", "UI"})
 """Texts in which capitals and small letters differ."""
 
-_TOLD: Final = frozenset({"AE", "AS", "CS", "UI", *_NUMBERS})
+_CODED_VRS: Final = frozenset({"AE", "AS", "CS", "UI", *_NUMBERS})
 """Values that are codes and measures; others may hold whatever somebody typed."""
 
 _PATIENT_GROUP: Final = 0x0010
@@ -67,14 +67,14 @@ class Subject:
     name: str
     kind: Kind
     tag: int | None = None
-    as_written: bool = False
+    case_sensitive: bool = False
     of_patient: bool = False
-    told: bool = True
+    may_be_shown: bool = True
 
 
 SUBJECTS: Final[Mapping[str, Subject]] = {
-    "called_ae": Subject(name="called_ae", kind=Kind.TEXT, as_written=True),
-    "calling_ae": Subject(name="calling_ae", kind=Kind.TEXT, as_written=True),
+    "called_ae": Subject(name="called_ae", kind=Kind.TEXT, case_sensitive=True),
+    "calling_ae": Subject(name="calling_ae", kind=Kind.TEXT, case_sensitive=True),
     "body_part": Subject(name="body_part", kind=Kind.TEXT, tag=0x00180015),
     "age": Subject(name="age", kind=Kind.AGE),
     "slices": Subject(name="slices", kind=Kind.NUMBER),
@@ -83,7 +83,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SubjectValues:
     """What there is of a subject.
 
     Attributes
@@ -94,8 +94,8 @@ class Seen:
     """
 
     values: tuple[Value, ...] = ()
-    there: bool = False
-    known: bool = True
+    is_present: bool = False
+    is_known: bool = True
 
 
 _COMPARE: Final[Mapping[str, tuple[str, Callable[[Any, Any], bool]]]] = {
@@ -123,11 +123,11 @@ class Condition:
     present: bool | None = None
     tests: tuple[tuple[str, Any], ...] = ()
 
-    def holds(self, seen: Seen) -> bool:
+    def holds(self, seen: SubjectValues) -> bool:
         """Whether it holds; of several values one is enough, and where there is none it does not hold."""
-        if not seen.known:
+        if not seen.is_known:
             return False
-        if self.present is not None and self.present is not seen.there:
+        if self.present is not None and self.present is not seen.is_present:
             return False
         if not self.tests:
             return True
@@ -144,7 +144,7 @@ class Condition:
         return any(self._fold(one) == folded for one in want)
 
     def _fold(self, value: Any) -> Any:
-        return value.casefold() if isinstance(value, str) and not self.subject.as_written else value
+        return value.casefold() if isinstance(value, str) and not self.subject.case_sensitive else value
 
     @property
     def expected(self) -> str:
@@ -153,19 +153,19 @@ class Condition:
             return "a value" if self.present else "no value"
         if self.subject.of_patient:
             return "(patient data)"
-        return " and ".join(_said(name, want) for name, want in self.tests)
+        return " and ".join(_describe_test(name, want) for name, want in self.tests)
 
 
-def _said(name: str, want: Any) -> str:
+def _describe_test(name: str, want: Any) -> str:
     if name in _COMPARE:
-        return f"{_COMPARE[name][0]} {_plain(want)}"
+        return f"{_COMPARE[name][0]} {_text_of_value(want)}"
     if name == "between":
-        return f"between {_plain(want[0])} and {_plain(want[1])}"
-    listed = " or ".join(map(_plain, want))
+        return f"between {_text_of_value(want[0])} and {_text_of_value(want[1])}"
+    listed = " or ".join(map(_text_of_value, want))
     return f"like {listed}" if name == "like" else listed
 
 
-def _plain(value: Any) -> str:
+def _text_of_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
 
 
@@ -189,7 +189,7 @@ def parse_conditions(when: Mapping[str, Any]) -> tuple[Condition, ...]:
 
 
 def _parse(name: str, wanted: Any) -> Condition:
-    subject = subject_of(name)
+    subject = parse_subject(name)
     table = wanted if isinstance(wanted, dict) else {"in" if isinstance(wanted, list) else "is": wanted}
     present, tests, problems = None, [], []
     if not table:
@@ -199,16 +199,16 @@ def _parse(name: str, wanted: Any) -> Condition:
             if key == "present":
                 present = _flag(value)
             else:
-                tests.append((key, _wanted(subject.kind, key, value)))
+                tests.append((key, _operand(subject.kind, key, value)))
         except ValueError as error:
             problems += str(error).splitlines()
-    problems += _impossible(tests, present=present) if not problems else ()
+    problems += _contradictions(tests, present=present) if not problems else ()
     if problems:
         raise ValueError("\n".join(problems))
     return Condition(subject=subject, present=present, tests=tuple(tests))
 
 
-def subject_of(name: str) -> Subject:
+def parse_subject(name: str) -> Subject:
     """What a name in a rule means. Raises ValueError if it means nothing a rule can look at."""
     if name in SUBJECTS:
         return SUBJECTS[name]
@@ -217,7 +217,7 @@ def subject_of(name: str) -> Subject:
     number = re.fullmatch(r"\(?([0-9a-fA-F]{4}),?([0-9a-fA-F]{4})\)?", name)
     tag = int(number[1] + number[2], 16) if number else tag_for_keyword(name)
     if tag is None:
-        raise ValueError(f"there is no such attribute{_meant(name)}")
+        raise ValueError(f"there is no such attribute{_suggestion(name)}")
     if (tag >> 16) % 2:
         raise ValueError("it is private, and so means something else with each maker; name a public one")
     try:
@@ -233,13 +233,13 @@ def subject_of(name: str) -> Subject:
         name=name,
         kind=kind,
         tag=tag,
-        as_written=vr in _AS_WRITTEN,
+        case_sensitive=vr in _CASE_SENSITIVE,
         of_patient=tag >> 16 == _PATIENT_GROUP or vr == "PN" or tag in _PATIENT_TAGS,
-        told=vr.split(" or ")[0] in _TOLD,
+        may_be_shown=vr.split(" or ")[0] in _CODED_VRS,
     )
 
 
-def _meant(name: str) -> str:
+def _suggestion(name: str) -> str:
     from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]  # noqa: PLC0415
 
     keywords = (entry[4] for entry in DicomDictionary.values())
@@ -247,9 +247,9 @@ def _meant(name: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _wanted(kind: Kind, name: str, value: Any) -> Any:
+def _operand(kind: Kind, name: str, value: Any) -> Any:
     """What an operator wants, in the kind of its subject. Raises ValueError."""
-    _require_fitting(kind, name)
+    _require_operator(kind, name)
     if name == "between":
         return _range(kind, value)
     if name == "in" or (name == "like" and isinstance(value, list)):
@@ -259,7 +259,7 @@ def _wanted(kind: Kind, name: str, value: Any) -> Any:
     return (_typed(kind, value),) if name in {"is", "like"} else _typed(kind, value)
 
 
-def _require_fitting(kind: Kind, name: str) -> None:
+def _require_operator(kind: Kind, name: str) -> None:
     """Raise ValueError if there is no such operator, or none for this kind."""
     if name not in _OPERATORS:
         near = difflib.get_close_matches(name, _OPERATORS, n=1)
@@ -302,15 +302,19 @@ def _flag(value: Any) -> bool:
     raise ValueError(f"'present' is true or false, not {value!r}")
 
 
-def _impossible(tests: list[tuple[str, Any]], *, present: bool | None) -> Iterator[str]:
+def _contradictions(tests: list[tuple[str, Any]], *, present: bool | None) -> Iterator[str]:
     """What no value can fulfil."""
     if present is False and tests:
         yield "'present = false' asks for no value, so nothing else can be asked of it"
-    low = [want[0] if name == "between" else want for name, want in tests if name in {*_LOWER, "between"}]
-    high = [want[1] if name == "between" else want for name, want in tests if name in {*_UPPER, "between"}]
+    low = [
+        want[0] if name == "between" else want for name, want in tests if name in {*_LOWER_LIMITS, "between"}
+    ]
+    high = [
+        want[1] if name == "between" else want for name, want in tests if name in {*_UPPER_LIMITS, "between"}
+    ]
     if low and high and max(low) > min(high):
         yield "no value can fulfil this: the lower limit is above the upper one"
 
 
-_LOWER: Final = ("more_than", "at_least")
-_UPPER: Final = ("less_than", "at_most")
+_LOWER_LIMITS: Final = ("more_than", "at_least")
+_UPPER_LIMITS: Final = ("less_than", "at_most")

@@ -39,7 +39,7 @@ class DatabaseSection(Section):
     url: Annotated[str, AfterValidator(_url)] = ""
     password_file: Path | None = None
 
-    def placed(self, base: Path) -> DatabaseSection:
+    def resolved(self, base: Path) -> DatabaseSection:
         """The same with its file relative to a folder."""
         if self.password_file is None:
             return self

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.secrets import read_secret
 from orgseg_node.node.config.section import AeTitle, Section, tables
-from orgseg_node.node.config.tls import PeerTls, TlsSection, placed_peer
+from orgseg_node.node.config.tls import PeerTls, TlsSection, resolve_peer
 from orgseg_node.node.tls.context import client_context
 
 Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
@@ -82,7 +82,7 @@ class Destination(Recipient, PeerTls):
     commitment_timeout_h: Annotated[float, Field(gt=0, le=24 * 30)] = 24.0
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """How it is called in messages."""
         return f"{self.ae_title} at {self.host}:{self.port}"
 
@@ -105,7 +105,7 @@ class WebDestination(Recipient):
     ca_file: Path | None = None
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """How it is called in messages."""
         return self.url
 
@@ -120,19 +120,19 @@ AnyDestination = Annotated[
 ]
 
 
-def placed_destination(
+def resolve_destination(
     one: Destination | WebDestination, tls: TlsSection, base: Path
 ) -> Destination | WebDestination:
     """A destination with files relative to a folder, and from the section tls what it lacks."""
     if isinstance(one, Destination):
-        return placed_peer(one, tls, base)
+        return resolve_peer(one, tls, base)
     named = {name: getattr(one, name) for name in _FILES}
     return one.model_copy(
         update={name: base / path.expanduser() for name, path in named.items() if path is not None}
     )
 
 
-def without_kind(place: tuple[Any, ...]) -> tuple[Any, ...]:
+def setting_path(place: tuple[Any, ...]) -> tuple[Any, ...]:
     """The name of a setting as pydantic tells it, without the kind of destination that it puts in between."""
     return (*place[:2], *place[3:]) if place[:1] == ("destinations",) and len(place) > 2 else place
 
@@ -146,7 +146,7 @@ def destination_contradictions(data: dict[str, Any]) -> list[str]:
         problems += [f"{here}.{line}" for line in _alternate_problems(name, place, places)]
         if "url" in place:
             problems += [f"{here}.{line}" for line in _web_problems(place)]
-        elif place.get("commitment") is True and not _heard(str(place.get("ae_title")), data):
+        elif place.get("commitment") is True and not _may_call_node(str(place.get("ae_title")), data):
             problems.append(
                 f"{here}.commitment: [[peers]] must list {place.get('ae_title')!r}, for it answers by a call"
             )
@@ -176,7 +176,7 @@ def _identity_problems(places: dict[str, dict[str, Any]], own: dict[str, Any]) -
     return problems
 
 
-def _heard(ae_title: str, data: dict[str, Any]) -> bool:
+def _may_call_node(ae_title: str, data: dict[str, Any]) -> bool:
     """Whether a destination may call the node."""
     listed = {str(peer.get("ae_title")) for _, peer in tables(data.get("peers"))}
     return ae_title in listed or bool(dict(tables(data)).get("receiver", {}).get("accept_any_calling_ae"))

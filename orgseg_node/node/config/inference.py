@@ -22,7 +22,7 @@ def _names(value: tuple[str, ...]) -> tuple[str, ...]:
 Names = Annotated[tuple[str, ...], AfterValidator(_names)]
 
 
-_SETTINGS: Final = (  # of the section inference: what the network itself is told
+_NETWORK_SETTINGS: Final = (  # of the section inference: what the network itself is told
     "method",
     "chunk_mm",
     "overlap_mm",
@@ -82,4 +82,4 @@ class InferenceSection(Section):
         The child that contours and the name of a job are both made from this, so that they cannot differ.
         Values are as JSON has them.
         """
-        return self.model_dump(mode="json", include=set(_SETTINGS))
+        return self.model_dump(mode="json", include=set(_NETWORK_SETTINGS))

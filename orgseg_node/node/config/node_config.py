@@ -24,7 +24,7 @@ from orgseg_node.node.config.alerts import (
     NoticesSection,
     WatchSection,
     WebSection,
-    placed_web,
+    resolve_web,
     watch_contradictions,
     watch_file_problems,
 )
@@ -37,20 +37,26 @@ from orgseg_node.node.config.destinations import (
     WebDestination,
     destination_contradictions,
     destination_file_problems,
-    placed_destination,
-    without_kind,
+    resolve_destination,
+    setting_path,
 )
 from orgseg_node.node.config.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import InferenceSection as InferenceSection  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import inference_contradictions
 from orgseg_node.node.config.peers import REMOVED_OF_PEERS, PeerRules, title_contradictions
-from orgseg_node.node.config.rules import Rule, RulesSection, placed_rules, rule_contradictions, take_in_rules
+from orgseg_node.node.config.rules import (
+    Rule,
+    RulesSection,
+    merge_rules_file,
+    resolve_rules,
+    rule_contradictions,
+)
 from orgseg_node.node.config.section import AeTitle, Section, tables
 from orgseg_node.node.config.stow import StowSection, stow_problems
 from orgseg_node.node.config.tls import (
     PeerTls,
     TlsSection,
-    placed_peer,
+    resolve_peer,
     tls_contradictions,
     tls_file_problems,
 )
@@ -228,7 +234,7 @@ class NodeConfig(Section):
         return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())
 
     @property
-    def titles(self) -> tuple[str, ...]:
+    def ae_titles(self) -> tuple[str, ...]:
         """The AE titles under which the node may be called."""
         return (self.node.ae_title, *self.node.also_called)
 
@@ -238,7 +244,7 @@ class NodeConfig(Section):
         return tuple(dict.fromkeys((*ROLES, *(role for place in places for role in place.roles))))
 
     @property
-    def asked_sources(self) -> tuple[str, ...]:
+    def completeness_sources(self) -> tuple[str, ...]:
         """The sources that are asked whether series are whole."""
         asked = {peer.source for peer in self.peers if peer.source is not None}
         return tuple(sorted(asked)) if self.completeness.expect == "ask" else ()
@@ -249,12 +255,12 @@ class NodeConfig(Section):
         return own or self.node.ae_title
 
     @property
-    def standby(self) -> frozenset[str]:
+    def alternates(self) -> frozenset[str]:
         """Destinations that get something only in another's stead."""
         return frozenset(one.alternate for one in self.destinations.values() if one.alternate is not None)
 
     @property
-    def confirming(self) -> frozenset[str]:
+    def committing(self) -> frozenset[str]:
         """Destinations that shall confirm that they keep what they were sent."""
         places = self.destinations.items()
         return frozenset(name for name, one in places if isinstance(one, Destination) and one.commitment)
@@ -279,25 +285,25 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
-    lines = take_in_rules(data, base) + tls_file_problems(data, base)
+    lines = merge_rules_file(data, base) + tls_file_problems(data, base)
     lines += destination_file_problems(data, base) + stow_problems(data, base)
     lines += database_problems(data, base) + watch_file_problems(data, base)
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
-        lines = [line for item in error.errors() for line in _lines(dict(item))] + lines
+        lines = [line for item in error.errors() for line in _problem_lines(dict(item))] + lines
         lines += [line for line in _contradictions(data) if line not in lines]
-        raise ConfigError(_listed(path, lines)) from error
+        raise ConfigError(_message(path, lines)) from error
     if lines:
-        raise ConfigError(_listed(path, lines))
-    return _placed(config, base)
+        raise ConfigError(_message(path, lines))
+    return _resolved(config, base)
 
 
-def _listed(path: Path, lines: list[str]) -> str:
+def _message(path: Path, lines: list[str]) -> str:
     return f"{path}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _placed(config: NodeConfig, base: Path) -> NodeConfig:
+def _resolved(config: NodeConfig, base: Path) -> NodeConfig:
     """The same with files and folders relative to a folder."""
     node = config.node.model_copy(update={"data_dir": base / config.node.data_dir.expanduser()})
     folders = tuple(base / folder.expanduser() for folder in config.inference.bundle_folders)
@@ -306,14 +312,14 @@ def _placed(config: NodeConfig, base: Path) -> NodeConfig:
     if contours.protocol.endswith(".toml"):
         own = str(base / Path(contours.protocol).expanduser())
         contours = contours.model_copy(update={"protocol": own})
-    tls = config.tls.placed(base)
-    destinations = {name: placed_destination(one, tls, base) for name, one in config.destinations.items()}
-    sources = {name: placed_peer(one, tls, base) for name, one in config.sources.items()}
+    tls = config.tls.resolved(base)
+    destinations = {name: resolve_destination(one, tls, base) for name, one in config.destinations.items()}
+    sources = {name: resolve_peer(one, tls, base) for name, one in config.sources.items()}
     update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
-    update |= {"stow": config.stow.placed(base), "tls": tls, "destinations": destinations}
-    update |= {"web": placed_web(config.web, base), "notices": config.notices.placed(base)}
-    update |= {"database": config.database.placed(base)}
-    update |= {"rule": placed_rules(config.rule, config.rules, base)}
+    update |= {"stow": config.stow.resolved(base), "tls": tls, "destinations": destinations}
+    update |= {"web": resolve_web(config.web, base), "notices": config.notices.resolved(base)}
+    update |= {"database": config.database.resolved(base)}
+    update |= {"rule": resolve_rules(config.rule, config.rules, base)}
     return config.model_copy(update=update)
 
 
@@ -336,14 +342,14 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
     return problems + title_contradictions(data) + rule_contradictions(data)
 
 
-def _lines(item: dict[str, Any]) -> list[str]:
+def _problem_lines(item: dict[str, Any]) -> list[str]:
     """One problem as pydantic tells it, in words a physicist understands."""
-    place = without_kind(tuple(item["loc"]))
+    place = setting_path(tuple(item["loc"]))
     name = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
     if item["type"] == "extra_forbidden":
         if place[:1] == ("peers",) and place[-1] in REMOVED_OF_PEERS:
             return [f"{name}: {REMOVED_OF_PEERS[place[-1]]}"]
-        near = difflib.get_close_matches(str(place[-1]), _settings_beside(tuple(item["loc"])), n=1)
+        near = difflib.get_close_matches(str(place[-1]), _known_settings(tuple(item["loc"])), n=1)
         return [f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"]
     if item["type"] == "missing":
         return [f"{name}: is missing"]
@@ -353,7 +359,7 @@ def _lines(item: dict[str, Any]) -> list[str]:
     return [f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"]
 
 
-def _settings_beside(place: tuple[Any, ...]) -> list[str]:
+def _known_settings(place: tuple[Any, ...]) -> list[str]:
     """The names that would be allowed where an unknown name stands."""
     sections: dict[str, type[BaseModel]] = {
         "node": NodeSection,

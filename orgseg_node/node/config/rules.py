@@ -27,8 +27,8 @@ PRIORITIES: Final[Mapping[str, int]] = {"urgent": 10, "high": 30, "normal": 50, 
 """Words for priorities; the smaller number is contoured first."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_CONTOURS: Final = ("protocol", "bundles", "destinations", "priority", "review")
-_TOP: Final = "rule"
+_CONTOUR_SETTINGS: Final = ("protocol", "bundles", "destinations", "priority", "review")
+_TABLE: Final = "rule"
 
 
 class Action(StrEnum):
@@ -111,7 +111,7 @@ class RulesSection(Section):
     otherwise: Literal["contour", "hold"] = "contour"
 
 
-def take_in_rules(data: dict[str, Any], base: Path) -> list[str]:
+def merge_rules_file(data: dict[str, Any], base: Path) -> list[str]:
     """Put the rules of the file that a configuration names beside its other settings.
 
     Parameters
@@ -126,7 +126,7 @@ def take_in_rules(data: dict[str, Any], base: Path) -> list[str]:
     named = _named_file(data)
     if named is None:
         return []
-    if data.get(_TOP):
+    if data.get(_TABLE):
         return ["rules.file: the rules stand in this file or in that one, not in both"]
     path = base / named.expanduser()
     try:
@@ -137,14 +137,14 @@ def take_in_rules(data: dict[str, Any], base: Path) -> list[str]:
         return [f"rules.file: {path} is not TOML: {error}"]
     problems = []
     for key in found:
-        if key != _TOP:
-            near = difflib.get_close_matches(key, [_TOP], n=1)
+        if key != _TABLE:
+            near = difflib.get_close_matches(key, [_TABLE], n=1)
             problems.append(f"{path.name}: {key}: there is no such setting{_hint(near)}")
-    data[_TOP] = found.get(_TOP, [])
+    data[_TABLE] = found.get(_TABLE, [])
     return problems
 
 
-def placed_rules(rules: tuple[Rule, ...], section: RulesSection, base: Path) -> tuple[Rule, ...]:
+def resolve_rules(rules: tuple[Rule, ...], section: RulesSection, base: Path) -> tuple[Rule, ...]:
     """The same with the files of protocols relative to the folder of the file they are named in."""
     folder = base if section.file is None else (base / section.file.expanduser()).parent
     return tuple(
@@ -157,10 +157,10 @@ def placed_rules(rules: tuple[Rule, ...], section: RulesSection, base: Path) -> 
 
 def rule_contradictions(data: Mapping[str, Any]) -> list[str]:
     """What is wrong between rules, and between rules and other settings; bears wrong single settings."""
-    rules = [(f"{_TOP}.{int(number) + 1}", rule) for number, rule in tables(data.get(_TOP))]
+    rules = [(f"{_TABLE}.{int(number) + 1}", rule) for number, rule in tables(data.get(_TABLE))]
     names = [rule.get("name") for _, rule in rules]
     problems = [
-        f"{_TOP}: the name {name!r} is given twice"
+        f"{_TABLE}: the name {name!r} is given twice"
         for name in sorted({str(name) for name in names if name is not None and names.count(name) > 1})
     ]
     for place, rule in rules[:-1]:
@@ -172,22 +172,22 @@ def rule_contradictions(data: Mapping[str, Any]) -> list[str]:
     node = dict(tables(data)).get("node", {})
     titles = [node.get("ae_title", "ORGSEG"), *_texts(node.get("also_called"))]
     for place, rule in rules:
-        problems += _of_one(place, rule)
+        problems += _unused_settings(place, rule)
         problems += _unknown(f"{place}.destinations", _texts(rule.get("destinations")), destinations)
-        problems += _unknown(f"{place}.when.called_ae", _called(rule), titles)
+        problems += _unknown(f"{place}.when.called_ae", _called_ae_titles(rule), titles)
     return problems
 
 
-def _of_one(place: str, rule: Mapping[str, Any]) -> Iterator[str]:
+def _unused_settings(place: str, rule: Mapping[str, Any]) -> Iterator[str]:
     """Settings that mean nothing beside the action of the same rule."""
     if rule.get("action", Action.CONTOUR) in (Action.HOLD, Action.IGNORE):
         defaults = {name: field.default for name, field in Rule.model_fields.items()}
-        for name in _CONTOURS:
+        for name in _CONTOUR_SETTINGS:
             if name in rule and rule[name] != defaults[name]:
                 yield f"{place}.{name}: a series that is not contoured has none"
 
 
-def _called(rule: Mapping[str, Any]) -> list[str]:
+def _called_ae_titles(rule: Mapping[str, Any]) -> list[str]:
     """The called AE titles that a rule names in full."""
     when = rule.get("when")
     wanted = when.get("called_ae") if isinstance(when, dict) else None

@@ -38,7 +38,7 @@ class StowSection(Section):
     at_once: Annotated[int, Field(ge=1, le=50)] = 4
     idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
-    def placed(self, base: Path) -> StowSection:
+    def resolved(self, base: Path) -> StowSection:
         """The same with the file relative to a folder."""
         if self.tokens is None:
             return self

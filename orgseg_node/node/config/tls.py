@@ -21,7 +21,7 @@ from orgseg_node.node.tls.context import (
     server_context,
 )
 
-_OF_A_PEER: Final = ("tls_ca", "tls_certificate", "tls_key", "tls_name")
+_PEER_SETTINGS: Final = ("tls_ca", "tls_certificate", "tls_key", "tls_name")
 _P = TypeVar("_P", bound="PeerTls")
 
 
@@ -59,7 +59,7 @@ class TlsSection(Section):
         """The node's own certificate and key, if it has them."""
         return _identity(self.certificate, self.key)
 
-    def placed(self, base: Path) -> TlsSection:
+    def resolved(self, base: Path) -> TlsSection:
         """The same with files relative to a folder."""
         return self.model_copy(update=_files(self, ("certificate", "key", "ca"), base))
 
@@ -110,7 +110,7 @@ class PeerTls(Section):
         return _identity(self.tls_certificate, self.tls_key)
 
 
-def placed_peer(peer: _P, own: TlsSection, base: Path) -> _P:
+def resolve_peer(peer: _P, own: TlsSection, base: Path) -> _P:
     """A peer with files relative to a folder, and from the node's section what it does not name itself."""
     if not peer.tls:
         return peer
@@ -172,12 +172,12 @@ def tls_contradictions(data: dict[str, Any]) -> list[str]:
         if not listening and (peer.get("certificate_sha256") or peer.get("certificate_name")):
             place = int(number) + 1 if number.isdecimal() else number
             problems.append(f"peers.{place}: a certificate comes by TLS only, and there is no tls.port")
-    for place, peer in _called(data):
-        problems += [f"{place}.{problem}" for problem in _of_peer(peer, own)]
+    for place, peer in _called_peers(data):
+        problems += [f"{place}.{problem}" for problem in _peer_contradictions(peer, own)]
     return problems
 
 
-def _called(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _called_peers(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Everyone whom the node calls, by the name of the setting."""
     return [
         (f"{section}.{name}", peer)
@@ -186,8 +186,8 @@ def _called(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _of_peer(peer: dict[str, Any], own: dict[str, Any]) -> list[str]:
-    named = [name for name in _OF_A_PEER if peer.get(name)]
+def _peer_contradictions(peer: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    named = [name for name in _PEER_SETTINGS if peer.get(name)]
     if not peer.get("tls"):
         return [f"{named[0]}: means nothing without tls = true"] if named else []
     problems = []
@@ -211,7 +211,7 @@ def tls_file_problems(data: dict[str, Any], base: Path) -> list[str]:
         ("tls.ca", [own.get("ca")]),
         ("tls.certificate", [own.get("certificate"), own.get("key")]),
     ]
-    for place, peer in _called(data):
+    for place, peer in _called_peers(data):
         if peer.get("tls"):
             wanted.append((f"{place}.tls_ca", [peer.get("tls_ca")]))
             wanted.append((f"{place}.tls_certificate", [peer.get("tls_certificate"), peer.get("tls_key")]))

@@ -11,7 +11,7 @@ from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination, WebDestination
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.delivery import failover
-from orgseg_node.node.dimse.storage_scu import Answer, Sender
+from orgseg_node.node.dimse.storage_scu import Sender, SendOutcome
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.delivery_states import Alternate
@@ -76,7 +76,9 @@ class Deliverer:
                     delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now
                 )
 
-    def _note(self, delivery: Delivery, place: Destination | WebDestination | None, answer: Answer) -> None:
+    def _note(
+        self, delivery: Delivery, place: Destination | WebDestination | None, answer: SendOutcome
+    ) -> None:
         """Remember what became of one object."""
         now = self._clock()
         if isinstance(answer, OrgsegError):

@@ -19,7 +19,7 @@ _log = structlog.get_logger("orgseg.echo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Echo:
+class EchoStatus:
     """What is known about a destination: when it was asked, when it last answered, and why not since."""
 
     destination: str
@@ -33,7 +33,7 @@ class Echo:
         return datetime.fromisoformat(self.answered_at) if self.answered_at else None
 
 
-class Echoes:
+class EchoMonitor:
     """Keeps what destinations answer to C-ECHO (PS3.4 Annex A).
 
     Parameters
@@ -86,6 +86,6 @@ class Echoes:
                 row,
             )
 
-    def known(self) -> list[Echo]:
+    def known(self) -> list[EchoStatus]:
         """What is known about each destination that was ever asked."""
-        return self._db.read(Echo, "SELECT * FROM destination_echo ORDER BY destination")
+        return self._db.read(EchoStatus, "SELECT * FROM destination_echo ORDER BY destination")

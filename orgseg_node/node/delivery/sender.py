@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orgseg_node.node.config.destinations import Destination, WebDestination
-from orgseg_node.node.delivery.stow_client import WebSender
-from orgseg_node.node.dimse.storage_scu import Answer, DicomSender, Stored
+from orgseg_node.node.delivery.stow_client import StowClient
+from orgseg_node.node.dimse.storage_scu import DicomSender, SendOutcome, Stored
 
 
 class AnySender:
@@ -15,7 +15,7 @@ class AnySender:
 
     def __init__(self) -> None:
         self._dicom = DicomSender()
-        self._web = WebSender()
+        self._web = StowClient()
 
     def echo(self, destination: Destination | WebDestination, calling_ae: str) -> None:
         """Ask whether a destination is there. Raises NetworkError."""
@@ -32,7 +32,7 @@ class AnySender:
 
     def send_each(
         self, destination: Destination | WebDestination, calling_ae: str, paths: Sequence[Path]
-    ) -> Iterator[Answer]:
+    ) -> Iterator[SendOutcome]:
         """Store objects, and say of each what became of it."""
         if isinstance(destination, WebDestination):
             return self._web.send_each(destination, calling_ae, paths)

@@ -29,13 +29,13 @@ from orgseg_node.errors import (
 )
 from orgseg_node.node.config.destinations import WebDestination
 from orgseg_node.node.config.secrets import read_secret
-from orgseg_node.node.dimse.storage_scu import Answer, Stored
+from orgseg_node.node.dimse.storage_scu import SendOutcome, Stored
 from orgseg_node.node.tls.context import CIPHERS, https_context
 from orgseg_node.node.tls.faults import tls_error
 
 _CONNECT_S: Final = 10.0
 _CHUNK: Final = 1 << 20
-_LONGEST_ANSWER: Final = 1 << 20
+_MAX_RESPONSE: Final = 1 << 20
 _JSON: Final = "application/dicom+json"
 
 # attributes of the answer, as DICOM JSON names them (PS3.18 10.5.3.2, PS3.18 F)
@@ -45,11 +45,11 @@ _SOP_INSTANCE: Final = "00081155"
 _FAILURE_REASON: Final = "00081197"
 _WARNING_REASON: Final = "00081196"
 
-_LATER: Final = (408, 425, 429)
+_RETRY_STATUSES: Final = (408, 425, 429)
 """What is answered by a service that may well take the very same request later."""
 
 
-class WebSender:
+class StowClient:
     """Sends by HTTP."""
 
     def echo(self, destination: WebDestination, calling_ae: str) -> None:
@@ -63,7 +63,7 @@ class WebSender:
             If it is not, or does not let the node in.
         """
         del calling_ae
-        with _client(destination) as client, _told(destination):
+        with _client(destination) as client, _coded_errors(destination):
             _require_open(client.get(f"{destination.url}/studies", params={"limit": "1"}), destination)
 
     def send(self, destination: WebDestination, calling_ae: str, path: Path) -> Stored:
@@ -93,7 +93,7 @@ class WebSender:
 
     def send_each(
         self, destination: WebDestination, calling_ae: str, paths: Sequence[Path]
-    ) -> Iterator[Answer]:
+    ) -> Iterator[SendOutcome]:
         """Store objects one after the other over one connection; each has its own answer."""
         del calling_ae
         try:
@@ -119,7 +119,7 @@ def _client(destination: WebDestination) -> httpx.Client:
         elif destination.user is not None and destination.password_file is not None:
             auth = httpx.BasicAuth(destination.user, read_secret(destination.password_file))
     except ConfigError as error:
-        raise NotAuthorised(f"{destination.said}: {error.detail}") from error
+        raise NotAuthorised(f"{destination.description}: {error.detail}") from error
     timeout = httpx.Timeout(destination.timeout_s, connect=min(_CONNECT_S, destination.timeout_s))
     # neither proxies nor passwords from the environment: what is sent where stands in the configuration alone
     return httpx.Client(
@@ -132,29 +132,29 @@ def _context(destination: WebDestination) -> ssl.SSLContext:
     try:
         context = https_context(destination.ca_file)
     except OSError as error:
-        raise Unreachable(f"{destination.said}: {destination.ca_file} cannot be used.") from error
+        raise Unreachable(f"{destination.description}: {destination.ca_file} cannot be used.") from error
     context.set_ciphers(CIPHERS)
     return context
 
 
 @contextmanager
-def _told(destination: WebDestination) -> Iterator[None]:
+def _coded_errors(destination: WebDestination) -> Iterator[None]:
     """Turn what goes wrong on the way into errors with codes."""
     try:
         yield
     except httpx.HTTPError as error:
-        raise _why(error, destination) from error
+        raise _coded_error(error, destination) from error
 
 
-def _why(error: httpx.HTTPError, destination: WebDestination) -> NetworkError:
+def _coded_error(error: httpx.HTTPError, destination: WebDestination) -> NetworkError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
-            return tls_error(cause, destination.said)
+            return tls_error(cause, destination.description)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.ConnectError):
-        return Unreachable(f"{destination.said} does not answer.")
-    return Unreachable(f"{destination.said} broke off, or was silent for {destination.timeout_s:g} s.")
+        return Unreachable(f"{destination.description} does not answer.")
+    return Unreachable(f"{destination.description} broke off, or was silent for {destination.timeout_s:g} s.")
 
 
 def _store(client: httpx.Client, destination: WebDestination, path: Path) -> Stored:
@@ -168,12 +168,12 @@ def _store(client: httpx.Client, destination: WebDestination, path: Path) -> Sto
         "Content-Length": str(len(head) + path.stat().st_size + len(tail)),
     }
     with (
-        _told(destination),
+        _coded_errors(destination),
         client.stream(
             "POST", f"{destination.url}/studies", content=_body(head, path, tail), headers=headers
         ) as response,
     ):
-        return _outcome(response, _beginning(response), sop_uid, destination)
+        return _outcome(response, _limited_content(response), sop_uid, destination)
 
 
 def _sop_uid(path: Path) -> str:
@@ -193,23 +193,23 @@ def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
     yield tail
 
 
-def _beginning(response: httpx.Response) -> bytes:
+def _limited_content(response: httpx.Response) -> bytes:
     """So much of an answer as any honest one has."""
     content = bytearray()
     for chunk in response.iter_bytes():
         content += chunk
-        if len(content) > _LONGEST_ANSWER:
+        if len(content) > _MAX_RESPONSE:
             break
-    return bytes(content[:_LONGEST_ANSWER])
+    return bytes(content[:_MAX_RESPONSE])
 
 
 def _require_open(response: httpx.Response, destination: WebDestination) -> None:
     """Raise NotAuthorised or Unreachable for what says nothing of the object itself."""
     status = response.status_code
     if status in (401, 403, 407):
-        raise NotAuthorised(f"{destination.said} answered {status}.")
-    if status >= 500 or status in _LATER:
-        raise Unreachable(f"{destination.said} answered {status}.")
+        raise NotAuthorised(f"{destination.description} answered {status}.")
+    if status >= 500 or status in _RETRY_STATUSES:
+        raise Unreachable(f"{destination.description} answered {status}.")
 
 
 def _outcome(response: httpx.Response, content: bytes, sop_uid: str, destination: WebDestination) -> Stored:
@@ -221,7 +221,7 @@ def _outcome(response: httpx.Response, content: bytes, sop_uid: str, destination
     if failed is not None:
         reason = _number(failed, _FAILURE_REASON)
         said = "" if reason is None else f" with 0x{reason:04X}"
-        raise StoreRefused(f"{destination.said} refused it{said}.", status=reason)
+        raise StoreRefused(f"{destination.description} refused it{said}.", status=reason)
     stored = _entry(answer, _REFERENCED, sop_uid)
     if stored is not None and status in (200, 202):
         warning = _number(stored, _WARNING_REASON)
@@ -230,7 +230,7 @@ def _outcome(response: httpx.Response, content: bytes, sop_uid: str, destination
     if status == 200:
         # PS3.18 10.5.3.1: all instances were stored; some services give no list
         return Stored(sop_uid=sop_uid, status=0, note="stored; the service gave no list")
-    raise StoreRefused(f"{destination.said} answered {status}.")
+    raise StoreRefused(f"{destination.description} answered {status}.")
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.monitoring.logs import configure_logs
 from orgseg_node.node.store.model import Incoming
 
-CLASSES = (CTImageStorage, RTStructureSetStorage, SegmentationStorage)
+STORAGE_CLASSES = (CTImageStorage, RTStructureSetStorage, SegmentationStorage)
 
 
-class Archive:
+class FolderArchive:
     """Keeps each instance as ``<SOP Instance UID>.dcm``; an instance sent again replaces itself.
 
     Parameters
@@ -72,7 +72,7 @@ def run_archive(
     if stop is None:
         stop = threading.Event()
         _stop_on_signals(stop)
-    receiver = Receiver(config, Archive(folder), storage=CLASSES)
+    receiver = Receiver(config, FolderArchive(folder), storage=STORAGE_CLASSES)
     receiver.start()
     try:
         stop.wait()

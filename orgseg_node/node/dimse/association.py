@@ -14,7 +14,7 @@ from pynetdicom.association import Association
 from orgseg_node.errors import AssociationRejected, NetworkError, QueryRefused, Unreachable
 from orgseg_node.node.config.node_config import MAX_PDU, Source
 from orgseg_node.node.config.tls import context_of_peer
-from orgseg_node.node.dimse.reject_reason import rejection
+from orgseg_node.node.dimse.reject_reason import reject_reason
 from orgseg_node.node.tls.faults import tls_error
 
 # PS3.4 C.6.2, study root query/retrieve information model
@@ -26,13 +26,13 @@ SYNTAXES: Final = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 PENDING: Final = (0xFF00, 0xFF01)
 SUCCESS: Final = 0x0000
 CANCELLED: Final = 0xFE00
-UNKNOWN_RECEIVER: Final = 0xA801
-FAILURES_OR_REMARKS: Final = 0xB000
+MOVE_DESTINATION_UNKNOWN: Final = 0xA801
+SUBOPERATIONS_INCOMPLETE: Final = 0xB000
 
 _CONNECT_S: Final = 10.0
 
 # PS3.4 C.4.1.1.4, C.4.2.1.5 and C.4.3.1.4; PS3.7 annex C
-_STATUSES: Final = {
+_MEANINGS: Final = {
     0x0000: "done",
     0x0105: "no such attribute",
     0x0106: "a value of the request is invalid",
@@ -57,16 +57,16 @@ _STATUSES: Final = {
 }
 
 
-def explain(status: int) -> str:
+def describe_status(status: int) -> str:
     """A DIMSE status of a query or retrieval as code and sentence."""
-    text = _STATUSES.get(status)
+    text = _MEANINGS.get(status)
     if text is None:
         families = {0xA: "it refused", 0xB: "it did so with a remark", 0xC: "it cannot process the request"}
         text = families.get(status >> 12, "a status the standard does not name")
     return f"0x{status:04X}, {text}"
 
 
-def status_of(status: Dataset, source: Source) -> int:
+def require_status(status: Dataset, source: Source) -> int:
     """The status of a response. Raises Unreachable if there is none, for the connection broke."""
     if "Status" not in status:
         why = f"broke off, or was silent for {source.timeout_s:g} s"
@@ -124,7 +124,7 @@ def association(
 
 
 def _why_not(refused: Association, source: Source) -> NetworkError:
-    reason = rejection(refused)
+    reason = reject_reason(refused)
     if reason is not None:
         return AssociationRejected(f"{name_of(source)}: {reason}.")
     if refused.rejected_contexts:

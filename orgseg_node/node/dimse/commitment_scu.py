@@ -182,11 +182,13 @@ class CommitmentScu:
                     request_dataset(transaction_uid, items), ACTION, PUSH_MODEL, INSTANCE
                 )
             except (ValueError, RuntimeError) as error:
-                raise Unreachable(f"{place.said} broke off.") from error
+                raise Unreachable(f"{place.description} broke off.") from error
             if "Status" not in status:
-                raise Unreachable(f"{place.said} broke off during the request.")
+                raise Unreachable(f"{place.description} broke off during the request.")
             if status.Status != SUCCESS:
-                raise CommitmentRefused(f"{place.said} answered the request with 0x{status.Status:04X}.")
+                raise CommitmentRefused(
+                    f"{place.description} answered the request with 0x{status.Status:04X}."
+                )
             wait = timedelta(hours=place.commitment_timeout_h)
             self._confirmations.asked(one, self._clock() + wait, "The archive was asked to confirm it.")
             _log.info("commitment requested", job=one.job_id, destination=one.destination, objects=len(items))

@@ -27,12 +27,12 @@ from orgseg_node.node.dimse.association import (
     SUCCESS,
     SYNTAXES,
     association,
-    explain,
+    describe_status,
     name_of,
-    status_of,
+    require_status,
 )
 
-_PATIENCE: Final = 1000
+_MAX_AFTER_CANCEL: Final = 1000
 """So many answers are still read after a cancellation; a source that goes on is hung up on."""
 
 _STUDY_KEYS: Final = (
@@ -50,7 +50,7 @@ _log = structlog.get_logger("orgseg.query")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class QueryKey:
     """What is looked for; parts that are empty match everything.
 
     Attributes
@@ -89,7 +89,7 @@ class Key:
         _check_dates(self.dates)
 
     @property
-    def is_narrow(self) -> bool:
+    def is_specific(self) -> bool:
         """Whether it names one patient, order, study or series, without wildcards."""
         named = (self.study_uid, self.series_uid, self.patient_id, self.accession)
         return any(text and not set(text) & set("*?") for text in named)
@@ -144,14 +144,14 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found(Generic[Item]):
+class QueryResult(Generic[Item]):
     """What a source told, and whether it has more than the limit."""
 
     items: tuple[Item, ...]
     has_more: bool
 
 
-def find_studies(source: Source, calling_ae: str, key: Key, limit: int) -> Found[Study]:
+def find_studies(source: Source, calling_ae: str, key: QueryKey, limit: int) -> QueryResult[Study]:
     """The studies of a source that match.
 
     Parameters
@@ -176,7 +176,7 @@ def find_studies(source: Source, calling_ae: str, key: Key, limit: int) -> Found
     return found
 
 
-def find_series(source: Source, calling_ae: str, key: Key, limit: int) -> Found[Series]:
+def find_series(source: Source, calling_ae: str, key: QueryKey, limit: int) -> QueryResult[Series]:
     """The series of a source that match: those of each matching study, or the one that is named.
 
     Parameters, Raises
@@ -199,10 +199,10 @@ def find_series(source: Source, calling_ae: str, key: Key, limit: int) -> Found[
                 has_more = True
                 break
     _log.info("series found", source=source.ae_title, count=len(series), has_more=has_more)
-    return Found(items=tuple(series), has_more=has_more)
+    return QueryResult(items=tuple(series), has_more=has_more)
 
 
-def find_images(source: Source, calling_ae: str, series: Series, limit: int) -> Found[str]:
+def find_images(source: Source, calling_ae: str, series: Series, limit: int) -> QueryResult[str]:
     """The SOP Instance UIDs of the images of a series.
 
     Parameters, Raises
@@ -214,10 +214,10 @@ def find_images(source: Source, calling_ae: str, series: Series, limit: int) -> 
     with association(source, calling_ae, [(FIND, SYNTAXES)]) as asked:
         answers, has_more = _find(asked, source, wanted, limit)
     uids = tuple(uid for answer in answers if valid_uid(uid := _text(answer, "SOPInstanceUID")))
-    return Found(items=uids, has_more=has_more)
+    return QueryResult(items=uids, has_more=has_more)
 
 
-def _find_studies(asked: Association, source: Source, key: Key, limit: int) -> Found[Study]:
+def _find_studies(asked: Association, source: Source, key: QueryKey, limit: int) -> QueryResult[Study]:
     wanted = _identifier("STUDY", _STUDY_KEYS)
     wanted.PatientID, wanted.AccessionNumber = key.patient_id, key.accession
     wanted.StudyInstanceUID, wanted.StudyDate = key.study_uid, key.dates
@@ -237,12 +237,12 @@ def _find_studies(asked: Association, source: Source, key: Key, limit: int) -> F
         )
         for answer in answers
     )
-    return Found(items=studies, has_more=has_more)
+    return QueryResult(items=studies, has_more=has_more)
 
 
 def _find_series(
-    asked: Association, source: Source, key: Key, study: Study | None, limit: int
-) -> Found[Series]:
+    asked: Association, source: Source, key: QueryKey, study: Study | None, limit: int
+) -> QueryResult[Series]:
     wanted = _identifier("SERIES", _SERIES_KEYS)
     wanted.StudyInstanceUID = "" if study is None else study.study_uid
     wanted.SeriesInstanceUID, wanted.Modality = key.series_uid, key.modality
@@ -260,19 +260,19 @@ def _find_series(
         )
         for answer in answers
     )
-    return Found(items=series, has_more=has_more)
+    return QueryResult(items=series, has_more=has_more)
 
 
 def _find(asked: Association, source: Source, wanted: Dataset, limit: int) -> tuple[list[Dataset], bool]:
     """Answers up to a limit, and whether the rest was cancelled."""
     found: list[Dataset] = []
     late = 0
-    for status, answer in _asking(asked.send_c_find, source, wanted, FIND, msg_id=1):
-        code = status_of(status, source)
+    for status, answer in _responses(asked.send_c_find, source, wanted, FIND, msg_id=1):
+        code = require_status(status, source)
         if code not in PENDING:
             if code == SUCCESS or (late and code == CANCELLED):
                 break
-            raise QueryRefused(f"{name_of(source)} answered {explain(code)}.", status=code)
+            raise QueryRefused(f"{name_of(source)} answered {describe_status(code)}.", status=code)
         if answer is None:
             raise QueryRefused(f"{name_of(source)} sent an answer that cannot be read.", status=code)
         if len(found) < limit:
@@ -281,13 +281,13 @@ def _find(asked: Association, source: Source, wanted: Dataset, limit: int) -> tu
         if not late:
             asked.send_c_cancel(1, query_model=FIND)
         late += 1
-        if late > _PATIENCE:
+        if late > _MAX_AFTER_CANCEL:
             asked.abort()
             break
     return found, late > 0
 
 
-def _asking(send: Any, source: Source, *request: Any, **more: Any) -> Iterator[tuple[Dataset, Any]]:
+def _responses(send: Any, source: Source, *request: Any, **more: Any) -> Iterator[tuple[Dataset, Any]]:
     """The answers to a request, with what the network layer raises told as what it means."""
     try:
         yield from send(*request, **more)

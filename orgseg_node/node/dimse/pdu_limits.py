@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 
-LONGEST_PDU: Final = 1 << 20
+MAX_PDU_LENGTH: Final = 1 << 20
 """Bytes of the longest PDU read: four times what is negotiated (PS3.8 D.1), and more than any association
 request needs."""
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger("orgseg.receiver")
 
 
 @dataclass(kw_only=True, slots=True)
-class Guard:
+class ConnectionLimits:
     """Stands before the socket of one association and reads for it.
 
     Attributes
@@ -52,7 +52,7 @@ class Guard:
     def recv(self, count: int) -> bytearray:
         """So many bytes; fewer only if the connection ended. Raises OSError or TimeoutError."""
         self._taken += count
-        if count > LONGEST_PDU:
+        if count > MAX_PDU_LENGTH:
             raise self._cut_off(errno.EMSGSIZE, f"a PDU of {count} bytes was announced")
         if self._taken > self.message_bytes:
             raise self._cut_off(errno.EMSGSIZE, f"a message grew beyond {self.message_bytes} bytes")
@@ -86,26 +86,26 @@ class Guard:
         return OSError(number, why)
 
 
-def stand_before(line: Any, *, pdu_s: float, message_bytes: int) -> None:
+def limit_connection(line: Any, *, pdu_s: float, message_bytes: int) -> None:
     """Let a guard read for a connection from now on."""
-    guard = Guard(line=line, pdu_s=pdu_s, message_bytes=message_bytes)
+    guard = ConnectionLimits(line=line, pdu_s=pdu_s, message_bytes=message_bytes)
     line.guard, line.recv = guard, guard.recv
 
 
 def message_ended(line: Any) -> None:
     """Tell the guard of a connection, if it has one, that a message is complete."""
     guard = getattr(line, "guard", None)
-    if isinstance(guard, Guard):
+    if isinstance(guard, ConnectionLimits):
         guard.message_ended()
 
 
-def let_go(association: Any) -> None:
+def release(association: Any) -> None:
     """Give back what a caller who was cut off had sent so far.
 
     pynetdicom's associations refer to themselves, and would keep it until Python happens to look for such.
     """
     guard = getattr(association.dul.socket, "guard", None)
-    if not (isinstance(guard, Guard) and guard.was_cut):
+    if not (isinstance(guard, ConnectionLimits) and guard.was_cut):
         return
     association.dimse.message = None
     with contextlib.suppress(queue.Empty):

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import structlog
 
-EVERY_S: Final = 60.0
-_CALLERS: Final = 200
+INTERVAL_S: Final = 60.0
+_MAX_CALLERS: Final = 200
 _OTHERS: Final = "(others)"
 
 _log = structlog.get_logger("orgseg.receiver")
 
 
-class RefusalLog:
+class RateLimitedRejectLog:
     """Tells of refusals: the first of a caller at once, those within a minute after it as one line.
 
     Callers beyond the first 200 of a minute are counted together: titles and addresses can be made up.
@@ -43,7 +43,7 @@ class RefusalLog:
         """
         self.flush()
         with self._lock:
-            if caller not in self._told_at and len(self._told_at) >= _CALLERS:
+            if caller not in self._told_at and len(self._told_at) >= _MAX_CALLERS:
                 caller, said = _OTHERS, {}
             if caller in self._told_at:
                 count = self._since[caller][0] if caller in self._since else 0
@@ -56,7 +56,7 @@ class RefusalLog:
         """Tell of what was held back for a minute, or of everything."""
         now = self._clock()
         with self._lock:
-            over = [name for name, at in self._told_at.items() if everything or now - at >= EVERY_S]
+            over = [name for name, at in self._told_at.items() if everything or now - at >= INTERVAL_S]
             held = [self._since.pop(name) for name in over if name in self._since]
             for name in over:
                 del self._told_at[name]

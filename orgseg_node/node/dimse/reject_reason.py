@@ -21,7 +21,7 @@ _REASONS: Final[dict[tuple[int | None, int | None], str]] = {
 }
 
 
-def rejection(requested: Association) -> str | None:
+def reject_reason(requested: Association) -> str | None:
     """Why the peer rejected an association that this node requested; None if it did not reject it.
 
     A peer that rejects at once has closed the connection before pynetdicom asks whether it was ever open.

@@ -50,19 +50,19 @@ from orgseg_node.errors import (
 from orgseg_node.node.config.node_config import Source
 from orgseg_node.node.dimse import storage_scp
 from orgseg_node.node.dimse.association import (
-    FAILURES_OR_REMARKS,
     GET,
     MOVE,
+    MOVE_DESTINATION_UNKNOWN,
     PENDING,
+    SUBOPERATIONS_INCOMPLETE,
     SUCCESS,
     SYNTAXES,
-    UNKNOWN_RECEIVER,
     association,
-    explain,
+    describe_status,
     name_of,
-    status_of,
+    require_status,
 )
-from orgseg_node.node.dimse.find_scu import Key, Series
+from orgseg_node.node.dimse.find_scu import QueryKey, Series
 
 _COMPRESSED: Final = (
     *(JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless),
@@ -81,14 +81,14 @@ _OTHERS: Final = (
     *(SegmentationStorage, SpatialRegistrationStorage, ComprehensiveSRStorage, EncapsulatedPDFStorage),
 )
 
-Told = Callable[[int, int | None], None]
+OnProgress = Callable[[int, int | None], None]
 """Called with the number of images that came and the number there will be, None where nobody knows."""
 
 _log = structlog.get_logger("orgseg.query")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
+class Retrieved:
     """What was brought.
 
     Attributes
@@ -113,7 +113,7 @@ def storage_contexts() -> list[tuple[UID, list[UID]]]:
     return plain + [(UID(kind), [syntax]) for kind in _IMAGES for syntax in _COMPRESSED]
 
 
-def require_answers(key: Key, found: Sequence[Series]) -> None:
+def require_matches(key: QueryKey, found: Sequence[Series]) -> None:
     """Raise PullTooWide if a source answers with what was not asked for.
 
     A source that does not know a key ignores it (PS3.4 C.2.2.2) and then answers with everything it has.
@@ -134,13 +134,13 @@ def require_answers(key: Key, found: Sequence[Series]) -> None:
             raise PullTooWide("The source answers with what was not asked for; it seems to ignore a key.")
 
 
-def fetch(
+def retrieve_by_get(
     source: Source,
     calling_ae: str,
     wanted: Sequence[Series],
     intake: storage_scp.Intake,
-    told: Told | None = None,
-) -> Pulled:
+    told: OnProgress | None = None,
+) -> Retrieved:
     """Bring series over one association and keep them (C-GET).
 
     Parameters
@@ -162,12 +162,12 @@ def fetch(
     StorageError
         If an image could not be kept.
     """
-    keeper = _Keeper(intake=intake, wanted={series.series_uid for series in wanted}, told=told)
-    keeper.expected = _sum(series.instances for series in wanted)
+    keeper = _StoreHandler(intake=intake, wanted={series.series_uid for series in wanted}, told=told)
+    keeper.expected = _total(series.instances for series in wanted)
     contexts = storage_contexts()
     roles = [build_role(kind, scp_role=True) for kind in dict.fromkeys(kind for kind, _ in contexts)]
     handlers = [(evt.EVT_C_STORE, keeper.store)]
-    tally = _Tally(source=source)
+    tally = _SubOperations(source=source)
     more = {"ext_neg": roles, "evt_handlers": handlers}
     with association(source, calling_ae, [(GET, SYNTAXES), *contexts], **more) as asked:
         for series in wanted:
@@ -178,12 +178,12 @@ def fetch(
             tally.check(series.instances, len(keeper.kept) - before)
     _log.info("fetched", source=source.ae_title, series=len(wanted), instances=len(keeper.kept))
     tally.require_all(len(keeper.kept))
-    return Pulled(series=len(wanted), instances=len(keeper.kept), remarks=tally.remarks)
+    return Retrieved(series=len(wanted), instances=len(keeper.kept), remarks=tally.remarks)
 
 
-def move(
-    source: Source, calling_ae: str, wanted: Sequence[Series], move_to: str, told: Told | None = None
-) -> Pulled:
+def retrieve_by_move(
+    source: Source, calling_ae: str, wanted: Sequence[Series], move_to: str, told: OnProgress | None = None
+) -> Retrieved:
     """Let a source send series to another AE, such as the running node (C-MOVE).
 
     Parameters
@@ -196,8 +196,8 @@ def move(
     ------
     As `fetch`; QueryRefused also if the source does not know the receiver.
     """
-    expected = _sum(series.instances for series in wanted)
-    tally = _Tally(source=source, to=f", for {move_to}", told=told, expected=expected)
+    expected = _total(series.instances for series in wanted)
+    tally = _SubOperations(source=source, to=f", for {move_to}", told=told, expected=expected)
     with association(source, calling_ae, [(MOVE, SYNTAXES)]) as asked:
         for series in wanted:
             before = tally.completed
@@ -205,10 +205,10 @@ def move(
             tally.check(series.instances, tally.completed - before)
     _log.info("moved", source=source.ae_title, series=len(wanted), instances=tally.completed)
     tally.require_all(tally.completed)
-    return Pulled(series=len(wanted), instances=tally.completed, remarks=tally.remarks)
+    return Retrieved(series=len(wanted), instances=tally.completed, remarks=tally.remarks)
 
 
-def _sum(counts: Iterator[int | None]) -> int | None:
+def _total(counts: Iterator[int | None]) -> int | None:
     known = list(counts)
     return None if None in known else sum(count or 0 for count in known)
 
@@ -225,19 +225,19 @@ def _identifier(series: Series) -> Dataset:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Keeper:
+class _StoreHandler:
     """Answers the images that come over a C-GET association."""
 
     intake: storage_scp.Intake
     wanted: set[str]
-    told: Told | None
+    told: OnProgress | None
     expected: int | None = None
     kept: set[str] = field(default_factory=set)
     problem: OrgsegError | None = None
 
     def store(self, event: Event) -> int:
         """Keep one image; the status that tells the truth about it."""
-        incoming = storage_scp.incoming_of(event, sender=event.assoc.acceptor.ae_title)
+        incoming = storage_scp.incoming_instance(event, sender=event.assoc.acceptor.ae_title)
         try:
             header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
             if header.series_uid not in self.wanted:
@@ -246,11 +246,11 @@ class _Keeper:
             self.intake.accept(incoming)
         except InputError as error:
             _log.warning("image refused", code=error.code)
-            return storage_scp.status_of(error)
+            return storage_scp.c_store_status(error)
         except OrgsegError as error:
             _log.error("image not kept", code=error.code)
             self.problem = error
-            return storage_scp.status_of(error)
+            return storage_scp.c_store_status(error)
         self.kept.add(incoming.sop_uid)
         if self.told is not None:
             self.told(len(self.kept), self.expected)
@@ -258,12 +258,12 @@ class _Keeper:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Tally:
+class _SubOperations:
     """Counts what the sub-operations of a retrieval became."""
 
     source: Source
     to: str = ""
-    told: Told | None = None
+    told: OnProgress | None = None
     expected: int | None = None
     completed: int = 0
     failed: int = 0
@@ -276,7 +276,7 @@ class _Tally:
         counts = [0, 0, 0]
         try:
             for status, _ in send(*request):
-                code = status_of(status, self.source)
+                code = require_status(status, self.source)
                 counts = self._counts(status, counts)
                 if self.told is not None:
                     self.told(self.completed + counts[0] + counts[2], self.expected)
@@ -298,11 +298,13 @@ class _Tally:
         self.completed += completed + warning
         self.failed += failed
         self.remarks += warning
-        if code == UNKNOWN_RECEIVER:
-            raise QueryRefused(f"{name_of(self.source)} answered {explain(code)}{self.to}.", status=code)
-        only_remarks = code == FAILURES_OR_REMARKS and not failed
-        if code != SUCCESS and not only_remarks and explain(code) not in self.statuses:
-            self.statuses.append(explain(code))
+        if code == MOVE_DESTINATION_UNKNOWN:
+            raise QueryRefused(
+                f"{name_of(self.source)} answered {describe_status(code)}{self.to}.", status=code
+            )
+        only_remarks = code == SUBOPERATIONS_INCOMPLETE and not failed
+        if code != SUCCESS and not only_remarks and describe_status(code) not in self.statuses:
+            self.statuses.append(describe_status(code))
 
     def check(self, expected: int | None, came: int) -> None:
         """Remember how many images of a series did not come."""

@@ -40,7 +40,7 @@ from orgseg_node.errors import (
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Peer
 from orgseg_node.node.dimse import pdu_limits
-from orgseg_node.node.dimse.reject_log import RefusalLog
+from orgseg_node.node.dimse.reject_log import RateLimitedRejectLog
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.store.model import Incoming
 from orgseg_node.node.tls.context import (
@@ -81,7 +81,7 @@ _REASONS: Final = {
 _log = structlog.get_logger("orgseg.receiver")
 
 
-def incoming_of(event: Event, *, sender: str, called: str = "") -> Incoming:
+def incoming_instance(event: Event, *, sender: str, called: str = "") -> Incoming:
     """What a C-STORE request brings, as it was encoded.
 
     Parameters
@@ -102,7 +102,7 @@ def incoming_of(event: Event, *, sender: str, called: str = "") -> Incoming:
     )
 
 
-def status_of(error: OrgsegError) -> int:
+def c_store_status(error: OrgsegError) -> int:
     """The C-STORE status that tells a sender why an image was not kept."""
     if not isinstance(error, InputError):
         return OUT_OF_RESOURCES
@@ -121,7 +121,7 @@ class Intake(Protocol):
         ...
 
 
-class Service(Protocol):
+class DimseService(Protocol):
     """What else is done at the node's port, such as storage commitment."""
 
     def register(self, ae: AE) -> list[Any]:
@@ -147,7 +147,7 @@ class Receiver:
         inbox: Intake,
         *,
         storage: Sequence[str] = STORAGE_CLASSES,
-        service: Service | None = None,
+        service: DimseService | None = None,
         meters: Meters | None = None,
     ) -> None:
         self._current = CurrentConfig.of(config)
@@ -155,7 +155,7 @@ class Receiver:
         self._service = service
         self._storage = storage
         self._inbox = inbox
-        self._refusals = RefusalLog()
+        self._refusals = RateLimitedRejectLog()
         self._open: dict[str, set[int]] = {}
         self._servers: list[Any] = []
         self.tls_port: int | None = None
@@ -274,7 +274,7 @@ class Receiver:
         line = event.assoc.dul.socket
         limits = self._config.receiver
         if line is not None:
-            pdu_limits.stand_before(
+            pdu_limits.limit_connection(
                 line, pdu_s=limits.idle_timeout_s, message_bytes=limits.max_instance_mb * 1_000_000
             )
         if line is None or not isinstance(line.socket, ssl.SSLSocket):
@@ -308,7 +308,7 @@ class Receiver:
     ) -> tuple[int, int, int] | None:
         """Why a caller is turned away (PS3.8, 9.3.4); None if it is let in, and then it is counted."""
         peer = self._peers.get(calling)
-        if called not in self._config.titles:
+        if called not in self._config.ae_titles:
             return _CALLED_UNKNOWN
         if not self._admits(event, calling, address):
             return _CALLING_UNKNOWN
@@ -371,16 +371,16 @@ class Receiver:
         """Accept one instance; the DIMSE status that tells the truth about it."""
         request: Any = event.assoc.requestor.primitive
         called = str(request.called_ae_title).strip()
-        incoming = incoming_of(event, sender=event.assoc.requestor.ae_title, called=called)
+        incoming = incoming_instance(event, sender=event.assoc.requestor.ae_title, called=called)
         try:
             self._inbox.accept(incoming)
         except InputError as error:
             said = {"code": error.code, "calling": incoming.calling_ae}
             self._refusals.note("instance refused", f"{incoming.calling_ae} {error.code}", **said)
-            return status_of(error)
+            return c_store_status(error)
         except OrgsegError as error:
             _log.error("instance not accepted", code=error.code, calling=incoming.calling_ae)
-            return status_of(error)
+            return c_store_status(error)
         except Exception as error:  # noqa: BLE001 (on any doubt the sender must keep the image)
             _log.error("instance not accepted", code="UNEXPECTED", kind=type(error).__name__)
             return OUT_OF_RESOURCES
@@ -395,5 +395,5 @@ class Receiver:
                 self._open[calling].discard(id(event.assoc))
                 if not self._open[calling]:
                     del self._open[calling]
-        pdu_limits.let_go(event.assoc)
+        pdu_limits.release(event.assoc)
         self._inbox.association_ended(id(event.assoc))

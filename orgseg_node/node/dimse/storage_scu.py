@@ -31,13 +31,13 @@ from orgseg_node.errors import (
 )
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.tls import context_of_peer
-from orgseg_node.node.dimse.reject_reason import rejection
+from orgseg_node.node.dimse.reject_reason import reject_reason
 from orgseg_node.node.tls.faults import tls_error
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
 _CONNECT_S: Final = 10.0
 
-Told = Callable[[int], None]
+OnProgress = Callable[[int], None]
 """Called with the number of objects stored so far."""
 
 
@@ -57,7 +57,7 @@ class Stored:
     note: str = ""
 
 
-Answer = Stored | OrgsegError
+SendOutcome = Stored | OrgsegError
 """What became of one object: stored, or the error that says why not."""
 
 _D_contra = TypeVar("_D_contra", contravariant=True)
@@ -74,7 +74,9 @@ class Sender(Protocol[_D_contra]):
         """Store one object. Raises NetworkError or NotDicom."""
         ...
 
-    def send_each(self, destination: _D_contra, calling_ae: str, paths: Sequence[Path]) -> Iterator[Answer]:
+    def send_each(
+        self, destination: _D_contra, calling_ae: str, paths: Sequence[Path]
+    ) -> Iterator[SendOutcome]:
         """Store objects, and say of each as soon as it is known what became of it; raises nothing."""
         ...
 
@@ -99,7 +101,7 @@ class DicomSender:
         ) as association:
             status = association.send_c_echo()
             if "Status" not in status or status.Status != 0:
-                raise Unreachable(f"{destination.said} does not answer C-ECHO.")
+                raise Unreachable(f"{destination.description} does not answer C-ECHO.")
 
     def send(self, destination: Destination, calling_ae: str, path: Path) -> Stored:
         """Store one object at a destination (C-STORE).
@@ -130,7 +132,7 @@ class DicomSender:
         return self.send_all(destination, calling_ae, [path])[0]
 
     def send_all(
-        self, destination: Destination, calling_ae: str, paths: Sequence[Path], told: Told | None = None
+        self, destination: Destination, calling_ae: str, paths: Sequence[Path], told: OnProgress | None = None
     ) -> tuple[Stored, ...]:
         """Store several objects in one association; the first that is refused ends it.
 
@@ -153,7 +155,9 @@ class DicomSender:
                     told(len(answers))
         return tuple(answers)
 
-    def send_each(self, destination: Destination, calling_ae: str, paths: Sequence[Path]) -> Iterator[Answer]:
+    def send_each(
+        self, destination: Destination, calling_ae: str, paths: Sequence[Path]
+    ) -> Iterator[SendOutcome]:
         """Store objects in one association; one that is refused harms no other.
 
         Parameters
@@ -178,7 +182,9 @@ class DicomSender:
                     while left and whole:
                         path, kind = left.pop(0)
                         answer = (
-                            kind if isinstance(kind, OrgsegError) else _answer(association, destination, path)
+                            kind
+                            if isinstance(kind, OrgsegError)
+                            else _store_or_error(association, destination, path)
                         )
                         whole = not isinstance(answer, Unreachable)
                         yield answer
@@ -189,7 +195,7 @@ class DicomSender:
 
 def _contexts(kinds: Sequence[tuple[UID, UID]]) -> list[tuple[UID, list[UID]]]:
     """What is proposed for objects of these SOP classes and transfer syntaxes."""
-    contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in offers(own)]
+    contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in offered_syntaxes(own)]
     return list({(abstract, syntaxes[0]): (abstract, syntaxes) for abstract, syntaxes in contexts}.values())
 
 
@@ -200,7 +206,7 @@ def _kind_or_error(path: Path) -> tuple[UID, UID] | OrgsegError:
         return error
 
 
-def _answer(association: Association, destination: Destination, path: Path) -> Answer:
+def _store_or_error(association: Association, destination: Destination, path: Path) -> SendOutcome:
     try:
         return _store(association, destination, path)
     except OrgsegError as error:
@@ -225,7 +231,7 @@ def _read(path: Path, *, header_only: bool = False) -> pydicom.FileDataset:
         raise NotDicom(f"{path.name}.") from error
 
 
-def offers(syntax: UID) -> list[UID]:
+def offered_syntaxes(syntax: UID) -> list[UID]:
     """Syntaxes an object can be sent in: its own; if it is uncompressed, any other uncompressed one."""
     if syntax.is_compressed or not syntax.is_little_endian:
         return [syntax]
@@ -238,11 +244,11 @@ def _store(association: Association, destination: Destination, path: Path) -> St
     try:
         answer = association.send_c_store(dataset)
     except ValueError as error:
-        raise StoreRefused(f"{destination.said} takes no objects of this kind.") from error
+        raise StoreRefused(f"{destination.description} takes no objects of this kind.") from error
     except RuntimeError as error:
-        raise Unreachable(f"{destination.said} broke off.") from error
+        raise Unreachable(f"{destination.description} broke off.") from error
     if "Status" not in answer:
-        raise Unreachable(f"{destination.said} broke off while storing.")
+        raise Unreachable(f"{destination.description} broke off while storing.")
     status = int(answer.Status)
     # 0x0000 success; 0xBxxx and 0x0001, 0x0107, 0x0116 warnings: the object is stored (PS3.7 C)
     if status == 0:
@@ -250,7 +256,7 @@ def _store(association: Association, destination: Destination, path: Path) -> St
     if status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116):
         note = f"stored with the remark 0x{status:04X}"
         return Stored(sop_uid=str(dataset.SOPInstanceUID), status=status, note=note)
-    raise StoreRefused(f"{destination.said} answered 0x{status:04X}.", status=status)
+    raise StoreRefused(f"{destination.description} answered 0x{status:04X}.", status=status)
 
 
 @contextmanager
@@ -277,7 +283,7 @@ def association_with(
     ae.network_timeout = destination.timeout_s
     for abstract, syntaxes in contexts:
         ae.add_requested_context(abstract, syntaxes)
-    tls = context_of_peer(destination, destination.said)
+    tls = context_of_peer(destination, destination.description)
     try:
         association = ae.associate(
             destination.host,
@@ -287,10 +293,10 @@ def association_with(
             **more,
         )
     except _ADDRESS_ERRORS as error:
-        raise Unreachable(f"{destination.said}: {error}.") from error
+        raise Unreachable(f"{destination.description}: {error}.") from error
     if not association.is_established:
         if tls is not None and tls.last_error is not None:
-            raise tls_error(tls.last_error, destination.said) from tls.last_error
+            raise tls_error(tls.last_error, destination.description) from tls.last_error
         raise _why_not(association, destination)
     try:
         yield association
@@ -300,8 +306,8 @@ def association_with(
 
 
 def _why_not(association: Association, destination: Destination) -> NetworkError:
-    name = destination.said
-    reason = rejection(association)
+    name = destination.description
+    reason = reject_reason(association)
     if reason is not None:
         return AssociationRejected(f"{name}: {reason}.")
     if association.rejected_contexts:

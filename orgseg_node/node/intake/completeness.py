@@ -21,9 +21,9 @@ import structlog
 from orgseg_node.errors import NetworkError, OrgsegError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Source
-from orgseg_node.node.dimse.find_scu import Key, find_images, find_series
+from orgseg_node.node.dimse.find_scu import QueryKey, find_images, find_series
 from orgseg_node.node.dimse.find_scu import Series as Asked
-from orgseg_node.node.dimse.retrieve_scu import fetch, move, require_answers
+from orgseg_node.node.dimse.retrieve_scu import require_matches, retrieve_by_get, retrieve_by_move
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import Incoming, Series
@@ -120,10 +120,10 @@ class Completer:
         """
         first = self._store.instances_of(series.series_uid)[0]
         study = _study_uid(self._config.node.data_dir / first.path)
-        key = Key(study_uid=study, series_uid=series.series_uid)
+        key = QueryKey(study_uid=study, series_uid=series.series_uid)
         calling = self._config.calling_ae_for(source)
         found = find_series(source, calling, key, limit=2).items
-        require_answers(key, found)
+        require_matches(key, found)
         if not found or found[0].instances is not None:
             return found[0] if found else None
         images = find_images(source, calling, found[0], _MOST_IMAGES)
@@ -145,11 +145,11 @@ class Completer:
             if not wanted:
                 return
             if source.method == "move":
-                move(source, calling, wanted, source.move_to or self._config.node.ae_title)
+                retrieve_by_move(source, calling, wanted, source.move_to or self._config.node.ae_title)
                 return
             into = _Into(inbox=self._inbox, associations=set())
             try:
-                fetch(source, calling, wanted, into)
+                retrieve_by_get(source, calling, wanted, into)
             finally:
                 into.close()
         except OrgsegError as error:
@@ -215,7 +215,7 @@ class SourceRounds:
 
     def go_round(self) -> None:
         """Begin to ask every source that is not being asked already; does not wait for answers."""
-        for name in self._current.config.asked_sources:
+        for name in self._current.config.completeness_sources:
             with self._lock:
                 if name in self._busy:
                     continue

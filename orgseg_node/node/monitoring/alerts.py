@@ -99,7 +99,7 @@ class Watch:
         with self._db.write() as tx:
             found = [*_jobs(tx), *_series(tx), *self._late(tx), *_late_images(tx)]
             raised = sum(self._raise(tx, finding) for finding in found)
-            conditions = [*self._disk(), *self._certificates(), *_silent(tx)]
+            conditions = [*self._disk(), *self._certificates(), *_silent_destinations(tx)]
             return raised + self._conditions(tx, conditions)
 
     def _raise(self, tx: Transaction, finding: Finding, *, key: str = "") -> int:
@@ -199,6 +199,6 @@ def _late_images(tx: Transaction) -> Iterator[Finding]:
         yield Finding(key=f"event:{number}", code=NoticeCode.LATE_IMAGES, subject=str(subject))
 
 
-def _silent(tx: Transaction) -> Iterator[Finding]:
+def _silent_destinations(tx: Transaction) -> Iterator[Finding]:
     for (name,) in tx.rows("SELECT destination FROM destination_echo WHERE code <> ''"):
         yield Finding(key=f"silent:{name}", code=NoticeCode.DESTINATION_SILENT, subject=str(name))

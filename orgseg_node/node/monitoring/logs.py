@@ -10,7 +10,7 @@ from typing import Final, TextIO
 
 import structlog
 
-_QUIET: Final = ("pynetdicom", "pydicom")
+_SILENCED: Final = ("pynetdicom", "pydicom")
 """Libraries whose messages may quote datasets: they are not heard."""
 
 
@@ -46,8 +46,8 @@ def configure_logs(log_format: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
-    hush_warnings()
-    for name in _QUIET:
+    silence_warning_texts()
+    for name in _SILENCED:
         logging.getLogger(name).handlers = [logging.NullHandler()]
         logging.getLogger(name).propagate = False
     for name, least in (("dbos", logging.WARNING), ("apscheduler", logging.ERROR)):
@@ -57,12 +57,12 @@ def configure_logs(log_format: str, level: str) -> None:
         logger.propagate = False
 
 
-def hush_warnings() -> None:
+def silence_warning_texts() -> None:
     """Let warnings tell where they come from, not what: those of pydicom quote values of datasets."""
-    warnings.showwarning = _show
+    warnings.showwarning = _log_warning
 
 
-def _show(  # noqa: PLR0913, PLR0917 (as in the standard library)
+def _log_warning(  # noqa: PLR0913, PLR0917 (as in the standard library)
     message: Warning | str,
     category: type[Warning],
     filename: str,

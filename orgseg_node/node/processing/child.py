@@ -31,7 +31,7 @@ from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
 from orgseg_node.inference.predictor import Predictor, Progress
-from orgseg_node.node.monitoring.logs import hush_warnings
+from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
 from orgseg_node.node.store.model import JobState
@@ -68,7 +68,7 @@ def open_networks(request: ChildRequest) -> Predictor:
 def main(arguments: Sequence[str], make_predictor: MakePredictor = open_networks) -> int:
     """Contour what the request file names; exit status 0, or 1 if the reason of a failure was printed."""
     messages = _reserve_stdout()
-    hush_warnings()
+    silence_warning_texts()
     preloader = Ahead()
     if list(arguments) == [WAIT]:
         if make_predictor is open_networks:

@@ -174,7 +174,7 @@ class Worker:
     def release(self, job: Job, objects: Iterable[OutputObject]) -> None:
         """Begin to send the objects of a job to every destination that gets them."""
         pairs = pairs_to_send(self._config, job, objects)
-        state = self._store.begin_sending(job.job_id, pairs, confirm=self._config.confirming)
+        state = self._store.begin_sending(job.job_id, pairs, confirm=self._config.committing)
         self._tools.trigger(DISPATCH, 0.0)
         _log.info("job computed", job=job.job_id, deliveries=len(pairs), state=state.value)
 

@@ -11,7 +11,7 @@ from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.errors import OrgsegError
 from orgseg_node.inference.bundles.bundle import find_bundle
 from orgseg_node.inference.predictor import InferenceSettings
-from orgseg_node.node.config.conditions import Condition, Seen
+from orgseg_node.node.config.conditions import Condition, SubjectValues
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import DEFAULT, PRIORITIES, Action, Rule
 from orgseg_node.node.routing.facts import SeriesFacts
@@ -50,7 +50,7 @@ class UnmatchedRule:
 
     rule: str
     condition: Condition
-    seen: Seen
+    seen: SubjectValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +69,13 @@ def decide(config: NodeConfig, facts: SeriesFacts) -> ExplainedDecision:
         if not failed:
             return ExplainedDecision(decision=_decision(config, rule), unmatched=tuple(unmatched))
         unmatched.append(UnmatchedRule(rule=rule.name, condition=failed[0][0], seen=failed[0][1]))
-        if not any(seen.known for _, seen in failed):
+        if not any(seen.is_known for _, seen in failed):
             held = _decision(config, Rule(name=rule.name, action=Action.HOLD), undecided=True)
             return ExplainedDecision(decision=held, unmatched=tuple(unmatched))
     return ExplainedDecision(decision=_decision(config, None), unmatched=tuple(unmatched))
 
 
-def _failed_conditions(rule: Rule, facts: SeriesFacts) -> list[tuple[Condition, Seen]]:
+def _failed_conditions(rule: Rule, facts: SeriesFacts) -> list[tuple[Condition, SubjectValues]]:
     found = [(condition, facts.value_of(condition.subject)) for condition in rule.conditions]
     return [(condition, seen) for condition, seen in found if not condition.holds(seen)]
 
@@ -97,7 +97,7 @@ def _decision(config: NodeConfig, rule: Rule | None, *, undecided: bool = False)
 
 def usual_destinations(config: NodeConfig) -> tuple[str, ...]:
     """Every destination except those that are only an alternate of another one."""
-    return tuple(name for name in config.destinations if name not in config.standby)
+    return tuple(name for name in config.destinations if name not in config.alternates)
 
 
 def ae_titles_of(series: Series) -> dict[str, str]:

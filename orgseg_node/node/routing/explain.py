@@ -13,7 +13,7 @@ from orgseg_node.dicom.reading.files import open_header, text
 from orgseg_node.dicom.reading.series import survey
 from orgseg_node.errors import ConfigError, OrgsegError
 from orgseg_node.inference.bundles.bundle import open_bundles
-from orgseg_node.node.config.conditions import Condition, Seen, Subject, Value
+from orgseg_node.node.config.conditions import Condition, Subject, SubjectValues, Value
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action
 from orgseg_node.node.routing.decision import ExplainedDecision, decide
@@ -80,7 +80,7 @@ def _series_uid(path: Path) -> str:
         return ""
 
 
-def describe_observed(condition: Condition, seen: Seen, *, values: bool = False) -> str:
+def describe_observed(condition: Condition, seen: SubjectValues, *, values: bool = False) -> str:
     """What was found in place of what a condition expects.
 
     Values that identify the patient are never shown. Free text and dates are shown only on request, since
@@ -94,11 +94,11 @@ def describe_observed(condition: Condition, seen: Seen, *, values: bool = False)
     """
     subject = condition.subject
     for is_so, words in (
-        (not seen.known, "not known"),
-        (not seen.there, "no value"),
+        (not seen.is_known, "not known"),
+        (not seen.is_present, "no value"),
         (subject.of_patient, PATIENT_DATA),
         (not seen.values, "a value that cannot be read"),
-        (not (subject.told or values), "another value (--values shows it)"),
+        (not (subject.may_be_shown or values), "another value (--values shows it)"),
     ):
         if is_so:
             return words

@@ -20,7 +20,7 @@ from pydicom.multival import MultiValue
 from orgseg_node.dicom.reading.files import open_header, quietly
 from orgseg_node.dicom.reading.series import Inventory
 from orgseg_node.errors import OrgsegError
-from orgseg_node.node.config.conditions import Kind, Seen, Subject, Value
+from orgseg_node.node.config.conditions import Kind, Subject, SubjectValues, Value
 
 _PATIENT_AGE: Final = 0x00101010
 _BIRTH_DATE: Final = 0x00100030
@@ -48,17 +48,17 @@ class SeriesFacts:
     called_ae: str = ""
     calling_ae: str = ""
 
-    def value_of(self, subject: Subject) -> Seen:
+    def value_of(self, subject: Subject) -> SubjectValues:
         """The values of a subject."""
         if subject.tag is not None:
             return _in_header(self.header, subject.tag, subject.kind)
         if subject.name == "slices":
-            return Seen(values=(float(self.slices),), there=True)
+            return SubjectValues(values=(float(self.slices),), is_present=True)
         if subject.name == "age":
             age = age_years(self.header)
-            return Seen() if age is None else Seen(values=(age,), there=True)
+            return SubjectValues() if age is None else SubjectValues(values=(age,), is_present=True)
         title = self.called_ae if subject.name == "called_ae" else self.calling_ae
-        return Seen(values=(title,), there=True) if title else Seen(known=False)
+        return SubjectValues(values=(title,), is_present=True) if title else SubjectValues(is_known=False)
 
 
 def facts_of(
@@ -124,10 +124,10 @@ def _birthday(born: date, year: int) -> date:
         return date(year, 3, 1)
 
 
-def _in_header(header: Dataset, tag: int, kind: Kind) -> Seen:
+def _in_header(header: Dataset, tag: int, kind: Kind) -> SubjectValues:
     there, raw = _raw_values(header, tag)
     typed = (_typed(value, kind) for value in raw)
-    return Seen(values=tuple(value for value in typed if value is not None), there=there)
+    return SubjectValues(values=tuple(value for value in typed if value is not None), is_present=there)
 
 
 def _numbers(header: Dataset, tag: int, kind: Kind) -> list[float]:

@@ -16,10 +16,10 @@ from pynetdicom.events import Event
 
 from orgseg_node.errors import DiskFull
 from orgseg_node.node.config.node_config import Source
-from orgseg_node.node.dimse.archive_scp import Archive
+from orgseg_node.node.dimse.archive_scp import FolderArchive
 from orgseg_node.node.dimse.association import FIND, GET, MOVE
 from orgseg_node.node.dimse.find_scu import Series
-from orgseg_node.node.dimse.retrieve_scu import fetch, storage_contexts
+from orgseg_node.node.dimse.retrieve_scu import retrieve_by_get, storage_contexts
 from tests.support.node.command_line import orgseg
 from tests.support.node.leaks import LEAKS
 from tests.support.peers.dcmtk import free_port
@@ -318,7 +318,7 @@ def test_nobody_there_and_somebody_silent_are_told(
 class _Full:
     """An intake with room for two images."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: FolderArchive) -> None:
         self._archive = archive
         self._room = 2
 
@@ -340,11 +340,11 @@ def test_a_full_disk_is_told_as_such_and_the_source_is_told_too(
     with _source(get=_sending(images, end=0x0000)) as port:
         source = Source(ae_title="PACS", host="127.0.0.1", port=port)
         with pytest.raises(DiskFull):
-            fetch(
+            retrieve_by_get(
                 source,
                 "ORGSEG",
                 [series],
-                _Full(Archive(tmp_path / "out")),
+                _Full(FolderArchive(tmp_path / "out")),
                 lambda done, _: told.append(done),
             )
     assert told == [1, 2]

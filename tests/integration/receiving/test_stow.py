@@ -29,7 +29,7 @@ from orgseg_node.errors import (
 )
 from orgseg_node.node.config.destinations import WebDestination
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.delivery.stow_client import WebSender
+from orgseg_node.node.delivery.stow_client import StowClient
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import DeliveryState, JobState
 from orgseg_node.node.store.store import Store
@@ -317,19 +317,19 @@ def said(file: Path, *, reason: int | None = None, warning: int | None = None) -
 def test_an_objects_own_entry_counts_more_than_the_status(service: Service, file: Path) -> None:
     place = WebDestination(url=service.url)
     service.answer = said(file)
-    assert (WebSender().send(place, "ORGSEG", file).status, service.bodies[0].count(b"DICM")) == (0, 1)
+    assert (StowClient().send(place, "ORGSEG", file).status, service.bodies[0].count(b"DICM")) == (0, 1)
     assert file.read_bytes() in service.bodies[0]
     service.status, service.answer = 202, said(file, warning=0xB000)
-    assert WebSender().send(place, "ORGSEG", file).status == 0xB000
+    assert StowClient().send(place, "ORGSEG", file).status == 0xB000
     service.status, service.answer = 200, said(file, reason=0xA700)
     with pytest.raises(StoreRefused) as caught:
-        WebSender().send(place, "ORGSEG", file)
+        StowClient().send(place, "ORGSEG", file)
     assert caught.value.status == 0xA700
     service.answer = b"thank you"
-    assert "no list" in WebSender().send(place, "ORGSEG", file).note
+    assert "no list" in StowClient().send(place, "ORGSEG", file).note
     service.status = 202
     with pytest.raises(StoreRefused):
-        WebSender().send(place, "ORGSEG", file)
+        StowClient().send(place, "ORGSEG", file)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_a_status_is_what_it_means(
 ) -> None:
     service.status = status
     with pytest.raises(NetworkError, match=str(status)) as caught:
-        WebSender().send(WebDestination(url=service.url), "ORGSEG", file)
+        StowClient().send(WebDestination(url=service.url), "ORGSEG", file)
     assert type(caught.value) is kind
     assert caught.value.retryable
 
@@ -358,26 +358,26 @@ def test_one_bad_file_harms_no_other_and_secrets_come_from_files(
     secret.write_text("t0ken\n")
     secret.chmod(0o600)
     place = WebDestination(url=service.url, token_file=secret)
-    answers = list(WebSender().send_each(place, "ORGSEG", [bad, file]))
+    answers = list(StowClient().send_each(place, "ORGSEG", [bad, file]))
     assert isinstance(answers[0], NotDicom)
     assert not isinstance(answers[1], OrgsegError)
     assert service.seen[0]["Authorization"] == "Bearer t0ken"
     secret.chmod(0o644)
-    (answer,) = WebSender().send_each(place, "ORGSEG", [file])
+    (answer,) = StowClient().send_each(place, "ORGSEG", [file])
     assert isinstance(answer, NotAuthorised)
     assert "t0ken" not in str(answer)
     basic = WebDestination(url=service.url, user="node", password_file=secret)
     secret.chmod(0o600)
-    WebSender().send(basic, "ORGSEG", file)
+    StowClient().send(basic, "ORGSEG", file)
     assert service.seen[-1]["Authorization"].startswith("Basic ")
 
 
 def test_nobody_there_is_unreachable(file: Path) -> None:
     place = WebDestination(url=f"http://127.0.0.1:{free_port()}", timeout_s=2)
     with pytest.raises(Unreachable):
-        WebSender().send(place, "ORGSEG", file)
+        StowClient().send(place, "ORGSEG", file)
     with pytest.raises(Unreachable):
-        WebSender().echo(place, "ORGSEG")
+        StowClient().echo(place, "ORGSEG")
 
 
 def test_a_certificate_is_always_verified(tmp_path: Path, images: list[bytes], file: Path) -> None:
@@ -395,16 +395,16 @@ def test_a_certificate_is_always_verified(tmp_path: Path, images: list[bytes], f
     routes = stow_routes(door.inbox, door.config)
     tls = {"ssl_certfile": str(pair.certificate), "ssl_keyfile": str(pair.key)}
     with serving(routes, **tls) as port:
-        assert WebSender().send(place(port, authority.certificate), "ORGSEG", file).status == 0
+        assert StowClient().send(place(port, authority.certificate), "ORGSEG", file).status == 0
         for ca in (stranger.certificate, None):
             with pytest.raises(PeerCertificateRefused):
-                WebSender().send(place(port, ca), "ORGSEG", file)
+                StowClient().send(place(port, ca), "ORGSEG", file)
         plain = place(port, None).model_copy(update={"url": f"http://127.0.0.1:{port}/dicomweb"})
         with pytest.raises(NetworkError):
-            WebSender().send(plain, "ORGSEG", file)
+            StowClient().send(plain, "ORGSEG", file)
     tls = {"ssl_certfile": str(old.certificate), "ssl_keyfile": str(old.key)}
     with serving(routes, **tls) as port, pytest.raises(PeerCertificateRefused, match="expired"):
-        WebSender().send(place(port, authority.certificate), "ORGSEG", file)
+        StowClient().send(place(port, authority.certificate), "ORGSEG", file)
     with serving(routes) as port, pytest.raises(TlsFailed):
-        WebSender().send(place(port, authority.certificate), "ORGSEG", file)
+        StowClient().send(place(port, authority.certificate), "ORGSEG", file)
     door.store.close()

@@ -25,7 +25,7 @@ from orgseg_node.errors import (
     Unreachable,
 )
 from orgseg_node.node.config.node_config import Destination, NodeConfig
-from orgseg_node.node.dimse.archive_scp import CLASSES, Archive
+from orgseg_node.node.dimse.archive_scp import STORAGE_CLASSES, FolderArchive
 from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.dimse.storage_scu import DicomSender
 from tests.support.node.command_line import orgseg
@@ -79,7 +79,7 @@ def listen(kept: Path, clinic: Authority, node_pair: Pair) -> Iterator[Listen]:
             "peers": peers,
             "tls": own | tls,
         }
-        receiver = Receiver(NodeConfig.model_validate(values), Archive(kept), storage=CLASSES)
+        receiver = Receiver(NodeConfig.model_validate(values), FolderArchive(kept), storage=STORAGE_CLASSES)
         receivers.append(receiver)
         receiver.start()
         return receiver

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from orgseg_node.node.config.node_config import NodeConfig, NodeSection, ReceiverSection
-from orgseg_node.node.dimse.archive_scp import CLASSES, Archive
+from orgseg_node.node.dimse.archive_scp import STORAGE_CLASSES, FolderArchive
 from orgseg_node.node.dimse.storage_scp import Receiver
 from tests.support.node.command_line import orgseg
 from tests.support.peers.dcmtk import free_port
@@ -37,7 +37,7 @@ def port(kept: Path) -> Iterator[int]:
         node=NodeSection(ae_title="ARCHIVE", host="127.0.0.1", port=0, data_dir=kept),
         receiver=ReceiverSection(accept_any_calling_ae=True),
     )
-    receiver = Receiver(config, Archive(kept), storage=CLASSES)
+    receiver = Receiver(config, FolderArchive(kept), storage=STORAGE_CLASSES)
     number = receiver.start()
     yield number
     receiver.stop()

@@ -10,7 +10,7 @@ from pydicom.errors import InvalidDicomError
 
 from orgseg_node.errors import NetworkError, NotDicom, OrgsegError, Unreachable
 from orgseg_node.node.config.destinations import Destination, WebDestination
-from orgseg_node.node.dimse.storage_scu import Answer, Stored
+from orgseg_node.node.dimse.storage_scu import SendOutcome, Stored
 
 
 class MemorySender:
@@ -32,7 +32,7 @@ class MemorySender:
 
     def echo(self, destination: Destination | WebDestination, calling_ae: str) -> None:
         if not self.there:
-            raise Unreachable(f"{destination.said} for {calling_ae}.")
+            raise Unreachable(f"{destination.description} for {calling_ae}.")
 
     def send(self, destination: Destination | WebDestination, calling_ae: str, path: Path) -> Stored:
         self.echo(destination, calling_ae)
@@ -44,7 +44,7 @@ class MemorySender:
 
     def send_each(
         self, destination: Destination | WebDestination, calling_ae: str, paths: Sequence[Path]
-    ) -> Iterator[Answer]:
+    ) -> Iterator[SendOutcome]:
         for path in paths:
             try:
                 pydicom.dcmread(path, specific_tags=["SOPInstanceUID"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config.node_config import load_config
 from orgseg_node.node.service import run_node
-from orgseg_node.web.door import HttpDoor
+from orgseg_node.web.http_server import HttpServer
 
 if __name__ == "__main__":
     try:
@@ -25,7 +25,7 @@ if __name__ == "__main__":
             ),
             tick_s=0.2,
             path=Path(sys.argv[1]),
-            entry_points=(HttpDoor(),),
+            entry_points=(HttpServer(),),
         )
     except OrgsegError as error:
         print(error, file=sys.stderr)  # noqa: T201 (a program speaks)

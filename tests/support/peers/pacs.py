@@ -14,7 +14,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import JPEGLSLossless
 
 from orgseg_node.node.config.node_config import NodeConfig, NodeSection, ReceiverSection
-from orgseg_node.node.dimse.archive_scp import CLASSES, Archive
+from orgseg_node.node.dimse.archive_scp import STORAGE_CLASSES, FolderArchive
 from orgseg_node.node.dimse.storage_scp import Receiver
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.peers.orthanc import Orthanc
@@ -95,7 +95,7 @@ def listening_at(kept: Path, port: int) -> Iterator[None]:
         node=NodeSection(ae_title="ORGSEG", host="127.0.0.1", port=port, data_dir=kept),
         receiver=ReceiverSection(accept_any_calling_ae=True),
     )
-    receiver = Receiver(config, Archive(kept), storage=CLASSES)
+    receiver = Receiver(config, FolderArchive(kept), storage=STORAGE_CLASSES)
     receiver.start()
     try:
         yield

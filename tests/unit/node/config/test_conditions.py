@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from orgseg_node.dicom.reading.files import quietly
 from orgseg_node.dicom.reading.series import Inventory
-from orgseg_node.node.config.conditions import Condition, parse_conditions, subject_of
+from orgseg_node.node.config.conditions import Condition, parse_conditions, parse_subject
 from orgseg_node.node.routing.facts import SeriesFacts, age_years, facts_of
 
 
@@ -180,7 +180,7 @@ def test_a_value_that_cannot_be_read_is_there_and_fulfils_nothing(tmp_path: Path
     for wanted, expected in (({"at_most": 9}, False), ({"present": True}, True), ({"present": False}, False)):
         one = condition("SliceThickness", wanted)
         seen = facts.value_of(one.subject)
-        assert (seen.there, seen.values) == (True, ())
+        assert (seen.is_present, seen.values) == (True, ())
         assert one.holds(seen) is expected
 
 
@@ -241,5 +241,5 @@ def test_all_problems_are_told_at_once() -> None:
     ],
 )
 def test_what_may_be_told(name: str, of_patient: bool, told: bool) -> None:  # noqa: FBT001
-    subject = subject_of(name)
-    assert (subject.of_patient, subject.told) == (of_patient, told)
+    subject = parse_subject(name)
+    assert (subject.of_patient, subject.may_be_shown) == (of_patient, told)

@@ -62,8 +62,8 @@ def test_destinations_by_dicomweb_and_standby(tmp_path: Path) -> None:
     assert isinstance(web, WebDestination)
     assert web.url == "https://pacs.clinic/dicomweb"
     assert web.token_file == tmp_path / "token"
-    assert config.standby == {"w"}
-    assert config.confirming == frozenset()
+    assert config.alternates == {"w"}
+    assert config.committing == frozenset()
     assert config.calling_ae_for(web) == "ORGSEG"
 
 

@@ -18,9 +18,9 @@ from orgseg_node.errors import (
     Unreachable,
 )
 from orgseg_node.node.config.node_config import NodeConfig, Source, load_config
-from orgseg_node.node.dimse.association import explain
-from orgseg_node.node.dimse.find_scu import Key, Series, Study
-from orgseg_node.node.dimse.retrieve_scu import _Tally, require_answers, storage_contexts
+from orgseg_node.node.dimse.association import describe_status
+from orgseg_node.node.dimse.find_scu import QueryKey, Series, Study
+from orgseg_node.node.dimse.retrieve_scu import _SubOperations, require_matches, storage_contexts
 
 SOURCE = Source(ae_title="PACS", host="127.0.0.1", port=104)
 STUDY = Study(
@@ -66,53 +66,53 @@ SERIES = Series(
 )
 def test_a_key_that_dicom_would_misread_is_refused_without_repeating_it(key: dict[str, str]) -> None:
     with pytest.raises(KeyUnusable) as caught:
-        Key(**key)
+        QueryKey(**key)
     (value,) = key.values()
     assert len(value) == 1 or value not in caught.value.sentence
 
 
 @pytest.mark.parametrize("dates", ["", "20260105", "20260101-20260131", "20260101-", "-20260131"])
 def test_dates_and_ranges_are_taken(dates: str) -> None:
-    assert Key(dates=dates).dates == dates
+    assert QueryKey(dates=dates).dates == dates
 
 
 @pytest.mark.parametrize(
     ("key", "is_narrow"),
     [
-        (Key(), False),
-        (Key(modality="CT", dates="20260101"), False),
-        (Key(patient_id="*"), False),
-        (Key(patient_id="PAT?"), False),
-        (Key(accession="1*", patient_id="*"), False),
-        (Key(accession="1*", patient_id="PAT"), True),
-        (Key(patient_id="PAT"), True),
-        (Key(accession="1"), True),
-        (Key(study_uid="1.2"), True),
-        (Key(series_uid="1.2"), True),
+        (QueryKey(), False),
+        (QueryKey(modality="CT", dates="20260101"), False),
+        (QueryKey(patient_id="*"), False),
+        (QueryKey(patient_id="PAT?"), False),
+        (QueryKey(accession="1*", patient_id="*"), False),
+        (QueryKey(accession="1*", patient_id="PAT"), True),
+        (QueryKey(patient_id="PAT"), True),
+        (QueryKey(accession="1"), True),
+        (QueryKey(study_uid="1.2"), True),
+        (QueryKey(series_uid="1.2"), True),
     ],
 )
-def test_only_a_named_patient_order_study_or_series_is_narrow(key: Key, *, is_narrow: bool) -> None:
-    assert key.is_narrow is is_narrow
+def test_only_a_named_patient_order_study_or_series_is_narrow(key: QueryKey, *, is_narrow: bool) -> None:
+    assert key.is_specific is is_narrow
 
 
 @pytest.mark.parametrize(
     "key",
     [
-        Key(patient_id="PAT-2"),
-        Key(accession="ACC-2"),
-        Key(study_uid="1.3"),
-        Key(series_uid="1.2.4"),
-        Key(patient_id="PAT-1", modality="MR"),
+        QueryKey(patient_id="PAT-2"),
+        QueryKey(accession="ACC-2"),
+        QueryKey(study_uid="1.3"),
+        QueryKey(series_uid="1.2.4"),
+        QueryKey(patient_id="PAT-1", modality="MR"),
     ],
 )
-def test_answers_to_another_question_are_not_pulled(key: Key) -> None:
+def test_answers_to_another_question_are_not_pulled(key: QueryKey) -> None:
     with pytest.raises(PullTooWide) as caught:
-        require_answers(key, [SERIES])
+        require_matches(key, [SERIES])
     assert "Secret" not in caught.value.sentence
 
 
 def test_answers_to_the_question_are_pulled_whatever_the_case_of_letters() -> None:
-    require_answers(Key(patient_id="PAT-1", accession="ACC*", study_uid="1.2", modality="CT"), [SERIES])
+    require_matches(QueryKey(patient_id="PAT-1", accession="ACC*", study_uid="1.2", modality="CT"), [SERIES])
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_answers_to_the_question_are_pulled_whatever_the_case_of_letters() -> No
     ],
 )
 def test_every_status_has_its_sentence(status: int, text: str) -> None:
-    assert explain(status).startswith(text)
+    assert describe_status(status).startswith(text)
 
 
 def test_all_ways_to_store_fit_into_one_association() -> None:
@@ -151,7 +151,7 @@ def _answers(*told: tuple[int, int, int, int]) -> Callable[[], Iterator[tuple[Da
 
 
 def test_remarks_are_images_that_came() -> None:
-    tally = _Tally(source=SOURCE)
+    tally = _SubOperations(source=SOURCE)
     tally.take(_answers((0xFF00, 1, 0, 0), (0xB000, 2, 0, 2)))
     tally.check(4, 4)
     tally.require_all(tally.completed)
@@ -159,7 +159,7 @@ def test_remarks_are_images_that_came() -> None:
 
 
 def test_failures_are_counted_over_all_series_and_told() -> None:
-    tally = _Tally(source=SOURCE)
+    tally = _SubOperations(source=SOURCE)
     tally.take(_answers((0x0000, 3, 0, 0)))
     tally.take(_answers((0xFF00, 1, 0, 0), (0xB000, 1, 2, 0)))
     with pytest.raises(PullIncomplete, match="4 images came, 2 did not: 0xB000, some images"):
@@ -167,14 +167,14 @@ def test_failures_are_counted_over_all_series_and_told() -> None:
 
 
 def test_nothing_at_all_is_not_success() -> None:
-    tally = _Tally(source=SOURCE)
+    tally = _SubOperations(source=SOURCE)
     tally.take(_answers((0x0000, 0, 0, 0)))
     with pytest.raises(PullIncomplete, match="0 images came, an unknown number did not"):
         tally.require_all(0)
 
 
 def test_an_unknown_receiver_ends_it_at_once() -> None:
-    tally = _Tally(source=SOURCE, to=", for NODE")
+    tally = _SubOperations(source=SOURCE, to=", for NODE")
     with pytest.raises(QueryRefused, match=r"0xA801, .*, for NODE") as caught:
         tally.take(_answers((0xA801, 0, 4, 0)))
     assert caught.value.status == 0xA801
@@ -186,7 +186,7 @@ def test_a_response_without_status_is_a_lost_connection() -> None:
         yield Dataset(), None
 
     with pytest.raises(Unreachable, match="after 3 images"):
-        _Tally(source=SOURCE).take(send)
+        _SubOperations(source=SOURCE).take(send)
 
 
 # ---------------------------------------------------------------------- configuration

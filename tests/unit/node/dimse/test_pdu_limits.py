@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from orgseg_node.node.dimse.pdu_limits import LONGEST_PDU, Guard, message_ended, stand_before
+from orgseg_node.node.dimse.pdu_limits import (
+    MAX_PDU_LENGTH,
+    ConnectionLimits,
+    limit_connection,
+    message_ended,
+)
 
 
 @dataclass
@@ -27,7 +32,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_what_comes_in_pieces_is_read_whole(pair: tuple[socket.socket, socket.socket]) -> None:
     mine, theirs = pair
-    guard = Guard(line=Line(mine), pdu_s=5, message_bytes=100)
+    guard = ConnectionLimits(line=Line(mine), pdu_s=5, message_bytes=100)
     theirs.sendall(b"abc")
     theirs.sendall(b"defg")
     assert guard.recv(6) == b"abcdef"
@@ -38,16 +43,16 @@ def test_what_comes_in_pieces_is_read_whole(pair: tuple[socket.socket, socket.so
 
 def test_a_length_no_pdu_has_is_not_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
     mine, theirs = pair
-    guard = Guard(line=Line(mine), pdu_s=5, message_bytes=1 << 40)
+    guard = ConnectionLimits(line=Line(mine), pdu_s=5, message_bytes=1 << 40)
     with pytest.raises(OSError, match="PDU of"):
-        guard.recv(LONGEST_PDU + 1)
+        guard.recv(MAX_PDU_LENGTH + 1)
     assert theirs.recv(1) == b"", "the caller is cut off"
 
 
 def test_a_message_is_bounded_and_the_next_begins_anew(pair: tuple[socket.socket, socket.socket]) -> None:
     mine, theirs = pair
     line = Line(mine)
-    stand_before(line, pdu_s=5, message_bytes=10)
+    limit_connection(line, pdu_s=5, message_bytes=10)
     theirs.sendall(bytes(30))
     assert len(line.recv(8)) == 8  # type: ignore[attr-defined]
     message_ended(line)
@@ -66,7 +71,7 @@ def test_bytes_that_trickle_do_not_extend_the_time(pair: tuple[socket.socket, so
         theirs.sendall(b"x")
         return now
 
-    guard = Guard(line=Line(mine), pdu_s=20.5, message_bytes=1000, clock=clock)
+    guard = ConnectionLimits(line=Line(mine), pdu_s=20.5, message_bytes=1000, clock=clock)
     with pytest.raises(OSError, match=r"not complete within 20\.5 s"):
         guard.recv(100)
     assert now < 30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from orgseg_node.node.dimse.reject_log import EVERY_S, RefusalLog
+from orgseg_node.node.dimse.reject_log import INTERVAL_S, RateLimitedRejectLog
 
 
 class Clock:
@@ -18,16 +18,16 @@ class Clock:
 
 def test_one_line_a_minute_for_each_caller_with_the_number_of_what_was_not_told() -> None:
     clock = Clock()
-    refusals = RefusalLog(clock)
+    refusals = RateLimitedRejectLog(clock)
     with structlog.testing.capture_logs() as lines:
         for _ in range(50):
             refusals.note("association rejected", "A", calling="A")
         refusals.note("association rejected", "B", calling="B")
         assert [line.get("times") for line in lines] == [None, None]
-        clock.now = EVERY_S - 0.1
+        clock.now = INTERVAL_S - 0.1
         refusals.note("association rejected", "A", calling="A")
         assert len(lines) == 2
-        clock.now = EVERY_S
+        clock.now = INTERVAL_S
         refusals.note("association rejected", "A", calling="A")
         assert [(line["calling"], line.get("times")) for line in lines[2:]] == [("A", 50), ("A", None)]
         refusals.note("association rejected", "A", calling="A")
@@ -38,7 +38,7 @@ def test_one_line_a_minute_for_each_caller_with_the_number_of_what_was_not_told(
 
 
 def test_made_up_callers_are_counted_together_and_take_no_memory() -> None:
-    refusals = RefusalLog(Clock())
+    refusals = RateLimitedRejectLog(Clock())
     with structlog.testing.capture_logs() as lines:
         for number in range(10_000):
             refusals.note("association rejected", f"X{number}", calling=f"X{number}")

@@ -24,7 +24,7 @@ RoutesOf = Callable[[Parts], Routes]
 _log = structlog.get_logger("orgseg.web")
 
 
-class HttpDoor:
+class HttpServer:
     """HTTP into the node; nothing at all where the configuration names no port.
 
     Parameters

@@ -19,7 +19,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from orgseg_node.core.organs import OrganTable, Rgb, Side
-from orgseg_node.dicom.reading.files import open_header, quietly, text
+from orgseg_node.dicom.reading.files import open_header, text, without_pydicom_warnings
 from orgseg_node.errors import ConfigError, InputError
 
 _BODY: Final = "body"
@@ -153,7 +153,7 @@ def _from_rtstruct(path: Path) -> list[Listed]:
     if text(dataset, "Modality") != "RTSTRUCT":
         raise InputError("It is no RT Structure Set and no structure template.")
     listed = []
-    with quietly():
+    with without_pydicom_warnings():
         try:
             colors = {
                 int(i.ReferencedROINumber): i.get("ROIDisplayColor")

@@ -20,7 +20,7 @@ from orgseg_node.core.resample import (
     to_slices,
 )
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.dicom.reading.slices import CtSlice, Placed
+from orgseg_node.dicom.reading.slices import CtSlice, PlacedSlice
 from orgseg_node.dicom.reading.stacking import stack
 from orgseg_node.errors import DuplicateSlices
 
@@ -79,7 +79,7 @@ def test_neighbouring_voxels_are_their_spacing_apart(grid: Grid) -> None:
 
 
 @st.composite
-def series(draw: st.DrawFn) -> tuple[list[Placed], Grid]:
+def series(draw: st.DrawFn) -> tuple[list[PlacedSlice], Grid]:
     """Clean slices of any patient position, slightly oblique, in any order; and where they truly are."""
     turn = rotation(draw(angles) / 2, draw(angles) / 2, draw(st.floats(-3.1, 3.1)))
     if draw(st.booleans()):
@@ -88,7 +88,7 @@ def series(draw: st.DrawFn) -> tuple[list[Placed], Grid]:
     count, gap, pixel = draw(st.integers(3, 30)), draw(st.floats(0.4, 10)), draw(st.floats(0.2, 5))
     origin = np.array(draw(points))
     slices = [
-        Placed(
+        PlacedSlice(
             image=CtSlice(
                 path=Path(f"{k}"),
                 sop_class_uid="1",
@@ -126,19 +126,19 @@ def series(draw: st.DrawFn) -> tuple[list[Placed], Grid]:
 
 @settings(max_examples=100)
 @given(series())
-def test_slices_in_any_order_and_position_give_the_true_grid(made: tuple[list[Placed], Grid]) -> None:
+def test_slices_in_any_order_and_position_give_the_true_grid(made: tuple[list[PlacedSlice], Grid]) -> None:
     slices, truth = made
     found = stack(slices)
     assert [s.image.sop_instance_uid for s in found.slices] == [f"1.{k}" for k in range(len(slices))]
     corners = [(0, 0, 0), tuple(n - 1 for n in truth.shape)]
     assert found.is_regular
     assert np.allclose(found.grid.to_lps(corners), truth.to_lps(corners), atol=1e-3)
-    assert np.allclose(found.places.to_lps(corners), truth.to_lps(corners), atol=1e-3)
+    assert np.allclose(found.slice_stack.to_lps(corners), truth.to_lps(corners), atol=1e-3)
 
 
 @given(series(), st.data())
 def test_an_inner_slice_that_is_missing_is_always_noticed(
-    made: tuple[list[Placed], Grid], data: st.DataObject
+    made: tuple[list[PlacedSlice], Grid], data: st.DataObject
 ) -> None:
     slices, truth = made
     inner = [s for s in slices if s.image.sop_instance_uid not in {"1.0", f"1.{len(slices) - 1}"}]
@@ -155,7 +155,7 @@ def test_an_inner_slice_that_is_missing_is_always_noticed(
 
 
 @given(series(), st.data())
-def test_a_doubled_slice_is_always_noticed(made: tuple[list[Placed], Grid], data: st.DataObject) -> None:
+def test_a_doubled_slice_is_always_noticed(made: tuple[list[PlacedSlice], Grid], data: st.DataObject) -> None:
     slices, _ = made
     twin = data.draw(st.sampled_from(slices))
     twin = replace(twin, image=replace(twin.image, sop_instance_uid="2"))
@@ -165,7 +165,7 @@ def test_a_doubled_slice_is_always_noticed(made: tuple[list[Placed], Grid], data
 
 @given(series(), st.floats(0.02, 0.5))
 def test_sheared_slices_are_always_noticed_and_keep_their_places(
-    made: tuple[list[Placed], Grid], tangent: float
+    made: tuple[list[PlacedSlice], Grid], tangent: float
 ) -> None:
     slices, truth = made
     column = np.array(truth.axes[1])
@@ -179,9 +179,9 @@ def test_sheared_slices_are_always_noticed_and_keep_their_places(
     tilts = [f.value for f in found.findings if f.code == "SERIES_GANTRY_TILT"]
     assert tilts == pytest.approx([np.degrees(np.arctan(tangent))], abs=0.01)
     for k, one in enumerate(found.slices):
-        assert np.allclose(found.places.to_lps([(k, 0, 0)])[0], one.image.position_mm)
+        assert np.allclose(found.slice_stack.to_lps([(k, 0, 0)])[0], one.image.position_mm)
     corners = [(k, j, i) for k in (0, len(slices) - 1) for j in (0, 3) for i in (0, 4)]
-    inside = found.grid.to_index(found.places.to_lps(corners))
+    inside = found.grid.to_index(found.slice_stack.to_lps(corners))
     assert (inside > -0.1).all()
     assert (inside < np.array(found.grid.shape) - 0.9).all()
 

@@ -12,7 +12,7 @@ from pydicom.uid import UID
 from orgseg_node.core.organs import Organ, Side
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, Provenance
 from orgseg_node.dicom.objects.uids import IMPLEMENTATION_UID
-from orgseg_node.dicom.reading.files import quietly
+from orgseg_node.dicom.reading.files import without_pydicom_warnings
 from orgseg_node.dicom.reading.series import CtSeries
 
 TYPE_2 = (  # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): empty where the CT has none
@@ -98,7 +98,7 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool
         if tag in dataset:
             del dataset[tag]
         if tag in header:
-            with quietly():
+            with without_pydicom_warnings():
                 dataset[tag] = copy.deepcopy(header[tag])
         elif keyword in TYPE_2:
             setattr(dataset, keyword, "")

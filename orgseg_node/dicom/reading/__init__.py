@@ -1,1 +1,1 @@
-"""DICOM files of a CT as a checked series and a volume."""
+"""Reading DICOM files: as a checked CT series, and as a volume in Hounsfield units."""

@@ -1,4 +1,4 @@
-"""What a series is, in words and numbers for people; nothing here tells who the patient is."""
+"""A CT series described for people, as a dictionary and as a table of slices; without patient data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TILT, _MISSING = "SERIES_GANTRY_TILT", "SERIES_MISSING_SLICES"
 
 
 def describe(series: CtSeries) -> dict[str, Any]:
-    """What a physicist wants to know about a series."""
+    """The geometry, equipment and findings of a series, as they are shown and printed as JSON."""
     header, place = series.header, series.place
     corners = place.to_lps([(0, 0, 0), tuple(n - 1 for n in place.shape)])
     gaps = np.diff(series.stack.heights_mm)
@@ -52,13 +52,13 @@ def describe(series: CtSeries) -> dict[str, Any]:
 
 
 def slice_table(series: CtSeries) -> list[dict[str, Any]]:
-    """What each slice is, in order along the normal.
+    """One row for each slice, in order along the normal.
 
     Returns
     -------
     for each slice: ``slice`` (from 1), ``instance`` and ``frame`` numbers, ``height_mm`` along the normal
-    from the first slice on, ``gap_mm`` to the one before, ``sideways_mm`` (along rows, along columns) against
-    the first, ``slope`` and ``intercept`` of its HU, and ``notes`` about what is odd
+    from the first slice on, ``gap_mm`` to the previous one, ``sideways_mm`` (along rows, along columns) from
+    the first slice, ``slope`` and ``intercept`` of its HU, and ``notes`` about irregularities
     """
     stack = series.stack
     heights = stack.heights_mm - stack.heights_mm[0]
@@ -84,7 +84,7 @@ def slice_table(series: CtSeries) -> list[dict[str, Any]]:
 
 
 def _notes(series: CtSeries, gaps: FloatArray, shifts: FloatArray) -> list[list[str]]:
-    """What is odd about each slice: the gap before it, its place beside the others, its HU."""
+    """Irregularities of each slice: the gap before it, its in-plane position, its HU scale."""
     ordinary, notes = _ordinary(gaps), []
     scales = Counter((s.slope, s.intercept) for s in series.slices)
     usual = max(scales, key=scales.__getitem__)
@@ -92,18 +92,18 @@ def _notes(series: CtSeries, gaps: FloatArray, shifts: FloatArray) -> list[list[
     step = np.median(steps / gaps[:, None], axis=0)  # the sideways step of a tilted gantry for each mm
     odd = np.hypot(*(steps - step * gaps[:, None]).T) > DRIFT_MM
     for k, image in enumerate(series.slices):
-        told = []
+        here = []
         if k and abs(gaps[k - 1] - ordinary) > max(SPACING_FRACTION * ordinary, SPACING_MM):
             times = round(float(gaps[k - 1] / ordinary))
             is_multiple = times > 1 and abs(gaps[k - 1] - times * ordinary) < 0.1 * times * ordinary
-            told.append(
+            here.append(
                 f"{times - 1} missing before" if is_multiple else f"gap is not the ordinary {ordinary:.2f} mm"
             )
         if k and odd[k - 1]:
-            told.append("shifted sideways")
+            here.append("shifted sideways")
         if (image.slope, image.intercept) != usual:
-            told.append("HU scale of its own")
-        notes.append(told)
+            here.append("HU scale of its own")
+        notes.append(here)
     return notes
 
 

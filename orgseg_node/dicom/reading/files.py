@@ -1,7 +1,8 @@
-"""One file: whether it is whole, and what its header says.
+"""One DICOM file: whether it is complete, and the values of its header.
 
-Everything read here comes from outside and may be damaged, so every answer is a value or a coded refusal. No
-message carries a value of the header or the name of the file: both may name the patient.
+Everything read here comes from outside and may be damaged, so each function returns a value or raises an
+error with a code. No message contains a value of the header or the name of the file: both may name the
+patient.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from orgseg_node.dicom.reading.limits import opened
+from orgseg_node.dicom.reading.limits import open_bounded
 from orgseg_node.errors import InvalidAttribute, MissingAttribute, NotDicom, TruncatedFile
 
 PIXEL_DATA = 0x7FE00010
@@ -32,8 +33,8 @@ _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keep pydicom from printing values of the header as warnings and log lines."""
+def without_pydicom_warnings() -> Iterator[None]:
+    """Suppress warnings and log lines of pydicom, which quote values of the header."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -57,10 +58,10 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
     TruncatedFile
         If the file is empty, or ends inside its header or its pixel data.
     TooLarge
-        If its deflated data would grow out of all proportion.
+        If its deflated data would inflate to an implausible size.
     """
     try:
-        with opened(path) as file, quietly():
+        with open_bounded(path) as file, without_pydicom_warnings():
             return _parse(file, path.stat().st_size)
     except OSError as error:
         raise NotDicom(f"It cannot be read: {error.strerror}.") from None
@@ -71,7 +72,7 @@ def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:
         dataset = dcmread(file, stop_before_pixels=True)
     except InvalidDicomError:
         raise NotDicom from None
-    except Exception:  # noqa: BLE001  # damaged bytes make the parser raise whatever they please
+    except Exception:  # noqa: BLE001  # damaged bytes make the parser raise any exception
         raise TruncatedFile("Its header cannot be read to the end.") from None
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _parse_deflated(file)
@@ -101,7 +102,7 @@ def _parse_deflated(file: BinaryIO) -> tuple[FileDataset, bool]:
 def _raw(dataset: Dataset, tag: int) -> RawDataElement | None:
     try:
         element: object = dataset.get_item(tag)
-    except Exception:  # noqa: BLE001  # pydicom decodes an element of no length, and raises what it pleases
+    except Exception:  # noqa: BLE001  # pydicom decodes an element without length, and may raise any exception
         return None
     return element if isinstance(element, RawDataElement) else None
 
@@ -115,7 +116,7 @@ def _ends_cleanly(dataset: Dataset, file: BinaryIO, size: int) -> bool:
 
 
 def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
-    """Whether the file reaches the end of the pixel data element at which it stands (PS3.5, 7.1 and A.4)."""
+    """Whether the file contains the whole pixel data element that starts here (PS3.5, 7.1 and A.4)."""
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     head = file.read(12)
     if syntax == ImplicitVRLittleEndian or head[4:6] not in _LONG_VR:
@@ -138,9 +139,9 @@ def _items_complete(file: BinaryIO, size: int) -> bool:
 
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """The values of a text or UID attribute without surrounding blanks; none where it is absent or empty."""
+    """The values of a text or UID attribute without surrounding blanks; empty if it is absent or empty."""
     try:
-        with quietly():
+        with without_pydicom_warnings():
             value = dataset.get(keyword)
     except Exception:  # noqa: BLE001  # a value that cannot be decoded is no value
         return ()
@@ -149,19 +150,19 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """The first value of a text or UID attribute; empty where it is absent or empty."""
+    """The first value of a text or UID attribute; an empty string if it is absent or empty."""
     return next(iter(texts(dataset, keyword)), "")
 
 
 def uid_name(uid: str) -> str:
-    """What DICOM calls a UID (PS3.6, A); empty where it does not know it."""
-    with quietly():
+    """The name of a UID in DICOM (PS3.6, A); an empty string if DICOM does not define it."""
+    with without_pydicom_warnings():
         name = UID(uid).name
     return "" if name == uid else name
 
 
-def required(dataset: Dataset, keyword: str) -> str:
-    """A text or UID that must be there.
+def required_text(dataset: Dataset, keyword: str) -> str:
+    """The first value of a text or UID attribute that is required.
 
     Raises
     ------
@@ -175,14 +176,24 @@ def required(dataset: Dataset, keyword: str) -> str:
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """So many finite numbers that must be there, and their verbatim strings.
+    """The finite numbers of a required attribute, and their verbatim strings.
+
+    Parameters
+    ----------
+    dataset : the header
+    keyword : of the attribute
+    count : how many numbers it must hold
+
+    Returns
+    -------
+    ``count`` numbers in the attribute's own unit, and the same as written in the file
 
     Raises
     ------
     MissingAttribute
         If the attribute is absent or empty.
     InvalidAttribute
-        If it does not hold so many finite numbers.
+        If it does not hold ``count`` finite numbers.
     """
     name = dictionary_description(keyword)
     strings = texts(dataset, keyword)
@@ -197,16 +208,16 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[tuple[float, ..
     return values, strings
 
 
-def whole(dataset: Dataset, keyword: str) -> int | None:
-    """A whole number; None where the attribute is absent or empty.
+def integer(dataset: Dataset, keyword: str) -> int | None:
+    """The integer value of an attribute; None if it is absent or empty.
 
     Raises
     ------
     InvalidAttribute
-        If it is something else.
+        If it is not one integer.
     """
     try:
-        with quietly():
+        with without_pydicom_warnings():
             value = dataset.get(keyword)
         return None if value is None or value == "" else int(value)
     except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded

@@ -1,7 +1,7 @@
-"""What belongs together under one Series Instance UID: the volumes, and the images that are none of them.
+"""Divides the images under one Series Instance UID into volumes, and images that belong to no volume.
 
-Scanners and archives put localizers, reformats, other fields of view and the phases of a 4DCT under one
-series. They are told apart by what is written in the images, never by their number or order.
+Scanners and archives put localizers, reformats, other fields of view and the phases of a 4DCT into one
+series. They are separated by the contents of the images, never by Instance Number or order.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.dicom.reading.phases import phases
-from orgseg_node.dicom.reading.pixels import PixelSource
-from orgseg_node.dicom.reading.slices import Placed, Reason, SetAside
+from orgseg_node.dicom.reading.pixels import PixelReader
+from orgseg_node.dicom.reading.slices import PlacedSlice, Reason, SetAside
 from orgseg_node.dicom.reading.stacking import (
     MIN_SLICES,
     ORIENTATION_TOLERANCE,
     SAME_PLACE_MM,
-    along,
-    axes,
     is_axial,
+    normal_positions,
+    slice_axes,
     stack,
 )
 from orgseg_node.errors import DuplicateSlices, InvalidAttribute, MixedGeometry, SeveralPatients
@@ -33,22 +33,22 @@ _SAME_POSITION_MM = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Slices that make one volume.
+    """The slices of one volume.
 
     Attributes
     ----------
-    name : which part of its series it is, empty where it is all of it
+    name : of the part within its series; empty if the series is one volume
     slices : in any order
-    findings : what should be known about how they were told apart
+    findings : what a person should know about how the series was divided
     """
 
     name: str
-    slices: tuple[Placed, ...]
+    slices: tuple[PlacedSlice, ...]
     findings: tuple[Finding, ...] = ()
 
 
-def parts_of(slices: Sequence[Placed]) -> tuple[tuple[Part, ...], tuple[SetAside, ...]]:
-    """The volumes of a series, and its images that are part of none.
+def parts_of(slices: Sequence[PlacedSlice]) -> tuple[tuple[Part, ...], tuple[SetAside, ...]]:
+    """The volumes of a series, and its images that belong to no volume.
 
     Parameters
     ----------
@@ -57,53 +57,55 @@ def parts_of(slices: Sequence[Placed]) -> tuple[tuple[Part, ...], tuple[SetAside
     Raises
     ------
     SeveralPatients, InvalidAttribute
-        If they are of several patients or studies.
+        If they belong to several patients or studies.
     MixedGeometry
-        If an image that differs from all others lies where one is missing among them.
+        If an image with another geometry is at the position of a missing slice.
     DuplicateSlices
-        If different images lie at the same place and nothing tells which belong together.
+        If different images are at the same position and no attribute separates them.
     NotAxial, TooFewSlices
         If there is no volume of axial slices.
     UndecodablePixels
-        If images lie at the same place and cannot be compared.
+        If images are at the same position and cannot be compared.
     """
     _of_one_study(slices)
-    pixels = PixelSource()
-    slices, aside = _once_each(slices, pixels)
-    groups = _alike(slices)
+    pixels = PixelReader()
+    slices, aside = _without_repeated_files(slices, pixels)
+    groups = _groups_of_same_geometry(slices)
     volumes = [group for group in groups if len(group) >= MIN_SLICES and is_axial(group[0])]
     if not volumes:
-        stack(max(groups, key=len))  # says why it is none
+        stack(max(groups, key=len))  # raises the reason
         raise MixedGeometry("No three of its images share direction, size and frame of reference.")
-    stray = [one for group in groups if not any(group is volume for volume in volumes) for one in group]
-    _refuse_slices_gone_astray(stray, volumes)
+    ungrouped = [one for group in groups if not any(group is volume for volume in volumes) for one in group]
+    _refuse_misplaced_slices(ungrouped, volumes)
     found: list[Part] = []
     for number, volume in enumerate(volumes, start=1):
-        told, copies = _told_apart(volume, pixels)
+        by_phase, copies = _phases_and_copies(volume, pixels)
         aside += [_aside(one, Reason.COPY) for one in copies if one.image.frame is None]
-        findings = _left_aside(stray, volume) + _doubled(copies)
+        findings = _excluded_finding(ungrouped, volume) + _copies_finding(copies)
         where = _named(number, volume, len(volumes)) if len(volumes) > 1 else ""
-        for phase, members in told.items():
+        for phase, members in by_phase.items():
             name = ", ".join(text for text in (where, phase) if text)
             found.append(Part(name=name, slices=tuple(members), findings=findings))
-    aside += [_aside(one, Reason.OTHER_GEOMETRY) for one in stray if one.image.frame is None]
+    aside += [_aside(one, Reason.OTHER_GEOMETRY) for one in ungrouped if one.image.frame is None]
     return tuple(found), tuple(aside)
 
 
-def _of_one_study(slices: Sequence[Placed]) -> None:
+def _of_one_study(slices: Sequence[PlacedSlice]) -> None:
     if len({s.patient for s in slices}) > 1:
         raise SeveralPatients("They share one series.")
     if len({s.study_uid for s in slices}) > 1:
         raise InvalidAttribute("The slices of one series name different studies.")
 
 
-def _aside(one: Placed, reason: Reason) -> SetAside:
+def _aside(one: PlacedSlice, reason: Reason) -> SetAside:
     return SetAside(path=one.image.path, reason=reason)
 
 
-def _once_each(slices: Sequence[Placed], pixels: PixelSource) -> tuple[list[Placed], list[SetAside]]:
-    """Each instance and frame once; a second file of the same UID must show the same at the same place."""
-    known: dict[tuple[str, int | None], Placed] = {}
+def _without_repeated_files(
+    slices: Sequence[PlacedSlice], pixels: PixelReader
+) -> tuple[list[PlacedSlice], list[SetAside]]:
+    """Each instance and frame once; a second file of the same UID must have the same content and position."""
+    known: dict[tuple[str, int | None], PlacedSlice] = {}
     again: dict[str, SetAside] = {}
     for one in slices:
         key = (one.image.sop_instance_uid, one.image.frame)
@@ -111,45 +113,45 @@ def _once_each(slices: Sequence[Placed], pixels: PixelSource) -> tuple[list[Plac
         if first is one:
             continue
         if (
-            not _is_alike(first, one)
-            or _is_elsewhere(first, one)
-            or _shown(first, pixels) != _shown(one, pixels)
+            not _has_same_geometry(first, one)
+            or _has_other_position(first, one)
+            or _content_hash(first, pixels) != _content_hash(one, pixels)
         ):
             raise DuplicateSlices("Different images carry the same SOP Instance UID.")
         again[str(one.image.path)] = _aside(one, Reason.COPY)
     return list(known.values()), list(again.values())
 
 
-def _shown(one: Placed, pixels: PixelSource) -> str:
-    return pixels.content(one.image, (one.rows, one.columns))
+def _content_hash(one: PlacedSlice, pixels: PixelReader) -> str:
+    return pixels.content_hash(one.image, (one.rows, one.columns))
 
 
-def _is_elsewhere(one: Placed, other: Placed) -> bool:
+def _has_other_position(one: PlacedSlice, other: PlacedSlice) -> bool:
     apart = np.subtract(one.image.position_mm, other.image.position_mm)
     return bool(np.linalg.norm(apart) > _SAME_POSITION_MM)
 
 
-def _is_alike(one: Placed, other: Placed) -> bool:
+def _has_same_geometry(one: PlacedSlice, other: PlacedSlice) -> bool:
     """Whether two images may be slices of one volume."""
-    if _sort_of(one) != _sort_of(other):
+    if _group_key(one) != _group_key(other):
         return False
     turned = np.abs(np.subtract(one.image.orientation, other.image.orientation)).max()
     scaled = np.abs(np.subtract(one.pixel_spacing_mm, other.pixel_spacing_mm)).max()
     return bool(max(turned, scaled) <= ORIENTATION_TOLERANCE)
 
 
-def _sort_of(one: Placed) -> tuple[object, ...]:
-    # frames of one file are put into stacks by who wrote it (PS3.3, C.7.6.16.2.2.4)
-    stack_id = one.told.get("StackID", "") if one.image.frame is not None else ""
+def _group_key(one: PlacedSlice) -> tuple[object, ...]:
+    # the writer of a multi-frame file assigns its frames to stacks (PS3.3, C.7.6.16.2.2.4)
+    stack_id = one.discriminators.get("StackID", "") if one.image.frame is not None else ""
     return one.frame_uid, one.rows, one.columns, one.patient_position, stack_id
 
 
-def _alike(slices: Iterable[Placed]) -> list[list[Placed]]:
+def _groups_of_same_geometry(slices: Iterable[PlacedSlice]) -> list[list[PlacedSlice]]:
     """Images that may be slices of one volume, the largest group first."""
-    sorts: defaultdict[tuple[object, ...], list[list[Placed]]] = defaultdict(list)
+    sorts: defaultdict[tuple[object, ...], list[list[PlacedSlice]]] = defaultdict(list)
     for one in slices:
-        groups = sorts[_sort_of(one)]
-        group = next((group for group in groups if _is_alike(group[0], one)), None)
+        groups = sorts[_group_key(one)]
+        group = next((group for group in groups if _has_same_geometry(group[0], one)), None)
         if group is None:
             groups.append([one])
         else:
@@ -157,23 +159,23 @@ def _alike(slices: Iterable[Placed]) -> list[list[Placed]]:
     return sorted((group for groups in sorts.values() for group in groups), key=len, reverse=True)
 
 
-def _refuse_slices_gone_astray(stray: Sequence[Placed], volumes: Sequence[list[Placed]]) -> None:
-    """A slice that fits into a gap of a volume belongs there, whatever else its header says."""
+def _refuse_misplaced_slices(ungrouped: Sequence[PlacedSlice], volumes: Sequence[list[PlacedSlice]]) -> None:
+    """Refuse a slice that fits into a gap of a volume: it belongs there, whatever its header states."""
     for volume in volumes:
-        normal = axes(volume[0].image.orientation)[0]
-        heights = np.sort(along(volume[0].image.orientation, volume))
+        normal = slice_axes(volume[0].image.orientation)[0]
+        heights = np.sort(normal_positions(volume[0].image.orientation, volume))
         gaps = np.diff(heights)
         ordinary = float(np.median(gaps[gaps > SAME_PLACE_MM])) if (gaps > SAME_PLACE_MM).any() else 0.0
-        for one in stray:
+        for one in ungrouped:
             height = float(np.dot(one.image.position_mm, normal))
             near = float(np.abs(heights - height).min())
             inside = heights[0] - 1.5 * ordinary < height < heights[-1] + 1.5 * ordinary
-            parallel = abs(float(axes(one.image.orientation)[0] @ normal)) > _PARALLEL
+            parallel = abs(float(slice_axes(one.image.orientation)[0] @ normal)) > _PARALLEL
             if parallel and inside and near > ordinary / 4:
-                raise MixedGeometry(f"One where a slice is missing differs in {_difference(one, volume[0])}.")
+                raise MixedGeometry(f"The slice in a gap differs in {_difference(one, volume[0])}.")
 
 
-def _difference(one: Placed, other: Placed) -> str:
+def _difference(one: PlacedSlice, other: PlacedSlice) -> str:
     pairs = {
         "frame of reference": (one.frame_uid, other.frame_uid),
         "size": ((one.rows, one.columns), (other.rows, other.columns)),
@@ -183,55 +185,62 @@ def _difference(one: Placed, other: Placed) -> str:
     return next((name for name, (a, b) in pairs.items() if a != b), "orientation")
 
 
-def _told_apart(
-    volume: list[Placed], pixels: PixelSource
-) -> tuple[Mapping[str, Sequence[Placed]], list[Placed]]:
-    """The phases of a volume by name, and what is there twice.
+def _phases_and_copies(
+    volume: list[PlacedSlice], pixels: PixelReader
+) -> tuple[Mapping[str, Sequence[PlacedSlice]], list[PlacedSlice]]:
+    """The phases of a volume by name, and the copies.
 
-    Phases come first: where the patient does not move, they may show the same. Only where no attribute tells
-    images at one place apart, or all of a phase is the same as another, are they copies.
+    Phases are separated first: if the patient does not move, two phases may have equal images. Images count
+    as copies only if no attribute separates those at one position, or if a whole phase equals another one.
     """
     try:
-        told = phases(volume)
+        by_phase = phases(volume)
     except DuplicateSlices:
         kept, copies = _without_copies(volume, pixels)
         if not copies:
             raise
         return phases(kept), copies
-    different: dict[str, Sequence[Placed]] = {}
+    different: dict[str, Sequence[PlacedSlice]] = {}
     copies = []
-    for name, members in told.items():
-        if any(_show_the_same(members, other, pixels) for other in different.values()):
+    for name, members in by_phase.items():
+        if any(_have_same_content(members, other, pixels) for other in different.values()):
             copies += members
         else:
             different[name] = members
     return different if len(different) > 1 else {"": next(iter(different.values()))}, copies
 
 
-def _show_the_same(members: Sequence[Placed], others: Sequence[Placed], pixels: PixelSource) -> bool:
-    def ordered(slices: Sequence[Placed]) -> list[Placed]:
-        return [slices[n] for n in np.argsort(along(slices[0].image.orientation, slices), kind="stable")]
+def _have_same_content(
+    members: Sequence[PlacedSlice], others: Sequence[PlacedSlice], pixels: PixelReader
+) -> bool:
+    def ordered(slices: Sequence[PlacedSlice]) -> list[PlacedSlice]:
+        return [
+            slices[n]
+            for n in np.argsort(normal_positions(slices[0].image.orientation, slices), kind="stable")
+        ]
 
     return len(members) == len(others) and all(
-        not _is_elsewhere(one, other) and _shown(one, pixels) == _shown(other, pixels)
+        not _has_other_position(one, other) and _content_hash(one, pixels) == _content_hash(other, pixels)
         for one, other in zip(ordered(members), ordered(others), strict=True)
     )
 
 
-def _without_copies(volume: list[Placed], pixels: PixelSource) -> tuple[list[Placed], list[Placed]]:
-    """One of the images that show the same at the same position; only those at one place are looked into."""
-    heights = along(volume[0].image.orientation, volume)
+def _without_copies(
+    volume: list[PlacedSlice], pixels: PixelReader
+) -> tuple[list[PlacedSlice], list[PlacedSlice]]:
+    """One of each group of equal images at one position; only images that share a position are compared."""
+    heights = normal_positions(volume[0].image.orientation, volume)
     order = np.argsort(heights, kind="stable")
     near = np.diff(heights[order]) < SAME_PLACE_MM
     doubled = {int(n) for pair in zip(order[:-1][near], order[1:][near], strict=True) for n in pair}
-    kept: list[Placed] = []
-    copies: list[Placed] = []
-    seen: defaultdict[str, list[Placed]] = defaultdict(list)
+    kept: list[PlacedSlice] = []
+    copies: list[PlacedSlice] = []
+    seen: defaultdict[str, list[PlacedSlice]] = defaultdict(list)
     for _, n in sorted((one.image.sop_instance_uid, n) for n, one in enumerate(volume)):
         one = volume[n]
         if n in doubled:
-            same = seen[_shown(one, pixels)]
-            if not all(_is_elsewhere(one, other) for other in same):
+            same = seen[_content_hash(one, pixels)]
+            if not all(_has_other_position(one, other) for other in same):
                 copies.append(one)
                 continue
             same.append(one)
@@ -239,25 +248,25 @@ def _without_copies(volume: list[Placed], pixels: PixelSource) -> tuple[list[Pla
     return kept, copies
 
 
-def _doubled(copies: Sequence[Placed]) -> tuple[Finding, ...]:
+def _copies_finding(copies: Sequence[PlacedSlice]) -> tuple[Finding, ...]:
     if not copies:
         return ()
-    message = f"{len(copies)} images show the same as others at the same place and were left out."
+    message = f"{len(copies)} images are copies of others at the same position and were left out."
     code, level = "SERIES_DUPLICATE_SLICES", Level.INFO
     return (Finding(level=level, code=code, message=message, value=float(len(copies))),)
 
 
-def _left_aside(stray: Sequence[Placed], volume: Sequence[Placed]) -> tuple[Finding, ...]:
-    if not stray:
+def _excluded_finding(ungrouped: Sequence[PlacedSlice], volume: Sequence[PlacedSlice]) -> tuple[Finding, ...]:
+    if not ungrouped:
         return ()
-    kinds = Counter(_difference(one, volume[0]) for one in stray)
+    kinds = Counter(_difference(one, volume[0]) for one in ungrouped)
     named = ", ".join(f"{count} of another {kind}" for kind, count in sorted(kinds.items()))
-    message = f"Images of the series were left aside, they are no part of the volume: {named}."
+    message = f"Images of the series do not belong to the volume and were left out: {named}."
     code = "SERIES_IMAGES_LEFT_ASIDE"
-    return (Finding(level=Level.WARNING, code=code, message=message, value=float(len(stray))),)
+    return (Finding(level=Level.WARNING, code=code, message=message, value=float(len(ungrouped))),)
 
 
-def _named(number: int, volume: Sequence[Placed], count: int) -> str:
+def _named(number: int, volume: Sequence[PlacedSlice], count: int) -> str:
     first = volume[0]
     row_mm, column_mm = first.pixel_spacing_mm
     return (

@@ -21,8 +21,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from orgseg_node.dicom.reading.files import quietly
-from orgseg_node.dicom.reading.limits import opened
+from orgseg_node.dicom.reading.files import without_pydicom_warnings
+from orgseg_node.dicom.reading.limits import open_bounded
 
 _TEXT_VR: Final = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
@@ -56,7 +56,7 @@ def image_hash(path: Path) -> str:
     OSError, InputError
         If the file cannot be read.
     """
-    with opened(path) as file, quietly():
+    with open_bounded(path) as file, without_pydicom_warnings():
         dataset = dcmread(file, stop_before_pixels=True)
         syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
         is_deflated = syntax == DeflatedExplicitVRLittleEndian

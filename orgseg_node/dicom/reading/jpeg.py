@@ -1,7 +1,7 @@
-"""Whether a compressed stream is sound enough to be handed to a decoder.
+"""Checks the markers of a compressed stream before a decoder gets it.
 
-The decoders of lossless JPEG and JPEG 2000 may end or stall the whole process when the markers of a stream
-are damaged. So the markers are walked here first (ISO/IEC 10918-1, B; ISO/IEC 15444-1, A; PS3.5, 8.2).
+The decoders of lossless JPEG and JPEG 2000 may end or stall the whole process if the markers of a stream
+are damaged. So the markers are parsed here first (ISO/IEC 10918-1, B; ISO/IEC 15444-1, A; PS3.5, 8.2).
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ _OTHER_FRAMES = frozenset(range(0xC0, 0xD0)) - {_LOSSLESS, _TABLES, 0xC8, 0xCC}
 
 
 def check_lossless_jpeg(stream: bytes, rows: int, columns: int) -> None:
-    """Walk the markers of one frame up to its scan.
+    """Check the markers of a lossless JPEG stream up to its scan.
+
+    Parameters
+    ----------
+    stream : one frame, from the Start of Image to the End of Image marker
+    rows, columns : size in pixels as in the DICOM header
 
     Raises
     ------
     UndecodablePixels
-        If they are damaged, tell another size, or the stream has no end.
+        If the markers are damaged, state another size, or the stream has no end.
     """
     if stream[:2] != bytes((0xFF, _START)) or stream.rstrip(b"\0")[-2:] != bytes((0xFF, _END)):
         raise UndecodablePixels("A JPEG stream has no start or no end.")
@@ -52,7 +57,7 @@ def _segment(stream: bytes, at: int) -> tuple[int, bytes, int]:
 def _check_frame(body: bytes, rows: int, columns: int) -> None:
     size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     if len(body) != 9 or size != (rows, columns) or body[5] != 1 or not 2 <= body[0] <= 16:
-        raise UndecodablePixels("A JPEG stream is not of the size or depth the header tells.")
+        raise UndecodablePixels("A JPEG stream does not have the size or bit depth of the header.")
 
 
 def _check_tables(body: bytes) -> None:
@@ -64,14 +69,19 @@ def _check_tables(body: bytes) -> None:
 
 
 def check_jpeg_2000(stream: bytes, rows: int, columns: int) -> None:
-    """Walk the markers of one codestream up to its first tile.
+    """Check the markers of a JPEG 2000 codestream up to its first tile.
+
+    Parameters
+    ----------
+    stream : one frame, from the Start of Codestream to the End of Codestream marker
+    rows, columns : size in pixels as in the DICOM header
 
     Raises
     ------
     UndecodablePixels
-        If they are damaged, tell another size, or the stream has no end.
+        If the markers are damaged, state another size, or the stream has no end.
     LossyCompression
-        If the wavelet transform is the irreversible one: something was lost, whatever the header says.
+        If the wavelet transform is the irreversible one, which is lossy whatever the header states.
     """
     if stream[:2] != bytes((0xFF, _CODESTREAM)) or stream.rstrip(b"\0")[-2:] != bytes((0xFF, _END)):
         raise UndecodablePixels("A JPEG 2000 stream has no start or no end.")
@@ -94,6 +104,6 @@ def _check_size(body: bytes, rows: int, columns: int) -> None:
     components, depth = int.from_bytes(body[34:36], "big"), (body[36] & 0x7F) + 1
     tiles = (width / tile_width) * (height / tile_height) if tile_width and tile_height else 0
     if (height - top, width - left) != (rows, columns) or components != 1 or depth > 16:
-        raise UndecodablePixels("A JPEG 2000 stream is not of the size or depth the header tells.")
+        raise UndecodablePixels("A JPEG 2000 stream does not have the size or bit depth of the header.")
     if not 0 < tiles <= rows * columns or body[37:39] != b"\1\1":
         raise UndecodablePixels("The tiles of a JPEG 2000 stream are damaged.")

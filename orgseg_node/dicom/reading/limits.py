@@ -1,8 +1,8 @@
-"""How much a file may ask for, whatever its header says.
+"""Limits on the memory that a file may use, whatever its header states.
 
-Lengths and sizes in a damaged or hostile file can ask for gigabytes that are not there, and a few kilobytes
-of compressed data can grow to any size. So files are read by a reader that never asks for more than there is,
-and what would grow is measured first.
+Lengths in a damaged or hostile file can request gigabytes that the file does not hold, and a few kilobytes of
+compressed data can inflate to any size. So reads are limited to the size of the file, and the inflated size
+is measured before a dataset is inflated.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MAX_SIDE: Final = 4096
 MAX_VOXELS: Final = 2**32
 """Voxels of a series: 1024 slices of 2048 x 2048, or 16384 of 512 x 512."""
 
-_INFLATED_BYTES: Final = 16 * 2**20  # a slice may be all air, and then zlib packs it a thousandfold
-_INFLATED_TIMES: Final = 32  # a whole CT it packs four- to tenfold
+_INFLATED_BYTES: Final = 16 * 2**20  # a slice may be all air, which zlib compresses 1000 times
+_INFLATED_TIMES: Final = 32  # a whole CT is compressed 4 to 10 times
 _PIECE: Final = 2**20
 _DEFLATED: Final = DeflatedExplicitVRLittleEndian.encode()
 _HEAD: Final = 65536  # bytes within which the file meta information ends
@@ -35,25 +35,25 @@ _LONG_VR: Final = frozenset((b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"
 
 
 class _Bounded(io.BufferedReader):
-    """A file that does not make room for more than it holds, however much it is asked for."""
+    """A file that never allocates more than it holds, however many bytes are requested."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """So many bytes, or what is left."""
+        """The requested number of bytes, or what is left."""
         if size is not None and size > _PIECE:
             size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
         return super().read(size)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """A file for reading from which no length, however absurd, takes more memory than the file has bytes.
+def open_bounded(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for reading; no length in it can allocate more memory than the file has bytes.
 
     Raises
     ------
     TruncatedFile
         If the file is empty, or its deflated data are damaged or have no end.
     TooLarge
-        If its deflated data would grow out of all proportion.
+        If its deflated data would inflate to an implausible size.
     OSError
         If it cannot be opened.
     """
@@ -72,7 +72,12 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def check_size(slices: int, rows: int, columns: int) -> None:
-    """Refuse a volume, or with one slice an image, that no CT scanner makes.
+    """Refuse a volume, or with one slice an image, that is larger than any CT scanner makes.
+
+    Parameters
+    ----------
+    slices : number of slices
+    rows, columns : pixels of a slice
 
     Raises
     ------
@@ -80,13 +85,13 @@ def check_size(slices: int, rows: int, columns: int) -> None:
         If a side is longer than `MAX_SIDE`, or there are more than `MAX_VOXELS`.
     """
     if max(rows, columns) > MAX_SIDE:
-        raise TooLarge(f"The images are said to be of {rows} x {columns} pixels.")
+        raise TooLarge(f"The header states images of {rows} x {columns} pixels.")
     if slices * rows * columns > MAX_VOXELS:
-        raise TooLarge(f"It is said to have {slices} slices of {rows} x {columns} pixels.")
+        raise TooLarge(f"The headers give {slices} slices of {rows} x {columns} pixels.")
 
 
 def _dataset_at(head: bytes) -> int:
-    """Where the dataset begins, behind the file meta information, which is explicit VR (PS3.10, 7.1)."""
+    """Offset of the dataset after the file meta information, which is explicit VR (PS3.10, 7.1)."""
     at = _PREFIX
     while head[at : at + 2] == b"\2\0":
         if head[at + 4 : at + 6] in _LONG_VR:
@@ -97,7 +102,7 @@ def _dataset_at(head: bytes) -> int:
 
 
 def _check_inflated(packed: bytes) -> None:
-    """Refuse a deflated dataset (PS3.5, A.5) that grows to more than 16 MB and 32 times its size."""
+    """Refuse a deflated dataset (PS3.5, A.5) that inflates to more than 16 MB and 32 times its size."""
     most = max(_INFLATED_BYTES, _INFLATED_TIMES * len(packed))
     inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     size, rest, piece = 0, packed, b"more"
@@ -107,7 +112,7 @@ def _check_inflated(packed: bytes) -> None:
             rest = inflate.unconsumed_tail
             size += len(piece)
             if size > most:
-                raise TooLarge("Unpacked, a file is out of all proportion.")
+                raise TooLarge("The deflated data of a file inflate to an implausible size.")
     except zlib.error:
         raise TruncatedFile("Its deflated data are damaged.") from None
     if not inflate.eof:

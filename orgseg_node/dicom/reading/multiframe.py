@@ -1,7 +1,8 @@
-"""Enhanced CT: the frames of one file, each with a header as an image of its own has it.
+"""Enhanced CT: each frame of a file with a header like that of a single-frame image.
 
-In a multi-frame file (PS3.3, C.7.6.16) what a frame is and where it lies stands in functional groups, shared
-by all frames or per frame. Put back to where single images have it, all that reads a header can read a frame.
+In a multi-frame file (PS3.3, C.7.6.16) the attributes of a frame are stored in functional groups, shared by
+all frames or per frame. Copied to the top level, as in single-frame images, every reader of headers can use
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset, FileDataset
 
-from orgseg_node.dicom.reading.files import quietly, whole
+from orgseg_node.dicom.reading.files import integer, without_pydicom_warnings
 from orgseg_node.errors import InvalidAttribute, MissingAttribute
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -31,39 +32,39 @@ _GROUPS = (
 
 
 def frame_headers(dataset: FileDataset) -> Iterator[tuple[int, FileDataset]]:
-    """Number of each frame, from 1, and its header as that of an image of its own.
+    """Number of each frame, from 1, and its header in single-frame form.
 
     Raises
     ------
     MissingAttribute
         If there are no functional groups.
     InvalidAttribute
-        If they are damaged, or not as many as frames.
+        If they are damaged, or their number is not the number of frames.
     """
-    base, shared, frames = _opened(dataset)
+    base, shared, frames = _functional_groups(dataset)
     for number, frame in enumerate(frames, start=1):
         yield number, _header(base, shared, frame)
 
 
 def frame_header(dataset: FileDataset, number: int) -> FileDataset:
     """The header of one frame, numbered from 1; see `frame_headers` for what it raises."""
-    base, shared, frames = _opened(dataset)
+    base, shared, frames = _functional_groups(dataset)
     if not 1 <= number <= len(frames):
-        raise InvalidAttribute("A file no longer holds the frame it had.")
+        raise InvalidAttribute("A file no longer has a frame that it had before.")
     return _header(base, shared, frames[number - 1])
 
 
-def _opened(dataset: FileDataset) -> tuple[FileDataset, Dataset, list[Dataset]]:
+def _functional_groups(dataset: FileDataset) -> tuple[FileDataset, Dataset, list[Dataset]]:
     """The header without functional groups, the shared ones, and those of each frame."""
     try:
-        with quietly():
+        with without_pydicom_warnings():
             shared = list(dataset.get(_SHARED) or [])
             frames = list(dataset.get(_PER_FRAME) or [])
-    except Exception:  # noqa: BLE001  # damaged bytes make the parser raise whatever they please
+    except Exception:  # noqa: BLE001  # damaged bytes make the parser raise any exception
         raise InvalidAttribute("The functional groups of its frames cannot be read.") from None
     if not frames:
         raise MissingAttribute("Per-Frame Functional Groups Sequence.")
-    if len(frames) != (whole(dataset, "NumberOfFrames") or 0):
+    if len(frames) != (integer(dataset, "NumberOfFrames") or 0):
         raise InvalidAttribute("Number of Frames is not the number of its functional groups.")
     base = copy.copy(dataset)
     for keyword in (_SHARED, _PER_FRAME, "NumberOfFrames"):
@@ -74,15 +75,17 @@ def _opened(dataset: FileDataset) -> tuple[FileDataset, Dataset, list[Dataset]]:
 def _header(base: FileDataset, shared: Dataset, frame: Dataset) -> FileDataset:
     header = copy.copy(base)
     try:
-        with quietly():
+        with without_pydicom_warnings():
             for groups in (shared, frame):
-                for keyword in _CONVERTED:  # what a converter found no place for: never above what has one
+                for (
+                    keyword
+                ) in _CONVERTED:  # attributes that a converter could not assign: standard groups come first
                     _put(header, groups, keyword, over=False)
             for groups in (shared, frame):
                 for keyword in _GROUPS:
                     _put(header, groups, keyword, over=True)
             if "FrameType" in header:
-                # a new element: to set a value would change the one that all frames share
+                # a new element: setting the value would change the element that all frames share
                 header.add_new("ImageType", "CS", header.FrameType)
     except Exception:  # noqa: BLE001  # as above
         raise InvalidAttribute("The functional groups of a frame cannot be read.") from None

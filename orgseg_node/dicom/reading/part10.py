@@ -1,7 +1,7 @@
-"""How the bytes of one instance come to lie on the disk so that no power cut takes them away.
+"""Received datasets as DICOM part 10 files, unchanged, and the UIDs under which they are stored.
 
-Only two UIDs are read from what was sent, with a parser that stops before anything else; only UIDs that
-obey PS3.5 9.1 ever become part of a path.
+Only four UIDs are read from a received dataset, by a parser that stops after them; only UIDs that comply with
+PS3.5 9.1 become part of a path.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _SERIES_INSTANCE_UID: Final = 0x0020000E
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
 _HEAD_BYTES: Final = 1 << 20
-"""So much of a deflated dataset is inflated to find the UIDs; they stand at its beginning."""
+"""Bytes of a deflated dataset that are inflated to find the UIDs, which are at its beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The UIDs an instance is filed under."""
+    """The UIDs under which an instance is stored."""
 
     sop_class_uid: str
     sop_uid: str
@@ -55,22 +55,22 @@ class Header:
 
 
 def valid_uid(text: str) -> bool:
-    """Whether a text is a UID by PS3.5 9.1, and so safe as a file name."""
+    """Whether a text is a UID by PS3.5 9.1, and so safe in a file name."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 def read_header(encoded: bytes, transfer_syntax: str) -> Header:
-    """The UIDs in an encoded dataset, read no further than Series Instance UID (0020,000E).
+    """The UIDs of an encoded dataset; nothing after Series Instance UID (0020,000E) is read.
 
     Parameters
     ----------
     encoded : the dataset without file meta information
-    transfer_syntax : how it is encoded
+    transfer_syntax : UID of the encoding
 
     Raises
     ------
     NotDicom, TruncatedFile
-        If the bytes cannot be parsed so far, or end there.
+        If the bytes cannot be parsed up to there, or end before.
     MissingAttribute
         If a UID is missing or is no UID.
     """
@@ -97,7 +97,7 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
     except Exception as error:
         raise NotDicom("The dataset cannot be parsed up to its Series Instance UID.") from error
     if not complete:
-        # pydicom takes a value that ends early for a shorter value: the UIDs cannot be trusted
+        # pydicom reads a truncated value as a shorter value: the UIDs cannot be trusted
         raise TruncatedFile("It ends before or in its Series Instance UID.")
     if not all(valid_uid(value) for value in values):
         raise MissingAttribute("SOP Class, SOP Instance or Series Instance UID is missing or not a UID.")
@@ -105,7 +105,14 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
 
 
 def part10(encoded: bytes, header: Header, transfer_syntax: str) -> bytes:
-    """A dataset as received, behind the preamble and file meta information of PS3.10 7.1."""
+    """A part 10 file: preamble, file meta information (PS3.10 7.1) and the dataset as received.
+
+    Parameters
+    ----------
+    encoded : the dataset without file meta information; it is not changed
+    header : its UIDs
+    transfer_syntax : UID of the encoding
+    """
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = UID(header.sop_class_uid)
@@ -119,7 +126,7 @@ def part10(encoded: bytes, header: Header, transfer_syntax: str) -> bytes:
 
 
 def split_part10(content: bytes) -> tuple[bytes, str]:
-    """The encoded dataset and the transfer syntax of a file this node wrote. Raises NotDicom."""
+    """The encoded dataset and the transfer syntax of a file that this node wrote. Raises NotDicom."""
     if content[128:132] != b"DICM":
         raise NotDicom("The file is not DICOM part 10.")
     try:
@@ -132,13 +139,24 @@ def split_part10(content: bytes) -> tuple[bytes, str]:
 
 
 def content_hash(encoded: bytes, transfer_syntax: str) -> str:
-    """SHA-256 of a dataset as received; the file meta information of the node is no part of it."""
+    """SHA-256 of a dataset as received, without the file meta information that the node adds."""
     digest = hashlib.sha256(transfer_syntax.encode())
     digest.update(encoded)
     return digest.hexdigest()
 
 
 def require_match(header: Header, sop_class_uid: str, sop_uid: str) -> None:
-    """Raise NotMatching unless a dataset is the instance its C-STORE request announces (PS3.4 B.2.3)."""
+    """Check that a dataset is the instance that its C-STORE request announces (PS3.4 B.2.3).
+
+    Parameters
+    ----------
+    header : UIDs of the dataset
+    sop_class_uid, sop_uid : Affected SOP Class and Instance UID of the request
+
+    Raises
+    ------
+    NotMatching
+        If it is another one.
+    """
     if (header.sop_class_uid, header.sop_uid) != (sop_class_uid, sop_uid):
         raise NotMatching("The UIDs of the dataset are not those of the request.")

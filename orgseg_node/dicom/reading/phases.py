@@ -1,7 +1,7 @@
-"""Phases and acquisitions that lie at the same places, told apart by what their headers say.
+"""Separates phases and acquisitions at the same positions by the attributes in their headers.
 
-A split counts only where every slice says which part it is of, and all parts are complete and equal: the same
-places, once each. So a guess cannot slip in, and a part that misses a slice is not taken for whole.
+A split is accepted only if every slice has the attribute, and all parts are complete stacks with the same
+positions, once each. So nothing is guessed, and a part that lacks a slice is not accepted as complete.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from orgseg_node.core.geometry import FloatArray
-from orgseg_node.dicom.reading.slices import TELLING, Placed
-from orgseg_node.dicom.reading.stacking import MIN_SLICES, SAME_PLACE_MM, along, sideways
+from orgseg_node.dicom.reading.slices import DISCRIMINATING_ATTRIBUTES, PlacedSlice
+from orgseg_node.dicom.reading.stacking import MIN_SLICES, SAME_PLACE_MM, in_plane_positions, normal_positions
 from orgseg_node.errors import DuplicateSlices
 
 _NAMES = {
@@ -42,43 +42,43 @@ _RUNS = (
     "AcquisitionTime",
     "AcquisitionDateTime",
 )
-_OVERLAP = 2  # slice distances by which two runs of the scanner may reach into each other and be one volume
-_KEYS = (*TELLING, "SOPInstanceUID", "SidewaysPlace")
+_OVERLAP = 2  # slice distances by which two acquisitions of one volume may overlap
+_KEYS = (*DISCRIMINATING_ATTRIBUTES, "SOPInstanceUID", "SidewaysPlace")
 
 
-def phases(slices: Sequence[Placed]) -> Mapping[str, tuple[Placed, ...]]:
-    """The parts of slices that share direction, size and frame of reference, by a name for each.
+def phases(slices: Sequence[PlacedSlice]) -> Mapping[str, tuple[PlacedSlice, ...]]:
+    """The parts, by name, of slices that share orientation, size and frame of reference.
 
     Returns
     -------
-    all slices under an empty name where no two lie at the same place
+    all slices under an empty name if no two are at the same position
 
     Raises
     ------
     DuplicateSlices
-        If some do, and no attribute splits all slices into complete, equal stacks.
+        If some are, and no attribute splits all slices into complete, equal stacks.
     """
-    heights = along(slices[0].image.orientation, slices)
+    heights = normal_positions(slices[0].image.orientation, slices)
     same = int((np.diff(np.sort(heights)) < SAME_PLACE_MM).sum())
     if not same:
         return _interleaved(slices, heights) or {"": tuple(slices)}
-    told = {key: values for key in _KEYS if (values := _values(slices, key)) is not None}
-    for keys in (*((key,) for key in told), *combinations(told, 2)):
-        members = _members([tuple(told[key][n] for key in keys) for n in range(len(slices))])
+    values_by_key = {key: values for key in _KEYS if (values := _values(slices, key)) is not None}
+    for keys in (*((key,) for key in values_by_key), *combinations(values_by_key, 2)):
+        members = _members([tuple(values_by_key[key][n] for key in keys) for n in range(len(slices))])
         if _are_equal_stacks([np.sort(heights[indices]) for indices in members.values()]):
             return _named(keys, members, slices)
-    raise DuplicateSlices(f"{same} of {len(slices)} images lie where another one lies.")
+    raise DuplicateSlices(f"{same} of {len(slices)} images are at the position of another one.")
 
 
-def _values(slices: Sequence[Placed], key: str) -> list[str] | None:
-    """What each slice says; None unless all say something and not all the same."""
+def _values(slices: Sequence[PlacedSlice], key: str) -> list[str] | None:
+    """The value of each slice; None unless every slice has one and they differ."""
     if key == "SOPInstanceUID":
         values = [one.image.sop_instance_uid if one.image.frame is not None else "" for one in slices]
     elif key == "SidewaysPlace":
-        places = sideways(slices[0].image.orientation, [one.image.position_mm for one in slices])
+        places = in_plane_positions(slices[0].image.orientation, [one.image.position_mm for one in slices])
         values = [f"{round(down)}/{round(across)}" for down, across in places - places.min(axis=0)]
     else:
-        values = [one.told.get(key, "") for one in slices]
+        values = [one.discriminators.get(key, "") for one in slices]
     return values if all(values) and len(set(values)) > 1 else None
 
 
@@ -96,10 +96,10 @@ def _are_equal_stacks(heights: Sequence[FloatArray]) -> bool:
     return all(len(h) == len(first) and np.abs(h - first).max() < SAME_PLACE_MM for h in heights[1:])
 
 
-def _interleaved(slices: Sequence[Placed], heights: FloatArray) -> Mapping[str, tuple[Placed, ...]]:
-    """Runs of the scanner whose slices lie between each other's: at other places, and yet no one volume.
+def _interleaved(slices: Sequence[PlacedSlice], heights: FloatArray) -> Mapping[str, tuple[PlacedSlice, ...]]:
+    """Acquisitions whose slices are interleaved: at different positions, but not one volume.
 
-    Step-and-shoot scanners number each step; their runs have few slices and follow each other.
+    Step-and-shoot scanners number each step; those acquisitions have few slices and follow each other.
     """
     allowed = _OVERLAP * float(np.median(np.diff(np.sort(heights)))) if len(heights) > 1 else 0.0
     for key in _RUNS:
@@ -115,9 +115,9 @@ def _interleaved(slices: Sequence[Placed], heights: FloatArray) -> Mapping[str, 
 
 
 def _named(
-    keys: Sequence[str], members: Mapping[Hashable, list[int]], slices: Sequence[Placed]
-) -> Mapping[str, tuple[Placed, ...]]:
-    """Parts in order of their values; a value is shown only where it is a harmless number."""
+    keys: Sequence[str], members: Mapping[Hashable, list[int]], slices: Sequence[PlacedSlice]
+) -> Mapping[str, tuple[PlacedSlice, ...]]:
+    """Parts in order of their values; a value is shown only if it is a plain number."""
     ordered = sorted(members.items(), key=lambda item: [_rank(str(v)) for v in _as_tuple(item[0])])
     named = {}
     what = " and ".join(_NAMES.get(key, "time of the acquisition") for key in keys)

@@ -1,4 +1,4 @@
-"""The stored words of a slice: one image of one frame decoded at a time, whatever the file asks for."""
+"""Decodes the stored pixel values of one slice, reading no other frame of its file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pydicom.uid import (
     JPEGLosslessSV1,
 )
 
-from orgseg_node.dicom.reading.files import quietly, whole
+from orgseg_node.dicom.reading.files import integer, without_pydicom_warnings
 from orgseg_node.dicom.reading.jpeg import check_jpeg_2000, check_lossless_jpeg
-from orgseg_node.dicom.reading.limits import opened
+from orgseg_node.dicom.reading.limits import open_bounded
 from orgseg_node.dicom.reading.slices import CtSlice
 from orgseg_node.errors import InputError, UndecodablePixels
 
 _PLUGINS = ("pyjpegls", "pylibjpeg", "gdcm")
-"""Decoders in order of trust: GDCM may end the process on damaged data, so it comes last."""
+"""Decoders in order of preference: GDCM may end the process on damaged data, so it comes last."""
 
 _CHECKS: Final[Mapping[str, Callable[[bytes, int, int], None]]] = {
     JPEGLossless: check_lossless_jpeg,
@@ -41,8 +41,8 @@ _CHECKS: Final[Mapping[str, Callable[[bytes, int, int], None]]] = {
 _WORD: Final = 2  # bytes
 
 
-class PixelSource:
-    """Decodes slices one by one; keeps the header of the multi-frame file read last for its other frames."""
+class PixelReader:
+    """Decodes slices one by one; caches the header of the last multi-frame file for its other frames."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -50,28 +50,28 @@ class PixelSource:
         self._start = 0
 
     def words(self, image: CtSlice, shape: tuple[int, int]) -> NDArray[np.uint16]:
-        """The 16-bit words of a slice as they are stored, bits beyond Bits Stored included.
+        """The 16-bit words of a slice as stored, including bits beyond Bits Stored.
 
         Parameters
         ----------
-        image : which one
-        shape : (rows, columns) that the header told
+        image : the slice
+        shape : (rows, columns) of the header
 
         Raises
         ------
         UndecodablePixels
-            If the pixel data cannot be decoded, or are not of this size.
+            If the pixel data cannot be decoded, or do not have this size.
         LossyCompression
-            If a JPEG 2000 stream is irreversible although the header does not say so.
+            If a JPEG 2000 stream is irreversible although the header does not state it.
         """
         try:
-            with opened(image.path) as file, quietly():
-                # a single image whole: pixel_array(path) cannot read deflated files
+            with open_bounded(image.path) as file, without_pydicom_warnings():
+                # a single-frame file at once: pixel_array(path) cannot read deflated files
                 dataset = dcmread(file) if image.frame is None else self._frame(file, image, shape)
                 pixels = _decode(dataset, image.transfer_syntax_uid, shape)
         except (MemoryError, InputError, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:  # noqa: BLE001  # decoders raise whatever they please; one in Rust panics past Exception
+        except BaseException:  # noqa: BLE001  # decoders raise any exception; a panic in Rust is not an Exception
             raise UndecodablePixels from None
         if pixels.shape != shape or pixels.dtype.itemsize != _WORD:
             raise UndecodablePixels(f"They are not {shape[0]} x {shape[1]} values of 16 bits.")
@@ -79,16 +79,16 @@ class PixelSource:
         words: NDArray[np.uint16] = native.view(np.uint16)
         return words
 
-    def content(self, image: CtSlice, shape: tuple[int, int]) -> str:
-        """Hash of what a slice shows: the same for the same values of the same meaning, however encoded."""
-        said = (image.signed, image.bits_stored, image.slope, image.intercept)
+    def content_hash(self, image: CtSlice, shape: tuple[int, int]) -> str:
+        """Hash of the pixel values and their meaning: equal for equal images, however they are encoded."""
+        scale = (image.signed, image.bits_stored, image.slope, image.intercept)
         padding = (image.padding, image.padding_limit)
-        shown = hashlib.sha256(repr((said, padding)).encode())
-        shown.update(self.words(image, shape).tobytes())
-        return shown.hexdigest()
+        digest = hashlib.sha256(repr((scale, padding)).encode())
+        digest.update(self.words(image, shape).tobytes())
+        return digest.hexdigest()
 
     def _frame(self, file: BinaryIO, image: CtSlice, shape: tuple[int, int]) -> FileDataset:
-        """A dataset of one frame alone, without reading the others."""
+        """A single-frame dataset of one frame; the other frames are not read."""
         deflated = image.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
         if self._path != image.path:
             self._header = dcmread(file, stop_before_pixels=not deflated)
@@ -96,12 +96,12 @@ class PixelSource:
                 self._header.pop(keyword, None)
             self._start, self._path = file.tell(), image.path
         header, index = self._header, (image.frame or 1) - 1
-        count = whole(header, "NumberOfFrames") or 1
+        count = integer(header, "NumberOfFrames") or 1
         size = shape[0] * shape[1] * _WORD
         dataset = FileDataset("", {}, file_meta=header.file_meta)
         dataset.update(header)
         dataset.set_original_encoding(*header.original_encoding)
-        # new elements: to set a value would change the one that header and dataset share
+        # new elements: setting a value would change the element that header and dataset share
         dataset.add_new("NumberOfFrames", "IS", 1)
         if deflated:
             dataset.add_new("PixelData", "OW", header.PixelData[index * size : (index + 1) * size])
@@ -123,7 +123,7 @@ def _decode(dataset: FileDataset, syntax: str, shape: tuple[int, int]) -> NDArra
     check = _CHECKS.get(syntax)
     if check is not None:
         check(get_frame(dataset.PixelData, 0, number_of_frames=1), *shape)
-    unused_bits: Any = {"correct_unused_bits": False}  # pydicom's stubs know its options only as one dict
+    unused_bits: Any = {"correct_unused_bits": False}  # pydicom's stubs type its options as one dict
     pixels: NDArray[Any] = decoder.as_array(
         dataset, index=0, raw=True, decoding_plugin=plugin, **unused_bits
     )[0]

@@ -1,4 +1,4 @@
-"""From the files of a series to Hounsfield units, slice by slice into one array."""
+"""Reads the pixel data of a CT series as Hounsfield units."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.resample import OUTSIDE_HU, to_grid
 from orgseg_node.core.volume import HuArray, Volume
-from orgseg_node.dicom.reading.pixels import PixelSource
+from orgseg_node.dicom.reading.pixels import PixelReader
 from orgseg_node.dicom.reading.series import CtSeries, CtSlice
 from orgseg_node.errors import HuOutOfRange
 
 PADDING_HU: Final = OUTSIDE_HU
-"""What lies outside the scanned field, and the lowest value of a volume."""
+"""HU outside the scanned field, and the lowest value of a volume."""
 
-MAX_HU: Final = 65535  # 16 bits from -1024 on: the extended scales used beside metal end below
+MAX_HU: Final = 65535  # 16 bits from -1024 on: the extended HU scales for metal end below
 _BELOW_AIR_HU: Final = -1100
 _MAX_BELOW_AIR: Final = 0.6
 
@@ -27,21 +27,21 @@ _INT16_MAX: Final = np.iinfo(np.int16).max
 def read_volume(series: CtSeries) -> Volume:
     """The CT in Hounsfield units on a regular grid.
 
-    The slices as they are where they lie on the grid, interpolated from them where they do not; see
-    `read_slices` for the values.
+    Slices on planes of the grid are copied, all other planes are interpolated; see `read_slices` for the
+    values.
 
     Parameters
     ----------
-    series : as `survey` accepts it
+    series : as accepted by `survey`
 
     Returns
     -------
-    (K, J, I) volume on ``series.grid``
+    (K, J, I) HU on ``series.grid``
 
     Raises
     ------
     InputError
-        As `read_slices` raises it.
+        As in `read_slices`.
     """
     hu = read_slices(series)
     if not series.is_regular:
@@ -50,25 +50,25 @@ def read_volume(series: CtSeries) -> Volume:
 
 
 def read_slices(series: CtSeries) -> HuArray:
-    """The CT in Hounsfield units, slice by slice where they are.
+    """The CT in Hounsfield units on its own slices.
 
-    Padding and everything below become -1024 HU. The array is int16 where every slice has slope 1 and a
-    whole-numbered intercept and all values fit, else float32: no value is ever clipped or rounded.
+    Padding and everything below -1024 HU become -1024 HU. The array is int16 if every slice has slope 1 and
+    an integer intercept and all values fit, else float32: no other value is clipped or rounded.
 
     Parameters
     ----------
-    series : as `survey` accepts it
+    series : as accepted by `survey`
 
     Returns
     -------
-    (K, J, I) values on ``series.place``, one plane for each slice
+    (K, J, I) int16 or float32 HU on ``series.place``, one plane for each slice
 
     Raises
     ------
     UndecodablePixels
-        If the pixel data of a slice cannot be decoded, or are not of the size the header tells.
+        If the pixel data of a slice cannot be decoded, or do not have the size of the header.
     LossyCompression
-        If a JPEG 2000 stream is irreversible although the header does not say so.
+        If a JPEG 2000 stream is irreversible although the header does not state it.
     HuOutOfRange
         If the values cannot be Hounsfield units.
     """
@@ -76,7 +76,7 @@ def read_slices(series: CtSeries) -> HuArray:
     whole = all(s.slope == 1 and s.intercept.is_integer() for s in series.slices)
     hu: HuArray = np.empty(shape, dtype=np.int16) if whole else np.empty(shape, np.float32)
     lowest, below_air = np.inf, 0
-    pixels = PixelSource()
+    pixels = PixelReader()
     for k, image in enumerate(series.slices):
         stored, padded = _stored(pixels.words(image, shape[1:]), image)
         values = _rescale(stored, image)
@@ -101,7 +101,7 @@ def read_slices(series: CtSeries) -> HuArray:
 def _stored(words: NDArray[np.uint16], image: CtSlice) -> tuple[_Stored, NDArray[np.bool_]]:
     """Stored values (PS3.3, C.7.6.3.1), and which of them are padding (C.7.5.1.1.2).
 
-    Padding is looked for in the whole words first: some scanners store a padding value that does not fit
+    Padding is compared with the 16-bit words first: some scanners store a padding value that does not fit
     into Bits Stored.
     """
     stored = _interpreted(words, image)
@@ -122,7 +122,7 @@ def _interpreted(words: NDArray[np.uint16], image: CtSlice) -> _Stored:
 
 
 def _signed_or_not(value: int, image: CtSlice) -> int:
-    # the value representation of the padding attributes follows Pixel Representation; writers get it wrong
+    # the VR of the padding attributes follows Pixel Representation; some writers get it wrong
     word = value & 0xFFFF
     return word - 0x10000 if image.signed and word >= 0x8000 else word
 

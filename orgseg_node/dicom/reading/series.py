@@ -1,7 +1,7 @@
-"""Which CT series are in a heap of files, and why the rest is none.
+"""Finds the CT series in a set of files, and the reason why other files cannot be used.
 
-`survey` never raises for bad input: every file ends in exactly one place, an accepted series, a refusal with
-its coded reason, or set aside. `read_series` is for whoever expects exactly one usable series.
+`survey` never raises for bad input: every file is in exactly one of an accepted series, a refusal with its
+error code, or the files set aside. `read_series` expects exactly one usable series.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pydicom.tag import Tag
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import Grid, Place, SliceStack
 from orgseg_node.dicom.objects.uids import derive_uid
-from orgseg_node.dicom.reading.files import open_header, quietly
+from orgseg_node.dicom.reading.files import open_header, without_pydicom_warnings
 from orgseg_node.dicom.reading.grouping import Part, parts_of
 from orgseg_node.dicom.reading.image_hash import image_hash
 from orgseg_node.dicom.reading.multiframe import frame_header
 from orgseg_node.dicom.reading.slices import (
     NO_UID,
     CtSlice,
-    Damaged,
     Orientation,
-    Placed,
+    PlacedSlice,
     Reason,
     SetAside,
-    judge,
+    UnusableFile,
+    classify_file,
 )
 from orgseg_node.dicom.reading.stacking import stack
 from orgseg_node.errors import (
@@ -67,22 +67,22 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CtSeries:
-    """An axial CT series, or one volume of a series that holds several.
+    """An axial CT series, or one volume of a series with several.
 
     Attributes
     ----------
-    slices : in order along the normal, as ``k`` of the volume runs
+    slices : in order along the normal, as index ``k`` of the volume
     study_instance_uid, series_instance_uid, frame_of_reference_uid : identity
     rows, columns : size of a slice
     pixel_spacing_mm : (row spacing, column spacing), as in the tag (0028,0030)
     orientation : Image Orientation (Patient): row direction, column direction
     patient_position : such as ``HFS``, or empty
     header : the first slice's header without pixel data, the source of patient and study attributes
-    grid : the regular grid a network sees
-    stack : where each slice is
-    is_regular : whether the slices lie on the grid
-    part : which phase or part of a series that holds several; empty where it is all of it
-    findings : what should be known about the series
+    grid : the regular grid that is given to a network
+    stack : position and orientation of each slice
+    is_regular : whether the slices are on the planes of the grid
+    part : name of the phase or part if the series has several; empty if it is one volume
+    findings : what a person should know about the series
     """
 
     slices: tuple[CtSlice, ...]
@@ -103,7 +103,7 @@ class CtSeries:
 
     @property
     def place(self) -> Place:
-        """Where the pixels of the slices are: on the grid where they lie on it, else slice by slice."""
+        """Geometry of the pixels of the slices: the grid if they are on it, else the stack."""
         return self.grid if self.is_regular else self.stack
 
     @property
@@ -131,13 +131,13 @@ def _file_hash(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Files that cannot be used, and why.
+    """Files that cannot be used, and the reason.
 
     Attributes
     ----------
-    series_instance_uid : the series that is refused as a whole, None where a file's series is unknown
-    error : the coded reason
-    paths : all files of the series, also those that have no fault of their own
+    series_instance_uid : the series that is refused as a whole; None if the series of a file is unknown
+    error : the reason, with its code
+    paths : all files of the series, including those that are correct themselves
     """
 
     series_instance_uid: str | None
@@ -152,14 +152,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """What a heap of files holds.
+    """The result of a survey of files.
 
     Attributes
     ----------
     accepted : CT series and parts of series that can be used, those with most slices first
     refused : series and single files that cannot be used
-    aside : files that are no CT slices and were not meant to be
-    patients : number of patients the CT slices belong to
+    aside : files that are no CT slices, which is not an error
+    patients : number of patients of the CT slices
     """
 
     accepted: tuple[CtSeries, ...]
@@ -174,7 +174,7 @@ class Inventory:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files in a folder and its subfolders but hidden ones, in order of their names."""
+    """All files in a folder and its subfolders except hidden ones, in order of their names."""
     if folder.is_file():
         return [folder]
     inside = (path for path in folder.rglob("*") if path.is_file())
@@ -183,17 +183,17 @@ def files_in(folder: Path) -> list[Path]:
 
 def survey(paths: Iterable[Path]) -> Inventory:
     """Sort files into series, and series into accepted and refused ones; never raises for bad input."""
-    series: defaultdict[str, list[Placed | Damaged]] = defaultdict(list)
+    series: defaultdict[str, list[PlacedSlice | UnusableFile]] = defaultdict(list)
     refused: list[Refusal] = []
     aside: list[SetAside] = []
-    for judged in chain.from_iterable(map(judge, paths)):
-        match judged:
+    for file in chain.from_iterable(map(classify_file, paths)):
+        match file:
             case SetAside():
-                aside.append(judged)
-            case Damaged(series_key=None):
-                refused.append(Refusal(series_instance_uid=None, error=judged.error, paths=(judged.path,)))
+                aside.append(file)
+            case UnusableFile(series_key=None):
+                refused.append(Refusal(series_instance_uid=None, error=file.error, paths=(file.path,)))
             case _:
-                series[str(judged.series_key)].append(judged)
+                series[str(file.series_key)].append(file)
     accepted: list[CtSeries] = []
     for key, members in series.items():
         try:
@@ -213,30 +213,36 @@ def survey(paths: Iterable[Path]) -> Inventory:
 
 
 def read_series(folder: Path, series_uid: str | None = None, part: str | None = None) -> CtSeries:
-    """The one usable CT series of a folder, or the one with the UID, or the part of it.
+    """The one usable CT series of a folder.
+
+    Parameters
+    ----------
+    folder : with the files, also in subfolders; or a single file
+    series_uid : Series Instance UID, if there are several series
+    part : name or number (from 1) of the part, if the series has several
 
     Raises
     ------
     InputError
-        The class that says why there is none, or more than one.
+        The subclass states why there is none, or more than one.
     """
     return choose(survey(files_in(folder)), series_uid, part)
 
 
 def choose(inventory: Inventory, series_uid: str | None = None, part: str | None = None) -> CtSeries:
-    """The one usable CT series of an inventory, or the one with the UID, or the part of it.
+    """The one usable CT series of an inventory.
 
     Parameters
     ----------
-    inventory : what there is
-    series_uid : which series, where there are several
-    part : which part of it, where it has several: its name, or its number from 1
+    inventory : the result of `survey`
+    series_uid : Series Instance UID, if there are several series
+    part : name or number (from 1) of the part, if the series has several
 
     Raises
     ------
     InputError
-        The class that says why there is none, or more than one. A file that may be a slice of the series
-        but cannot be read refuses everything: it might be its last slice.
+        The subclass states why there is none, or more than one. An unreadable file that may be a slice of the
+        series leads to a refusal: it might be its last slice.
     """
     if inventory.patients > 1:
         raise SeveralPatients(f"There are {inventory.patients}.")
@@ -253,11 +259,11 @@ def choose(inventory: Inventory, series_uid: str | None = None, part: str | None
         raise max(refused, key=lambda one: one.files).error
     if series_uid is not None and (inventory.accepted or inventory.refused):
         raise NoSeries("No CT series has the UID asked for.")
-    raise _nothing(inventory.aside)
+    raise _no_series_error(inventory.aside)
 
 
 def _only(accepted: Sequence[CtSeries]) -> CtSeries:
-    """The one series or part, or the error that says what there is to choose from."""
+    """The one series or part. Raises an error that lists the choices if there are several."""
     if len(accepted) == 1:
         return accepted[0]
     series = {one.series_instance_uid for one in accepted}
@@ -267,7 +273,7 @@ def _only(accepted: Sequence[CtSeries]) -> CtSeries:
 
 
 def _with_part(accepted: Sequence[CtSeries], part: str) -> tuple[CtSeries, ...]:
-    """Those whose part has a name, or the one with a number where all are parts of one series."""
+    """Those whose part has this name, or the one with this number if all are parts of one series."""
     found = tuple(one for one in accepted if one.part.casefold() == part.strip().casefold())
     if not found and part.strip().isdecimal() and len({one.series_instance_uid for one in accepted}) == 1:
         number = int(part)
@@ -279,7 +285,7 @@ def _with_part(accepted: Sequence[CtSeries], part: str) -> tuple[CtSeries, ...]:
 
 
 def source_header(series: CtSeries, k: int) -> Dataset:
-    """The header of slice ``k`` without pixel data, with the UIDs that the series goes by."""
+    """The header of slice ``k`` without pixel data, with the study and series UIDs of the series."""
     image = series.slices[k]
     return _header(image, (series.study_instance_uid, series.series_instance_uid))
 
@@ -296,32 +302,32 @@ def _header(image: CtSlice, study_and_series: tuple[str, str]) -> Dataset:
         "SeriesInstanceUID": series,
     }
     for keyword, uid in uids.items():
-        # set as whole elements: to set a value pydicom would first decode the one that is there
+        # as new elements: to set a value, pydicom would first decode the existing one
         header[Tag(keyword)] = DataElement(Tag(keyword), "UI", uid)
     return header
 
 
 def _refuse_undecodable(header: Dataset) -> None:
-    """Objects take from here what they say of patient and study: damage must show before one is written."""
+    """Refuse a header whose patient and study attributes cannot be decoded: objects copy them from it."""
     for tag in [tag for tag in header.keys() if tag.group in _IDENTITY_GROUPS]:  # noqa: SIM118  # no decoding
         try:
-            with quietly():
+            with without_pydicom_warnings():
                 header[tag]
         except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
             name = dictionary_description(tag) if dictionary_has_tag(tag) else "An attribute"
             raise InvalidAttribute(f"{name} cannot be decoded.") from None
 
 
-def _path(member: Placed | Damaged) -> Path:
-    return member.path if isinstance(member, Damaged) else member.image.path
+def _path(member: PlacedSlice | UnusableFile) -> Path:
+    return member.path if isinstance(member, UnusableFile) else member.image.path
 
 
-def _volumes(members: Sequence[Placed | Damaged]) -> tuple[list[CtSeries], Sequence[SetAside]]:
-    """The volumes of one series, and its files that are part of none."""
-    damaged = [member for member in members if isinstance(member, Damaged)]
+def _volumes(members: Sequence[PlacedSlice | UnusableFile]) -> tuple[list[CtSeries], Sequence[SetAside]]:
+    """The volumes of one series, and its files that belong to no volume."""
+    damaged = [member for member in members if isinstance(member, UnusableFile)]
     if damaged:
         raise damaged[0].error
-    parts, aside = parts_of([member for member in members if isinstance(member, Placed)])
+    parts, aside = parts_of([member for member in members if isinstance(member, PlacedSlice)])
     return [_series(part) for part in parts], aside
 
 
@@ -344,14 +350,14 @@ def _series(part: Part) -> CtSeries:
         patient_position=first.patient_position,
         header=header,
         grid=stacked.grid,
-        stack=stacked.places,
+        stack=stacked.slice_stack,
         is_regular=stacked.is_regular,
         part=part.name,
         findings=(*part.findings, *stacked.findings),
     )
 
 
-def _nothing(aside: Sequence[SetAside]) -> InputError:
+def _no_series_error(aside: Sequence[SetAside]) -> InputError:
     reasons = {item.reason for item in aside}
     if not reasons:
         return NoSeries()

@@ -1,4 +1,4 @@
-"""One file as one CT slice, or the slices of its frames, or why it is none."""
+"""Classifies one file: a CT slice, the slices of its frames, or the reason why it is none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ from pydicom.uid import (
 )
 
 from orgseg_node.core.geometry import Vector
-from orgseg_node.dicom.reading.files import numbers, open_header, required, text, texts, uid_name, whole
+from orgseg_node.dicom.reading.files import (
+    integer,
+    numbers,
+    open_header,
+    required_text,
+    text,
+    texts,
+    uid_name,
+)
 from orgseg_node.dicom.reading.limits import check_size
 from orgseg_node.dicom.reading.multiframe import frame_headers
 from orgseg_node.errors import (
@@ -54,7 +62,7 @@ SUPPORTED_SYNTAXES = frozenset(
         JPEGLosslessSV1,
         JPEGLSLossless,
         JPEG2000Lossless,
-        JPEG2000,  # only where the header does not say that something was lost
+        JPEG2000,  # unless the header states lossy compression
     }
 )
 # JPEG processes with a discrete cosine transform, JPEG-LS near-lossless (PS3.6, A; several retired)
@@ -67,9 +75,9 @@ _UNIT_TOLERANCE = 1e-3
 _FARTHEST_MM, _WIDEST_PIXEL_MM, _LARGEST_RESCALE = 1e12, 1e3, 1e6
 
 NO_UID = "frame of reference "
-"""How the key of a series without a UID of its own begins."""
+"""Prefix of the key of a series without a Series Instance UID."""
 
-TELLING = (
+DISCRIMINATING_ATTRIBUTES = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
     "NominalPercentageOfRespiratoryPhase",
@@ -87,13 +95,13 @@ TELLING = (
     "FrameReferenceDateTime",
     "ContentTime",
 )
-"""Attributes by which phases and acquisitions under one series are told apart, the most telling first."""
+"""Attributes that separate phases and acquisitions in one series, the most specific first."""
 
 Orientation = tuple[float, float, float, float, float, float]
 
 
 class Reason(StrEnum):
-    """Why a file was set aside: it is no part of any CT volume, and that is no fault."""
+    """Why a file was set aside: it belongs to no CT volume, which is not an error."""
 
     NOT_DICOM = "not a DICOM file"
     LOCALIZER = "localizer"
@@ -106,19 +114,20 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """A file that is no CT slice and was not meant to be one."""
+    """A file that is no CT slice, which is not an error."""
 
     path: Path
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damaged:
+class UnusableFile:
     """A file that is or may be a CT slice and cannot be used.
 
     Attributes
     ----------
-    series_key : which series it belongs to, None where that cannot be known
+    path, error : the file, and why it cannot be used
+    series_key : of the series that it belongs to; None if that is unknown
     patient : identity within this survey only; never shown
     """
 
@@ -135,15 +144,15 @@ class CtSlice:
     Attributes
     ----------
     path : the file
-    sop_class_uid, sop_instance_uid, transfer_syntax_uid : what it is and how it is encoded
-    position_mm : Image Position (Patient), centre of the first pixel, LPS
+    sop_class_uid, sop_instance_uid, transfer_syntax_uid : identity and encoding
+    position_mm : Image Position (Patient), centre of the first pixel, LPS mm
     position_ds : the same as the verbatim strings of the file
-    orientation : Image Orientation (Patient): row direction, column direction
-    frame : number of the frame in a multi-frame file, from 1; None in a file of one image
+    orientation : Image Orientation (Patient): unit vectors of row and column direction, LPS
+    frame : number of the frame in a multi-frame file, from 1; None in a single-frame file
     instance : Instance Number, or None
     slope, intercept : HU = stored value x slope + intercept
     signed, bits_stored : how a stored value is read from its 16-bit word
-    padding, padding_limit : stored value, or range of values, that is no part of the picture, as written
+    padding, padding_limit : Pixel Padding Value and Range Limit as in the file: values outside the image
     """
 
     path: Path
@@ -164,14 +173,19 @@ class CtSlice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A slice with what it must share with the others of its series.
+class PlacedSlice:
+    """A slice with the attributes that all slices of a volume must share.
 
     Attributes
     ----------
     image : the slice itself
     patient : identity within this survey only; never shown
-    told : what may tell it from another slice at the same place, by keyword; empty values are left out
+    study_uid, series_uid, frame_uid : Study and Series Instance UID, Frame of Reference UID
+    rows, columns, pixel_spacing_mm : size and (row spacing, column spacing)
+    patient_position : such as ``HFS``, or empty
+    tilt_deg : Gantry/Detector Tilt of the header in degrees
+    uids_from_meta : whether the SOP UIDs are those of the file meta information
+    discriminators : non-empty values of `DISCRIMINATING_ATTRIBUTES`, by keyword
     """
 
     image: CtSlice
@@ -185,23 +199,23 @@ class Placed:
     patient_position: str
     tilt_deg: float
     uids_from_meta: bool
-    told: Mapping[str, str] = field(default_factory=dict)
+    discriminators: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def series_key(self) -> str:
-        """What groups slices: the series, or the frame of reference where the series has no UID."""
+        """Key of the series: its UID, or the frame of reference if it has no UID."""
         return self.series_uid or f"{NO_UID}{self.frame_uid}"
 
 
-Judgement = Placed | Damaged | SetAside
+ClassifiedFile = PlacedSlice | UnusableFile | SetAside
 
 
-def judge(path: Path) -> tuple[Judgement, ...]:
-    """Read one file's header and say what it is: usable CT slices, bad ones, or something else.
+def classify_file(path: Path) -> tuple[ClassifiedFile, ...]:
+    """Read the header of one file and classify it.
 
     Returns
     -------
-    one judgement, or for Enhanced CT one slice for each frame that is no localizer
+    one result, or for Enhanced CT one slice for each frame that is no localizer
     """
     try:
         dataset, has_pixels = open_header(path)
@@ -209,7 +223,7 @@ def judge(path: Path) -> tuple[Judgement, ...]:
         claims = error.detail or path.suffix.lower() in {".dcm", ".dicom", ".ima"}
         if isinstance(error, NotDicom) and not claims:
             return (SetAside(path=path, reason=Reason.NOT_DICOM),)
-        return (Damaged(path=path, error=error),)
+        return (UnusableFile(path=path, error=error),)
     if (reason := _aside(dataset)) is not None:
         return (SetAside(path=path, reason=reason),)
     try:
@@ -219,10 +233,10 @@ def judge(path: Path) -> tuple[Judgement, ...]:
         return _frames(path, dataset)
     except InputError as error:
         key = _series_key(text(dataset, "SeriesInstanceUID"), text(dataset, "FrameOfReferenceUID"))
-        return (Damaged(path=path, error=error, series_key=key, patient=_patient(dataset)),)
+        return (UnusableFile(path=path, error=error, series_key=key, patient=_patient(dataset)),)
 
 
-def _frames(path: Path, dataset: FileDataset) -> tuple[Judgement, ...]:
+def _frames(path: Path, dataset: FileDataset) -> tuple[ClassifiedFile, ...]:
     shown = [
         _placed(path, header, number)
         for number, header in frame_headers(dataset)
@@ -255,7 +269,7 @@ def _kinds(dataset: Dataset) -> set[str]:
 
 
 def _uid(dataset: FileDataset, keyword: str) -> str:
-    """A SOP UID of the dataset, or where it is empty the file's own statement of it (PS3.10, 7.1)."""
+    """A SOP UID of the dataset, or if it is empty that of the file meta information (PS3.10, 7.1)."""
     return text(dataset, keyword) or text(dataset.file_meta, f"MediaStorage{keyword}")
 
 
@@ -267,11 +281,11 @@ def _refuse_unusable(dataset: FileDataset, *, has_pixels: bool) -> None:
     if text(dataset, "Modality") != "CT":
         raise WrongModality
     is_multiframe = _uid(dataset, "SOPClassUID") in _MULTIFRAME_CT
-    if not is_multiframe and (whole(dataset, "NumberOfFrames") or 1) > 1:
+    if not is_multiframe and (integer(dataset, "NumberOfFrames") or 1) > 1:
         raise MultiframeImage
     if not has_pixels:
         raise NoPixelData
-    syntax = required(dataset.file_meta, "TransferSyntaxUID")
+    syntax = required_text(dataset.file_meta, "TransferSyntaxUID")
     if syntax in _LOSSY_SYNTAXES or text(dataset, "LossyImageCompression") == "01":
         raise LossyCompression
     if syntax not in SUPPORTED_SYNTAXES:
@@ -280,41 +294,52 @@ def _refuse_unusable(dataset: FileDataset, *, has_pixels: bool) -> None:
 
 
 def _refuse_no_hu(dataset: FileDataset) -> None:
-    if text(dataset, "PhotometricInterpretation") != "MONOCHROME2" or whole(dataset, "SamplesPerPixel") != 1:
+    if (
+        text(dataset, "PhotometricInterpretation") != "MONOCHROME2"
+        or integer(dataset, "SamplesPerPixel") != 1
+    ):
         raise UnsupportedPixels("The Photometric Interpretation is not MONOCHROME2.")
     if "ModalityLUTSequence" in dataset:
         raise UnsupportedPixels("HU are given by a lookup table.")
-    bits = whole(dataset, "BitsStored") or 0
-    if whole(dataset, "BitsAllocated") != 16 or not 8 <= bits <= 16 or whole(dataset, "HighBit") != bits - 1:
+    bits = integer(dataset, "BitsStored") or 0
+    if (
+        integer(dataset, "BitsAllocated") != 16
+        or not 8 <= bits <= 16
+        or integer(dataset, "HighBit") != bits - 1
+    ):
         raise UnsupportedPixels("Bits Allocated, Bits Stored and High Bit do not fit together.")
-    if whole(dataset, "PixelRepresentation") not in {0, 1}:
+    if integer(dataset, "PixelRepresentation") not in {0, 1}:
         raise MissingAttribute("Pixel Representation.")
 
 
-def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> Placed:
+def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> PlacedSlice:
     if text(dataset, "RescaleType").upper() not in {"", "HU"}:
-        raise HuOutOfRange("Rescale Type says that they are something else.")
-    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
+        raise HuOutOfRange("Rescale Type is not HU.")
+    rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     if not rows or not columns:
         raise MissingAttribute("Rows and Columns.")
     check_size(1, rows, columns)
     (row_mm, column_mm), _ = numbers(dataset, "PixelSpacing", 2)
     if not 0 < min(row_mm, column_mm) <= max(row_mm, column_mm) < _WIDEST_PIXEL_MM:
-        raise InvalidAttribute("Pixel Spacing must be positive and of millimetres.")
+        raise InvalidAttribute("Pixel Spacing must be positive and below 1 m.")
     tilt = numbers(dataset, "GantryDetectorTilt", 1)[0][0] if text(dataset, "GantryDetectorTilt") else 0.0
-    return Placed(
+    return PlacedSlice(
         image=_image(path, dataset, frame),
         patient=_patient(dataset),
         study_uid=text(dataset, "StudyInstanceUID"),
         series_uid=text(dataset, "SeriesInstanceUID"),
-        frame_uid=required(dataset, "FrameOfReferenceUID"),
+        frame_uid=required_text(dataset, "FrameOfReferenceUID"),
         rows=rows,
         columns=columns,
         pixel_spacing_mm=(row_mm, column_mm),
         patient_position=text(dataset, "PatientPosition"),
         tilt_deg=tilt,
         uids_from_meta=not (text(dataset, "SOPInstanceUID") and text(dataset, "SOPClassUID")),
-        told={keyword: value for keyword in TELLING if (value := "\\".join(texts(dataset, keyword)))},
+        discriminators={
+            keyword: value
+            for keyword in DISCRIMINATING_ATTRIBUTES
+            if (value := "\\".join(texts(dataset, keyword)))
+        },
     )
 
 
@@ -332,11 +357,11 @@ def _image(path: Path, dataset: FileDataset, frame: int | None) -> CtSlice:
     (slope,), _ = numbers(dataset, "RescaleSlope", 1)
     (intercept,), _ = numbers(dataset, "RescaleIntercept", 1)
     if max(abs(x), abs(y), abs(z)) > _FARTHEST_MM:
-        raise InvalidAttribute("Image Position (Patient) is beyond everything.")
+        raise InvalidAttribute("Image Position (Patient) is implausibly large.")
     if slope <= 0:
         raise InvalidAttribute("Rescale Slope must be positive.")
     if max(slope, abs(intercept)) > _LARGEST_RESCALE:
-        raise HuOutOfRange("Rescale Slope or Rescale Intercept is beyond everything.")
+        raise HuOutOfRange("Rescale Slope or Rescale Intercept is implausibly large.")
     sop_class, sop_instance = _uid(dataset, "SOPClassUID"), _uid(dataset, "SOPInstanceUID")
     if not sop_instance:
         raise MissingAttribute("SOP Instance UID.")
@@ -352,16 +377,16 @@ def _image(path: Path, dataset: FileDataset, frame: int | None) -> CtSlice:
         instance=_number(dataset, "InstanceNumber"),
         slope=slope,
         intercept=intercept,
-        signed=whole(dataset, "PixelRepresentation") == 1,
-        bits_stored=whole(dataset, "BitsStored") or 16,
-        padding=whole(dataset, "PixelPaddingValue"),
-        padding_limit=whole(dataset, "PixelPaddingRangeLimit"),
+        signed=integer(dataset, "PixelRepresentation") == 1,
+        bits_stored=integer(dataset, "BitsStored") or 16,
+        padding=integer(dataset, "PixelPaddingValue"),
+        padding_limit=integer(dataset, "PixelPaddingRangeLimit"),
     )
 
 
 def _number(dataset: Dataset, keyword: str) -> int | None:
-    """A whole number that is only told; None where there is none that can be read."""
+    """An integer for information only; None if it cannot be read."""
     try:
-        return whole(dataset, keyword)
+        return integer(dataset, keyword)
     except InvalidAttribute:
         return None

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from orgseg_node.dicom.objects.iod import missing
 from orgseg_node.dicom.objects.rtstruct_rules import broken_rules
-from orgseg_node.dicom.reading.files import quietly
+from orgseg_node.dicom.reading.files import without_pydicom_warnings
 from orgseg_node.dicom.tps.tps_names import names_for
 from orgseg_node.dicom.tps.tps_profile import GENERIC, PROFILES, EmptyRois, TpsProfile
 from orgseg_node.errors import ObjectInvalid
@@ -46,7 +46,7 @@ def validate(dataset: Dataset, profile: TpsProfile) -> tuple[str, ...]:
     -------
     one sentence for each problem, without the patient's name or number; empty for a sound object
     """
-    with quietly():  # pydicom's own remarks quote values
+    with without_pydicom_warnings():  # pydicom's own remarks quote values
         return (*missing(dataset), *broken_rules(dataset, profile))
 
 

@@ -53,7 +53,7 @@ def precisions() -> tuple[Precision, ...]:
 
 
 def refuse_precision(precision: Precision, able: Collection[Precision]) -> None:
-    """Refuse numbers that this CPU does not compute in: OpenVINO would quietly take others.
+    """Refuse numbers that this CPU does not compute in: OpenVINO would without_pydicom_warnings take others.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from orgseg_node.dicom.reading.files import open_header, quietly
+from orgseg_node.dicom.reading.files import open_header, without_pydicom_warnings
 from orgseg_node.dicom.reading.series import Inventory
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config.conditions import Kind, Subject, SubjectValues, Value
@@ -143,7 +143,7 @@ def _raw_values(header: Dataset, tag: int) -> tuple[bool, tuple[Any, ...]]:
     if tag not in header:
         return False, ()
     try:
-        with quietly():
+        with without_pydicom_warnings():
             value = header[tag].value
     except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
         return True, ()

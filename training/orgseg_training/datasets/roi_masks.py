@@ -14,7 +14,7 @@ from orgseg_node.core.rasterise import Contour, rasterise
 from orgseg_node.core.resample import to_grid
 from orgseg_node.core.volume import Mask
 from orgseg_node.dicom.objects.rtstruct_reader import read_rtstruct
-from orgseg_node.dicom.reading.files import quietly, texts
+from orgseg_node.dicom.reading.files import texts, without_pydicom_warnings
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
@@ -91,7 +91,7 @@ def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int
     InputError
         If the CT cannot be read.
     """
-    with quietly():
+    with without_pydicom_warnings():
         dataset = dcmread(path)
     try:
         contours = read_rtstruct(_only(dataset, rois), series)

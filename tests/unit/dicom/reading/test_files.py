@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from orgseg_node.dicom.reading.files import open_header, text, texts, whole
+from orgseg_node.dicom.reading.files import integer, open_header, text, texts
 from orgseg_node.errors import InvalidAttribute, NotDicom, TruncatedFile
 from tests.support.ct.phantom import PhantomOptions, ct_datasets, save
 
@@ -102,10 +102,10 @@ def test_texts_and_whole_numbers_are_trimmed_and_checked() -> None:
     dataset.WindowCenter = ["1", "2"]
     assert texts(dataset, "ImageType") == ("ORIGINAL", "PRIMARY")
     assert text(dataset, "PatientName") == ""
-    assert (whole(dataset, "Rows"), whole(dataset, "NumberOfFrames"), whole(dataset, "Columns")) == (
+    assert (integer(dataset, "Rows"), integer(dataset, "NumberOfFrames"), integer(dataset, "Columns")) == (
         5,
         None,
         None,
     )
     with pytest.raises(InvalidAttribute):
-        whole(dataset, "WindowCenter")
+        integer(dataset, "WindowCenter")

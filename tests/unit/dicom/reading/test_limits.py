@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from orgseg_node.dicom.reading.limits import MAX_SIDE, MAX_VOXELS, check_size, opened
+from orgseg_node.dicom.reading.limits import MAX_SIDE, MAX_VOXELS, check_size, open_bounded
 from orgseg_node.errors import TooLarge, TruncatedFile
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 
@@ -30,7 +30,7 @@ def _repacked(path: Path, more: bytes) -> None:
 def test_a_file_never_gives_more_than_it_has(tmp_path: Path) -> None:
     path = tmp_path / "short"
     path.write_bytes(b"12345")
-    with opened(path) as file:
+    with open_bounded(path) as file:
         assert file.read(2) == b"12"
         assert file.read(2**62) == b"345", "a file object would try to get so much memory"
         assert file.tell() == 5
@@ -38,14 +38,14 @@ def test_a_file_never_gives_more_than_it_has(tmp_path: Path) -> None:
 
 def test_an_honest_deflated_file_is_read(tmp_path: Path) -> None:
     (path,) = build_ct_series(tmp_path, DEFLATED)
-    with opened(path) as file:
+    with open_bounded(path) as file:
         assert dcmread(file).Rows == DEFLATED.rows
 
 
 def test_moderate_growth_is_no_reason_to_refuse(tmp_path: Path) -> None:
     (path,) = build_ct_series(tmp_path, DEFLATED)
     _repacked(path, bytes(8_000_000))
-    with opened(path) as file:
+    with open_bounded(path) as file:
         assert len(dcmread(file)[0x00091010].value) == 8_000_000
 
 
@@ -53,7 +53,7 @@ def test_a_deflate_bomb_is_refused(tmp_path: Path) -> None:
     (path,) = build_ct_series(tmp_path, DEFLATED)
     _repacked(path, bytes(80_000_000))
     assert path.stat().st_size < 200_000
-    with pytest.raises(TooLarge), opened(path):
+    with pytest.raises(TooLarge), open_bounded(path):
         pass
 
 
@@ -61,7 +61,7 @@ def test_a_deflate_bomb_is_refused(tmp_path: Path) -> None:
 def test_deflated_data_without_an_end_are_refused(end: int, tmp_path: Path) -> None:
     (path,) = build_ct_series(tmp_path, DEFLATED)
     path.write_bytes(path.read_bytes()[: end * 2])
-    with pytest.raises(TruncatedFile), opened(path):
+    with pytest.raises(TruncatedFile), open_bounded(path):
         pass
 
 
@@ -69,14 +69,14 @@ def test_damaged_deflated_data_are_refused(tmp_path: Path) -> None:
     (path,) = build_ct_series(tmp_path, DEFLATED)
     data = path.read_bytes()
     path.write_bytes(data[:-600] + b"\xff" * 600)
-    with pytest.raises(TruncatedFile), opened(path):
+    with pytest.raises(TruncatedFile), open_bounded(path):
         pass
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.touch()
-    with pytest.raises(TruncatedFile), opened(path):
+    with pytest.raises(TruncatedFile), open_bounded(path):
         pass
 
 

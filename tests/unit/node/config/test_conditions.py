@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from orgseg_node.dicom.reading.files import quietly
+from orgseg_node.dicom.reading.files import without_pydicom_warnings
 from orgseg_node.dicom.reading.series import Inventory
 from orgseg_node.node.config.conditions import Condition, parse_conditions, parse_subject
 from orgseg_node.node.routing.facts import SeriesFacts, age_years, facts_of
@@ -18,7 +18,7 @@ from orgseg_node.node.routing.facts import SeriesFacts, age_years, facts_of
 
 def header(**values: Any) -> Dataset:
     dataset = Dataset()
-    with quietly():  # some are wrong on purpose
+    with without_pydicom_warnings():  # some are wrong on purpose
         for keyword, value in values.items():
             setattr(dataset, keyword, value)
     return dataset

@@ -22,7 +22,7 @@ from orgseg_node.node.delivery.echo import EchoMonitor
 from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.dimse.commitment_scu import CommitmentScu
 from orgseg_node.node.dimse.storage_scp import Receiver
-from orgseg_node.node.intake.completeness import Completer, SourceRounds
+from orgseg_node.node.intake.completeness import CompletenessChecker, SourcePoller
 from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
 from orgseg_node.node.monitoring.alerts import Watch
 from orgseg_node.node.monitoring.logs import configure_logs
@@ -137,11 +137,11 @@ def _make_receiver(
     parts.inbox = inbox = Inbox(config, store, meters=parts.meters, callbacks=callbacks)
     inbox.adopt()
     parts.receiver = Receiver(config, inbox, service=commitment, meters=parts.meters)
-    rounds = SourceRounds(config, Completer(config, store, inbox))
-    stack.callback(rounds.stop)
+    poller = SourcePoller(config, CompletenessChecker(config, store, inbox))
+    stack.callback(poller.stop)
     return [
         ("judge", inbox.judge_stable_series, tick_s),
-        ("ask sources", rounds.go_round, tick_s),
+        ("ask sources", poller.poll, tick_s),
     ]
 
 

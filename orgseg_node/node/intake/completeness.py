@@ -1,9 +1,10 @@
-"""Is a series whole? Its source knows: it is asked for the number of images, and for those that are missing.
+"""Completeness: whether a series has all the images that its source has.
 
-The source of a sender is a PACS that has what the sender sends (`source` of a peer). It is asked by C-FIND
-for Number of Series Related Instances (0020,1209, PS3.4 C.6.2.1.3); where the node has fewer, it is asked
-which, and those come by C-MOVE or C-GET, a bounded number of times. A source that does not answer is waited
-for, but not for ever: then geometry alone decides, and the series says so.
+The source of a sender is a PACS that also has the images of the sender (`source` of a peer). It is asked by
+C-FIND for Number of Series Related Instances (0020,1209, PS3.4 C.6.2.1.3). If the node has fewer, the missing
+images are retrieved by C-MOVE or C-GET, a limited number of times. The node waits for a source that does not
+answer, but not for ever: then geometry alone decides, and the series says so. Each source is asked in its own
+thread, so one that does not answer delays no other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from orgseg_node.errors import NetworkError, OrgsegError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Source
 from orgseg_node.node.dimse.find_scu import QueryKey, find_images, find_series
-from orgseg_node.node.dimse.find_scu import Series as Asked
+from orgseg_node.node.dimse.find_scu import Series as FoundSeries
 from orgseg_node.node.dimse.retrieve_scu import require_matches, retrieve_by_get, retrieve_by_move
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.clock import Clock, utc_now
@@ -31,21 +32,24 @@ from orgseg_node.node.store.source_answers import Answer, Answers, Completeness
 from orgseg_node.node.store.store import Store
 
 _MOST_IMAGES: Final = 20_000
-_AT_ONCE: Final = 100
-"""So many UIDs stand in one request; more would not fit into the messages of some archives."""
+_UIDS_PER_REQUEST: Final = 100
+"""More UIDs would not fit into the messages of some archives."""
+
+_SOURCES_AT_ONCE: Final = 16
+"""How many sources are asked at the same time."""
 
 _log = structlog.get_logger("orgseg.completeness")
 
 
-class Completer:
-    """Asks sources about series that have gone quiet.
+class CompletenessChecker:
+    """Asks sources about series that are stable, and retrieves missing images.
 
     Parameters
     ----------
     config : the node's configuration
-    store : the node's memory
-    inbox : knows which series are quiet, and takes what is fetched
-    clock : where the time comes from
+    store : the node's database
+    inbox : knows which series are stable, and accepts the retrieved images
+    clock : source of the time
     """
 
     def __init__(
@@ -61,13 +65,15 @@ class Completer:
     def _config(self) -> NodeConfig:
         return self._current.config
 
-    def look(self, source_name: str) -> int:
-        """Ask one source about every quiet series that comes from it; how many.
+    def check(self, source_name: str) -> int:
+        """Ask one source about every stable series of its senders.
 
-        Each source has a clock of its own, so that one that does not answer holds up no other.
+        Returns
+        -------
+        About how many series it was asked
         """
         asked = 0
-        for series, name in self._inbox.unasked_series():
+        for series, name in self._inbox.series_to_ask_about():
             if name != source_name:
                 continue
             now = self._clock()
@@ -81,7 +87,7 @@ class Completer:
         return asked
 
     def _ask(self, series: Series, known: Completeness, source: Source) -> Completeness:
-        """Ask once; what is known then."""
+        """Ask once, and retrieve what is missing; returns what is known then."""
         section = self._config.completeness
         try:
             found = self._count(series, source)
@@ -101,8 +107,8 @@ class Completer:
             _log.warning("series incomplete", series=series.series_uid, expected=found.instances, held=held)
             return replace(known, answer=Answer.INCOMPLETE, note=note)
         known = replace(known, fetches=known.fetches + 1, note=note)
-        self._answers.put(known)  # before anything comes: a crash in a fetch must not make them endless
-        self._bring(found, source)
+        self._answers.put(known)  # before the retrieval: crashes in it must not repeat it for ever
+        self._retrieve(found, source)
         came = len(self._held(series.series_uid)) > held
         wait = timedelta(seconds=0 if came else section.fetch_wait_s)
         return replace(known, next_at=self._clock() + wait)
@@ -113,10 +119,11 @@ class Completer:
             return replace(known, answer=Answer.NO_ANSWER, note=f"{note}; geometry alone decided")
         return replace(known, note=note, next_at=now + timedelta(seconds=section.fetch_wait_s))
 
-    def _count(self, series: Series, source: Source) -> Asked | None:
-        """The series as the source tells it; None if it has none.
+    def _count(self, series: Series, source: Source) -> FoundSeries | None:
+        """The series as the source describes it; None if the source does not have it.
 
-        Number of Series Related Instances is an optional key; where it has no answer, the images are counted.
+        Number of Series Related Instances is an optional key; without an answer to it, the images are
+        counted.
         """
         first = self._store.instances_of(series.series_uid)[0]
         study = _study_uid(self._config.node.data_dir / first.path)
@@ -132,14 +139,14 @@ class Completer:
     def _held(self, series_uid: str) -> set[str]:
         return {one.sop_uid for one in self._store.instances_of(series_uid)}
 
-    def _bring(self, found: Asked, source: Source) -> None:
-        """Have the missing images brought; that something went wrong shows when they are counted again."""
+    def _retrieve(self, found: FoundSeries, source: Source) -> None:
+        """Retrieve the missing images; a failure shows when the images are counted again."""
         calling = self._config.calling_ae_for(source)
         try:
-            told = find_images(source, calling, found, _MOST_IMAGES).items
+            listed = find_images(source, calling, found, _MOST_IMAGES).items
             here = self._held(found.series_uid)
-            missing = [uid for uid in told if uid not in here]
-            parts = [missing[n : n + _AT_ONCE] for n in range(0, len(missing), _AT_ONCE)]
+            missing = [uid for uid in listed if uid not in here]
+            parts = [missing[n : n + _UIDS_PER_REQUEST] for n in range(0, len(missing), _UIDS_PER_REQUEST)]
             wanted = [replace(found, images=tuple(part), instances=len(part)) for part in parts]
             _log.info("missing images asked for", source=source.ae_title, count=len(missing))
             if not wanted:
@@ -147,74 +154,39 @@ class Completer:
             if source.method == "move":
                 retrieve_by_move(source, calling, wanted, source.move_to or self._config.node.ae_title)
                 return
-            into = _Into(inbox=self._inbox, associations=set())
+            sink = _InboxSink(inbox=self._inbox, associations=set())
             try:
-                retrieve_by_get(source, calling, wanted, into)
+                retrieve_by_get(source, calling, wanted, sink)
             finally:
-                into.close()
+                sink.close()
         except OrgsegError as error:
             _log.warning("missing images did not come", source=source.ae_title, code=error.code)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Into:
-    """The inbox as what keeps fetched images; their association counts as open until the end."""
-
-    inbox: Inbox
-    associations: set[int]
-
-    def accept(self, incoming: Incoming) -> object:
-        """Take one image in."""
-        self.associations.add(incoming.association)
-        return self.inbox.accept(incoming)
-
-    def association_ended(self, association: int, *, released: bool = False) -> None:
-        """Nothing: they are closed together."""
-
-    def close(self) -> None:
-        """Say that the associations are over."""
-        for association in self.associations:
-            self.inbox.association_ended(association, released=True)
-
-
-def _study_uid(path: Path) -> str:
-    """The study of an accepted image; empty where it does not say."""
-    try:
-        header = pydicom.dcmread(path, specific_tags=["StudyInstanceUID"], stop_before_pixels=True)
-        return str(header.get("StudyInstanceUID", ""))
-    except Exception:  # noqa: BLE001  # whatever the file holds; the series is asked for by its own UID then
-        return ""
-
-
-_SOURCES_AT_ONCE = 16
-
-_log = structlog.get_logger("orgseg.completeness")
-
-
-class SourceRounds:
-    """Goes round the sources of the configuration in force.
+class SourcePoller:
+    """Asks every source of the configuration in force, each in its own thread.
 
     Parameters
     ----------
-    config : which sources are asked
-    completer : asks one
+    config : the configuration in force
+    checker : asks one source
     """
 
-    def __init__(self, config: CurrentConfig, completer: Completer) -> None:
+    def __init__(self, config: CurrentConfig, checker: CompletenessChecker) -> None:
         self._current = config
-        self._completer = completer
+        self._checker = checker
         self._pool = ThreadPoolExecutor(_SOURCES_AT_ONCE, thread_name_prefix="source")
         self._lock = threading.Lock()
         self._busy: set[str] = set()
 
     @property
     def busy(self) -> frozenset[str]:
-        """The sources that are being asked now."""
+        """Names of the sources that are being asked now."""
         with self._lock:
             return frozenset(self._busy)
 
-    def go_round(self) -> None:
-        """Begin to ask every source that is not being asked already; does not wait for answers."""
+    def poll(self) -> None:
+        """Start to ask every source that is not being asked already; does not wait for the answers."""
         for name in self._current.config.completeness_sources:
             with self._lock:
                 if name in self._busy:
@@ -224,15 +196,45 @@ class SourceRounds:
 
     def _ask(self, name: str) -> None:
         try:
-            self._completer.look(name)
+            self._checker.check(name)
         except OrgsegError as error:
             _log.error("asking failed", source=name, code=error.code, detail=error.sentence)
-        except Exception as error:  # noqa: BLE001 (the next round asks again)
+        except Exception as error:  # noqa: BLE001 (the next poll asks again)
             _log.error("asking failed", source=name, code="UNEXPECTED", kind=type(error).__name__)
         finally:
             with self._lock:
                 self._busy.discard(name)
 
     def stop(self) -> None:
-        """Wait for those that are being asked; ask no more."""
+        """Wait for the sources that are being asked, and ask no more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InboxSink:
+    """Puts retrieved images into the inbox; their association counts as open until all are there."""
+
+    inbox: Inbox
+    associations: set[int]
+
+    def accept(self, incoming: Incoming) -> object:
+        """Accept one image."""
+        self.associations.add(incoming.association)
+        return self.inbox.accept(incoming)
+
+    def association_ended(self, association: int, *, released: bool = False) -> None:
+        """Do nothing: `close` ends them together."""
+
+    def close(self) -> None:
+        """End the associations."""
+        for association in self.associations:
+            self.inbox.association_ended(association, released=True)
+
+
+def _study_uid(path: Path) -> str:
+    """The Study Instance UID of an accepted image; empty if it has none."""
+    try:
+        header = pydicom.dcmread(path, specific_tags=["StudyInstanceUID"], stop_before_pixels=True)
+        return str(header.get("StudyInstanceUID", ""))
+    except Exception:  # noqa: BLE001  # whatever the file contains; the Series Instance UID is enough
+        return ""

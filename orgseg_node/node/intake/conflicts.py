@@ -1,7 +1,7 @@
-"""Settles a conflict: of images that share a UID and differ, one counts and the others are set aside.
+"""Resolves a conflict: of images that share a UID and differ, one counts and the others are set aside.
 
-No file is deleted: what does not count lies in quarantine afterwards. It is moved before the row goes, so
-that a crash between the two leaves the conflict as it was and the same command finishes it.
+No file is deleted: the images that do not count are moved to quarantine. A file is moved before its row is
+deleted, so after a crash between the two the conflict still exists, and the same command finishes it.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from orgseg_node.node.store.store import Store
 
 
 class Keep(StrEnum):
-    """Which of the images that contradict each other counts: by the time when it came."""
+    """Which of the images that contradict each other counts, by the time of arrival."""
 
     FIRST = "first"
     LAST = "last"
 
 
 def resolve(store: Store, data: Path, series_uid: str, keep: Keep, note: str) -> int:
-    """Settle every contradiction in a series, which is then judged anew as a new revision.
+    """Resolve every contradiction in a series, which is then judged again as a new revision.
 
     Parameters
     ----------
-    store : the node's memory
+    store : the node's database
     data : the node's data folder
-    series_uid : the series
+    series_uid : Series Instance UID
     keep : which image counts
-    note : who settled it, and why
+    note : who decided it, and why
 
     Returns
     -------
-    How many files were set aside.
+    How many files were set aside
 
     Raises
     ------
     SeriesRefuses
-        If the series is in no conflict.
+        If the series is not in CONFLICT.
     StorageError
         If a file cannot be moved.
     """
@@ -79,7 +79,7 @@ def _set_aside(data: Path, instance: Instance) -> None:
 
 
 def _forget(store: Store, series_uid: str, aside: Iterable[Instance], note: str) -> None:
-    """Drop the rows of what was set aside; every series without contradictions is received anew."""
+    """Delete the rows of the files set aside; start a new revision of every series without contradictions."""
     concerned = {series_uid}
     with store.database.write() as tx:
         for one in aside:

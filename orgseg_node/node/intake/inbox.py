@@ -1,12 +1,12 @@
-"""The inbox: accepted instances, and when a series is complete.
+"""The inbox: it accepts images durably, and judges a series once it is stable.
 
 Layout of the data folder::
 
     inbox/<series uid>/<sop uid>.dcm           as received, never changed
-    inbox/<series uid>/<sop uid>~<hash>.dcm    another content under the same UID: the series is in CONFLICT
-    quarantine/                                files that were not finished when the node stopped
+    inbox/<series uid>/<sop uid>~<hash>.dcm    other content with the same UID: the series is in CONFLICT
+    quarantine/                                files that were not complete when the node stopped
     jobs/<job id>/                             request, log, results
-    db/                                        the node's memory and the engine's
+    db/                                        the databases of the node and of the engine
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from orgseg_node.node.store.series_overrides import SeriesOverride, SeriesOverri
 from orgseg_node.node.store.source_answers import Answers
 from orgseg_node.node.store.store import Store
 
-_STRIPES: Final = 64
-_AHEAD_S: Final = 10.0  # so long before a series is quiet it is looked at, or in half the quiet time
+_LOCKS: Final = 64
+_PRELOAD_S: Final = 10.0  # a series is preloaded this long before it is stable, at most half the waiting time
 
 _log = structlog.get_logger("orgseg.inbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxCallbacks:
-    """Whom an inbox tells what is coming.
+    """What an inbox calls when there will be work.
 
     Attributes
     ----------
-    trigger : has the next judging and the dispatch of what was judged come in time
-    preload : told of the folder of a series that will soon be a job
+    trigger : runs the next judging, and the dispatch of new jobs, in time
+    preload : gets the folder of a series that will soon be a job
     """
 
     trigger: Trigger = no_trigger
@@ -62,15 +62,15 @@ class InboxCallbacks:
 
 
 class Inbox:
-    """Accepts instances durably and turns quiet series into jobs.
+    """Accepts images durably and turns stable series into jobs.
 
     Parameters
     ----------
     config : the node's configuration
-    store : the node's memory
-    clock : where the time comes from
-    meters : count what comes in
-    callbacks : told what is coming
+    store : the node's database
+    clock : source of the time
+    meters : count the images that arrive
+    callbacks : are called when there will be work
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class Inbox:
         self._began = clock()
         self._data = self._config.node.data_dir
         self._root = self._data / INBOX
-        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
-        self._orders = SeriesOverrides(store.database, clock=clock)
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._overrides = SeriesOverrides(store.database, clock=clock)
         self._answers = Answers(store.database)
         self._surveys = Surveys(self._data)
         self._callbacks = callbacks or InboxCallbacks()
         self._open: dict[int, set[str]] = {}
-        self._broken: set[str] = set()
+        self._aborted: set[str] = set()
         self._open_lock = threading.Lock()
         self._judging = threading.Lock()
         self._adopted_at: datetime | None = None
@@ -108,18 +108,18 @@ class Inbox:
     # ------------------------------------------------------------------ accept
 
     def accept(self, incoming: Incoming) -> SeriesState:
-        """Take one instance in; when this returns it is on the disk and remembered.
+        """Accept one image; when this returns, it is on disk and in the database.
 
         Returns
         -------
-        The state its series has now.
+        The state of its series
 
         Raises
         ------
         InputError
-            If it cannot be filed: unreadable, without UIDs, or not what was announced. Nothing is kept.
+            If the image is unreadable, has no UIDs, or does not match the request. Nothing is kept.
         DiskFull, NotDurable, StorageError
-            On any doubt about durability; the sender must keep it and try again.
+            On any doubt about durability; the sender must keep the image and try again.
         """
         listed = any(peer.ae_title == incoming.calling_ae for peer in self._config.peers)
         with self._meters.accepting(incoming.calling_ae if listed else "other", len(incoming.encoded)):
@@ -132,7 +132,7 @@ class Inbox:
         with self._open_lock:
             self._open.setdefault(incoming.association, set()).add(header.series_uid)
         sha256 = part10.content_hash(incoming.encoded, incoming.transfer_syntax)
-        with self._stripes[hash(header.sop_uid) % _STRIPES]:
+        with self._locks[hash(header.sop_uid) % _LOCKS]:
             known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
             if sha256 in known and (self._data / known[sha256].path).is_file():
                 return self._seen_again(known[sha256].series_uid, incoming)
@@ -156,16 +156,16 @@ class Inbox:
         return state
 
     def _seen_again(self, series_uid: str, incoming: Incoming) -> SeriesState:
-        """The state of a series of which an image came again; under another AE title it is judged again."""
+        """Handle an image that is here already; under another AE title its series is judged again."""
         series = self._store.one_series(series_uid)
         called_ae = incoming.called_ae
         if called_ae in {"", series.called_ae} and series.reason != RuleUndecided.code:
             return series.state
-        _log.info("series came under another title", series=series_uid, called=called_ae)
+        _log.info("series sent to another AE title", series=series_uid, called=called_ae)
         return self._store.received_again(series_uid, called_ae, incoming.calling_ae)
 
     def _write(self, header: part10.Header, sha256: str, content: bytes) -> Path:
-        """Write an instance under a free name; a file that is already there is never overwritten."""
+        """Write an image under a free name; an existing file is never overwritten."""
         folder = self._root / header.series_uid
         if not folder.is_dir():
             durable.make_folder(folder)
@@ -173,7 +173,7 @@ class Inbox:
         if path.exists() and not _same(path, sha256):
             path = folder / f"{header.sop_uid}~{sha256[:16]}.dcm"
         if path.exists():
-            # written before, but the node stopped before it was remembered
+            # written before, but the node stopped before it was in the database
             with _as_not_durable():
                 durable.sync_folder(folder)
         else:
@@ -181,17 +181,17 @@ class Inbox:
         return path
 
     def association_ended(self, association: int, *, released: bool = False) -> None:
-        """Forget an association that has ended, and the database connection of its thread.
+        """Note that an association ended, and close the database connection of its thread.
 
         Parameters
         ----------
         association : its number
-        released : whether it ended in order (A-RELEASE, PS3.8 9.3.6); the sender may have more otherwise
+        released : whether it ended by A-RELEASE (PS3.8 9.3.6); otherwise the sender may have more images
         """
         with self._open_lock:
             series = self._open.pop(association, set())
             if not released:
-                self._broken |= series
+                self._aborted |= series
         self._store.close()
         if series:
             self._callbacks.trigger(JUDGE, 0.0)
@@ -199,11 +199,11 @@ class Inbox:
     # ------------------------------------------------------------------ start
 
     def adopt(self) -> tuple[int, int]:
-        """Look through the inbox at the start: adopt files without a row, set unfinished ones aside.
+        """Scan the inbox when the node starts: adopt files without a row, set incomplete files aside.
 
         Returns
         -------
-        How many files were adopted, and how many were moved to quarantine.
+        How many files were adopted, and how many were moved to quarantine
         """
         self._adopted_at = self._clock()
         return adopt_files(self._data, self._store, clock=self._clock)
@@ -211,83 +211,90 @@ class Inbox:
     # ------------------------------------------------------------------ judge
 
     def judge_stable_series(self) -> list[str]:
-        """Settle every series that is quiet and has no open association; the ones that were settled.
+        """Judge every series that is stable and has no open association.
 
-        A person's word comes first: a series that is to be judged now is judged, one that waits is not. May
-        be called at any time and as often as one likes. Of itself nothing is settled within a quiet time of
-        the start: a sender that was cut off when the node went down could not have gone on before.
+        An override comes first: a series that a person forced is judged, one that a person keeps waiting is
+        not. This may be called at any time and as often as needed. Without an override no series is judged
+        within the waiting time after the start: a sender that lost its connection when the node stopped could
+        not continue earlier.
+
+        Returns
+        -------
+        Series Instance UIDs of the series that were judged
         """
         if not self._judging.acquire(blocking=False):
             return []
         try:
-            orders = self._orders.all()
+            overrides = self._overrides.all()
             forced = [
                 series
                 for series in self._store.series(state=SeriesState.RECEIVING)
-                if series.series_uid in orders and orders[series.series_uid].forces(series.revision)
+                if series.series_uid in overrides and overrides[series.series_uid].forces(series.revision)
             ]
-            quiet = [series for series in self._quiet(orders) if not self._must_ask(series)]
+            stable = [series for series in self._stable(overrides) if not self._must_ask(series)]
             judged = [s.series_uid for s in forced if self._judge(s, forced=True)]
-            judged += [s.series_uid for s in quiet if self._judge(s)]
+            judged += [s.series_uid for s in stable if self._judge(s)]
             if judged:
                 self._callbacks.trigger(DISPATCH, 0.0)
-            self._look_ahead()
+            self._preload()
             return judged
         finally:
             self._judging.release()
 
-    def unasked_series(self) -> list[tuple[Series, str]]:
-        """Quiet series whose source has not said yet whether they are whole, with the name of the source."""
+    def series_to_ask_about(self) -> list[tuple[Series, str]]:
+        """Stable series about which a source has to be asked, each with the name of the source."""
         return [
             (series, self._source_of(series) or "")
-            for series in self._quiet(self._orders.all())
+            for series in self._stable(self._overrides.all())
             if self._must_ask(series)
         ]
 
-    def _quiet(self, orders: dict[str, SeriesOverride]) -> list[Series]:
-        """Series in which nothing moves any more, and of which no person wants something else."""
+    def _stable(self, overrides: dict[str, SeriesOverride]) -> list[Series]:
+        """Series that are stable and have no override."""
         now = self._clock()
         still = self._store.series(state=SeriesState.RECEIVING, stable_since=now - min(self._waits))
         found = []
-        for series, quiet_at in self._at_rest(still):
-            order = orders.get(series.series_uid)
-            if quiet_at <= now and not (order and (order.holds(now) or order.forces(series.revision))):
+        for series, stable_at in self._idle(still):
+            override = overrides.get(series.series_uid)
+            if stable_at <= now and not (
+                override and (override.holds(now) or override.forces(series.revision))
+            ):
                 found.append(series)
         return found
 
     @property
     def _waits(self) -> tuple[timedelta, timedelta]:
-        """How long nothing may come before a series is quiet: after a broken and after an orderly end."""
-        after_break = self._config.receiver.quiet_seconds
-        after_release = self._config.completeness.quiet_seconds_after_release or after_break
-        return timedelta(seconds=after_break), timedelta(seconds=after_release)
+        """How long no image may arrive until a series is stable: after an abort, and after a release."""
+        after_abort = self._config.receiver.quiet_seconds
+        after_release = self._config.completeness.quiet_seconds_after_release or after_abort
+        return timedelta(seconds=after_abort), timedelta(seconds=after_release)
 
-    def _at_rest(self, series: Iterable[Series]) -> list[tuple[Series, datetime]]:
-        """Of some series those that no association is sending, with the moment they become quiet."""
-        after_break, after_release = self._waits
+    def _idle(self, series: Iterable[Series]) -> list[tuple[Series, datetime]]:
+        """Of some series those without an open association, each with the time at which it is stable."""
+        after_abort, after_release = self._waits
         with self._open_lock:
             busy = set().union(*self._open.values())
-            broken = set(self._broken)
+            broken = set(self._aborted)
         found = []
         for one in series:
-            wait = after_break if one.series_uid in broken or self._is_adopted(one) else after_release
-            # a sender that was cut off when the node went down could not go on before it was up again
+            wait = after_abort if one.series_uid in broken or self._is_adopted(one) else after_release
+            # a sender that lost its connection when the node stopped cannot continue before the restart
             since = max(one.last_received_at, self._adopted_at or one.last_received_at)
             if one.series_uid not in busy:
                 found.append((one, since + wait))
         return found
 
-    def _look_ahead(self) -> None:
-        """Survey what will soon be quiet, have it read for the job, and have it judged at the very moment."""
+    def _preload(self) -> None:
+        """Survey and preload series that will soon be stable, and have them judged at that moment."""
         now = self._clock()
         coming = [
-            (series, (quiet_at - now).total_seconds())
-            for series, quiet_at in self._at_rest(self._store.series(state=SeriesState.RECEIVING))
-            if quiet_at > now
+            (series, (stable_at - now).total_seconds())
+            for series, stable_at in self._idle(self._store.series(state=SeriesState.RECEIVING))
+            if stable_at > now
         ]
         coming.sort(key=lambda each: each[1])
         for series, wait_s in coming[: Surveys.MOST]:
-            if wait_s <= min(_AHEAD_S, min(self._waits).total_seconds() / 2):
+            if wait_s <= min(_PRELOAD_S, min(self._waits).total_seconds() / 2):
                 instances = self._store.instances_of(series.series_uid)
                 if not self._surveys.has(series.series_uid, instances):
                     self._callbacks.preload(self._root / series.series_uid)
@@ -297,16 +304,16 @@ class Inbox:
             self._callbacks.trigger(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
 
     def _is_adopted(self, series: Series) -> bool:
-        """Whether anything of it came before this process began: nobody knows how that association ended."""
+        """Whether its last image arrived before this process started; how that association ended is unknown."""
         return series.last_received_at < self._began
 
     def _source_of(self, series: Series) -> str | None:
-        """The source that can be asked about a series: that of whoever sent it."""
+        """The source that can be asked about a series: that of its sender."""
         sources = {peer.ae_title: peer.source for peer in self._config.peers}
         return sources.get(series.calling_ae)
 
     def _must_ask(self, series: Series) -> bool:
-        """Whether its source is to be asked before it is judged; never for ever, whoever should ask it."""
+        """Whether the source has to be asked before the series is judged; the waiting is limited."""
         if self._config.completeness.expect == "none" or self._source_of(series) is None:
             return False
         known = self._answers.of(series)
@@ -316,7 +323,7 @@ class Inbox:
         return self._clock() - series.last_received_at < timedelta(seconds=patience)
 
     def _judge(self, series: Series, *, forced: bool = False) -> bool:
-        """Survey one quiet series and settle it, unless something arrived meanwhile."""
+        """Survey one series and judge it, unless an image arrived in the meantime."""
         instances = self._store.instances_of(series.series_uid)
         if not instances:
             return False
@@ -344,9 +351,9 @@ class Inbox:
         if done:
             self._surveys.forget(series.series_uid)
             with self._open_lock:
-                self._broken.discard(series.series_uid)
+                self._aborted.discard(series.series_uid)
             if forced:
-                self._orders.done(series.series_uid)
+                self._overrides.judged(series.series_uid)
             _log.info(
                 "series judged",
                 series=series.series_uid,

@@ -1,4 +1,4 @@
-"""What lies in the inbox when the node starts: adopted, or set aside if it was not finished."""
+"""Recovery at the start: files in the inbox without a row are adopted, or set aside if incomplete."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _log = structlog.get_logger("orgseg.inbox")
 
 
 def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
-    """Adopt files of the inbox without a row, set unfinished ones aside.
+    """Adopt files of the inbox that have no row in the database, and set incomplete files aside.
 
     Parameters
     ----------
     data : the node's data folder
-    store : the node's memory
-    clock : where the time comes from
+    store : the node's database
+    clock : source of the time
 
     Returns
     -------
-    How many files were adopted, and how many were moved to quarantine.
+    How many files were adopted, and how many were moved to quarantine
     """
     adopted = quarantined = 0
     for folder in sorted(p for p in (data / INBOX).iterdir() if p.is_dir()):
@@ -38,7 +38,7 @@ def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
                 continue
             try:
                 if path.suffix == durable.PART or not path.is_file():
-                    raise NotDurable("It was not finished.")
+                    raise NotDurable("It is not complete.")
                 store.accept(_instance(path, data, clock))
                 adopted += 1
             except (OrgsegError, OSError):
@@ -54,7 +54,7 @@ def _instance(path: Path, data: Path, clock: Clock) -> Instance:
     header = part10.read_header(encoded, syntax)
     part10.require_match(header, header.sop_class_uid, path.stem.split("~")[0])
     if header.series_uid != path.parent.name:
-        raise NotDurable("It lies in the folder of another series.")
+        raise NotDurable("It is in the folder of another series.")
     return Instance(
         sop_uid=header.sop_uid,
         series_uid=header.series_uid,

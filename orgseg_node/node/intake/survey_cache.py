@@ -1,4 +1,4 @@
-"""Surveys of series that have not been judged yet, kept until they are: they are made in the quiet time."""
+"""Surveys of series that have not been judged yet; they are made while the series becomes stable."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ class _Made:
 
 
 class Surveys:
-    """Surveys series, each once for the same images.
+    """Surveys series; with the same images, a series is surveyed only once.
 
     Parameters
     ----------
-    data : folder below which the images lie
+    data : the node's data folder
     """
 
     MOST: ClassVar = 16
-    """So many are kept."""
+    """How many surveys are kept."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
         self._made: dict[str, _Made] = {}
 
     def has(self, series_uid: str, instances: Sequence[Instance]) -> bool:
-        """Whether the images of a series were surveyed, and none has come since."""
+        """Whether a series was surveyed and no image has arrived since."""
         made = self._made.get(series_uid)
         return made is not None and made.of == _images(instances)
 
     def of(self, series_uid: str, instances: Sequence[Instance]) -> Inventory:
-        """The survey of a series' images; the one that was made before, if no image has come since."""
+        """The survey of a series; the existing one if no image has arrived since."""
         if not self.has(series_uid, instances):
             images = _images(instances)
             inventory = survey([self._data / path for path, _ in images])
@@ -48,7 +48,7 @@ class Surveys:
         return self._made[series_uid].inventory
 
     def forget(self, series_uid: str) -> None:
-        """A series was judged; its survey is not needed any more."""
+        """Remove the survey of a series that was judged."""
         self._made.pop(series_uid, None)
 
 

@@ -1,8 +1,8 @@
-"""What a job has been through: deaths of processes under it, the memory it may use, what it wrote.
+"""The attempts at a job: how often a process died while it worked on it, its memory budget, its objects.
 
-A job is at risk while a child works on it. Whoever begins to work on a job that is still at risk knows that
-the process before died with it, be it the child's or the node's own, also where the engine has forgotten
-everything.
+A job is at risk while a child process works on it. A process that begins to work on a job that is still at
+risk knows that the process before it died, whether that was the child or the node itself, and even if the
+engine has no record of it. The column ``deaths`` counts these failed runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orgseg_node.node.store.model import OutputObject
 
 
 class JobAttempts:
-    """Counts deaths, and keeps what must survive them.
+    """Counts failed runs of jobs, and keeps what must survive them.
 
     Parameters
     ----------
@@ -25,9 +25,13 @@ class JobAttempts:
         self._db = database
 
     def begin(self, job_id: str) -> int:
-        """Put a job at risk before a child works on it; how many deaths there were so far in this run.
+        """Note that a child process begins to work on a job.
 
-        If it still was at risk, the process that worked on it died, which is counted first.
+        If the job is still at risk, the process that worked on it before died; that is counted first.
+
+        Returns
+        -------
+        How often a process died over the job in this run
         """
         with self._db.write() as tx:
             tx.run("UPDATE job SET deaths = deaths + at_risk, at_risk = 1 WHERE job_id = ?", (job_id,))
@@ -35,16 +39,25 @@ class JobAttempts:
         return int(deaths)
 
     def end(self, job_id: str, *, died: bool = False) -> int:
-        """Take a job out of risk: its child has ended, or died; how many deaths there were."""
+        """Note that a child process finished, or died.
+
+        Returns
+        -------
+        How often a process died over the job in this run
+        """
         with self._db.write() as tx:
             tx.run("UPDATE job SET deaths = deaths + ?, at_risk = 0 WHERE job_id = ?", (int(died), job_id))
             ((deaths,),) = tx.rows("SELECT deaths FROM job WHERE job_id = ?", (job_id,))
         return int(deaths)
 
     def count_failed_run(self, job_id: str) -> int:
-        """Count a workflow that ended without a result as a death; how many there were.
+        """Count a workflow that ended without a result as a failed run; the next workflow gets a new number.
 
-        The next workflow of the run has a number of its own. A death that was not counted yet is this one.
+        If the job is still at risk, that is the same failed run and is not counted twice.
+
+        Returns
+        -------
+        How often a process died over the job in this run
         """
         with self._db.write() as tx:
             tx.run(
@@ -55,7 +68,17 @@ class JobAttempts:
         return int(deaths)
 
     def halve_memory_budget(self, job_id: str, memory_budget_mb: int) -> bool:
-        """Give a job a smaller memory budget for its second try; False if it had one already."""
+        """Give a job half of its memory budget for its second attempt.
+
+        Parameters
+        ----------
+        job_id : number of the job
+        memory_budget_mb : the new budget in MB
+
+        Returns
+        -------
+        False, with nothing changed, if it already had a smaller budget
+        """
         with self._db.write() as tx:
             changed = tx.run(
                 "UPDATE job SET memory_budget_mb = ? WHERE job_id = ? AND memory_budget_mb IS NULL",
@@ -65,7 +88,7 @@ class JobAttempts:
 
     @staticmethod
     def reset(tx: Transaction, job_id: str) -> None:
-        """Begin a new run of a job: nothing of the earlier runs counts against it."""
+        """Begin a new run of a job, with the counters at zero and the usual memory budget."""
         tx.run(
             "UPDATE job SET run = run + 1, deaths = 0, at_risk = 0, spent = 0, memory_budget_mb = NULL"
             " WHERE job_id = ?",
@@ -74,11 +97,11 @@ class JobAttempts:
 
     @staticmethod
     def next_run(tx: Transaction, job_id: str) -> None:
-        """Give the next run of a job its own number; what counts against the job stays."""
+        """Give the next run of a job its own number; the counters stay."""
         tx.run("UPDATE job SET run = run + 1 WHERE job_id = ?", (job_id,))
 
     def keep_objects(self, job_id: str, objects: Iterable[OutputObject]) -> None:
-        """Remember what the child wrote, in the place of what an earlier one wrote."""
+        """Store the list of objects that the child process wrote; it replaces the list of an earlier one."""
         with self._db.write() as tx:
             tx.run("DELETE FROM job_object WHERE job_id = ?", (job_id,))
             for item in objects:
@@ -88,7 +111,7 @@ class JobAttempts:
                 )
 
     def objects(self, job_id: str) -> list[OutputObject]:
-        """What the child wrote."""
+        """The objects that the child process wrote."""
         return self._db.read(
             OutputObject, "SELECT * FROM job_object WHERE job_id = ? ORDER BY role", (job_id,)
         )

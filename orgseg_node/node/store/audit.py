@@ -36,18 +36,18 @@ from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.model import Event
 
 _START: Final = "0" * 64
-_AT_ONCE: Final = 2000  # so long does nobody else wait for the database
-_WINDOW: Final = 1000  # so many numbers back an event may still appear whose transaction took long
+_AT_ONCE: Final = 2000  # events in one transaction, so that other processes do not wait long
+_WINDOW: Final = 1000  # an event of a long transaction may appear this many numbers late
 
 _log = structlog.get_logger("orgseg.audit")
 
 
 class Attribution:
-    """Notes contexts; part of the store, whose transactions it writes in.
+    """Notes under which context jobs are worked on, inside transactions of the store.
 
     Parameters
     ----------
-    clock : where the time comes from
+    clock : source of the time
     """
 
     def __init__(self, clock: Clock = utc_now) -> None:
@@ -55,7 +55,17 @@ class Attribution:
         self._context = ""
 
     def works_under(self, database: Database, content: dict[str, Any]) -> str:
-        """From now on, jobs are worked on under this context; its hash."""
+        """Set the context of all jobs that are worked on from now on.
+
+        Parameters
+        ----------
+        database : the node's database
+        content : program, configuration and models
+
+        Returns
+        -------
+        The hash of the context
+        """
         context = short_hash(content)
         if context != self._context:
             with database.write() as tx:
@@ -68,7 +78,7 @@ class Attribution:
         return context
 
     def note(self, tx: Transaction, job_id: str) -> None:
-        """Note the context of a job before it changes, if that is not yet known."""
+        """Note the context of a job before it changes, if it differs from the last one noted."""
         if not self._context:
             return
         changed = tx.run(
@@ -109,11 +119,11 @@ class _Context:
 
 
 class Audit:
-    """Seals the history, and proves that nobody touched it.
+    """Seals the history, and proves that it was not changed.
 
     Parameters
     ----------
-    database : of the node
+    database : the node's database
     """
 
     def __init__(self, database: Database) -> None:
@@ -121,9 +131,13 @@ class Audit:
         self._swept = False
 
     def seal(self) -> int:
-        """Give every event without a link the next one; how many.
+        """Give every event without a link the next one.
 
-        The first call looks at all events, later ones at the latest numbers only.
+        The first call looks at all events, later calls only at the latest numbers.
+
+        Returns
+        -------
+        How many events were sealed
         """
         sealed, count = 0, _AT_ONCE
         try:
@@ -131,12 +145,12 @@ class Audit:
                 count = self._some(sweep=not self._swept)
                 sealed += count
         except IllegalTransition:
-            return sealed  # another process seals just now
+            return sealed  # another process is sealing at the same time
         self._swept = True
         return sealed
 
     def sweep(self) -> Head:
-        """Seal, looking at every event; the head is told in the log, out of reach of the database."""
+        """Seal, looking at every event, and write the head to the log, which is outside the database."""
         self._swept = False
         self.seal()
         head = self.head()
@@ -144,7 +158,7 @@ class Audit:
         return head
 
     def _some(self, *, sweep: bool) -> int:
-        """Seal up to so many events in one transaction; how many."""
+        """Seal some events in one transaction; returns how many."""
         with self._db.write() as tx:
             last = tx.rows("SELECT link, hash, event_number FROM seal ORDER BY link DESC LIMIT 1")
             link, previous, number = last[0] if last else (0, _START, 0)
@@ -168,11 +182,11 @@ class Audit:
         return Head(link=found[0].link, hash=found[0].hash) if found else Head(link=0, hash=_START)
 
     def verify(self, expect: str = "") -> Head:
-        """Go through the whole chain.
+        """Check the whole chain.
 
         Parameters
         ----------
-        expect : a head that was noted earlier, ``link:hash``; the chain must still go through it
+        expect : a head noted earlier, ``link:hash``; the chain must still contain it
 
         Returns
         -------
@@ -181,7 +195,7 @@ class Audit:
         Raises
         ------
         AuditBroken
-            Naming the first link at which the history is not what was sealed.
+            With the number of the first link at which the history differs from what was sealed.
         """
         events = {event.number: event for event in self._events()}
         head, at = Head(link=0, hash=_START), {"0": _START}
@@ -197,16 +211,16 @@ class Audit:
             at[str(link.link)] = link.hash
         number, _, digest = expect.partition(":")
         if expect and at.get(number) != digest:
-            raise AuditBroken(f"The chain does not go through {expect}; its end was cut off or made anew.")
+            raise AuditBroken(f"The chain does not contain {expect}; its end was cut off or written again.")
         return head
 
     def unsealed(self) -> int:
-        """How many events have no link yet."""
+        """The number of events without a link."""
         sealed = {link.event_number for link in self._db.read(Link, "SELECT * FROM seal")}
         return sum(event.number not in sealed for event in self._events())
 
     def export(self) -> Iterator[dict[str, Any]]:
-        """The history, oldest first: each event with its link, and under what its job was worked on."""
+        """The history, oldest first: each event with its link and the context of its job."""
         seals = {link.event_number: link for link in self._db.read(Link, "SELECT * FROM seal")}
         contexts = {c.context: c for c in self._db.read(_Context, "SELECT * FROM context")}
         under: dict[str, str] = {}
@@ -236,7 +250,7 @@ def _row(event: Event) -> tuple[Any, ...]:
 
 
 def _hash(previous: str, link: int, row: tuple[Any, ...]) -> str:
-    """The hash of a link; a time counts as the moment it means, however the database writes it."""
+    """The hash of a link; a time is hashed in one form, however the database writes it."""
     number, at, *rest = row
     moment = at if isinstance(at, datetime) else datetime.fromisoformat(at)
     text = canonical([previous, link, number, moment.isoformat(timespec="milliseconds"), *rest])

@@ -1,4 +1,4 @@
-"""What time it is: an argument everywhere, so that tests can say it."""
+"""The time. It is an argument everywhere, so that tests can set it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The time, in UTC."""
+    """The present time, in UTC."""
     return datetime.now(UTC)
 
 
 def stamp(moment: datetime) -> str:
-    """A moment as the database keeps it: ISO 8601, always with microseconds.
+    """A time as stored in the database: ISO 8601, always with microseconds.
 
-    Texts of one length sort as times do, whatever rules of order a database has.
+    Texts of equal length sort in the order of time, in every collation of a database.
     """
     return moment.isoformat(timespec="microseconds")

@@ -1,4 +1,4 @@
-"""What destinations were asked to confirm, and what they answered (storage commitment SCU)."""
+"""Storage commitment requests that were sent, and their reports (storage commitment SCU)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ class Unconfirmed:
 
     Attributes
     ----------
-    asks : how often it took the question
-    tries : how often it could not even be asked since
-    created_at : since when it is tried to ask
+    job_id : number of the job
+    destination : name of the destination
+    asks : how often the destination accepted a request
+    tries : how often a request could not be sent since then
+    created_at : time of the first attempt to ask
     """
 
     job_id: str
@@ -32,12 +34,12 @@ class Unconfirmed:
 
 
 class Confirmations:
-    """Questions and answers in the node's database.
+    """Requests and reports in the node's database.
 
     Parameters
     ----------
-    database : the node's
-    clock : where the time comes from
+    database : the node's database
+    clock : source of the time
     """
 
     def __init__(self, database: Database, *, clock: Clock = utc_now) -> None:
@@ -48,7 +50,7 @@ class Confirmations:
         return stamp(self._clock())
 
     def due(self) -> list[Unconfirmed]:
-        """Whom to ask now: once all that a job sends to a destination has gone there."""
+        """Destinations to ask now: those to which everything of a job has been sent."""
         now = self._now()
         return self._db.read(
             Unconfirmed,
@@ -63,7 +65,7 @@ class Confirmations:
         )
 
     def objects(self, one: Unconfirmed) -> list[Delivery]:
-        """What is to be confirmed."""
+        """The deliveries that are to be confirmed."""
         return self._db.read(
             Delivery,
             "SELECT * FROM delivery WHERE job_id = ? AND destination = ? AND state = 'STORED'"
@@ -72,7 +74,7 @@ class Confirmations:
         )
 
     def begin(self, one: Unconfirmed, transaction_uid: str) -> None:
-        """Remember a question before it is asked, so that its answer is understood whenever it comes."""
+        """Store a request before it is sent, so that its report is recognised whenever it comes."""
         with self._db.write() as tx:
             tx.run(
                 "INSERT INTO confirmation_question (transaction_uid, job_id, destination, created_at)"
@@ -81,18 +83,32 @@ class Confirmations:
             )
 
     def asked(self, one: Unconfirmed, next_at: datetime, note: str) -> None:
-        """The destination took the question; when to ask again if no answer comes."""
+        """Note that the destination accepted a request.
+
+        Parameters
+        ----------
+        one : what it was asked to confirm
+        next_at : when to ask again if no report comes
+        note : a sentence for the deliveries
+        """
         self._reschedule(one, (one.asks + 1, 0), next_at, note)
 
     def not_asked(self, one: Unconfirmed, next_at: datetime, note: str) -> None:
-        """The destination could not be asked; when to try again."""
+        """Note that a request could not be sent.
+
+        Parameters
+        ----------
+        one : what was to be confirmed
+        next_at : when to try again
+        note : a sentence for the deliveries
+        """
         self._reschedule(one, (one.asks, one.tries + 1), next_at, note)
 
     def _reschedule(self, one: Unconfirmed, counts: tuple[int, int], next_at: datetime, note: str) -> None:
         with self._db.write() as tx:
             left = self._note(tx, one, note)
             if not left:
-                return  # the answer was faster
+                return  # the report came first
             tx.run(
                 "INSERT INTO confirmation (job_id, destination, asks, tries, created_at, next_attempt_at)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id, destination) DO UPDATE SET"
@@ -109,7 +125,7 @@ class Confirmations:
         )
 
     def waive(self, one: Unconfirmed, note: str) -> None:
-        """Wait no longer: the objects are stored, and shown as not confirmed."""
+        """Wait no longer for a report: the objects are stored, and shown as not confirmed."""
         with self._db.write() as tx:
             self._note(tx, one, note, "WAIVED")
             self._forget(tx, one.job_id, one.destination)
@@ -120,7 +136,7 @@ class Confirmations:
         tx.run("DELETE FROM confirmation WHERE job_id = ? AND destination = ?", (job_id, destination))
 
     def destination_of(self, transaction_uid: str) -> str | None:
-        """Whom a question was put to; None if it was never asked."""
+        """The destination of a request; None if there was no request with this Transaction UID."""
         with self._db.write() as tx:
             rows = tx.rows(
                 "SELECT destination FROM confirmation_question WHERE transaction_uid = ?", (transaction_uid,)
@@ -128,20 +144,20 @@ class Confirmations:
         return str(rows[0][0]) if rows else None
 
     def answered(self, report: Report, *, retry_at: datetime, give_up_before: datetime) -> tuple[int, int]:
-        """Take an answer in: what is kept is COMMITTED, what is not is sent again.
+        """Apply a report: an object that is kept becomes COMMITTED, one that is not kept is sent again.
 
-        A failure counts only as answer to the latest question: an earlier one may speak of what has been sent
-        again since.
+        Failures count only in the report on the latest request: an earlier report may be about an object that
+        has been sent again since.
 
         Parameters
         ----------
-        report : the answer
-        retry_at : when to send again what was not kept
-        give_up_before : what was first sent before this is FAILED instead
+        report : the report
+        retry_at : when to send again what is not kept
+        give_up_before : what was first sent before this time is FAILED instead
 
         Returns
         -------
-        How many objects are confirmed now, and how many are not kept.
+        How many objects became COMMITTED, and how many are not kept
         """
         with self._db.write() as tx:
             rows = tx.rows(

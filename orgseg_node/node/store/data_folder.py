@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 INBOX: Final = "inbox"
-
-
-QUARANTINE: Final = "quarantine"
-
+"""Accepted images, in a folder for each series."""
 
 JOBS: Final = "jobs"
+"""A folder for each job: request, log, objects."""
 
+QUARANTINE: Final = "quarantine"
+"""Files that were set aside: not completely written, or the losers of a conflict. Nothing here is deleted."""
 
 LOCKS: Final = "locks"
-
+"""A lock file for each device that computes."""
 
 PURGING: Final = "purging"
+"""Folders of series that retention is deleting."""

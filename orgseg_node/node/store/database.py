@@ -1,9 +1,9 @@
 """The node's database: transactions that are durable when they end, rows as dataclasses.
 
-SQLite and PostgreSQL behave alike here: transactions that write come one after the other, so a block may
-read, decide and write without thinking of anybody else. What differs lies in `sqlite` and
-`orgseg_node.node.store.postgres`, the only modules that import a driver. What the rows mean is said in
-`orgseg_node.node.store.store`.
+SQLite and PostgreSQL behave alike: writing transactions run one after the other, so a block may read, decide
+and write without regard to other processes. The differences are in `orgseg_node.node.store.sqlite` and
+`orgseg_node.node.store.postgres`, the only modules that import a driver. `orgseg_node.node.store.model`
+explains the rows.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ T = TypeVar("T")
 
 
 class Transaction:
-    """An open transaction; everything done through it happens as a whole or not at all."""
+    """An open transaction: either all of its statements take effect, or none."""
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        """Change rows; how many."""
+        """Execute a statement that changes rows; returns how many it changed."""
         return self._execute(sql, _plain(parameters)).rowcount
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Read rows as tuples."""
+        """Execute a query; returns its rows as tuples."""
         return [tuple(row) for row in self._execute(sql, _plain(parameters)).fetchall()]
 
     def append_event(self, kind: str, subject: str, change: str, note: str) -> None:
@@ -68,27 +68,27 @@ class Database:
 
     Parameters
     ----------
-    place : a SQLite file, made if it is not there, or a PostgreSQL server
-    read_only : look only; the database must be there
+    place : a SQLite file, which is made if it does not exist, or a PostgreSQL server
+    read_only : allow no change; the database must exist
     """
 
     def __init__(self, place: Path | Server, *, read_only: bool = False) -> None:
         self._driver = _driver(place, read_only=read_only)
         if not read_only:
             try:
-                self._grow()
+                self._migrate()
             except BaseException:
                 self.close()
                 raise
 
     def close(self) -> None:
-        """Close the connections that the calling thread needs no more; a later use opens new ones."""
+        """Close the connections that the calling thread no longer needs; a later use opens new ones."""
         self._driver.close()
 
-    def _grow(self) -> None:
-        """Go through the steps of the schema that this database has not gone through, as one transaction.
+    def _migrate(self) -> None:
+        """Apply the schema steps that this database does not have yet, in one transaction.
 
-        Of two processes that start at once, the second waits for the first and finds nothing left to do.
+        If two processes start at once, the second waits for the first and finds nothing left to do.
         """
         steps = schema_steps(self._driver.dialect)
         with self._driver.transaction() as execute:
@@ -115,10 +115,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """One transaction, durable when the block ends; nothing of it happens if it raises.
+        """One transaction, durable when the block ends, and without any effect if the block raises.
 
-        An exception other than StorageError and its kind is let through. When the database goes away while it
-        commits, nobody knows whether it did: that is a StorageError too, never success.
+        Other exceptions of the block pass through. If the connection is lost during the commit, the outcome
+        is unknown: that is a StorageError as well, never success.
 
         Raises
         ------
@@ -131,7 +131,19 @@ class Database:
             yield Transaction(execute)
 
     def read(self, kind: type[T], sql: str, parameters: Sequence[Any] = ()) -> list[T]:
-        """Rows as dataclasses of one kind. Raises StorageError if the database cannot be read."""
+        """Execute a query; returns its rows as dataclasses.
+
+        Parameters
+        ----------
+        kind : the dataclass; each of its fields is a column of the query
+        sql : the query, with ``?`` for each parameter
+        parameters : values for the question marks
+
+        Raises
+        ------
+        StorageError
+            If the database cannot be read.
+        """
         cursor = self._driver.query(sql, _plain(parameters))
         names = [str(column[0]) for column in cursor.description or ()]
         return [_record(kind, dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
@@ -139,7 +151,7 @@ class Database:
 
 def _driver(place: Path | Server, *, read_only: bool) -> Driver:
     if isinstance(place, Server):
-        from orgseg_node.node.store.postgres import PostgresDriver  # noqa: PLC0415  # only where it is asked for
+        from orgseg_node.node.store.postgres import PostgresDriver  # noqa: PLC0415  # only if it is used
 
         return PostgresDriver(place, read_only=read_only)
     from orgseg_node.node.store.sqlite import SqliteDriver  # noqa: PLC0415  # likewise
@@ -149,18 +161,18 @@ def _driver(place: Path | Server, *, read_only: bool) -> Driver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A step in the growth of the schema, named after its file."""
+    """A step of the schema, named after its file."""
 
     name: str
     script: str
 
 
 def schema_steps(dialect: str) -> list[Step]:
-    """The SQL that makes the schema, step by step; a database remembers which it has gone through.
+    """The SQL steps that make the schema; a database stores which of them it has.
 
-    ``NNN_name.sql`` is for both databases; ``NNN_name.sqlite.sql`` and ``NNN_name.postgres.sql`` come after
-    it and hold what the one or the other says in its own way. A step that was released is never changed: what
-    a later version needs is a step of its own.
+    ``NNN_name.sql`` is for both kinds of database; ``NNN_name.sqlite.sql`` and ``NNN_name.postgres.sql``
+    follow it with the statements that differ. A step that was released is never changed; a later version adds
+    a step.
     """
     folder = resources.files("orgseg_node.node.store").joinpath("schema")
     found = []
@@ -176,12 +188,12 @@ def schema_steps(dialect: str) -> list[Step]:
 
 
 def marks(items: Collection[object]) -> str:
-    """So many question marks, for an SQL list."""
+    """A question mark for each item, for an SQL list."""
     return ", ".join("?" * len(items))
 
 
 def _plain(parameters: Sequence[Any]) -> list[Any]:
-    """Values as both drivers understand them alike: enums as their values, truth as 0 and 1."""
+    """Values in a form that both drivers treat alike: enums as their values, booleans as 0 and 1."""
     values = [value.value if isinstance(value, Enum) else value for value in parameters]
     return [int(value) if isinstance(value, bool) else value for value in values]
 
@@ -207,7 +219,7 @@ _STATES: Final[dict[type, type[StrEnum]]] = {Series: SeriesState, Job: JobState,
 
 
 def _record(kind: type[T], row: dict[str, Any]) -> T:
-    """A row of the database as the dataclass it stands for."""
+    """A row of the database as a dataclass."""
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
         value = row[field.name]

@@ -1,4 +1,4 @@
-"""What every kind of database offers: the seam between the store and SQLite or PostgreSQL."""
+"""The interface between the store and a kind of database (SQLite or PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any, Protocol
 
 
 class Cursor(Protocol):
-    """What a statement gave, as PEP 249 has it."""
+    """The result of a statement, as in PEP 249."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows it changed."""
+        """How many rows the statement changed."""
         ...
 
     @property
     def description(self) -> Sequence[Sequence[Any]] | None:
-        """The columns of its rows, each with its name first."""
+        """The columns of the rows; the first item of each is its name."""
         ...
 
     def fetchall(self) -> list[Any]:
-        """Its rows."""
+        """The rows."""
         ...
 
 
 Execute = Callable[[str, Sequence[Any]], Cursor]
+"""Execute a statement with its parameters."""
 
 
 class Driver(Protocol):
@@ -34,21 +35,21 @@ class Driver(Protocol):
     dialect: str
 
     def transaction(self) -> AbstractContextManager[Execute]:
-        """One transaction, alone among those that write, and durable when the block ends."""
+        """One transaction. No other one writes at the same time; it is durable when the block ends."""
         ...
 
     def query(self, sql: str, parameters: Sequence[Any]) -> Cursor:
-        """Read, within the transaction of the calling thread if it has one."""
+        """Execute a query, inside the transaction of the calling thread if there is one."""
         ...
 
     def prepare(self, execute: Execute) -> None:
-        """Make room for the schema in a new database."""
+        """Prepare a new database for the schema."""
         ...
 
     def statements(self, script: str) -> list[str]:
-        """A script in parts that can be executed."""
+        """A script in parts that can be executed one by one."""
         ...
 
     def close(self) -> None:
-        """Close the connections that the calling thread does not need any more."""
+        """Close the connections that the calling thread no longer needs."""
         ...

@@ -5,7 +5,7 @@ A job is added in QUEUED by `add`; every later change is a `move`. Who moves a j
 ============================================  ===============================================================
 change                                        where
 ============================================  ===============================================================
-new -> QUEUED                                 `Store.judge`: its series became READY
+new -> QUEUED                                 `routing_rows.write_job`: its series became READY
 QUEUED -> PREPARING -> ... -> CHECKING        `Worker`, as the child process reports its progress
 CHECKING -> REVIEW                            `Worker`: a finding or a rule asks for a review
 CHECKING, REVIEW -> SENDING                   `DeliveryRows.begin_sending`
@@ -13,8 +13,8 @@ SENDING -> DONE, FAILED                       `finish_sending`: every object is 
 running -> RETRY_WAIT, FAILED                 `Worker`: the child failed
 running, RETRY_WAIT -> QUEUED                 `Worker`, `Housekeeper`: the job is run again
 any open state -> SUPERSEDED                  `Store.accept`: a later revision of the series replaces it
-DONE, SUPERSEDED, CANCELLED -> QUEUED         `Store.judge`: the same images were sent again
-DONE, FAILED -> QUEUED                        `routing_rows.apply_routing_again`
+DONE, SUPERSEDED, CANCELLED -> QUEUED         `routing_rows.write_job`: the same images were sent again
+DONE, FAILED -> QUEUED                        `routing_rows.write_job`: it has a new destination
 FAILED, CANCELLED -> QUEUED, SENDING          `Store.retry`: a person starts it again
 open state -> CANCELLED, REJECTED             `JobCommands`: a person stops or rejects it
 DONE, FAILED -> SENDING                       `JobCommands`: a person has the objects sent again

@@ -1,11 +1,11 @@
-"""The states a series, a job and a delivery can be in, and what the node remembers about each.
+"""Series, jobs and deliveries: their states, the allowed transitions, and the rows of the database.
 
-The tables of allowed transitions below are the only ones: the database is filled with the very same
-rows and refuses everything else, so no code path can put a job where it cannot be.
+The tables below are the only list of allowed transitions. The database gets the same rows and refuses every
+other transition.
 
 ::
 
-    Series    RECEIVING -> READY | HOLD | IGNORED | CONFLICT         (late slice or person: RECEIVING)
+    Series    RECEIVING -> READY | HOLD | IGNORED | CONFLICT         (late image or person: RECEIVING)
     Job       QUEUED -> PREPARING -> INFERRING -> WRITING -> CHECKING -> (REVIEW) -> SENDING -> DONE
               side exits RETRY_WAIT, FAILED, CANCELLED, SUPERSEDED, REJECTED
     Delivery  PENDING -> SENDING -> STORED -> COMMITTED              (or RETRY_WAIT, FAILED, DROPPED)
@@ -24,7 +24,7 @@ from orgseg_node.errors import IllegalTransition
 
 
 class SeriesState(StrEnum):
-    """Where a received series is."""
+    """The state of a received series."""
 
     RECEIVING = "RECEIVING"
     READY = "READY"
@@ -34,7 +34,7 @@ class SeriesState(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where the contouring of a series is."""
+    """The state of the contouring of a series."""
 
     QUEUED = "QUEUED"
     PREPARING = "PREPARING"
@@ -52,7 +52,7 @@ class JobState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where one object is on its way to one destination."""
+    """The state of one object for one destination."""
 
     PENDING = "PENDING"
     SENDING = "SENDING"
@@ -70,7 +70,7 @@ SERIES_TRANSITIONS: Final[Mapping[SeriesState, frozenset[SeriesState]]] = {
     _S.READY: frozenset({_S.RECEIVING, _S.CONFLICT}),
     _S.HOLD: frozenset({_S.RECEIVING, _S.CONFLICT}),
     _S.IGNORED: frozenset({_S.RECEIVING, _S.CONFLICT}),
-    # a person has said which of the contradicting files counts
+    # a person chose which of the contradicting images counts
     _S.CONFLICT: frozenset({_S.RECEIVING}),
 }
 
@@ -78,28 +78,28 @@ _STOPPED: Final = frozenset({_J.FAILED, _J.CANCELLED, _J.SUPERSEDED})
 
 JOB_TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     _J.QUEUED: frozenset({_J.PREPARING}) | _STOPPED,
-    # back to QUEUED: the process died under the job and the engine runs it again
+    # back to QUEUED: the process died and the engine runs the job again
     _J.PREPARING: frozenset({_J.INFERRING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.INFERRING: frozenset({_J.WRITING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.WRITING: frozenset({_J.CHECKING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.CHECKING: frozenset({_J.REVIEW, _J.SENDING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
-    # FAILED: approved, but the objects are not what was proven any more
+    # FAILED: approved, but the objects are no longer those that were proven
     _J.REVIEW: frozenset({_J.SENDING, _J.REJECTED, _J.CANCELLED, _J.SUPERSEDED, _J.FAILED}),
     _J.SENDING: frozenset({_J.DONE}) | _STOPPED,
     _J.RETRY_WAIT: frozenset({_J.QUEUED}) | _STOPPED,
-    # DONE -> QUEUED only for a series that was purged by retention and sent to the node again;
-    # to SENDING when a person sends the objects again
+    # DONE -> QUEUED: retention deleted the series and it was sent again, or it has a new destination;
+    # DONE -> SENDING: a person sends the objects again
     _J.DONE: frozenset({_J.QUEUED, _J.SENDING}),
     _J.FAILED: frozenset({_J.QUEUED, _J.SENDING, _J.SUPERSEDED}),
     _J.CANCELLED: frozenset({_J.QUEUED, _J.SENDING}),
-    # the very same content came back after another revision
+    # the same images came back after another revision
     _J.SUPERSEDED: frozenset({_J.QUEUED}),
     _J.REJECTED: frozenset({_J.SUPERSEDED}),
 }
 
 DELIVERY_TRANSITIONS: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
     _D.PENDING: frozenset({_D.SENDING, _D.DROPPED}),
-    # SENDING -> RETRY_WAIT also when the process died: a second send of the same object is harmless
+    # SENDING -> RETRY_WAIT also if the process died: sending the same object twice is harmless
     _D.SENDING: frozenset({_D.STORED, _D.RETRY_WAIT, _D.FAILED}),
     _D.STORED: frozenset({_D.COMMITTED, _D.RETRY_WAIT, _D.PENDING}),
     _D.COMMITTED: frozenset({_D.PENDING}),
@@ -111,25 +111,26 @@ DELIVERY_TRANSITIONS: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = 
 COMPUTING: Final = frozenset(
     {_J.QUEUED, _J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING, _J.REVIEW, _J.RETRY_WAIT}
 )
-"""A series has at most one job in these states (a partial unique index says the same)."""
+"""A series has at most one job in these states; a partial unique index enforces it."""
 
 RUNNING: Final = frozenset({_J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING})
-"""A worker process holds the job."""
+"""A child process works on the job."""
 
 NEEDS_WORKER: Final = frozenset({_J.QUEUED, _J.RETRY_WAIT}) | RUNNING
-"""The engine must have a live workflow for a job in one of these states."""
+"""The engine must have an active workflow for a job in one of these states."""
 
 NOT_DELIVERED: Final = "NOT_DELIVERED"
-"""Reason of a FAILED job whose objects are there, but not at every destination."""
+"""Reason of a FAILED job whose objects exist, but did not reach every destination."""
 
 SENDING_STOPPED: Final = "SENDING_STOPPED"
-"""Reason of a CANCELLED job that was being sent."""
+"""Reason of a CANCELLED job whose objects were being sent."""
 
 FINAL_DELIVERY: Final = frozenset({_D.STORED, _D.COMMITTED, _D.FAILED, _D.DROPPED})
+"""Nothing is left to send for a delivery in one of these states."""
 
 
 def transition_rows() -> Iterable[tuple[str, str, str]]:
-    """Every allowed transition as (kind, from, to): what the database is filled with."""
+    """Every allowed transition as (kind, from, to), for the database."""
     for series, after_series in SERIES_TRANSITIONS.items():
         yield from (("series", series.value, target.value) for target in after_series)
     for job, after_job in JOB_TRANSITIONS.items():
@@ -146,7 +147,7 @@ def require_job_transition(source: JobState, target: JobState) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One accepted image: durable on disk under `path`, relative to the data folder."""
+    """One accepted image; its file is `path`, relative to the data folder."""
 
     sop_uid: str
     series_uid: str
@@ -181,23 +182,23 @@ class Job:
 
     Attributes
     ----------
-    run : how often it was started anew by a person, from 1
-    progress : part done, 0 to 1
+    run : number of the run, from 1; a person or a new decision starts another run
+    progress : fraction done, 0 to 1
     stage : what is being done, in words
     reason : stable error code of the last failure, or empty
-    note : the sentence that goes with the last change of state
-    deaths : how often a process died under it in this run
-    at_risk : 1 while a child works on it; found so later, the process died
+    note : the sentence for the last change of state
+    deaths : how often a process died over the job in this run
+    at_risk : 1 while a child process works on it; if that is so at the next start, the process died
     spent : workflows of this run that ended without a result
-    memory_budget_mb : the smaller budget it was given after memory ran out
-    remark : what its objects must say besides
-    delivered_at : when a destination first had an object of it
-    rule : name of the routing rule that made it; empty in a job from before there were rules
-    protocol, protocol_json : name of the protocol, and what it said when the job was made
-    destinations : names of those that get its objects; None for all, in a job from before there were rules
-    priority : the smaller is contoured first
-    review : whether a person releases the result before it is sent
-    config_revision : of the configuration it was made under
+    memory_budget_mb : the smaller budget for the attempt after memory ran out
+    remark : an additional sentence for its objects
+    delivered_at : when a destination first had one of its objects
+    rule : name of the routing rule; empty in a job that is older than the rules
+    protocol, protocol_json : name of the protocol, and its content when the job was made
+    destinations : names of those that get its objects; None means all, in a job older than the rules
+    priority : jobs with a smaller number are contoured first
+    review : whether a person has to release the result before it is sent
+    config_revision : revision of the configuration under which the job was made
     """
 
     job_id: str
@@ -231,13 +232,13 @@ class Job:
 
     @property
     def workflow_id(self) -> str:
-        """The number under which the engine knows the contouring of this run."""
+        """The number of the engine's workflow that contours this run."""
         return f"{self.job_id}.{self.run}" + (f"+{self.spent}" if self.spent else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """What is asked for when a series has become READY; see `Job` for what it carries."""
+    """The job to make for a series that became READY; the fields are those of `Job`."""
 
     series_uid: str
     content_sha256: str
@@ -261,13 +262,13 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One object on its way to one destination.
+    """One object of a job for one destination.
 
     Attributes
     ----------
-    confirmation : ``WANTED`` if the destination shall confirm that it keeps it, ``WAIVED`` if it was asked
-        and did not answer
-    instead_of : the destination that should have had it, or empty
+    confirmation : ``WANTED`` if the destination has to confirm it by storage commitment, ``WAIVED`` if it was
+        asked and did not answer, or empty
+    instead_of : the destination for which this one is the alternate, or empty
     """
 
     job_id: str
@@ -286,7 +287,7 @@ class Delivery:
 
     @property
     def outcome(self) -> str:
-        """Its state in words: what the destination has said, and no more."""
+        """The state in words; it claims no more than the destination answered."""
         if self.state is DeliveryState.COMMITTED:
             return "confirmed by the archive"
         if self.state is DeliveryState.STORED:
@@ -319,7 +320,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What somebody should be told: about what, a stable code, a sentence. An event of kind ``notice``."""
+    """A message for the staff, stored as an event of kind ``notice``.
+
+    Attributes
+    ----------
+    subject : number of the job, or Series Instance UID
+    code : stable code of the message
+    note : the message as a sentence
+    """
 
     subject: str
     code: str
@@ -328,7 +336,16 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """One C-STORE request: what was announced, by whom, and the encoded dataset."""
+    """One C-STORE request.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_uid : SOP Class UID and SOP Instance UID of the request
+    transfer_syntax : Transfer Syntax UID of the dataset
+    calling_ae, called_ae : AE titles of the association
+    association : number of the association
+    encoded : the dataset as it was received
+    """
 
     sop_class_uid: str
     sop_uid: str

@@ -1,9 +1,9 @@
 """PostgreSQL: a server that several processes use. One of the two modules that import a database driver.
 
-Transactions that write take one lock of the database first and come one after the other, as they do in
-SQLite: what was read in a transaction still holds when it writes, there is nothing to try again, no deadlock,
-and the numbers of events are in the order in which they were committed. The rows are small and few; what
-takes time in the node, files and networks, is never done in a transaction.
+Writing transactions first take one lock of the database and so run one after the other, as in SQLite: what a
+transaction has read is still true when it writes, no transaction has to be repeated, there is no deadlock,
+and events are numbered in the order of their commits. The rows are small and few; slow work (files, network)
+is never done inside a transaction.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from orgseg_node.node.config.database import Server
 from orgseg_node.node.store.driver import Cursor, Execute
 
 SCHEMA: Final = "orgseg"
-_LOCK: Final = 0x6F7267736567  # "orgseg": the number of the lock that writers take
+_LOCK: Final = 0x6F7267736567  # "orgseg": the number of the writers' lock
 _BEGIN: Final = f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})"
 _IDLE: Final = 8
 _SETTINGS: Final = {
     "search_path": SCHEMA,
     "synchronous_commit": "on",
     "lock_timeout": "10s",
-    # a process that hangs in a transaction must not hold up the others for ever
+    # a process that is stuck in a transaction must not block the others for ever
     "idle_in_transaction_session_timeout": "30s",
     "timezone": "UTC",
 }
@@ -50,7 +50,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class _Number(Loader):
-    """Sums come as ``numeric``: a number as SQLite gives it, not a Decimal."""
+    """Sums have the type ``numeric``: return an int or a float as SQLite does, not a Decimal."""
 
     def load(self, data: Buffer) -> int | float:
         text = bytes(data).decode()
@@ -58,12 +58,12 @@ class _Number(Loader):
 
 
 class PostgresDriver:
-    """A database on a PostgreSQL server; connections are kept and used again by whichever thread comes next.
+    """A database on a PostgreSQL server, with a pool of connections that all threads share.
 
     Parameters
     ----------
-    server : where it is
-    read_only : look only; the schema must be there
+    server : address and password
+    read_only : allow no change; the schema must exist
     """
 
     dialect = "postgres"
@@ -88,7 +88,7 @@ class PostgresDriver:
             self._server.url,
             password=self._server.password or None,
             autocommit=True,
-            # values are quoted here, not bound by the server, which would have to guess the type of a NULL
+            # values are quoted by the client: the server would have to guess the type of a NULL
             cursor_factory=psycopg.ClientCursor,
             options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
             **_NETWORK,
@@ -110,7 +110,7 @@ class PostgresDriver:
         connection.close()
 
     def _ask(self, sql: str, parameters: Sequence[Any]) -> tuple[Connection, Cursor]:
-        """Execute on a connection that is free; on a new one if the first was lost while it was idle."""
+        """Execute on an idle connection; on a new one if the first was lost while it was idle."""
         for fresh in (False, True):
             connection = self._take(fresh=fresh)
             try:
@@ -123,7 +123,7 @@ class PostgresDriver:
         raise AssertionError  # the second round returns or raises
 
     def close(self) -> None:
-        """Close the connections that nobody uses at the moment."""
+        """Close the idle connections."""
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
@@ -133,10 +133,10 @@ class PostgresDriver:
 
     @contextmanager
     def transaction(self) -> Iterator[Execute]:
-        """One transaction, alone among those that write, on the server's disk when the block ends."""
+        """One transaction. No other one writes at the same time; it is on disk when the block ends."""
         if getattr(self._local, "connection", None) is not None:
-            raise StorageError("A transaction was begun within a transaction.")
-        with _told(self._server):
+            raise StorageError("A transaction was started inside a transaction.")
+        with _translate_errors(self._server):
             connection, _ = self._ask(_BEGIN, ())
             self._local.connection = connection
             try:
@@ -150,8 +150,8 @@ class PostgresDriver:
                 self._give_back(connection)
 
     def query(self, sql: str, parameters: Sequence[Any]) -> Cursor:
-        """Read, within the transaction of the calling thread if it has one."""
-        with _told(self._server):
+        """Execute a query, inside the transaction of the calling thread if there is one."""
+        with _translate_errors(self._server):
             connection: Connection | None = getattr(self._local, "connection", None)
             if connection is not None:
                 return _execute(connection, sql, parameters)
@@ -160,17 +160,17 @@ class PostgresDriver:
             return cursor
 
     def prepare(self, execute: Execute) -> None:
-        """Make the schema, where the user may do so and nobody else has."""
+        """Make the schema if it does not exist."""
         if execute("SELECT to_regnamespace(?) IS NULL", (SCHEMA,)).fetchall()[0][0]:
             execute(f"CREATE SCHEMA {SCHEMA}", ())
 
     def statements(self, script: str) -> list[str]:
-        """The script as it is: the server takes it as a whole."""
+        """The script as it is: the server executes it as a whole."""
         return [script]
 
 
 def durable(server: Server) -> bool:
-    """Whether a server that answers puts on its disk what it commits. Raises DatabaseUnreachable."""
+    """Whether the server writes commits to its disk (``fsync`` is on). Raises DatabaseUnreachable."""
     driver = PostgresDriver(server, read_only=False)
     try:
         return bool(driver.query("SHOW fsync", ()).fetchall()[0][0] == "on")
@@ -185,12 +185,12 @@ def _execute(connection: Connection, sql: str, parameters: Sequence[Any]) -> Cur
 
 
 def _with_percent(sql: str) -> str:
-    """A statement with ``%s`` for each question mark that is not within a text."""
+    """A statement with ``%s`` for each question mark outside of a quoted text."""
     return _MARK.sub(lambda found: {"?": "%s"}.get(found[0], found[0].replace("%", "%%")), sql)
 
 
 def _commit(connection: Connection) -> None:
-    # after an error that was overlooked PostgreSQL answers COMMIT with ROLLBACK, and no error
+    # after an error that the caller ignored, PostgreSQL answers COMMIT with ROLLBACK and without an error
     if connection.execute("COMMIT").statusmessage != "COMMIT":
         raise StorageError("A statement of the transaction had failed; nothing was changed.")
 
@@ -204,8 +204,8 @@ def _roll_back(connection: Connection) -> None:
 
 
 @contextmanager
-def _told(server: Server) -> Iterator[None]:
-    """Errors of the driver as the node's own. Only the first line is told: the others quote rows."""
+def _translate_errors(server: Server) -> Iterator[None]:
+    """Translate errors of the driver into the node's own; only the first line, as the others quote rows."""
     try:
         yield
     except psycopg.IntegrityError as error:

@@ -11,9 +11,10 @@ from typing import Final
 from orgseg_node.errors import RuleUndecided
 from orgseg_node.node.store import delivery_states, job_states
 from orgseg_node.node.store.attempts import JobAttempts
+from orgseg_node.node.store.audit import Attribution
 from orgseg_node.node.store.database import Transaction
 from orgseg_node.node.store.job_states import JobChange
-from orgseg_node.node.store.model import COMPUTING, DeliveryState, JobState, NewJob
+from orgseg_node.node.store.model import COMPUTING, DeliveryState, JobState, NewJob, Series
 from orgseg_node.node.store.series_states import open_revision
 
 SEVERAL_TITLES: Final = "It came under several called AE titles; the last one counts: "
@@ -73,6 +74,53 @@ def reopen_for_called_ae(tx: Transaction, series_uid: str, called_ae: str, calli
     return True
 
 
+def write_job(tx: Transaction, series: Series, new: NewJob, *, attribution: Attribution, now: str) -> None:
+    """Add the job of a series that became READY; if the same job exists already, run or route it again.
+
+    Parameters
+    ----------
+    tx : the transaction
+    series : the series
+    new : the job and its routing decision
+    attribution : notes the context under which the job is worked on
+    now : the time, as stored in the database
+    """
+    rows = tx.rows("SELECT state, purged_at FROM job WHERE job_id = ?", (new.job_id,))
+    state, purged_at = rows[0] if rows else (None, None)
+    if state is None:
+        job_states.add(tx, series, new, now)
+        apply_routing(tx, new)
+        attribution.note(tx, new.job_id)
+        _note_in_earlier_jobs(tx, new)
+    elif JobState(state) in {JobState.SUPERSEDED, JobState.CANCELLED} or purged_at is not None:
+        attribution.note(tx, new.job_id)
+        note = "The same series was sent again."
+        job_states.move(tx, new.job_id, JobChange(state=JobState.QUEUED, note=note, at=now))
+        JobAttempts.reset(tx, new.job_id)
+        tx.run(
+            "UPDATE job SET purged_at = NULL, revision = ? WHERE job_id = ?", (series.revision, new.job_id)
+        )
+        delivery_states.restart_all(tx, new.job_id, now)
+        apply_routing(tx, new)
+    else:
+        _reroute(tx, new, JobState(state), now)
+    tx.run(
+        "UPDATE job SET remark = ? WHERE job_id = ? AND state = 'QUEUED' AND delivered_at IS NULL",
+        (new.remark, new.job_id),
+    )
+
+
+def _note_in_earlier_jobs(tx: Transaction, new: NewJob) -> None:
+    """Note in jobs of the same images that there is a new job for them."""
+    earlier = tx.rows(
+        "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ? AND content_sha256 = ?"
+        " AND state IN ('SENDING', 'DONE')",
+        (new.series_uid, new.job_id, new.content_sha256),
+    )
+    for (job_id,) in earlier:
+        tx.append_event("job", job_id, "notice", f"The series was routed again; see job {new.job_id}.")
+
+
 def apply_routing(tx: Transaction, new: NewJob) -> None:
     """Write a routing decision into its job; drop what waits for a destination it no longer has."""
     tx.run(
@@ -87,18 +135,11 @@ def apply_routing(tx: Transaction, new: NewJob) -> None:
         delivery_states.drop_unsent(tx, new.job_id, "not wanted there any more", destination=name)
 
 
-def apply_routing_again(tx: Transaction, new: NewJob, state: JobState, now: str) -> None:
+def _reroute(tx: Transaction, new: NewJob, state: JobState, now: str) -> None:
     """Write a new routing decision into a job that exists already.
 
     A job that has not been sent follows the new decision. A job that is over, and now has a destination that
     did not get its objects, is computed again: the objects are the same, and go to the new destinations only.
-
-    Parameters
-    ----------
-    tx : the transaction
-    new : the job with the new decision
-    state : the present state of the job
-    now : the time, as stored in the database
     """
     if state in COMPUTING:
         apply_routing(tx, new)

@@ -1,7 +1,7 @@
-"""What a person wants of a series: judge it now, let it wait, judge it as usual again.
+"""Overrides: a person has a series judged now, or keeps it waiting.
 
-An order is a row that the running node finds at its next look, so the command line may give it while the node
-runs. Who gave it and why is an event of the series.
+An override is a row that the running node reads at its next scan, so the command line can write it while the
+node runs. Who wrote it, and why, is an event of the series.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ WAIT: Final = "wait"
 _NEXT: Final = {
     SeriesState.READY: "Its job is in 'orgseg jobs list'.",
     SeriesState.IGNORED: "A rule set it aside.",
-    SeriesState.CONFLICT: "Say with 'orgseg series settle' which of the contradicting images count.",
+    SeriesState.CONFLICT: "Choose with 'orgseg series settle' which of the contradicting images count.",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesOverride:
-    """What a person wants of a series.
+    """What a person decided about the judging of a series.
 
     Attributes
     ----------
-    kind : ``force`` or ``wait``
-    revision : of the series, when the order was given
-    ends_at : until when it waits; None until it is released
-    note : who gave it, and why
+    series_uid : Series Instance UID
+    kind : ``force`` (judge it now) or ``wait``
+    revision : of the series at the time of the override
+    ends_at : end of the waiting; None until it is released
+    note : who decided it, and why
+    at : time of the override
     """
 
     series_uid: str
@@ -46,21 +48,21 @@ class SeriesOverride:
     at: datetime
 
     def forces(self, revision: int) -> bool:
-        """Whether a revision is to be judged as it is. What comes later is judged as usual."""
+        """Whether a revision is judged now, as it is. A later revision is judged as usual."""
         return self.kind == FORCE and self.revision == revision
 
     def holds(self, now: datetime) -> bool:
-        """Whether the series is not to be judged yet."""
+        """Whether the series is kept waiting at this time."""
         return self.kind == WAIT and (self.ends_at is None or now < self.ends_at)
 
 
 class SeriesOverrides:
-    """The orders that are in force.
+    """The overrides that are in force.
 
     Parameters
     ----------
     database : the node's database
-    clock : where the time comes from
+    clock : source of the time
     """
 
     def __init__(self, database: Database, *, clock: Clock = utc_now) -> None:
@@ -68,14 +70,14 @@ class SeriesOverrides:
         self._clock = clock
 
     def all(self) -> dict[str, SeriesOverride]:
-        """Every order, by Series Instance UID."""
+        """Every override, by Series Instance UID."""
         return {one.series_uid: one for one in self._db.read(SeriesOverride, "SELECT * FROM series_order")}
 
     def force(self, series_uid: str, note: str) -> None:
-        """Have a series judged with what is there, now. Raises SeriesRefuses."""
+        """Have a series judged now, with the images that are here. Raises SeriesRefuses."""
         with self._db.write() as tx:
             state, revision = self._of(tx, series_uid, FORCE)
-            if state is SeriesState.HOLD:  # the note becomes that of the event
+            if state is SeriesState.HOLD:  # the change of state makes the event
                 reopen_held(tx, series_uid, f"force: {note}")
             else:
                 tx.append_event("series", series_uid, FORCE, note)
@@ -88,7 +90,19 @@ class SeriesOverrides:
             )  # fmt: skip
 
     def wait(self, series_uid: str, note: str, until: datetime | None) -> None:
-        """Keep a series from being judged until a time, or until it is released. Raises SeriesRefuses."""
+        """Keep a series waiting: it is not judged.
+
+        Parameters
+        ----------
+        series_uid : Series Instance UID
+        note : who decided it, and why
+        until : end of the waiting; None until it is released
+
+        Raises
+        ------
+        SeriesRefuses
+            If the series is neither in RECEIVING nor in HOLD.
+        """
         with self._db.write() as tx:
             _, revision = self._of(tx, series_uid, WAIT)
             ends = "until it is released" if until is None else f"until {until.isoformat(timespec='seconds')}"
@@ -102,15 +116,15 @@ class SeriesOverrides:
             )  # fmt: skip
 
     def release(self, series_uid: str, note: str) -> None:
-        """Have a series that waits judged as usual again. Raises SeriesRefuses if none waits."""
+        """End the waiting of a series. Raises SeriesRefuses if it is not kept waiting."""
         with self._db.write() as tx:
             gone = tx.run("DELETE FROM series_order WHERE series_uid = ? AND kind = 'wait'", (series_uid,))
             if not gone:
-                raise SeriesRefuses("Nobody lets it wait.")
+                raise SeriesRefuses("It is not kept waiting.")
             tx.append_event("series", series_uid, "release", note)
 
-    def done(self, series_uid: str) -> None:
-        """Forget an order to judge a series: it was judged."""
+    def judged(self, series_uid: str) -> None:
+        """Remove the override of a series that was judged."""
         with self._db.write() as tx:
             tx.run("DELETE FROM series_order WHERE series_uid = ? AND kind = 'force'", (series_uid,))
 
@@ -120,15 +134,15 @@ class SeriesOverrides:
             raise SeriesRefuses("It was never received.")
         state = SeriesState(rows[0][0])
         if state not in {SeriesState.RECEIVING, SeriesState.HOLD}:
-            what = {FORCE: "judged anew", WAIT: "kept waiting"}[kind]
+            what = {FORCE: "judged again", WAIT: "kept waiting"}[kind]
             raise SeriesRefuses(f"A series that is {state} cannot be {what}. {_NEXT[state]}")
         return state, int(rows[0][1])
 
-    def _put(self, tx: Transaction, order: SeriesOverride) -> None:
-        tx.run("DELETE FROM series_order WHERE series_uid = ?", (order.series_uid,))
-        ends = stamp(order.ends_at) if order.ends_at else None
+    def _put(self, tx: Transaction, override: SeriesOverride) -> None:
+        tx.run("DELETE FROM series_order WHERE series_uid = ?", (override.series_uid,))
+        ends = stamp(override.ends_at) if override.ends_at else None
         tx.run(
             "INSERT INTO series_order (series_uid, kind, revision, ends_at, note, at)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (order.series_uid, order.kind, order.revision, ends, order.note, stamp(order.at)),
+            (override.series_uid, override.kind, override.revision, ends, override.note, stamp(override.at)),
         )

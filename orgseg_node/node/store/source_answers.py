@@ -1,4 +1,4 @@
-"""What sources said about series: how many images they have of it."""
+"""Answers of sources: how many images of a series a source has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orgseg_node.node.store.model import Series
 
 
 class Answer(StrEnum):
-    """What is known from the source of a series."""
+    """What the source of a series has answered so far."""
 
     ASKING = "ASKING"
     COMPLETE = "COMPLETE"
@@ -22,13 +22,19 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completeness:
-    """What the source says of one revision of a series.
+    """The answer of the source about one revision of a series.
 
     Attributes
     ----------
-    expected, held : images at the source and here, where the source answered
-    fetches : how often missing images were asked for
-    note : a sentence
+    series_uid : Series Instance UID
+    revision : of the series
+    answer : see `Answer`
+    expected : number of images at the source; None if it has not answered
+    held : number of images here; None if the source has not answered
+    fetches : how often missing images were retrieved
+    note : the answer as a sentence
+    first_asked_at : time of the first question
+    next_at : time of the next question
     """
 
     series_uid: str
@@ -43,18 +49,23 @@ class Completeness:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more is to be asked."""
+        """Whether the source does not have to be asked again."""
         return self.answer != Answer.ASKING
 
 
 class Answers:
-    """What sources said, kept in the node's database."""
+    """Answers of sources in the node's database.
+
+    Parameters
+    ----------
+    database : the node's database
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def of(self, series: Series) -> Completeness | None:
-        """What is known of a revision of a series; None if nobody was asked."""
+        """The answer about the present revision of a series; None if no source was asked."""
         found = self._db.read(
             Completeness,
             "SELECT * FROM completeness WHERE series_uid = ? AND revision = ?",
@@ -63,7 +74,7 @@ class Answers:
         return found[0] if found else None
 
     def put(self, known: Completeness) -> None:
-        """Remember it, in the place of what was known of an earlier revision."""
+        """Store an answer; it replaces that about an earlier revision."""
         with self._db.write() as tx:
             tx.run("DELETE FROM completeness WHERE series_uid = ?", (known.series_uid,))
             tx.run(

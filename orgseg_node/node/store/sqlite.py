@@ -17,12 +17,12 @@ _WAIT_S: Final = 10.0
 
 
 class SqliteDriver:
-    """A SQLite file. Transactions begin with BEGIN IMMEDIATE and are on the disk when they end.
+    """A SQLite file. Transactions begin with BEGIN IMMEDIATE and are on disk when they end.
 
     Parameters
     ----------
-    path : the file; made if it is not there
-    read_only : look only; the file must be there
+    path : the file; it is made if it does not exist
+    read_only : allow no change; the file must exist
     """
 
     dialect = "sqlite"
@@ -62,8 +62,8 @@ class SqliteDriver:
 
     @contextmanager
     def transaction(self) -> Iterator[Execute]:
-        """One transaction, alone among those that write."""
-        with self._told():
+        """One transaction; no other one writes at the same time."""
+        with self._translate_errors():
             connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -75,15 +75,15 @@ class SqliteDriver:
                 raise
 
     def query(self, sql: str, parameters: Sequence[Any]) -> Cursor:
-        """Read, within the transaction of the calling thread if it has one."""
-        with self._told():
+        """Execute a query, inside the transaction of the calling thread if there is one."""
+        with self._translate_errors():
             return self._connect().execute(sql, parameters)
 
     def prepare(self, execute: Execute) -> None:
-        """Nothing: the file is there once it is opened."""
+        """Do nothing: opening the file makes it."""
 
     def statements(self, script: str) -> list[str]:
-        """A script cut after each complete statement; a trigger holds semicolons of its own."""
+        """A script, cut after each complete statement; a trigger contains semicolons too."""
         found, begun = [], ""
         for line in script.splitlines(keepends=True):
             begun += line
@@ -100,18 +100,18 @@ class SqliteDriver:
             del self._local.connection
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.IntegrityError as error:
             raise IllegalTransition(f"{error}.") from error
         except sqlite3.Error as error:
-            self.close()  # the file may have been moved or the disk repaired: the next use opens it anew
+            self.close()  # the file may have been moved or the disk repaired: the next use opens it again
             raise StorageError(f"{self._path.name}: {error}.") from error
 
 
 def _set_wal(connection: sqlite3.Connection) -> None:
-    """Turn to the write-ahead log; SQLite does not wait by itself for another that does so."""
+    """Switch to the write-ahead log; SQLite itself does not wait for another process that does the same."""
     end = time.monotonic() + _WAIT_S
     while True:
         try:

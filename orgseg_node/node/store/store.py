@@ -1,8 +1,9 @@
-"""The node's memory: instances, series, jobs, deliveries and their history in one database.
+"""The store: instances, series, jobs, deliveries and their history in one database.
 
-Every commit reaches the disk before it returns, and transactions come one after the other. Each change of
-state is one transaction; the database itself refuses transitions that are not in the tables of
-`orgseg_node.node.store.model` and appends the event.
+A commit is on disk before it returns, and writing transactions run one after the other. Each change of state
+is part of one transaction. The statements that change states are in `orgseg_node.node.store.series_states`,
+`orgseg_node.node.store.job_states` and `orgseg_node.node.store.delivery_states`; the database refuses
+transitions that the tables of `orgseg_node.node.store.model` do not list, and appends an event for each.
 """
 
 from __future__ import annotations
@@ -32,12 +33,7 @@ from orgseg_node.node.store.model import (
     Series,
     SeriesState,
 )
-from orgseg_node.node.store.routing_rows import (
-    apply_routing,
-    apply_routing_again,
-    reopen_for_called_ae,
-    set_called_ae,
-)
+from orgseg_node.node.store.routing_rows import reopen_for_called_ae, set_called_ae, write_job
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
@@ -47,13 +43,13 @@ _SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calli
 
 
 class Store(DeliveryRows):
-    """The node's memory on disk.
+    """The node's database, as the other parts of the node use it.
 
     Parameters
     ----------
-    place : the node's database, or its data folder for the SQLite file in it
-    read_only : look only; for the command line while the node runs
-    clock : where the time comes from
+    place : the database, or the node's data folder for the SQLite file in it
+    read_only : allow no change; for the command line while the node runs
+    clock : source of the time
     """
 
     def __init__(self, place: Path | Database, *, read_only: bool = False, clock: Clock = utc_now) -> None:
@@ -63,15 +59,17 @@ class Store(DeliveryRows):
 
     @property
     def database(self) -> Database:
-        """What the rows lie in; for the rooms that keep tables of their own."""
+        """The database, for parts that have tables of their own."""
         return self._db
 
     def close(self) -> None:
-        """Close the database connections that the calling thread needs no more."""
+        """Close the database connections that the calling thread no longer needs."""
         self._db.close()
 
+    # ------------------------------------------------------------------ images and series
+
     def copies(self, sop_uid: str) -> list[Instance]:
-        """What was accepted under a SOP Instance UID: nothing, one, or several that contradict."""
+        """The accepted images with a SOP Instance UID: none, one, or several that contradict each other."""
         return self._db.read(Instance, "SELECT * FROM instance WHERE sop_uid = ?", (sop_uid,))
 
     def instances_of(self, series_uid: str) -> list[Instance]:
@@ -81,11 +79,15 @@ class Store(DeliveryRows):
         )
 
     def accept(self, instance: Instance) -> SeriesState:
-        """Remember an instance whose file is durable; the state its series has now.
+        """Add an image whose file is durable.
 
-        A new instance of a series that was already judged opens a new revision, and supersedes a job of
-        it that has not delivered anything. A second instance with the same SOP Instance UID but other
-        bytes puts every series concerned into CONFLICT.
+        A new image of a series that was judged already opens a new revision and supersedes a job of it that
+        has not delivered anything. A second image with the same SOP Instance UID but other content puts every
+        series concerned into CONFLICT.
+
+        Returns
+        -------
+        The state of its series
         """
         now = self._now()
         uid = instance.series_uid
@@ -118,14 +120,25 @@ class Store(DeliveryRows):
         return SeriesState(state)
 
     def received_again(self, series_uid: str, called_ae: str, calling_ae: str) -> SeriesState:
-        """Note that images which are here came again; under another AE title the series is judged again."""
+        """Note that images the node already has were sent again; under another AE title it is judged again.
+
+        Parameters
+        ----------
+        series_uid : Series Instance UID
+        called_ae : AE title of the node that the sender called
+        calling_ae : AE title of the sender
+
+        Returns
+        -------
+        The state of the series
+        """
         with self._db.write() as tx:
             if reopen_for_called_ae(tx, series_uid, called_ae, calling_ae, self._now()):
                 self._supersede(tx, series_uid)
         return self.one_series(series_uid).state
 
     def _supersede(self, tx: Transaction, series_uid: str) -> None:
-        """Stop every job of a series of which nothing was delivered."""
+        """Supersede every open job of a series of which nothing was delivered."""
         for job_id in job_states.undelivered(tx, series_uid):
             self._move(tx, job_id, JobState.SUPERSEDED, "A later revision of the series replaces it.")
             delivery_states.drop_unsent(tx, job_id, "superseded")
@@ -133,7 +146,13 @@ class Store(DeliveryRows):
     def series(
         self, *, state: SeriesState | None = None, stable_since: datetime | None = None
     ) -> list[Series]:
-        """Series, the newest last; only those in a state, or without an arrival since a moment."""
+        """Series, the newest last.
+
+        Parameters
+        ----------
+        state : only series in this state
+        stable_since : only series of which no image arrived after this time
+        """
         return self._db.read(
             Series,
             f"{_SERIES} WHERE (? IS NULL OR s.state = ?) AND (? IS NULL OR s.last_received_at <= ?)"
@@ -158,54 +177,39 @@ class Store(DeliveryRows):
         job: NewJob | None = None,
         notices: Sequence[Notice] = (),
     ) -> bool:
-        """Settle a series that has gone quiet, create its job and tell of it, in one transaction.
+        """Set the state of a series that was judged, write its job and its notices, in one transaction.
+
+        Parameters
+        ----------
+        seen : the series as it was read before it was judged
+        state : the new state
+        reason : stable code of the reason, or empty
+        note : the reason as a sentence
+        job : the job of a series that is READY
+        notices : messages for the staff
 
         Returns
         -------
-        False, with nothing done, if anything arrived since `seen` was read
+        False, with nothing changed, if an image arrived since `seen` was read
         """
         with self._db.write() as tx:
             changed = series_states.judge(tx, seen, state, reason=reason, note=note)
             if changed and job is not None:
-                self._create_job(tx, seen, job)
+                write_job(tx, seen, job, attribution=self.attribution, now=self._now())
             for notice in notices if changed else ():
                 tx.append_event("notice", notice.subject, notice.code, notice.note)
         return changed
 
-    def _create_job(self, tx: Transaction, series: Series, new: NewJob) -> None:
-        now = self._now()
-        rows = tx.rows("SELECT state, purged_at FROM job WHERE job_id = ?", (new.job_id,))
-        again = {JobState.SUPERSEDED, JobState.CANCELLED}
-        if not rows:
-            job_states.add(tx, series, new, now)
-            apply_routing(tx, new)
-            self.attribution.note(tx, new.job_id)
-            earlier = tx.rows(
-                "SELECT job_id FROM job WHERE series_uid = ? AND job_id <> ? AND content_sha256 = ?"
-                " AND state IN ('SENDING', 'DONE')",
-                (new.series_uid, new.job_id, new.content_sha256),
-            )
-            for (job_id,) in earlier:
-                note = f"The series was routed anew; see job {new.job_id}."
-                tx.append_event("job", job_id, "notice", note)
-        elif JobState(rows[0][0]) in again or rows[0][1] is not None:
-            self._move(tx, new.job_id, JobState.QUEUED, "The same series was sent again.")
-            self.attempts.reset(tx, new.job_id)
-            tx.run(
-                "UPDATE job SET purged_at = NULL, revision = ? WHERE job_id = ?",
-                (series.revision, new.job_id),
-            )
-            delivery_states.restart_all(tx, new.job_id, now)
-            apply_routing(tx, new)
-        else:
-            apply_routing_again(tx, new, JobState(rows[0][0]), now)
-        tx.run(
-            "UPDATE job SET remark = ? WHERE job_id = ? AND state = 'QUEUED' AND delivered_at IS NULL",
-            (new.remark, new.job_id),
-        )
+    # ------------------------------------------------------------------ jobs
 
     def jobs(self, *, states: Collection[JobState] = (), limit: int | None = None) -> list[Job]:
-        """Jobs, the newest first; only those in one of the states if any are given."""
+        """Jobs, the newest first.
+
+        Parameters
+        ----------
+        states : only jobs in one of these states; empty for all
+        limit : at most so many
+        """
         wanted = sorted(states or JobState)
         return self._db.read(
             Job,
@@ -219,14 +223,27 @@ class Store(DeliveryRows):
         return self._db.read(Job, "SELECT * FROM job WHERE series_uid = ? ORDER BY created_at", (series_uid,))
 
     def job(self, job_id: str) -> Job:
-        """The job whose number begins with this text. Raises UnknownJob if none or several do."""
+        """The job whose number begins with this text. Raises UnknownJob if there is none, or several."""
         found = self._db.read(Job, "SELECT * FROM job WHERE substr(job_id, 1, ?) = ?", (len(job_id), job_id))
         if not job_id or len(found) != 1:
             raise UnknownJob(f"{len(found)} jobs have a number that begins with {job_id!r}.")
         return found[0]
 
     def move(self, job_id: str, target: JobState, note: str, *, reason: str = "") -> Job:
-        """Change a job's state. Raises IllegalTransition if it cannot go there from where it is."""
+        """Change the state of a job.
+
+        Parameters
+        ----------
+        job_id : number of the job
+        target : the new state
+        note : a sentence for the history
+        reason : stable code of the reason, or empty
+
+        Raises
+        ------
+        IllegalTransition
+            If the job cannot go there from its present state.
+        """
         with self._db.write() as tx:
             self._move(tx, job_id, target, note, reason)
         return self.job(job_id)
@@ -236,7 +253,18 @@ class Store(DeliveryRows):
         job_states.move(tx, job_id, JobChange(state=target, note=note, reason=reason, at=self._now()))
 
     def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
-        """Note how far a job is; the state it has."""
+        """Note the progress of a job.
+
+        Parameters
+        ----------
+        job_id : number of the job
+        fraction : fraction done, 0 to 1
+        stage : what is being done, in words
+
+        Returns
+        -------
+        The state of the job
+        """
         with self._db.write() as tx:
             tx.run(
                 "UPDATE job SET progress = ?, stage = ?, updated_at = ? WHERE job_id = ?",
@@ -245,9 +273,9 @@ class Store(DeliveryRows):
         return self.job(job_id).state
 
     def retry(self, job_id: str, note: str = "Started again by a person.") -> Job:
-        """Start a job again that failed or was cancelled: the sending if it came so far, else all of it.
+        """Start a job again that failed or was cancelled; if it was being sent, only the sending.
 
-        Raises IllegalTransition if it is in another state.
+        Raises IllegalTransition if the job is in another state.
         """
         with self._db.write() as tx:
             rows = tx.rows("SELECT state, reason FROM job WHERE job_id = ?", (job_id,))
@@ -262,15 +290,27 @@ class Store(DeliveryRows):
     def move_within(
         self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = ""
     ) -> None:
-        """Change a job's state as part of a transaction that does more."""
+        """Change the state of a job inside a transaction of the caller.
+
+        Parameters
+        ----------
+        tx : the transaction
+        job_id : number of the job
+        target : the new state
+        note : a sentence for the history
+        reason : stable code of the reason, or empty
+        """
         self._move(tx, job_id, target, note, reason)
 
     def events(self, subject: str) -> list[Event]:
-        """The history of a job or a series, oldest first."""
+        """The history of a series or a job, the oldest event first."""
         return self._db.read(Event, "SELECT * FROM event WHERE subject = ? ORDER BY number", (subject,))
 
     def purgeable(self, before: datetime) -> list[Job]:
-        """Jobs whose files may go: of series at rest, with every job of it delivered before a moment."""
+        """Jobs whose files retention may delete.
+
+        The series is READY, and each of its jobs was delivered, or superseded, before the given time.
+        """
         return self._db.read(
             Job,
             "SELECT j.* FROM job j JOIN series s USING (series_uid) WHERE j.state = 'DONE'"

@@ -13,7 +13,7 @@ import pytest
 
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dimse.storage_scp import Receiver
-from orgseg_node.node.intake.completeness import Completer
+from orgseg_node.node.intake.completeness import CompletenessChecker
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import JobState, Series, SeriesState
 from orgseg_node.node.store.series_overrides import SeriesOverrides
@@ -41,7 +41,7 @@ class Bench:
 
     inbox: Inbox
     store: Store
-    completer: Completer
+    checker: CompletenessChecker
     port: int
     orders: SeriesOverrides
 
@@ -59,7 +59,7 @@ class Bench:
 
     def look(self) -> None:
         """Ask and judge, as the clock does."""
-        self.completer.look("pacs")
+        self.checker.check("pacs")
         self.inbox.judge_stable_series()
 
     def until(self, state: SeriesState) -> Series:
@@ -123,9 +123,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
             receiver = Receiver(config, inbox)
             receiver.start()
             stack.callback(receiver.stop)
-            completer = Completer(config, store, inbox)
+            checker = CompletenessChecker(config, store, inbox)
             orders = SeriesOverrides(store.database)
-            return Bench(inbox=inbox, store=store, completer=completer, port=port, orders=orders)
+            return Bench(inbox=inbox, store=store, checker=checker, port=port, orders=orders)
 
         yield make
 

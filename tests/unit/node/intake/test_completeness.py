@@ -12,7 +12,7 @@ import pytest
 from orgseg_node.errors import Unreachable
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.intake.completeness import Completer, SourceRounds
+from orgseg_node.node.intake.completeness import CompletenessChecker, SourcePoller
 from tests.support.node.node_process import wait_for
 
 
@@ -30,13 +30,13 @@ def config_with(folder: Path, *sources: str) -> NodeConfig:
 
 
 class Asked:
-    """Stands in for the completer: counts, and answers as told."""
+    """Stands in for the checker: counts, and answers as told."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.silent = threading.Event()
 
-    def look(self, name: str) -> int:
+    def check(self, name: str) -> int:
         self.counts[name] += 1
         if name == "silent":
             self.silent.wait(30)
@@ -55,40 +55,42 @@ def asked() -> Any:
 
 
 def test_a_source_that_does_not_answer_holds_up_no_other(asked: Asked, tmp_path: Path) -> None:
-    rounds = SourceRounds(CurrentConfig(config_with(tmp_path, "silent", "pacs")), cast("Completer", asked))
+    poller = SourcePoller(
+        CurrentConfig(config_with(tmp_path, "silent", "pacs")), cast("CompletenessChecker", asked)
+    )
     for expected in (1, 2, 3):
-        rounds.go_round()
+        poller.poll()
         wait_for(
-            lambda expected=expected: asked.counts["pacs"] == expected and rounds.busy == {"silent"},
+            lambda expected=expected: asked.counts["pacs"] == expected and poller.busy == {"silent"},
             10,
             "the round",
         )
     assert asked.counts["silent"] == 1, "and is not asked again meanwhile"
     asked.silent.set()
-    rounds.stop()
-    assert rounds.busy == set(), "the end waits for it"
+    poller.stop()
+    assert poller.busy == set(), "the end waits for it"
 
 
 @pytest.mark.parametrize("kind", ["broken", "odd"])
 def test_what_goes_wrong_with_a_source_is_tried_again(asked: Asked, tmp_path: Path, kind: str) -> None:
-    rounds = SourceRounds(CurrentConfig(config_with(tmp_path, kind)), cast("Completer", asked))
+    poller = SourcePoller(CurrentConfig(config_with(tmp_path, kind)), cast("CompletenessChecker", asked))
     for expected in (1, 2):
-        rounds.go_round()
+        poller.poll()
         wait_for(
-            lambda expected=expected: asked.counts[kind] == expected and not rounds.busy, 10, "the round"
+            lambda expected=expected: asked.counts[kind] == expected and not poller.busy, 10, "the round"
         )
-    rounds.stop()
+    poller.stop()
 
 
 def test_a_source_that_a_reload_brings_is_asked_and_one_that_it_removes_is_not(
     asked: Asked, tmp_path: Path
 ) -> None:
     current = CurrentConfig(config_with(tmp_path, "old"))
-    rounds = SourceRounds(current, cast("Completer", asked))
-    rounds.go_round()
-    wait_for(lambda: asked.counts["old"] == 1 and not rounds.busy, 10, "round")
+    poller = SourcePoller(current, cast("CompletenessChecker", asked))
+    poller.poll()
+    wait_for(lambda: asked.counts["old"] == 1 and not poller.busy, 10, "round")
     current.replace(config_with(tmp_path, "new"))
-    rounds.go_round()
+    poller.poll()
     wait_for(lambda: asked.counts["new"] == 1, 10, "round")
-    rounds.stop()
+    poller.stop()
     assert asked.counts["old"] == 1

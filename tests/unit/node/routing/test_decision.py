@@ -193,7 +193,7 @@ def test_what_was_delivered_stays_when_the_series_comes_under_another_title(tmp_
     assert node.store.job(first.job_id).state is JobState.DONE
     second = next(job for job in node.jobs() if job.job_id != first.job_id)
     told = [e.note for e in node.store.events(first.job_id) if e.change == "notice"]
-    assert told == [f"The series was routed anew; see job {second.job_id}."]
+    assert told == [f"The series was routed again; see job {second.job_id}."]
 
 
 def test_the_same_title_again_changes_nothing(tmp_path: Path) -> None:

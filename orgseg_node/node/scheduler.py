@@ -22,7 +22,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from orgseg_node.errors import OrgsegError
 
 _THREADS: Final = 8
-"""Three ticks may wait for a peer (ask, echo, notify), one for the disk (purge); the others are short."""
+"""Three ticks may wait for a peer (commitment, echo, notify), one for the disk (purge); others are short."""
 
 _SLOWEST_S: Final = 600.0
 """A tick that takes longer is overdue."""

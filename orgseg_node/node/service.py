@@ -1,4 +1,4 @@
-"""The node put together: the only place that knows all its parts."""
+"""The composition root: the only module that knows all parts of the node."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.store import Store
 
-_POLL_S = 0.2  # how often the engine looks into its queues, at most
+_POLL_S = 0.2  # the engine polls its queues at least this often
 
 _log = structlog.get_logger("orgseg.node")
 
@@ -56,17 +56,17 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     path: Path | None = None,
     entry_points: Sequence[EntryPoint] = (),
 ) -> None:
-    """Run the node, or the part of it that ``worker.roles`` names, until told to stop by a signal or `stop`.
+    """Run the node, or the part of it that ``worker.roles`` names, until a signal or `stop` ends it.
 
     Parameters
     ----------
     config : the checked configuration
-    child_command : program that contours; another one stands in for the network in tests
-    ready : called once the node runs, with the port it listens at; 0 if it does not receive
-    stop : set by whoever wants the node to end
-    tick_s : how often inbox and queues are looked at
-    path : the file the configuration is from; SIGHUP reads it again
-    entry_points : other ways in, such as HTTP, opened once the node runs
+    child_command : program that contours; tests use one without a network
+    ready : called once the node runs, with the port it listens on; 0 if it does not receive
+    stop : set it to stop the node
+    tick_s : interval of the scans of inbox and queues, in seconds
+    path : the configuration file; SIGHUP reads it again
+    entry_points : other ways into the node, such as HTTP; started once the node runs
 
     Raises
     ------
@@ -110,7 +110,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
             port = parts.receiver.start()
             stack.callback(parts.receiver.stop)
         ticks += _watch_ticks(parts, reloader, sender, tick_s)
-        clock = start_scheduler(ticks, parts.watchdog, parts.wakeup)
+        scheduler = start_scheduler(ticks, parts.watchdog, parts.wakeup)
         try:
             with ExitStack() as opened:
                 for entry_point in entry_points:
@@ -124,14 +124,14 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         finally:
             if parts.receiver is not None:
                 parts.receiver.stop()
-            clock.shutdown(wait=True)
+            scheduler.shutdown(wait=True)
     _log.info("stopped")
 
 
 def _make_receiver(
     parts: Parts, commitment: CommitmentScu, warm_worker: WarmWorker, tick_s: float, stack: ExitStack
 ) -> list[Tick]:
-    """Make what takes images in, which does not listen yet; what it does by the clock."""
+    """Make inbox and receiver, which does not listen yet; returns the ticks of a receiving process."""
     config, store = parts.config, parts.store
     callbacks = InboxCallbacks(trigger=parts.wakeup.trigger, preload=warm_worker.preload)
     parts.inbox = inbox = Inbox(config, store, meters=parts.meters, callbacks=callbacks)
@@ -146,7 +146,7 @@ def _make_receiver(
 
 
 def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) -> list[Tick]:
-    """Put the store and the engine in step; what a worker does by the clock."""
+    """Reconcile the store with the engine; returns the ticks of a working process."""
     config = parts.config.config
     parts.engine = engine
     dispatcher = Dispatcher(parts.config, parts.store, engine, worker)
@@ -156,13 +156,13 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
         limit_s = config.worker.dead_after_s
         detector = DeadWorkerDetector(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)
         ticks += [("dead workers", detector.scan, 5 * tick_s)]
-    _say_missing_bundles(config)
+    _log_unusable_bundles(config)
     return ticks
 
 
 @contextmanager
 def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: float) -> Iterator[Engine]:
-    """The engine at work, with a heartbeat where other processes may adopt what this one leaves."""
+    """Run the engine; with a heartbeat if other processes may take over the work of this one."""
     place = config.database_place
     shared = isinstance(place, Server)
     name = config.worker.own_name
@@ -176,11 +176,11 @@ def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: floa
     heart = Heartbeat(database, name, limit_s=config.worker.dead_after_s) if shared else None
     try:
         if heart is not None:
-            heart.start()  # before the engine resumes what an earlier life left: nobody adopts it any more
+            heart.start()  # before the engine resumes earlier workflows, so that no other process takes them
         engine.start()
         outdated = engine.drop_outdated()
         if outdated:
-            _log.warning("workflows of another version begin anew", count=len(outdated))
+            _log.warning("workflows of another version start again", count=len(outdated))
         yield engine
     finally:
         worker.stop_children()
@@ -191,7 +191,7 @@ def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: floa
 
 
 def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: float) -> tuple[Tick, ...]:
-    """What watches over the node: reload, audit, notices, echoes."""
+    """The ticks that watch over the node: reload, audit, alerts, echoes."""
     database = parts.store.database
     audit, echoes = Audit(database), EchoMonitor(parts.config, database, sender)
     watch, notifier = Watch(parts.config, database), Notifier(parts.config, database)
@@ -208,8 +208,8 @@ def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: fl
     )
 
 
-def _say_missing_bundles(config: NodeConfig) -> None:
-    """Say at once which bundle cannot be used; the node receives all the same, and its jobs fail visibly."""
+def _log_unusable_bundles(config: NodeConfig) -> None:
+    """Log which bundles cannot be used. The node still receives, and jobs with these bundles fail visibly."""
     named = (*config.inference.bundles, *(name for rule in config.rule for name in rule.bundles or ()))
     for name in dict.fromkeys(named):
         try:
@@ -220,7 +220,7 @@ def _say_missing_bundles(config: NodeConfig) -> None:
 
 @contextmanager
 def _private_files(config: NodeConfig) -> Iterator[None]:
-    """Whatever is written meanwhile, by this process and its children, is for its own user or group only."""
+    """Make files of this process and its children accessible to their own user or group only."""
     before = os.umask(0o007 if config.node.shared_with_group else 0o077)
     try:
         yield
@@ -230,10 +230,10 @@ def _private_files(config: NodeConfig) -> Iterator[None]:
 
 @contextmanager
 def _sole_user(config: NodeConfig, roles: Collection[NodeRole] = ()) -> Iterator[None]:
-    """Hold the data folder, or the part of it that goes with roles. Raises NodeRunning or StorageError.
+    """Lock the data folder for some roles. Raises NodeRunning or StorageError.
 
-    Without roles nobody else may use the folder. With roles there is one receiver, and on SQLite one worker;
-    on PostgreSQL one worker of each name.
+    Without roles no other process may use the folder. With roles there can be one receiver and, on SQLite,
+    one worker; on PostgreSQL one worker of each name.
     """
     worker = f"worker-{config.worker.own_name}" if config.database.url else "worker"
     names = {"receiver": "receiver", "worker": worker}
@@ -264,16 +264,16 @@ def _lock(config: NodeConfig, name: str, *, shared: bool = False) -> Iterator[No
 
 @contextmanager
 def _signals(stop: threading.Event, reload: threading.Event) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into `stop`, SIGHUP into `reload`, where possible (in the main thread)."""
+    """Let SIGTERM and SIGINT set `stop`, and SIGHUP set `reload`; only possible in the main thread."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
         (reload if number == signal.SIGHUP else stop).set()
 
     before = {}
-    heard = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with suppress(ValueError):
-        before = {number: signal.signal(number, on_signal) for number in heard}
+        before = {number: signal.signal(number, on_signal) for number in handled}
     try:
         yield
     finally:

@@ -424,7 +424,7 @@ class TestPostgres:
         with store._db.write() as tx:
             tx.run(SERIES, ("1", "RECEIVING"))
             assert [series.series_uid for series in store.series()] == ["1"]
-            with pytest.raises(StorageError, match="within"), store._db.write():
+            with pytest.raises(StorageError, match="inside"), store._db.write():
                 pass
         assert store.one_series("1").revision == 1
         store.close()

@@ -304,7 +304,7 @@ class Inbox:
             self._callbacks.trigger(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
 
     def _is_adopted(self, series: Series) -> bool:
-        """Whether its last image arrived before this process started; how that association ended is unknown."""
+        """Whether its last image came before this process started; the end of its association is unknown."""
         return series.last_received_at < self._began
 
     def _source_of(self, series: Series) -> str | None:

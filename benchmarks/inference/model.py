@@ -23,7 +23,7 @@ from benchmarks.inference.phantom import slab
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import load_organs
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.backends.calibrating import measure, open_modes
+from orgseg_node.inference.backends.calibrating import measure_agreement, open_mode_predictors
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, replace_calibration
 from orgseg_node.shipped import shipped_config
@@ -101,9 +101,9 @@ def calibrated(bundle: ModelBundle, wanted: Wanted) -> ModelBundle:
     spacing = (2.0, 0.977, 0.977)
     hu, _ = slab(np.arange(100) * spacing[0], 400, spacing[1], wanted.classes, seed=99)
     grid = Grid(shape=(100, 400, 400), spacing_mm=spacing, origin_mm=(0.0, 0.0, 0.0))
-    modes = open_modes(bundle, load_organs(shipped_config("organs.toml")), None)
+    modes = open_mode_predictors(bundle, load_organs(shipped_config("organs.toml")), None)
     today = dt.datetime.now().astimezone().date()
-    measured = measure(modes, [Volume(grid=grid, hu=hu)], today, lambda *_: None)
+    measured = measure_agreement(modes, [Volume(grid=grid, hu=hu)], today, lambda *_: None)
     for each in measured.candidates:
         found = each.calibration
         said = "; ".join(found.shortcomings) or "accepted"

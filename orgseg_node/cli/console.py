@@ -23,7 +23,7 @@ from orgseg_node.errors import OrgsegError
 
 if TYPE_CHECKING:  # numpy and scipy would make every command start late
     from orgseg_node.core.checks import Finding
-    from orgseg_node.inference.predictor import Progress as Tell
+    from orgseg_node.inference.predictor import ProgressCallback as Tell
 
 OK, FAILED, USAGE, CONFIGURATION, ENVIRONMENT = range(5)
 """Exit codes: all well; failed, or a finding of level error; usage; configuration; environment."""

@@ -26,7 +26,7 @@ class ResultSettings:
     Attributes
     ----------
     models : SHA-256 of each model bundle, in order; the name of a bundle that cannot be opened
-    method : as `InferenceSettings.method_said` gives it
+    method : as `InferenceSettings.method_description` gives it
     protocol_sha256 : `Protocol.sha256`; it includes the limits of the planning system
     seg : how the Segmentation stores the organs, ``binary`` or ``labelmap``
     version : of this program

@@ -52,7 +52,7 @@ from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.durable import make_folder, write_durably
 from orgseg_node.errors import StorageError
-from orgseg_node.inference.predictor import Prediction, Predictor, Progress
+from orgseg_node.inference.predictor import Prediction, Predictor, ProgressCallback
 
 LABELS, MONTAGE, REPORT = "labels.nii.gz", "montage.png", "report.json"
 
@@ -143,7 +143,9 @@ class Outcome:
         return worst_level(self.findings) is Level.ERROR
 
 
-def run(request: Request, predictor: Predictor, progress: Progress, seen: Seen | None = None) -> Outcome:
+def run(
+    request: Request, predictor: Predictor, progress: ProgressCallback, seen: Seen | None = None
+) -> Outcome:
     """Contour one CT series and write what comes out, proven.
 
     Parameters
@@ -215,7 +217,7 @@ def run(request: Request, predictor: Predictor, progress: Progress, seen: Seen |
 class _Clock:
     """Times the steps and tells how far the whole is."""
 
-    progress: Progress
+    progress: ProgressCallback
     timings_s: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -227,7 +229,7 @@ class _Clock:
         self.timings_s[step.name.lower()] = round(time.perf_counter() - begun, 3)
         self.progress(_ENDS[step], step.value)
 
-    def within(self, step: Step) -> Progress:
+    def within(self, step: Step) -> ProgressCallback:
         """The progress of one step, as part of the whole."""
         start, end = self._start(step), _ENDS[step]
 

@@ -1,7 +1,7 @@
-"""The study's chunks: a long CT is cut along the body axis, each piece is contoured alone and pasted back.
+"""The study's chunks: a long CT is split along the body axis, each chunk is contoured alone and merged back.
 
-Neighbouring chunks overlap, since a network sees organs poorly at the end of a picture. In an overlap every
-slice is taken from the chunk in whose inside it lies deeper: each slice belongs to one chunk only.
+Neighbouring chunks overlap, because a network finds organs less well near the end of an image. In an overlap,
+each slice is taken from the chunk in which it is farther from the end: each slice comes from one chunk only.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from orgseg_node.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A run of slices that is contoured at once.
+    """Consecutive slices that are contoured at once.
 
     Attributes
     ----------
-    start, stop : the slices the network sees, ``stop`` exclusive
-    keep_start, keep_stop : the slices whose result is used
+    start, stop : the slices that the network sees, ``stop`` exclusive
+    keep_start, keep_stop : the slices whose labels are used, ``keep_stop`` exclusive
     """
 
     start: int
@@ -27,18 +27,20 @@ class Chunk:
     keep_stop: int
 
 
-def cut(slices: int, spacing_mm: float, chunk_mm: float, overlap_mm: float) -> tuple[Chunk, ...]:
-    """Cut a CT into overlapping chunks along its slices.
+def split_into_chunks(
+    slices: int, spacing_mm: float, chunk_mm: float, overlap_mm: float
+) -> tuple[Chunk, ...]:
+    """Split a CT into overlapping chunks along its slices.
 
-    Every slice is kept from exactly one chunk. All chunks but the last are equally long; a last one that adds
-    less than half a step is merged into the one before.
+    Every slice is used from exactly one chunk. All chunks but the last have the same length; a last chunk
+    that would add less than half a step is merged into the one before.
 
     Parameters
     ----------
     slices : number of slices, at least 1
     spacing_mm : distance of the slices
     chunk_mm : length of a chunk, overlap included
-    overlap_mm : how much of it neighbouring chunks share; 0 for none
+    overlap_mm : overlap of neighbouring chunks; 0 for none
 
     Raises
     ------
@@ -55,7 +57,7 @@ def cut(slices: int, spacing_mm: float, chunk_mm: float, overlap_mm: float) -> t
     if len(starts) > 1 and 2 * (slices - (starts[-2] + length)) < step:
         starts.pop()
     stops = [*(start + length for start in starts[:-1]), slices]
-    # slice p lies p - start deep in the later chunk and stop - 1 - p in the earlier; a draw is the earlier's
+    # slice p is p - start from the end of the later chunk, stop - 1 - p of the earlier, which wins a tie
     seams = [(later + stop + 1) // 2 for later, stop in zip(starts[1:], stops[:-1], strict=True)]
     return tuple(
         Chunk(start=a, stop=b, keep_start=c, keep_stop=d)

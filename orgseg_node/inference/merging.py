@@ -15,7 +15,7 @@ from orgseg_node.core.geometry import Shape
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.errors import BundleInvalid
-from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, Progress
+from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, ProgressCallback
 
 MAX_ORGANS = 255
 """Label maps are uint8, and 0 is no organ."""
@@ -24,15 +24,16 @@ _MAX_LABELS = 65_536  # networks may number their labels in 16 bits
 
 
 class Merger:
-    """Puts the organs of several networks into one label map; the organ of higher priority wins a voxel.
+    """Merges the organs of several networks into one label map; the organ of higher priority gets a voxel.
 
-    The study's rule: where organs overlap, the voxel goes to the organ whose own network was the better one
-    in cross-validation. Among equals the organ named first wins.
+    The study's rule: where organs overlap, the voxel goes to the organ whose network had the better result in
+    cross-validation. Among equal priorities the organ named first gets it. During the merging, each voxel has
+    the priority rank of its organ: 0 for no organ, 1 for the lowest priority.
 
     Parameters
     ----------
     shape : of the label map, ``(k, j, i)``
-    priorities : priority of every organ key; the order gives the organs their numbers, from 1
+    priorities : priority of every organ key; their order numbers the organs, from 1
 
     Raises
     ------
@@ -48,64 +49,65 @@ class Merger:
         self._numbers = {key: number for number, key in enumerate(priorities, start=1)}
         worst_first = sorted(priorities, key=lambda key: (priorities[key], -self._numbers[key]))
         self._ranks = {key: rank for rank, key in enumerate(worst_first, start=1)}
-        self._best = np.zeros(shape, dtype=np.uint8)
-        self._contested = 0
+        self._rank_map = np.zeros(shape, dtype=np.uint8)
+        self._overlaps = 0
 
     @property
-    def contested(self) -> int:
-        """Number of times a voxel was claimed by two organs."""
-        return self._contested
+    def overlaps(self) -> int:
+        """Number of times that a voxel with an organ was labelled as another organ."""
+        return self._overlaps
 
     @property
-    def claims(self) -> NDArray[np.uint8]:
-        """(K, J, I) who holds each voxel so far; any part or view of it can be given to `claim`."""
-        return self._best
+    def rank_map(self) -> NDArray[np.uint8]:
+        """(K, J, I) uint8, rank of the organ of each voxel so far; `merge` takes parts or views of it."""
+        return self._rank_map
 
-    def ranks(self, organs: Mapping[int, str]) -> NDArray[np.uint8]:
-        """What each label number of a network claims for; see `claim`.
+    def rank_table(self, organs: Mapping[int, str]) -> NDArray[np.uint8]:
+        """The rank of the organ of each label number of a network; see `merge`.
 
         Parameters
         ----------
-        organs : organ key of each label number; other numbers are left out
+        organs : organ key of each label number; other numbers are no organ
         """
         table = np.zeros(_MAX_LABELS, dtype=np.uint8)
         for label, key in organs.items():
             table[label] = self._ranks[key]
         return table
 
-    def claim(self, labels: NDArray[Any], ranks: NDArray[np.uint8], held: NDArray[np.uint8]) -> None:
-        """Add what one network found in a part of the picture.
+    def merge(self, labels: NDArray[Any], ranks: NDArray[np.uint8], merged: NDArray[np.uint8]) -> None:
+        """Merge the labels of one network for a part of the image.
 
         Parameters
         ----------
-        labels : unsigned, label numbers of the network
-        ranks : see `ranks`
-        held : the same part of `claims`, which is changed
+        labels : unsigned integers, label numbers of the network
+        ranks : (65536,) uint8, see `rank_table`
+        merged : uint8, the same part of `rank_map`; it is changed
         """
-        claimed = ranks[labels]
-        self._contested += int(np.count_nonzero((claimed != held) & (claimed > 0) & (held > 0)))
-        np.maximum(held, claimed, out=held)
+        new = ranks[labels]
+        self._overlaps += int(np.count_nonzero((new != merged) & (new > 0) & (merged > 0)))
+        np.maximum(merged, new, out=merged)
 
     def add(self, labels: NDArray[Any], organs: Mapping[int, str], where: tuple[slice, slice, slice]) -> None:
-        """Add what one network found; slice by slice, to need little memory.
+        """Merge the labels of one network, slice by slice to save memory.
 
         Parameters
         ----------
-        labels, organs : see `claim` and `ranks`
-        where : the part of the label map the labels are for
+        labels : (K, J, I) unsigned integers, label numbers of the network
+        organs : organ key of each label number; other numbers are no organ
+        where : the part of the label map that the labels belong to
         """
-        ranks = self.ranks(organs)
-        for found, held in zip(labels, self._best[where], strict=True):
-            self.claim(found, ranks, held)
+        ranks = self.rank_table(organs)
+        for plane, merged in zip(labels, self._rank_map[where], strict=True):
+            self.merge(plane, ranks, merged)
 
     def labels(self) -> NDArray[np.uint8]:
-        """The organ number of each voxel, 0 = no organ; ends the merging, as the claims become it."""
+        """(K, J, I) uint8, organ number of each voxel, 0 for none; call it last, it overwrites the ranks."""
         table = np.zeros(MAX_ORGANS + 1, dtype=np.uint8)
         for key, rank in self._ranks.items():
             table[rank] = self._numbers[key]
-        for plane in self._best:
+        for plane in self._rank_map:
             plane[...] = table[plane]
-        return self._best
+        return self._rank_map
 
     def organs(self, table: OrganTable) -> dict[int, Any]:
         """The organ of each number.
@@ -118,11 +120,11 @@ class Merger:
         return {number: table[key] for key, number in self._numbers.items()}
 
 
-def overlap_finding(contested: int, voxel_ml: float) -> tuple[Finding, ...]:
-    """What to say when organs of several networks overlapped, if they did."""
-    if not contested:
+def overlap_finding(overlaps: int, voxel_ml: float) -> tuple[Finding, ...]:
+    """The finding that organs of several networks overlapped; empty if they did not."""
+    if not overlaps:
         return ()
-    ml = contested * voxel_ml
+    ml = overlaps * voxel_ml
     message = f"Organs of different networks overlapped in {ml:.2f} ml; the organ of higher priority got it."
     return (Finding(level=Level.INFO, code="ORGANS_OVERLAPPED", message=message, value=ml),)
 
@@ -135,7 +137,7 @@ class MergedPredictor:
     ----------
     predictors : in the order in which their organs are numbered
     organs : the organ table
-    priorities : priority by organ key; 0 where none is given
+    priorities : priority by organ key; 0 for organs that are not named
 
     Raises
     ------
@@ -152,10 +154,17 @@ class MergedPredictor:
         """The bundles it runs."""
         return tuple(model for predictor in self.predictors for model in predictor.models)
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
-        """Label every voxel with each predictor in turn, then merge."""
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
+        """Label every voxel with each predictor, one after the other, then merge.
+
+        Parameters
+        ----------
+        volume : CT in HU
+        body : the patient in it
+        on_progress : called during the work; may raise to stop
+        """
         found = [
-            predictor.predict(volume, body, _share(progress, number, len(self.predictors)))
+            predictor.predict(volume, body, _part_progress(on_progress, number, len(self.predictors)))
             for number, predictor in enumerate(self.predictors)
         ]
         keys = [organ.key for prediction in found for organ in prediction.label_map.organs.values()]
@@ -180,9 +189,9 @@ class MergedPredictor:
             },
             disagreement=tuple(row for prediction in found for row in prediction.disagreement),
             findings=tuple(f for prediction in found for f in prediction.findings)
-            + overlap_finding(merger.contested, volume.grid.voxel_ml),
+            + overlap_finding(merger.overlaps, volume.grid.voxel_ml),
         )
 
 
-def _share(progress: Progress, number: int, count: int) -> Progress:
-    return lambda part, what: progress((number + part) / count, what)
+def _part_progress(on_progress: ProgressCallback, number: int, count: int) -> ProgressCallback:
+    return lambda part, text: on_progress((number + part) / count, text)

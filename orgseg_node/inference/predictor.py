@@ -1,4 +1,4 @@
-"""What runs a network: one protocol for every way of doing it, and the merging of what several found."""
+"""The protocol of a predictor, its settings and its result."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from orgseg_node.core.checks import Finding
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.errors import ConfigError
 
-Progress = Callable[[float, str], None]
-"""Called with the part done (0 to 1) and what is being done."""
+ProgressCallback = Callable[[float, str], None]
+"""Called with the fraction done (0 to 1) and a text about the current step."""
 
 
 class Method(StrEnum):
-    """How a CT is given to the network.
+    """How the network is run over a CT.
 
-    ``streaming`` gives the labels of ``whole`` to the voxel in bounded memory; ``whole`` is nnU-Net's own
-    predictor; ``chunked`` is the study's way of bounding memory, kept to reproduce it.
+    ``streaming`` computes the labels of ``whole`` to the voxel in bounded memory; ``whole`` is nnU-Net's own
+    predictor; ``chunked`` is the study's method to bound memory, kept to reproduce the study.
     """
 
     STREAMING = "streaming"
@@ -29,14 +29,14 @@ class Method(StrEnum):
 
 
 class Backend(StrEnum):
-    """What computes the network: ``exact`` is PyTorch, ``fast`` OpenVINO for calibrated bundles."""
+    """The library that runs the network: ``exact`` is PyTorch, ``fast`` OpenVINO for calibrated bundles."""
 
     EXACT = "exact"
     FAST = "fast"
 
 
 class Device(StrEnum):
-    """What the network runs on; ``auto`` takes the GPU where there is one."""
+    """The device that the network runs on; ``auto`` is the GPU if there is one."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -49,22 +49,23 @@ class InferenceSettings:
 
     Attributes
     ----------
-    method : ``streaming``, slab by slab, ``whole``, nnU-Net's own predictor on the body at once, or
-        ``chunked``, in pieces along the body axis
+    method : ``streaming``, slab by slab; ``whole``, nnU-Net's own predictor on the body at once; or
+        ``chunked``, in chunks along the body axis
     chunk_mm : length of a chunk in mm, overlap included
     overlap_mm : overlap of neighbouring chunks in mm; 50 as in the study
     device : ``auto``, ``cpu`` or ``cuda``
     threads : CPU threads; None for as many as there are cores
-    backend : ``exact`` or ``fast``; only streaming knows the fast one, which runs on the CPU, also where
-        ``device`` is ``auto`` and there is a GPU
-    memory_budget_mb : most main memory the streaming engine may use; None to choose by what is free
-    skip_outside_body : leave out tiles that do not touch the patient, and organs outside of it; None to do so
-        for bundles whose calibration found no organ there
+    backend : ``exact`` or ``fast``; the fast one needs ``streaming`` and runs on the CPU, also if ``device``
+        is ``auto`` and there is a GPU
+    memory_budget_mb : limit of the main memory of the process for ``streaming``; None for nearly all free
+        memory
+    skip_outside_body : skip tiles that do not touch the patient, and organs outside the patient; None to do
+        so for bundles whose calibration found no organ there
 
     Raises
     ------
     ConfigError
-        With every setting that cannot be.
+        With all settings that are not valid.
     """
 
     method: str = Method.STREAMING
@@ -100,8 +101,8 @@ class InferenceSettings:
             raise ConfigError("Inference: " + "; ".join(problems) + ".")
 
     @property
-    def method_said(self) -> str:
-        """The method with its parameters, as it goes into reports."""
+    def method_description(self) -> str:
+        """The method with its parameters, for reports."""
         if self.method == Method.WHOLE:
             return str(Method.WHOLE)
         if self.method == Method.STREAMING:
@@ -112,7 +113,7 @@ class InferenceSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
-    """Which model made a result: goes into every object and report."""
+    """The model that made a result; written into every object and report."""
 
     name: str
     version: str
@@ -122,14 +123,14 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disagreement:
-    """How far the folds of an ensemble differ on one organ: a measure of how sure the model is.
+    """How far the folds of an ensemble differ on one organ: a measure of the uncertainty of the model.
 
     Attributes
     ----------
     organ : key of the organ
     folds : number of folds
-    mean_dice : mean Dice over all pairs of folds; 1 if all folds found the same, also if none found it
-    volume_min_ml, volume_max_ml : smallest and largest volume that a fold gave the organ
+    mean_dice : mean Dice over all pairs of folds; 1 if all folds found the same, also if none found the organ
+    volume_min_ml, volume_max_ml : smallest and largest volume of the organ over the folds
     """
 
     organ: str
@@ -141,15 +142,16 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prediction:
-    """What a predictor found, and how.
+    """The result of a predictor.
 
     Attributes
     ----------
-    label_map : on the grid of the volume that was given
-    models : identity of every bundle that took part
+    label_map : on the grid of the input volume
+    models : identity of every bundle that was run
     method : ``streaming``, ``whole`` or ``chunked``, with its parameters
-    device : ``cpu`` or ``cuda:0`` with its name
-    timings_s : wall seconds of each step
+    device : ``cpu`` or ``cuda:0``, with number of threads or name
+    timings_s : seconds (wall clock) of each step
+    findings : such as overlaps of organs
     disagreement : how far the folds of an ensemble differ, one row for each organ; empty for a single network
     """
 
@@ -170,13 +172,13 @@ class Predictor(Protocol):
         """The bundles it runs."""
         ...
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """Label every voxel of a volume.
 
         Parameters
         ----------
         volume : CT in HU
         body : the patient in it
-        progress : told how far the work is
+        on_progress : called during the work; may raise to stop
         """
         ...

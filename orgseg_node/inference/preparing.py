@@ -1,59 +1,65 @@
-"""What is done to a CT before a network sees it: turned upright, cut to the patient, the room set to air.
+"""Preparing a CT for a network: reorient to LPS, crop to the patient, set the outside to air if required.
 
-The cutting is `orgseg_node.core.body.cut_to_body`, which training calls too: what is trained is what is run.
+The crop is `orgseg_node.core.body.cut_to_body`, which training calls as well: what is trained is what is run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from orgseg_node.core.body import Body, cut_to_body
-from orgseg_node.core.geometry import Box, Shape
+from orgseg_node.core.geometry import Box, Grid, Shape
 from orgseg_node.core.volume import Mask, Volume
 from orgseg_node.errors import BodyNotFound
 from orgseg_node.inference.bundles.manifest import Preprocessing
-from orgseg_node.inference.orientation import Turn, turn_to
+from orgseg_node.inference.orientation import Reorientation, reorientation_to
+
+SEARCH_MARGIN_MM: Final = 10.0
+"""Organs are searched up to this distance outside the body mask if the rest of the image is skipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prepared:
+class PreparedCt:
     """A CT ready for a network, and the way back.
 
     Attributes
     ----------
-    volume : the part around the patient; slices grow to the head, rows to the back, columns to the left (LPS)
+    volume : the crop around the patient, in HU; columns to the left, rows to the back, slices to the head
+        (LPS)
     mask : (K, J, I) bool on the same grid, true inside the patient
-    box : where the part lies in the turned CT
-    turn : how the CT was turned
-    shape : of the turned CT
+    box : the crop, in voxels of the reoriented CT
+    reorientation : from the original CT to LPS
+    shape : of the reoriented CT
     """
 
     volume: Volume
     mask: Mask
     box: Box
-    turn: Turn
+    reorientation: Reorientation
     shape: Shape
 
     def restore(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Labels of the part, on the grid of the original CT; 0 outside the part."""
+        """Labels (K, J, I) of the crop, on the grid of the original CT; 0 outside the crop."""
         whole = labels
         if self.box.shape != self.shape:
             whole = np.zeros(self.shape, dtype=np.uint8)
             whole[self.box.slices] = labels
-        return np.ascontiguousarray(self.turn.back(whole))
+        return np.ascontiguousarray(self.reorientation.undo(whole))
 
 
-def prepare(volume: Volume, body: Body, preprocessing: Preprocessing) -> Prepared:
-    """Turn a CT to LPS, cut it to the patient with a margin and, if asked for, set the room to air.
+def prepare_ct(volume: Volume, body: Body, preprocessing: Preprocessing) -> PreparedCt:
+    """Reorient a CT to LPS, crop it to the patient with a margin and, if required, set the outside to air.
 
     Parameters
     ----------
     volume : CT in HU, any orientation
     body : the patient in it
-    preprocessing : what the model's manifest asks for
+    preprocessing : from the model's manifest
 
     Raises
     ------
@@ -62,10 +68,34 @@ def prepare(volume: Volume, body: Body, preprocessing: Preprocessing) -> Prepare
     """
     if not body.mask.any():
         raise BodyNotFound
-    turn = turn_to(volume.grid)
-    turned, mask = turn.volume(volume), turn.array(body.mask)
+    reorientation = reorientation_to(volume.grid)
+    reoriented, mask = reorientation.apply_to_volume(volume), reorientation.apply(body.mask)
     upright = replace(body, mask=np.ascontiguousarray(mask), box=Box.around(mask))
     part, box = cut_to_body(
-        turned, upright, preprocessing.body_margin_mm, outside_to_air=preprocessing.outside_to_air
+        reoriented, upright, preprocessing.body_margin_mm, outside_to_air=preprocessing.outside_to_air
     )
-    return Prepared(volume=part, mask=mask[box.slices], box=box, turn=turn, shape=turned.grid.shape)
+    return PreparedCt(
+        volume=part, mask=mask[box.slices], box=box, reorientation=reorientation, shape=reoriented.grid.shape
+    )
+
+
+def dilate_mm(mask: Mask, grid: Grid, distance_mm: float) -> Mask:
+    """A mask dilated by a distance along each axis: every voxel within the box of this half size.
+
+    Parameters
+    ----------
+    mask : (K, J, I) bool
+    grid : of the mask
+    distance_mm : rounded to whole voxels along each axis
+
+    Returns
+    -------
+    (K, J, I) bool
+    """
+    dilated = mask.view(np.uint8)
+    for axis, spacing in enumerate(grid.spacing_mm):
+        reach = round(distance_mm / spacing)
+        if reach:
+            dilated = ndimage.maximum_filter1d(dilated, 2 * reach + 1, axis=axis, mode="constant")
+    found: Mask = dilated.view(np.bool_)
+    return found

@@ -16,7 +16,7 @@ from orgseg_node.errors import BodyNotFound
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
-from orgseg_node.inference.chunks import cut
+from orgseg_node.inference.chunks import split_into_chunks
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.merging import MergedPredictor
 from orgseg_node.inference.predictor import InferenceSettings, Predictor
@@ -227,7 +227,7 @@ def test_chunks_are_contoured_alone_and_each_slice_comes_from_one_of_them(
     )
     found = load_predictor(tiny_bundle, organ_table, settings).predict(volume, body, lambda *_: None)
     alone = load_predictor(tiny_bundle, organ_table, _WHOLE)
-    chunks = cut(24, 3.0, 40.0, overlap_mm)
+    chunks = split_into_chunks(24, 3.0, 40.0, overlap_mm)
     assert len(chunks) > 1
     expected = np.zeros(volume.grid.shape, dtype=np.uint8)
     for chunk in chunks:

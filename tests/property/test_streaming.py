@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from numpy.typing import NDArray
 
-from orgseg_node.inference.backends.context import threads
-from orgseg_node.inference.engine.slab import Place
+from orgseg_node.inference.backends.context import torch_threads
+from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import nonzero_box
 from tests.support.models.nnunet_reference import engines_labels, net, nnunets_labels, noise
@@ -69,9 +69,9 @@ class Example:
         working = [int(n) for n in compute_new_shape(box.shape, spacing, self.model.spacing_mm)]
         if min(working) == 0:
             return 0
-        tiling = Tiling.over(_three(working), _three(self.model.patch), self.step)
+        tiling = Tiling.covering(_three(working), _three(self.model.patch), self.step)
         flips = 2 ** len(self.model.mirror_axes or ())
-        return math.prod(len(starts) for starts in tiling.steps) * len(self.model.folds) * flips
+        return math.prod(len(starts) for starts in tiling.starts) * len(self.model.folds) * flips
 
 
 def _three(values: Any) -> tuple[Any, Any, Any]:
@@ -125,18 +125,29 @@ def examples(draw: st.DrawFn) -> Example:
     derandomize=True,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
-@given(examples(), st.sampled_from([Place.HOST, Place.FILE]), st.booleans(), st.booleans())
+@given(
+    examples(),
+    st.sampled_from([AccumulatorStorage.HOST, AccumulatorStorage.FILE]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_the_engine_gives_nnunets_labels_to_the_voxel(
     example: Example,
-    place: Place,
-    ahead: bool,  # noqa: FBT001  # a parameter
-    hold: bool,  # noqa: FBT001  # a parameter
+    accumulators: AccumulatorStorage,
+    prefetch: bool,  # noqa: FBT001  # a parameter
+    precompute: bool,  # noqa: FBT001  # a parameter
 ) -> None:
     assume(0 < example.passes() <= _PASSES)
     tiny, hu = net(example.model), example.hu()
-    with threads(1):
+    with torch_threads(1):
         expected = nnunets_labels(tiny, hu, example.spacing_mm, example.step)
         found, _ = engines_labels(
-            tiny, hu, example.spacing_mm, example.step, place=place, ahead=ahead, hold=hold
+            tiny,
+            hu,
+            example.spacing_mm,
+            example.step,
+            accumulators=accumulators,
+            prefetch=prefetch,
+            precompute=precompute,
         )
     assert np.count_nonzero(found != expected) == 0

@@ -26,10 +26,10 @@ from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
 from orgseg_node.dicom.tps.tps_names import names_for
 from orgseg_node.dicom.tps.tps_profile import GENERIC
-from orgseg_node.inference.backends.streaming import _see
+from orgseg_node.inference.backends.network_view import view_for_network
 from orgseg_node.inference.bundles.manifest import CANONICAL, Preprocessing
-from orgseg_node.inference.engine.plans import read_rules
-from orgseg_node.inference.preparing import prepare
+from orgseg_node.inference.engine.plans import read_network_plan
+from orgseg_node.inference.preparing import prepare_ct
 from orgseg_node.shipped import shipped_demo
 from orgseg_training.datasets.case import Contents, SourceCase
 from orgseg_training.datasets.structure_masks import masks_by_name
@@ -133,7 +133,11 @@ def _run_on(volume: Volume, model: TinyModel) -> NDArray[np.float32]:
     """What the node gives its network."""
     margin = load_experiment(training_config("experiments/smoke.toml")).body_margin_mm
     asked = Preprocessing(outside_to_air=True, body_margin_mm=margin)
-    seen = _see(prepare(volume, find_body(volume), asked), read_rules(*_nnunet(model)).sight, CANONICAL)
+    seen = view_for_network(
+        prepare_ct(volume, find_body(volume), asked),
+        read_network_plan(*_nnunet(model)).preprocessing,
+        CANONICAL,
+    )
     assert seen is not None
     return seen.working.planes(0, seen.working.shape[0])
 

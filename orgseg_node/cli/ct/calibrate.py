@@ -16,7 +16,7 @@ from orgseg_node.cli.console import FAILED, err, out, progress_bar, say
 from orgseg_node.shipped import bundle_folders, shipped_config
 
 if TYPE_CHECKING:
-    from orgseg_node.inference.backends.calibrating import Candidate, Measured
+    from orgseg_node.inference.backends.calibrating import CalibrationResult, Candidate
     from orgseg_node.inference.bundles.calibration import Calibration
 
 Wanted = Literal["auto", "bf16", "f32"]
@@ -46,19 +46,19 @@ def calibrate(
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
-    from orgseg_node.inference.backends.calibrating import measure, open_modes  # noqa: PLC0415
+    from orgseg_node.inference.backends.calibrating import measure_agreement, open_mode_predictors  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import find_bundle  # noqa: PLC0415
     from orgseg_node.inference.bundles.calibration import Precision  # noqa: PLC0415
-    from orgseg_node.inference.bundles.writing import refuse_unwritable, replace_calibration  # noqa: PLC0415
+    from orgseg_node.inference.bundles.writing import replace_calibration, require_writable  # noqa: PLC0415
 
     bundle = find_bundle(name, bundle_folders())
-    refuse_unwritable(bundle)
+    require_writable(bundle)
     series = [read_series(folder) for folder in folders]
     wanted = None if precision == "auto" else Precision(precision)
     with progress_bar() as tell, contextlib.redirect_stdout(sys.stderr):  # libraries print what they like
-        modes = open_modes(bundle, load_organs(shipped_config("organs.toml")), wanted)
+        modes = open_mode_predictors(bundle, load_organs(shipped_config("organs.toml")), wanted)
         volumes = (read_volume(each) for each in series)
-        measured = measure(modes, volumes, dt.datetime.now().astimezone().date(), tell)
+        measured = measure_agreement(modes, volumes, dt.datetime.now().astimezone().date(), tell)
     _print(measured)
     accepted = measured.accepted
     if accepted is None:
@@ -74,7 +74,7 @@ def calibrate(
     )
 
 
-def _print(measured: Measured) -> None:
+def _print(measured: CalibrationResult) -> None:
     """A row for each organ, with what each precision made of it; then the times, and what was not proven."""
     first = measured.candidates[0].calibration
     count = len(first.references)

@@ -152,7 +152,7 @@ def segment(
     bundles = open_bundles(choose_bundles(bundle), bundle_folders())
     result_settings = ResultSettings(
         models=tuple(each.sha256 for each in bundles),
-        method=settings.method_said,
+        method=settings.method_description,
         protocol_sha256=asked.sha256,
         seg=seg,
     )

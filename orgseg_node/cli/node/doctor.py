@@ -121,13 +121,13 @@ def _verify(find: Callable[[], ModelBundle], verify: Callable[[ModelBundle], Non
 
 def _require_calibration(find: Callable[[], ModelBundle]) -> None:
     """Raise NotCalibrated or FastModeMissing where the node would, for a bundle that is to run fast."""
-    from orgseg_node.inference.bundles.calibration import allowed  # noqa: PLC0415  # only when needed
+    from orgseg_node.inference.bundles.calibration import require_calibration  # noqa: PLC0415  # only when needed
 
     version = _version_of(_FAST)
     if version is None:
         raise FastModeMissing
     bundle = find()
-    allowed(bundle.manifest.name, bundle.manifest.calibration, _FAST, version)
+    require_calibration(bundle.manifest.name, bundle.manifest.calibration, _FAST, version)
 
 
 def _database(settings: NodeConfig) -> Check:

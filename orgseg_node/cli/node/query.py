@@ -15,7 +15,7 @@ from orgseg_node.cli.console import out, print_json, progress_bar, say
 from orgseg_node.errors import ConfigError, NetworkError, NothingMatches, PullTooWide
 
 if TYPE_CHECKING:
-    from orgseg_node.inference.predictor import Progress
+    from orgseg_node.inference.predictor import ProgressCallback
     from orgseg_node.node.config.node_config import NodeConfig, NodeSection
     from orgseg_node.node.dimse.find_scu import QueryKey, Series, Study
     from orgseg_node.node.dimse.retrieve_scu import OnProgress, Retrieved
@@ -197,7 +197,7 @@ def _hand_on(node: NodeSection, calling: str, files: list[Path]) -> None:
     DicomSender().send_all(Destination(ae_title=node.ae_title, host=host, port=node.port), calling, files)
 
 
-def _teller(tell: Progress) -> OnProgress:
+def _teller(tell: ProgressCallback) -> OnProgress:
     def told(done: int, expected: int | None) -> None:
         tell(done / expected if expected else 0.0, f"{done} of {expected or '?'} images")
 

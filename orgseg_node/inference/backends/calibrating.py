@@ -1,4 +1,4 @@
-"""Measuring the fast mode of a bundle against its exact one, on reference CTs."""
+"""Measuring how well the fast mode of a bundle agrees with its exact mode, on reference CTs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.inference.backends.context import choose_device
-from orgseg_node.inference.backends.openvino import SOFTWARE, installed_version, precisions, refuse_precision
-from orgseg_node.inference.backends.streaming import StreamingPredictor, around
+from orgseg_node.inference.backends.openvino import (
+    SOFTWARE,
+    installed_version,
+    require_precision,
+    supported_precisions,
+)
+from orgseg_node.inference.backends.streaming import StreamingPredictor
 from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
-from orgseg_node.inference.bundles.calibration import Agreement, Calibration, Precision, Reference
+from orgseg_node.inference.bundles.calibration import Calibration, OrganAgreement, Precision, ReferenceCt
 from orgseg_node.inference.predictor import (
     Backend,
     Device,
     InferenceSettings,
     Prediction,
     Predictor,
-    Progress,
+    ProgressCallback,
 )
+from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, dilate_mm
 
 _LABELS: Final = 256  # label maps are uint8
-_DIGITS: Final = 1e6  # a Dice is written with six digits, never rounded up
+_DIGITS: Final = 1e6  # a Dice is written with six digits, rounded down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +46,9 @@ class Candidate:
 
     Attributes
     ----------
-    calibration : what would be written into the manifest
-    differing : number of voxels that only one of the two modes gave an organ, by organ key, over all CTs
+    calibration : the table for the manifest
+    differing : number of voxels that only one of the two modes labelled as the organ, by organ key, over all
+        CTs
     network_s : seconds that the networks computed, over all CTs
     """
 
@@ -51,12 +58,12 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What came out.
+class CalibrationResult:
+    """The result of a calibration.
 
     Attributes
     ----------
-    candidates : the precisions that were measured, the fastest first
+    candidates : the fast mode in each precision that was measured, the fastest first
     network_s : seconds that the networks computed in exact mode, over all CTs
     """
 
@@ -65,33 +72,33 @@ class Measured:
 
     @property
     def accepted(self) -> Candidate | None:
-        """The fastest that is good enough; None where none is."""
+        """The fastest candidate that agrees well enough; None if there is none."""
         good = (each for each in self.candidates if not each.calibration.shortcomings)
         return next(good, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Modes:
-    """The two ways to run a bundle, of which neither skips what lies outside of the patient.
+class ModePredictors:
+    """The predictors of both modes of a bundle; neither skips the region outside the patient.
 
     Attributes
     ----------
-    exact : the yardstick
-    fast : the fast mode in each precision that is to be measured, the fastest first
+    exact : the exact mode, the reference
+    fast : the fast mode in each precision to measure, the fastest first
     """
 
     exact: Predictor
     fast: Mapping[Precision, Predictor]
 
 
-def open_modes(bundle: ModelBundle, organs: OrganTable, wanted: Precision | None) -> Modes:
-    """Make a bundle ready to be measured.
+def open_mode_predictors(bundle: ModelBundle, organs: OrganTable, wanted: Precision | None) -> ModePredictors:
+    """Open a bundle in both modes.
 
     Parameters
     ----------
-    bundle : an opened bundle, with a calibration or without
+    bundle : an opened bundle, with or without a calibration
     organs : the organ table
-    wanted : the only precision to measure; None for all that this CPU computes in
+    wanted : the only precision to measure; None for all that this CPU supports
 
     Raises
     ------
@@ -102,28 +109,30 @@ def open_modes(bundle: ModelBundle, organs: OrganTable, wanted: Precision | None
     FastModeMissing
         If OpenVINO is not installed.
     EnvironmentFault
-        If the CPU does not compute in the precision that is wanted.
+        If the CPU does not support the precision.
     """
     verify_bundle(bundle)
-    able = precisions()
+    supported = supported_precisions()
     if wanted is not None:
-        refuse_precision(wanted, able)
-    chosen = able if wanted is None else (wanted,)
-    return Modes(
+        require_precision(wanted, supported)
+    chosen = supported if wanted is None else (wanted,)
+    return ModePredictors(
         exact=_predictor(bundle, organs, None),
         fast={precision: _predictor(bundle, organs, precision) for precision in chosen},
     )
 
 
-def measure(modes: Modes, cts: Iterable[Volume], today: dt.date, progress: Progress) -> Measured:
-    """Run a bundle exactly and fast on each reference CT and compare, organ by organ.
+def measure_agreement(
+    modes: ModePredictors, cts: Iterable[Volume], today: dt.date, on_progress: ProgressCallback
+) -> CalibrationResult:
+    """Run both modes of a bundle on each reference CT and compare them, organ by organ.
 
     Parameters
     ----------
-    modes : see `open_modes`
-    cts : read one after the other; one that comes twice is measured once
+    modes : see `open_mode_predictors`
+    cts : read one after the other; a CT that is repeated is measured once
     today : date of the calibration
-    progress : told how far the work on each CT is, 0 to 1 anew for each
+    on_progress : called with the progress on each CT, from 0 to 1
 
     Raises
     ------
@@ -132,32 +141,32 @@ def measure(modes: Modes, cts: Iterable[Volume], today: dt.date, progress: Progr
     BodyNotFound
         If a CT shows no patient.
     """
-    sums = _Sums(counts={precision: _Counts() for precision in modes.fast})
+    totals = _Totals(counts={precision: _PrecisionTotals() for precision in modes.fast})
     for ct in cts:
-        reference = Reference(sha256=voxels_sha256(ct), voxels=ct.hu.size)
-        if reference in sums.references:
+        reference = ReferenceCt(sha256=voxels_sha256(ct), voxels=ct.hu.size)
+        if reference in totals.references:
             continue
         body = find_body(ct)
-        tell = _Shares(progress, 1 + len(modes.fast))
-        found = modes.exact.predict(ct, body, tell.next("exact"))
-        sums.add(reference, found, body)
+        progress = _RunProgress(on_progress, 1 + len(modes.fast))
+        found = modes.exact.predict(ct, body, progress.next("exact"))
+        totals.add(reference, found, body)
         for precision, fast in modes.fast.items():
-            sums.compare(precision, found, fast.predict(ct, body, tell.next(precision)))
-    return Measured(
-        candidates=tuple(sums.candidate(precision, today) for precision in modes.fast),
-        network_s=sums.network_s,
+            totals.compare(precision, found, fast.predict(ct, body, progress.next(precision)))
+    return CalibrationResult(
+        candidates=tuple(totals.candidate(precision, today) for precision in modes.fast),
+        network_s=totals.network_s,
     )
 
 
 def voxels_sha256(ct: Volume) -> str:
-    """Hash of the grid and the Hounsfield units of a CT, whatever the patient and the files are called."""
+    """SHA-256 of the grid and the Hounsfield units of a CT, without names of patient and files."""
     grid = ct.grid
-    whole = hashlib.sha256(
+    digest = hashlib.sha256(
         repr((grid.shape, grid.spacing_mm, grid.origin_mm, grid.axes, ct.hu.dtype.str)).encode()
     )
     for plane in ct.hu:
-        whole.update(plane.tobytes())
-    return whole.hexdigest()
+        digest.update(plane.tobytes())
+    return digest.hexdigest()
 
 
 def _predictor(bundle: ModelBundle, organs: OrganTable, precision: Precision | None) -> StreamingPredictor:
@@ -169,21 +178,21 @@ def _predictor(bundle: ModelBundle, organs: OrganTable, precision: Precision | N
     return StreamingPredictor(bundle, organs, settings, choose_device(Device.CPU), precision=precision)
 
 
-class _Shares:
-    """The progress on one CT, an equal share for each run."""
+class _RunProgress:
+    """Splits the progress on one CT into equal parts, one for each run."""
 
-    def __init__(self, progress: Progress, runs: int) -> None:
-        self._progress, self._runs, self._begun = progress, runs, 0
+    def __init__(self, on_progress: ProgressCallback, runs: int) -> None:
+        self._on_progress, self._runs, self._started = on_progress, runs, 0
 
-    def next(self, what: str) -> Progress:
-        """The progress of the next run."""
-        before, self._begun = self._begun, self._begun + 1
-        return lambda part, said: self._progress((before + part) / self._runs, f"{what}: {said}")
+    def next(self, mode: str) -> ProgressCallback:
+        """The progress callback of the next run."""
+        before, self._started = self._started, self._started + 1
+        return lambda part, text: self._on_progress((before + part) / self._runs, f"{mode}: {text}")
 
 
 @dataclass(slots=True, kw_only=True)
-class _Counts:
-    """What was counted of one precision, by label number."""
+class _PrecisionTotals:
+    """The comparison of one precision with the exact mode, by label number, over the CTs so far."""
 
     dice: NDArray[np.float64] = field(default_factory=lambda: np.ones(_LABELS))
     differing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LABELS, dtype=np.int64))
@@ -191,30 +200,30 @@ class _Counts:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Sums:
-    """What was counted so far, over the CTs."""
+class _Totals:
+    """The comparison of all precisions with the exact mode, over the CTs so far."""
 
-    counts: dict[Precision, _Counts]
+    counts: dict[Precision, _PrecisionTotals]
     labels: dict[int, str] = field(default_factory=dict)
-    references: list[Reference] = field(default_factory=list)
+    references: list[ReferenceCt] = field(default_factory=list)
     found_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LABELS, dtype=np.int64))
     outside_ml: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_LABELS))
     network_s: float = 0.0
 
-    def add(self, reference: Reference, exact: Prediction, body: Body) -> None:
-        """Count what the exact mode found on the next CT, in all and far outside of the patient."""
+    def add(self, reference: ReferenceCt, exact: Prediction, body: Body) -> None:
+        """Count the voxels of each organ in the exact mode on the next CT, also far outside the patient."""
         found, grid = exact.label_map, exact.label_map.grid
         if not isinstance(grid, Grid):
             raise TypeError("Networks label regular grids.")
         self.labels = {number: organ.key for number, organ in found.organs.items()}
         self.references.append(reference)
         self.found_on += _histogram(found.labels) > 0
-        outside = found.labels[~around(body.mask, grid)]
+        outside = found.labels[~dilate_mm(body.mask, grid, SEARCH_MARGIN_MM)]
         self.outside_ml += _histogram(outside[None]) * grid.voxel_ml
         self.network_s += exact.timings_s["network"]
 
     def compare(self, precision: Precision, exact: Prediction, fast: Prediction) -> None:
-        """Count where the fast mode found something else on the same CT."""
+        """Compare the fast mode with the exact mode on the same CT."""
         counts = self.counts[precision]
         one, other, both = _overlap(exact.label_map, fast.label_map)
         total = one + other
@@ -224,10 +233,10 @@ class _Sums:
         counts.network_s += fast.timings_s["network"]
 
     def candidate(self, precision: Precision, today: dt.date) -> Candidate:
-        """What was measured of a precision."""
+        """The result for one precision."""
         counts = self.counts[precision]
         organs = {
-            key: Agreement(
+            key: OrganAgreement(
                 dice=math.floor(counts.dice[number] * _DIGITS) / _DIGITS,
                 found_on=int(self.found_on[number]),
                 outside_ml=round(float(self.outside_ml[number]), 6),

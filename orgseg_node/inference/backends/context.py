@@ -1,49 +1,54 @@
-"""What every run of a network is wrapped in: errors with codes, threads, a quiet stdout, times."""
+"""Context of every run of a network: device, threads, stdout, times, progress and errors with codes."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
 from orgseg_node.errors import EnvironmentFault, InferenceFailed, OrgsegError, OutOfMemory
-from orgseg_node.inference.predictor import Device, Progress
-
-Told = Callable[[float, str], None]
-"""Called with the part done of one network, and what there is to say."""
+from orgseg_node.inference.predictor import Device, ProgressCallback
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device to run on: the first GPU where there is one, unless the CPU is asked for.
+    """The device to run on: the first GPU if there is one, unless the settings ask for the CPU.
 
     Raises
     ------
     EnvironmentFault
-        If a GPU is asked for and there is none.
+        If the settings ask for a GPU and there is none.
     """
     available = torch.cuda.is_available()
     if wanted == Device.CUDA and not available:
-        raise EnvironmentFault("A GPU (device = cuda) is asked for, but torch finds none.")
+        raise EnvironmentFault("The configuration asks for a GPU (device = cuda), but torch finds none.")
     return torch.device("cuda", 0) if available and wanted != Device.CPU else torch.device("cpu")
 
 
-def device_said(device: torch.device, threads: int | None) -> str:
-    """What runs the network, in words."""
+def describe_device(device: torch.device, threads: int | None) -> str:
+    """The device and its name or number of threads, for reports."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({threads or torch.get_num_threads()} threads)"
 
 
-def portion(progress: Progress, number: int, count: int, what: str) -> Told:
-    """The progress of one network, as part of the whole."""
-    return lambda part, said: progress((number + part) / count, f"{what}{said}")
+def network_progress(on_progress: ProgressCallback, number: int, count: int, prefix: str) -> ProgressCallback:
+    """The progress callback of one network, which reports its progress as part of the whole run.
+
+    Parameters
+    ----------
+    on_progress : callback of the whole run
+    number : which network, from 0
+    count : number of networks
+    prefix : put before each text
+    """
+    return lambda part, text: on_progress((number + part) / count, f"{prefix}{text}")
 
 
-def left_said(seconds: float) -> str:
-    """How long it takes yet, as the end of a progress text; nothing where it is done."""
+def describe_time_left(seconds: float) -> str:
+    """The time left, as the end of a progress text; empty if less than half a second."""
     if seconds < 0.5:
         return ""
     if seconds < 90:
@@ -54,15 +59,15 @@ def left_said(seconds: float) -> str:
 
 @contextlib.contextmanager
 def timed(timings: dict[str, float], step: str) -> Iterator[None]:
-    """Add the seconds that pass to a step's."""
+    """Add the seconds that pass inside to those of a step."""
     started = time.perf_counter()
     yield
     timings[step] += time.perf_counter() - started
 
 
 @contextlib.contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads; as many as before where none are named."""
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Set the number of threads of torch inside; None for as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -72,21 +77,21 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet(progress: Progress) -> Iterator[Progress]:
-    """nnU-Net prints; what it prints goes to stderr, while the listener still has the real stdout."""
+def prints_to_stderr(on_progress: ProgressCallback) -> Iterator[ProgressCallback]:
+    """Redirect what nnU-Net prints to stderr; the callback that is returned still has the real stdout."""
     stdout = sys.stdout
 
-    def said(part: float, what: str) -> None:
+    def callback(part: float, text: str) -> None:
         with contextlib.redirect_stdout(stdout):
-            progress(part, what)
+            on_progress(part, text)
 
     with contextlib.redirect_stdout(sys.stderr):
-        yield said
+        yield callback
 
 
 @contextlib.contextmanager
-def failures_said() -> Iterator[None]:
-    """Turn whatever the network raises into a coded error."""
+def coded_errors() -> Iterator[None]:
+    """Translate whatever the network raises inside into an error with a code."""
     try:
         yield
     except OrgsegError:

@@ -1,8 +1,8 @@
-"""Turn pickled checkpoints into safetensors: ``python -m`` this module ``ORDER REPLY``.
+"""Convert pickled checkpoints to safetensors: ``python -m`` this module ``REQUEST REPLY``.
 
-This runs in a process of its own, started by `inference.bundles.conversion`, so that the node itself
-never unpickles. Checkpoints are loaded as tensors, numbers and text only; where one holds other Python
-objects it is refused unless its source was declared trustworthy.
+This runs in a process of its own, started by `inference.bundles.conversion`, so that the node itself never
+unpickles. Only tensors, numbers and text are loaded; a checkpoint with other Python objects is refused unless
+the user declared its source trustworthy.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _PREFIXES = ("module.", "_orig_mod.")  # left by distributed training and torch.
 
 
 def main(arguments: list[str]) -> int:
-    """Convert the checkpoints of the order file up to the first problem; write the reply; 0 if all well."""
-    order, reply = (Path(argument) for argument in arguments)
+    """Convert the checkpoints of a request file until one fails and write the reply; 0 if all went well."""
+    request_file, reply = (Path(argument) for argument in arguments)
     answers: list[dict[str, Any]] = []
-    for request in json.loads(order.read_text(encoding="utf-8")):
+    for request in json.loads(request_file.read_text(encoding="utf-8")):
         try:
             answers.append(convert(request))
         except OrgsegError as error:
             answers.append({"problem": error.detail})
-        except Exception as error:  # noqa: BLE001  # a foreign file may fail in any way; the parent must hear of it
+        except Exception as error:  # noqa: BLE001  # a file from outside may fail in any way; the parent must know
             answers.append({"problem": f"{type(error).__name__}: {error}"})
         if "problem" in answers[-1]:
             break
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def convert(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert one checkpoint after proving that its weights fit its plans.
+    """Convert one checkpoint after checking that its weights fit its plans.
 
     Raises
     ------
@@ -53,16 +53,18 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     checkpoint = _load(Path(request["checkpoint"]), trusted=request["trusted"])
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
-        raise ModelNotImportable("It is no checkpoint of nnU-Net v2.")
+        raise ModelNotImportable("It is not a checkpoint of nnU-Net v2.")
     plans = json.loads(Path(request["plans"]).read_text(encoding="utf-8"))
     dataset = json.loads(Path(request["dataset"]).read_text(encoding="utf-8"))
     configuration = request["configuration"] or checkpoint.get("init_args", {}).get("configuration")
     if configuration is None:
-        raise ModelNotImportable("Neither its folder nor its checkpoint tells the configuration.")
+        raise ModelNotImportable("Neither its folder nor its checkpoint states the configuration.")
     refuse_unusable(plans, dataset, configuration)
     network = build_network(plans, dataset, configuration)
     try:
-        network.load_state_dict({_plain(k): v for k, v in checkpoint["network_weights"].items()}, strict=True)
+        network.load_state_dict(
+            {_original_key(k): v for k, v in checkpoint["network_weights"].items()}, strict=True
+        )
     except RuntimeError as error:
         first = str(error).splitlines()[:2]
         raise ModelNotImportable(
@@ -80,7 +82,7 @@ def _load(path: Path, *, trusted: bool) -> Any:
     if trusted:
         return torch.load(path, map_location="cpu", weights_only=False)
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(_safe_types()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = next(
@@ -92,8 +94,8 @@ def _load(path: Path, *, trusted: bool) -> Any:
         ) from error
 
 
-def _harmless() -> list[Any]:
-    """NumPy's scalars and arrays, as nnU-Net's training log holds them, under old and new module names."""
+def _safe_types() -> list[Any]:
+    """NumPy's scalars and arrays, which nnU-Net's training log contains, under old and new module names."""
     multiarray = importlib.import_module("numpy._core.multiarray")
     functions = ("scalar", "_reconstruct")
     named = [
@@ -105,14 +107,14 @@ def _harmless() -> list[Any]:
     return [*named, np.dtype, np.ndarray, *types]
 
 
-def _plain(key: str) -> str:
+def _original_key(key: str) -> str:
     for prefix in _PREFIXES:
         key = key.removeprefix(prefix)
     return key
 
 
 def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None:
-    """Write each tensor once: nnU-Net's decoder holds its encoder, so most of the state has several names."""
+    """Write each tensor once: nnU-Net's decoder refers to its encoder, so most tensors have several names."""
     unique: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}

@@ -18,7 +18,7 @@ class EagerForward:
     ----------
     network : in evaluation mode
     states : the weights of each fold
-    device : where to run
+    device : the device to run on
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class EagerForward:
 
     @property
     def device(self) -> torch.device:
-        """Where tiles must lie and logits will lie."""
+        """The device of the tiles and of the logits."""
         return self._device
 
     @torch.inference_mode()
     def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
         """Logits of a tile; see `Forward`."""
         if fold != self._loaded:
-            self._network.load_state_dict(self._states[fold], assign=True)  # by reference: nothing is copied
+            self._network.load_state_dict(self._states[fold], assign=True)  # by reference, without a copy
             self._loaded = fold
         cuda = self._device.type == "cuda"
         with torch.autocast("cuda") if cuda else contextlib.nullcontext():
@@ -54,7 +54,7 @@ class EagerForward:
         return logits
 
 
-class Mirrored:
+class MirroredForward:
     """A forward pass averaged over mirrored copies of the tile, in nnU-Net's order.
 
     Parameters
@@ -74,7 +74,7 @@ class Mirrored:
 
     @property
     def device(self) -> torch.device:
-        """Where tiles must lie and logits will lie."""
+        """The device of the tiles and of the logits."""
         return self._forward.device
 
     @torch.inference_mode()

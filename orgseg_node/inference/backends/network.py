@@ -20,7 +20,7 @@ from orgseg_node.inference.bundles.bundle import ModelBundle, Part
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PartNetwork:
-    """One trained network of a bundle, with what nnU-Net needs to know about it.
+    """One trained network of a bundle, with its nnU-Net plans.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ def open_network(bundle: ModelBundle, part: Part) -> PartNetwork:
     Raises
     ------
     BundleInvalid
-        If a file of weights is not what this node writes.
+        If a file of weights was not written by this software.
     """
     plans, configuration, dataset = open_plans(bundle, part)
     return PartNetwork(
@@ -55,7 +55,7 @@ def open_network(bundle: ModelBundle, part: Part) -> PartNetwork:
 
 
 def open_plans(bundle: ModelBundle, part: Part) -> tuple[PlansManager, ConfigurationManager, dict[str, Any]]:
-    """What nnU-Net needs to know about a part of a bundle, beside its weights."""
+    """The plans, the configuration and the data set description of a part of a bundle."""
     plans = PlansManager(json.loads((bundle.path / part.plans).read_text(encoding="utf-8")))
     dataset = json.loads((bundle.path / part.dataset).read_text(encoding="utf-8"))
     return plans, plans.get_configuration(part.configuration), dataset
@@ -64,7 +64,18 @@ def open_plans(bundle: ModelBundle, part: Part) -> tuple[PlansManager, Configura
 def build_network(
     plans: Mapping[str, Any], dataset: Mapping[str, Any], configuration: str
 ) -> torch.nn.Module:
-    """The untrained network that plans describe, as nnU-Net itself builds it for use."""
+    """The untrained network that plans describe, as nnU-Net itself builds it for inference.
+
+    Parameters
+    ----------
+    plans : content of ``plans.json``
+    dataset : content of ``dataset.json``
+    configuration : such as ``3d_fullres``
+
+    Returns
+    -------
+    the network in evaluation mode, on the CPU
+    """
     manager = PlansManager(json.loads(json.dumps(plans)))
     chosen = manager.get_configuration(configuration)
     network: torch.nn.Module = get_network_from_plans(
@@ -80,12 +91,12 @@ def build_network(
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The state of a network from safetensors, in 32 bits, tensors of several names restored.
+    """The state dict of a network from safetensors, in float32, with the tensors that have several names.
 
     Raises
     ------
     BundleInvalid
-        If the file is not what this node writes.
+        If the file was not written by this software.
     """
     try:
         with safe_open(path, framework="pt") as stored:

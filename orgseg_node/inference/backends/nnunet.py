@@ -1,4 +1,4 @@
-"""nnU-Net v2 models, run by nnU-Net's own predictor: the reference path, whole or in the study's chunks.
+"""nnU-Net v2 models, run by nnU-Net's own predictor, the reference: whole or in the study's chunks.
 
 Preprocessing, sliding window, ensembling and export are nnU-Net's own functions, called in this process
 without its worker processes. Weights come from safetensors; nothing is unpickled.
@@ -25,37 +25,42 @@ from orgseg_node.core.geometry import Box
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.inference.backends.context import (
-    Told,
-    device_said,
-    failures_said,
-    portion,
-    quiet,
-    threads,
+    coded_errors,
+    describe_device,
+    network_progress,
+    prints_to_stderr,
     timed,
+    torch_threads,
 )
 from orgseg_node.inference.backends.network import open_network
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
-from orgseg_node.inference.chunks import Chunk, cut
+from orgseg_node.inference.chunks import Chunk, split_into_chunks
 from orgseg_node.inference.merging import Merger, overlap_finding
-from orgseg_node.inference.orientation import turn_to
-from orgseg_node.inference.predictor import InferenceSettings, Method, ModelIdentity, Prediction, Progress
-from orgseg_node.inference.preparing import Prepared, prepare
+from orgseg_node.inference.orientation import reorientation_to
+from orgseg_node.inference.predictor import (
+    InferenceSettings,
+    Method,
+    ModelIdentity,
+    Prediction,
+    ProgressCallback,
+)
+from orgseg_node.inference.preparing import PreparedCt, prepare_ct
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
-_BEFORE, _TILES = 0.05, 0.85  # share of a piece's work that is done before the tiles, and in them
+_PREPROCESSING, _TILES = 0.05, 0.85  # fraction of the progress of a piece for these steps
 
 _log = structlog.get_logger(__name__)
 
 
 class _CountingPredictor(nnUNetPredictor):  # type: ignore[misc]  # nnU-Net has no types
-    """nnU-Net's predictor, which tells after each tile how far it is."""
+    """nnU-Net's predictor, which reports its progress after each tile."""
 
-    told: Callable[[float], None] = staticmethod(lambda _: None)
+    on_tile: Callable[[float], None] = staticmethod(lambda _: None)
     _tiles = 0
     _done = 0
 
-    def begin(self, told: Callable[[float], None]) -> None:
-        self.told, self._done = told, 0
+    def begin(self, on_tile: Callable[[float], None]) -> None:
+        self.on_tile, self._done = on_tile, 0
 
     def _internal_get_sliding_window_slicers(self, image_size: tuple[int, ...]) -> Any:
         slicers = super()._internal_get_sliding_window_slicers(image_size)
@@ -65,13 +70,13 @@ class _CountingPredictor(nnUNetPredictor):  # type: ignore[misc]  # nnU-Net has 
     def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> Any:
         prediction = super()._internal_maybe_mirror_and_predict(x)
         self._done += 1
-        self.told(min(1.0, self._done / self._tiles))
+        self.on_tile(min(1.0, self._done / self._tiles))
         return prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Piece:
-    """A part of the prepared CT that is given to the network at once, and the part whose labels are used."""
+    """A part of the prepared CT that the network sees at once, and the part of it whose labels are used."""
 
     box: Box
     keep: Box
@@ -85,7 +90,7 @@ class NnunetPredictor:
     bundle : an opened and verified bundle
     organs : the organ table
     settings : method, chunks, threads
-    device : where to run
+    device : the device to run on
     """
 
     def __init__(
@@ -105,11 +110,17 @@ class NnunetPredictor:
 
     @property
     def device(self) -> str:
-        """What it runs on, in words."""
-        return device_said(self._device, self._settings.threads)
+        """The device, for reports."""
+        return describe_device(self._device, self._settings.threads)
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """Label every voxel of a CT with every network of the bundle.
+
+        Parameters
+        ----------
+        volume : CT in HU, any orientation
+        body : the patient in it
+        on_progress : called after each tile; may raise to stop
 
         Raises
         ------
@@ -120,42 +131,44 @@ class NnunetPredictor:
         InferenceFailed
             If nnU-Net fails in any other way.
         """
-        manifest, method = self._bundle.manifest, self._settings.method_said
+        manifest, method = self._bundle.manifest, self._settings.method_description
         timings = {"prepare": 0.0, "load": 0.0, "predict": 0.0, "merge": 0.0}
-        with failures_said(), threads(self._settings.threads), quiet(progress) as said:
+        with coded_errors(), torch_threads(self._settings.threads), prints_to_stderr(on_progress) as report:
             _log.info(
                 "segmenting", device=self.device, method=method, model=manifest.name, version=manifest.version
             )
             with timed(timings, "prepare"):
-                prepared = prepare(volume, body, manifest.preprocessing)
+                prepared = prepare_ct(volume, body, manifest.preprocessing)
                 pieces = self._pieces(prepared)
             merger = Merger(prepared.volume.grid.shape, manifest.priorities)
-            works = [(part, piece) for part in manifest.parts for piece in pieces]
-            for number, (part, piece) in enumerate(works):
+            runs = [(part, piece) for part in manifest.parts for piece in pieces]
+            for number, (part, piece) in enumerate(runs):
                 with timed(timings, "load"):
                     network = self._network(part)
                 with timed(timings, "predict"):
-                    told = portion(said, number, len(works), f"{manifest.name} {Path(part.folder).name}")
-                    labels = self._run(network, prepared.volume.crop(piece.box), told)
+                    piece_progress = network_progress(
+                        report, number, len(runs), f"{manifest.name} {Path(part.folder).name}"
+                    )
+                    labels = self._run(network, prepared.volume.crop(piece.box), piece_progress)
                 with timed(timings, "merge"):
                     inner = tuple(
                         slice(a - b, c - b)
                         for a, b, c in zip(piece.keep.start, piece.box.start, piece.keep.stop, strict=True)
                     )
                     merger.add(labels[inner], part.labels, piece.keep.slices)
-            labels_found = prepared.restore(merger.labels())
-        said(1.0, manifest.name)
+            merged = prepared.restore(merger.labels())
+        report(1.0, manifest.name)
         return Prediction(
-            label_map=LabelMap(grid=volume.grid, labels=labels_found, organs=merger.organs(self._organs)),
+            label_map=LabelMap(grid=volume.grid, labels=merged, organs=merger.organs(self._organs)),
             models=self.models,
             method=method,
             device=self.device,
             timings_s=timings,
-            findings=overlap_finding(merger.contested, volume.grid.voxel_ml),
+            findings=overlap_finding(merger.overlaps, volume.grid.voxel_ml),
         )
 
-    def _pieces(self, prepared: Prepared) -> list[_Piece]:
-        """The whole, or chunks along the body axis, each cropped to the patient in it."""
+    def _pieces(self, prepared: PreparedCt) -> list[_Piece]:
+        """The whole prepared CT, or chunks along the body axis, each cropped to the patient in it."""
         shape = prepared.volume.grid.shape
         if self._settings.method == Method.WHOLE:
             whole = Box(start=(0, 0, 0), stop=shape)
@@ -164,11 +177,13 @@ class NnunetPredictor:
         margin_mm = self._bundle.manifest.preprocessing.body_margin_mm
         reach = (round(margin_mm / spacing[0]), round(margin_mm / spacing[1]), round(margin_mm / spacing[2]))
         pieces = []
-        for chunk in cut(shape[0], spacing[0], self._settings.chunk_mm, self._settings.overlap_mm):
+        for chunk in split_into_chunks(
+            shape[0], spacing[0], self._settings.chunk_mm, self._settings.overlap_mm
+        ):
             mask = prepared.mask[chunk.start : chunk.stop]
             if mask.any():
-                around = Box.around(mask, reach)
-                pieces += _piece(around, chunk)
+                body = Box.around(mask, reach)
+                pieces += _piece(body, chunk)
         return pieces
 
     def _network(self, part: Part) -> _CountingPredictor:
@@ -200,23 +215,27 @@ class NnunetPredictor:
             trainer_name=part.trainer,
             inference_allowed_mirroring_axes=part.mirror_axes or None,
         )
-        predictor.network = found.network  # never compiled, whatever nnUNet_compile in the environment says
+        predictor.network = (
+            found.network
+        )  # never compiled, whatever the environment variable nnUNet_compile is
         return predictor
 
-    def _run(self, network: _CountingPredictor, volume: Volume, told: Told) -> NDArray[Any]:
-        """Labels of one piece: nnU-Net's own steps, in this process."""
-        turn = turn_to(volume.grid, self._bundle.manifest.preprocessing.orientation)
-        hu: NDArray[Any] = np.ascontiguousarray(turn.array(volume.hu))
-        if not hu.any():  # nnU-Net crops to what is not zero, and cannot crop to nothing
+    def _run(
+        self, network: _CountingPredictor, volume: Volume, on_progress: ProgressCallback
+    ) -> NDArray[Any]:
+        """Labels (K, J, I) of one piece, by nnU-Net's own steps in this process."""
+        reorientation = reorientation_to(volume.grid, self._bundle.manifest.preprocessing.orientation)
+        hu: NDArray[Any] = np.ascontiguousarray(reorientation.apply(volume.hu))
+        if not hu.any():  # nnU-Net cannot crop to the non-zero part if there is none
             return np.zeros(volume.grid.shape, dtype=np.uint8)
-        spacing = [float(s) for s in turn.grid(volume.grid).spacing_mm]
+        spacing = [float(s) for s in reorientation.apply_to_grid(volume.grid).spacing_mm]
         plans, configuration = network.plans_manager, network.configuration_manager
         preprocessor = configuration.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
             hu[None], None, {"spacing": spacing}, plans, configuration, network.dataset_json
         )
-        told(_BEFORE, "")
-        network.begin(lambda part: told(_BEFORE + _TILES * part, ""))
+        on_progress(_PREPROCESSING, "")
+        network.begin(lambda part: on_progress(_PREPROCESSING + _TILES * part, ""))
         logits = network.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
         segmentation: NDArray[Any] = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits,
@@ -226,16 +245,16 @@ class NnunetPredictor:
             properties,
             num_threads_torch=self._settings.threads or torch.get_num_threads(),
         )
-        told(1.0, "")
-        return turn.back(segmentation)
+        on_progress(1.0, "")
+        return reorientation.undo(segmentation)
 
 
-def _piece(around: Box, chunk: Chunk) -> list[_Piece]:
-    """The patient in a chunk; nothing where all of it lies in slices that are taken from the next chunk."""
-    low, high = chunk.start + around.start[0], chunk.start + around.stop[0]
+def _piece(body: Box, chunk: Chunk) -> list[_Piece]:
+    """The patient in a chunk; empty if the patient is only in slices that a neighbouring chunk labels."""
+    low, high = chunk.start + body.start[0], chunk.start + body.stop[0]
     keep_low, keep_high = max(low, chunk.keep_start), min(high, chunk.keep_stop)
     if keep_low >= keep_high:
         return []
-    (_, j0, i0), (_, j1, i1) = around.start, around.stop
+    (_, j0, i0), (_, j1, i1) = body.start, body.stop
     box = Box(start=(low, j0, i0), stop=(high, j1, i1))
     return [_Piece(box=box, keep=Box(start=(keep_low, j0, i0), stop=(keep_high, j1, i1)))]

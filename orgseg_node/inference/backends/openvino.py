@@ -1,8 +1,8 @@
-"""The network's forward pass by OpenVINO: several times as fast on a CPU, and nearly the same numbers.
+"""The forward pass of a network by OpenVINO: several times faster on a CPU, with nearly the same numbers.
 
-How nearly depends on the network, so a bundle is run this way only after calibration. OpenVINO is an optional
-part (``pip install 'orgseg-node[fast]'``) and is imported when it is first needed. Imported without care it
-reports to its maker over the internet that it was; here it is imported without its telemetry.
+The differences depend on the network, so a bundle is run this way only after calibration. OpenVINO is an
+optional dependency (``pip install 'orgseg-node[fast]'``) and is imported on first use. Its package sends
+telemetry to its vendor when it is imported; here it is imported without the telemetry.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final
 import torch
 
 from orgseg_node.errors import EnvironmentFault, FastModeMissing, InferenceFailed
-from orgseg_node.inference.backends.openvino_cache import cache_folder, kept, name_of
+from orgseg_node.inference.backends.openvino_cache import cache_folder, cache_key, load_or_convert
 from orgseg_node.inference.bundles.calibration import Precision
-from orgseg_node.inference.engine.plans import Rules
+from orgseg_node.inference.engine.plans import NetworkPlan
 
 SOFTWARE: Final = "openvino"
 _TELEMETRY: Final = "openvino_telemetry"
@@ -40,29 +40,29 @@ def installed_version(package: str = SOFTWARE) -> str:
         raise FastModeMissing from None
 
 
-def precisions() -> tuple[Precision, ...]:
-    """In what numbers OpenVINO computes natively on this CPU, the fastest first.
+def supported_precisions() -> tuple[Precision, ...]:
+    """The precisions in which OpenVINO computes natively on this CPU, the fastest first.
 
     Raises
     ------
     FastModeMissing
         If OpenVINO is not installed.
     """
-    able = _openvino().Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
-    return (Precision.BF16, Precision.F32) if "BF16" in able else (Precision.F32,)
+    supported = _openvino().Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return (Precision.BF16, Precision.F32) if "BF16" in supported else (Precision.F32,)
 
 
-def refuse_precision(precision: Precision, able: Collection[Precision]) -> None:
-    """Refuse numbers that this CPU does not compute in: OpenVINO would without_pydicom_warnings take others.
+def require_precision(precision: Precision, supported: Collection[Precision]) -> None:
+    """Refuse a precision that this CPU does not support: OpenVINO would silently use another one.
 
     Raises
     ------
     EnvironmentFault
-        If it does not.
+        If the CPU does not support it.
     """
-    if precision not in able:
+    if precision not in supported:
         raise EnvironmentFault(
-            f"The fast mode is to compute in {precision}, which this CPU does not; "
+            f"The fast mode must compute in {precision}, which this CPU does not support; "
             f"calibrate the model with --precision {Precision.F32}."
         )
 
@@ -74,8 +74,8 @@ class OpenVinoForward:
     ----------
     network : in evaluation mode
     states : the weights of each fold
-    rules : of the networks, for the size of their tiles
-    precision : in what numbers it computes; tiles and logits are 32 bits in any case
+    plan : of the networks, for the size of their tiles
+    precision : in which it computes; tiles and logits are float32 in any case
     threads : CPU threads, at least 1
 
     Raises
@@ -83,7 +83,7 @@ class OpenVinoForward:
     FastModeMissing
         If OpenVINO is not installed.
     EnvironmentFault
-        If the CPU does not compute in this precision.
+        If the CPU does not support this precision.
     InferenceFailed
         If OpenVINO cannot compile the network.
     """
@@ -92,24 +92,24 @@ class OpenVinoForward:
         self,
         network: torch.nn.Module,
         states: Sequence[Mapping[str, torch.Tensor]],
-        rules: Rules,
+        plan: NetworkPlan,
         *,
         precision: Precision,
         threads: int,
     ) -> None:
-        refuse_precision(precision, precisions())
+        require_precision(precision, supported_precisions())
         self._tensor = _openvino().Tensor
         options = {
             "INFERENCE_PRECISION_HINT": str(precision),
             "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",  # one tile at a time, by all threads
+            "PERFORMANCE_HINT": "LATENCY",  # one tile at a time, on all threads
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
         }
-        self._compiled = [_compile(network, state, rules, options) for state in states]
+        self._compiled = [_compile(network, state, plan, options) for state in states]
         self._requests = [compiled.create_infer_request() for compiled in self._compiled]
         self._shape = tuple(int(n) for n in self._compiled[0].output(0).shape)
-        self._last = 0
+        self._last_fold = 0
 
     @property
     def folds(self) -> int:
@@ -118,18 +118,18 @@ class OpenVinoForward:
 
     @property
     def device(self) -> torch.device:
-        """Where tiles must lie and logits will lie."""
+        """The device of the tiles and of the logits."""
         return torch.device("cpu")
 
-    def rest(self) -> None:
-        """Give back the memory that is only needed while tiles are computed."""
-        self._compiled[self._last].release_memory()
+    def release_memory(self) -> None:
+        """Return the memory that is only needed while tiles are computed."""
+        self._compiled[self._last_fold].release_memory()
 
     def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
-        """Logits of a tile; see `Forward`. OpenVINO writes them straight into the tensor that is returned."""
-        if fold != self._last:  # networks of an ensemble do not share their memory, so only one may hold it
-            self.rest()
-            self._last = fold
+        """Logits of a tile; see `Forward`. OpenVINO writes them directly into the tensor that is returned."""
+        if fold != self._last_fold:  # networks of an ensemble do not share memory, so only one keeps it
+            self.release_memory()
+            self._last_fold = fold
         logits = torch.empty(self._shape)
         request = self._requests[fold]
         request.set_input_tensor(self._tensor(tile.numpy(), shared_memory=True))
@@ -141,47 +141,47 @@ class OpenVinoForward:
 def _compile(
     network: torch.nn.Module,
     state: Mapping[str, torch.Tensor],
-    rules: Rules,
+    plan: NetworkPlan,
     options: Mapping[str, Any],
 ) -> Any:
     """A network with its weights, ready for tiles of one size.
 
-    Tracing runs the network, which with a whole tile would take longer than many tiles do later. A
-    convolution is the same operation for tiles of every size.
+    The network is traced with a small tile, because tracing a full tile takes longer than computing many
+    tiles. The convolutions are the same for every size of tile.
     """
     openvino = _openvino()
 
     def convert() -> Any:
         network.load_state_dict(state, assign=True)
-        with torch.no_grad(), _torch_silenced():
-            tile = torch.zeros((1, 1, *rules.smallest_tile))
-            # torch would run it again to compare; calibration compares more
+        with torch.no_grad(), _ignore_torch_warnings():
+            tile = torch.zeros((1, 1, *plan.smallest_tile))
+            # without torch's own check: the calibration checks more
             traced = torch.jit.trace(network, tile, check_trace=False)  # type: ignore[no-untyped-call]
-            return openvino.convert_model(traced, input=[1, 1, *rules.patch])
+            return openvino.convert_model(traced, input=[1, 1, *plan.patch])
 
     versions = (installed_version(), torch.__version__)
     try:
-        name = name_of(network, state, rules.patch, versions)
-        converted = kept(cache_folder(), name, openvino, convert)
+        key = cache_key(network, state, plan.patch, versions)
+        converted = load_or_convert(cache_folder(), key, openvino, convert)
         return openvino.Core().compile_model(converted, _DEVICE, dict(options))
     except MemoryError:
         raise
-    except Exception as error:  # its front end raises kinds of its own that share no base
+    except Exception as error:  # its converter raises error types without a common base
         raise InferenceFailed(f"OpenVINO cannot compile the network: {type(error).__name__}.") from error
 
 
 @contextlib.contextmanager
-def _torch_silenced() -> Iterator[None]:
-    """OpenVINO reads networks by tracing; torch warns of tracing itself and of checks of shapes in layers."""
+def _ignore_torch_warnings() -> Iterator[None]:
+    """Ignore torch's warnings about tracing, and about checks of shapes in traced layers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _openvino() -> Any:
-    """The package, imported as if its telemetry were not installed."""
+    """The package, imported as if its telemetry package were not installed."""
     try:
-        with _without(_TELEMETRY):
+        with _hide_module(_TELEMETRY):
             import openvino  # noqa: PLC0415  # optional, and heavy
     except ImportError as error:
         raise FastModeMissing from error
@@ -189,11 +189,11 @@ def _openvino() -> Any:
 
 
 @contextlib.contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Let a module be as if it were not installed, unless it was imported before."""
+def _hide_module(module: str) -> Iterator[None]:
+    """Make a module appear not to be installed, unless it was imported before."""
     hidden = module not in sys.modules
     if hidden:
-        sys.modules[module] = None  # type: ignore[assignment]  # Python's own mark for what cannot be imported
+        sys.modules[module] = None  # type: ignore[assignment]  # Python's marker of a module that cannot be imported
     try:
         yield
     finally:

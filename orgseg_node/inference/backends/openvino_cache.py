@@ -1,9 +1,9 @@
-"""Networks as OpenVINO reads them, kept on disk from run to run.
+"""A cache on disk of networks that were converted for OpenVINO.
 
 A network is traced and converted before OpenVINO can compile it, which takes longer than many tiles. Every
-job of the node is a process of its own, so what was converted is kept in the user's cache folder, under a
-name that follows from the weights, the layers, the size of the tiles and the versions of all that took part.
-What is found there is used only if it is what was written. The folder may be deleted at any time.
+job of the node is a process of its own, so converted networks are stored in the user's cache folder, under a
+key that depends on the weights, the layers, the size of the tiles and the versions of the software. A stored
+network is used only if its checksum is right. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from orgseg_node.errors import StorageError
 
 _FORMAT: Final = "1"
 _FILES: Final = ("network.xml", "network.bin")
-_SUM: Final = "sha256"
+_CHECKSUM: Final = "sha256"
 
 
 def cache_folder() -> Path | None:
-    """Where converted networks are kept (XDG Base Directory); None for a user without a home."""
+    """Folder of the cache (XDG Base Directory); None for a user without a home folder."""
     given = os.environ.get("XDG_CACHE_HOME")
     if given and Path(given).is_absolute():
         return Path(given) / "orgseg" / "networks"
@@ -38,68 +38,68 @@ def cache_folder() -> Path | None:
         return None
 
 
-def name_of(
+def cache_key(
     network: torch.nn.Module, state: Mapping[str, torch.Tensor], patch: Shape, versions: tuple[str, ...]
 ) -> str:
-    """The name under which a converted network is kept: it changes with everything the conversion rests on.
+    """The key of a converted network, which changes with everything that the conversion depends on.
 
     Parameters
     ----------
     network : its layers
     state : its weights
-    patch : size of a tile
+    patch : shape of a tile in voxels
     versions : of the software that converts
     """
-    whole = hashlib.sha256("\n".join((_FORMAT, *versions, repr(patch), repr(network))).encode())
+    digest = hashlib.sha256("\n".join((_FORMAT, *versions, repr(patch), repr(network))).encode())
     for key, tensor in sorted(state.items()):
-        whole.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+        digest.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-def kept(folder: Path | None, name: str, openvino: Any, convert: Callable[[], Any]) -> Any:
-    """A converted network from the folder, or converted now and put there.
+def load_or_convert(folder: Path | None, key: str, openvino: Any, convert: Callable[[], Any]) -> Any:
+    """The converted network from the cache; if it is not there, it is converted and stored.
 
     A folder that cannot be read or written only costs time.
 
     Parameters
     ----------
     folder : see `cache_folder`
-    name : see `name_of`
-    openvino : the package
-    convert : gives the network in OpenVINO's form
+    key : see `cache_key`
+    openvino : the Python package
+    convert : converts the network and returns it as OpenVINO's model
     """
     if folder is None:
         return convert()
-    place = folder / name
+    target = folder / key
     with contextlib.suppress(OSError, RuntimeError):
-        if _is_sound(place):
-            return openvino.Core().read_model(place / _FILES[0])
+        if _is_intact(target):
+            return openvino.Core().read_model(target / _FILES[0])
     converted = convert()
     with contextlib.suppress(StorageError, RuntimeError):
-        _keep(converted, place, openvino)
+        _store(converted, target, openvino)
     return converted
 
 
-def _keep(converted: Any, place: Path, openvino: Any) -> None:
-    """Write a network beside its place and move it there as a whole; who comes second leaves the first."""
-    with atomic_folder(place, 0o700) as scratch:
-        openvino.save_model(converted, scratch / _FILES[0], compress_to_fp16=False)
-        (scratch / _SUM).write_text(_sum_of(scratch), encoding="ascii")
-        if place.exists() and not _is_sound(place):
-            shutil.rmtree(place)
+def _store(converted: Any, target: Path, openvino: Any) -> None:
+    """Write a network to a temporary folder and rename it; of two writers at once the first one wins."""
+    with atomic_folder(target, 0o700) as temporary:
+        openvino.save_model(converted, temporary / _FILES[0], compress_to_fp16=False)
+        (temporary / _CHECKSUM).write_text(_checksum(temporary), encoding="ascii")
+        if target.exists() and not _is_intact(target):
+            shutil.rmtree(target)
 
 
-def _is_sound(place: Path) -> bool:
+def _is_intact(target: Path) -> bool:
     try:
-        return (place / _SUM).read_text(encoding="ascii") == _sum_of(place)
+        return (target / _CHECKSUM).read_text(encoding="ascii") == _checksum(target)
     except OSError:
         return False
 
 
-def _sum_of(place: Path) -> str:
-    whole = hashlib.sha256()
+def _checksum(target: Path) -> str:
+    digest = hashlib.sha256()
     for file in _FILES:
-        with (place / file).open("rb") as content:
-            whole.update(hashlib.file_digest(content, "sha256").digest())
-    return whole.hexdigest()
+        with (target / file).open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()

@@ -1,90 +1,72 @@
-"""A bundle run by the streaming engine: nnU-Net's labels in the memory of a slab. The node's usual way."""
+"""A bundle run by the streaming engine, the default: nnU-Net's labels, in the memory of one slab."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import structlog
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from orgseg_node.core.body import Body
-from orgseg_node.core.geometry import Box, Grid, Shape, Vector
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.inference.backends.context import (
-    Told,
-    device_said,
-    failures_said,
-    left_said,
-    portion,
-    quiet,
-    threads,
+    coded_errors,
+    describe_device,
+    describe_time_left,
+    network_progress,
+    prints_to_stderr,
     timed,
+    torch_threads,
 )
-from orgseg_node.inference.backends.forward import EagerForward, Mirrored
+from orgseg_node.inference.backends.forward import EagerForward, MirroredForward
 from orgseg_node.inference.backends.network import PartNetwork, open_network, open_plans
+from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
 from orgseg_node.inference.backends.openvino import SOFTWARE, OpenVinoForward, installed_version
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
-from orgseg_node.inference.bundles.calibration import Precision, allowed
-from orgseg_node.inference.engine.allocator import kept_memory
-from orgseg_node.inference.engine.budget import activations_of, need_of, plan
+from orgseg_node.inference.bundles.calibration import Precision, require_calibration
+from orgseg_node.inference.engine.allocator import keep_freed_memory
+from orgseg_node.inference.engine.budget import (
+    MemoryNeed,
+    MemoryPlan,
+    activation_bytes,
+    estimate_memory,
+    plan_memory,
+)
 from orgseg_node.inference.engine.forward import Forward
-from orgseg_node.inference.engine.memory_fallback import run_where_it_fits
-from orgseg_node.inference.engine.plans import Rules, Sight, read_rules
-from orgseg_node.inference.engine.run import Emit, Summary, Task
-from orgseg_node.inference.engine.slab import Place
+from orgseg_node.inference.engine.memory_fallback import run_with_fallback
+from orgseg_node.inference.engine.plans import NetworkPlan, PreprocessingPlan, read_network_plan
+from orgseg_node.inference.engine.run import LabellingTask, PlaneCallback, RunSummary
+from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
-from orgseg_node.inference.engine.working import WorkingVolume, nonzero_box
 from orgseg_node.inference.merging import Merger, overlap_finding
-from orgseg_node.inference.orientation import Turn, turn_to
 from orgseg_node.inference.predictor import (
     Backend,
     Disagreement,
     InferenceSettings,
     ModelIdentity,
     Prediction,
-    Progress,
+    ProgressCallback,
 )
-from orgseg_node.inference.preparing import Prepared, prepare
+from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, dilate_mm, prepare_ct
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
-_SKIN_MM = 10.0  # organs are looked for so far outside of the body mask when what lies outside is skipped
-
-_Number = TypeVar("_Number", bound=np.generic)
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Model:
-    """A network that is ready to run; ``rest`` gives back what it holds only while it runs."""
+class _LoadedNetwork:
+    """A network that is ready to run; ``release_memory`` returns memory that it needs only while it runs."""
 
     part: Part
-    rules: Rules
+    plan: NetworkPlan
     forward: Forward
-    activations: int
-    rest: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Seen:
-    """The CT as the networks of one preprocessing see it, and the way back to the prepared CT."""
-
-    working: WorkingVolume
-    box: Box
-    spacing_mm: Vector
-    transpose: Shape
-    turn: Turn
-
-    def of(self, array: NDArray[_Number]) -> NDArray[_Number]:
-        """Any array on the grid of the prepared CT, turned and cut as the CT was; a view."""
-        return self.turn.array(array).transpose(self.transpose)[self.box.slices]
+    activation_bytes: int
+    release_memory: Callable[[], None]
 
 
 class StreamingPredictor:
@@ -95,16 +77,16 @@ class StreamingPredictor:
     bundle : an opened and verified bundle
     organs : the organ table
     settings : memory, backend, threads
-    device : where to run
-    precision : of the fast mode; None for that of the bundle's calibration, without which it is refused
+    device : the device to run on
+    precision : of the fast mode; None for the one of the bundle's calibration, which is then required
 
     Raises
     ------
     NotStreamable
-        If a network of the bundle is of a kind that the engine does not know.
+        If the engine does not support a network of the bundle.
     FastModeMissing, NotCalibrated
-        If the fast mode is asked for and OpenVINO is not installed, or if no precision is given and the
-        bundle has no good calibration with this version of it.
+        If the settings ask for the fast mode and OpenVINO is not installed, or if no precision is given and
+        the bundle has no sufficient calibration with this version of OpenVINO.
     """
 
     def __init__(
@@ -121,11 +103,13 @@ class StreamingPredictor:
         self._settings = settings
         self._device = device
         self._keep = bundle.size_bytes <= _KEEP_BYTES
-        self._loaded: dict[str, _Model] = {}
+        self._loaded: dict[str, _LoadedNetwork] = {}
         self._precision: Precision | None = None
         if settings.backend == Backend.FAST:
-            self._precision = precision or _calibrated(bundle)
-        self._rules = {part.folder: read_rules(*open_plans(bundle, part)) for part in bundle.manifest.parts}
+            self._precision = precision or _calibrated_precision(bundle)
+        self._plans = {
+            part.folder: read_network_plan(*open_plans(bundle, part)) for part in bundle.manifest.parts
+        }
 
     @property
     def models(self) -> tuple[ModelIdentity, ...]:
@@ -134,14 +118,20 @@ class StreamingPredictor:
 
     @property
     def device(self) -> str:
-        """What it runs on, in words."""
-        said = device_said(self._device, self._settings.threads)
+        """The device and, in the fast mode, the version and precision of OpenVINO, for reports."""
+        device = describe_device(self._device, self._settings.threads)
         if self._precision is not None:
-            said += f", OpenVINO {installed_version()} {self._precision}"
-        return said
+            device += f", OpenVINO {installed_version()} {self._precision}"
+        return device
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """Label every voxel of a CT with every network of the bundle.
+
+        Parameters
+        ----------
+        volume : CT in HU, any orientation
+        body : the patient in it
+        on_progress : called after each tile; may raise to stop
 
         Raises
         ------
@@ -153,9 +143,15 @@ class StreamingPredictor:
             If a network fails in any other way.
         """
         manifest, settings = self._bundle.manifest, self._settings
-        method = replace(settings, skip_outside_body=self._skips).method_said  # what is done, not asked for
+        applied = replace(settings, skip_outside_body=self._skips_outside_body)
+        method = applied.method_description
         timings = {"prepare": 0.0, "load": 0.0, "predict": 0.0, "merge": 0.0, "network": 0.0}
-        with failures_said(), threads(settings.threads), quiet(progress) as said, kept_memory():
+        with (
+            coded_errors(),
+            torch_threads(settings.threads),
+            prints_to_stderr(on_progress) as report,
+            keep_freed_memory(),
+        ):
             _log.info(
                 "segmenting",
                 device=self.device,
@@ -164,162 +160,160 @@ class StreamingPredictor:
                 version=manifest.version,
             )
             with timed(timings, "prepare"):
-                prepared = prepare(volume, body, manifest.preprocessing)
-                inside = around(prepared.mask, prepared.volume.grid) if self._skips else None
+                prepared = prepare_ct(volume, body, manifest.preprocessing)
+                region: Mask | None = None
+                if self._skips_outside_body:
+                    region = dilate_mm(prepared.mask, prepared.volume.grid, SEARCH_MARGIN_MM)
             merger = Merger(prepared.volume.grid.shape, manifest.priorities)
             disagreement: list[Disagreement] = []
-            seen: dict[Sight, _Seen | None] = {}
+            views: dict[PreprocessingPlan, NetworkView | None] = {}
             for number, part in enumerate(manifest.parts):
-                told = portion(said, number, len(manifest.parts), f"{manifest.name} {Path(part.folder).name}")
+                part_progress = network_progress(
+                    report, number, len(manifest.parts), f"{manifest.name} {Path(part.folder).name}"
+                )
                 with timed(timings, "load"):
-                    model = self._model(part)
+                    network = self._network(part)
                 with timed(timings, "predict"):
-                    sight = model.rules.sight
-                    if sight not in seen:
-                        seen = {sight: _see(prepared, sight, manifest.preprocessing.orientation)}
-                    view = seen[sight]
+                    preprocessing = network.plan.preprocessing
+                    if preprocessing not in views:  # only the last view is kept in memory
+                        orientation = manifest.preprocessing.orientation
+                        views = {preprocessing: view_for_network(prepared, preprocessing, orientation)}
+                    view = views[preprocessing]
                     if view is None:
                         continue
-                    emit, here = _claims(merger, part, view), None if inside is None else view.of(inside)
+                    part_region = None if region is None else view.of(region)
+                    on_plane = _merge_into(merger, part, view)
                     try:
-                        found = self._run(model, view, here, told, emit)
+                        summary = self._run(network, view, part_region, part_progress, on_plane)
                     finally:
-                        model.rest()
-                timings["network"] += found.network_s
-                disagreement += _disagreement(found, model)
+                        network.release_memory()
+                timings["network"] += summary.network_s
+                disagreement += _disagreement(summary, network)
             with timed(timings, "merge"):
-                labels_found = prepared.restore(merger.labels())
-        said(1.0, manifest.name)
+                labels = prepared.restore(merger.labels())
+        report(1.0, manifest.name)
         return Prediction(
-            label_map=LabelMap(grid=volume.grid, labels=labels_found, organs=merger.organs(self._organs)),
+            label_map=LabelMap(grid=volume.grid, labels=labels, organs=merger.organs(self._organs)),
             models=self.models,
             method=method,
             device=self.device,
             timings_s=timings,
-            findings=overlap_finding(merger.contested, volume.grid.voxel_ml),
+            findings=overlap_finding(merger.overlaps, volume.grid.voxel_ml),
             disagreement=tuple(disagreement),
         )
 
     @property
-    def _skips(self) -> bool:
+    def _skips_outside_body(self) -> bool:
         if self._settings.skip_outside_body is not None:
             return self._settings.skip_outside_body
         calibration = self._bundle.manifest.calibration
         return calibration is not None and calibration.nothing_outside
 
-    def _model(self, part: Part) -> _Model:
+    def _network(self, part: Part) -> _LoadedNetwork:
         if part.folder in self._loaded:
             return self._loaded[part.folder]
         if not self._keep:
             self._loaded.clear()
-        found, rules = open_network(self._bundle, part), self._rules[part.folder]
-        activations = activations_of(found.network, rules.smallest_tile, rules.patch)
-        forward, rest = self._forward(found, rules)
+        opened, plan = open_network(self._bundle, part), self._plans[part.folder]
+        tile_bytes = activation_bytes(opened.network, plan.smallest_tile, plan.patch)
+        forward, release_memory = self._forward(opened, plan)
         if self._bundle.manifest.mirroring and part.mirror_axes:
-            forward = Mirrored(forward, part.mirror_axes)
-        self._loaded[part.folder] = _Model(
-            part=part, rules=rules, forward=forward, activations=activations, rest=rest
+            forward = MirroredForward(forward, part.mirror_axes)
+        self._loaded[part.folder] = _LoadedNetwork(
+            part=part,
+            plan=plan,
+            forward=forward,
+            activation_bytes=tile_bytes,
+            release_memory=release_memory,
         )
         return self._loaded[part.folder]
 
-    def _forward(self, found: PartNetwork, rules: Rules) -> tuple[Forward, Callable[[], None]]:
-        """What computes its tiles, and what gives back the memory it holds meanwhile."""
+    def _forward(self, opened: PartNetwork, plan: NetworkPlan) -> tuple[Forward, Callable[[], None]]:
+        """The forward pass, and the function that returns the memory it needs only while it runs."""
         if self._precision is None:
-            return EagerForward(found.network, found.states, self._device), lambda: None
+            return EagerForward(opened.network, opened.states, self._device), lambda: None
         threads = self._settings.threads or torch.get_num_threads()
         fast = OpenVinoForward(
-            found.network,
-            found.states,
-            rules,
+            opened.network,
+            opened.states,
+            plan,
             precision=self._precision,
             threads=threads,
         )
-        return fast, fast.rest
+        return fast, fast.release_memory
 
-    def _run(self, model: _Model, view: _Seen, inside: Mask | None, told: Told, emit: Emit) -> Summary:
-        """One network over the CT, in the memory that the plan allows."""
-        rules = model.rules
-        tiling = Tiling.over(view.working.shape, rules.patch, self._bundle.manifest.tile_step_size)
-        need = need_of(tiling, rules.heads, model.forward.folds, model.activations, view.box.shape)
-        shared = sum(other.sight == rules.sight for other in self._rules.values()) > 1
-        chosen = plan(need, self._settings.memory_budget_mb, self._device, shared=shared)
+    def _run(
+        self,
+        network: _LoadedNetwork,
+        view: NetworkView,
+        region: Mask | None,
+        on_progress: ProgressCallback,
+        on_plane: PlaneCallback,
+    ) -> RunSummary:
+        """Run one network over the CT, within the memory budget."""
+        plan = network.plan
+        tiling = Tiling.covering(view.working.shape, plan.patch, self._bundle.manifest.tile_step_size)
+        need = estimate_memory(
+            tiling, plan.heads, network.forward.folds, network.activation_bytes, view.box.shape
+        )
+        shared = sum(other.preprocessing == plan.preprocessing for other in self._plans.values()) > 1
+        memory = plan_memory(need, self._settings.memory_budget_mb, self._device, shared=shared)
         _log.info(
             "memory planned",
-            part=model.part.folder,
-            accumulators=chosen.place.value,
-            hold_working_volume=chosen.hold,
-            need_mb=chosen.need_mb,
-            budget_mb=chosen.budget_mb,
+            part=network.part.folder,
+            accumulators=memory.accumulators.value,
+            keep_working_volume=memory.keep_working_volume,
+            need_mb=memory.need_mb,
+            budget_mb=memory.budget_mb,
         )
-        if chosen.hold:
-            view.working.hold()
-        task = Task(
+        if memory.keep_working_volume:
+            view.working.precompute()
+        task = LabellingTask(
             working=view.working,
-            back=rules.regrid(view.working.shape, view.box.shape, view.spacing_mm),
+            to_ct=plan.regrid(view.working.shape, view.box.shape, view.spacing_mm),
             tiling=tiling,
-            regions=rules.regions,
-            inside=inside,
-            place=chosen.place,
-            ahead=self._device.type == "cuda",
+            regions=plan.regions,
+            region=region,
+            accumulators=memory.accumulators,
+            prefetch=self._device.type == "cuda",
         )
 
-        room = need.host(Place.HOST, cuda=True, hold=chosen.hold) <= chosen.budget_mb << 20
-        spare = [replace(task, place=Place.HOST)] if chosen.place == Place.DEVICE and room else []
+        def on_tile(done: int, total: int, seconds_left: float) -> None:
+            on_progress(done / total, describe_time_left(seconds_left))
 
-        def tell(done: int, of: int, left_s: float) -> None:
-            told(done / of, left_said(left_s))
-
-        return run_where_it_fits([task, *spare], model.forward, rules.heads, tell, emit)
+        tasks = [task, *_fallback_tasks(task, need, memory)]
+        return run_with_fallback(tasks, network.forward, plan.heads, on_tile, on_plane)
 
 
-def _calibrated(bundle: ModelBundle) -> Precision:
-    """The precision in which the fast mode was measured on a bundle and found good enough."""
-    manifest = bundle.manifest
-    return allowed(manifest.name, manifest.calibration, SOFTWARE, installed_version()).precision
-
-
-def _see(prepared: Prepared, sight: Sight, orientation: str) -> _Seen | None:
-    """The prepared CT as networks of one sight see it; None where all of it is 0 and nnU-Net sees nothing."""
-    turn = turn_to(prepared.volume.grid, orientation)
-    hu = turn.array(prepared.volume.hu).transpose(sight.transpose)
-    box = nonzero_box(hu)
-    if box is None:
-        return None
-    turned = turn.grid(prepared.volume.grid).spacing_mm
-    spacing = (turned[sight.transpose[0]], turned[sight.transpose[1]], turned[sight.transpose[2]])
-    working = WorkingVolume(hu[box.slices], sight.intensities, sight.regrid(box.shape, spacing))
-    return _Seen(working=working, box=box, spacing_mm=spacing, transpose=sight.transpose, turn=turn)
-
-
-def _claims(merger: Merger, part: Part, view: _Seen) -> Emit:
-    """Where the labels of a network go: plane by plane into the merged organs."""
-    ranks, held = merger.ranks(part.labels), view.of(merger.claims)
-    return lambda k, labels: merger.claim(labels, ranks, held[k])
-
-
-def around(mask: Mask, grid: Grid) -> Mask:
-    """The patient and 10 mm around, which is where organs are looked for when what lies outside is skipped.
-
-    Parameters
-    ----------
-    mask : (K, J, I) bool, true inside the patient
-    grid : of the mask
-
-    Returns
-    -------
-    (K, J, I) bool
-    """
-    near = mask.view(np.uint8)
-    for axis, spacing in enumerate(grid.spacing_mm):
-        reach = round(_SKIN_MM / spacing)
-        if reach:
-            near = ndimage.maximum_filter1d(near, 2 * reach + 1, axis=axis, mode="constant")
-    found: Mask = near.view(np.bool_)
-    return found
-
-
-def _disagreement(found: Summary, model: _Model) -> list[Disagreement]:
-    if found.tally is None:
+def _fallback_tasks(task: LabellingTask, need: MemoryNeed, memory: MemoryPlan) -> list[LabellingTask]:
+    """The task with its accumulators in main memory, if they are planned on the GPU and would fit there."""
+    if memory.accumulators != AccumulatorStorage.DEVICE:
         return []
-    voxel_ml = float(np.prod(model.rules.sight.spacing_mm)) / 1000.0
-    return [found.tally.of(label, key, voxel_ml) for label, key in model.part.labels.items()]
+    in_main_memory = need.host_bytes(
+        AccumulatorStorage.HOST, cuda=True, keep_working_volume=memory.keep_working_volume
+    )
+    if in_main_memory > memory.budget_mb << 20:
+        return []
+    return [replace(task, accumulators=AccumulatorStorage.HOST)]
+
+
+def _calibrated_precision(bundle: ModelBundle) -> Precision:
+    """The precision of the fast mode that the calibration of a bundle allows."""
+    manifest = bundle.manifest
+    return require_calibration(manifest.name, manifest.calibration, SOFTWARE, installed_version()).precision
+
+
+def _merge_into(merger: Merger, part: Part, view: NetworkView) -> PlaneCallback:
+    """The callback that merges the labels of a network into the label map, plane by plane."""
+    ranks, merged = merger.rank_table(part.labels), view.of(merger.rank_map)
+    return lambda k, labels: merger.merge(labels, ranks, merged[k])
+
+
+def _disagreement(summary: RunSummary, network: _LoadedNetwork) -> list[Disagreement]:
+    if summary.fold_agreement is None:
+        return []
+    voxel_ml = float(np.prod(network.plan.preprocessing.spacing_mm)) / 1000.0
+    return [
+        summary.fold_agreement.disagreement(label, key, voxel_ml)
+        for label, key in network.part.labels.items()
+    ]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from orgseg_node.errors import NotCalibrated
 from orgseg_node.inference.bundles.fields import is_number, is_sha256, is_text, key_problems
 
-ENOUGH_DICE: Final = 0.9995
+MIN_DICE: Final = 0.9995
 """The fast mode is allowed where the Dice of every organ with the exact mode is at least this."""
 
 _TOP = {"software", "version", "precision", "date", "references", "organs"}
@@ -32,7 +32,7 @@ class Precision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class ReferenceCt:
     """A CT on which was measured.
 
     Attributes
@@ -46,7 +46,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+class OrganAgreement:
     """What was measured of one organ.
 
     Attributes
@@ -78,8 +78,8 @@ class Calibration:
     version: str
     precision: Precision
     date: dt.date
-    references: tuple[Reference, ...]
-    organs: Mapping[str, Agreement]
+    references: tuple[ReferenceCt, ...]
+    organs: Mapping[str, OrganAgreement]
 
     @property
     def never_found(self) -> tuple[str, ...]:
@@ -97,13 +97,15 @@ class Calibration:
         if len(self.never_found) == len(self.organs):
             return ("no organ was found on any reference CT",)
         return tuple(
-            f"the Dice of {key} is {organ.dice:.6f}, below {ENOUGH_DICE}"
+            f"the Dice of {key} is {organ.dice:.6f}, below {MIN_DICE}"
             for key, organ in self.organs.items()
-            if organ.dice < ENOUGH_DICE
+            if organ.dice < MIN_DICE
         )
 
 
-def allowed(bundle: str, calibration: Calibration | None, software: str, version: str) -> Calibration:
+def require_calibration(
+    bundle: str, calibration: Calibration | None, software: str, version: str
+) -> Calibration:
     """The calibration that allows the fast mode.
 
     Parameters
@@ -153,9 +155,9 @@ def read_calibration(row: Mapping[str, Any]) -> Calibration:
         version=row["version"],
         precision=Precision(row["precision"]),
         date=row["date"],
-        references=tuple(Reference(**ct) for ct in row["references"]),
+        references=tuple(ReferenceCt(**ct) for ct in row["references"]),
         organs={
-            key: Agreement(
+            key: OrganAgreement(
                 dice=float(organ["dice"]),
                 found_on=organ["found_on"],
                 outside_ml=float(organ["outside_ml"]),

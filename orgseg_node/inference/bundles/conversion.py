@@ -39,7 +39,7 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Converted:
+class ConversionResult:
     """What a checkpoint said about itself while it was converted."""
 
     trainer: str
@@ -47,7 +47,7 @@ class Converted:
     mirror_axes: tuple[int, ...]
 
 
-def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[Converted, ...]:
+def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionResult, ...]:
     """Turn pickled checkpoints into safetensors, all in one process that ends with the last.
 
     Raises
@@ -80,7 +80,7 @@ def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[Converted, .
             where = f"{conversion.checkpoint.parent.name}/{conversion.checkpoint.name}"
             raise ModelNotImportable(f"{where}: {answer['problem']}")
     return tuple(
-        Converted(
+        ConversionResult(
             trainer=answer["trainer"],
             configuration=answer["configuration"],
             mirror_axes=tuple(answer["mirror_axes"]),

@@ -16,7 +16,7 @@ from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verif
 from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing
 from orgseg_node.inference.bundles.matching import match_labels, unused_entries
 from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel, find_trained
-from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, under_construction
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, new_bundle_folder
 
 _WANTED = {"plans.json", "dataset.json", *CHECKPOINTS}
 _DEFAULT_CONFIGURATION = "3d_fullres"
@@ -142,7 +142,7 @@ def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
 
 def _copy_bundle(bundle: ModelBundle, folder: Path) -> ModelBundle:
     verify_bundle(bundle)
-    with under_construction(folder / bundle.manifest.name) as work:
+    with new_bundle_folder(folder / bundle.manifest.name) as work:
         for name in (MANIFEST, *bundle.manifest.files):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path / name, work / name)

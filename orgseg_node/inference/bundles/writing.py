@@ -17,7 +17,7 @@ from orgseg_node.durable import atomic_file, atomic_folder
 from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable, NotDurable, StorageError
 from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
 from orgseg_node.inference.bundles.calibration import Calibration
-from orgseg_node.inference.bundles.conversion import Conversion, Converted, convert_checkpoints
+from orgseg_node.inference.bundles.conversion import Conversion, ConversionResult, convert_checkpoints
 from orgseg_node.inference.bundles.manifest import (
     MANIFEST,
     Manifest,
@@ -119,7 +119,7 @@ def export_trained(
     problems = text_problems({name: getattr(draft, name) for name in texts})
     if problems:
         raise BundleInvalid("; ".join(problems) + ".")
-    with under_construction(target) as work:
+    with new_bundle_folder(target) as work:
         (work / _CARD).write_text(draft.card, encoding="utf-8")
         planned: list[_Planned] = []
         for part in parts:
@@ -174,7 +174,7 @@ def _plan(draft: PartDraft, work: Path, taken: set[str]) -> _Planned:
     )
 
 
-def _part(planned: _Planned, said: Sequence[Converted]) -> Part:
+def _part(planned: _Planned, said: Sequence[ConversionResult]) -> Part:
     if len({(s.configuration, s.mirror_axes) for s in said}) > 1:
         raise ModelNotImportable(f"The folds of '{planned.name}' are of different configurations.")
     return Part(
@@ -240,7 +240,7 @@ def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelB
     return open_bundle(bundle.path)
 
 
-def refuse_unwritable(bundle: ModelBundle) -> None:
+def require_writable(bundle: ModelBundle) -> None:
     """Refuse a bundle whose manifest could not be replaced, before a long measurement.
 
     Raises
@@ -260,7 +260,7 @@ def _unwritable(bundle: ModelBundle, reason: str) -> str:
 
 
 @contextmanager
-def under_construction(target: Path) -> Iterator[Path]:
+def new_bundle_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which becomes the target at the end and leaves no trace if anything goes wrong.
 
     Raises

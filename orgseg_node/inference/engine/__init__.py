@@ -1,1 +1,1 @@
-"""The streaming engine: nnU-Net's own labels, slab by slab along the first axis of the network's grid."""
+"""The streaming engine: the arithmetic of nnU-Net's sliding window, in the memory of one slab."""

@@ -1,12 +1,12 @@
-"""Freed memory is kept for the next tile instead of being given back to the system after each.
+"""Freed memory is kept for the next tile instead of being returned to the system after each tile.
 
-A network asks for the same large blocks on every tile. glibc takes each of them afresh from the system, which
-fills it with zeros page by page; that alone is a third of the time of a tile on a CPU
+A network allocates the same large blocks on every tile. glibc requests each block from the system again,
+which fills it with zeros page by page; on a CPU that alone is a third of the time of a tile
 (``benchmarks/inference``). The results are the same bits.
 
-The kept memory grows only by what is asked for inside of `large_blocks_kept`. Large blocks that live longer
-than a tile are best asked for outside of it and before the first tile, or they lie between the others and
-break the room up.
+The kept memory grows only by allocations inside `keep_large_blocks`. Large blocks that are used for longer
+than one tile should be allocated outside it and before the first tile; otherwise they fragment the kept
+memory.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE: Final = 1 << 30
-_AT_MOST: Final = (1 << 31) - 1
-_USUAL: Final = 128 * 1024  # glibc's default for both
+_MAX_INT: Final = (1 << 31) - 1
+_DEFAULT: Final = 128 * 1024  # glibc's default for both
 
 
 @contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
-    """Give nothing back to the system inside, and all of it at the end; not to be nested.
+def keep_freed_memory() -> Iterator[None]:
+    """Return no freed memory to the system inside, and all of it at the end; do not nest it.
 
-    Without glibc nothing is changed.
+    Without glibc nothing changes.
     """
-    _set(_M_TRIM_THRESHOLD, _AT_MOST)
-    _set(_M_MMAP_THRESHOLD, _USUAL)
+    _set(_M_TRIM_THRESHOLD, _MAX_INT)
+    _set(_M_MMAP_THRESHOLD, _DEFAULT)
     try:
         yield
     finally:
-        _set(_M_TRIM_THRESHOLD, _USUAL)
+        _set(_M_TRIM_THRESHOLD, _DEFAULT)
         malloc = _glibc()
         if malloc is not None:
             malloc.malloc_trim(0)
 
 
 @contextlib.contextmanager
-def large_blocks_kept() -> Iterator[None]:
-    """Take large blocks from the kept memory inside."""
+def keep_large_blocks() -> Iterator[None]:
+    """Allocate large blocks from the kept memory inside."""
     _set(_M_MMAP_THRESHOLD, _LARGE)
     try:
         yield
     finally:
-        _set(_M_MMAP_THRESHOLD, _USUAL)
+        _set(_M_MMAP_THRESHOLD, _DEFAULT)
 
 
 def _set(option: int, value: int) -> None:

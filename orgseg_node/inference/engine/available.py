@@ -15,7 +15,7 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
 
     Parameters
     ----------
-    cgroup : where the system says what the container may use
+    cgroup : folder where the system states the memory limit of the container
     """
     free = int(psutil.virtual_memory().available)
     try:

@@ -1,4 +1,4 @@
-"""How much memory a run needs, and where its accumulators can lie; decided before it starts."""
+"""How much memory a run needs, and where its accumulators are stored; decided before it starts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import torch
 from orgseg_node.core.geometry import Shape
 from orgseg_node.errors import BudgetTooSmall, OutOfMemory
 from orgseg_node.inference.engine.available import free_memory
-from orgseg_node.inference.engine.slab import Place
+from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
 
 _MB: Final = 1 << 20
-_SHARE: Final = 0.9  # of what is free; the rest is for the other steps and for the system
+_SHARE: Final = 0.9  # of the free memory; the rest is for other steps and for the system
 _CHANNELS: Final = 16  # oneDNN rounds channels up to this
-_FRAGMENTS: Final = 1.3  # blocks that are kept for the next tile do not fit into each other perfectly
-_SLICES: Final = 128  # slices of the CT in double precision while working planes are made
+_FRAGMENTATION: Final = 1.3  # memory that is kept for the next tile is reused with gaps
+_SLICES: Final = 128  # slices of the CT in float64 while working planes are computed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What a run needs beside what the process already holds, in bytes.
+class MemoryNeed:
+    """Memory that a run needs in addition to what the process already uses, in bytes.
 
     Attributes
     ----------
     slab : accumulators of one fold
     folds : number of folds
-    tile : of the network while it computes a tile, and of its result
-    image : of the working planes that are open
-    working : of the whole working volume, if it is held for other networks
+    tile : of the network while it computes a tile, its logits included
+    image : of the working planes of the current slab
+    working : of the whole working volume, if it is kept for other networks
     output : of the labels
     """
 
@@ -43,55 +43,66 @@ class Need:
     working: int
     output: int
 
-    def host(self, place: Place, *, cuda: bool, hold: bool) -> int:
-        """Bytes of main memory. Of accumulators in a file one fold's lie in main memory at a time."""
-        slabs = {Place.DEVICE: 0 if cuda else self.folds, Place.HOST: self.folds, Place.FILE: 1}[place]
+    def host_bytes(self, accumulators: AccumulatorStorage, *, cuda: bool, keep_working_volume: bool) -> int:
+        """Bytes of main memory.
+
+        Parameters
+        ----------
+        accumulators : where they are stored; of those in a file, one fold is in main memory at a time
+        cuda : whether the network runs on a GPU
+        keep_working_volume : whether the whole working volume is kept for other networks
+        """
+        slabs = {
+            AccumulatorStorage.DEVICE: 0 if cuda else self.folds,
+            AccumulatorStorage.HOST: self.folds,
+            AccumulatorStorage.FILE: 1,
+        }[accumulators]
         return (
             slabs * self.slab
             + (0 if cuda else self.tile)
             + self.image
-            + (self.working if hold else 0)
+            + (self.working if keep_working_volume else 0)
             + self.output
         )
 
     @property
-    def on_device(self) -> int:
-        """Bytes of GPU memory when the accumulators lie there too."""
+    def device_bytes(self) -> int:
+        """Bytes of GPU memory if the accumulators are stored there as well."""
         return self.folds * self.slab + self.tile + self.image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Where things lie.
+    """Where the data of a run is stored.
 
     Attributes
     ----------
-    place : of the accumulators
-    hold : whether the working volume is kept for networks that see the same one
-    need_mb : of main memory, beside what the process holds already
-    budget_mb : what it may use of main memory
+    accumulators : where the accumulators are stored
+    keep_working_volume : whether the working volume is kept for other networks with the same preprocessing
+    need_mb : main memory that the run needs, in addition to what the process already uses
+    budget_mb : main memory that the run may use
     """
 
-    place: Place
-    hold: bool
+    accumulators: AccumulatorStorage
+    keep_working_volume: bool
     need_mb: int
     budget_mb: int
 
 
-def need_of(tiling: Tiling, heads: int, folds: int, activations: int, ct: Shape) -> Need:
-    """What a run needs.
+def estimate_memory(tiling: Tiling, heads: int, folds: int, activations: int, ct: Shape) -> MemoryNeed:
+    """The memory that a run needs.
 
     Parameters
     ----------
     tiling : the tiles
-    heads : number of output channels
+    heads : number of output channels of the network
     folds : number of folds
-    activations : see `activations_of`
-    ct : shape of the CT
+    activations : bytes, see `activation_bytes`
+    ct : shape of the cropped CT, axes of the network
     """
-    _, rows, columns = tiling.padded
+    _, rows, columns = tiling.padded_shape
     planes = tiling.patch[0] * rows * columns
-    return Need(
+    return MemoryNeed(
         slab=2 * heads * planes + 2 * planes,
         folds=folds,
         tile=activations,
@@ -101,62 +112,70 @@ def need_of(tiling: Tiling, heads: int, folds: int, activations: int, ct: Shape)
     )
 
 
-def plan(need: Need, budget_mb: int | None, device: torch.device, *, shared: bool) -> MemoryPlan:
-    """The fastest way that stays within the budget.
+def plan_memory(need: MemoryNeed, budget_mb: int | None, device: torch.device, *, shared: bool) -> MemoryPlan:
+    """The fastest choice that stays within the budget.
 
     Parameters
     ----------
-    need : what a run needs
-    budget_mb : most main memory the process may use in all; None for nearly all that is free
+    need : memory that the run needs
+    budget_mb : limit of the main memory of the whole process; None for nearly all free memory
     device : of the network
-    shared : whether other networks see the same working volume
+    shared : whether other networks use the same working volume
 
     Raises
     ------
     BudgetTooSmall
-        If no way stays within the budget that was given.
+        If a budget is set and every choice needs more.
     OutOfMemory
-        If none was given, and less than that is free.
+        If no budget is set and every choice needs more than is free.
     """
-    held_mb = psutil.Process().memory_info().rss // _MB
-    allowed_mb = (budget_mb or held_mb + int(_SHARE * free_memory() / _MB)) - held_mb
+    used_mb = psutil.Process().memory_info().rss // _MB
+    allowed_mb = (budget_mb or used_mb + int(_SHARE * free_memory() / _MB)) - used_mb
     cuda = device.type == "cuda"
-    ways = [
-        (place, hold) for place in _places(need, device) for hold in ([True, False] if shared else [False])
+    choices = [
+        (storage, keep)
+        for storage in _storages(need, device)
+        for keep in ([True, False] if shared else [False])
     ]
-    for place, hold in ways:
-        needed_mb = -(-need.host(place, cuda=cuda, hold=hold) // _MB)
+    for storage, keep in choices:
+        needed_mb = -(-need.host_bytes(storage, cuda=cuda, keep_working_volume=keep) // _MB)
         if needed_mb <= allowed_mb:
-            return MemoryPlan(place=place, hold=hold, need_mb=needed_mb, budget_mb=allowed_mb)
+            return MemoryPlan(
+                accumulators=storage, keep_working_volume=keep, need_mb=needed_mb, budget_mb=allowed_mb
+            )
     refusal = OutOfMemory if budget_mb is None else BudgetTooSmall
     raise refusal(
-        f"It needs about {held_mb + needed_mb} MB of main memory; {held_mb + allowed_mb} MB are allowed."
+        f"It needs about {used_mb + needed_mb} MB of main memory; {used_mb + allowed_mb} MB are allowed."
     )
 
 
-def _places(need: Need, device: torch.device) -> tuple[Place, ...]:
+def _storages(need: MemoryNeed, device: torch.device) -> tuple[AccumulatorStorage, ...]:
     if device.type != "cuda":
-        return (Place.HOST, Place.FILE)
+        return (AccumulatorStorage.HOST, AccumulatorStorage.FILE)
     free, _ = torch.cuda.mem_get_info(device)
-    return (Place.DEVICE, Place.HOST) if need.on_device <= _SHARE * free else (Place.HOST,)
+    return (
+        (AccumulatorStorage.DEVICE, AccumulatorStorage.HOST)
+        if need.device_bytes <= _SHARE * free
+        else (AccumulatorStorage.HOST,)
+    )
 
 
-def activations_of(network: torch.nn.Module, tile: Shape, patch: Shape) -> int:
-    """Bytes a network needs at the most while it computes a tile, its logits included.
+def activation_bytes(network: torch.nn.Module, tile: Shape, patch: Shape) -> int:
+    """Largest number of bytes that a network needs while it computes a tile, its logits included.
 
-    It is rehearsed with a small tile. The largest layer counts with its input and output, each twice since
-    oneDNN reorders them (layers of one voxel need their input twice and their output once), and two more of
-    the largest outputs for what waits to be concatenated.
+    The network is run once on a small tile and the result is scaled up. Counted are the input and output of
+    the largest layer, each twice because oneDNN reorders them (1x1x1 layers need their input twice and their
+    output once), and two more of the largest outputs for skip connections that are still to be concatenated.
 
     Parameters
     ----------
     network : in evaluation mode, on the CPU
-    tile : the small one, see `Rules.smallest_tile`
-    patch : the one that is asked about
+    tile : shape of the small tile, see `NetworkPlan.smallest_tile`
+    patch : shape of the tile to estimate for
     """
     layers, outputs = [0], [0]
 
-    def look(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def record(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if math.prod(layer.kernel_size) == 1:
             layers.append(4 * (2 * inputs[0].numel() + output.numel()))
             return
@@ -165,7 +184,7 @@ def activations_of(network: torch.nn.Module, tile: Shape, patch: Shape) -> int:
         outputs.append(after)
 
     convolutions = (torch.nn.Conv3d, torch.nn.ConvTranspose3d)
-    hooks = [m.register_forward_hook(look) for m in network.modules() if isinstance(m, convolutions)]
+    hooks = [m.register_forward_hook(record) for m in network.modules() if isinstance(m, convolutions)]
     try:
         with torch.inference_mode():
             network(torch.zeros((1, 1, *tile)))
@@ -173,7 +192,7 @@ def activations_of(network: torch.nn.Module, tile: Shape, patch: Shape) -> int:
         for hook in hooks:
             hook.remove()
     larger = math.prod(patch) / math.prod(tile)
-    return math.ceil(_FRAGMENTS * larger * (max(layers) + 2 * max(outputs)))
+    return math.ceil(_FRAGMENTATION * larger * (max(layers) + 2 * max(outputs)))
 
 
 def _rounded(shape: torch.Size) -> int:

@@ -17,7 +17,7 @@ class Forward(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where tiles must lie and logits will lie."""
+        """The device of the tiles and of the logits."""
         ...
 
     def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
@@ -26,10 +26,10 @@ class Forward(Protocol):
         Parameters
         ----------
         tile : (1, 1, Z, Y, X) float32 on the device, contiguous, normalised
-        fold : which network, from 0
+        fold : number of the network, from 0
 
         Returns
         -------
-        (heads, Z, Y, X) logits, of a memory that the caller may overwrite
+        (heads, Z, Y, X) float, logits; the caller may overwrite them
         """
         ...

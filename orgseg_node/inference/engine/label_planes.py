@@ -1,10 +1,10 @@
 """From planes of logits on the working grid to planes of labels on the grid of the CT.
 
-nnU-Net interpolates the logits of every class at every voxel of the CT, in double precision, rounds them to
-16 bits and takes the largest. Nearly everywhere that is needless: where the same class wins clearly at all
-working voxels around, it wins in between as well, because interpolation is a weighted mean. Only the rest,
-about one voxel in a hundred, is interpolated, by the same operations in the same order as in nnU-Net, so that
-the labels are the same to the voxel.
+nnU-Net interpolates the logits of every class at every voxel of the CT in float64, rounds them to float16 and
+takes the largest. At nearly all voxels this is not necessary: where one class is clearly the largest at all
+surrounding working voxels, it is also the largest between them, because interpolation is a weighted mean.
+Only the remaining voxels, about one in a hundred, are interpolated, by the same operations in the same order
+as in nnU-Net, so that the labels are the same to the voxel.
 """
 
 from __future__ import annotations
@@ -19,60 +19,63 @@ import torch
 from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.inference.engine.resampling import Linear, linear, nearest
+from orgseg_node.inference.engine.resampling import LinearInterpolation, linear, nearest
 from orgseg_node.inference.engine.working import Regrid
 
 Labels = NDArray[np.uint16]
 
-UNCLEAR = -1
-# Rounded to 16 bits, two logits can become equal only if they are nearer than one part in 1024; a winner by
-# twice that at every working voxel around cannot be caught up with in between.
-_CLEAR_PART, _CLEAR_FLOOR = 2.0**-9, 2.0**-20
-_CLEAR_REGION = 1e-3  # the sigmoid of a logit farther from 0 than this is not rounded to one half
-_CACHED = 65_536  # voxels that are compared together on a CPU: enough for all cores, and what a cache holds
-_AT_ONCE = 4_000_000  # numbers in double precision that are interpolated together
+AMBIGUOUS = -1
+"""In a plane of labels: the label must be computed by interpolation."""
+
+# In float16 two logits can round to the same number only if they differ by less than one part in 1024. A
+# logit that is larger by twice that at every surrounding working voxel is also the largest between them.
+_CLEAR_RELATIVE, _CLEAR_ABSOLUTE = 2.0**-9, 2.0**-20
+_CLEAR_REGION = 1e-3  # the sigmoid of a logit farther from 0 than this does not round to 0.5
+_BLOCK_VOXELS = 65_536  # compared together on a CPU: work for all cores, and small enough for the cache
+_BLOCK_NUMBERS = 4_000_000  # float64 numbers that are interpolated together
 
 
-def winners(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tensor:
-    """The label that wins clearly at each voxel of a plane.
+def unambiguous_labels(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tensor:
+    """The label of each voxel of a plane, where it does not depend on rounding.
 
     Parameters
     ----------
-    logits : (heads, rows, columns) half
-    regions : see `Rules`
+    logits : (heads, rows, columns) float16
+    regions : see `NetworkPlan`
 
     Returns
     -------
-    (rows, columns) int16; `UNCLEAR` where the winner is so near to another that rounding could decide
+    (rows, columns) int16; `AMBIGUOUS` where the two largest logits are so close that rounding could decide
     """
     if regions is not None:
-        return _region_winners(logits, regions)
+        return _unambiguous_region_labels(logits, regions)
 
-    def clear_winners(rows: torch.Tensor) -> torch.Tensor:
-        index, best, second = _ranked(rows)
-        clear = best - second > _CLEAR_PART * best.abs() + _CLEAR_FLOOR
-        return index.masked_fill_(~clear, UNCLEAR)
+    def labels_of(rows: torch.Tensor) -> torch.Tensor:
+        index, best, second = _two_largest(rows)
+        clear = best - second > _CLEAR_RELATIVE * best.abs() + _CLEAR_ABSOLUTE
+        return index.masked_fill_(~clear, AMBIGUOUS)
 
-    return _by_rows(logits, clear_winners)
+    return _in_row_blocks(logits, labels_of)
 
 
-def leaders(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tensor:
-    """The label that wins at each voxel of a plane, however narrowly.
+def argmax_labels(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tensor:
+    """The label of each voxel of a plane: that of the largest logit.
 
     Parameters
     ----------
-    logits, regions : see `winners`
+    logits, regions : see `unambiguous_labels`
 
     Returns
     -------
     (rows, columns) int16
     """
     if regions is not None:
-        return _painted(logits, regions)
-    return _by_rows(logits, _first_of_largest)
+        return _region_labels(logits, regions)
+    return _in_row_blocks(logits, _argmax)
 
 
-def _first_of_largest(logits: torch.Tensor) -> torch.Tensor:
+def _argmax(logits: torch.Tensor) -> torch.Tensor:
+    """The first head with the largest logit."""
     best = logits[0].clone()
     index = torch.zeros(best.shape, dtype=torch.int16, device=best.device)
     for head in range(1, len(logits)):
@@ -81,7 +84,7 @@ def _first_of_largest(logits: torch.Tensor) -> torch.Tensor:
     return index
 
 
-def _ranked(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The first head with the largest logit, that logit, and the next smaller or equal one."""
     best = logits[0].float()
     second = torch.full_like(best, -torch.inf)
@@ -95,32 +98,34 @@ def _ranked(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     return index, best, second
 
 
-def _by_rows(logits: torch.Tensor, find: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """On a CPU a few rows at a time: what is looked at again and again then stays in the cache."""
+def _in_row_blocks(logits: torch.Tensor, labels_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Compute labels; on a CPU a few rows at a time, so that the intermediate results stay in the cache."""
     if logits.is_cuda:
-        return find(logits)
-    rows = max(1, _CACHED // logits.shape[2])
-    return torch.cat([find(some) for some in torch.split(logits, rows, dim=1)])
+        return labels_of(logits)
+    rows = max(1, _BLOCK_VOXELS // logits.shape[2])
+    return torch.cat([labels_of(block) for block in torch.split(logits, rows, dim=1)])
 
 
-def _region_winners(logits: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:
-    painted = _painted(logits, regions)
-    unclear = ~(logits.abs() > _CLEAR_REGION).all(dim=0)
+def _unambiguous_region_labels(logits: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:
+    labels = _region_labels(logits, regions)
+    ambiguous = ~(logits.abs() > _CLEAR_REGION).all(dim=0)
     for number, channels in Counter((0, *regions)).items():
-        if channels > 1:  # one channel may write it here and another there, and neither in between
-            unclear |= painted == number
-    return painted.masked_fill_(unclear, UNCLEAR)
+        if channels > 1:  # neighbours may have this label by different channels, and a point between by none
+            ambiguous |= labels == number
+    return labels.masked_fill_(ambiguous, AMBIGUOUS)
 
 
-def _painted(logits: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:
+def _region_labels(logits: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:
     label = torch.zeros(logits.shape[1:], dtype=torch.int16, device=logits.device)
     for head, number in enumerate(regions):
         label.masked_fill_(logits[head] > 0, number)
     return label
 
 
-def interpolation(regrid: Regrid) -> tuple[Linear, Linear, Linear]:
-    """How logits are interpolated along each axis."""
+def interpolation_axes(
+    regrid: Regrid,
+) -> tuple[LinearInterpolation, LinearInterpolation, LinearInterpolation]:
+    """How logits are interpolated along each axis of the network."""
     z, y, x = (
         nearest(a, b) if a == b or n == regrid.thick_axis else linear(a, b)
         for n, (a, b) in enumerate(zip(regrid.source, regrid.target, strict=True))
@@ -130,79 +135,79 @@ def interpolation(regrid: Regrid) -> tuple[Linear, Linear, Linear]:
 
 @dataclass(slots=True, eq=False)
 class _Plane:
-    """A working plane that is still needed."""
+    """A working plane that is still needed: (heads, rows, columns) logits and (rows, columns) labels."""
 
     logits: torch.Tensor
-    winners: torch.Tensor
+    labels: torch.Tensor
 
 
 class LabelPlanes:
-    """Takes working planes in their order and gives the planes of the CT that they complete.
+    """Takes the working planes in order and returns each plane of the CT as soon as it can be labelled.
 
     Parameters
     ----------
     regrid : from the working grid to the grid of the cropped CT
-    regions : see `Rules`
-    device : where the logits lie
+    regions : see `NetworkPlan`
+    device : of the logits
     """
 
     def __init__(self, regrid: Regrid, regions: tuple[int, ...] | None, device: torch.device) -> None:
         self._shape: Shape = regrid.target
         self._regions = regions
         self._device = device
-        self.axes = interpolation(regrid)
+        self.axes = interpolation_axes(regrid)
         self._index = [
             (torch.from_numpy(axis.low).to(device), torch.from_numpy(axis.high).to(device))
             for axis in self.axes
         ]
-        self._waiting: dict[int, _Plane] = {}
+        self._planes: dict[int, _Plane] = {}
         self._next = 0
         self.interpolated = 0
 
     def push(self, number: int, logits: torch.Tensor) -> Iterator[tuple[int, Labels]]:
-        """Take the next working plane; give each plane of the CT that can now be labelled.
+        """Take the next working plane; yield each plane of the CT that can now be labelled.
 
         Parameters
         ----------
         number : of the working plane, ascending by one
-        logits : (heads, rows, columns) half, contiguous; kept, so it must not be written to afterwards
+        logits : (heads, rows, columns) float16, contiguous; kept, so it must not be changed afterwards
 
         Yields
         ------
-        number of a plane of the CT, and its labels (rows, columns)
+        number of a plane of the CT, and its labels (rows, columns) uint16
         """
-        self._waiting[number] = _Plane(logits=logits, winners=winners(logits, self._regions))
+        self._planes[number] = _Plane(logits=logits, labels=unambiguous_labels(logits, self._regions))
         slices = self.axes[0]
         while self._next < self._shape[0] and slices.high[self._next] <= number:
             yield self._next, self._label(self._next)
             self._next += 1
         needed = slices.low[self._next] if self._next < self._shape[0] else number + 1
-        for old in [n for n in self._waiting if n < needed]:
-            del self._waiting[old]
+        for old in [n for n in self._planes if n < needed]:
+            del self._planes[old]
 
     def _label(self, k: int) -> Labels:
-        low, high = (self._waiting[int(n[k])] for n in (self.axes[0].low, self.axes[0].high))
-        agreed = low.winners if low is high else _agreed(low.winners, high.winners)
+        low, high = (self._planes[int(n[k])] for n in (self.axes[0].low, self.axes[0].high))
+        labels = low.labels if low is high else _common(low.labels, high.labels)
         for axis in (0, 1):
             first, second = self._index[axis + 1]
-            taken = agreed.index_select(axis, first)
+            selected = labels.index_select(axis, first)
             if not self.axes[axis + 1].single:
-                taken = _agreed(taken, agreed.index_select(axis, second))
-            agreed = taken
-        labels: Labels = agreed.cpu().numpy().astype(np.uint16)
-        rows, columns = torch.nonzero(agreed == UNCLEAR, as_tuple=True)
+                selected = _common(selected, labels.index_select(axis, second))
+            labels = selected
+        plane: Labels = labels.cpu().numpy().astype(np.uint16)
+        rows, columns = torch.nonzero(labels == AMBIGUOUS, as_tuple=True)
         self.interpolated += len(rows)
-        step = max(1, _AT_ONCE // len(low.logits))
+        step = max(1, _BLOCK_NUMBERS // len(low.logits))
         for start in range(0, len(rows), step):
             j, i = rows[start : start + step], columns[start : start + step]
             logits = self._interpolate(k, (low.logits, high.logits), j, i)
-            labels[j.cpu().numpy(), i.cpu().numpy()] = self._decide(logits)
-        return labels
+            plane[j.cpu().numpy(), i.cpu().numpy()] = self._labels_of(logits)
+        return plane
 
     def _interpolate(
         self, k: int, planes: tuple[torch.Tensor, torch.Tensor], j: torch.Tensor, i: torch.Tensor
     ) -> NDArray[np.float16]:
-        """Logits of all heads at some voxels: (heads, voxels), with scipy's operations in scipy's order."""
+        """Logits at some voxels: (heads, voxels) float16, by scipy's operations in scipy's order."""
         heads, width = len(planes[0]), planes[0].shape[2]
         total = torch.zeros((heads, len(j)), dtype=torch.float64, device=self._device)
         slices, rows, columns = self.axes
@@ -217,12 +222,12 @@ class LabelPlanes:
             if not columns.single:
                 term *= self._weight(columns, c)[i]
             total += term
-        # in one step, as numpy does there; by way of 32 bits it would be rounded twice
+        # in one step, as numpy does in nnU-Net; by way of float32 it would be rounded twice
         rounded: NDArray[np.float16] = total.cpu().numpy().astype(np.float16)
         return rounded
 
-    def _decide(self, logits: NDArray[np.float16]) -> Labels:
-        """The labels of nnU-Net's label manager."""
+    def _labels_of(self, logits: NDArray[np.float16]) -> Labels:
+        """The labels as nnU-Net's label manager computes them."""
         if self._regions is None:
             first: Labels = logits.astype(np.float32).argmax(axis=0).astype(np.uint16)
             return first
@@ -232,13 +237,14 @@ class LabelPlanes:
             labels[inside[head]] = number
         return labels
 
-    def _weight(self, axis: Linear, corner: int) -> torch.Tensor:
+    def _weight(self, axis: LinearInterpolation, corner: int) -> torch.Tensor:
         return torch.from_numpy(_weights(axis, corner)).to(self._device)
 
 
-def _weights(axis: Linear, corner: int) -> NDArray[np.float64]:
+def _weights(axis: LinearInterpolation, corner: int) -> NDArray[np.float64]:
     return axis.high_weight if corner else axis.low_weight
 
 
-def _agreed(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return torch.where(one == other, one, UNCLEAR)
+def _common(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The label where both are equal, else `AMBIGUOUS`."""
+    return torch.where(one == other, one, AMBIGUOUS)

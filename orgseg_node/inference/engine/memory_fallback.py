@@ -1,7 +1,8 @@
-"""A run that goes on elsewhere when a GPU turns out to have less free memory than it said.
+"""A run that starts again with its accumulators in main memory when the GPU runs out of memory.
 
-What is free is asked before a run; another program may take it meanwhile. The sums then go to main memory and
-the run begins anew, while the listener sees neither a label twice nor a step back.
+The free memory is queried before a run, but another program may take it meanwhile. In that case the
+accumulators are stored in main memory and the run starts again. The callbacks do not notice: no plane is
+reported twice, and the progress never decreases.
 """
 
 from __future__ import annotations
@@ -14,49 +15,62 @@ import torch
 
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.label_planes import Labels
-from orgseg_node.inference.engine.run import Emit, Summary, Task, Told, run
+from orgseg_node.inference.engine.run import (
+    LabellingTask,
+    PlaneCallback,
+    RunSummary,
+    TileCallback,
+    run_network,
+)
 
 _log = structlog.get_logger(__name__)
 
 
-def run_where_it_fits(tasks: Sequence[Task], forward: Forward, heads: int, told: Told, emit: Emit) -> Summary:
-    """Label a CT by the first of several tasks; by the next where the device runs out of memory.
+def run_with_fallback(
+    tasks: Sequence[LabellingTask],
+    forward: Forward,
+    heads: int,
+    on_tile: TileCallback,
+    on_plane: PlaneCallback,
+) -> RunSummary:
+    """Label a CT by the first of several tasks; by the next one if the device runs out of memory.
 
     Parameters
     ----------
-    tasks : the same task, with its sums in one place and in others that may stand in for it; at least one
-    forward, heads : see `run`
-    told : see `Told`; tiles that are computed again are not counted again
-    emit : see `Emit`; given every plane once, also by two runs
+    tasks : the same task with its accumulators stored in different places, the preferred one first; at least
+        1
+    forward, heads : see `run_network`
+    on_tile : see `TileCallback`; tiles that are computed again are not counted again
+    on_plane : see `PlaneCallback`; called once for every plane, also after a second run
 
     Raises
     ------
     torch.OutOfMemoryError
         If the last task runs out of memory as well.
     """
-    onward = _Onward(told, emit)
+    callbacks = _CallbacksOnce(on_tile, on_plane)
     for task in tasks[:-1]:
         with contextlib.suppress(torch.OutOfMemoryError):
-            return run(task, forward, heads, onward.told, onward.emit)
-        # here the error is forgotten, which would keep the sums of the run in memory
-        _log.warning("the GPU is out of memory; the sums go elsewhere", accumulators=task.place.value)
+            return run_network(task, forward, heads, callbacks.on_tile, callbacks.on_plane)
+        # only outside the with statement is the error, which refers to the accumulators, released
+        _log.warning("GPU out of memory; accumulators move", accumulators=task.accumulators.value)
         torch.cuda.empty_cache()
-    return run(tasks[-1], forward, heads, onward.told, onward.emit)
+    return run_network(tasks[-1], forward, heads, callbacks.on_tile, callbacks.on_plane)
 
 
-class _Onward:
-    """Passes on what is further than anything before."""
+class _CallbacksOnce:
+    """Forwards only calls that an earlier run has not made yet."""
 
-    def __init__(self, told: Told, emit: Emit) -> None:
-        self._told, self._emit = told, emit
-        self._done = 0
+    def __init__(self, on_tile: TileCallback, on_plane: PlaneCallback) -> None:
+        self._on_tile, self._on_plane = on_tile, on_plane
+        self._tiles = 0
         self._planes = 0
 
-    def told(self, done: int, of: int, left_s: float) -> None:
-        self._done = max(self._done, done)
-        self._told(self._done, of, left_s)
+    def on_tile(self, done: int, total: int, seconds_left: float) -> None:
+        self._tiles = max(self._tiles, done)
+        self._on_tile(self._tiles, total, seconds_left)
 
-    def emit(self, number: int, labels: Labels) -> None:
+    def on_plane(self, number: int, labels: Labels) -> None:
         if number >= self._planes:
             self._planes = number + 1
-            self._emit(number, labels)
+            self._on_plane(number, labels)

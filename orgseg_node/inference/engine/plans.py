@@ -1,4 +1,4 @@
-"""What nnU-Net's plans say, as far as the streaming engine needs it; what it cannot do is refused by name."""
+"""The parts of nnU-Net's plans that the streaming engine needs; what it cannot run is refused by name."""
 
 from __future__ import annotations
 
@@ -12,156 +12,177 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from orgseg_node.core.geometry import Shape, Vector
 from orgseg_node.errors import InferenceFailed, NotStreamable
-from orgseg_node.inference.engine.working import Intensities, Regrid
+from orgseg_node.inference.engine.working import HuNormalisation, Regrid
 
-_USUAL: Final = "resample_data_or_seg_to_shape"
-"""nnU-Net's usual resampling. It is known by its name: to import it brings in pandas and scikit-image, which
-the engine does without, and 70 MB."""
+_DEFAULT_RESAMPLING: Final = "resample_data_or_seg_to_shape"
+"""Name of nnU-Net's default resampling. The function itself is not imported: its module would load pandas and
+scikit-image, which the engine does not need, and take 70 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """How a network wants to see a CT. Networks of equal sight share one working volume.
+class PreprocessingPlan:
+    """How a CT is preprocessed for a network. Networks with equal plans share one working volume.
 
     Attributes
     ----------
     transpose : for each axis of the network, the axis of the CT
     spacing_mm : of the working grid, axes of the network
-    intensities : how Hounsfield units are normalised
-    thick : nnU-Net's ``force_separate_z`` for images; None to judge by the spacing
+    normalisation : how Hounsfield units are normalised
+    force_separate_z : nnU-Net's option of this name for images; None to decide by the spacing
     """
 
     transpose: Shape
     spacing_mm: Vector
-    intensities: Intensities
-    thick: bool | None
+    normalisation: HuNormalisation
+    force_separate_z: bool | None
 
     def regrid(self, shape: Shape, spacing_mm: Vector) -> Regrid:
-        """From the CT to the working grid.
+        """The resampling from the CT to the working grid.
 
         Parameters
         ----------
-        shape, spacing_mm : of the CT after transposing and cropping
+        shape, spacing_mm : of the CT after transposing and cropping, axes of the network
 
         Raises
         ------
         InferenceFailed
-            If the CT is so thin that not one voxel of the working grid is left, where nnU-Net fails, too.
+            If the CT is so thin that the working grid would have no voxel; nnU-Net fails here as well.
         """
         target = new_shape(shape, spacing_mm, self.spacing_mm)
         if not min(target):
             raise InferenceFailed("The CT is thinner than half a voxel of the network.")
-        thick = thick_axis(self.thick, spacing_mm, self.spacing_mm)
+        thick = thick_axis(self.force_separate_z, spacing_mm, self.spacing_mm)
         return Regrid(source=shape, target=target, thick_axis=thick)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How one network wants its input and how its output is to be read.
+class NetworkPlan:
+    """The input and output of one network, as its nnU-Net plans describe them.
 
     Attributes
     ----------
-    sight : how it wants to see the CT
-    patch : voxels of a tile
-    thick : nnU-Net's ``force_separate_z`` for logits; None to judge by the spacing
+    preprocessing : how the CT is preprocessed
+    patch : shape of a tile in voxels
+    force_separate_z : nnU-Net's option of this name for logits; None to decide by the spacing
     heads : number of output channels
-    regions : the label that each channel writes, later ones over earlier ones; None where channels exclude
-        each other and the largest wins
-    coarsening : how many voxels along each axis become one where the network is the coarsest
+    regions : the label of each channel, for region-based networks; later channels overwrite earlier ones.
+        None for networks whose channels exclude each other: the label is the channel of the largest logit
+    downsampling : total downsampling factor of the encoder along each axis
     """
 
-    sight: Sight
+    preprocessing: PreprocessingPlan
     patch: Shape
-    thick: bool | None
+    force_separate_z: bool | None
     heads: int
     regions: tuple[int, ...] | None
-    coarsening: Shape
+    downsampling: Shape
 
     @property
     def smallest_tile(self) -> Shape:
-        """The smallest tile the network computes: two voxels are left of it where it is the coarsest.
+        """Shape of the smallest tile that the network can compute: two voxels at the lowest resolution.
 
-        One voxel is too little to be normalised.
+        Instance normalisation of a single voxel is not defined.
         """
-        tile = list(self.coarsening)
-        longest = max(range(3), key=lambda axis: self.patch[axis] // self.coarsening[axis])
+        tile = list(self.downsampling)
+        longest = max(range(3), key=lambda axis: self.patch[axis] // self.downsampling[axis])
         tile[longest] *= 2
         return _three(min(n, p) for n, p in zip(tile, self.patch, strict=True))
 
     def regrid(self, working: Shape, shape: Shape, spacing_mm: Vector) -> Regrid:
-        """From the working grid to the CT.
+        """The resampling from the working grid to the CT.
 
         Parameters
         ----------
         working : shape of the working grid
-        shape, spacing_mm : of the CT after transposing and cropping
+        shape, spacing_mm : of the CT after transposing and cropping, axes of the network
         """
-        thick = thick_axis(self.thick, self.sight.spacing_mm, spacing_mm)
+        thick = thick_axis(self.force_separate_z, self.preprocessing.spacing_mm, spacing_mm)
         return Regrid(source=working, target=shape, thick_axis=thick)
 
 
-def read_rules(plans: PlansManager, configuration: ConfigurationManager, dataset: Mapping[str, Any]) -> Rules:
-    """The rules of a configuration.
+def read_network_plan(
+    plans: PlansManager, configuration: ConfigurationManager, dataset: Mapping[str, Any]
+) -> NetworkPlan:
+    """The plan of one nnU-Net configuration.
+
+    Parameters
+    ----------
+    plans : content of ``plans.json``
+    configuration : one configuration of it, such as ``3d_fullres``
+    dataset : content of ``dataset.json``
 
     Raises
     ------
     NotStreamable
-        If it is two-dimensional or the second stage of a cascade, or prepares, resamples or normalises in a
-        way that the engine does not know.
+        If it is two-dimensional or the second stage of a cascade, or if the engine does not support its
+        preprocessor, resampling or normalisation.
     """
     if len(configuration.patch_size) != 3:
         raise NotStreamable("It is a 2d configuration.")
     if configuration.previous_stage_name is not None:
         raise NotStreamable("It is the second stage of a cascade.")
     if configuration.preprocessor_name != "DefaultPreprocessor":
-        raise NotStreamable(f"It is prepared by {configuration.preprocessor_name}.")
+        raise NotStreamable(f"It is preprocessed by {configuration.preprocessor_name}.")
     if list(configuration.normalization_schemes) != ["CTNormalization"]:
         raise NotStreamable(f"It normalises by {', '.join(configuration.normalization_schemes)}.")
     statistics = plans.foreground_intensity_properties_per_channel.get("0")
     if not statistics:
         raise NotStreamable("Its plans hold no statistics of the intensities.")
     labels = plans.get_label_manager(dict(dataset))
-    return Rules(
-        sight=Sight(
+    return NetworkPlan(
+        preprocessing=PreprocessingPlan(
             transpose=_three(int(axis) for axis in plans.transpose_forward),
             spacing_mm=_three(float(s) for s in configuration.spacing),
-            intensities=Intensities(
+            normalisation=HuNormalisation(
                 low=statistics["percentile_00_5"],
                 high=statistics["percentile_99_5"],
                 mean=statistics["mean"],
                 std=statistics["std"],
             ),
-            thick=_separate(configuration, "data", order=3),
+            force_separate_z=_separate(configuration, "data", order=3),
         ),
         patch=_three(int(n) for n in configuration.patch_size),
-        thick=_separate(configuration, "probabilities", order=1),
+        force_separate_z=_separate(configuration, "probabilities", order=1),
         heads=labels.num_segmentation_heads,
         regions=tuple(int(n) for n in labels.regions_class_order) if labels.has_regions else None,
-        coarsening=_three(int(n) for n in np.prod(configuration.pool_op_kernel_sizes, axis=0)),
+        downsampling=_three(int(n) for n in np.prod(configuration.pool_op_kernel_sizes, axis=0)),
     )
 
 
 def _separate(configuration: ConfigurationManager, what: str, order: int) -> bool | None:
-    """What plans say about thick slices. Raises NotStreamable if it is not nnU-Net's usual resampling."""
+    """The option ``force_separate_z``. Raises NotStreamable unless the rest is nnU-Net's default."""
     function = configuration.configuration[f"resampling_fn_{what}"]
     options = dict(configuration.configuration[f"resampling_fn_{what}_kwargs"])
     force = options.pop("force_separate_z", None)
-    usual = {"is_seg": False, "order": order, "order_z": 0}
-    if function != _USUAL or options != usual:
+    default = {"is_seg": False, "order": order, "order_z": 0}
+    if function != _DEFAULT_RESAMPLING or options != default:
         raise NotStreamable(f"It resamples by {function} with {options}.")
     return None if force is None else bool(force)
 
 
 def new_shape(shape: Shape, current_mm: Vector, new_mm: Vector) -> Shape:
-    """How many voxels a grid has at another spacing (nnU-Net's ``compute_new_shape``)."""
-    # in this very order: another one rounds the halves otherwise
+    """The number of voxels of a grid at another spacing (nnU-Net's ``compute_new_shape``).
+
+    Parameters
+    ----------
+    shape : number of voxels along each axis
+    current_mm, new_mm : spacing before and after
+    """
+    # the order of the operations matters: another one would round halves differently
     return _three(round(a / b * n) for a, b, n in zip(current_mm, new_mm, shape, strict=True))
 
 
 def thick_axis(force: bool | None, current_mm: Vector, new_mm: Vector) -> int | None:  # noqa: FBT001  # nnU-Net's tristate
     """The axis of thick slices, along which nothing is interpolated (``determine_do_sep_z_and_axis``).
 
-    None where no spacing is more than three times another one, or where the widest is that of several axes.
+    Parameters
+    ----------
+    force : nnU-Net's ``force_separate_z``; None to decide by the spacings
+    current_mm, new_mm : spacing before and after the resampling
+
+    Returns
+    -------
+    None if no spacing is more than three times another one, or if several axes have the largest spacing
     """
     if force is None:
         wide = next((mm for mm in (current_mm, new_mm) if max(mm) / min(mm) > ANISO_THRESHOLD), None)

@@ -1,9 +1,9 @@
-"""Resampling along one axis at a time, as nnU-Net resamples along all at once.
+"""Resampling along one axis at a time, with the results of nnU-Net's resampling of whole volumes.
 
 nnU-Net resizes images with scikit-image (cubic splines) and logits likewise (linear), both of which end in
-`scipy.ndimage.zoom` with ``mode="nearest"`` and ``grid_mode=True``. Both are separable: what they do along an
-axis is a matrix that depends on the two sizes only. So planes can be resampled as they come, and the whole
-volume never has to be there at once.
+`scipy.ndimage.zoom` with ``mode="nearest"`` and ``grid_mode=True``. Both are separable: along each axis they
+are a matrix that depends only on the number of samples before and after. So planes can be resampled one after
+the other, and the whole volume is never needed at once.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from scipy import ndimage
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_NEGLIGIBLE = 1e-18  # weights of a cubic spline die out by 0.27 a voxel; below this they cannot change a sum
+_NEGLIGIBLE = 1e-18  # the weights of a cubic spline decrease by 0.27 per voxel; smaller ones change no sum
 _BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Band:
-    """Some output samples of a cubic resampling, and the input samples they need.
+    """Some output samples of a cubic resampling, and the input samples that they need.
 
     Attributes
     ----------
-    rows, columns : the output samples, and the input samples with a weight
+    rows, columns : the output samples, and the input samples with a weight that is not negligible
     weights : (rows, columns) float64
     """
 
@@ -38,7 +38,7 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cubic:
+class CubicResampling:
     """Cubic resampling along one axis.
 
     Attributes
@@ -52,28 +52,28 @@ class Cubic:
     last: Indices
 
     def bands(self) -> tuple[Band, ...]:
-        """The matrix in blocks of rows, each with its own few columns: a third of the work of the whole."""
+        """The matrix in blocks of rows, each with its few columns: a third of the operations of the whole."""
         return tuple(
             self.band(start, min(start + _BLOCK, len(self.weights)))
             for start in range(0, len(self.weights), _BLOCK)
         )
 
     def band(self, start: int, stop: int) -> Band:
-        """The rows from ``start`` to ``stop``."""
+        """The rows from ``start`` to ``stop``, ``stop`` exclusive."""
         columns = slice(int(self.first[start:stop].min()), int(self.last[start:stop].max()) + 1)
         rows = slice(start, stop)
         return Band(rows=rows, columns=columns, weights=np.ascontiguousarray(self.weights[rows, columns]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Linear:
-    """Linear interpolation along one axis, or the nearest sample, or nothing.
+class LinearInterpolation:
+    """Linear interpolation along one axis; also the nearest sample, or no change.
 
     Attributes
     ----------
     low, high : the two input samples of each output sample
-    low_weight, high_weight : their weights, float64; where ``single`` the high one is not used
-    single : each output sample needs one input sample only
+    low_weight, high_weight : their weights, float64; if ``single``, the high one is not used
+    single : whether each output sample needs only one input sample
     """
 
     low: Indices
@@ -84,8 +84,8 @@ class Linear:
 
 
 @lru_cache(maxsize=16)
-def cubic(inputs: int, outputs: int) -> Cubic:
-    """The matrix of a cubic resampling: unit vectors, sent through scipy's own zoom.
+def cubic(inputs: int, outputs: int) -> CubicResampling:
+    """The matrix of a cubic resampling: its columns are unit vectors resampled by scipy's own zoom.
 
     Parameters
     ----------
@@ -99,10 +99,12 @@ def cubic(inputs: int, outputs: int) -> Cubic:
         weights[:, column] = ndimage.zoom(unit, factor, order=3, mode="nearest", grid_mode=True)
         unit[column] = 0.0
     used = np.abs(weights) > _NEGLIGIBLE
-    return Cubic(weights=weights, first=used.argmax(axis=1), last=inputs - 1 - used[:, ::-1].argmax(axis=1))
+    return CubicResampling(
+        weights=weights, first=used.argmax(axis=1), last=inputs - 1 - used[:, ::-1].argmax(axis=1)
+    )
 
 
-def linear(inputs: int, outputs: int) -> Linear:
+def linear(inputs: int, outputs: int) -> LinearInterpolation:
     """Linear interpolation as `scipy.ndimage.zoom` does it, to the bit.
 
     The coordinates and weights are computed by the same operations in the same order as in scipy's C code
@@ -112,7 +114,7 @@ def linear(inputs: int, outputs: int) -> Linear:
     at = (np.arange(outputs, dtype=np.float64) + 0.5) * zoom - 0.5
     low = np.floor(at).astype(np.int64)
     low_weight = 1.0 - (at - np.floor(at))
-    return Linear(
+    return LinearInterpolation(
         low=np.clip(low, 0, inputs - 1),
         high=np.clip(low + 1, 0, inputs - 1),
         low_weight=low_weight,
@@ -121,7 +123,7 @@ def linear(inputs: int, outputs: int) -> Linear:
     )
 
 
-def nearest(inputs: int, outputs: int) -> Linear:
+def nearest(inputs: int, outputs: int) -> LinearInterpolation:
     """The nearest sample, as nnU-Net takes it along the axis of thick slices."""
     if inputs == outputs:
         return _single(np.arange(outputs))
@@ -130,6 +132,8 @@ def nearest(inputs: int, outputs: int) -> Linear:
     return _single(found.astype(np.int64))
 
 
-def _single(index: Indices) -> Linear:
+def _single(index: Indices) -> LinearInterpolation:
     ones = np.ones(len(index))
-    return Linear(low=index, high=index, low_weight=ones, high_weight=np.zeros(len(index)), single=True)
+    return LinearInterpolation(
+        low=index, high=index, low_weight=ones, high_weight=np.zeros(len(index)), single=True
+    )

@@ -4,9 +4,9 @@
 
     working planes -> tiles -> network -> slab -> final planes -> mean of the folds -> labels
 
-Only what a slab needs is ever in memory, so the peak does not depend on the number of slices, except for the
-CT itself and its labels. Every sum, quotient and rounding is nnU-Net's, in nnU-Net's order: on a CPU the
-labels are those of its predictor to the voxel.
+Only the data of one slab is in memory at a time, so apart from the CT itself and its labels the peak memory
+does not depend on the number of slices. Every sum, quotient and rounding is nnU-Net's, in nnU-Net's order: on
+a CPU the labels are those of its predictor to the voxel.
 """
 
 from __future__ import annotations
@@ -23,64 +23,64 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Shape
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.engine.allocator import large_blocks_kept
-from orgseg_node.inference.engine.disagreement import FoldTally
+from orgseg_node.inference.engine.allocator import keep_large_blocks
+from orgseg_node.inference.engine.disagreement import FoldAgreement
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.label_planes import LabelPlanes, Labels
-from orgseg_node.inference.engine.slab import Place, Slab, divide, move_on
+from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
 from orgseg_node.inference.engine.stopwatch import Stopwatch
-from orgseg_node.inference.engine.tiles import Tiling, touched, weights
+from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
 from orgseg_node.inference.engine.working import Regrid, WorkingVolume
 
 _DENSE = torch.contiguous_format
-_RESTING = 4  # planes after which slabs in a file give back the main memory that these planes took
+_RELEASE_EVERY = 4  # planes after which slabs in a file return the main memory of these planes
 
-Told = Callable[[int, int, float], None]
-"""Called after each tile with tiles done, tiles in all, and the estimated seconds left; may raise to stop."""
+TileCallback = Callable[[int, int, float], None]
+"""Called after each tile with the tiles done, all tiles and the estimated seconds left; may raise to stop."""
+
+PlaneCallback = Callable[[int, Labels], None]
+"""Called with the number of a plane of the cropped CT and its labels (rows, columns), in ascending order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Task:
+class LabellingTask:
     """What is to be labelled, and how.
 
     Attributes
     ----------
-    working : the CT as the network sees it
-    back : from the working grid to the grid of the cropped CT
-    tiling : where the tiles lie
-    regions : see `Rules`
-    inside : (K, J, I) bool on the grid of the cropped CT; tiles that it does not need are left out and all
-        voxels outside of it are background. None to leave out nothing
-    place : where the accumulators lie
-    ahead : make planes of the working volume in a thread while the network computes, as is good for a GPU
+    working : the preprocessed CT
+    to_ct : resampling from the working grid to the grid of the cropped CT
+    tiling : the tiles over the working volume
+    regions : see `NetworkPlan`
+    region : (K, J, I) bool on the grid of the cropped CT; tiles that it does not need are skipped, and all
+        voxels outside it become background. None to skip nothing
+    accumulators : where the accumulators are stored
+    prefetch : compute planes of the working volume in a thread while the network runs, which is faster on a
+        GPU
     """
 
     working: WorkingVolume
-    back: Regrid
+    to_ct: Regrid
     tiling: Tiling
     regions: tuple[int, ...] | None
-    inside: Mask | None
-    place: Place
-    ahead: bool
-
-
-Emit = Callable[[int, Labels], None]
-"""Called with the number of a plane of the cropped CT and its labels (rows, columns), in their order."""
+    region: Mask | None
+    accumulators: AccumulatorStorage
+    prefetch: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Summary:
-    """What is known of a run beside the labels.
+class RunSummary:
+    """Facts about a run, besides the labels.
 
     Attributes
     ----------
-    tally : how far the folds differ; None for a single network
-    tiles, skipped : number of tiles that were computed, and that were left out
+    fold_agreement : how far the folds agree; None for a single network
+    tiles, skipped : number of tiles that were computed, and that were skipped
     interpolated : number of voxels of the CT whose logits had to be interpolated
     network_s : seconds that the network computed
     """
 
-    tally: FoldTally | None
+    fold_agreement: FoldAgreement | None
     tiles: int
     skipped: int
     interpolated: int
@@ -88,16 +88,18 @@ class Summary:
 
 
 @torch.inference_mode()
-def run(task: Task, forward: Forward, heads: int, told: Told, emit: Emit) -> Summary:
+def run_network(
+    task: LabellingTask, forward: Forward, heads: int, on_tile: TileCallback, on_plane: PlaneCallback
+) -> RunSummary:
     """Label a CT with one network or an ensemble.
 
     Parameters
     ----------
-    task : see `Task`
+    task : see `LabellingTask`
     forward : computes the logits of a tile
     heads : number of output channels
-    told : see `Told`
-    emit : see `Emit`; given every plane once
+    on_tile : see `TileCallback`
+    on_plane : see `PlaneCallback`; called once for every plane
 
     Raises
     ------
@@ -105,149 +107,156 @@ def run(task: Task, forward: Forward, heads: int, told: Told, emit: Emit) -> Sum
         If the network's logits are too large for 16 bits.
     """
     tiling, regions = task.tiling, task.regions
-    emission = LabelPlanes(task.back, regions, _beside(task.place, forward.device))
-    wanted = None if task.inside is None else touched(tiling, task.inside, emission.axes)
+    planes = LabelPlanes(task.to_ct, regions, _accumulator_device(task.accumulators, forward.device))
+    needed = None if task.region is None else needed_tiles(tiling, task.region, planes.axes)
     largest = max(regions) if regions else heads - 1
-    tally = FoldTally(largest + 1, regions, forward.folds) if forward.folds > 1 else None
-    sums = _Sums(task, forward, heads, _Count(tiling, wanted, forward.folds, told))
-    for number, plane in sums.planes(tally):
-        for k, labels in emission.push(number, plane):
-            if task.inside is not None:
-                labels[~task.inside[k]] = 0
-            emit(k, labels)
-    done = tiling_size(tiling) if wanted is None else int(wanted.sum())
-    return Summary(
-        tally=tally,
+    agreement = FoldAgreement(largest + 1, regions, forward.folds) if forward.folds > 1 else None
+    window = _SlidingWindow(task, forward, heads, _TileProgress(tiling, needed, forward.folds, on_tile))
+    for number, logits in window.planes(agreement):
+        for k, labels in planes.push(number, logits):
+            if task.region is not None:
+                labels[~task.region[k]] = 0
+            on_plane(k, labels)
+    done = number_of_tiles(tiling) if needed is None else int(needed.sum())
+    return RunSummary(
+        fold_agreement=agreement,
         tiles=done,
-        skipped=tiling_size(tiling) - done,
-        interpolated=emission.interpolated,
-        network_s=sums.watch.seconds(),
+        skipped=number_of_tiles(tiling) - done,
+        interpolated=planes.interpolated,
+        network_s=window.stopwatch.seconds(),
     )
 
 
-def tiling_size(tiling: Tiling) -> int:
+def number_of_tiles(tiling: Tiling) -> int:
     """Number of tiles."""
-    return int(np.prod([len(starts) for starts in tiling.steps]))
+    return int(np.prod([len(starts) for starts in tiling.starts]))
 
 
-def _cut(tiling: Tiling) -> tuple[slice, slice]:
-    (_, j, i), (_, rows, columns) = tiling.before, tiling.shape
+def _inner(tiling: Tiling) -> tuple[slice, slice]:
+    """Rows and columns without padding."""
+    (_, j, i), (_, rows, columns) = tiling.padding_before, tiling.shape
     return slice(j, j + rows), slice(i, i + columns)
 
 
-def _beside(place: Place, device: torch.device) -> torch.device:
-    return device if place == Place.DEVICE else torch.device("cpu")
+def _accumulator_device(storage: AccumulatorStorage, device: torch.device) -> torch.device:
+    return device if storage == AccumulatorStorage.DEVICE else torch.device("cpu")
 
 
-class _Count:
-    """Counts tiles and estimates the time left."""
+class _TileProgress:
+    """Counts tiles, estimates the time left and reports both."""
 
-    def __init__(self, tiling: Tiling, wanted: NDArray[np.bool_] | None, folds: int, told: Told) -> None:
-        self.wanted = wanted
-        self._all = folds * (tiling_size(tiling) if wanted is None else int(wanted.sum()))
+    def __init__(
+        self, tiling: Tiling, needed: NDArray[np.bool_] | None, folds: int, on_tile: TileCallback
+    ) -> None:
+        self.needed = needed
+        self._total = folds * (number_of_tiles(tiling) if needed is None else int(needed.sum()))
         self._done = 0
-        self._told = told
-        self._begun = time.monotonic()
+        self._on_tile = on_tile
+        self._started = time.monotonic()
 
-    def one_more(self) -> None:
+    def tile_done(self) -> None:
         self._done += 1
-        spent = time.monotonic() - self._begun
-        self._told(self._done, self._all, spent / self._done * (self._all - self._done))
+        spent = time.monotonic() - self._started
+        self._on_tile(self._done, self._total, spent / self._done * (self._total - self._done))
 
 
-class _Sums:
-    """Runs the tiles of each step through all folds, and gives the planes that become final."""
+class _SlidingWindow:
+    """Runs the tiles of each slab through all folds, and yields the planes that become final."""
 
-    def __init__(self, task: Task, forward: Forward, heads: int, count: _Count) -> None:
-        self._task, self._forward, self._count = task, forward, count
-        self.watch = Stopwatch(forward.device)
-        _, rows, columns = task.tiling.padded
+    def __init__(self, task: LabellingTask, forward: Forward, heads: int, progress: _TileProgress) -> None:
+        self._task, self._forward, self._progress = task, forward, progress
+        self.stopwatch = Stopwatch(forward.device)
+        _, rows, columns = task.tiling.padded_shape
         shape: Shape = (task.tiling.patch[0], rows, columns)
-        beside = _beside(task.place, forward.device)
-        self._slabs = [Slab((heads, *shape), task.place, forward.device) for _ in range(forward.folds)]
-        self._weights = torch.zeros(shape, dtype=torch.half, device=beside)
-        self._gaussian = weights(task.tiling.patch, beside)
+        device = _accumulator_device(task.accumulators, forward.device)
+        self._slabs = [Slab((heads, *shape), task.accumulators, forward.device) for _ in range(forward.folds)]
+        self._weights = torch.zeros(shape, dtype=torch.half, device=device)
+        self._gaussian = gaussian_weights(task.tiling.patch, device)
         self._factors = self._gaussian.float()  # the same numbers
         self._image = torch.zeros(shape, dtype=torch.float32, device=forward.device)
 
-    def planes(self, tally: FoldTally | None) -> Iterator[tuple[int, torch.Tensor]]:
-        """The planes of the working grid in their order, (heads, rows, columns) half, without padding."""
+    def planes(self, agreement: FoldAgreement | None) -> Iterator[tuple[int, torch.Tensor]]:
+        """The planes of the working grid in order, (heads, rows, columns) float16, without padding."""
         tiling = self._task.tiling
         with ThreadPoolExecutor(1) as pool:
-            coming = self._coming(pool, 0, tiling.patch[0])
-            for step, (start, final) in enumerate(zip(tiling.steps[0], tiling.final, strict=True)):
-                with large_blocks_kept():  # gone again before the next tile
-                    self._take_in(coming)
+            upcoming = self._upcoming_planes(pool, 0, tiling.patch[0])
+            for step, (start, final) in enumerate(zip(tiling.starts[0], tiling.final_planes, strict=True)):
+                with keep_large_blocks():  # freed before the next tile
+                    self._load_planes(upcoming)
                 end = start + tiling.patch[0]
-                coming = self._coming(pool, end, end + final)
-                self._tiles(step)
-                yield from self._final(start, final, tally)
+                upcoming = self._upcoming_planes(pool, end, end + final)
+                self._run_tiles(step)
+                yield from self._final_planes(start, final, agreement)
                 for slab in self._slabs:
-                    slab.move_on(final)
-                    slab.rest()
-                move_on(self._weights, final)
-                move_on(self._image, final)
+                    slab.advance(final)
+                    slab.release_memory()
+                shift_planes(self._weights, final)
+                shift_planes(self._image, final)
 
     def _image_planes(self, start: int, stop: int) -> NDArray[np.float32]:
         """Planes of the padded working volume, without the padding of rows and columns."""
-        before, size = self._task.tiling.before[0], self._task.tiling.shape[0]
+        before, size = self._task.tiling.padding_before[0], self._task.tiling.shape[0]
         first, last = max(start - before, 0), min(stop - before, size)
-        made = np.zeros((stop - start, *self._task.tiling.shape[1:]), dtype=np.float32)
+        planes = np.zeros((stop - start, *self._task.tiling.shape[1:]), dtype=np.float32)
         if first < last:
-            made[first + before - start : last + before - start] = self._task.working.planes(first, last)
-        return made
+            planes[first + before - start : last + before - start] = self._task.working.planes(first, last)
+        return planes
 
-    def _coming(self, pool: ThreadPoolExecutor, start: int, stop: int) -> Callable[[], NDArray[np.float32]]:
-        """The next planes: made when they are needed, or ahead, while a GPU computes."""
-        if self._task.ahead:
+    def _upcoming_planes(
+        self, pool: ThreadPoolExecutor, start: int, stop: int
+    ) -> Callable[[], NDArray[np.float32]]:
+        """The next planes: computed when they are needed, or beforehand while a GPU computes."""
+        if self._task.prefetch:
             return pool.submit(self._image_planes, start, stop).result
         return partial(self._image_planes, start, stop)
 
-    def _take_in(self, coming: Callable[[], NDArray[np.float32]]) -> None:
-        rows, columns = _cut(self._task.tiling)
-        made = torch.from_numpy(coming())
-        first = len(self._image) - len(made)  # thin tiles can begin at the same plane; then nothing comes
-        self._image[first:, rows, columns] = made.to(self._image.device)
+    def _load_planes(self, upcoming: Callable[[], NDArray[np.float32]]) -> None:
+        rows, columns = _inner(self._task.tiling)
+        planes = torch.from_numpy(upcoming())
+        first = len(self._image) - len(planes)  # thin tiles can begin at the same plane; then there are none
+        self._image[first:, rows, columns] = planes.to(self._image.device)
 
-    def _tiles(self, step: int) -> None:
-        (_, ys, xs), (_, height, width) = self._task.tiling.steps, self._task.tiling.patch
-        wanted = self._count.wanted
+    def _run_tiles(self, step: int) -> None:
+        (_, ys, xs), (_, height, width) = self._task.tiling.starts, self._task.tiling.patch
+        needed = self._progress.needed
         for fold, slab in enumerate(self._slabs):
             for row, y in enumerate(ys):
                 for column, x in enumerate(xs):
-                    if wanted is not None and not wanted[step, row, column]:
+                    if needed is not None and not needed[step, row, column]:
                         continue
-                    with large_blocks_kept():
+                    with keep_large_blocks():
                         tile = self._image[:, y : y + height, x : x + width].contiguous()
-                        with self.watch:
+                        with self.stopwatch:
                             logits = self._forward(tile[None, None], fold)
                         slab.add(logits.to(self._factors.device), self._factors, y, x)
                         del logits, tile
                     if fold == 0:
                         self._weights[:, y : y + height, x : x + width] += self._gaussian
-                    self._count.one_more()
+                    self._progress.tile_done()
             if len(self._slabs) > 1:
-                slab.rest()
+                slab.release_memory()
 
-    def _final(self, start: int, count: int, tally: FoldTally | None) -> Iterator[tuple[int, torch.Tensor]]:
-        """Mean over the folds, plane by plane, added up and divided in 16 bits as nnU-Net does."""
-        tiling, (rows, columns) = self._task.tiling, _cut(self._task.tiling)
+    def _final_planes(
+        self, start: int, count: int, agreement: FoldAgreement | None
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Mean over the folds, plane by plane, added and divided in float16 as nnU-Net does."""
+        tiling, (rows, columns) = self._task.tiling, _inner(self._task.tiling)
         for number in range(count):
-            inner = start + number - tiling.before[0]
+            inner = start + number - tiling.padding_before[0]
             if not 0 <= inner < tiling.shape[0]:
                 continue
-            if number % _RESTING == 0:
+            if number % _RELEASE_EVERY == 0:
                 for slab in self._slabs:
-                    slab.rest()
+                    slab.release_memory()
             weight = self._weights[number, rows, columns]
             here = (slice(None), number, rows, columns)
             means = [slab.logits[here].clone(memory_format=_DENSE) for slab in self._slabs]
             for mean in means:
-                divide(mean, weight)
-                if self._count.wanted is not None:
-                    self._no_organ(mean, weight == 0)
-                if tally is not None:
-                    tally.add(mean)
+                divide_by_weights(mean, weight)
+                if self._progress.needed is not None:
+                    self._set_background(mean, weight == 0)
+                if agreement is not None:
+                    agreement.add(mean)
             total = means[0]
             for mean in means[1:]:
                 total += mean
@@ -255,8 +264,8 @@ class _Sums:
                 total /= len(means)
             yield inner, total
 
-    def _no_organ(self, logits: torch.Tensor, where: torch.Tensor) -> None:
-        """Where no tile was computed there is no organ."""
+    def _set_background(self, logits: torch.Tensor, where: torch.Tensor) -> None:
+        """Make background of the voxels for which no tile was computed."""
         logits[:, where] = -1.0
         if self._task.regions is None:
             logits[0, where] = 1.0

@@ -1,8 +1,8 @@
-"""The accumulators of one network, for the planes that tiles still touch.
+"""The accumulators of one network, for the planes that tiles still cover.
 
-nnU-Net adds up the weighted logits of all tiles in 16 bits, for the whole volume. The tiles come in the order
-of the first axis, so a plane is final when the tiles have passed it, and only as many planes as a tile is
-thick are ever open. The same additions are done in the same order and precision.
+nnU-Net adds the weighted logits of all tiles in float16, for the whole volume. The tiles are sorted along the
+first axis, so a plane is final when all later tiles begin behind it, and only as many planes as a tile is
+thick are needed at a time. The same additions are made here, in the same order and precision.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 
 from orgseg_node.errors import DiskFull, InferenceFailed
 
-_CACHED_PLANES = 1  # of a tile: what a cache holds; with four it is 5 % faster and takes 10 % more memory
+_BLOCK_PLANES = 1  # planes of a tile that are added at once; 4 would be 5 % faster and take 10 % more memory
 
 
-class Place(StrEnum):
-    """Where accumulators lie: beside the network, in main memory, or in a file that the system pages."""
+class AccumulatorStorage(StrEnum):
+    """Where accumulators are stored: on the network's device, in main memory, or in a memory-mapped file."""
 
     DEVICE = "device"
     HOST = "host"
@@ -29,72 +29,75 @@ class Place(StrEnum):
 
 
 class Slab:
-    """Sums of weighted logits for the open planes, and for the first network also the sums of weights.
+    """Sums of weighted logits of the planes that tiles still cover.
 
     Parameters
     ----------
     shape : (heads, planes, rows, columns)
-    place : where it lies
+    storage : where the sums are stored
     device : of the network
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], place: Place, device: torch.device) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int, int], storage: AccumulatorStorage, device: torch.device
+    ) -> None:
         self._file: mmap.mmap | None = None
-        if place == Place.FILE:
-            self._file = _scratch(2 * int(np.prod(shape)))
+        if storage == AccumulatorStorage.FILE:
+            self._file = _mapped_file(2 * int(np.prod(shape)))
             self.logits = torch.frombuffer(self._file, dtype=torch.half).view(shape)
-        elif place == Place.HOST and device.type == "cuda":
+        elif storage == AccumulatorStorage.HOST and device.type == "cuda":
             self.logits = torch.zeros(shape, dtype=torch.half, pin_memory=True)
         else:
-            beside = device if place == Place.DEVICE else torch.device("cpu")
-            self.logits = torch.zeros(shape, dtype=torch.half, device=beside)
+            stored_on = device if storage == AccumulatorStorage.DEVICE else torch.device("cpu")
+            self.logits = torch.zeros(shape, dtype=torch.half, device=stored_on)
 
     def add(self, logits: torch.Tensor, weights: torch.Tensor, row: int, column: int) -> None:
-        """Weight the logits of a tile and add them.
+        """Multiply the logits of a tile with their weights and add them.
 
         Parameters
         ----------
-        logits : (heads, planes, rows, columns), as many planes as the slab; overwritten
+        logits : (heads, planes, rows, columns) float, as many planes as the slab; overwritten
         weights : (planes, rows, columns) float32
-        row, column : where the tile begins
+        row, column : first voxel of the tile
         """
         rows, columns = slice(row, row + logits.shape[2]), slice(column, column + logits.shape[3])
         if logits.is_cuda:
             logits *= weights
             self.logits[:, :, rows, columns] += logits
             return
-        few = [each.split(_CACHED_PLANES) for each in (weights, *logits)]
-        for some, sums in zip(few[1:], self.logits[:, :, rows, columns], strict=True):
-            for planes, factors, total in zip(some, few[0], sums.split(_CACHED_PLANES), strict=True):
+        factor_blocks = torch.split(weights, _BLOCK_PLANES)
+        for head, sums in zip(logits, self.logits[:, :, rows, columns], strict=True):
+            blocks = zip(head.split(_BLOCK_PLANES), factor_blocks, sums.split(_BLOCK_PLANES), strict=True)
+            for planes, factors, total in blocks:
                 total.add_(planes.mul_(factors))
 
-    def move_on(self, planes: int) -> None:
-        """Forget the first planes; empty ones come in at the other end."""
+    def advance(self, planes: int) -> None:
+        """Remove the first planes; append as many empty ones."""
         for each in self.logits:
-            move_on(each, planes)
+            shift_planes(each, planes)
 
-    def rest(self) -> None:
-        """Let the system have the main memory of a slab that lies in a file, until it is used again."""
+    def release_memory(self) -> None:
+        """Return the main memory of a slab that is stored in a file to the system, until it is used again."""
         if self._file is not None:
-            self._file.madvise(mmap.MADV_DONTNEED)  # the file keeps what was written
+            self._file.madvise(mmap.MADV_DONTNEED)  # the file keeps its content
 
 
-def move_on(planes: torch.Tensor, count: int) -> None:
-    """Shift planes toward the beginning; the last ones become 0."""
+def shift_planes(planes: torch.Tensor, count: int) -> None:
+    """Shift planes toward the beginning, in place; the last ones become 0."""
     kept = len(planes) - count
-    for start in range(0, kept, max(count, 1)):  # by pieces that do not overlap with where they go
+    for start in range(0, kept, max(count, 1)):  # in blocks that do not overlap with their target
         stop = min(start + count, kept)
         planes[start:stop] = planes[start + count : stop + count]
     planes[kept:] = 0
 
 
-def divide(sums: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def divide_by_weights(sums: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The weighted mean of logits, in place.
 
     Parameters
     ----------
-    sums : (heads, rows, columns) half
-    weights : (rows, columns) half
+    sums : (heads, rows, columns) float16
+    weights : (rows, columns) float16
 
     Raises
     ------
@@ -102,19 +105,19 @@ def divide(sums: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         If the logits were too large for 16 bits.
     """
     torch.div(sums, weights, out=sums)
-    extremes = torch.stack(
-        torch.aminmax(sums)
-    )  # not a number where some have no weight; quicker than to ask each
+    extremes = torch.stack(torch.aminmax(sums))  # NaN if a weight is 0; faster than testing every value
     if not torch.isfinite(extremes).all() and torch.isinf(sums).any():
         raise InferenceFailed("The network's logits are too large for 16 bits.")
     return sums
 
 
-def _scratch(size: int) -> mmap.mmap:
-    """A file of zeros without a name, mapped into memory; gone when it is no longer used."""
+def _mapped_file(size: int) -> mmap.mmap:
+    """A temporary file of zeros without a name, mapped into memory; removed when it is no longer used."""
     with tempfile.TemporaryFile(prefix="orgseg-slab-") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size)  # a hole on a full disk would end the process later
+            os.posix_fallocate(
+                file.fileno(), 0, size
+            )  # a sparse file on a full disk would end the process later
         except OSError as error:
             raise DiskFull(f"{size >> 20} MB for the network's sums do not fit: {error.strerror}.") from error
         return mmap.mmap(file.fileno(), size)

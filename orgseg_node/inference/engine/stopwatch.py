@@ -1,4 +1,4 @@
-"""How long a device computes, also where it computes while Python goes on."""
+"""How long a device computes, also if it computes asynchronously."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the time between entering and leaving, on the clock of the device.
+    """Adds up the time between entering and leaving; on a GPU by CUDA events.
 
     Parameters
     ----------
-    device : what computes
+    device : the device that computes
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -36,7 +36,7 @@ class Stopwatch:
             self._marks[-1][1].record()
 
     def seconds(self) -> float:
-        """All of it so far; waits for the device."""
+        """The total so far; waits for the device."""
         if not self._cuda:
             return self._spent
         torch.cuda.synchronize()

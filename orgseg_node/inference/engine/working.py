@@ -1,10 +1,10 @@
-"""The CT as the network sees it, plane by plane: cut, normalised and resampled exactly as nnU-Net does.
+"""The input of a network, plane by plane: cropped, normalised and resampled exactly as nnU-Net does.
 
-nnU-Net transposes the axes, crops to what is not zero, clips and scales the Hounsfield units, and resamples
-with cubic splines, each step on the whole volume. Here a plane of the working grid is made when it is asked
-for, from the few slices that it needs. All is done in float64 and rounded to float32 at the end, as there;
-the sums are taken in another order, which is not seen in the rounded numbers, except now and then in the last
-bit of one that nearly cancels to 0.
+nnU-Net transposes the axes, crops to the non-zero part, clips and scales the Hounsfield units, and resamples
+with cubic splines, each step on the whole volume. Here a plane of the working grid is computed on request,
+from the few slices that it needs. As in nnU-Net, all is computed in float64 and rounded to float32 at the
+end. The order of the sums differs; the rounded numbers are the same, except sometimes the last bit of a
+number that nearly cancels to 0.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Box, Shape
-from orgseg_node.inference.engine.resampling import Cubic, Floats, Indices, cubic, nearest
+from orgseg_node.inference.engine.resampling import CubicResampling, Floats, Indices, cubic, nearest
 
-_AT_ONCE = 16  # working planes that are made together in float64
-_IN_MEMORY = 64  # working planes whose slices are held together in float64
+_BLOCK = 16  # working planes that are computed together in float64
+_PRECOMPUTE_BLOCK = 64  # working planes whose slices are in memory together in float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Intensities:
+class HuNormalisation:
     """nnU-Net's ``CTNormalization``: clip to percentiles, then subtract the mean and divide by the deviation.
 
     Attributes
@@ -38,7 +38,7 @@ class Intensities:
     std: float
 
     def normalise(self, hu: NDArray[Any]) -> NDArray[np.float32]:
-        """Hounsfield units as the network wants them, by nnU-Net's operations in its precision."""
+        """Normalised Hounsfield units, float32, by nnU-Net's operations in its precision."""
         image: NDArray[np.float32] = hu.astype(np.float32)
         np.clip(image, self.low, self.high, out=image)
         image -= self.mean
@@ -48,12 +48,12 @@ class Intensities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regrid:
-    """From which grid to which, and how.
+    """A resampling from one grid to another.
 
     Attributes
     ----------
     source, target : shape before and after
-    thick_axis : axis of thick slices, along which the nearest sample is taken; None where there is none
+    thick_axis : axis of thick slices, along which the nearest sample is taken; None if there is none
     """
 
     source: Shape
@@ -62,12 +62,12 @@ class Regrid:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is resampled at all."""
+        """Whether the shape changes at all."""
         return self.source != self.target
 
 
 def nonzero_box(hu: NDArray[Any]) -> Box | None:
-    """The part of a CT that is not zero, to which nnU-Net crops; None if all of it is zero.
+    """The bounding box of the voxels that are not zero, to which nnU-Net crops; None if all are zero.
 
     nnU-Net also fills holes first, which cannot change a bounding box.
     """
@@ -85,26 +85,26 @@ def nonzero_box(hu: NDArray[Any]) -> Box | None:
 
 
 class WorkingVolume:
-    """The normalised and resampled CT, made plane by plane.
+    """The normalised and resampled CT, computed plane by plane.
 
     Parameters
     ----------
-    hu : (K, J, I) Hounsfield units, axes in the order of the network's plans, cut to what is not zero
-    intensities : how they are normalised
-    regrid : the grid of ``hu`` and the working grid
+    hu : (K, J, I) Hounsfield units, axes of the network, cropped to the non-zero part
+    normalisation : how they are normalised
+    regrid : resampling from the grid of ``hu`` to the working grid
     """
 
-    def __init__(self, hu: NDArray[Any], intensities: Intensities, regrid: Regrid) -> None:
+    def __init__(self, hu: NDArray[Any], normalisation: HuNormalisation, regrid: Regrid) -> None:
         self._hu = hu
-        self._intensities = intensities
+        self._normalisation = normalisation
         self._regrid = regrid
-        self._held: NDArray[np.float32] | None = None
+        self._cached: NDArray[np.float32] | None = None
         thick = regrid.thick_axis
-        takes = [
-            _along(a, b, thick=n == thick)
+        per_axis = [
+            _axis_resampling(a, b, thick=n == thick)
             for n, (a, b) in enumerate(zip(regrid.source, regrid.target, strict=True))
         ]
-        self._planes, self._rows, self._columns = takes
+        self._planes, self._rows, self._columns = per_axis
         self._bounds = self._find_bounds() if regrid.changes else None
 
     @property
@@ -112,36 +112,36 @@ class WorkingVolume:
         """Number of voxels of the working grid."""
         return self._regrid.target
 
-    def hold(self) -> None:
-        """Make all planes now and keep them, for networks that see the same working volume."""
-        if self._held is None:
-            held = np.empty(self.shape, dtype=np.float32)
-            for start in range(0, len(held), _IN_MEMORY):
-                stop = min(start + _IN_MEMORY, len(held))
-                held[start:stop] = self.planes(start, stop)
-            self._held = held
+    def precompute(self) -> None:
+        """Compute all planes now and keep them, for networks that share this working volume."""
+        if self._cached is None:
+            planes = np.empty(self.shape, dtype=np.float32)
+            for start in range(0, len(planes), _PRECOMPUTE_BLOCK):
+                stop = min(start + _PRECOMPUTE_BLOCK, len(planes))
+                planes[start:stop] = self.planes(start, stop)
+            self._cached = planes
 
     def planes(self, start: int, stop: int) -> NDArray[np.float32]:
         """Planes ``start`` to ``stop`` of the working volume.
 
         Returns
         -------
-        (stop - start, rows, columns) float32; may be a view, which must not be written to
+        (stop - start, rows, columns) float32; may be a view and must not be changed
         """
-        if self._held is not None:
-            return self._held[start:stop]
+        if self._cached is not None:
+            return self._cached[start:stop]
         if not self._regrid.changes:
-            return self._intensities.normalise(self._hu[start:stop])
+            return self._normalisation.normalise(self._hu[start:stop])
         made = np.empty((stop - start, *self.shape[1:]), dtype=np.float32)
         needed, source = self._source(start, stop)
-        for first in range(start, stop, _AT_ONCE):
-            last = min(first + _AT_ONCE, stop)
-            made[first - start : last - start] = self._make(first, last, source, needed.start)
+        for first in range(start, stop, _BLOCK):
+            last = min(first + _BLOCK, stop)
+            made[first - start : last - start] = self._planes_from(first, last, source, needed.start)
         return made
 
     def _source(self, start: int, stop: int) -> tuple[range, Floats]:
-        """The slices that some planes need, resampled along rows and columns, in float64."""
-        if isinstance(self._planes, Cubic):
+        """The slices that some planes need: their numbers, and float64 resampled along rows and columns."""
+        if isinstance(self._planes, CubicResampling):
             columns = self._planes.band(start, stop).columns
             needed = range(columns.start, columns.stop)
         elif self._planes is None:
@@ -150,13 +150,13 @@ class WorkingVolume:
             needed = range(int(self._planes[start]), int(self._planes[stop - 1]) + 1)
         source = np.empty((len(needed), *self.shape[1:]))
         for number, k in enumerate(needed):
-            slice_ = self._intensities.normalise(self._hu[k]).astype(np.float64)
+            slice_ = self._normalisation.normalise(self._hu[k]).astype(np.float64)
             source[number] = _resample(_resample(slice_, self._rows).T, self._columns).T
         return needed, source
 
-    def _make(self, start: int, stop: int, source: Floats, offset: int) -> Floats:
-        """Planes from slices, of which the first is number ``offset`` of the CT."""
-        if isinstance(self._planes, Cubic):
+    def _planes_from(self, start: int, stop: int, source: Floats, offset: int) -> Floats:
+        """Planes from resampled slices, the first of which is slice ``offset`` of the CT."""
+        if isinstance(self._planes, CubicResampling):
             band = self._planes.band(start, stop)
             rows = source[band.columns.start - offset : band.columns.stop - offset]
             made = (band.weights @ rows.reshape(len(rows), -1)).reshape(stop - start, *self.shape[1:])
@@ -166,7 +166,7 @@ class WorkingVolume:
         return self._clip(made, start, stop)
 
     def _clip(self, made: Floats, start: int, stop: int) -> Floats:
-        """Splines overshoot; nnU-Net clips to the range of the volume, or of each thick slice."""
+        """Clip the splines' overshoot as nnU-Net does: to the range of the volume, or of each thick slice."""
         if self._bounds is None:  # pragma: no cover  # without resampling nothing overshoots
             return made
         low, high = self._bounds
@@ -192,22 +192,22 @@ class WorkingVolume:
             across = 1 if thick == 2 else 2
             low = np.min([plane.min(axis=across - 1) for plane in self._hu], axis=0)
             high = np.max([plane.max(axis=across - 1) for plane in self._hu], axis=0)
-        normalise = self._intensities.normalise  # it keeps the order of values, so the extremes stay extremes
+        normalise = self._normalisation.normalise  # monotonic, so it maps extremes to extremes
         return normalise(np.asarray(low)).astype(np.float64), normalise(np.asarray(high)).astype(np.float64)
 
 
-def _along(inputs: int, outputs: int, *, thick: bool) -> Cubic | Indices | None:
-    """What is done along one axis: nothing, the nearest sample, or cubic resampling."""
+def _axis_resampling(inputs: int, outputs: int, *, thick: bool) -> CubicResampling | Indices | None:
+    """The resampling along one axis: none, the nearest sample, or cubic."""
     if inputs == outputs:  # a spline through its own samples is the samples
         return None
     return nearest(inputs, outputs).low if thick else cubic(inputs, outputs)
 
 
-def _resample(array: Floats, how: Cubic | Indices | None) -> Floats:
+def _resample(array: Floats, how: CubicResampling | Indices | None) -> Floats:
     """Resample a plane along its first axis."""
     if how is None:
         return array
-    if not isinstance(how, Cubic):
+    if not isinstance(how, CubicResampling):
         return array[how]
     made = np.empty((len(how.weights), array.shape[1]))
     for band in how.bands():

@@ -30,7 +30,7 @@ from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
-from orgseg_node.inference.predictor import Predictor, Progress
+from orgseg_node.inference.predictor import Predictor, ProgressCallback
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
@@ -141,7 +141,7 @@ def _contour(
     return run(asked, predictor, _progress_messages(send), seen)
 
 
-def _progress_messages(send: Callable[..., None]) -> Progress:
+def _progress_messages(send: Callable[..., None]) -> ProgressCallback:
     """Progress as messages: one for each new state of the job, and in between a few per second."""
     last_state: JobState | None = None
     next_at = 0.0

@@ -139,7 +139,7 @@ def _settings(config: NodeConfig, decision: Decision, protocol: Protocol) -> Res
     """What the result depends on besides the CT."""
     return ResultSettings(
         models=tuple(_model(name, config) for name in dict.fromkeys(decision.bundles)),
-        method=InferenceSettings(**config.inference.settings()).method_said,
+        method=InferenceSettings(**config.inference.settings()).method_description,
         protocol_sha256=protocol.sha256,
         seg=config.contours.seg,
     )

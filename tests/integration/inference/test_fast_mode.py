@@ -21,26 +21,26 @@ from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.errors import ConfigError, EnvironmentFault, FastModeMissing, InferenceFailed, NotCalibrated
-from orgseg_node.inference.backends.calibrating import Modes, measure, voxels_sha256
-from orgseg_node.inference.backends.forward import EagerForward, Mirrored
+from orgseg_node.inference.backends.calibrating import ModePredictors, measure_agreement, voxels_sha256
+from orgseg_node.inference.backends.forward import EagerForward, MirroredForward
 from orgseg_node.inference.backends.network import PartNetwork, open_network
 from orgseg_node.inference.backends.openvino import (
     OpenVinoForward,
     installed_version,
-    precisions,
-    refuse_precision,
+    require_precision,
+    supported_precisions,
 )
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verify_bundle
-from orgseg_node.inference.bundles.calibration import Agreement, Precision
+from orgseg_node.inference.bundles.calibration import OrganAgreement, Precision
 from orgseg_node.inference.bundles.manifest import MANIFEST
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
-from orgseg_node.inference.engine.plans import read_rules
+from orgseg_node.inference.engine.plans import read_network_plan
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import (
     InferenceSettings,
     ModelIdentity,
     Prediction,
-    Progress,
+    ProgressCallback,
 )
 from tests.support.ct.phantom import build_ct_series
 from tests.support.models.calibrations import calibrated
@@ -87,8 +87,8 @@ def own_tiny(coarse: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _fast(network: PartNetwork, precision: Precision = Precision.F32) -> OpenVinoForward:
-    rules = read_rules(network.plans, network.configuration, network.dataset)
-    return OpenVinoForward(network.network, network.states, rules, precision=precision, threads=1)
+    plan = read_network_plan(network.plans, network.configuration, network.dataset)
+    return OpenVinoForward(network.network, network.states, plan, precision=precision, threads=1)
 
 
 def _eager(network: PartNetwork) -> EagerForward:
@@ -136,20 +136,20 @@ def test_the_result_belongs_to_the_caller(network: PartNetwork) -> None:
 def test_it_works_mirrored(network: PartNetwork) -> None:
     (tile,) = _tiles(1)
     with torch.inference_mode():
-        fast, eager = (Mirrored(forward, (0, 2)) for forward in (_fast(network), _eager(network)))
+        fast, eager = (MirroredForward(forward, (0, 2)) for forward in (_fast(network), _eager(network)))
         torch.testing.assert_close(fast(tile, 1), eager(tile, 1), rtol=1e-4, atol=1e-3)
 
 
-def test_after_a_rest_it_goes_on(network: PartNetwork) -> None:
+def test_it_computes_the_same_after_its_memory_was_released(network: PartNetwork) -> None:
     fast = _fast(network)
     (tile,) = _tiles(1)
     before = fast(tile, 1)
-    fast.rest()
+    fast.release_memory()
     assert (fast(tile, 1) == before).all()
 
 
 def test_bfloat16_is_another_precision_where_the_cpu_has_it(network: PartNetwork) -> None:
-    if Precision.BF16 not in precisions():
+    if Precision.BF16 not in supported_precisions():
         with pytest.raises(EnvironmentFault):
             _fast(network, Precision.BF16)
         return
@@ -164,16 +164,16 @@ def test_a_network_that_openvino_cannot_read_is_a_coded_error(network: PartNetwo
         def forward(self, tile: torch.Tensor) -> torch.Tensor:
             return torch.special.airy_ai(tile)
 
-    rules = read_rules(network.plans, network.configuration, network.dataset)
+    plan = read_network_plan(network.plans, network.configuration, network.dataset)
     with pytest.raises(InferenceFailed, match="OpenVINO cannot compile the network"):
-        OpenVinoForward(Odd(), [{}], rules, precision=Precision.F32, threads=1)
+        OpenVinoForward(Odd(), [{}], plan, precision=Precision.F32, threads=1)
 
 
 def test_a_precision_that_the_cpu_lacks_is_refused() -> None:
     with pytest.raises(EnvironmentFault, match="compute in bf16, which this CPU does not"):
-        refuse_precision(Precision.BF16, (Precision.F32,))
-    refuse_precision(Precision.F32, (Precision.F32,))
-    assert Precision.F32 in precisions()
+        require_precision(Precision.BF16, (Precision.F32,))
+    require_precision(Precision.F32, (Precision.F32,))
+    assert Precision.F32 in supported_precisions()
 
 
 def test_a_machine_without_openvino_is_told_how_to_install_it() -> None:
@@ -187,8 +187,8 @@ def test_openvino_is_imported_late_and_without_its_telemetry(tmp_path: Path) -> 
         "import sys\n"
         "import orgseg_node.inference.backends.streaming\n"
         "assert 'openvino' not in sys.modules\n"
-        "from orgseg_node.inference.backends.openvino import precisions\n"
-        "precisions()\n"
+        "from orgseg_node.inference.backends.openvino import supported_precisions\n"
+        "supported_precisions()\n"
         "assert 'openvino' in sys.modules\n"
         "assert 'openvino_telemetry' not in sys.modules\n"
     )
@@ -220,7 +220,7 @@ def test_the_fast_mode_is_refused_with_another_version_of_openvino(
 def test_the_fast_mode_is_refused_where_an_organ_falls_short(
     tiny: ModelBundle, organ_table: OrganTable, tmp_path: Path
 ) -> None:
-    poor = {key: Agreement(dice=0.99, found_on=1, outside_ml=0.0) for key in ("spleen", "liver")}
+    poor = {key: OrganAgreement(dice=0.99, found_on=1, outside_ml=0.0) for key in ("spleen", "liver")}
     with pytest.raises(NotCalibrated, match=r"Dice of liver is 0\.990000, below 0\.9995"):
         load_predictor(calibrated(tiny, tmp_path / "poor", organs=poor), organ_table, _FAST)
 
@@ -253,7 +253,9 @@ def test_outside_of_the_patient_is_skipped_as_asked_or_where_calibration_found_n
     tmp_path: Path,
 ) -> None:
     if outside_ml is not None:
-        organs = {key: Agreement(dice=1.0, found_on=1, outside_ml=outside_ml) for key in ("spleen", "liver")}
+        organs = {
+            key: OrganAgreement(dice=1.0, found_on=1, outside_ml=outside_ml) for key in ("spleen", "liver")
+        }
         tiny = calibrated(tiny, tmp_path / "measured", organs=organs)
     settings = InferenceSettings(device="cpu", threads=1, skip_outside_body=asked)
     volume, body = _ct()
@@ -278,8 +280,8 @@ class _Told:
     def models(self) -> tuple[ModelIdentity, ...]:
         return ()
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
-        progress(1.0, "told")
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
+        on_progress(1.0, "told")
         keys = ("spleen", "liver", "heart")
         organs = {number: self.table[key] for number, key in enumerate(keys, 1)}
         labels = self.answers[int(volume.hu[0, 0, 0])]
@@ -317,7 +319,7 @@ def test_the_lowest_dice_and_all_differences_are_kept(organ_table: OrganTable) -
     exact = {-901: _labels(1000, 500, outside=8), -902: _labels(100, 0)}
     worse = {-901: _labels(999, 500, outside=8), -902: _labels(97, 0)}
     better = {-901: _labels(1000, 500, outside=8), -902: _labels(100, 0)}
-    modes = Modes(
+    modes = ModePredictors(
         exact=_Told(table=organ_table, answers=exact, seconds=8.0),
         fast={
             Precision.BF16: _Told(table=organ_table, answers=worse, seconds=1.0),
@@ -326,12 +328,16 @@ def test_the_lowest_dice_and_all_differences_are_kept(organ_table: OrganTable) -
     )
     told: list[float] = []
     cts = [_patient(-901), _patient(-902), _patient(-901)]
-    measured = measure(modes, cts, _TODAY, lambda part, what: told.append(part) if what else None)
+    measured = measure_agreement(modes, cts, _TODAY, lambda part, what: told.append(part) if what else None)
     rough, fine = measured.candidates
     organs = rough.calibration.organs
-    assert organs["spleen"] == Agreement(dice=0.984924, found_on=2, outside_ml=0.0)  # 196/199, not rounded up
-    assert organs["liver"] == Agreement(dice=0.998031, found_on=1, outside_ml=1.0)  # 8 voxels of 0.125 ml
-    assert organs["heart"] == Agreement(dice=1.0, found_on=0, outside_ml=0.0)
+    assert organs["spleen"] == OrganAgreement(
+        dice=0.984924, found_on=2, outside_ml=0.0
+    )  # 196/199, not rounded up
+    assert organs["liver"] == OrganAgreement(
+        dice=0.998031, found_on=1, outside_ml=1.0
+    )  # 8 voxels of 0.125 ml
+    assert organs["heart"] == OrganAgreement(dice=1.0, found_on=0, outside_ml=0.0)
     assert rough.differing == {"spleen": 4, "liver": 2, "heart": 0}
     assert (measured.network_s, rough.network_s, fine.network_s) == (16.0, 2.0, 4.0)  # a CT counts once
     assert [ct.voxels for ct in rough.calibration.references] == [43200, 43200]
@@ -348,11 +354,11 @@ def test_the_fastest_that_is_good_enough_is_taken_and_none_where_nothing_was_fou
         answers={-901: _labels(10, 10), -902: np.zeros((12, 60, 60), dtype=np.uint8)},
         seconds=1.0,
     )
-    modes = Modes(exact=same, fast={Precision.BF16: same, Precision.F32: same})
-    both = measure(modes, [_patient(-901)], _TODAY, lambda *_: None)
+    modes = ModePredictors(exact=same, fast={Precision.BF16: same, Precision.F32: same})
+    both = measure_agreement(modes, [_patient(-901)], _TODAY, lambda *_: None)
     assert both.accepted is both.candidates[0]
-    assert measure(modes, [_patient(-902)], _TODAY, lambda *_: None).accepted is None
-    assert measure(modes, [], _TODAY, lambda *_: None).accepted is None
+    assert measure_agreement(modes, [_patient(-902)], _TODAY, lambda *_: None).accepted is None
+    assert measure_agreement(modes, [], _TODAY, lambda *_: None).accepted is None
 
 
 def test_a_ct_is_known_by_its_voxels_and_where_they_are() -> None:
@@ -408,7 +414,7 @@ def test_auto_measures_every_precision_of_the_cpu(
     second.mkdir()
     build_ct_series(second)
     answer = orgseg(capsys, "models", "calibrate", "tiny", ct_folder, second)
-    assert all(f"network, {precision}:" in answer.out for precision in precisions())
+    assert all(f"network, {precision}:" in answer.out for precision in supported_precisions())
     assert answer.status == 0, answer.err
 
 

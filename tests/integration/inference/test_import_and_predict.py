@@ -32,7 +32,7 @@ from orgseg_node.errors import (
     OrganUnknown,
     OutOfMemory,
 )
-from orgseg_node.inference.backends.context import failures_said
+from orgseg_node.inference.backends.context import coded_errors
 from orgseg_node.inference.backends.convert import convert
 from orgseg_node.inference.backends.convert import main as convert_main
 from orgseg_node.inference.backends.network import load_weights
@@ -278,7 +278,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     trained = write_tiny(tmp_path)
     path = trained / "fold_0" / "checkpoint_final.pth"
     torch.save({"state_dict": {}}, path)
-    with pytest.raises(ModelNotImportable, match="no checkpoint of nnU-Net v2"):
+    with pytest.raises(ModelNotImportable, match="not a checkpoint of nnU-Net v2"):
         convert(_request(trained))
     path.write_bytes(path.read_bytes()[:300])
     order, reply = tmp_path / "order.json", tmp_path / "reply.json"
@@ -403,5 +403,5 @@ def test_a_ct_of_nothing_but_zeros_has_no_organs(
     ],
 )
 def test_failures_of_the_network_are_coded(error: Exception, coded: type[Exception]) -> None:
-    with pytest.raises(coded), failures_said():
+    with pytest.raises(coded), coded_errors():
         raise error

@@ -16,13 +16,12 @@ from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import InferenceFailed, NotStreamable, OutOfMemory
-from orgseg_node.inference.backends.streaming import around
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, Prediction
-from orgseg_node.inference.preparing import prepare
+from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, dilate_mm, prepare_ct
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 
 _WHOLE = InferenceSettings(method="whole", device="cpu", threads=1)
@@ -134,8 +133,8 @@ def test_parts_alike_or_not_on_a_patient_lying_in_any_way(
     assert streamed.label_map.organs == whole.label_map.organs
     assert streamed.findings == whole.findings
     assert whole.findings, "the parts' organs overlap somewhere"
-    held = [line["hold_working_volume"] for line in logs if line["event"] == "memory planned"]
-    assert held == [which == "alike"] * 2
+    kept = [line["keep_working_volume"] for line in logs if line["event"] == "memory planned"]
+    assert kept == [which == "alike"] * 2
 
 
 def test_a_second_ct_is_labelled_like_the_first_time(bundles: Bundles, organ_table: OrganTable) -> None:
@@ -183,8 +182,8 @@ def test_with_the_room_left_out_labels_near_the_patient_stay_and_elsewhere_there
     hu[0], hu[:, 0], hu[:, :, 0] = 55, 55, 55  # something to see far from the patient
     case = (Volume(grid=volume.grid, hu=hu), replace(body, mask=small, box=Box.around(small)))
     near = np.zeros_like(small)
-    prepared = prepare(*case, bundle.manifest.preprocessing)
-    near[prepared.box.slices] = around(prepared.mask, prepared.volume.grid)
+    prepared = prepare_ct(*case, bundle.manifest.preprocessing)
+    near[prepared.box.slices] = dilate_mm(prepared.mask, prepared.volume.grid, SEARCH_MARGIN_MM)
     whole, streamed = (
         _predict(bundle, organ_table, settings, case).label_map.labels
         for settings in (_WHOLE, replace(_STREAMING, skip_outside_body=True))

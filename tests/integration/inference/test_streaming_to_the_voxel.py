@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from orgseg_node.errors import InferenceFailed
-from orgseg_node.inference.backends.context import threads
-from orgseg_node.inference.engine.slab import Place
+from orgseg_node.inference.backends.context import torch_threads
+from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
 from tests.support.models.nnunet_reference import Net, Three, engines_labels, net, nnunets_labels, noise
 from tests.support.models.tiny_nnunet import TinyModel
@@ -30,7 +30,7 @@ _REGIONS: dict[str, int | list[int]] = {"body": [1, 2, 3], "lung": [2, 3], "hear
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Threads that wait for each other cost more than they save on networks so small."""
-    with threads(1):
+    with torch_threads(1):
         yield
 
 
@@ -56,8 +56,8 @@ def test_thick_slices_along_any_axis(axis: int, working_z: float) -> None:
     shape = [28, 26, 30]
     shape[axis] = 14
     tiny = net(replace(_MODEL, spacing_mm=(working[0], working[1], working[2])))
-    rules = tiny.rules
-    regrid = rules.sight.regrid((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]))
+    plan = tiny.plan
+    regrid = plan.preprocessing.regrid((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]))
     assert regrid.thick_axis == axis
     assert (regrid.source[axis] == regrid.target[axis]) == (working_z == 6.0)
     _agree(tiny, noise(tuple(shape)), (spacing[0], spacing[1], spacing[2]))
@@ -116,7 +116,7 @@ def test_regions_whose_logits_are_near_zero() -> None:
 def test_an_ignore_label_has_no_channel() -> None:
     labels: dict[str, int | list[int]] = {"spleen": 1, "liver": 2, "ignore": 3}
     tiny = net(replace(_MODEL, labels=labels))
-    assert tiny.rules.heads == 3
+    assert tiny.plan.heads == 3
     _agree(tiny, noise((20, 26, 24)), (1.7, 2.2, 2.4))
 
 
@@ -140,7 +140,7 @@ def test_a_border_of_0_hu_is_cut_away(dtype: type[np.generic]) -> None:
     hu[3:22, 5:30, 0:27] = noise((19, 25, 27))
     if dtype == np.float32:
         hu[hu != 0] += dtype(0.29)
-    hu[10:12, 12:20, 9:14] = 0  # a hole inside stays
+    hu[10:12, 12:20, 9:14] = 0  # a hole region stays
     labels = _agree(net(_MODEL), hu, (2.3, 1.9, 2.2))
     labels[3:22, 5:30, 0:27] = 0
     assert not labels.any()
@@ -163,18 +163,20 @@ def test_resampling_up_down_and_not_at_all(ratio: Three) -> None:
 
 
 @pytest.mark.parametrize("step", [0.1, 0.3, 0.5, 0.75, 1.0])
-@pytest.mark.parametrize("place", [Place.HOST, Place.FILE])
-def test_any_distance_of_tiles_with_sums_in_memory_and_in_a_file(step: float, place: Place) -> None:
+@pytest.mark.parametrize("accumulators", [AccumulatorStorage.HOST, AccumulatorStorage.FILE])
+def test_any_distance_of_tiles_with_sums_in_memory_and_in_a_file(
+    step: float, accumulators: AccumulatorStorage
+) -> None:
     tiny = net(replace(_MODEL, folds=(0, 1) if step > 0.2 else (0,)))
     shape = (26, 20, 22) if step > 0.2 else (16, 15, 14)
-    _agree(tiny, noise(shape), (2.3, 1.9, 2.2), step, place=place)
+    _agree(tiny, noise(shape), (2.3, 1.9, 2.2), step, accumulators=accumulators)
 
 
 @pytest.mark.parametrize("step", [0.3, 0.5, 1.0])
 @pytest.mark.parametrize("planes", [1, 2, 3])
 def test_tiles_of_a_single_or_few_planes(planes: int, step: float) -> None:
     model = replace(_MODEL, patch=(planes, 16, 16), kernel=(1, 3, 3), stride=(1, 2, 2))
-    starts = Tiling.over((9, 24, 26), (planes, 16, 16), step).steps[0]
+    starts = Tiling.covering((9, 24, 26), (planes, 16, 16), step).starts[0]
     assert (len(set(starts)) < len(starts)) == (step * planes < 1)  # then tiles lie upon each other
     _agree(net(model), noise((9, 24, 26)), (2.0, 1.8, 2.1), step)
 
@@ -206,14 +208,14 @@ def test_residual_encoder_plans(folds: int) -> None:
 
 def test_working_planes_made_ahead_in_a_thread_or_all_at_once() -> None:
     tiny = net(_MODEL)
-    _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), ahead=True)
-    _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), hold=True)
+    _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), prefetch=True)
+    _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), precompute=True)
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
     tiny, hu = net(replace(_MODEL, patch=(12, 24, 24))), noise((10, 26, 28))
     one, _ = engines_labels(tiny, hu, (2.3, 1.9, 2.2))
-    with threads(2):
+    with torch_threads(2):
         assert (engines_labels(tiny, hu, (2.3, 1.9, 2.2))[0] == one).all()
 
 
@@ -226,27 +228,27 @@ def test_a_ct_that_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("regions", [False, True])
-@pytest.mark.parametrize("place", [Place.HOST, Place.FILE])
+@pytest.mark.parametrize("accumulators", [AccumulatorStorage.HOST, AccumulatorStorage.FILE])
 def test_with_tiles_left_out_labels_in_the_region_stay_and_outside_there_are_none(
     regions: bool,  # noqa: FBT001  # a parameter
-    place: Place,
+    accumulators: AccumulatorStorage,
 ) -> None:
     model = replace(_MODEL, labels=_REGIONS, regions_order=(1, 2, 3)) if regions else _MODEL
     tiny, hu = net(replace(model, folds=(0, 1), transpose=(1, 0, 2))), noise((28, 34, 36))
     expected = nnunets_labels(tiny, hu, (2.3, 1.7, 2.2))
-    inside = np.zeros(hu.shape, dtype=bool)
-    inside[4:9, 22:31, 3:10] = True
-    inside[20, 6, 33] = True  # a single voxel is worth its tiles
-    found, summary = engines_labels(tiny, hu, (2.3, 1.7, 2.2), inside=inside, place=place)
+    region = np.zeros(hu.shape, dtype=bool)
+    region[4:9, 22:31, 3:10] = True
+    region[20, 6, 33] = True  # a single voxel is worth its tiles
+    found, summary = engines_labels(tiny, hu, (2.3, 1.7, 2.2), region=region, accumulators=accumulators)
     assert summary.skipped > summary.tiles > 0
-    assert (found[inside] == expected[inside]).all()
-    assert not found[~inside].any()
-    assert expected[~inside].any()
+    assert (found[region] == expected[region]).all()
+    assert not found[~region].any()
+    assert expected[~region].any()
 
 
 def test_a_region_of_nothing_needs_no_tile() -> None:
     hu = noise((20, 24, 22))
-    found, summary = engines_labels(net(_MODEL), hu, _ISO, inside=np.zeros(hu.shape, dtype=bool))
+    found, summary = engines_labels(net(_MODEL), hu, _ISO, region=np.zeros(hu.shape, dtype=bool))
     assert summary.tiles == 0
     assert not found.any()
 

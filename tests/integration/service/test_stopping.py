@@ -18,7 +18,7 @@ from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BudgetTooSmall, JobStopped
-from orgseg_node.inference.backends.context import left_said
+from orgseg_node.inference.backends.context import describe_time_left
 from orgseg_node.inference.backends.streaming import StreamingPredictor
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
@@ -132,7 +132,7 @@ def test_progress_tells_what_is_done_and_how_long_it_takes_yet(
     ],
 )
 def test_the_time_left_is_told_in_the_unit_one_would_use(seconds: float, said: str) -> None:
-    assert left_said(seconds) == said
+    assert describe_time_left(seconds) == said
 
 
 def test_too_small_a_memory_budget_is_refused_before_the_first_tile(

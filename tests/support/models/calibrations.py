@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
-from orgseg_node.inference.bundles.calibration import Agreement, Calibration, Precision, Reference
+from orgseg_node.inference.bundles.calibration import Calibration, OrganAgreement, Precision, ReferenceCt
 from orgseg_node.inference.bundles.writing import replace_calibration
 
 
@@ -22,8 +22,8 @@ def a_calibration(keys: Iterable[str] = ("spleen", "liver"), /, **changes: Any) 
         version=importlib.metadata.version("openvino"),
         precision=Precision.F32,
         date=dt.date(2026, 1, 31),
-        references=(Reference(sha256="c" * 64, voxels=1000),),
-        organs={key: Agreement(dice=1.0, found_on=1, outside_ml=0.0) for key in keys},
+        references=(ReferenceCt(sha256="c" * 64, voxels=1000),),
+        organs={key: OrganAgreement(dice=1.0, found_on=1, outside_ml=0.0) for key in keys},
     )
     return replace(good, **changes)
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.forward import EagerForward, Mirrored
+from orgseg_node.inference.backends.forward import EagerForward, MirroredForward
 from orgseg_node.inference.backends.network import build_network
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.label_planes import Labels
-from orgseg_node.inference.engine.plans import Rules, read_rules
-from orgseg_node.inference.engine.run import Summary, Task, run
-from orgseg_node.inference.engine.slab import Place
+from orgseg_node.inference.engine.plans import NetworkPlan, read_network_plan
+from orgseg_node.inference.engine.run import LabellingTask, RunSummary, run_network
+from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import WorkingVolume, nonzero_box
 from tests.support.models.tiny_nnunet import TinyModel, tiny_dataset, tiny_network, tiny_plans
@@ -46,9 +46,9 @@ class Net:
     mirror_axes: tuple[int, ...]
 
     @property
-    def rules(self) -> Rules:
-        """What the engine reads in the plans."""
-        return read_rules(self.plans, self.configuration, self.dataset)
+    def plan(self) -> NetworkPlan:
+        """The plan as the engine reads it."""
+        return read_network_plan(self.plans, self.configuration, self.dataset)
 
 
 def net(model: TinyModel) -> Net:
@@ -148,49 +148,49 @@ def engines_labels(
     spacing_mm: Three,
     step: float = 0.5,
     *,
-    place: Place = Place.HOST,
-    inside: Mask | None = None,
-    ahead: bool = False,
-    hold: bool = False,
-) -> tuple[Labels, Summary]:
+    accumulators: AccumulatorStorage = AccumulatorStorage.HOST,
+    region: Mask | None = None,
+    prefetch: bool = False,
+    precompute: bool = False,
+) -> tuple[Labels, RunSummary]:
     """What the streaming engine finds.
 
     Parameters
     ----------
     net, hu, spacing_mm, step : see `nnunets_labels`
-    place, inside, ahead : see `Task`; inside is on the grid of ``hu``
-    hold : make the whole working volume first
+    accumulators, region, prefetch : see `LabellingTask`; the region is on the grid of ``hu``
+    precompute : compute the whole working volume first
     """
-    rules = net.rules
-    order = rules.sight.transpose
+    plan = net.plan
+    order = plan.preprocessing.transpose
     turned = hu.transpose(order)
     labels = np.zeros(hu.shape, dtype=np.uint16)
     box = nonzero_box(turned)
     assert box is not None
     spacing = (spacing_mm[order[0]], spacing_mm[order[1]], spacing_mm[order[2]])
     working = WorkingVolume(
-        turned[box.slices], rules.sight.intensities, rules.sight.regrid(box.shape, spacing)
+        turned[box.slices], plan.preprocessing.normalisation, plan.preprocessing.regrid(box.shape, spacing)
     )
-    if hold:
-        working.hold()
-    task = Task(
+    if precompute:
+        working.precompute()
+    task = LabellingTask(
         working=working,
-        back=rules.regrid(working.shape, box.shape, spacing),
-        tiling=Tiling.over(working.shape, rules.patch, step),
-        regions=rules.regions,
-        inside=None if inside is None else inside.transpose(order)[box.slices],
-        place=place,
-        ahead=ahead,
+        to_ct=plan.regrid(working.shape, box.shape, spacing),
+        tiling=Tiling.covering(working.shape, plan.patch, step),
+        regions=plan.regions,
+        region=None if region is None else region.transpose(order)[box.slices],
+        accumulators=accumulators,
+        prefetch=prefetch,
     )
     forward: Forward = EagerForward(net.network, net.states, CPU)
     if net.mirror_axes:
-        forward = Mirrored(forward, net.mirror_axes)
-    held, numbers = labels.transpose(order)[box.slices], []
+        forward = MirroredForward(forward, net.mirror_axes)
+    merged, numbers = labels.transpose(order)[box.slices], []
 
-    def emit(k: int, found: Labels) -> None:
+    def on_plane(k: int, found: Labels) -> None:
         numbers.append(k)
-        held[k] = found
+        merged[k] = found
 
-    summary = run(task, forward, rules.heads, lambda *_: None, emit)
-    assert numbers == list(range(len(held)))
+    summary = run_network(task, forward, plan.heads, lambda *_: None, on_plane)
+    assert numbers == list(range(len(merged)))
     return labels, summary

@@ -13,7 +13,7 @@ import numpy as np
 from orgseg_node.core.body import Body
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
-from orgseg_node.inference.predictor import ModelIdentity, Prediction, Progress
+from orgseg_node.inference.predictor import ModelIdentity, Prediction, ProgressCallback
 
 WINDOWS_HU = {  # organ key: lowest and highest HU
     "brainstem": (38.0, 60.0),
@@ -45,7 +45,7 @@ class ThresholdPredictor:
         use = "Tests of the node on its phantom."
         return (ModelIdentity(name="threshold", version="1", sha256="ab" * 32, intended_use=use),)
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """Label every voxel inside the body by its HU."""
         labels = np.zeros(volume.grid.shape, np.uint8)
         x = np.empty(labels.shape, np.float32)
@@ -61,7 +61,7 @@ class ThresholdPredictor:
             if side is not None:
                 found &= left if side == "left" else ~left
             labels[found] = number
-            progress(number / len(WINDOWS_HU), key)
+            on_progress(number / len(WINDOWS_HU), key)
         keys = (*WINDOWS_HU, *self.also_looked_for)
         return Prediction(
             label_map=LabelMap(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orgseg_node.core.body import Body
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.predictor import Prediction, Progress
+from orgseg_node.inference.predictor import Prediction, ProgressCallback
 from orgseg_node.node.processing.child import main
 from orgseg_node.node.processing.child_request import ChildRequest
 from tests.support.node.node_child import SlowPredictor, threshold
@@ -26,9 +26,9 @@ class Dying:
         self._how = how
         self.models = inner.models
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """End as it was told to."""
-        progress(0.1, "waiting")
+        on_progress(0.1, "waiting")
         if self._how == "memory":
             raise MemoryError
         os.kill(os.getpid(), signal.SIGKILL)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from orgseg_node.core.body import Body
 from orgseg_node.core.organs import load_organs
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.predictor import ModelIdentity, Prediction, Progress
+from orgseg_node.inference.predictor import ModelIdentity, Prediction, ProgressCallback
 from orgseg_node.node.processing.child import main
 from orgseg_node.node.processing.child_request import ChildRequest
 from orgseg_node.shipped import shipped_config
@@ -31,13 +31,13 @@ class SlowPredictor:
         """Those of the predictor inside."""
         return self.inner.models
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """Wait, telling how far the waiting is; then predict."""
         steps = max(1, int(self.seconds / 0.1))
         for step in range(steps):
-            progress(step / steps, "waiting")
+            on_progress(step / steps, "waiting")
             time.sleep(self.seconds / steps)
-        return self.inner.predict(volume, body, progress)
+        return self.inner.predict(volume, body, on_progress)
 
 
 def predictor(request: ChildRequest) -> SlowPredictor:

@@ -27,7 +27,13 @@ from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.dicom.objects.rtstruct import read_rtstruct
 from orgseg_node.dicom.reading.series import CtSeries, read_series
 from orgseg_node.errors import NothingFound, ProofFailed, StorageError
-from orgseg_node.inference.predictor import Disagreement, ModelIdentity, Prediction, Predictor, Progress
+from orgseg_node.inference.predictor import (
+    Disagreement,
+    ModelIdentity,
+    Prediction,
+    Predictor,
+    ProgressCallback,
+)
 from orgseg_node.shipped import shipped_config
 from tests.support.ct.objects import PROVENANCE
 from tests.support.ct.phantom import LABELS, PhantomOptions, build_ct_series, label_map_of
@@ -123,7 +129,7 @@ class Ensemble:
     def models(self) -> tuple[ModelIdentity, ...]:
         return self.inner.models
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, progress: ProgressCallback) -> Prediction:
         rows = [
             Disagreement(organ="brainstem", folds=folds, mean_dice=dice, volume_min_ml=1.5, volume_max_ml=2.0)
             for folds, dice in ((5, 0.98), (3, 0.87654))
@@ -189,7 +195,7 @@ class Changed:
     def models(self) -> tuple[ModelIdentity, ...]:
         return self.inner.models
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, progress: ProgressCallback) -> Prediction:
         found = self.inner.predict(volume, body, progress)
         labels = self.change(found.label_map.labels)
         return replace(

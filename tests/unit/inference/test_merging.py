@@ -15,7 +15,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.errors import BundleInvalid
 from orgseg_node.inference.merging import MergedPredictor, Merger
-from orgseg_node.inference.predictor import ModelIdentity, Prediction, Progress
+from orgseg_node.inference.predictor import ModelIdentity, Prediction, ProgressCallback
 
 _WHOLE = (slice(None), slice(None), slice(None))
 _SHAPE = (1, 1, 6)
@@ -32,7 +32,7 @@ def test_the_organ_of_higher_priority_wins_whatever_the_order() -> None:
         for organs, labels in order:
             merger.add(labels, organs, _WHOLE)
         assert merger.labels().ravel().tolist() == [1, 1, 2, 2, 0, 0]
-        assert merger.contested == 1
+        assert merger.overlaps == 1
 
 
 def test_among_equals_the_organ_named_first_wins() -> None:
@@ -46,7 +46,7 @@ def test_labels_that_are_no_organ_are_left_out_and_several_may_be_one_organ() ->
     merger = Merger(_SHAPE, {"lungs": 0.0})
     merger.add(_row(1, 2, 3, 1, 0, 0), {1: "lungs", 3: "lungs"}, _WHOLE)
     assert merger.labels().ravel().tolist() == [1, 0, 1, 1, 0, 0]
-    assert merger.contested == 0
+    assert merger.overlaps == 0
 
 
 def test_a_part_is_put_where_it_belongs_and_16_bit_labels_are_read() -> None:
@@ -73,10 +73,10 @@ class _Fixed:
     def models(self) -> tuple[ModelIdentity, ...]:
         return (ModelIdentity(name=self.key, version="1", sha256="0" * 64, intended_use="test"),)
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         assert body.mask.shape == volume.grid.shape
-        progress(0.5, self.key)
-        progress(1.0, self.key)
+        on_progress(0.5, self.key)
+        on_progress(1.0, self.key)
         labels = LabelMap(grid=volume.grid, labels=_row(*self.found), organs={1: self.table[self.key]})
         return Prediction(
             label_map=labels, models=self.models, method="whole", device="cpu", timings_s={"p": 1.0}

@@ -9,7 +9,7 @@ import pytest
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.orientation import turn_to
+from orgseg_node.inference.orientation import reorientation_to
 
 _TOWARD = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 _ALL = ["".join(p) for sides in product("LR", "PA", "SI") for p in permutations(sides)]
@@ -25,7 +25,7 @@ def _volume(orientation: str) -> Volume:
 @pytest.mark.parametrize("wanted", ["LPS", "RAS", "PIR"])
 def test_every_voxel_keeps_its_place_in_the_patient(stored: str, wanted: str) -> None:
     volume = _volume(stored)
-    turned = turn_to(volume.grid, wanted).volume(volume)
+    turned = reorientation_to(volume.grid, wanted).apply_to_volume(volume)
     indices = np.argwhere(np.ones(volume.grid.shape, dtype=bool))
     found = np.rint(turned.grid.to_index(volume.grid.to_lps(indices))).astype(int)
     assert (turned.hu[tuple(found.T)] == volume.hu[tuple(indices.T)]).all()
@@ -34,19 +34,19 @@ def test_every_voxel_keeps_its_place_in_the_patient(stored: str, wanted: str) ->
 @pytest.mark.parametrize("stored", _ALL)
 def test_turned_axes_grow_as_asked_and_turn_back(stored: str) -> None:
     volume = _volume(stored)
-    turn = turn_to(volume.grid)
-    assert np.allclose(turn.grid(volume.grid).axes, np.eye(3)[::-1])
-    assert (turn.back(turn.array(volume.hu)) == volume.hu).all()
+    reorientation = reorientation_to(volume.grid)
+    assert np.allclose(reorientation.apply_to_grid(volume.grid).axes, np.eye(3)[::-1])
+    assert (reorientation.undo(reorientation.apply(volume.hu)) == volume.hu).all()
 
 
 def test_a_head_first_supine_axial_series_is_left_as_it_is() -> None:
-    turn = turn_to(_volume("LPS").grid)
-    assert (turn.order, turn.reverse) == ((0, 1, 2), ())
+    reorientation = reorientation_to(_volume("LPS").grid)
+    assert (reorientation.axis_order, reorientation.flipped_axes) == ((0, 1, 2), ())
 
 
 def test_a_feet_first_series_has_its_slices_and_columns_reversed() -> None:
-    turn = turn_to(_volume("RPI").grid)
-    assert (turn.order, turn.reverse) == ((0, 1, 2), (0, 2))
+    reorientation = reorientation_to(_volume("RPI").grid)
+    assert (reorientation.axis_order, reorientation.flipped_axes) == ((0, 1, 2), (0, 2))
 
 
 def test_a_slightly_oblique_series_goes_to_the_nearest_axes() -> None:
@@ -58,5 +58,5 @@ def test_a_slightly_oblique_series_goes_to_the_nearest_axes() -> None:
         origin_mm=(0, 0, 0),
         axes=((0.0, -s, -c), (0.0, -c, s), (1.0, 0.0, 0.0)),
     )
-    turn = turn_to(grid)
-    assert (turn.order, turn.reverse) == ((0, 1, 2), (0, 1))
+    reorientation = reorientation_to(grid)
+    assert (reorientation.axis_order, reorientation.flipped_axes) == ((0, 1, 2), (0, 1))

@@ -15,6 +15,6 @@ def test_all_invalid_settings_are_reported_at_once() -> None:
 
 
 def test_the_method_is_described_with_its_parameters() -> None:
-    assert InferenceSettings().method_said == "streaming, exact"
-    assert InferenceSettings(method="whole").method_said == "whole"
-    assert InferenceSettings(method="chunked").method_said == "chunked 300 mm, overlap 50 mm"
+    assert InferenceSettings().method_description == "streaming, exact"
+    assert InferenceSettings(method="whole").method_description == "whole"
+    assert InferenceSettings(method="chunked").method_description == "chunked 300 mm, overlap 50 mm"

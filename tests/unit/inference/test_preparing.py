@@ -10,7 +10,7 @@ from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BodyNotFound
 from orgseg_node.inference.bundles.manifest import Preprocessing
-from orgseg_node.inference.preparing import prepare
+from orgseg_node.inference.preparing import prepare_ct
 
 _FEET_FIRST = ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))
 
@@ -28,14 +28,14 @@ def _patient(axes: tuple[tuple[float, float, float], ...] = _FEET_FIRST) -> tupl
 
 
 def test_the_part_is_the_body_box_with_its_margin() -> None:
-    prepared = prepare(*_patient(), Preprocessing(body_margin_mm=2.0))
+    prepared = prepare_ct(*_patient(), Preprocessing(body_margin_mm=2.0))
     assert prepared.volume.grid.shape == (5, 7, 7)
     assert (prepared.volume.hu >= 50).all()
 
 
 def test_slices_of_a_feet_first_series_grow_to_the_head_afterwards() -> None:
     volume, body = _patient()
-    prepared = prepare(volume, body, Preprocessing())
+    prepared = prepare_ct(volume, body, Preprocessing())
     assert prepared.volume.grid.axes[0] == pytest.approx((0, 0, 1))
     place = np.argwhere(prepared.volume.hu == 700)
     assert prepared.volume.grid.to_lps(place) == pytest.approx(volume.grid.to_lps([(1, 3, 2)]))
@@ -43,16 +43,16 @@ def test_slices_of_a_feet_first_series_grow_to_the_head_afterwards() -> None:
 
 def test_outside_the_margin_is_air_where_the_model_wants_it() -> None:
     volume, body = _patient()
-    prepared = prepare(volume, body, Preprocessing(outside_to_air=True, body_margin_mm=1.0))
+    prepared = prepare_ct(volume, body, Preprocessing(outside_to_air=True, body_margin_mm=1.0))
     assert (prepared.volume.hu[prepared.mask] >= 50).all()
     assert (volume.hu >= 50).all()
-    none = prepare(volume, body, Preprocessing(outside_to_air=True))
+    none = prepare_ct(volume, body, Preprocessing(outside_to_air=True))
     assert (none.volume.hu[~none.mask] == -1000).all()
 
 
 def test_labels_return_to_the_voxels_they_were_found_in() -> None:
     volume, body = _patient()
-    prepared = prepare(volume, body, Preprocessing(body_margin_mm=1.0))
+    prepared = prepare_ct(volume, body, Preprocessing(body_margin_mm=1.0))
     labels = (prepared.volume.hu == 700).astype(np.uint8)
     restored = prepared.restore(labels)
     assert restored.shape == volume.grid.shape
@@ -63,4 +63,4 @@ def test_without_a_patient_nothing_is_prepared() -> None:
     volume, body = _patient()
     empty = Body(mask=np.zeros_like(body.mask), box=body.box, effective_diameter_mm=0.0, findings=())
     with pytest.raises(BodyNotFound):
-        prepare(volume, empty, Preprocessing())
+        prepare_ct(volume, empty, Preprocessing())

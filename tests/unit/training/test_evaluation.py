@@ -11,7 +11,7 @@ import pytest
 from orgseg_node.core.body import Body
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
-from orgseg_node.inference.predictor import ModelIdentity, Prediction, Progress
+from orgseg_node.inference.predictor import ModelIdentity, Prediction, ProgressCallback
 from orgseg_training.datasets.nifti import read_labels
 from orgseg_training.datasets.openkbp import LABELS, read_cases
 from orgseg_training.starter_evaluation import evaluate, summary_table, write_scores
@@ -29,7 +29,7 @@ class FromFile:
     def models(self) -> tuple[ModelIdentity, ...]:
         return ()
 
-    def predict(self, volume: Volume, body: Body, progress: Progress) -> Prediction:
+    def predict(self, volume: Volume, body: Body, progress: ProgressCallback) -> Prediction:
         labels = read_labels(self.labels)
         larynx = labels == LABELS["larynx"]
         labels[larynx] = 0

@@ -16,7 +16,7 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.durable import atomic_folder
 from orgseg_node.errors import InputError, OrgsegError, StorageError
-from orgseg_node.inference.orientation import turn_to
+from orgseg_node.inference.orientation import reorientation_to
 from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
 from orgseg_training.datasets.nifti import read_labels, read_volume, write_image
 from orgseg_training.durable import read_json, write_json
@@ -242,10 +242,10 @@ def coarse_hash(volume: Volume) -> str:
 
 def _upright(contents: Contents) -> Contents:
     """A scan with its axes turned as the node turns them for a network: the store's files keep no axes."""
-    turn = turn_to(contents.volume.grid)
-    masks = {organ: np.ascontiguousarray(turn.array(mask)) for organ, mask in contents.masks.items()}
-    hu: Any = np.ascontiguousarray(turn.array(contents.volume.hu))
-    return Contents(volume=Volume(grid=turn.grid(contents.volume.grid), hu=hu), masks=masks)
+    reorientation = reorientation_to(contents.volume.grid)
+    masks = {organ: np.ascontiguousarray(reorientation.apply(mask)) for organ, mask in contents.masks.items()}
+    hu: Any = np.ascontiguousarray(reorientation.apply(contents.volume.hu))
+    return Contents(volume=Volume(grid=reorientation.apply_to_grid(contents.volume.grid), hu=hu), masks=masks)
 
 
 def _check(case: SourceCase, contents: Contents) -> None:

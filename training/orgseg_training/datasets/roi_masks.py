@@ -18,7 +18,7 @@ from orgseg_node.dicom.reading.files import texts, without_pydicom_warnings
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
-from orgseg_node.inference.orientation import turn_to
+from orgseg_node.inference.orientation import reorientation_to
 from orgseg_training.datasets.adapter_base import finished
 from orgseg_training.datasets.case import Contents
 from orgseg_training.datasets.organ_names import Dictionary
@@ -102,8 +102,12 @@ def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int
     if empty:
         raise CaseRejected(f"{key}: the contours of {', '.join(empty)} enclose no voxel of the CT.")
     volume = read_volume(series)
-    turn = turn_to(volume.grid)
-    return finished(key, turn.volume(volume), {organ: turn.array(mask) for organ, mask in masks.items()})
+    reorientation = reorientation_to(volume.grid)
+    return finished(
+        key,
+        reorientation.apply_to_volume(volume),
+        {organ: reorientation.apply(mask) for organ, mask in masks.items()},
+    )
 
 
 def _only(dataset: Dataset, rois: Mapping[str, int]) -> Dataset:

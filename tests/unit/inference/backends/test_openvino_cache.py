@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from orgseg_node.inference.backends.openvino_cache import cache_folder, kept, name_of
+from orgseg_node.inference.backends.openvino_cache import cache_folder, cache_key, load_or_convert
 
 
 class _Package:
@@ -29,7 +29,7 @@ class _Package:
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Callable[[], Any]:
-    return lambda: kept(tmp_path / "cache", "name", _Package(), lambda: "network")
+    return lambda: load_or_convert(tmp_path / "cache", "name", _Package(), lambda: "network")
 
 
 def test_a_second_run_converts_nothing(ask: Callable[[], Any]) -> None:
@@ -58,8 +58,8 @@ def test_what_is_incomplete_is_not_used_and_nothing_is_left_lying(
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert kept(tmp_path / "file", "name", _Package(), lambda: "network") == "network"
-    assert kept(None, "name", _Package(), lambda: "network") == "network"
+    assert load_or_convert(tmp_path / "file", "name", _Package(), lambda: "network") == "network"
+    assert load_or_convert(None, "name", _Package(), lambda: "network") == "network"
 
 
 def test_the_name_follows_from_all_that_the_conversion_rests_on() -> None:
@@ -68,14 +68,14 @@ def test_the_name_follows_from_all_that_the_conversion_rests_on() -> None:
     other = {key: tensor.clone() for key, tensor in state.items()}
     other["bias"][0] += 1e-6
     names = {
-        name_of(network, state, (8, 8, 8), ("1",)),
-        name_of(network, other, (8, 8, 8), ("1",)),
-        name_of(torch.nn.Conv3d(1, 2, 3, padding=1), state, (8, 8, 8), ("1",)),
-        name_of(network, state, (8, 8, 16), ("1",)),
-        name_of(network, state, (8, 8, 8), ("2",)),
+        cache_key(network, state, (8, 8, 8), ("1",)),
+        cache_key(network, other, (8, 8, 8), ("1",)),
+        cache_key(torch.nn.Conv3d(1, 2, 3, padding=1), state, (8, 8, 8), ("1",)),
+        cache_key(network, state, (8, 8, 16), ("1",)),
+        cache_key(network, state, (8, 8, 8), ("2",)),
     }
     assert len(names) == 5
-    assert name_of(network, dict(reversed(state.items())), (8, 8, 8), ("1",)) in names
+    assert cache_key(network, dict(reversed(state.items())), (8, 8, 8), ("1",)) in names
 
 
 def test_the_folder_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

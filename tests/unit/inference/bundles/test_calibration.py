@@ -13,14 +13,20 @@ import tomli_w
 
 from orgseg_node.errors import BundleInvalid, NotCalibrated, StorageError
 from orgseg_node.inference.bundles.bundle import open_bundle, verify_bundle
-from orgseg_node.inference.bundles.calibration import ENOUGH_DICE, Agreement, Precision, Reference, allowed
+from orgseg_node.inference.bundles.calibration import (
+    MIN_DICE,
+    OrganAgreement,
+    Precision,
+    ReferenceCt,
+    require_calibration,
+)
 from orgseg_node.inference.bundles.manifest import MANIFEST, parse_manifest, render_manifest
-from orgseg_node.inference.bundles.writing import refuse_unwritable, replace_calibration
+from orgseg_node.inference.bundles.writing import replace_calibration, require_writable
 from orgseg_node.shipped import shipped_bundles
 from tests.support.models.bundles import a_manifest, write_bundle
 from tests.support.models.calibrations import a_calibration
 
-_PERFECT = Agreement(dice=1.0, found_on=1, outside_ml=0.0)
+_PERFECT = OrganAgreement(dice=1.0, found_on=1, outside_ml=0.0)
 _REFERENCE = {"sha256": "c" * 64, "voxels": 1000}
 _ORGAN = {"dice": 1.0, "found_on": 1, "outside_ml": 0.0}
 
@@ -38,10 +44,10 @@ def _problems(document: dict[str, Any]) -> str:
 def test_what_is_written_is_read_back_the_same() -> None:
     calibration = a_calibration(
         precision=Precision.BF16,
-        references=(Reference(sha256="a" * 64, voxels=7), Reference(sha256="b" * 64, voxels=9)),
+        references=(ReferenceCt(sha256="a" * 64, voxels=7), ReferenceCt(sha256="b" * 64, voxels=9)),
         organs={
-            "spleen": Agreement(dice=0.999612, found_on=2, outside_ml=0.25),
-            "liver": Agreement(dice=1.0, found_on=0, outside_ml=0.0),
+            "spleen": OrganAgreement(dice=0.999612, found_on=2, outside_ml=0.25),
+            "liver": OrganAgreement(dice=1.0, found_on=0, outside_ml=0.0),
         },
     )
     manifest = a_manifest(calibration=calibration)
@@ -100,8 +106,8 @@ def test_a_calibration_that_is_no_table_is_refused() -> None:
 
 
 def test_a_good_calibration_with_the_installed_version_allows_the_fast_mode() -> None:
-    edge = a_calibration(organs={"spleen": Agreement(dice=ENOUGH_DICE, found_on=1, outside_ml=0.0)})
-    assert allowed("paper", edge, "openvino", edge.version) is edge
+    edge = a_calibration(organs={"spleen": OrganAgreement(dice=MIN_DICE, found_on=1, outside_ml=0.0)})
+    assert require_calibration("paper", edge, "openvino", edge.version) is edge
 
 
 @pytest.mark.parametrize(
@@ -110,31 +116,36 @@ def test_a_good_calibration_with_the_installed_version_allows_the_fast_mode() ->
         ({"version": "2020.1"}, "calibrated with openvino 2020.1; openvino 7 is installed"),
         ({"software": "other"}, "calibrated with other 7"),
         (
-            {"organs": {"spleen": _PERFECT, "liver": Agreement(dice=0.999499, found_on=1, outside_ml=0.0)}},
+            {
+                "organs": {
+                    "spleen": _PERFECT,
+                    "liver": OrganAgreement(dice=0.999499, found_on=1, outside_ml=0.0),
+                }
+            },
             "the Dice of liver is 0.999499, below 0.9995",
         ),
-        ({"organs": {"spleen": Agreement(dice=1.0, found_on=0, outside_ml=0.0)}}, "no organ was found"),
+        ({"organs": {"spleen": OrganAgreement(dice=1.0, found_on=0, outside_ml=0.0)}}, "no organ was found"),
     ],
 )
 def test_anything_less_does_not(changes: dict[str, Any], said: str) -> None:
     calibration = a_calibration(**({"version": "7"} | changes))
     with pytest.raises(NotCalibrated, match=said):
-        allowed("paper", calibration, "openvino", "7")
+        require_calibration("paper", calibration, "openvino", "7")
 
 
 def test_without_a_calibration_the_fast_mode_is_refused_by_the_name_of_the_bundle() -> None:
     with pytest.raises(NotCalibrated, match="'paper' has no calibration"):
-        allowed("paper", None, "openvino", "7")
+        require_calibration("paper", None, "openvino", "7")
 
 
 def test_it_knows_what_was_never_found_and_what_lies_outside() -> None:
     calibration = a_calibration(
-        organs={"spleen": _PERFECT, "liver": Agreement(dice=1.0, found_on=0, outside_ml=0.0)}
+        organs={"spleen": _PERFECT, "liver": OrganAgreement(dice=1.0, found_on=0, outside_ml=0.0)}
     )
     assert calibration.never_found == ("liver",)
     assert calibration.shortcomings == ()
     assert calibration.nothing_outside
-    outside = a_calibration(organs={"spleen": Agreement(dice=1.0, found_on=1, outside_ml=0.001)})
+    outside = a_calibration(organs={"spleen": OrganAgreement(dice=1.0, found_on=1, outside_ml=0.001)})
     assert not outside.nothing_outside
 
 
@@ -166,11 +177,11 @@ def test_a_calibration_of_other_organs_is_not_written(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_a_coded_error(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "paper")
-    refuse_unwritable(bundle)
+    require_writable(bundle)
     verify_bundle(bundle)
     bundle.path.rename(tmp_path / "away")
     with pytest.raises(StorageError, match=r"manifest.toml of 'paper-bundle' cannot be written"):
-        refuse_unwritable(bundle)
+        require_writable(bundle)
     with pytest.raises(StorageError, match=r"manifest.toml of 'paper-bundle' cannot be written"):
         replace_calibration(bundle, a_calibration())
 

@@ -13,7 +13,7 @@ from orgseg_node.inference.bundles.writing import (
     PartDraft,
     _free_name,
     export_trained,
-    under_construction,
+    new_bundle_folder,
 )
 
 
@@ -34,7 +34,7 @@ def _trained(folder: Path) -> Path:
 
 
 def test_a_folder_under_construction_becomes_the_target_at_the_end(tmp_path: Path) -> None:
-    with under_construction(tmp_path / "models" / "new") as work:
+    with new_bundle_folder(tmp_path / "models" / "new") as work:
         (work / "file").write_text("x")
         assert not (tmp_path / "models" / "new").exists()
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["new"]
@@ -48,13 +48,13 @@ def test_a_failure_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def _stop_half_way(target: Path) -> None:
-    with under_construction(target) as work:
+    with new_bundle_folder(target) as work:
         (work / "file").write_text("x")
         raise KeyboardInterrupt
 
 
 def _be_overtaken(target: Path) -> None:
-    with under_construction(target):
+    with new_bundle_folder(target):
         target.mkdir()
         (target / "first").touch()
 
@@ -63,7 +63,7 @@ def test_who_comes_second_does_not_overwrite(tmp_path: Path) -> None:
     with pytest.raises(BundleExists):
         _be_overtaken(tmp_path / "new")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["first"]
-    with pytest.raises(BundleExists), under_construction(tmp_path / "new"):
+    with pytest.raises(BundleExists), new_bundle_folder(tmp_path / "new"):
         pytest.fail("it is there")
     assert [p.name for p in tmp_path.iterdir()] == ["new"]
 

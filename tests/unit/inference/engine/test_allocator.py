@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from orgseg_node.inference.engine.allocator import kept_memory, large_blocks_kept
+from orgseg_node.inference.engine.allocator import keep_freed_memory, keep_large_blocks
 
 _SIZE = 400 << 20  # larger than any hole that earlier tests left in the heap
 _FIELDS = (
@@ -50,9 +50,9 @@ def _kept_bytes() -> int:
 def test_large_blocks_are_kept_inside_and_all_is_given_back_at_the_end() -> None:
     assert _fresh_from_the_system()
     for _ in range(2):  # usable twice
-        with kept_memory():
+        with keep_freed_memory():
             assert _fresh_from_the_system()
-            with large_blocks_kept():
+            with keep_large_blocks():
                 assert not _fresh_from_the_system()
             assert _kept_bytes() >= _SIZE
             assert _fresh_from_the_system(2 * _SIZE)
@@ -61,17 +61,17 @@ def test_large_blocks_are_kept_inside_and_all_is_given_back_at_the_end() -> None
 
 
 def test_nested_uses_end_as_one() -> None:
-    with kept_memory():
-        with kept_memory(), large_blocks_kept():
+    with keep_freed_memory():
+        with keep_freed_memory(), keep_large_blocks():
             assert not _fresh_from_the_system()
-        with large_blocks_kept():
+        with keep_large_blocks():
             assert not _fresh_from_the_system()
     assert _fresh_from_the_system()
     assert _kept_bytes() < _SIZE
 
 
 def _fail_inside() -> None:
-    with kept_memory(), large_blocks_kept():
+    with keep_freed_memory(), keep_large_blocks():
         _fresh_from_the_system()
         raise KeyError
 

@@ -11,15 +11,17 @@ import torch
 
 from orgseg_node.errors import OutOfMemory
 from orgseg_node.inference.engine.available import free_memory
-from orgseg_node.inference.engine.budget import Need, activations_of, need_of, plan
-from orgseg_node.inference.engine.slab import Place
+from orgseg_node.inference.engine.budget import MemoryNeed, activation_bytes, estimate_memory, plan_memory
+from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
 from tests.support.models.tiny_nnunet import TinyModel, tiny_network
 
 _CPU = torch.device("cpu")
 _MB = 1 << 20
-_TILING = Tiling.over((100, 120, 140), (32, 64, 64), 0.5)
-_NEED = Need(slab=1000 * _MB, folds=5, tile=200 * _MB, image=50 * _MB, working=3000 * _MB, output=10 * _MB)
+_TILING = Tiling.covering((100, 120, 140), (32, 64, 64), 0.5)
+_NEED = MemoryNeed(
+    slab=1000 * _MB, folds=5, tile=200 * _MB, image=50 * _MB, working=3000 * _MB, output=10 * _MB
+)
 
 
 def _budget(beside_mb: int) -> int:
@@ -28,12 +30,12 @@ def _budget(beside_mb: int) -> int:
 
 
 def test_the_need_is_that_of_the_slab_and_not_of_the_number_of_slices() -> None:
-    need = need_of(_TILING, heads=20, folds=3, activations=7 * _MB, ct=(200, 512, 512))
+    need = estimate_memory(_TILING, heads=20, folds=3, activations=7 * _MB, ct=(200, 512, 512))
     assert need.slab == 2 * (20 + 1) * 32 * 120 * 140
     assert need.tile == 7 * _MB
     assert need.working == 4 * 100 * 120 * 140
-    longer = need_of(
-        Tiling.over((1000, 120, 140), (32, 64, 64), 0.5),
+    longer = estimate_memory(
+        Tiling.covering((1000, 120, 140), (32, 64, 64), 0.5),
         heads=20,
         folds=3,
         activations=7 * _MB,
@@ -44,59 +46,74 @@ def test_the_need_is_that_of_the_slab_and_not_of_the_number_of_slices() -> None:
 
 
 def test_more_channels_and_more_folds_need_more() -> None:
-    def host(heads: int, folds: int, place: Place = Place.HOST) -> int:
-        need = need_of(_TILING, heads=heads, folds=folds, activations=0, ct=(200, 300, 300))
-        return need.host(place, cuda=False, hold=False)
+    def host(heads: int, folds: int, storage: AccumulatorStorage = AccumulatorStorage.HOST) -> int:
+        need = estimate_memory(_TILING, heads=heads, folds=folds, activations=0, ct=(200, 300, 300))
+        return need.host_bytes(storage, cuda=False, keep_working_volume=False)
 
     assert host(2, 1) < host(20, 1) < host(20, 5)
     assert host(20, 5) - host(20, 1) == 4 * 2 * 21 * 32 * 120 * 140
-    assert host(20, 5, Place.FILE) == host(20, 1, Place.FILE) == host(20, 1)
+    assert host(20, 5, AccumulatorStorage.FILE) == host(20, 1, AccumulatorStorage.FILE) == host(20, 1)
 
 
 def test_a_gpu_takes_the_tile_and_the_sums_off_main_memory() -> None:
-    assert _NEED.host(Place.DEVICE, cuda=True, hold=False) == 60 * _MB
-    assert _NEED.host(Place.HOST, cuda=True, hold=True) == (5000 + 60 + 3000) * _MB
-    assert _NEED.on_device == 5250 * _MB
+    assert _NEED.host_bytes(AccumulatorStorage.DEVICE, cuda=True, keep_working_volume=False) == 60 * _MB
+    assert (
+        _NEED.host_bytes(AccumulatorStorage.HOST, cuda=True, keep_working_volume=True)
+        == (5000 + 60 + 3000) * _MB
+    )
+    assert _NEED.device_bytes == 5250 * _MB
 
 
 def test_with_room_for_all_the_sums_lie_in_memory() -> None:
-    found = plan(_NEED, _budget(5500), _CPU, shared=False)
-    assert (found.place, found.hold, found.need_mb) == (Place.HOST, False, 5260)
+    found = plan_memory(_NEED, _budget(5500), _CPU, shared=False)
+    assert (found.accumulators, found.keep_working_volume, found.need_mb) == (
+        AccumulatorStorage.HOST,
+        False,
+        5260,
+    )
     assert 5400 < found.budget_mb < 5600
 
 
 def test_with_less_room_they_lie_in_a_file() -> None:
-    found = plan(_NEED, _budget(1500), _CPU, shared=False)
-    assert (found.place, found.hold, found.need_mb) == (Place.FILE, False, 1260)
+    found = plan_memory(_NEED, _budget(1500), _CPU, shared=False)
+    assert (found.accumulators, found.keep_working_volume, found.need_mb) == (
+        AccumulatorStorage.FILE,
+        False,
+        1260,
+    )
 
 
 def test_with_even_less_room_the_run_is_refused_with_both_numbers() -> None:
     with pytest.raises(OutOfMemory, match=r"needs about \d+ MB of main memory; \d+ MB are allowed"):
-        plan(_NEED, _budget(900), _CPU, shared=False)
+        plan_memory(_NEED, _budget(900), _CPU, shared=False)
     with pytest.raises(OutOfMemory):
-        plan(_NEED, 1, _CPU, shared=False)
+        plan_memory(_NEED, 1, _CPU, shared=False)
 
 
 @pytest.mark.parametrize(
-    ("beside_mb", "place", "hold"),
-    [(9000, Place.HOST, True), (6000, Place.HOST, False), (2000, Place.FILE, False)],
+    ("beside_mb", "storage", "keep"),
+    [
+        (9000, AccumulatorStorage.HOST, True),
+        (6000, AccumulatorStorage.HOST, False),
+        (2000, AccumulatorStorage.FILE, False),
+    ],
 )
 def test_a_working_volume_that_others_see_is_kept_where_there_is_room(
     beside_mb: int,
-    place: Place,
-    hold: bool,  # noqa: FBT001  # a parameter
+    storage: AccumulatorStorage,
+    keep: bool,  # noqa: FBT001  # a parameter
 ) -> None:
-    found = plan(_NEED, _budget(beside_mb), _CPU, shared=True)
-    assert (found.place, found.hold) == (place, hold)
+    found = plan_memory(_NEED, _budget(beside_mb), _CPU, shared=True)
+    assert (found.accumulators, found.keep_working_volume) == (storage, keep)
 
 
 def test_without_a_budget_nearly_all_that_is_free_may_be_used() -> None:
     small = replace(_NEED, slab=_MB, tile=_MB, working=0)
-    found = plan(small, None, _CPU, shared=False)
-    assert found.place == Place.HOST
+    found = plan_memory(small, None, _CPU, shared=False)
+    assert found.accumulators == AccumulatorStorage.HOST
     assert found.budget_mb == pytest.approx(0.9 * free_memory() / _MB, rel=0.3)
     with pytest.raises(OutOfMemory):
-        plan(replace(_NEED, slab=psutil.virtual_memory().total), None, _CPU, shared=False)
+        plan_memory(replace(_NEED, slab=psutil.virtual_memory().total), None, _CPU, shared=False)
 
 
 def test_the_limit_of_a_container_counts_where_there_is_one(tmp_path: Path) -> None:
@@ -111,8 +128,8 @@ def test_the_limit_of_a_container_counts_where_there_is_one(tmp_path: Path) -> N
 def test_what_a_network_computes_with_grows_with_the_tile_and_the_network_is_left_alone() -> None:
     network = tiny_network(TinyModel(), seed=1).eval()
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    small, large = (activations_of(network, (2, 2, 4), (n, n, n)) for n in (16, 32))
-    assert activations_of(network, (8, 8, 8), (16, 16, 16)) == small  # the rehearsal's tile does not matter
+    small, large = (activation_bytes(network, (2, 2, 4), (n, n, n)) for n in (16, 32))
+    assert activation_bytes(network, (8, 8, 8), (16, 16, 16)) == small  # the rehearsal's tile does not matter
     assert large == pytest.approx(8 * small, rel=0.01)
     assert small > 4 * 4 * 16**3  # at least the first layer's output
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())

@@ -10,7 +10,12 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.inference.engine.label_planes import UNCLEAR, LabelPlanes, leaders, winners
+from orgseg_node.inference.engine.label_planes import (
+    AMBIGUOUS,
+    LabelPlanes,
+    argmax_labels,
+    unambiguous_labels,
+)
 from orgseg_node.inference.engine.working import Regrid
 
 _CPU = torch.device("cpu")
@@ -93,7 +98,7 @@ def test_a_plane_comes_as_soon_as_it_can_and_old_ones_are_forgotten() -> None:
     plane = torch.ones((2, 2, 2), dtype=torch.half)
     came = [[k for k, _ in planes.push(number, plane)] for number in range(6)]
     assert came == [[], [0], [], [1], [], [2]]
-    assert not planes._waiting
+    assert not planes._planes
 
 
 @pytest.mark.parametrize(
@@ -101,20 +106,20 @@ def test_a_plane_comes_as_soon_as_it_can_and_old_ones_are_forgotten() -> None:
 )
 def test_near_winners_are_unclear_and_leaders_still_lead(best: float, second: float) -> None:
     plane = torch.tensor([-5.0, best, second]).half().view(3, 1, 1)
-    assert winners(plane, None).item() == UNCLEAR
-    assert leaders(plane, None).item() == 1
+    assert unambiguous_labels(plane, None).item() == AMBIGUOUS
+    assert argmax_labels(plane, None).item() == 1
 
 
 def test_the_first_of_equals_leads() -> None:
     plane = torch.zeros((4, 200, 300), dtype=torch.half)
     plane[2:] = 1
-    assert (leaders(plane, None) == 2).all()
+    assert (argmax_labels(plane, None) == 2).all()
 
 
 def test_clear_winners_are_known_at_any_place_of_a_large_plane() -> None:
     plane = torch.randn((5, 300, 211), generator=torch.Generator().manual_seed(2)).mul(50).half()
-    found = winners(plane, None)
-    clear = found != UNCLEAR
+    found = unambiguous_labels(plane, None)
+    clear = found != AMBIGUOUS
     assert clear.float().mean() > 0.9
     assert (found[clear] == plane.float().argmax(0)[clear]).all()
 
@@ -123,17 +128,17 @@ def test_a_logit_that_is_no_number_is_never_clear() -> None:
     plane = torch.full((3, 1, 2), torch.nan).half()
     plane[:2] = 3.0
     plane[0, 0, 1] = torch.nan
-    assert (winners(plane, None) == UNCLEAR).all()
-    assert (winners(plane, (1, 2, 3)) == UNCLEAR).all()
+    assert (unambiguous_labels(plane, None) == AMBIGUOUS).all()
+    assert (unambiguous_labels(plane, (1, 2, 3)) == AMBIGUOUS).all()
 
 
 def test_regions_near_zero_are_unclear_and_later_ones_paint_over_earlier_ones() -> None:
     plane = torch.tensor([[2.0, -2.0, 2.0, 2.0], [2.0, -2.0, -2.0, 5e-4]]).half().view(2, 1, 4)
-    assert winners(plane, (7, 5)).tolist() == [[5, 0, 7, UNCLEAR]]
-    assert leaders(plane, (7, 5)).tolist() == [[5, 0, 7, 5]]
+    assert unambiguous_labels(plane, (7, 5)).tolist() == [[5, 0, 7, AMBIGUOUS]]
+    assert argmax_labels(plane, (7, 5)).tolist() == [[5, 0, 7, 5]]
 
 
 def test_a_label_that_two_regions_write_is_never_clear() -> None:
     plane = torch.tensor([[2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]]).half().view(3, 1, 2)
-    assert winners(plane, (1, 1, 2)).tolist() == [[UNCLEAR, UNCLEAR]]
-    assert winners(plane, (1, 3, 2)).tolist() == [[1, 3]]
+    assert unambiguous_labels(plane, (1, 1, 2)).tolist() == [[AMBIGUOUS, AMBIGUOUS]]
+    assert unambiguous_labels(plane, (1, 3, 2)).tolist() == [[1, 3]]

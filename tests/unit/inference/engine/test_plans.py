@@ -16,31 +16,36 @@ from nnunetv2.preprocessing.resampling.default_resampling import (
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from orgseg_node.errors import InferenceFailed, NotStreamable
-from orgseg_node.inference.engine.plans import Rules, new_shape, read_rules, thick_axis
+from orgseg_node.inference.engine.plans import NetworkPlan, new_shape, read_network_plan, thick_axis
 from tests.support.models.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
 
 
-def _read(model: TinyModel | None = None, **changes: Any) -> Rules:
-    """The rules of a tiny model, with changes to its configuration."""
+def _read(model: TinyModel | None = None, **changes: Any) -> NetworkPlan:
+    """The plan of a tiny model, with changes to its configuration."""
     model = model or TinyModel()
     plans = tiny_plans(model)
     plans["configurations"][model.configuration] |= changes
     manager = PlansManager(plans)
-    return read_rules(manager, manager.get_configuration(model.configuration), tiny_dataset(model))
+    return read_network_plan(manager, manager.get_configuration(model.configuration), tiny_dataset(model))
 
 
 def test_usual_plans_are_read() -> None:
-    rules = _read(TinyModel(patch=(4, 8, 12), spacing_mm=(5.0, 1.5, 1.4), transpose=(2, 0, 1)))
-    assert (rules.patch, rules.heads, rules.regions, rules.thick) == ((4, 8, 12), 3, None, None)
-    assert (rules.sight.transpose, rules.sight.spacing_mm) == ((2, 0, 1), (5.0, 1.5, 1.4))
-    seen = rules.sight.intensities
-    assert (seen.low, seen.high, seen.mean, seen.std) == (-200.0, 300.0, 40.0, 120.0)
+    plan = _read(TinyModel(patch=(4, 8, 12), spacing_mm=(5.0, 1.5, 1.4), transpose=(2, 0, 1)))
+    assert (plan.patch, plan.heads, plan.regions, plan.force_separate_z) == ((4, 8, 12), 3, None, None)
+    assert (plan.preprocessing.transpose, plan.preprocessing.spacing_mm) == ((2, 0, 1), (5.0, 1.5, 1.4))
+    normalisation = plan.preprocessing.normalisation
+    assert (normalisation.low, normalisation.high, normalisation.mean, normalisation.std) == (
+        -200.0,
+        300.0,
+        40.0,
+        120.0,
+    )
 
 
 def test_the_smallest_tile_leaves_two_voxels_along_the_axis_that_has_room() -> None:
-    rules = _read(TinyModel(patch=(2, 8, 4)))
-    assert rules.coarsening == (2, 2, 2)
-    assert rules.smallest_tile == (2, 4, 2)
+    plan = _read(TinyModel(patch=(2, 8, 4)))
+    assert plan.downsampling == (2, 2, 2)
+    assert plan.smallest_tile == (2, 4, 2)
 
 
 def test_plans_without_statistics_are_refused() -> None:
@@ -48,23 +53,23 @@ def test_plans_without_statistics_are_refused() -> None:
     plans["foreground_intensity_properties_per_channel"] = {}
     manager = PlansManager(plans)
     with pytest.raises(NotStreamable, match="intensities"):
-        read_rules(manager, manager.get_configuration("3d_fullres"), tiny_dataset(TinyModel()))
+        read_network_plan(manager, manager.get_configuration("3d_fullres"), tiny_dataset(TinyModel()))
 
 
 def test_regions_write_their_labels_in_the_order_of_the_dataset() -> None:
-    rules = _read(TinyModel(labels={"whole": [1, 2], "core": 2}, regions_order=(2, 1)))
-    assert (rules.heads, rules.regions) == (2, (2, 1))
+    plan = _read(TinyModel(labels={"whole": [1, 2], "core": 2}, regions_order=(2, 1)))
+    assert (plan.heads, plan.regions) == (2, (2, 1))
 
 
 def test_networks_of_equal_plans_see_alike_whatever_they_find() -> None:
-    assert _read().sight == _read(TinyModel(labels={"heart": 1}, patch=(8, 8, 8))).sight
+    assert _read().preprocessing == _read(TinyModel(labels={"heart": 1}, patch=(8, 8, 8))).preprocessing
     for change in (
         {"spacing_mm": (3.0, 2.0, 2.1)},
         {"transpose": (0, 2, 1)},
         {"mean_hu": 41.0},
         {"thick": True},
     ):
-        assert _read().sight != _read(replace(TinyModel(), **change)).sight  # type: ignore[arg-type]
+        assert _read().preprocessing != _read(replace(TinyModel(), **change)).preprocessing  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -84,21 +89,21 @@ def test_thick_slices_are_judged_as_nnunet_does(
     thick: bool | None,  # noqa: FBT001  # nnU-Net's tristate
     axis: int | None,
 ) -> None:
-    sight = _read(TinyModel(spacing_mm=network_mm, thick=thick)).sight
-    assert sight.regrid((20, 20, 20), ct_mm).thick_axis == axis
+    preprocessing = _read(TinyModel(spacing_mm=network_mm, thick=thick)).preprocessing
+    assert preprocessing.regrid((20, 20, 20), ct_mm).thick_axis == axis
 
 
 def test_the_way_back_judges_by_the_working_spacing_first() -> None:
-    rules = _read(TinyModel(spacing_mm=(1.0, 1.0, 4.0)))
-    assert rules.regrid((9, 9, 9), (10, 10, 10), (4.0, 1.0, 1.0)).thick_axis == 2
-    assert rules.sight.regrid((9, 9, 9), (4.0, 1.0, 1.0)).thick_axis == 0
+    plan = _read(TinyModel(spacing_mm=(1.0, 1.0, 4.0)))
+    assert plan.regrid((9, 9, 9), (10, 10, 10), (4.0, 1.0, 1.0)).thick_axis == 2
+    assert plan.preprocessing.regrid((9, 9, 9), (4.0, 1.0, 1.0)).thick_axis == 0
 
 
 def test_a_ct_too_thin_for_a_working_voxel_is_refused() -> None:
-    sight = _read(TinyModel(spacing_mm=(3.0, 2.0, 2.0))).sight
-    assert sight.regrid((2, 9, 9), (1.0, 2.0, 2.0)).target == (1, 9, 9)
+    preprocessing = _read(TinyModel(spacing_mm=(3.0, 2.0, 2.0))).preprocessing
+    assert preprocessing.regrid((2, 9, 9), (1.0, 2.0, 2.0)).target == (1, 9, 9)
     with pytest.raises(InferenceFailed, match="thinner"):
-        sight.regrid((1, 9, 9), (1.0, 2.0, 2.0))
+        preprocessing.regrid((1, 9, 9), (1.0, 2.0, 2.0))
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from orgseg_node.errors import DiskFull, InferenceFailed
-from orgseg_node.inference.engine.slab import Place, Slab, divide, move_on
+from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
 
 _CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("place", list(Place))
-def test_tiles_are_weighted_and_added_up_as_nnunet_does(place: Place) -> None:
+@pytest.mark.parametrize("storage", list(AccumulatorStorage))
+def test_tiles_are_weighted_and_added_up_as_nnunet_does(storage: AccumulatorStorage) -> None:
     random = torch.Generator().manual_seed(3)
-    slab = Slab((3, 4, 9, 11), place, _CPU)
+    slab = Slab((3, 4, 9, 11), storage, _CPU)
     theirs = torch.zeros((3, 4, 9, 11), dtype=torch.half)
     gaussian = torch.rand((4, 6, 5), generator=random).mul(10).half()
     for row, column in [(0, 0), (3, 6), (2, 3), (0, 6), (2, 3)]:
@@ -27,12 +27,12 @@ def test_tiles_are_weighted_and_added_up_as_nnunet_does(place: Place) -> None:
 
 
 def test_sums_are_rounded_to_16_bits_after_each_tile_and_products_are_not() -> None:
-    slab, one = Slab((1, 1, 1, 1), Place.HOST, _CPU), torch.ones((1, 1, 1))
+    slab, one = Slab((1, 1, 1, 1), AccumulatorStorage.HOST, _CPU), torch.ones((1, 1, 1))
     slab.add(torch.full((1, 1, 1, 1), 2048.0), one, 0, 0)
     for _ in range(2):
         slab.add(torch.full((1, 1, 1, 1), 0.9), one, 0, 0)  # lost each time; a sum in 32 bits would keep it
     assert slab.logits.item() == 2048.0
-    slab = Slab((1, 1, 1, 1), Place.HOST, _CPU)
+    slab = Slab((1, 1, 1, 1), AccumulatorStorage.HOST, _CPU)
     slab.add(torch.full((1, 1, 1, 1), -1.0), one, 0, 0)
     slab.add(torch.full((1, 1, 1, 1), 1.0 + 2.0**-13), one, 0, 0)
     assert slab.logits.item() == 2.0**-13  # a product in 16 bits would have been 1
@@ -42,49 +42,49 @@ def test_sums_are_rounded_to_16_bits_after_each_tile_and_products_are_not() -> N
 def test_moving_on_keeps_the_last_planes_and_brings_in_empty_ones(count: int) -> None:
     planes = torch.arange(1, 1 + 7 * 6).view(7, 2, 3)
     before = planes.clone()
-    move_on(planes, count)
+    shift_planes(planes, count)
     assert torch.equal(planes[: 7 - count], before[count:])
     assert not planes[7 - count :].any()
 
 
-@pytest.mark.parametrize("place", [Place.HOST, Place.FILE])
-def test_a_slab_moves_on_for_all_channels(place: Place) -> None:
-    slab = Slab((2, 5, 3, 4), place, _CPU)
+@pytest.mark.parametrize("storage", [AccumulatorStorage.HOST, AccumulatorStorage.FILE])
+def test_a_slab_moves_on_for_all_channels(storage: AccumulatorStorage) -> None:
+    slab = Slab((2, 5, 3, 4), storage, _CPU)
     slab.logits.copy_(torch.arange(120).view(2, 5, 3, 4))
     before = slab.logits.clone()
-    slab.move_on(2)
+    slab.advance(2)
     assert torch.equal(slab.logits[:, :3], before[:, 2:])
     assert not slab.logits[:, 3:].any()
 
 
 def test_a_slab_in_a_file_begins_empty_and_keeps_its_sums_while_it_rests() -> None:
-    slab = Slab((3, 8, 40, 50), Place.FILE, _CPU)
+    slab = Slab((3, 8, 40, 50), AccumulatorStorage.FILE, _CPU)
     assert not slab.logits.any()
     numbers = torch.randn(slab.logits.shape, generator=torch.Generator().manual_seed(1)).half()
     slab.logits.copy_(numbers)
     for _ in range(2):
-        slab.rest()
+        slab.release_memory()
         assert torch.equal(slab.logits, numbers)
     slab.logits += 1
-    slab.rest()
+    slab.release_memory()
     assert torch.equal(slab.logits, numbers + 1)
 
 
 def test_a_slab_in_memory_has_nothing_to_rest() -> None:
-    slab = Slab((1, 1, 1, 2), Place.HOST, _CPU)
+    slab = Slab((1, 1, 1, 2), AccumulatorStorage.HOST, _CPU)
     slab.logits += 3
-    slab.rest()
+    slab.release_memory()
     assert slab.logits.tolist() == [[[[3, 3]]]]
 
 
 def test_a_file_that_does_not_fit_on_the_disk_is_said() -> None:
     with pytest.raises(DiskFull, match=r"MB for the network's sums do not fit"):
-        Slab((1000, 1 << 20, 1 << 10, 1 << 10), Place.FILE, _CPU)
+        Slab((1000, 1 << 20, 1 << 10, 1 << 10), AccumulatorStorage.FILE, _CPU)
 
 
 def test_the_mean_is_divided_in_place_and_rounded_to_16_bits() -> None:
     sums = torch.tensor([[[1.0, 10.0]], [[-7.0, 0.0]]]).half()
-    mean = divide(sums, torch.tensor([[3.0, 7.0]]).half())
+    mean = divide_by_weights(sums, torch.tensor([[3.0, 7.0]]).half())
     assert mean is sums
     assert torch.equal(mean, torch.tensor([[[1 / 3, 10 / 7]], [[-7 / 3, 0.0]]]).half())
 
@@ -94,4 +94,4 @@ def test_sums_beyond_16_bits_are_refused(value: float) -> None:
     sums = torch.ones((2, 3, 3), dtype=torch.half)
     sums[1, 2, 0] = value
     with pytest.raises(InferenceFailed, match="too large for 16 bits"):
-        divide(sums, torch.ones((3, 3), dtype=torch.half))
+        divide_by_weights(sums, torch.ones((3, 3), dtype=torch.half))

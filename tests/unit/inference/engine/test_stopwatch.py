@@ -11,19 +11,19 @@ from orgseg_node.inference.engine.stopwatch import Stopwatch
 
 
 def test_only_what_lies_between_entering_and_leaving_is_added_up() -> None:
-    watch, began = Stopwatch(torch.device("cpu")), time.perf_counter()
-    assert watch.seconds() == 0
+    stopwatch, began = Stopwatch(torch.device("cpu")), time.perf_counter()
+    assert stopwatch.seconds() == 0
     for _ in range(3):
-        with watch:
+        with stopwatch:
             time.sleep(0.01)
-    timed, whole = watch.seconds(), time.perf_counter() - began
+    timed, whole = stopwatch.seconds(), time.perf_counter() - began
     time.sleep(0.01)
     assert 0.03 <= timed <= whole
-    assert watch.seconds() == timed
+    assert stopwatch.seconds() == timed
 
 
 def test_a_failure_is_timed_and_passed_on() -> None:
-    watch = Stopwatch(torch.device("cpu"))
-    with pytest.raises(KeyError), watch:
+    stopwatch = Stopwatch(torch.device("cpu"))
+    with pytest.raises(KeyError), stopwatch:
         raise KeyError
-    assert watch.seconds() > 0
+    assert stopwatch.seconds() > 0

@@ -13,8 +13,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.inference.engine.label_planes import interpolation
-from orgseg_node.inference.engine.tiles import Tiling, touched, weights
+from orgseg_node.inference.engine.label_planes import interpolation_axes
+from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
 from orgseg_node.inference.engine.working import Regrid
 
 _CASES: list[tuple[Shape, Shape, float]] = [
@@ -28,16 +28,16 @@ _CASES: list[tuple[Shape, Shape, float]] = [
 
 
 def _starts(tiling: Tiling) -> list[tuple[int, ...]]:
-    return list(itertools.product(*tiling.steps))
+    return list(itertools.product(*tiling.starts))
 
 
 @pytest.mark.parametrize(("shape", "patch", "step"), _CASES)
 def test_tiles_and_padding_are_nnunets(shape: Shape, patch: Shape, step: float) -> None:
-    tiling = Tiling.over(shape, patch, step)
+    tiling = Tiling.covering(shape, patch, step)
     image = torch.ones((1, *shape))
     padded, cut = pad_nd_image(image, patch, "constant", {"value": 0}, return_slicer=True)
-    assert tiling.padded == tuple(padded.shape[1:])
-    ends = [(b, b + n) for b, n in zip(tiling.before, shape, strict=True)]
+    assert tiling.padded_shape == tuple(padded.shape[1:])
+    ends = [(b, b + n) for b, n in zip(tiling.padding_before, shape, strict=True)]
     assert ends == [(s.start, s.stop) for s in cut[1:]]
     predictor = nnUNetPredictor(tile_step_size=step, device=torch.device("cpu"), allow_tqdm=False)
     predictor.configuration_manager = SimpleNamespace(patch_size=list(patch))
@@ -49,18 +49,18 @@ def test_tiles_and_padding_are_nnunets(shape: Shape, patch: Shape, step: float) 
 def test_final_planes_are_all_planes_once_and_no_later_tile_touches_them(
     shape: Shape, patch: Shape, step: float
 ) -> None:
-    tiling = Tiling.over(shape, patch, step)
-    starts, planes = tiling.steps[0], []
-    for number, (start, final) in enumerate(zip(starts, tiling.final, strict=True)):
-        handed_out = range(start, start + final)
-        assert all(later > plane for plane in handed_out for later in starts[number + 1 :])
+    tiling = Tiling.covering(shape, patch, step)
+    starts, planes = tiling.starts[0], []
+    for number, (start, final) in enumerate(zip(starts, tiling.final_planes, strict=True)):
+        new_planes = range(start, start + final)
+        assert all(later > plane for plane in new_planes for later in starts[number + 1 :])
         assert final <= patch[0]
-        planes += handed_out
-    assert planes == list(range(tiling.padded[0]))
+        planes += new_planes
+    assert planes == list(range(tiling.padded_shape[0]))
 
 
 def test_the_weights_are_nnunets_gaussian_in_half() -> None:
-    ours = weights((6, 9, 12), torch.device("cpu"))
+    ours = gaussian_weights((6, 9, 12), torch.device("cpu"))
     theirs = compute_gaussian(
         (6, 9, 12), sigma_scale=1.0 / 8, value_scaling_factor=10, device=torch.device("cpu")
     )
@@ -75,8 +75,8 @@ def test_the_weights_are_nnunets_gaussian_in_half() -> None:
 def test_a_tile_is_wanted_where_a_voxel_of_the_region_is_interpolated_from_it(
     target: Shape, thick_axis: int | None
 ) -> None:
-    axes = interpolation(Regrid(source=(20, 24, 30), target=target, thick_axis=thick_axis))
-    tiling = Tiling.over((20, 24, 30), (8, 32, 10), 0.5)
+    axes = interpolation_axes(Regrid(source=(20, 24, 30), target=target, thick_axis=thick_axis))
+    tiling = Tiling.covering((20, 24, 30), (8, 32, 10), 0.5)
     rng = np.random.default_rng(4)
     for _ in range(10):
         inside = np.zeros(target, dtype=bool)
@@ -87,18 +87,18 @@ def test_a_tile_is_wanted_where_a_voxel_of_the_region_is_interpolated_from_it(
         for voxel in voxels:
             pairs = [{int(axis.low[n]), int(axis.high[n])} for axis, n in zip(axes, voxel, strict=True)]
             for number, start in enumerate(_starts(tiling)):
-                lows = [s - b for s, b in zip(start, tiling.before, strict=True)]
+                lows = [s - b for s, b in zip(start, tiling.padding_before, strict=True)]
                 if all(
                     any(low <= at < low + size for at in pair)
                     for pair, low, size in zip(pairs, lows, tiling.patch, strict=True)
                 ):
                     expected.add(number)
-        found = touched(tiling, inside, axes)
-        assert found.shape == tuple(len(starts) for starts in tiling.steps)
+        found = needed_tiles(tiling, inside, axes)
+        assert found.shape == tuple(len(starts) for starts in tiling.starts)
         assert set(np.flatnonzero(found)) == expected
 
 
 def test_a_region_of_nothing_wants_no_tile() -> None:
-    axes = interpolation(Regrid(source=(20, 24, 30), target=(10, 12, 15), thick_axis=None))
-    tiling = Tiling.over((20, 24, 30), (8, 8, 8), 0.5)
-    assert not touched(tiling, np.zeros((10, 12, 15), dtype=bool), axes).any()
+    axes = interpolation_axes(Regrid(source=(20, 24, 30), target=(10, 12, 15), thick_axis=None))
+    tiling = Tiling.covering((20, 24, 30), (8, 8, 8), 0.5)
+    assert not needed_tiles(tiling, np.zeros((10, 12, 15), dtype=bool), axes).any()

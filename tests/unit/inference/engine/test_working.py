@@ -11,10 +11,10 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import C
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.inference.engine.working import Intensities, Regrid, WorkingVolume, nonzero_box
+from orgseg_node.inference.engine.working import HuNormalisation, Regrid, WorkingVolume, nonzero_box
 from tests.support.models.nnunet_reference import noise
 
-_CT = Intensities(low=-200.0, high=300.0, mean=33.3, std=121.7)
+_CT = HuNormalisation(low=-200.0, high=300.0, mean=33.3, std=121.7)
 _GRIDS = [
     ((70, 24, 22), (101, 20, 30), None),
     ((70, 24, 22), (41, 24, 33), None),
@@ -54,18 +54,18 @@ def test_all_planes_at_once_are_nnunets(
 
 
 @pytest.mark.parametrize(("source", "target", "thick"), _GRIDS)
-@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("precompute", [False, True])
 def test_planes_in_blocks_of_any_size_are_the_same_planes(
     source: Shape,
     target: Shape,
     thick: int | None,
-    hold: bool,  # noqa: FBT001  # a parameter
+    precompute: bool,  # noqa: FBT001  # a parameter
 ) -> None:
     working = WorkingVolume(noise(source), _CT, Regrid(source=source, target=target, thick_axis=thick))
     whole = working.planes(0, target[0]).copy()
-    if hold:
-        working.hold()
-        working.hold()
+    if precompute:
+        working.precompute()
+        working.precompute()
     for size in (1, 7, 16, 33):
         ends = [*range(0, target[0], size), target[0]]
         blocks = np.concatenate([working.planes(a, b) for a, b in pairwise(ends)])
@@ -118,5 +118,5 @@ def test_hounsfield_units_are_normalised_as_nnunet_does_and_left_as_they_are() -
 
 
 def test_statistics_without_any_deviation_divide_by_next_to_nothing_and_not_by_zero() -> None:
-    flat = Intensities(low=0.0, high=10.0, mean=5.0, std=0.0)
+    flat = HuNormalisation(low=0.0, high=10.0, mean=5.0, std=0.0)
     assert np.isfinite(flat.normalise(np.arange(12))).all()

@@ -1,4 +1,4 @@
-"""What the database promises whoever writes to it, proven on SQLite and on PostgreSQL."""
+"""The guarantees of the database for writers, proven on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def at_once(*actions: Callable[[], None]) -> list[BaseException]:
         barrier.wait(30)
         try:
             action()
-        except Exception as error:  # noqa: BLE001 (told to the test)
+        except Exception as error:  # noqa: BLE001 (the test checks it)
             raised.append(error)
 
     threads = [threading.Thread(target=run, args=(action,)) for action in actions]
@@ -135,8 +135,8 @@ class TestDatabase:
             assert tx.rows("SELECT * FROM series") == []
             assert tx.rows("SELECT * FROM event") == []
 
-    def test_an_error_that_was_overlooked_is_never_told_as_success(self, database: Database) -> None:
-        """PostgreSQL undoes all of a transaction in which a statement failed, and says so only in passing."""
+    def test_an_error_that_was_ignored_is_never_reported_as_success(self, database: Database) -> None:
+        """PostgreSQL undoes a transaction in which a statement failed, without an error at the commit."""
         try:
             with database.write() as tx:
                 tx.run(SERIES, ("1", "RECEIVING"))
@@ -172,9 +172,9 @@ class TestDatabase:
         with database.write() as tx:
             tx.run(SERIES, ("1", "RECEIVING"))
             tx.run("UPDATE series SET state = 'READY', note = '3 slices'")
-            told = tx.rows("SELECT kind, subject, change, note FROM event ORDER BY number")
+            events = tx.rows("SELECT kind, subject, change, note FROM event ORDER BY number")
             ((at,),) = tx.rows("SELECT at FROM event WHERE change = '-> RECEIVING'")
-        assert told == [
+        assert events == [
             ("series", "1", "-> RECEIVING", "from A"),
             ("series", "1", "RECEIVING -> READY", "3 slices"),
         ]
@@ -183,7 +183,7 @@ class TestDatabase:
             with pytest.raises(IllegalTransition, match="never"), database.write() as tx:
                 tx.run(sql)
 
-    def test_the_history_tells_jobs_and_deliveries_in_the_same_words(self, database: Database) -> None:
+    def test_the_history_describes_jobs_and_deliveries_in_the_same_words(self, database: Database) -> None:
         with database.write() as tx:
             tx.run(SERIES, ("1", "READY"))
             tx.run(JOB, ("0" * 16, "SENDING"))
@@ -202,7 +202,7 @@ class TestDatabase:
 
     @pytest.mark.parametrize("kind", TABLES)
     def test_exactly_the_transitions_of_the_table_are_allowed(self, database: Database, kind: str) -> None:
-        """The whole product of states: each is born in the one and moved to the other."""
+        """Every pair of states: a row is inserted in the first state and moved to the second."""
         seen = 0
         for source, target in itertools.product(STATES[kind], STATES[kind]):
             allowed = source == target or target in TABLES[kind][source]
@@ -382,23 +382,23 @@ class TestPostgres:
             assert tx.rows("SELECT * FROM series") == []
         database.close()
 
-    def test_a_server_that_is_gone_is_told_and_found_again_without_the_password(
+    def test_a_lost_server_is_reported_without_the_password_and_found_again(
         self, postgres: Cluster, server: Server
     ) -> None:
         database = Database(server)
         postgres.crash()
         try:
-            with pytest.raises(DatabaseUnreachable) as told, database.write():
+            with pytest.raises(DatabaseUnreachable) as caught, database.write():
                 pass
-            assert server.password not in f"{told.value} {server} {server!r} {server.description}"
-            assert f"127.0.0.1:{postgres.port}" in str(told.value)
+            assert server.password not in f"{caught.value} {server} {server!r} {server.description}"
+            assert f"127.0.0.1:{postgres.port}" in str(caught.value)
         finally:
             postgres.start()
         with database.write() as tx:
             assert tx.rows("SELECT * FROM series") == []
         database.close()
 
-    def test_a_wrong_password_and_a_missing_database_are_told(self, server: Server) -> None:
+    def test_a_wrong_password_and_a_missing_database_are_reported(self, server: Server) -> None:
         for wrong in (replace(server, password="x" * 3), replace(server, url=f"{server.url}x")):
             with pytest.raises(DatabaseUnreachable):
                 Database(wrong)

@@ -99,7 +99,7 @@ class TestJobStore:
         assert store.job(job_id).state is JobState.QUEUED
         assert [i.path for i in store.instances_of("1.2.3")] == [instance().path]
 
-    def test_a_job_carries_what_was_decided_about_it(self, held: tuple[Any, str]) -> None:
+    def test_a_job_stores_its_routing_decision(self, held: tuple[Any, str]) -> None:
         store, job_id = held
         job = store.move(job_id, JobState.PREPARING, "")
         assert {name: getattr(job, name) for name in CARRIED} == CARRIED
@@ -210,13 +210,13 @@ class TestJobStore:
     def test_a_job_found_at_risk_has_lost_its_process(self, held: tuple[Any, str]) -> None:
         store, job_id = held
         assert store.attempts.begin(job_id) == 0
-        assert store.attempts.end(job_id) == 0, "it ended in order"
+        assert store.attempts.end(job_id) == 0, "it ended normally"
         assert store.attempts.begin(job_id) == 0
         assert store.attempts.begin(job_id) == 1, "nobody took it out of risk"
         assert store.attempts.end(job_id, died=True) == 2
         assert (store.job(job_id).deaths, store.job(job_id).at_risk) == (2, 0)
 
-    def test_a_workflow_that_is_spent_is_one_death_and_its_successor_has_another_number(
+    def test_a_workflow_without_result_is_one_failed_run_and_the_next_has_another_number(
         self, held: tuple[Any, str]
     ) -> None:
         store, job_id = held
@@ -240,7 +240,7 @@ class TestJobStore:
         store.attempts.keep_objects(job_id, kept[:1])
         assert store.attempts.objects(job_id) == kept[:1]
 
-    def test_the_first_delivery_is_remembered(self, held: tuple[Any, str]) -> None:
+    def test_the_time_of_the_first_delivery_is_kept(self, held: tuple[Any, str]) -> None:
         store, job_id = self.sending(held, "tps")
         first, _ = store.claim(job_id, "tps")
         assert store.job(job_id).delivered_at is None

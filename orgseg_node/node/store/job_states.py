@@ -6,12 +6,12 @@ A job is added in QUEUED by `add`; every later change is a `move`. Who moves a j
 change                                        where
 ============================================  ===============================================================
 new -> QUEUED                                 `routing_rows.write_job`: its series became READY
-QUEUED -> PREPARING -> ... -> CHECKING        `Worker`, as the child process reports its progress
+QUEUED -> PREPARING -> ... -> CHECKING        `Worker`, `ChildRunner`: as the child reports its progress
 CHECKING -> REVIEW                            `Worker`: a finding or a rule asks for a review
 CHECKING, REVIEW -> SENDING                   `DeliveryRows.begin_sending`
 SENDING -> DONE, FAILED                       `finish_sending`: every object is delivered or failed
 running -> RETRY_WAIT, FAILED                 `Worker`: the child failed
-running, RETRY_WAIT -> QUEUED                 `Worker`, `Housekeeper`: the job is run again
+running, RETRY_WAIT -> QUEUED                 `Worker`, `Dispatcher`: the job is run again
 any open state -> SUPERSEDED                  `Store.accept`: a later revision of the series replaces it
 DONE, SUPERSEDED, CANCELLED -> QUEUED         `routing_rows.write_job`: the same images were sent again
 DONE, FAILED -> QUEUED                        `routing_rows.write_job`: it has a new destination

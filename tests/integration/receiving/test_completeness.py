@@ -43,7 +43,7 @@ class Bench:
     store: Store
     checker: CompletenessChecker
     port: int
-    orders: SeriesOverrides
+    overrides: SeriesOverrides
 
     def series(self) -> Series:
         (series,) = self.store.series()
@@ -124,8 +124,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             receiver.start()
             stack.callback(receiver.stop)
             checker = CompletenessChecker(config, store, inbox)
-            orders = SeriesOverrides(store.database)
-            return Bench(inbox=inbox, store=store, checker=checker, port=port, orders=orders)
+            overrides = SeriesOverrides(store.database)
+            return Bench(inbox=inbox, store=store, checker=checker, port=port, overrides=overrides)
 
         yield make
 
@@ -164,7 +164,7 @@ def test_a_series_that_stays_incomplete_is_held_with_both_numbers_and_can_be_for
     assert series.reason == "INCOMPLETE"
     assert "5 of 8 images are here" in series.note
     assert bench.known().fetches == 2
-    bench.orders.force(series.series_uid, "by anna")
+    bench.overrides.force(series.series_uid, "by anna")
     bench.until(SeriesState.READY)
     (job,) = bench.store.jobs()
     assert job.remark == "INCOMPLETE: Contoured by a user's decision with 5 of 8 images that the source has."

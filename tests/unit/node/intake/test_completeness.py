@@ -1,4 +1,4 @@
-"""Sources are asked side by side, and as the configuration in force says."""
+"""Sources are asked in parallel, as the configuration in force defines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config_with(folder: Path, *sources: str) -> NodeConfig:
 
 
 class Asked:
-    """Stands in for the checker: counts, and answers as told."""
+    """Replaces the checker: counts the calls, and behaves as the name of the source says."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -68,7 +68,7 @@ def test_a_source_that_does_not_answer_holds_up_no_other(asked: Asked, tmp_path:
     assert asked.counts["silent"] == 1, "and is not asked again meanwhile"
     asked.silent.set()
     poller.stop()
-    assert poller.busy == set(), "the end waits for it"
+    assert poller.busy == set(), "stop() waits for it"
 
 
 @pytest.mark.parametrize("kind", ["broken", "odd"])

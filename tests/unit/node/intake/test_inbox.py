@@ -1,4 +1,4 @@
-"""The inbox: what is found at the start, and what becomes of a quiet series."""
+"""The inbox: files found at the start, and the judging of stable series."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_another_way_to_the_labels_is_another_job_and_more_memory_is_not(tmp_pat
     assert job(memory_budget_mb=4000, threads=2, time_limit_s=60, overlap_mm=10) == job()
 
 
-def test_a_series_is_not_judged_before_the_quiet_time(node: Node, ct_folder: Path) -> None:
+def test_a_series_is_not_judged_before_it_is_stable(node: Node, ct_folder: Path) -> None:
     node.inbox = Inbox(node.config, node.store)
     for path in sorted(ct_folder.iterdir()):
         node.take(path)
@@ -216,7 +216,7 @@ def test_series_are_judged_each_for_itself(node: Node, push: Callable[[str], Non
     assert len(node.store.jobs()) == 2
 
 
-def test_a_series_cut_off_by_a_stop_is_not_judged_before_its_sender_could_go_on(
+def test_a_series_interrupted_by_a_stop_is_not_judged_before_its_sender_could_continue(
     node: Node, ct_folder: Path
 ) -> None:
     for path in sorted(ct_folder.iterdir())[:12]:
@@ -229,7 +229,7 @@ def test_a_series_cut_off_by_a_stop_is_not_judged_before_its_sender_could_go_on(
     assert inbox.judge_stable_series() == [node.series().series_uid]
 
 
-def test_a_series_is_shown_before_it_is_quiet_and_again_when_more_of_it_came(
+def test_a_series_is_preloaded_before_it_is_stable_and_again_when_more_images_arrived(
     node: Node, ct_folder: Path
 ) -> None:
     shown: list[Path] = []

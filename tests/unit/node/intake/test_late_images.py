@@ -94,7 +94,7 @@ def test_while_receiving_it_is_one_more_image(tmp_path: Path) -> None:
     assert (node.series().state, node.series().revision) == (SeriesState.RECEIVING, 1)
 
 
-def test_a_series_on_hold_is_judged_anew(tmp_path: Path) -> None:
+def test_a_series_on_hold_is_judged_again(tmp_path: Path) -> None:
     node = Node(tmp_path)
     files = build_ct_series(tmp_path / "ct", SMALL)
     for path in [*files[:2], *files[3:]]:
@@ -123,7 +123,7 @@ def test_a_job_that_delivered_nothing_is_superseded(tmp_path: Path, moment: Call
 
 
 @pytest.mark.parametrize("moment", [half_delivered, done])
-def test_after_a_delivery_the_series_is_held_and_somebody_told(
+def test_after_a_delivery_the_series_is_held_with_a_notice(
     tmp_path: Path, moment: Callable[[Late], None]
 ) -> None:
     node = Late(tmp_path)
@@ -138,7 +138,7 @@ def test_after_a_delivery_the_series_is_held_and_somebody_told(
 
 
 @pytest.mark.parametrize("by_a_person", [True, False])
-def test_it_is_contoured_again_where_that_is_wanted_and_says_its_revision(
+def test_it_is_contoured_again_where_that_is_configured_and_names_its_revision(
     tmp_path: Path, *, by_a_person: bool
 ) -> None:
     node = Late(tmp_path, late="hold" if by_a_person else "contour")

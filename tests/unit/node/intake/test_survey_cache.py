@@ -39,7 +39,7 @@ def test_the_same_images_are_surveyed_once(made: list[list[Path]], tmp_path: Pat
 
 
 @pytest.mark.parametrize("now", [[ONE, TWO], [TWO], [replace(ONE, sha256="b" * 64)]])
-def test_other_images_are_surveyed_anew(made: list[list[Path]], tmp_path: Path, now: list[Instance]) -> None:
+def test_other_images_are_surveyed_again(made: list[list[Path]], tmp_path: Path, now: list[Instance]) -> None:
     known = Surveys(tmp_path)
     first = known.of("1.2", [ONE])
     assert known.of("1.2", now) is not first

@@ -1,4 +1,4 @@
-"""Deaths, memory and time: what a job survives, and when it is given up."""
+"""Crashes, memory and time: what a job survives, and when it goes to the dead letter."""
 
 from __future__ import annotations
 

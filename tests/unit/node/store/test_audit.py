@@ -145,7 +145,7 @@ def test_two_that_seal_at_once_make_one_chain(tmp_path: Path) -> None:
     assert audits[0].unsealed() == 0
 
 
-def test_each_transition_tells_under_what_it_was_made(tmp_path: Path) -> None:
+def test_each_transition_has_the_context_it_was_made_under(tmp_path: Path) -> None:
     store, job_id = with_job(tmp_path)
     other = store.attribution.works_under(store.database, {**CONTEXT, "version": "2"})
     store.move(job_id, JobState.CHECKING, "")

@@ -1,4 +1,4 @@
-"""The tables of transitions: walked whole, and found the same in the database."""
+"""The tables of transitions: every pair is checked against the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person says about a series, and what the inbox makes of it."""
+"""Overrides and conflicts: what a person decides about a series, and what the inbox does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def files(tmp_path: Path) -> list[Path]:
     return build_ct_series(tmp_path / "ct", SMALL)
 
 
-def orders(node: Node) -> SeriesOverrides:
+def overrides(node: Node) -> SeriesOverrides:
     return SeriesOverrides(node.store.database)
 
 
@@ -47,21 +47,21 @@ def test_a_held_series_is_contoured_without_its_missing_slice_when_forced(
     node: Node, files: list[Path]
 ) -> None:
     uid = held_for_a_gap(node, files)
-    orders(node).force(uid, ANNA)
+    overrides(node).force(uid, ANNA)
     assert node.inbox.judge_stable_series() == [uid]
     assert node.series().state is SeriesState.READY
     (job,) = node.store.jobs()
     assert (job.state, job.slices) == (JobState.QUEUED, 5)
     assert job.remark == "INCOMPLETE: Contoured by a user's decision without 1 missing slices."
     assert any(ANNA in event.note for event in node.store.events(uid))
-    assert orders(node).all() == {}
+    assert overrides(node).all() == {}
 
 
 def test_the_force_is_for_one_revision_and_what_comes_later_is_judged_as_usual(
     node: Node, files: list[Path]
 ) -> None:
     uid = held_for_a_gap(node, files)
-    orders(node).force(uid, ANNA)
+    overrides(node).force(uid, ANNA)
     node.inbox.judge_stable_series()
     node.take(files[2])
     assert node.inbox.judge_stable_series() == [], "its association is open"
@@ -76,10 +76,10 @@ def test_a_force_that_a_crash_left_behind_does_not_count_for_a_later_revision(
     node: Node, files: list[Path]
 ) -> None:
     uid = held_for_a_gap(node, files)
-    orders(node).force(uid, ANNA)
-    order = orders(node).all()[uid]
-    assert order.forces(1)
-    assert not order.forces(2)
+    overrides(node).force(uid, ANNA)
+    override = overrides(node).all()[uid]
+    assert override.forces(1)
+    assert not override.forces(2)
 
 
 def test_a_force_does_not_help_where_geometry_would_be_a_guess(node: Node, tmp_path: Path) -> None:
@@ -90,17 +90,19 @@ def test_a_force_does_not_help_where_geometry_would_be_a_guess(node: Node, tmp_p
     node.inbox.association_ended(1)
     node.inbox.judge_stable_series()
     uid = node.series().series_uid
-    orders(node).force(uid, ANNA)
+    overrides(node).force(uid, ANNA)
     node.inbox.judge_stable_series()
     assert (node.series().state, node.series().reason) == (SeriesState.HOLD, "INPUT_TOO_FEW_SLICES")
-    assert orders(node).all() == {}
+    assert overrides(node).all() == {}
 
 
-def test_a_force_waits_for_no_quiet_time_and_no_association(node: Node, files: list[Path]) -> None:
+def test_a_force_waits_neither_for_a_stable_series_nor_for_an_association(
+    node: Node, files: list[Path]
+) -> None:
     for path in files:
         node.take(path)
     assert node.inbox.judge_stable_series() == []
-    orders(node).force(node.series().series_uid, ANNA)
+    overrides(node).force(node.series().series_uid, ANNA)
     node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.READY
     assert node.store.jobs()[0].remark == "", "nothing was missing"
@@ -111,9 +113,9 @@ def test_a_series_waits_until_it_is_released(node: Node, files: list[Path]) -> N
         node.take(path)
     uid = node.series().series_uid
     node.inbox.association_ended(1)
-    orders(node).wait(uid, ANNA, None)
+    overrides(node).wait(uid, ANNA, None)
     assert node.inbox.judge_stable_series() == []
-    orders(node).release(uid, ANNA)
+    overrides(node).release(uid, ANNA)
     assert node.inbox.judge_stable_series() == [uid]
     assert [e.change for e in node.store.events(uid) if e.change in {"wait", "release"}] == [
         "wait",
@@ -127,7 +129,7 @@ def test_a_series_waits_for_a_time(node: Node, files: list[Path], minutes: int, 
         node.take(path)
     node.inbox.association_ended(1)
     until = datetime.now(UTC) + timedelta(minutes=minutes)  # the inbox's clock is an hour ahead
-    orders(node).wait(node.series().series_uid, ANNA, until)
+    overrides(node).wait(node.series().series_uid, ANNA, until)
     assert len(node.inbox.judge_stable_series()) == judged
 
 
@@ -138,10 +140,10 @@ def test_what_cannot_be_done_is_refused_with_what_can(node: Node, files: list[Pa
     node.inbox.judge_stable_series()
     uid = node.series().series_uid
     for refused in (
-        lambda: orders(node).force(uid, ANNA),
-        lambda: orders(node).wait(uid, ANNA, None),
-        lambda: orders(node).release(uid, ANNA),
-        lambda: orders(node).force("1.2.3", ANNA),
+        lambda: overrides(node).force(uid, ANNA),
+        lambda: overrides(node).wait(uid, ANNA, None),
+        lambda: overrides(node).release(uid, ANNA),
+        lambda: overrides(node).force("1.2.3", ANNA),
         lambda: resolve(node.store, node.data, uid, Keep.FIRST, ANNA),
     ):
         with pytest.raises(SeriesRefuses):
@@ -149,7 +151,7 @@ def test_what_cannot_be_done_is_refused_with_what_can(node: Node, files: list[Pa
 
 
 @pytest.mark.parametrize("keep", list(Keep))
-def test_a_conflict_is_settled_and_no_file_is_lost(node: Node, files: list[Path], keep: Keep) -> None:
+def test_a_conflict_is_resolved_and_no_file_is_lost(node: Node, files: list[Path], keep: Keep) -> None:
     for path in files:
         node.take(path)
     other = pydicom.dcmread(files[0])
@@ -168,12 +170,12 @@ def test_a_conflict_is_settled_and_no_file_is_lost(node: Node, files: list[Path]
     found = (pydicom.dcmread(node.data / kept.path).PixelData, pydicom.dcmread(aside).PixelData)
     assert found == pixels
     assert node.inbox.adopt() == (0, 0), "what was set aside does not come back at the next start"
-    node.ahead += timedelta(minutes=1)  # its sender had time to go on
+    node.ahead += timedelta(minutes=1)  # its sender had time to continue
     node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.READY
 
 
-def test_settling_goes_on_after_a_crash_between_file_and_row(node: Node, files: list[Path]) -> None:
+def test_resolving_continues_after_a_crash_between_file_and_row(node: Node, files: list[Path]) -> None:
     for path in files:
         node.take(path)
     other = pydicom.dcmread(files[0])
@@ -200,7 +202,7 @@ def test_an_image_that_two_series_claim_stays_with_one_of_them(node: Node, files
 
 
 @pytest.mark.parametrize(("released", "after_s"), [(True, 3), (False, 21)])
-def test_the_quiet_time_is_shorter_after_an_association_that_ended_in_order(
+def test_the_waiting_time_is_shorter_after_an_association_that_was_released(
     tmp_path: Path, files: list[Path], *, released: bool, after_s: float
 ) -> None:
     node = Node(tmp_path)

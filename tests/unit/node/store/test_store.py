@@ -1,4 +1,4 @@
-"""The node's memory: what happens to series and jobs when images come early, late, twice or contradicting."""
+"""The store: series and jobs when images arrive early, late, twice or contradicting each other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHEC
 
 
 class Clock:
-    """A clock that goes on by a second each time it is looked at."""
+    """A clock that advances by one second at each reading."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 2, tzinfo=UTC)
@@ -95,7 +95,7 @@ def test_a_late_slice_supersedes_a_job_of_which_nothing_was_delivered(store: Sto
     assert (second.state, second.revision) == (JobState.QUEUED, 2)
 
 
-def test_a_late_slice_drops_deliveries_that_have_not_begun(store: Store) -> None:
+def test_a_late_slice_drops_deliveries_that_have_not_started(store: Store) -> None:
     arrive(store, "1.2.1")
     job = ready(store)
     compute(store, job, "tps")
@@ -106,7 +106,7 @@ def test_a_late_slice_drops_deliveries_that_have_not_begun(store: Store) -> None
     assert store.claim(job.job_id, "tps") == []
 
 
-def test_a_late_slice_after_delivery_leaves_the_job_and_tells_the_notice(store: Store) -> None:
+def test_a_late_slice_after_delivery_leaves_the_job_and_adds_a_notice(store: Store) -> None:
     arrive(store, "1.2.1")
     first = ready(store)
     compute(store, first, "tps")
@@ -117,8 +117,8 @@ def test_a_late_slice_after_delivery_leaves_the_job_and_tells_the_notice(store: 
     seen = store.one_series("1.2")
     assert store.judge(seen, SeriesState.HOLD, reason="LATE_IMAGES", note="n", notices=[late])
     assert not store.judge(seen, SeriesState.HOLD, reason="LATE_IMAGES", note="n", notices=[late])
-    told = [(e.kind, e.change, e.note) for e in store.events(first.job_id) if e.kind == "notice"]
-    assert told == [("notice", "LATE_IMAGES", "It has grown.")]
+    notices = [(e.kind, e.change, e.note) for e in store.events(first.job_id) if e.kind == "notice"]
+    assert notices == [("notice", "LATE_IMAGES", "It has grown.")]
 
 
 def test_what_was_delivered_once_is_not_superseded_while_it_is_sent_again(store: Store) -> None:
@@ -247,7 +247,7 @@ def test_a_delivery_found_in_sending_belonged_to_a_dead_process_and_is_sent_agai
     assert any("stopped while sending" in e.note for e in store.events(job.job_id))
 
 
-def test_nothing_is_due_while_the_other_object_is_on_its_way(store: Store) -> None:
+def test_nothing_is_due_while_the_other_object_is_being_sent(store: Store) -> None:
     arrive(store, "1.2.1")
     job = ready(store)
     for state in STEPS:
@@ -333,7 +333,7 @@ def test_a_reader_sees_without_writing(store: Store, tmp_path: Path) -> None:
     reader.close()
 
 
-def test_a_folder_without_a_node_and_a_newer_database_are_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_node_and_a_newer_database_are_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no node database"):
         Store(tmp_path, read_only=True)
     Store(tmp_path).close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import psutil
 import pydicom
 import pytest
 
@@ -24,11 +25,19 @@ def push(node: NodeProcess, ct_folder: Path) -> None:
     assert storescu(node.port, sorted(ct_folder.iterdir()), "-aec", "ORGSEG").returncode == 0
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended may wait for some time until its new parent reaps it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kill_in_inference(node: NodeProcess) -> None:
     node.job_in(JobState.INFERRING, seconds=60)
     children = node.children()
     node.kill()
-    wait_for(lambda: not any(child.is_running() for child in children), 10, "the child dies with the node")
+    wait_for(lambda: not any(map(is_alive, children)), 10, "the child ends with the node")
 
 
 @pytest.mark.slow

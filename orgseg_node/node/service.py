@@ -16,8 +16,9 @@ import structlog
 from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
 from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.current import CurrentConfig
-from orgseg_node.node.config.database import NodeRole, Server
+from orgseg_node.node.config.database import Server
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.config.worker import NodeRole
 from orgseg_node.node.delivery.echo import EchoMonitor
 from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.dimse.commitment_scu import CommitmentScu
@@ -82,7 +83,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         stack.enter_context(pid_file(config.node.data_dir))
         stack.enter_context(_signals(stop, reload))
         current, sender = CurrentConfig(config), AnySender()
-        store = Store(Database(config.database_place))
+        store = Store(Database(config.database_location))
         stack.callback(store.close)
         parts = Parts(config=current, store=store, meters=Meters(), watchdog=Watchdog())
         reloader = Reloader(current, store, path, parts.open_queues, asked=reload)
@@ -152,7 +153,7 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
     dispatcher = Dispatcher(parts.config, parts.store, engine, worker)
     dispatcher.reconcile()
     ticks = [*dispatcher.ticks(tick_s), *Retention(parts.config, parts.store, engine).ticks()]
-    if isinstance(config.database_place, Server):
+    if isinstance(config.database_location, Server):
         limit_s = config.worker.dead_after_s
         detector = DeadWorkerDetector(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)
         ticks += [("dead workers", detector.scan, 5 * tick_s)]
@@ -163,7 +164,7 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
 @contextmanager
 def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: float) -> Iterator[Engine]:
     """Run the engine; with a heartbeat if other processes may take over the work of this one."""
-    place = config.database_place
+    place = config.database_location
     shared = isinstance(place, Server)
     name = config.worker.own_name
     engine = Engine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from orgseg_node.node.config.node_config import load_config
+from orgseg_node.node.config.load import load_config
 from orgseg_node.node.service import run_node
 
 if __name__ == "__main__":

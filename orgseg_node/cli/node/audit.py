@@ -25,12 +25,12 @@ def verify(
     ] = "",
 ) -> None:
     """Go through the chain of hashes over the history; exit code 1 if anything was changed or removed."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.store.audit import Audit  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
-    with closing(Store(Database(load_config(config).database_place, read_only=True))) as store:
+    with closing(Store(Database(load_config(config).database_location, read_only=True))) as store:
         audit = Audit(store.database)
         head, waiting = audit.verify(expect), audit.unsealed()
     console = out()
@@ -41,13 +41,13 @@ def verify(
 @app.command()
 def export(config: Config) -> None:
     """Print the history as JSON lines, oldest first, without any patient data."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.store.audit import Audit  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     count = 0
-    with closing(Store(Database(load_config(config).database_place, read_only=True))) as store:
+    with closing(Store(Database(load_config(config).database_location, read_only=True))) as store:
         for line in Audit(store.database).export():
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1

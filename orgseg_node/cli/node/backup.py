@@ -30,7 +30,7 @@ def create(
 
     What is accepted after the database was read is not in it. It holds patient data; keep it on another disk.
     """
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.operations.backup import create_backup  # noqa: PLC0415  # quick start of other commands
 
     _tell(create_backup(load_config(config), config, folder.absolute(), copy=copy), folder)

@@ -28,7 +28,7 @@ def check(
     """Check a configuration file; every problem is told at once. Exit code 3 if there is any."""
     from orgseg_node.cli.ct.protocols import checked  # noqa: PLC0415
     from orgseg_node.node.config.database import describe  # noqa: PLC0415
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
 
     config = load_config(file)
     checked(config.contours.protocol)
@@ -44,7 +44,7 @@ def check(
     console.print(f"{escape(str(file))} is correct.")
     titles = ", ".join(config.ae_titles)
     console.print(f"AE title {titles}, port {config.node.port}, destinations: {escape(names)}")
-    console.print(f"database: {escape(describe(config.database_place))}")
+    console.print(f"database: {escape(describe(config.database_location))}")
     console.print(f"protocol: {escape(config.contours.protocol)}")
     console.print(f"rules: {len(config.rule)}, otherwise: {config.rules.otherwise}")
     console.print(f"bundles: {escape(', '.join(config.inference.bundles))}")

@@ -85,7 +85,7 @@ def examine(config: Path | None) -> Iterator[Check]:
         yield from _bundles(bundle_folders())
         yield _disk(Path.cwd(), _MIN_FREE_GB)
         return
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
 
     try:
         settings = load_config(config)
@@ -135,7 +135,7 @@ def _database(settings: NodeConfig) -> Check:
     from orgseg_node.node.config.database import Server, describe  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
 
-    place = settings.database_place
+    place = settings.database_location
     if not isinstance(place, Server):
         if not place.exists():
             return Check(

@@ -152,7 +152,7 @@ def resend(
     why: Why = "",
 ) -> None:
     """Send the objects of a job once more: the very same, under the same UIDs."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
 
     settings = load_config(config)
     with closing(memory(settings)) as store:
@@ -179,7 +179,7 @@ def _commands(store: Store) -> JobCommands:
 
 
 def _writing(config: Path) -> Store:
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
 
     return memory(load_config(config))
 
@@ -189,8 +189,8 @@ def _plain(job: Job) -> dict[str, Any]:
 
 
 def _store(config: Path) -> Store:
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
-    return Store(Database(load_config(config).database_place, read_only=True))
+    return Store(Database(load_config(config).database_location, read_only=True))

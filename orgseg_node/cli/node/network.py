@@ -73,7 +73,7 @@ def resolve(
     from pydantic import ValidationError  # noqa: PLC0415  # pydantic only when needed
 
     from orgseg_node.node.config.destinations import Destination  # noqa: PLC0415
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
 
     settings = load_config(config) if config is not None else None
     own = calling_ae or (settings.node.ae_title if settings is not None else _OWN_AE)

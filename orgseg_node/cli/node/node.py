@@ -39,7 +39,7 @@ def run(
     ] = None,
 ) -> None:
     """Receive, contour and deliver until stopped by SIGTERM or Ctrl-C; nothing that was accepted is lost."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # the service only when it is wanted
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # the service only when it is wanted
     from orgseg_node.node.service import run_node  # noqa: PLC0415
     from orgseg_node.web.http_server import HttpServer  # noqa: PLC0415
 
@@ -58,13 +58,13 @@ def reload(
 
     What only a restart can change, such as ports, AE title and data folder, is refused by name.
     """
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.operations.reload import ask_to_reload  # noqa: PLC0415
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     checked = load_config(config)
-    with closing(Store(Database(checked.database_place, read_only=True))) as store:
+    with closing(Store(Database(checked.database_location, read_only=True))) as store:
         revision = ask_to_reload(checked, store)
     out().print(f"configuration {revision} is in force")
 
@@ -75,14 +75,14 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Tell whether the node runs, with which configuration, and its series and jobs by state."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.operations.reload import revision_in_force, running_pid  # noqa: PLC0415
     from orgseg_node.node.routing.revision import revision_of  # noqa: PLC0415
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     checked = load_config(config)
-    with closing(Store(Database(checked.database_place, read_only=True))) as store:
+    with closing(Store(Database(checked.database_location, read_only=True))) as store:
         told: dict[str, Any] = {
             "running": running_pid(checked.node.data_dir) is not None,
             "revision_in_force": revision_in_force(store),

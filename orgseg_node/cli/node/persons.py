@@ -47,7 +47,7 @@ def memory(config: NodeConfig, *, read_only: bool = False) -> Store:
     from orgseg_node.node.store.database import Database  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
-    place = config.database_place
+    place = config.database_location
     if isinstance(place, Path) and not place.exists():
         raise StorageError(f"There is no node database in {config.node.data_dir}.")
     return Store(Database(place, read_only=read_only))

@@ -22,7 +22,7 @@ def purge(
 
     Nothing that was not delivered is ever deleted, however full the disk is.
     """
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.processing.retention import to_purge  # noqa: PLC0415
     from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.data_folder import (  # noqa: PLC0415
@@ -37,7 +37,7 @@ def purge(
         raise typer.BadParameter("The running node deletes by itself, once an hour; use --dry-run.")
     checked = load_config(config)
     data = checked.node.data_dir
-    with closing(Store(Database(checked.database_place, read_only=True))) as store:
+    with closing(Store(Database(checked.database_location, read_only=True))) as store:
         jobs = to_purge(store, checked, utc_now())
     sizes = {
         job.job_id: _bytes(data / INBOX / job.series_uid) + _bytes(data / JOBS / job.job_id) for job in jobs

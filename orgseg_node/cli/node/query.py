@@ -61,7 +61,7 @@ def query(
 
     Names of patients are printed on stdout only. With --series, series are listed.
     """
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # network only when needed
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # network only when needed
     from orgseg_node.node.dimse.find_scu import QueryKey, find_series, find_studies  # noqa: PLC0415
 
     settings = load_config(config)
@@ -110,7 +110,7 @@ def pull(
     At least a study, series, accession number or patient must be named, without wildcards. To the node go
     CT series, by the source's method in the configuration; into a folder goes everything, as received.
     """
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # network only when needed
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # network only when needed
     from orgseg_node.node.dimse.find_scu import QueryKey  # noqa: PLC0415
 
     settings = load_config(config)

@@ -33,7 +33,7 @@ def _group() -> None:
 @app.command("list")
 def list_rules(config: Config, json: Json = False) -> None:
     """List the rules in the order in which they are tried, and what happens otherwise."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.config.rules import DEFAULT  # noqa: PLC0415
 
     settings = load_config(config)
@@ -74,7 +74,7 @@ def try_rules(
 
     Nothing is changed or sent. Exit code 1 if there is no series.
     """
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # pydicom only when needed
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydicom only when needed
     from orgseg_node.node.routing.explain import check_references, explain_files  # noqa: PLC0415
 
     settings = load_config(config)

@@ -33,7 +33,7 @@ def list_series(
 ) -> None:
     """List series with their state, the newest last."""
     from orgseg_node.errors import ConfigError  # noqa: PLC0415
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.model import SeriesState  # noqa: PLC0415
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
@@ -60,7 +60,7 @@ def list_series(
 @app.command()
 def show(series: Uid, config: Config, json: Json = False) -> None:
     """Show one series: its state, what its source says of it, its jobs and its history."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
     from orgseg_node.node.store.source_answers import Answers  # noqa: PLC0415  # quick start of other commands
 
@@ -97,7 +97,7 @@ def show(series: Uid, config: Config, json: Json = False) -> None:
 @app.command()
 def force(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
     """Judge a series now with what is there, also if slices are missing; its objects say so."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     with closing(memory(load_config(config))) as store:
@@ -116,7 +116,7 @@ def wait(
     why: Why = "",
 ) -> None:
     """Keep a series from being judged, for a time or until it is released."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
@@ -129,7 +129,7 @@ def wait(
 @app.command()
 def release(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
     """Have a series that waits judged as usual again."""
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     with closing(memory(load_config(config))) as store:
@@ -147,7 +147,7 @@ def settle(
 ) -> None:
     """Settle a CONFLICT of images that share a UID: one counts, the others go to quarantine."""
     from orgseg_node.errors import ConfigError  # noqa: PLC0415
-    from orgseg_node.node.config.node_config import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.intake.conflicts import Keep, resolve  # noqa: PLC0415
 
     if keep not in set(Keep):

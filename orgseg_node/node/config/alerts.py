@@ -1,4 +1,4 @@
-"""What the configuration says of the web server, of what is watched, and of who is told."""
+"""Configuration sections ``web``, ``watch`` and ``notices``: monitoring, and where notices are sent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from orgseg_node.node.config.section import Port, Section, tables
 
 
 def _address(value: str) -> str:
-    name, at, place = value.rpartition("@")
-    if not (at and name and place) or any(c.isspace() or c in ",;<>" or not c.isprintable() for c in value):
+    name, at, host = value.rpartition("@")
+    if not (at and name and host) or any(c.isspace() or c in ",;<>" or not c.isprintable() for c in value):
         raise ValueError("not an e-mail address such as physics@clinic.example")
     return value
 
@@ -28,12 +28,12 @@ EmailAddress = Annotated[str, AfterValidator(_address)]
 
 
 class WebSection(Section):
-    """The HTTP server for monitoring; there is none without a port.
+    """The HTTP server for monitoring and STOW-RS; it runs only if a port is given.
 
     Attributes
     ----------
-    host, port : where it listens; port 0 takes any free one
-    certificate, key : PEM files; with them it speaks HTTPS
+    host, port : where it listens; port 0 takes any free port
+    certificate, key : PEM files; with them it uses HTTPS
     """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -43,13 +43,13 @@ class WebSection(Section):
 
 
 class WatchSection(Section):
-    """What is looked at by the clock, and from when on somebody should know.
+    """What is checked periodically, and the limits from which on a notice is raised.
 
     Attributes
     ----------
-    echo_minutes : how often each destination is asked by C-ECHO; 0 is never
-    delivery_late_h : a delivery that fails for longer is told of
-    certificate_days : a certificate that ends sooner is told of
+    echo_minutes : interval of the C-ECHO to each destination; 0 for never
+    delivery_late_h : a delivery that fails for longer raises a notice
+    certificate_days : a certificate that expires sooner raises a notice
     """
 
     echo_minutes: Annotated[float, Field(ge=0, le=1440)] = 15.0
@@ -63,8 +63,10 @@ class EmailSection(Section):
     Attributes
     ----------
     security : ``starttls``, ``tls`` from the first byte, or ``none``
-    user, password_file : how to log in, if the server wants that
-    ca : PEM file with who signs the server's certificate; what the system trusts when None
+    sender, recipients : e-mail addresses
+    user, password_file : for the login, if the server requires one
+    ca : PEM file with the CA of the server's certificate; the CAs of the system when None
+    timeout_s : limit for connecting and for each answer
     """
 
     host: Annotated[str, Field(min_length=1)]
@@ -83,8 +85,9 @@ class WebhookSection(Section):
 
     Attributes
     ----------
-    secret_file : what messages are signed with (HMAC-SHA-256); without it they are not signed
-    ca : PEM file with who signs the server's certificate; what the system trusts when None
+    secret_file : key with which messages are signed (HMAC-SHA-256); without it they are not signed
+    ca : PEM file with the CA of the server's certificate; the CAs of the system when None
+    timeout_s : limit for connecting and for each answer
     """
 
     url: Annotated[str, AfterValidator(_url)]
@@ -112,7 +115,7 @@ class NoticesSection(Section):
     channels: tuple[ChannelSection, ...] = ()
 
     def resolved(self, base: Path) -> NoticesSection:
-        """The same with files relative to a folder."""
+        """The same with absolute paths."""
         email = self.email and self.email.model_copy(update=_files(self.email, base))
         webhook = self.webhook and self.webhook.model_copy(update=_files(self.webhook, base))
         channels = tuple(channel.resolved(base) for channel in self.channels)
@@ -120,7 +123,7 @@ class NoticesSection(Section):
 
 
 def resolve_web(web: WebSection, base: Path) -> WebSection:
-    """The same with files relative to a folder."""
+    """The same with absolute paths."""
     return web.model_copy(update=_files(web, base))
 
 
@@ -130,7 +133,7 @@ def _files(section: Section, base: Path) -> dict[str, Path]:
 
 
 def watch_contradictions(data: dict[str, Any]) -> list[str]:
-    """What is wrong between these settings; bears a file in which single settings are wrong as well."""
+    """List contradictions between these settings; also runs on a configuration with invalid fields."""
     sections = dict(tables(data))
     problems = []
     web = sections.get("web", {})
@@ -145,12 +148,12 @@ def watch_contradictions(data: dict[str, Any]) -> list[str]:
 
 
 def watch_file_problems(data: dict[str, Any], base: Path) -> list[str]:
-    """Which of the files that these settings name cannot be read."""
+    """List what is wrong with the files that these settings name."""
     sections = dict(tables(data))
     notices = dict(tables(sections.get("notices", {})))
     named = [
-        (f"{place}.{name}", section.get(name))
-        for place, section, names in (
+        (f"{setting}.{name}", section.get(name))
+        for setting, section, names in (
             ("web", sections.get("web", {}), ("certificate", "key")),
             ("notices.email", notices.get("email", {}), ("password_file", "ca")),
             ("notices.webhook", notices.get("webhook", {}), ("secret_file", "ca")),
@@ -158,10 +161,10 @@ def watch_file_problems(data: dict[str, Any], base: Path) -> list[str]:
         for name in names
     ]
     problems = []
-    for place, value in named:
+    for setting, value in named:
         if isinstance(value, str) and value:
             try:
                 (base / Path(value).expanduser()).read_bytes()
             except OSError as error:
-                problems.append(f"{place}: {value} cannot be read: {error.strerror}")
+                problems.append(f"{setting}: {value} cannot be read: {error.strerror}")
     return problems + channel_problems(data, base)

@@ -41,7 +41,7 @@ class ChannelSection(Section):
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 20.0
 
     def resolved(self, base: Path) -> ChannelSection:
-        """The same with files relative to a folder."""
+        """The same with absolute paths."""
         ca = None if self.ca is None else base / self.ca.expanduser()
         return self.model_copy(update={"url_file": base / self.url_file.expanduser(), "ca": ca})
 

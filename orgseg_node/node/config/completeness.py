@@ -1,4 +1,4 @@
-"""What the configuration says of when a series is whole."""
+"""Configuration section ``completeness``: when a series is complete."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from orgseg_node.node.config.section import Section, tables
 
 
 class CompletenessSection(Section):
-    """When a series is taken to be whole, and what is done about images that come later.
+    """When a series is taken to be complete, and what is done about images that arrive later.
 
     Attributes
     ----------
-    expect : ``ask`` the source of a sender how many images a series has, and bring those that are missing
-    quiet_seconds_after_release : quiet time of a series whose associations all ended in order; None for the
-        receiver's quiet time
-    fetches : how often missing images are asked for
-    fetch_wait_s : pause between two questions
-    answer_within_s : so long is waited for a source that does not answer; then geometry alone decides
-    late : ``hold`` a series of which images come after contours were delivered, or ``contour`` it again
+    expect : ``ask`` the source of a sender how many images a series has, and retrieve those that are missing
+    quiet_seconds_after_release : quiet time of a series whose associations were all released; that of the
+        section ``receiver`` when None
+    fetches : how often missing images are retrieved
+    fetch_wait_s : pause between two retrievals
+    answer_within_s : time limit for a source that does not answer; then geometry alone decides
+    late : ``hold`` a series if images arrive after its contours were delivered, or ``contour`` it again
     """
 
     expect: Literal["none", "ask"] = "none"
@@ -33,7 +33,7 @@ class CompletenessSection(Section):
 
 
 def unknown_sources(data: dict[str, Any]) -> list[str]:
-    """Senders whose source is none of the file; bears a file in which single settings are wrong as well."""
+    """List senders whose source is not defined; also runs on a configuration with invalid fields."""
     problems = []
     known = [name for name, _ in tables(data.get("sources"))]
     for number, peer in tables(data.get("peers")):

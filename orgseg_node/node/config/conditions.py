@@ -1,9 +1,9 @@
-"""Conditions of routing rules: what is looked at, what is wanted of it, and whether it holds.
+"""Conditions of routing rules: their syntax, and whether they hold.
 
 A condition is written as ``subject = wanted``. The subject is the keyword of a DICOM attribute, its tag as
-``(gggg,eeee)``, or one of `SUBJECTS`. What may be wanted depends on the attribute's value representation
-(PS3.5, 6.2): text is compared and matched with patterns, numbers, ages and dates have an order. Nothing is
-ever evaluated as a program.
+``(gggg,eeee)``, or one of `SUBJECTS`. The operators depend on the attribute's value representation (PS3.5,
+6.2): text is compared or matched with patterns; numbers, ages and dates have an order. Nothing is evaluated
+as a program.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "DT": Kind.DATE,
 }
 _CASE_SENSITIVE: Final = frozenset({"AE", "UI"})
-"""Texts in which capitals and small letters differ."""
+"""Value representations of texts that are compared with upper and lower case."""
 
 _CODED_VRS: Final = frozenset({"AE", "AS", "CS", "UI", *_NUMBERS})
-"""Values that are codes and measures; others may hold whatever somebody typed."""
+"""Value representations of codes and measures; others may hold any text that a person typed."""
 
 _PATIENT_GROUP: Final = 0x0010
 _PATIENT_TAGS: Final = frozenset({0x00080050, 0x00200010, 0x00120040})
-"""Numbers by which a patient is found: accession, study ID, number in a clinical trial."""
+"""Attributes that identify a patient: accession number, study ID, subject ID of a clinical trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a condition looks at.
+    """The subject of a condition.
 
     Attributes
     ----------
-    name : as it stands in the rule
+    name : as written in the rule
     kind : how its values are compared
-    tag : the attribute; None for what stands in no header
-    as_written : whether capitals and small letters differ
-    of_patient : whether its values say who the patient is; they are never shown
-    told : whether its values are codes and measures, which may be shown
+    tag : the attribute; None for a subject that is not in a header
+    case_sensitive : whether upper and lower case differ
+    of_patient : whether its values can identify the patient; they are never shown
+    may_be_shown : whether its values are codes or measures, which may be shown
     """
 
     name: str
@@ -79,18 +79,18 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
     "age": Subject(name="age", kind=Kind.AGE),
     "slices": Subject(name="slices", kind=Kind.NUMBER),
 }
-"""What can be asked for besides attributes: AE titles, body part examined, age, number of slices."""
+"""Subjects besides attributes: AE titles, body part examined, age, number of slices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectValues:
-    """What there is of a subject.
+    """The values of a subject in one series.
 
     Attributes
     ----------
     values : those that could be read, all of one kind
-    there : whether there is a value at all, readable or not
-    known : False where it cannot be known, such as the called AE title of a file found on the disk
+    is_present : whether there is a value at all, readable or not
+    is_known : False where it cannot be known, such as the called AE title of a file on the disk
     """
 
     values: tuple[Value, ...] = ()
@@ -114,9 +114,9 @@ class Condition:
 
     Attributes
     ----------
-    subject : what it looks at
-    present : True or False if all that is asked is whether there is a value
-    tests : operator and what is wanted, all of which one and the same value must fulfil
+    subject : whose values are tested
+    present : whether there must be a value (True) or must be none (False); not tested when None
+    tests : pairs of operator and operand; one and the same value must pass all of them
     """
 
     subject: Subject
@@ -124,7 +124,7 @@ class Condition:
     tests: tuple[tuple[str, Any], ...] = ()
 
     def holds(self, seen: SubjectValues) -> bool:
-        """Whether it holds; of several values one is enough, and where there is none it does not hold."""
+        """Whether it holds: one of several values is enough; without a value it does not hold."""
         if not seen.is_known:
             return False
         if self.present is not None and self.present is not seen.is_present:
@@ -148,7 +148,7 @@ class Condition:
 
     @property
     def expected(self) -> str:
-        """What is wanted, in words; what is wanted of a patient's data is not told."""
+        """The tests in words; for patient data they are not shown."""
         if self.present is not None and not self.tests:
             return "a value" if self.present else "no value"
         if self.subject.of_patient:
@@ -170,7 +170,7 @@ def _text_of_value(value: Any) -> str:
 
 
 def parse_conditions(when: Mapping[str, Any]) -> tuple[Condition, ...]:
-    """The conditions of a rule, from its table ``when``.
+    """Parse the table ``when`` of a rule.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def _parse(name: str, wanted: Any) -> Condition:
     table = wanted if isinstance(wanted, dict) else {"in" if isinstance(wanted, list) else "is": wanted}
     present, tests, problems = None, [], []
     if not table:
-        problems.append(f"say what is wanted: {', '.join(_OPERATORS)}")
+        problems.append(f"needs one of: {', '.join(_OPERATORS)}")
     for key, value in table.items():
         try:
             if key == "present":
@@ -209,7 +209,7 @@ def _parse(name: str, wanted: Any) -> Condition:
 
 
 def parse_subject(name: str) -> Subject:
-    """What a name in a rule means. Raises ValueError if it means nothing a rule can look at."""
+    """Find the subject of a name in a rule. Raises ValueError if a rule cannot test it."""
     if name in SUBJECTS:
         return SUBJECTS[name]
     from pydicom.datadict import dictionary_VR, tag_for_keyword  # noqa: PLC0415  # only for rules on tags
@@ -219,13 +219,13 @@ def parse_subject(name: str) -> Subject:
     if tag is None:
         raise ValueError(f"there is no such attribute{_suggestion(name)}")
     if (tag >> 16) % 2:
-        raise ValueError("it is private, and so means something else with each maker; name a public one")
+        raise ValueError("it is private: its meaning depends on the manufacturer; use a public one")
     try:
         vr = dictionary_VR(tag)
     except KeyError:
         raise ValueError("DICOM has no attribute with this tag") from None
     if vr == "SQ":
-        raise ValueError("it is a sequence, which has no value of its own; name an attribute with a value")
+        raise ValueError("it is a sequence, which has no value of its own; use an attribute with a value")
     kind = _KINDS.get(vr.split(" or ")[0])
     if kind is None:
         raise ValueError(f"its values ({vr}) cannot be compared in a rule")
@@ -248,7 +248,7 @@ def _suggestion(name: str) -> str:
 
 
 def _operand(kind: Kind, name: str, value: Any) -> Any:
-    """What an operator wants, in the kind of its subject. Raises ValueError."""
+    """Convert the operand of an operator to the kind of its subject. Raises ValueError."""
     _require_operator(kind, name)
     if name == "between":
         return _range(kind, value)
@@ -260,7 +260,7 @@ def _operand(kind: Kind, name: str, value: Any) -> Any:
 
 
 def _require_operator(kind: Kind, name: str) -> None:
-    """Raise ValueError if there is no such operator, or none for this kind."""
+    """Raise ValueError if the operator does not exist, or not for this kind."""
     if name not in _OPERATORS:
         near = difflib.get_close_matches(name, _OPERATORS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(_OPERATORS)}"
@@ -281,7 +281,7 @@ def _range(kind: Kind, value: Any) -> tuple[Any, Any]:
 
 
 def _typed(kind: Kind, value: Any) -> Any:
-    """A value of a rules file in the kind of its subject. Raises ValueError."""
+    """Convert a value of a rules file to the kind of its subject. Raises ValueError."""
     if kind is Kind.TEXT:
         if isinstance(value, str) and value.strip():
             return value.strip()
@@ -303,9 +303,9 @@ def _flag(value: Any) -> bool:
 
 
 def _contradictions(tests: list[tuple[str, Any]], *, present: bool | None) -> Iterator[str]:
-    """What no value can fulfil."""
+    """List combinations of tests that no value can pass."""
     if present is False and tests:
-        yield "'present = false' asks for no value, so nothing else can be asked of it"
+        yield "'present = false' requires that there is no value, so no other test is possible"
     low = [
         want[0] if name == "between" else want for name, want in tests if name in {*_LOWER_LIMITS, "between"}
     ]
@@ -313,7 +313,7 @@ def _contradictions(tests: list[tuple[str, Any]], *, present: bool | None) -> It
         want[1] if name == "between" else want for name, want in tests if name in {*_UPPER_LIMITS, "between"}
     ]
     if low and high and max(low) > min(high):
-        yield "no value can fulfil this: the lower limit is above the upper one"
+        yield "no value can pass: the lower limit is above the upper one"
 
 
 _LOWER_LIMITS: Final = ("more_than", "at_least")

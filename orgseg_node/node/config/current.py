@@ -1,4 +1,4 @@
-"""The configuration in force: one value, replaced as a whole while the node runs."""
+"""The configuration in force, replaced as a whole when it is reloaded."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from orgseg_node.node.config.node_config import NodeConfig
 
 
 class CurrentConfig:
-    """Holds the configuration in force; who reads it at each use follows a change without a restart.
+    """Holds the configuration in force. Code that reads it at each use follows a reload.
 
-    A reader gets one whole configuration, the old or the new, never parts of both: the reference is replaced
-    at once.
+    A reader gets either the old or the new configuration, never parts of both: one reference is replaced.
 
     Parameters
     ----------
@@ -21,12 +20,12 @@ class CurrentConfig:
 
     @classmethod
     def of(cls, config: NodeConfig | CurrentConfig) -> CurrentConfig:
-        """The holder itself, or one around a configuration that never changes."""
+        """The given holder, or a new one around a configuration that never changes."""
         return config if isinstance(config, CurrentConfig) else cls(config)
 
     @property
     def config(self) -> NodeConfig:
-        """The configuration in force now."""
+        """The configuration in force."""
         return self._config
 
     def replace(self, config: NodeConfig) -> None:

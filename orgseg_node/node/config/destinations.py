@@ -1,4 +1,4 @@
-"""Where finished objects go: planning systems and archives, by DICOM or by DICOMweb."""
+"""Configuration of destinations: planning systems and archives, by DICOM or by DICOMweb."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
 Tps = Literal["generic", "eclipse", "raystation", "monaco", "pinnacle"]
 ROLES: Final[tuple[Role, ...]] = ("RTSTRUCT", "SEG")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-"""How a destination or source may be called."""
+"""Allowed names of destinations and sources."""
 
 _DICOM_ONLY: Final = ("ae_title", "host", "port", "calling_ae_title", "commitment", "tls")
 _FILES: Final = ("token_file", "password_file", "ca_file")
@@ -35,20 +35,20 @@ def _url(value: str) -> str:
     if not usable:
         raise ValueError("the address of a DICOMweb service, such as https://pacs.clinic/dicomweb")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("an address without user, query or fragment; a password stands in password_file")
+        raise ValueError("an address without user, query or fragment; a password belongs in password_file")
     return value.rstrip("/")
 
 
 class Recipient(Section):
-    """What is said of a destination of either kind.
+    """Settings common to both kinds of destinations.
 
     Attributes
     ----------
-    objects : which objects it gets
-    tps : whose RTSTRUCT it gets; that of the protocol when None
-    timeout_s : how long it may be silent
+    objects : kinds of objects that are sent to it
+    tps : planning system for which its RTSTRUCT is written; the general one when None
+    timeout_s : how long to wait for each answer
     at_once : how many jobs are sent to it at the same time
-    alternate : name of the destination that gets what this one does not take
+    alternate : name of the destination that gets the objects that this one does not accept
     alternate_after_h : how long this one is tried before
     """
 
@@ -61,7 +61,7 @@ class Recipient(Section):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of the objects it gets: an RTSTRUCT for a named planning system is one of its own."""
+        """The roles of its objects; an RTSTRUCT for a named planning system has a role of its own."""
         own = {"RTSTRUCT": f"RTSTRUCT:{self.tps}"} if self.tps else {}
         return tuple(own.get(role, role) for role in self.objects)
 
@@ -71,9 +71,10 @@ class Destination(Recipient, PeerTls):
 
     Attributes
     ----------
-    calling_ae_title : how the node calls itself there; its own AE title when None
-    commitment : whether it is asked to confirm that it keeps what it was sent (PS3.4 Annex J)
-    commitment_timeout_h : how long an answer may take before it is asked again
+    ae_title : its AE title
+    calling_ae_title : AE title that the node uses there; its own when None
+    commitment : whether it is asked for storage commitment (PS3.4 Annex J)
+    commitment_timeout_h : how long its report may take before it is asked again
     """
 
     ae_title: AeTitle
@@ -83,7 +84,7 @@ class Destination(Recipient, PeerTls):
 
     @property
     def description(self) -> str:
-        """How it is called in messages."""
+        """The destination in messages."""
         return f"{self.ae_title} at {self.host}:{self.port}"
 
 
@@ -92,10 +93,10 @@ class WebDestination(Recipient):
 
     Attributes
     ----------
-    url : the service; ``/studies`` is added to it
+    url : address of the service; ``/studies`` is added to it
     token_file : file with a bearer token
     user, password_file : for basic authentication
-    ca_file : PEM file with the certificates that sign the server's; those of the system when None
+    ca_file : PEM file with the CA of the server's certificate; the CAs of the system when None
     """
 
     url: Annotated[str, AfterValidator(_url)]
@@ -106,7 +107,7 @@ class WebDestination(Recipient):
 
     @property
     def description(self) -> str:
-        """How it is called in messages."""
+        """The destination in messages."""
         return self.url
 
 
@@ -123,7 +124,14 @@ AnyDestination = Annotated[
 def resolve_destination(
     one: Destination | WebDestination, tls: TlsSection, base: Path
 ) -> Destination | WebDestination:
-    """A destination with files relative to a folder, and from the section tls what it lacks."""
+    """The same destination with absolute paths, and with the node's TLS files where it sets none.
+
+    Parameters
+    ----------
+    one : the destination
+    tls : the section ``tls`` of the node
+    base : folder to which paths are relative
+    """
     if isinstance(one, Destination):
         return resolve_peer(one, tls, base)
     named = {name: getattr(one, name) for name in _FILES}
@@ -132,43 +140,44 @@ def resolve_destination(
     )
 
 
-def setting_path(place: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The name of a setting as pydantic tells it, without the kind of destination that it puts in between."""
-    return (*place[:2], *place[3:]) if place[:1] == ("destinations",) and len(place) > 2 else place
+def setting_path(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The path of a setting as pydantic reports it, without the kind of destination that pydantic inserts."""
+    return (*path[:2], *path[3:]) if path[:1] == ("destinations",) and len(path) > 2 else path
 
 
 def destination_contradictions(data: dict[str, Any]) -> list[str]:
-    """What is wrong between settings of destinations; bears a file in which single settings are wrong."""
-    places = dict(tables(data.get("destinations")))
-    problems = _identity_problems(places, dict(tables(data)).get("node", {}))
-    for name, place in places.items():
+    """List contradictions between settings of destinations; also runs with invalid fields."""
+    destinations = dict(tables(data.get("destinations")))
+    problems = _identity_problems(destinations, dict(tables(data)).get("node", {}))
+    for name, destination in destinations.items():
         here = f"destinations.{name}"
-        problems += [f"{here}.{line}" for line in _alternate_problems(name, place, places)]
-        if "url" in place:
-            problems += [f"{here}.{line}" for line in _web_problems(place)]
-        elif place.get("commitment") is True and not _may_call_node(str(place.get("ae_title")), data):
-            problems.append(
-                f"{here}.commitment: [[peers]] must list {place.get('ae_title')!r}, for it answers by a call"
-            )
+        problems += [f"{here}.{line}" for line in _alternate_problems(name, destination, destinations)]
+        if "url" in destination:
+            problems += [f"{here}.{line}" for line in _web_problems(destination)]
+        elif destination.get("commitment") is True and not _may_call_node(
+            str(destination.get("ae_title")), data
+        ):
+            title = destination.get("ae_title")
+            problems.append(f"{here}.commitment: [[peers]] must list {title!r}, because it calls to report")
     return problems
 
 
-def _identity_problems(places: dict[str, dict[str, Any]], own: dict[str, Any]) -> list[str]:
-    """What is wrong with names, addresses and lists of objects."""
+def _identity_problems(destinations: dict[str, dict[str, Any]], own: dict[str, Any]) -> list[str]:
+    """List what is wrong with names, addresses and lists of objects."""
     problems = []
-    own_place = (own.get("ae_title", "ORGSEG"), own.get("port", 11112))
+    own_address = (own.get("ae_title", "ORGSEG"), own.get("port", 11112))
     seen: dict[tuple[str, ...], str] = {}
-    for name, place in places.items():
+    for name, destination in destinations.items():
         if not NAME.fullmatch(name):
             problems.append(f"destinations.{name}: a name has up to 32 letters, digits, '-' or '_'")
-        key = tuple(str(place.get(part)).lower() for part in ("ae_title", "host", "port", "url"))
+        key = tuple(str(destination.get(part)).lower() for part in ("ae_title", "host", "port", "url"))
         if key in seen:
-            same = "address" if "url" in place else "AE title, host and port"
+            same = "address" if "url" in destination else "AE title, host and port"
             problems.append(f"destinations.{name}: the same {same} as {seen[key]!r}")
         seen[key] = name
-        if (place.get("ae_title"), place.get("port")) == own_place:
+        if (destination.get("ae_title"), destination.get("port")) == own_address:
             problems.append(f"destinations.{name}: this is the node itself")
-        objects = place.get("objects", ROLES)
+        objects = destination.get("objects", ROLES)
         if isinstance(objects, (list, tuple)) and (
             not objects or len(set(map(str, objects))) != len(objects)
         ):
@@ -177,40 +186,42 @@ def _identity_problems(places: dict[str, dict[str, Any]], own: dict[str, Any]) -
 
 
 def _may_call_node(ae_title: str, data: dict[str, Any]) -> bool:
-    """Whether a destination may call the node."""
+    """Whether a destination may open associations to the node."""
     listed = {str(peer.get("ae_title")) for _, peer in tables(data.get("peers"))}
     return ae_title in listed or bool(dict(tables(data)).get("receiver", {}).get("accept_any_calling_ae"))
 
 
-def _alternate_problems(name: str, place: dict[str, Any], places: dict[str, dict[str, Any]]) -> list[str]:
-    alternate = place.get("alternate")
+def _alternate_problems(
+    name: str, destination: dict[str, Any], destinations: dict[str, dict[str, Any]]
+) -> list[str]:
+    alternate = destination.get("alternate")
     if not isinstance(alternate, str):
         return []
     if alternate == name:
         return ["alternate: is the destination itself"]
-    if alternate not in places:
+    if alternate not in destinations:
         return [f"alternate: there is no destination {alternate!r}"]
     problems = []
-    if places[alternate].get("alternate"):
+    if destinations[alternate].get("alternate"):
         problems.append(f"alternate: {alternate!r} has an alternate itself; there is only one step")
-    if places[alternate].get("tps") != place.get("tps"):
+    if destinations[alternate].get("tps") != destination.get("tps"):
         problems.append(f"alternate: {alternate!r} gets the same objects and must have the same tps")
     return problems
 
 
-def _web_problems(place: dict[str, Any]) -> list[str]:
+def _web_problems(destination: dict[str, Any]) -> list[str]:
     problems = [
-        f"{name}: belongs to a DICOM destination; with url it means nothing"
+        f"{name}: belongs to a DICOM destination; it has no effect with url"
         for name in _DICOM_ONLY
-        if name in place
+        if name in destination
     ]
-    secrets = [name for name in ("token_file", "password_file") if place.get(name)]
+    secrets = [name for name in ("token_file", "password_file") if destination.get(name)]
     if len(secrets) > 1:
         problems.append("token_file: either a token or a password, not both")
-    if bool(place.get("user")) != bool(place.get("password_file")):
+    if bool(destination.get("user")) != bool(destination.get("password_file")):
         problems.append("user: user and password_file belong together")
     try:
-        parts = urlsplit(str(place["url"]))
+        parts = urlsplit(str(destination["url"]))
     except ValueError:
         return problems
     if secrets and parts.scheme == "http" and not _is_this_machine(parts):
@@ -226,13 +237,13 @@ def _is_this_machine(parts: SplitResult) -> bool:
 
 
 def destination_file_problems(data: dict[str, Any], base: Path) -> list[str]:
-    """What is wrong with the files that destinations by DICOMweb name."""
+    """List what is wrong with the files that DICOMweb destinations name."""
     problems = []
-    for name, place in tables(data.get("destinations")):
-        for setting in _FILES if "url" in place else ():
-            if not isinstance(place.get(setting), str):
+    for name, destination in tables(data.get("destinations")):
+        for setting in _FILES if "url" in destination else ():
+            if not isinstance(destination.get(setting), str):
                 continue
-            path = base / Path(place[setting]).expanduser()
+            path = base / Path(destination[setting]).expanduser()
             try:
                 if setting == "ca_file":
                     client_context(path, None)

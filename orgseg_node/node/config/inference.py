@@ -1,4 +1,4 @@
-"""What the configuration says of the models that contour, and of how they are run."""
+"""Configuration section ``inference``: the models that contour, and how they are run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _names(value: tuple[str, ...]) -> tuple[str, ...]:
 Names = Annotated[tuple[str, ...], AfterValidator(_names)]
 
 
-_NETWORK_SETTINGS: Final = (  # of the section inference: what the network itself is told
+_NETWORK_SETTINGS: Final = (  # those that `InferenceSettings` takes
     "method",
     "chunk_mm",
     "overlap_mm",
@@ -35,9 +35,9 @@ _NETWORK_SETTINGS: Final = (  # of the section inference: what the network itsel
 
 
 def inference_contradictions(section: dict[str, Any]) -> list[str]:
-    """What is wrong between settings of the section inference; bears single settings that are wrong as well.
+    """List contradictions in the section ``inference``; also runs on a configuration with invalid fields.
 
-    The rules of `InferenceSettings`, which is not asked itself: it would make every command start late.
+    These are the rules of `InferenceSettings`, which is not imported here: every command would start later.
     """
     problems = []
     chunk_mm, overlap_mm = section.get("chunk_mm", 300.0), section.get("overlap_mm", 50.0)
@@ -52,7 +52,7 @@ def inference_contradictions(section: dict[str, Any]) -> list[str]:
 
 
 class InferenceSection(Section):
-    """Which models contour, and how; `InferenceSettings` of the inference room says what each means."""
+    """Which models contour, and how; `InferenceSettings` explains each setting."""
 
     bundles: Names = ("starter-hn",)
     bundle_folders: tuple[Path, ...] = ()
@@ -77,9 +77,8 @@ class InferenceSection(Section):
         return self
 
     def settings(self) -> dict[str, Any]:
-        """How the networks are run, as arguments of `InferenceSettings`.
+        """How the networks are run: the arguments of `InferenceSettings` as JSON values.
 
-        The child that contours and the name of a job are both made from this, so that they cannot differ.
-        Values are as JSON has them.
+        The child process and the job identifier are both made from this, so that they cannot differ.
         """
         return self.model_dump(mode="json", include=set(_NETWORK_SETTINGS))

@@ -1,22 +1,19 @@
-"""The node's configuration: one TOML file, read once, never changed while the node runs.
+"""The node's configuration: one TOML file, read at the start and at each reload.
 
-`load_config` reports every problem at once, each with the name of the setting and, for a misspelt name,
-the one that was probably meant.
+`load.load_config` reads and checks the file.
 """
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from orgseg_node.errors import (
-    ConfigError,
     UnknownDestination,
     UnknownSource,
 )
@@ -24,42 +21,34 @@ from orgseg_node.node.config.alerts import (
     NoticesSection,
     WatchSection,
     WebSection,
-    resolve_web,
     watch_contradictions,
-    watch_file_problems,
 )
 from orgseg_node.node.config.completeness import CompletenessSection, unknown_sources
-from orgseg_node.node.config.database import DatabaseSection, Server, WorkerSection, database_problems
+from orgseg_node.node.config.database import DatabaseSection, Server
 from orgseg_node.node.config.destinations import (
     NAME,
     ROLES,
     AnyDestination,
     WebDestination,
     destination_contradictions,
-    destination_file_problems,
-    resolve_destination,
-    setting_path,
 )
 from orgseg_node.node.config.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import InferenceSection as InferenceSection  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import inference_contradictions
-from orgseg_node.node.config.peers import REMOVED_OF_PEERS, PeerRules, title_contradictions
+from orgseg_node.node.config.peers import PeerRules, title_contradictions
 from orgseg_node.node.config.rules import (
     Rule,
     RulesSection,
-    merge_rules_file,
-    resolve_rules,
     rule_contradictions,
 )
 from orgseg_node.node.config.section import AeTitle, Section, tables
-from orgseg_node.node.config.stow import StowSection, stow_problems
+from orgseg_node.node.config.stow import StowSection
 from orgseg_node.node.config.tls import (
     PeerTls,
     TlsSection,
-    resolve_peer,
     tls_contradictions,
-    tls_file_problems,
 )
+from orgseg_node.node.config.worker import WorkerSection
 from orgseg_node.shipped import bundle_folders
 
 
@@ -71,12 +60,16 @@ def _network(value: str) -> str:
 
 
 class NodeSection(Section):
-    """Who the node is: AE title, address, data folder and log.
+    """AE title, address, data folder and log of the node.
 
     Attributes
     ----------
-    shared_with_group : whether what the node writes is for the group of its user too, as several processes of
-        different users need it; without it, for its own user alone
+    ae_title, also_called : its AE title, and further titles it accepts
+    host, port : where it listens for DICOM; port 0 takes any free port
+    data_dir : folder of received series, results and the database
+    shared_with_group : whether files are readable and writable for the group of the node's user, as processes
+        of different users need it; without it only for the user
+    log_format, log_level : form and least severity of log lines
     """
 
     ae_title: AeTitle = "ORGSEG"
@@ -90,7 +83,19 @@ class NodeSection(Section):
 
 
 class ReceiverSection(Section):
-    """How series are taken in."""
+    """How series are received.
+
+    Attributes
+    ----------
+    quiet_seconds : a series is complete if no image arrived for this time
+    min_free_mb : with less free disk space, images are refused
+    max_associations : how many associations may be open at once
+    idle_timeout_s, request_timeout_s, message_timeout_s : time limits of a connection, of the association
+        request, and of the rest of a message
+    max_pdu : largest PDU that is negotiated, in bytes
+    max_instance_mb : largest image that is accepted
+    accept_any_calling_ae : whether senders that are not listed in ``peers`` are accepted
+    """
 
     quiet_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 20.0
     min_free_mb: Annotated[int, Field(ge=0)] = 2000
@@ -104,12 +109,13 @@ class ReceiverSection(Section):
 
 
 class Peer(PeerRules):
-    """Who may send to the node.
+    """A sender that the node accepts.
 
     Attributes
     ----------
-    networks : from where; anywhere when empty
-    source : where the images it sends can be asked for
+    ae_title : its AE title
+    networks : networks it may call from; any when empty
+    source : name of the source that holds the images it sends
     """
 
     ae_title: AeTitle
@@ -117,7 +123,7 @@ class Peer(PeerRules):
     source: str | None = None
 
     def admits(self, address: str) -> bool:
-        """Whether a caller at this IP address may be this peer; without networks, at any address."""
+        """Whether this peer may call from an IP address; from any address if no networks are given."""
         if not self.networks:
             return True
         try:
@@ -129,16 +135,21 @@ class Peer(PeerRules):
         return any(host in ipaddress.ip_network(network) for network in self.networks)
 
 
+MAX_PDU: Final = 0x40000
+"""Largest PDU, in bytes, accepted from a source: a CT slice then arrives in two or three."""
+
+
 class Source(PeerTls):
-    """Where series can be asked for: a PACS.
+    """A PACS from which series can be retrieved.
 
     Attributes
     ----------
-    calling_ae_title : how the node calls itself there; its own AE title when None
-    method : how a pull brings images to the node: the source sends them (C-MOVE), or they are fetched over
-        the same association (C-GET) and handed on
-    move_to : AE title under which the source knows the node; its own AE title when None
-    timeout_s : how long the source may be silent
+    ae_title : its AE title
+    calling_ae_title : AE title that the node uses there; its own when None
+    method : how series are retrieved: the source sends them to the node (C-MOVE), or they come over the same
+        association (C-GET) and are then stored in the node
+    move_to : AE title under which the source knows the node; its own when None
+    timeout_s : how long to wait for each answer
     """
 
     ae_title: AeTitle
@@ -149,12 +160,12 @@ class Source(PeerTls):
 
 
 class ContoursSection(Section):
-    """What is made of what the networks find.
+    """What is made from the labels of the networks.
 
     Attributes
     ----------
     protocol : name of a protocol that comes with the node, or path of a file
-    seg : how the DICOM Segmentation holds the organs
+    seg : kind of the DICOM Segmentation
     """
 
     protocol: Annotated[str, Field(min_length=1)] = "default"
@@ -162,19 +173,31 @@ class ContoursSection(Section):
 
 
 class DeliverySection(Section):
-    """How long a destination that does not answer is tried."""
+    """How often a delivery that failed is tried again.
+
+    Attributes
+    ----------
+    retry_first_s : pause after the first failure; it doubles with each further one
+    retry_longest_s : longest pause
+    give_up_after_h : a delivery that fails for this time is failed
+    """
 
     retry_first_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     retry_longest_s: Annotated[float, Field(gt=0, le=86400)] = 600.0
     give_up_after_h: Annotated[float, Field(gt=0, le=24 * 30)] = 72.0
 
     def wait_s(self, attempts: int) -> float:
-        """Seconds to wait after so many failed attempts: doubling, up to the longest wait."""
+        """Pause in seconds after a number of failed attempts."""
         return min(self.retry_longest_s, self.retry_first_s * 2.0 ** min(max(attempts - 1, 0), 30))
 
 
 class RetentionSection(Section):
-    """How long the files of a delivered job are kept; 0 keeps them for ever."""
+    """How long the files of a delivered job are kept.
+
+    Attributes
+    ----------
+    days : 0 for ever
+    """
 
     days: Annotated[float, Field(ge=0)] = 30.0
 
@@ -204,7 +227,7 @@ class NodeConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
-        problems = _contradictions(self.model_dump())
+        problems = contradictions(self.model_dump())
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -224,28 +247,28 @@ class NodeConfig(Section):
         return self.sources[name]
 
     @property
-    def database_place(self) -> Path | Server:
-        """The node's database. Raises ConfigError if it cannot be named."""
-        return self.database.place(self.node.data_dir)
+    def database_location(self) -> Path | Server:
+        """The node's database. Raises ConfigError if its password cannot be read."""
+        return self.database.location(self.node.data_dir)
 
     @property
     def bundle_paths(self) -> tuple[Path, ...]:
-        """Where model bundles are looked for, before those that come with the node."""
+        """Folders in which model bundles are searched, in this order."""
         return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())
 
     @property
     def ae_titles(self) -> tuple[str, ...]:
-        """The AE titles under which the node may be called."""
+        """The AE titles that the node accepts."""
         return (self.node.ae_title, *self.node.also_called)
 
     def roles_for(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The roles of all objects of a job: RTSTRUCT and SEG, and what these destinations want besides."""
-        places = (self.destinations[name] for name in names if name in self.destinations)
-        return tuple(dict.fromkeys((*ROLES, *(role for place in places for role in place.roles))))
+        """The roles of all objects of a job: RTSTRUCT and SEG, and those that these destinations need."""
+        found = (self.destinations[name] for name in names if name in self.destinations)
+        return tuple(dict.fromkeys((*ROLES, *(role for one in found for role in one.roles))))
 
     @property
     def completeness_sources(self) -> tuple[str, ...]:
-        """The sources that are asked whether series are whole."""
+        """The sources that are asked whether a series is complete."""
         asked = {peer.source for peer in self.peers if peer.source is not None}
         return tuple(sorted(asked)) if self.completeness.expect == "ask" else ()
 
@@ -256,75 +279,18 @@ class NodeConfig(Section):
 
     @property
     def alternates(self) -> frozenset[str]:
-        """Destinations that get something only in another's stead."""
+        """Destinations that only get objects that another one did not accept."""
         return frozenset(one.alternate for one in self.destinations.values() if one.alternate is not None)
 
     @property
     def committing(self) -> frozenset[str]:
-        """Destinations that shall confirm that they keep what they were sent."""
-        places = self.destinations.items()
-        return frozenset(name for name, one in places if isinstance(one, Destination) and one.commitment)
+        """Destinations that are asked for storage commitment."""
+        found = self.destinations.items()
+        return frozenset(name for name, one in found if isinstance(one, Destination) and one.commitment)
 
 
-def load_config(path: Path) -> NodeConfig:
-    """Read and check the configuration file.
-
-    Parameters
-    ----------
-    path : a TOML file; relative folders in it are relative to the file
-
-    Raises
-    ------
-    ConfigError
-        With one line for each problem.
-    """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from error
-    base = path.resolve().parent
-    lines = merge_rules_file(data, base) + tls_file_problems(data, base)
-    lines += destination_file_problems(data, base) + stow_problems(data, base)
-    lines += database_problems(data, base) + watch_file_problems(data, base)
-    try:
-        config = NodeConfig.model_validate(data)
-    except ValidationError as error:
-        lines = [line for item in error.errors() for line in _problem_lines(dict(item))] + lines
-        lines += [line for line in _contradictions(data) if line not in lines]
-        raise ConfigError(_message(path, lines)) from error
-    if lines:
-        raise ConfigError(_message(path, lines))
-    return _resolved(config, base)
-
-
-def _message(path: Path, lines: list[str]) -> str:
-    return f"{path}:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def _resolved(config: NodeConfig, base: Path) -> NodeConfig:
-    """The same with files and folders relative to a folder."""
-    node = config.node.model_copy(update={"data_dir": base / config.node.data_dir.expanduser()})
-    folders = tuple(base / folder.expanduser() for folder in config.inference.bundle_folders)
-    inference = config.inference.model_copy(update={"bundle_folders": folders})
-    contours = config.contours
-    if contours.protocol.endswith(".toml"):
-        own = str(base / Path(contours.protocol).expanduser())
-        contours = contours.model_copy(update={"protocol": own})
-    tls = config.tls.resolved(base)
-    destinations = {name: resolve_destination(one, tls, base) for name, one in config.destinations.items()}
-    sources = {name: resolve_peer(one, tls, base) for name, one in config.sources.items()}
-    update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
-    update |= {"stow": config.stow.resolved(base), "tls": tls, "destinations": destinations}
-    update |= {"web": resolve_web(config.web, base), "notices": config.notices.resolved(base)}
-    update |= {"database": config.database.resolved(base)}
-    update |= {"rule": resolve_rules(config.rule, config.rules, base)}
-    return config.model_copy(update=update)
-
-
-def _contradictions(data: dict[str, Any]) -> list[str]:
-    """What is wrong between settings; bears a file in which single settings are wrong as well."""
+def contradictions(data: dict[str, Any]) -> list[str]:
+    """List contradictions between settings; also runs on a configuration with invalid fields."""
     problems = []
     sections = dict(tables(data))
     titles = [peer.get("ae_title") for _, peer in tables(data.get("peers"))]
@@ -340,53 +306,3 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
     problems += [f"inference: {problem}" for problem in found] + watch_contradictions(data)
     problems += unknown_sources(data) + tls_contradictions(data)
     return problems + title_contradictions(data) + rule_contradictions(data)
-
-
-def _problem_lines(item: dict[str, Any]) -> list[str]:
-    """One problem as pydantic tells it, in words a physicist understands."""
-    place = setting_path(tuple(item["loc"]))
-    name = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
-    if item["type"] == "extra_forbidden":
-        if place[:1] == ("peers",) and place[-1] in REMOVED_OF_PEERS:
-            return [f"{name}: {REMOVED_OF_PEERS[place[-1]]}"]
-        near = difflib.get_close_matches(str(place[-1]), _known_settings(tuple(item["loc"])), n=1)
-        return [f"{name}: there is no such setting{f'; did you mean {near[0]!r}?' if near else ''}"]
-    if item["type"] == "missing":
-        return [f"{name}: is missing"]
-    if item["type"] == "value_error":
-        message = str(item["ctx"]["error"])
-        return [f"{name}: {line}" if name else line for line in message.splitlines()]
-    return [f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"]
-
-
-def _known_settings(place: tuple[Any, ...]) -> list[str]:
-    """The names that would be allowed where an unknown name stands."""
-    sections: dict[str, type[BaseModel]] = {
-        "node": NodeSection,
-        "database": DatabaseSection,
-        "worker": WorkerSection,
-        "receiver": ReceiverSection,
-        "tls": TlsSection,
-        "peers": Peer,
-        "rules": RulesSection,
-        "rule": Rule,
-        "inference": InferenceSection,
-        "contours": ContoursSection,
-        "destinations": Destination,
-        "sources": Source,
-        "stow": StowSection,
-        "delivery": DeliverySection,
-        "retention": RetentionSection,
-        "completeness": CompletenessSection,
-        "web": WebSection,
-        "watch": WatchSection,
-        "notices": NoticesSection,
-    }
-    model = NodeConfig if len(place) == 1 else sections.get(str(place[0]), NodeConfig)
-    if model is Destination and place[2] == "web":
-        model = WebDestination
-    return list(model.model_fields)
-
-
-MAX_PDU: Final = 0x40000
-"""Bytes of the largest PDU taken from a source: a CT slice arrives in two or three."""

@@ -1,4 +1,4 @@
-"""What each sender may do: which of the node's AE titles it may call, with what, and how often at once."""
+"""What each sender may do: the AE titles it may call, what it may send, and how many associations at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOP_CLASSES: Final[Mapping[SopClass, str]] = {
     "EnhancedCT": EnhancedCTImageStorage,
     "LegacyConvertedEnhancedCT": LegacyConvertedEnhancedCTImageStorage,
 }
-"""Storage SOP classes by the words of the configuration."""
+"""Storage SOP classes by their names in the configuration."""
 
 _NO_COMMITMENT: Final = (
     "was removed; the node no longer confirms storage commitment to senders, because it deletes series after"
@@ -34,9 +34,9 @@ class PeerRules(SenderCertificate):
 
     Attributes
     ----------
-    sop_classes : what it may send; all that the node takes when None, and with an empty list only C-ECHO
-    called : which of the node's AE titles it may call; all of them when empty
-    max_associations : how many it may have open at once; as many as the node has when None
+    sop_classes : what it may send; all that the node accepts when None; only C-ECHO when empty
+    called : the AE titles of the node that it may call; all of them when empty
+    max_associations : how many it may have open at once; limited only by the node when None
     """
 
     sop_classes: tuple[SopClass, ...] | None = None
@@ -48,13 +48,13 @@ class PeerRules(SenderCertificate):
         return not self.called or title in self.called
 
     def may_send(self, sop_class: str) -> bool:
-        """Whether it may send instances of a storage SOP class; those that have no word here, it may."""
-        known = {uid: word for word, uid in SOP_CLASSES.items()}
+        """Whether it may send instances of a storage SOP class; classes without a name here are allowed."""
+        known = {uid: name for name, uid in SOP_CLASSES.items()}
         return self.sop_classes is None or sop_class not in known or known[sop_class] in self.sop_classes
 
 
 def title_contradictions(data: Mapping[str, Any]) -> list[str]:
-    """What is wrong between the node's AE titles and what peers may call; bears wrong single settings."""
+    """List contradictions between the node's AE titles and those peers may call; also with invalid fields."""
     node = dict(tables(data)).get("node", {})
     own, more = node.get("ae_title", "ORGSEG"), node.get("also_called", ())
     more = [title for title in more if isinstance(title, str)] if isinstance(more, (list, tuple)) else []

@@ -1,8 +1,8 @@
-"""Routing rules as they are written: an ordered list, of which the first that fits decides.
+"""Configuration of routing rules: an ordered list, of which the first rule that applies decides.
 
-A rule names what must be true of a series (`node.conditions`) and what is done with it: it is contoured, with
-a protocol, bundles, destinations, priority and review of its own, or held, or ignored. What no rule fits is
-decided by the implicit last rule, `DEFAULT`. How a series is held against them stands in `node.decisions`.
+A rule has conditions on a series (`conditions`) and an action: the series is contoured, with a protocol,
+bundles, destinations, priority and review of its own, or held, or ignored. The implicit last rule, `DEFAULT`,
+applies where no other does. `routing.decision` applies the rules to a series.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from orgseg_node.node.config.conditions import Condition, parse_conditions
 from orgseg_node.node.config.section import Section, tables
 
 DEFAULT: Final = "default"
-"""The name of the implicit last rule, which fits every series."""
+"""The name of the implicit last rule, which applies to every series."""
 
 PRIORITIES: Final[Mapping[str, int]] = {"urgent": 10, "high": 30, "normal": 50, "low": 70}
-"""Words for priorities; the smaller number is contoured first."""
+"""Names of priorities; the smaller number is contoured first."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _CONTOUR_SETTINGS: Final = ("protocol", "bundles", "destinations", "priority", "review")
@@ -32,7 +32,7 @@ _TABLE: Final = "rule"
 
 
 class Action(StrEnum):
-    """What becomes of a series."""
+    """What is done with a series."""
 
     CONTOUR = "contour"
     HOLD = "hold"
@@ -75,12 +75,13 @@ class Rule(Section):
 
     Attributes
     ----------
-    name : how logs, jobs and ignored series call it
-    when : conditions, all of which must hold; without any it fits every series
-    action : what becomes of a series that it fits
-    protocol, bundles, destinations : other than the node's, by name; ``[]`` of destinations keeps it here
-    priority : a word of `PRIORITIES` or a number, the smaller the sooner
-    review : whether a person releases the result before it is sent
+    name : its name in logs, jobs and ignored series
+    when : conditions, all of which must hold; without any it applies to every series
+    action : what is done with a series to which it applies
+    protocol, bundles, destinations : names, instead of those of the node; with ``[]`` as destinations nothing
+        is sent
+    priority : a name of `PRIORITIES` or a number; the smaller, the sooner
+    review : whether a person must release the result before it is sent
     """
 
     name: Annotated[str, AfterValidator(_name)]
@@ -94,17 +95,17 @@ class Rule(Section):
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """What must hold, in the order in which it is written."""
+        """The conditions in the order of the file."""
         return parse_conditions(self.when)
 
 
 class RulesSection(Section):
-    """Where the rules are, and what becomes of a series that fits none.
+    """The file with the rules, and what is done with a series to which no rule applies.
 
     Attributes
     ----------
-    file : a TOML file with the rules; None where they stand in the configuration itself, or there are none
-    otherwise : whether such a series is contoured as the configuration says, or held
+    file : a TOML file with the rules; None if they are in the configuration file itself, or there are none
+    otherwise : whether such a series is contoured with the settings of the node, or held
     """
 
     file: Path | None = None
@@ -112,22 +113,22 @@ class RulesSection(Section):
 
 
 def merge_rules_file(data: dict[str, Any], base: Path) -> list[str]:
-    """Put the rules of the file that a configuration names beside its other settings.
+    """Read the file of rules that a configuration names, and add the rules to the configuration.
 
     Parameters
     ----------
-    data : the configuration as TOML gives it; it gains the rules
-    base : folder that the file's name is relative to
+    data : the configuration as parsed from TOML; the rules are added to it
+    base : folder to which the path of the file is relative
 
     Returns
     -------
-    One line for each problem of the file as such.
+    One line for each problem of the file.
     """
     named = _named_file(data)
     if named is None:
         return []
     if data.get(_TABLE):
-        return ["rules.file: the rules stand in this file or in that one, not in both"]
+        return ["rules.file: rules are either in this file or in that one, not in both"]
     path = base / named.expanduser()
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -145,7 +146,14 @@ def merge_rules_file(data: dict[str, Any], base: Path) -> list[str]:
 
 
 def resolve_rules(rules: tuple[Rule, ...], section: RulesSection, base: Path) -> tuple[Rule, ...]:
-    """The same with the files of protocols relative to the folder of the file they are named in."""
+    """The same rules with absolute paths of protocol files.
+
+    Parameters
+    ----------
+    rules : rules whose protocol files are relative to the file that holds the rules
+    section : names that file, if it is not the configuration file itself
+    base : folder of the configuration file
+    """
     folder = base if section.file is None else (base / section.file.expanduser()).parent
     return tuple(
         rule.model_copy(update={"protocol": str(folder / Path(rule.protocol).expanduser())})
@@ -156,39 +164,39 @@ def resolve_rules(rules: tuple[Rule, ...], section: RulesSection, base: Path) ->
 
 
 def rule_contradictions(data: Mapping[str, Any]) -> list[str]:
-    """What is wrong between rules, and between rules and other settings; bears wrong single settings."""
+    """List contradictions among rules and with other settings; also runs with invalid fields."""
     rules = [(f"{_TABLE}.{int(number) + 1}", rule) for number, rule in tables(data.get(_TABLE))]
     names = [rule.get("name") for _, rule in rules]
     problems = [
         f"{_TABLE}: the name {name!r} is given twice"
         for name in sorted({str(name) for name in names if name is not None and names.count(name) > 1})
     ]
-    for place, rule in rules[:-1]:
+    for setting, rule in rules[:-1]:
         if not rule.get("when"):
             problems.append(
-                f"{place}: it has no condition and so fits every series; no rule after it is used"
+                f"{setting}: without a condition it applies to every series; no rule after it is used"
             )
     destinations = [name for name, _ in tables(data.get("destinations"))]
     node = dict(tables(data)).get("node", {})
     titles = [node.get("ae_title", "ORGSEG"), *_texts(node.get("also_called"))]
-    for place, rule in rules:
-        problems += _unused_settings(place, rule)
-        problems += _unknown(f"{place}.destinations", _texts(rule.get("destinations")), destinations)
-        problems += _unknown(f"{place}.when.called_ae", _called_ae_titles(rule), titles)
+    for setting, rule in rules:
+        problems += _unused_settings(setting, rule)
+        problems += _unknown(f"{setting}.destinations", _texts(rule.get("destinations")), destinations)
+        problems += _unknown(f"{setting}.when.called_ae", _called_ae_titles(rule), titles)
     return problems
 
 
-def _unused_settings(place: str, rule: Mapping[str, Any]) -> Iterator[str]:
-    """Settings that mean nothing beside the action of the same rule."""
+def _unused_settings(setting: str, rule: Mapping[str, Any]) -> Iterator[str]:
+    """List settings that have no effect with the action of the same rule."""
     if rule.get("action", Action.CONTOUR) in (Action.HOLD, Action.IGNORE):
         defaults = {name: field.default for name, field in Rule.model_fields.items()}
         for name in _CONTOUR_SETTINGS:
             if name in rule and rule[name] != defaults[name]:
-                yield f"{place}.{name}: a series that is not contoured has none"
+                yield f"{setting}.{name}: has no effect, because the series is not contoured"
 
 
 def _called_ae_titles(rule: Mapping[str, Any]) -> list[str]:
-    """The called AE titles that a rule names in full."""
+    """The called AE titles that a rule names without wildcards."""
     when = rule.get("when")
     wanted = when.get("called_ae") if isinstance(when, dict) else None
     if isinstance(wanted, dict):
@@ -196,12 +204,12 @@ def _called_ae_titles(rule: Mapping[str, Any]) -> list[str]:
     return _texts(wanted)
 
 
-def _unknown(place: str, names: list[str], there: list[str]) -> Iterator[str]:
+def _unknown(setting: str, names: list[str], known: list[str]) -> Iterator[str]:
     for name in names:
-        if name not in there:
-            near = difflib.get_close_matches(name, there, n=1)
-            known = "" if near else f"; there are: {', '.join(map(str, there)) or 'none'}"
-            yield f"{place}: there is no {name!r}{_hint(near)}{known}"
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            listed = "" if near else f"; there are: {', '.join(map(str, known)) or 'none'}"
+            yield f"{setting}: there is no {name!r}{_hint(near)}{listed}"
 
 
 def _hint(near: list[str]) -> str:

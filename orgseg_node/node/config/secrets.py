@@ -1,4 +1,4 @@
-"""Secrets stand in files that nobody else can read, never in the configuration itself."""
+"""Secrets are read from files that only the node's user can read; the configuration holds none."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _LONGEST: Final = 1 << 16
 
 
 def read_secret(path: Path) -> str:
-    """A token or password: the text of a file, without the line's end.
+    """Read a token or password: the text of a file without the line end.
 
     It is read each time it is needed, so that it can be renewed while the node runs.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, is empty, is no printable ASCII on one line, or others can read it. Root may own
-        it and let a group read it, as services have it.
+        If it cannot be read, is empty, is not one line of printable ASCII, or other users can read it. A file
+        of root may be readable by its group.
     """
     text = read_private(path).strip()
     if not text or not text.isascii() or not text.isprintable():
@@ -29,7 +29,7 @@ def read_secret(path: Path) -> str:
 
 
 def read_private(path: Path) -> str:
-    """The text of a file that only its owner can read. Raises ConfigError."""
+    """Read the text of a file that only its owner can read. Raises ConfigError."""
     try:
         status = path.stat()
         with path.open(encoding="utf-8") as file:

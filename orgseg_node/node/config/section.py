@@ -1,4 +1,4 @@
-"""What the sections of the configuration are made of."""
+"""Base class and common types of the configuration sections."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Section(BaseModel):
-    """A table of the file: never changed, and no name in it that means nothing."""
+    """A table of the file: immutable, and without unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
 def tables(value: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The named tables of a part of the file, leaving out what is not a table."""
+    """The tables in a part of the file, with their names or numbers; other values are left out."""
     pairs = (
         value.items()
         if isinstance(value, dict)

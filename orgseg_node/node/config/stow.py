@@ -1,4 +1,4 @@
-"""What the configuration says of images that come by DICOMweb (STOW-RS), and whose token is whose."""
+"""Configuration section ``stow``: images by DICOMweb (STOW-RS), and the tokens of senders."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LINE: Final = re.compile(
 
 
 class StowSection(Section):
-    """Images by HTTP; nothing is taken unless there is a file of tokens.
+    """Images by HTTP; the service is off without a file of tokens.
 
     Attributes
     ----------
-    tokens : file with a line ``AE_TITLE SHA256`` for each token; only the hash of a token is kept
-    path : where the service is on the node's web server
-    max_part_mb, max_total_mb : most that one instance and one request may have
-    at_once : how many requests are taken at the same time
-    idle_timeout_s : how long a sender may be silent within a request
+    tokens : file with a line ``AE_TITLE SHA256`` for each token; only the hash of a token is stored
+    path : path of the service on the node's web server
+    max_part_mb, max_total_mb : limits of one instance and of one request
+    at_once : how many requests are accepted at the same time
+    idle_timeout_s : how long a sender may pause within a request
     """
 
     tokens: Path | None = None
@@ -39,16 +39,16 @@ class StowSection(Section):
     idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
     def resolved(self, base: Path) -> StowSection:
-        """The same with the file relative to a folder."""
+        """The same with an absolute path."""
         if self.tokens is None:
             return self
         return self.model_copy(update={"tokens": base / self.tokens.expanduser()})
 
 
 def read_tokens(path: Path) -> tuple[tuple[str, str], ...]:
-    """Whose token has which SHA-256, as (AE title, hexadecimal digits).
+    """Read the owners of tokens, as pairs of AE title and SHA-256 (hexadecimal digits).
 
-    Empty lines and such that begin with # are left out. Raises ConfigError.
+    Empty lines and lines that begin with # are skipped. Raises ConfigError.
     """
     found = []
     for number, line in enumerate(read_private(path).splitlines(), start=1):
@@ -65,7 +65,7 @@ def read_tokens(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def owner_of(token: str, tokens: tuple[tuple[str, str], ...]) -> str | None:
-    """The AE title a token belongs to; compared in a time that tells nothing of the tokens."""
+    """The AE title a token belongs to; the time it takes does not depend on the tokens."""
     digest = hashlib.sha256(token.encode()).hexdigest()
     owner = None
     for ae_title, sha256 in tokens:
@@ -75,7 +75,7 @@ def owner_of(token: str, tokens: tuple[tuple[str, str], ...]) -> str | None:
 
 
 def stow_problems(data: dict[str, Any], base: Path) -> list[str]:
-    """What is wrong with the file of tokens; bears a file in which single settings are wrong as well."""
+    """List what is wrong with the file of tokens; also runs on a configuration with invalid fields."""
     tokens = dict(tables(data)).get("stow", {}).get("tokens")
     if not isinstance(tokens, str):
         return []

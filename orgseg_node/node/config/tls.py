@@ -1,6 +1,7 @@
-"""What the configuration says of TLS: the node's own certificate and port, and whom it trusts.
+"""Configuration of TLS: the node's own certificate and port, and the trusted CAs.
 
-The section ``tls`` serves both ways. A destination or source takes from it what it does not name itself.
+The section ``tls`` applies to both directions. A destination or source takes from it what it does not set
+itself.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class TlsSection(Section):
 
     Attributes
     ----------
-    port : where TLS is listened for; 0 takes any free port, None is not at all
+    port : port with TLS; 0 takes any free port; no such port when None
     plain : whether the port without TLS is open
-    certificate, key : PEM files of the node's own certificate, with intermediates, and its key
-    ca : PEM file with the certificates that sign those of peers
-    require_certificate : refuse senders that show no certificate
+    certificate, key : PEM files of the node's own certificate, with intermediate certificates, and of its key
+    ca : PEM file with the CA certificates trusted for peers
+    require_certificate : refuse senders that present no certificate
     """
 
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
@@ -60,24 +61,24 @@ class TlsSection(Section):
         return _identity(self.certificate, self.key)
 
     def resolved(self, base: Path) -> TlsSection:
-        """The same with files relative to a folder."""
+        """The same with absolute paths."""
         return self.model_copy(update=_files(self, ("certificate", "key", "ca"), base))
 
 
 class SenderCertificate(Section):
-    """Which certificate an AE title must come with.
+    """The certificate that a sender with this AE title must present.
 
     Attributes
     ----------
-    certificate_sha256 : fingerprint of the one certificate
-    certificate_name : common name or DNS name of it; unlike the fingerprint it outlives a renewal
+    certificate_sha256 : fingerprint of the certificate
+    certificate_name : common name or DNS name; unlike the fingerprint it stays valid after a renewal
     """
 
     certificate_sha256: Sha256 | None = None
     certificate_name: Annotated[str, Field(min_length=1)] | None = None
 
     def accepts_certificate(self, shown: PeerCertificate | None) -> bool:
-        """Whether what a caller showed is what it must show; True if it need show nothing."""
+        """Whether a caller presented the certificate it must present; True if none is required."""
         if self.certificate_sha256 is None and self.certificate_name is None:
             return True
         if shown is None or self.certificate_sha256 not in (None, shown.sha256):
@@ -86,14 +87,16 @@ class SenderCertificate(Section):
 
 
 class PeerTls(Section):
-    """How a peer is called by TLS.
+    """Address of a peer that the node calls, and the settings of TLS.
 
     Attributes
     ----------
-    tls : whether it is
-    tls_ca : PEM file with the certificates that sign the peer's, or with its own; that of the node when None
-    tls_certificate, tls_key : what it is shown; those of the node when None
-    tls_name : host name in its certificate; its host when None
+    host, port : its address
+    tls : whether TLS is used
+    tls_ca : PEM file with the CA certificates trusted for the peer, or with its own certificate; that of the
+        node when None
+    tls_certificate, tls_key : what the node presents; its own when None
+    tls_name : host name in the peer's certificate; its host when None
     """
 
     host: Annotated[str, Field(min_length=1)]
@@ -106,12 +109,19 @@ class PeerTls(Section):
 
     @property
     def identity(self) -> Identity | None:
-        """What it is shown, if anything."""
+        """What the node presents to it, if anything."""
         return _identity(self.tls_certificate, self.tls_key)
 
 
 def resolve_peer(peer: _P, own: TlsSection, base: Path) -> _P:
-    """A peer with files relative to a folder, and from the node's section what it does not name itself."""
+    """The same peer with absolute paths, and with the node's TLS files where it sets none.
+
+    Parameters
+    ----------
+    peer : a destination or source
+    own : the section ``tls`` of the node
+    base : folder to which paths are relative
+    """
     if not peer.tls:
         return peer
     update: dict[str, Any] = {"tls_ca": own.ca}
@@ -120,28 +130,28 @@ def resolve_peer(peer: _P, own: TlsSection, base: Path) -> _P:
     return peer.model_copy(update=update | _files(peer, ("tls_ca", "tls_certificate", "tls_key"), base))
 
 
-def context_of_peer(peer: PeerTls, said: str) -> ClientContext | None:
-    """What a connection to a peer must fulfil; None for a plain one.
+def context_of_peer(peer: PeerTls, name: str) -> ClientContext | None:
+    """The TLS context of a connection to a peer; None without TLS.
 
     Parameters
     ----------
-    peer : whom to call
-    said : what to call it in an error
+    peer : the peer to call
+    name : its name in errors
 
     Raises
     ------
     TlsFailed
-        If the files cannot be used just now, as while a certificate is renewed: what is to be sent is tried
-        again.
+        If the files cannot be used now, for example while a certificate is renewed: what is to be sent is
+        tried again.
     """
     if not peer.tls:
         return None
     if peer.tls_ca is None:
-        raise TlsFailed(f"{said}: Nothing says whose certificate it must show.")
+        raise TlsFailed(f"{name}: No CA is configured for its certificate.")
     try:
         return client_context(peer.tls_ca, peer.identity)
     except ConfigError as error:
-        raise TlsFailed(f"{said}: {error.detail}") from error
+        raise TlsFailed(f"{name}: {error.detail}") from error
 
 
 def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
@@ -154,7 +164,7 @@ def _files(section: Section, names: tuple[str, ...], base: Path) -> dict[str, Pa
 
 
 def tls_contradictions(data: dict[str, Any]) -> list[str]:
-    """What is wrong between settings of TLS; bears a file in which single settings are wrong as well."""
+    """List contradictions between settings of TLS; also runs on a configuration with invalid fields."""
     own = dict(tables(data)).get("tls", {})
     problems = []
     listening, plain = own.get("port") is not None, own.get("plain", True)
@@ -163,22 +173,22 @@ def tls_contradictions(data: dict[str, Any]) -> list[str]:
     elif listening and not own.get("certificate"):
         problems.append("tls.port: needs certificate and key")
     if listening and own.get("require_certificate", True) and not own.get("ca"):
-        problems.append("tls.ca: is missing; it says who signs the certificates of senders")
+        problems.append("tls.ca: is missing; it holds the CA of the certificates of senders")
     if not plain and not listening:
         problems.append("tls.plain: with neither port nor tls.port nobody can send")
     if listening and plain and own["port"] == dict(tables(data)).get("node", {}).get("port", 11112) != 0:
         problems.append("tls.port: is the port without TLS; the usual one with TLS is 2762")
     for number, peer in tables(data.get("peers")):
         if not listening and (peer.get("certificate_sha256") or peer.get("certificate_name")):
-            place = int(number) + 1 if number.isdecimal() else number
-            problems.append(f"peers.{place}: a certificate comes by TLS only, and there is no tls.port")
-    for place, peer in _called_peers(data):
-        problems += [f"{place}.{problem}" for problem in _peer_contradictions(peer, own)]
+            setting = int(number) + 1 if number.isdecimal() else number
+            problems.append(f"peers.{setting}: a certificate needs TLS, and there is no tls.port")
+    for setting, peer in _called_peers(data):
+        problems += [f"{setting}.{problem}" for problem in _peer_contradictions(peer, own)]
     return problems
 
 
 def _called_peers(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Everyone whom the node calls, by the name of the setting."""
+    """All peers that the node calls, with the name of the setting."""
     return [
         (f"{section}.{name}", peer)
         for section in ("destinations", "sources")
@@ -189,21 +199,21 @@ def _called_peers(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _peer_contradictions(peer: dict[str, Any], own: dict[str, Any]) -> list[str]:
     named = [name for name in _PEER_SETTINGS if peer.get(name)]
     if not peer.get("tls"):
-        return [f"{named[0]}: means nothing without tls = true"] if named else []
+        return [f"{named[0]}: has no effect without tls = true"] if named else []
     problems = []
     if bool(peer.get("tls_certificate")) != bool(peer.get("tls_key")):
         problems.append("tls: tls_certificate and tls_key belong together")
     if not peer.get("tls_ca") and not own.get("ca"):
-        problems.append("tls: needs tls_ca, here or as ca in [tls], to know it by")
+        problems.append("tls: needs tls_ca here, or ca in [tls], to verify its certificate")
     return problems
 
 
 def tls_file_problems(data: dict[str, Any], base: Path) -> list[str]:
-    """What is wrong with the files that the settings of TLS name.
+    """List what is wrong with the files that the settings of TLS name.
 
     Parameters
     ----------
-    data : the file as read; single settings may be wrong
+    data : the configuration as parsed; fields may be invalid
     base : folder to which its paths are relative
     """
     own = dict(tables(data)).get("tls", {})
@@ -211,12 +221,12 @@ def tls_file_problems(data: dict[str, Any], base: Path) -> list[str]:
         ("tls.ca", [own.get("ca")]),
         ("tls.certificate", [own.get("certificate"), own.get("key")]),
     ]
-    for place, peer in _called_peers(data):
+    for setting, peer in _called_peers(data):
         if peer.get("tls"):
-            wanted.append((f"{place}.tls_ca", [peer.get("tls_ca")]))
-            wanted.append((f"{place}.tls_certificate", [peer.get("tls_certificate"), peer.get("tls_key")]))
+            wanted.append((f"{setting}.tls_ca", [peer.get("tls_ca")]))
+            wanted.append((f"{setting}.tls_certificate", [peer.get("tls_certificate"), peer.get("tls_key")]))
     problems = []
-    for place, names in wanted:
+    for setting, names in wanted:
         files = [base / Path(name).expanduser() for name in names if isinstance(name, str) and name]
         if len(files) != len(names):
             continue
@@ -226,5 +236,5 @@ def tls_file_problems(data: dict[str, Any], base: Path) -> list[str]:
             else:
                 server_context(Identity(certificate=files[0], key=files[1]), None, require=False)
         except ConfigError as error:
-            problems.append(f"{place}: {error.detail}")
+            problems.append(f"{setting}: {error.detail}")
     return problems

@@ -23,7 +23,8 @@ import structlog
 
 from orgseg_node.errors import NodeNotRunning, OrgsegError, ReloadRefused, StorageError
 from orgseg_node.node.config.current import CurrentConfig
-from orgseg_node.node.config.node_config import NodeConfig, load_config
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.routing.revision import content_of, context_content
 from orgseg_node.node.store.canonical import canonical, short_hash
 from orgseg_node.node.store.clock import Clock, stamp, utc_now

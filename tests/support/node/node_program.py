@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from orgseg_node.errors import OrgsegError
-from orgseg_node.node.config.node_config import load_config
+from orgseg_node.node.config.load import load_config
 from orgseg_node.node.service import run_node
 from orgseg_node.web.http_server import HttpServer
 

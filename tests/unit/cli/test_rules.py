@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from orgseg_node.dicom.reading import part10
-from orgseg_node.node.config.node_config import load_config
+from orgseg_node.node.config.load import load_config
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import Incoming
 from orgseg_node.node.store.store import Store

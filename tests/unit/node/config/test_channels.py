@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.errors import ConfigError
-from orgseg_node.node.config.node_config import NodeConfig, load_config
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import NodeConfig
 
 CHANNEL = '[[notices.channels]]\nname = "{name}"\nurl_file = "{file}"\n'
 SECRET = "open-sesame"  # noqa: S105  # of no service

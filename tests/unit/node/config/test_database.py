@@ -8,7 +8,8 @@ import pytest
 
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.database import PASSWORD, Server
-from orgseg_node.node.config.node_config import NodeConfig, load_config
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import NodeConfig
 
 PEER = '[[peers]]\nae_title = "CT"\n'
 URL = "postgresql://orgseg@db.clinic:5433/orgseg"
@@ -27,7 +28,7 @@ def _no_password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_word_it_is_sqlite_in_the_data_folder(tmp_path: Path) -> None:
     config = loaded(tmp_path, '[node]\ndata_dir = "data"\n')
-    assert config.database_place == tmp_path / "data" / "db" / "node.sqlite"
+    assert config.database_location == tmp_path / "data" / "db" / "node.sqlite"
     assert config.worker.own_name
     assert config.worker.roles == ("receiver", "worker")
 
@@ -37,11 +38,11 @@ def test_a_password_comes_from_its_file_or_the_environment_and_is_never_shown(
 ) -> None:
     (tmp_path / "secret").write_text("of the file\n", encoding="utf-8")
     config = loaded(tmp_path, f'[database]\nurl = "{URL}"\npassword_file = "secret"\n')
-    place = config.database_place
+    place = config.database_location
     assert isinstance(place, Server)
     assert (place.url, place.password) == (URL, "of the file")
     monkeypatch.setenv(PASSWORD, "of the environment")
-    again = config.database_place
+    again = config.database_location
     assert isinstance(again, Server)
     assert again.password == "of the environment"  # noqa: S105
     assert "of the" not in f"{place!r} {place.description} {config.model_dump_json()}"

@@ -9,7 +9,8 @@ import pytest
 
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.destinations import WebDestination
-from orgseg_node.node.config.node_config import NodeConfig, load_config
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.stow import owner_of, read_tokens
 
 PLACE = '[[peers]]\nae_title = "CT"\n[destinations.a]\nae_title = "A"\nhost = "a"\nport = 104\n'

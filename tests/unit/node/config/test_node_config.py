@@ -12,13 +12,8 @@ import pytest
 
 from orgseg_node.errors import ConfigError, UnknownDestination
 from orgseg_node.inference.predictor import Backend, Device, InferenceSettings, Method
-from orgseg_node.node.config.node_config import (
-    DeliverySection,
-    InferenceSection,
-    NodeConfig,
-    Peer,
-    load_config,
-)
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import DeliverySection, InferenceSection, NodeConfig, Peer
 from orgseg_node.shipped import shipped_config
 
 PEER = '[[peers]]\nae_title = "CT"\n'

@@ -10,7 +10,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from orgseg_node.errors import ConfigError
-from orgseg_node.node.config.node_config import NodeConfig, load_config
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action, Rule
 from orgseg_node.node.routing.decision import Decision, decide
 from orgseg_node.node.routing.facts import SeriesFacts
@@ -164,7 +165,7 @@ when.PatientsName = "x"
         load(tmp_path, rules, BASE + "[receiver]\nmax_pdus = 5\n")
     for line in (
         "rules.toml: rules: there is no such setting; did you mean 'rule'?",
-        "rule.1: it has no condition and so fits every series; no rule after it is used",
+        "rule.1: without a condition it applies to every series; no rule after it is used",
         "rule.2.name: 'default' is the name of the implicit last rule; choose another",
         "rule.2.when: slices: there is no test 'at_mots'; did you mean 'at_most'?",
         "rule.2.destination: there is no such setting; did you mean 'destinations'?",
@@ -172,7 +173,7 @@ when.PatientsName = "x"
         "rule.2.priority: one of urgent, high, normal, low, or a number from 0 (first) to 1000, not 'soon'",
         "rule.2.review: input should be a valid boolean, not 'yes'",
         "rule: the name 'always' is given twice",
-        "rule.3.protocol: a series that is not contoured has none",
+        "rule.3.protocol: has no effect, because the series is not contoured",
         "rule.3.bundles: named twice: a",
         "rule.3.when.called_ae: there is no 'ORGSEG_HM'; did you mean 'ORGSEG_HN'?",
         "rule.4.name: a name has up to 32 letters, digits, '-' or '_'",

@@ -17,7 +17,8 @@ from orgseg_node.errors import (
     UnknownSource,
     Unreachable,
 )
-from orgseg_node.node.config.node_config import NodeConfig, Source, load_config
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import NodeConfig, Source
 from orgseg_node.node.dimse.association import describe_status
 from orgseg_node.node.dimse.find_scu import QueryKey, Series, Study
 from orgseg_node.node.dimse.retrieve_scu import _SubOperations, require_matches, storage_contexts

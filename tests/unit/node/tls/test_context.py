@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.errors import ConfigError, OwnCertificateRefused, PeerCertificateRefused, TlsFailed
-from orgseg_node.node.config.node_config import Destination, NodeConfig, Peer, load_config
+from orgseg_node.node.config.load import load_config
+from orgseg_node.node.config.node_config import Destination, NodeConfig, Peer
 from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.tls.context import (
     CIPHERS,
@@ -79,10 +80,10 @@ def test_a_destination_takes_from_the_node_what_it_does_not_name(
         (PEER + "[tls]\nplain = false", "tls.plain: with neither port nor tls.port nobody can send"),
         (PEER + "[tls]\nport = 11112", "tls.port: is the port without TLS"),
         (PEER + "[tls]\nports = 1", "tls.ports: there is no such setting; did you mean 'port'?"),
-        (PEER + f"certificate_sha256 = '{PRINT}'", "peers.1: a certificate comes by TLS only"),
+        (PEER + f"certificate_sha256 = '{PRINT}'", "peers.1: a certificate needs TLS"),
         (PEER + "certificate_sha256 = 'abc'", "peers.1.certificate_sha256: a SHA-256 fingerprint has 64"),
         (PEER + TPS + "tls = true", "destinations.tps.tls: needs tls_ca"),
-        (PEER + TPS + "tls_ca = 'x'", "destinations.tps.tls_ca: means nothing without tls = true"),
+        (PEER + TPS + "tls_ca = 'x'", "destinations.tps.tls_ca: has no effect without tls = true"),
         (PEER + TPS + "tls = true\ntls_key = 'x'", "destinations.tps.tls: tls_certificate and tls_key"),
     ],
 )
@@ -173,7 +174,7 @@ def test_a_title_is_bound_to_fingerprint_or_name() -> None:
 def test_files_that_are_gone_when_a_destination_is_called_make_it_tried_again(tmp_path: Path) -> None:
     place = {"ae_title": "A", "host": "127.0.0.1", "port": 1, "tls": True}
     for more, said in (
-        ({}, "Nothing says whose certificate"),
+        ({}, "No CA is configured"),
         ({"tls_ca": tmp_path / "gone.crt"}, "gone.crt cannot be read"),
     ):
         with pytest.raises(TlsFailed, match=said) as caught:

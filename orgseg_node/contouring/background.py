@@ -1,4 +1,4 @@
-"""Work done beside other work, on another core: a fork of this process makes files and hands them over."""
+"""Background processes: files made in a fork on another core, and processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -14,81 +14,85 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 Files = Mapping[str, bytes]
+"""Content of files, by name."""
 
 _CONTEXT: Final = multiprocessing.get_context("fork") if sys.platform == "linux" else None
-_LONGEST_S: Final = 60.0
-"""So long its next file is waited for: a fork hangs on a lock that another thread held when it was made."""
+_TIMEOUT_S: Final = 60.0
+"""A fork that sends nothing for so long hangs, for example on a lock that another thread held at the fork."""
+
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
-class Beside:
-    """Begins to make files at once where there is a core for it; the files are there when they are asked for.
+class BackgroundProcess:
+    """Makes files in a fork of this process, which starts at once.
 
-    Only numpy, matplotlib and nibabel run in the fork: OpenMP's threads, which torch uses, survive none.
-    Whatever goes wrong there, the files are made here instead. The fork holds all that this process has open,
-    the locks of the job and of the device among it, so it dies with this process.
+    On a machine with one core, outside of Linux, and after any failure of the fork, the files are made in
+    this process when they are requested. Only numpy, matplotlib and nibabel may run in the fork: OpenMP
+    threads, which torch uses, do not continue after a fork. The fork has inherited all open files of this
+    process, also the locks of the job and of the device, so it ends with this process.
 
     Parameters
     ----------
-    make : makes the files, by name
-    longest_s : so long the next file is waited for before all are made here
+    make : makes the files
+    timeout_s : longest wait for the next file, in seconds
     """
 
-    def __init__(self, make: Callable[[], Files], *, longest_s: float = _LONGEST_S) -> None:
+    def __init__(self, make: Callable[[], Files], *, timeout_s: float = _TIMEOUT_S) -> None:
         self._make = make
-        self._longest_s = longest_s
-        self._ours: Connection | None = None
+        self._timeout_s = timeout_s
+        self._receiver: Connection | None = None
         if _CONTEXT is None or (os.cpu_count() or 1) < 2:
             return
-        ours, theirs = _CONTEXT.Pipe(duplex=False)
+        receiver, sender = _CONTEXT.Pipe(duplex=False)
         try:
-            self._process = _CONTEXT.Process(target=_work, args=(make, theirs, os.getpid()), daemon=True)
+            self._process = _CONTEXT.Process(
+                target=_send_files, args=(make, sender, os.getpid()), daemon=True
+            )
             self._process.start()
-        except OSError:  # no memory for another process
-            ours.close()
+        except OSError:  # not enough memory for another process
+            receiver.close()
         else:
-            self._ours = ours
+            self._receiver = receiver
         finally:
-            theirs.close()
+            sender.close()
 
     def files(self) -> dict[str, bytes]:
-        """The files; waits for them. Raises what making them raises."""
+        """Wait for the files and return them, by name. Raises what making them raises."""
         found: dict[str, bytes] = {}
-        if self._ours is not None:
+        if self._receiver is not None:
             try:
-                while name := self._next(self._ours):
-                    found[name.decode()] = self._next(self._ours)
-            except (EOFError, OSError):  # it died, or it hangs
+                while name := self._receive(self._receiver):
+                    found[name.decode()] = self._receive(self._receiver)
+            except (EOFError, OSError):  # the fork has ended or hangs
                 found = {}
                 self._process.kill()
-            self._ours.close()
+            self._receiver.close()
             self._process.join()
             if found and self._process.exitcode == 0:
                 return found
         return dict(self._make())
 
-    def _next(self, pipe: Connection) -> bytes:
-        if not pipe.poll(self._longest_s):
+    def _receive(self, receiver: Connection) -> bytes:
+        if not receiver.poll(self._timeout_s):
             raise TimeoutError
-        return pipe.recv_bytes()
+        return receiver.recv_bytes()
 
 
-def _work(make: Callable[[], Files], pipe: Connection, parent: int) -> None:
-    die_with_parent(parent)
+def _send_files(make: Callable[[], Files], sender: Connection, parent: int) -> None:
+    """In the fork: make the files and send name and content of each, then an empty name."""
+    exit_with_parent(parent)
     for name, content in make().items():
-        pipe.send_bytes(name.encode())
-        pipe.send_bytes(content)
-    pipe.send_bytes(b"")
+        sender.send_bytes(name.encode())
+        sender.send_bytes(content)
+    sender.send_bytes(b"")
 
 
-_PR_SET_PDEATHSIG: Final = 1
+def exit_with_parent(parent: int) -> None:
+    """End this process when its parent ends, for whatever reason.
 
-
-def die_with_parent(parent: int) -> None:
-    """End this process when its parent ends, however that happens.
-
-    Linux sends the signal itself (prctl PR_SET_PDEATHSIG); a thread that looks once a second does it
-    elsewhere, and where the parent died before this was called. A fork does not inherit either: it must
-    call this itself.
+    On Linux the kernel sends the signal (prctl PR_SET_PDEATHSIG). On other systems, and where the parent has
+    ended before this call, a thread does so, which checks once a second. A fork inherits neither and must
+    call this function itself.
 
     Parameters
     ----------
@@ -97,9 +101,9 @@ def die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    def look() -> None:
+    def watch_parent() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=watch_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The label map of a result as others read it: on a regular grid, and as NIfTI for any viewer."""
+"""Exporting a label map: on a regular grid, and as NIfTI."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL: viewers draw outlines of label maps 
 
 
 def on_grid(label_map: LabelMap, grid: Grid) -> LabelMap:
-    """Labels of slices, each at its own place, on a regular grid: those of the nearest slice and pixel.
+    """A label map on a regular grid; each voxel gets the label of the nearest slice and pixel.
 
     Parameters
     ----------
-    label_map : on the grid already, or on slices with its rows and columns
+    label_map : on the grid already, or on slices with the rows and columns of the grid
     grid : the regular grid
     """
     place = label_map.grid
@@ -41,11 +41,11 @@ def label_nifti(label_map: LabelMap) -> bytes:
     Raises
     ------
     TypeError
-        If it does not lie on a regular grid, which is all that NIfTI knows.
+        If the label map is not on a regular grid; NIfTI has no other geometry.
     """
     if not isinstance(label_map.grid, Grid):
         raise TypeError("NIfTI holds regular grids only.")
-    # nibabel writes in Fortran order, so that the view is written as it lies
+    # nibabel writes in Fortran order: the transposed view is written without a copy
     image = nibabel.Nifti1Image(label_map.labels.transpose(2, 1, 0), label_map.grid.ras_affine)
     image.set_data_dtype(np.uint8)
     image.header.set_intent(_LABEL_INTENT, name="organs")

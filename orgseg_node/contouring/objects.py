@@ -1,6 +1,6 @@
-"""The DICOM objects of a result: made, checked against their rules, read back and proven.
+"""Making the DICOM objects of a result, checking them against their rules, and proving them after read-back.
 
-SEG and RTSTRUCT refer to each other; the structured report measures the segments of the SEG. Each planning
+SEG and RTSTRUCT refer to each other; the structured report measures the segments of the SEG. A planning
 system with limits of its own gets an RTSTRUCT of its own, under the role ``RTSTRUCT:name``.
 """
 
@@ -15,7 +15,7 @@ from highdicom._standard_utils import get_iod_module_map, get_module_attribute_m
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from orgseg_node.contouring.structures import Applied
+from orgseg_node.contouring.structures import AppliedProtocol
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.contours import StructureSet, Tracing, trace
 from orgseg_node.dicom.objects import iod
@@ -32,18 +32,18 @@ from orgseg_node.errors import NothingFound
 
 RTSTRUCT, SEG, SR, PDF = "RTSTRUCT", "SEG", "SR", "PDF"
 OPTIONAL = (SR, PDF, *(f"{RTSTRUCT}:{name}" for name in PROFILES))
-"""Roles of objects that not every job makes."""
+"""Roles of the objects that a job makes on request only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RequestedObjects:
     """Which objects a job makes.
 
     Attributes
     ----------
-    roles : such as ``RTSTRUCT``, ``SEG``, ``SR``, ``PDF``, ``RTSTRUCT:eclipse``; the first two always
-    profile : the planning system of the plain ``RTSTRUCT``
-    seg : how the Segmentation holds the organs
+    roles : such as ``SR``, ``PDF``, ``RTSTRUCT:eclipse``; ``RTSTRUCT`` and ``SEG`` are always made
+    profile : name of the planning system whose limits the plain ``RTSTRUCT`` keeps
+    seg : how the Segmentation stores the organs
     """
 
     roles: tuple[str, ...] = (RTSTRUCT, SEG)
@@ -52,14 +52,14 @@ class Wanted:
 
     @property
     def structure_sets(self) -> Mapping[str, TpsProfile]:
-        """Profiles of the RT Structure Sets, by role."""
+        """Profile of each RT Structure Set, by role."""
         named = {role: role.partition(":")[2] or self.profile for role in (RTSTRUCT, *self.roles)}
         return {role: PROFILES[name] for role, name in named.items() if role.startswith(RTSTRUCT)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    """What the objects say.
+    """The content of the objects.
 
     Attributes
     ----------
@@ -70,104 +70,122 @@ class Result:
     """
 
     series: CtSeries
-    applied: Applied
+    applied: AppliedProtocol
     findings: tuple[Finding, ...]
     provenance: Provenance
 
 
 def file_name(role: str) -> str:
-    """The name of the file of an object."""
+    """File name of the object with this role."""
     return f"{role.replace(':', '-')}.dcm"
 
 
-def trace_contours(applied: Applied, wanted: Wanted) -> dict[str, StructureSet]:
-    """The contours of organs and regions as each planning system takes them, by role.
+def trace_contours(applied: AppliedProtocol, requested: RequestedObjects) -> dict[str, StructureSet]:
+    """The contours of organs and regions in the form that each planning system accepts, by role.
 
     Raises
     ------
     NothingFound
-        If there is no organ.
+        If the label map has no organ.
     """
     if not applied.label_map.labels.any():
         raise NothingFound
     traced: dict[Tracing, StructureSet] = {}
-    for profile in wanted.structure_sets.values():
+    for profile in requested.structure_sets.values():
         if profile.tracing not in traced:
             traced[profile.tracing] = trace(
                 applied.label_map, profile.tracing, regions=applied.regions, order=applied.order
             )
-    return {role: traced[profile.tracing] for role, profile in wanted.structure_sets.items()}
+    return {role: traced[profile.tracing] for role, profile in requested.structure_sets.items()}
 
 
-def make_objects(result: Result, wanted: Wanted, structures: Mapping[str, StructureSet]) -> dict[str, bytes]:
-    """The objects but the PDF, by role, as the bytes of part 10 files.
+def make_objects(
+    result: Result, requested: RequestedObjects, structures: Mapping[str, StructureSet]
+) -> dict[str, bytes]:
+    """The requested objects except the PDF, by role, as the bytes of part 10 files.
 
     Parameters
     ----------
-    result : what they say
-    wanted : which of them
-    structures : contours by role of their RT Structure Set
+    result : their content
+    requested : which objects
+    structures : contours by role of their RT Structure Set, see `trace_contours`
 
     Raises
     ------
     ObjectInvalid
-        If one breaks the rules of DICOM or of its planning system.
+        If an object breaks the rules of DICOM or of its planning system.
     """
     series, provenance, label_map = result.series, result.provenance, result.applied.label_map
-    main = derive_uid(provenance.job_id, RTSTRUCT, "instance", *_variant(wanted.profile))
-    seg = write_seg(label_map, series, provenance, kind=wanted.seg, structure_set_uid=main)
-    made = {SEG: encoded(seg)}
-    for role, profile in wanted.structure_sets.items():
-        # a planning system that does not get the SEG should not be told of it
-        told = seg if profile.definition_source else None
-        dataset = write_rtstruct(structures[role], series, provenance, profile, told)
-        made[role] = encoded(dataset)
-        require_valid(decoded(made[role]), profile)
-    if SR in wanted.roles:
-        made[SR] = encoded(write_report_sr(label_map, series, provenance, seg, result.findings))
-    return made
+    main = derive_uid(provenance.job_id, RTSTRUCT, "instance", *_variant(requested.profile))
+    seg = write_seg(label_map, series, provenance, kind=requested.seg, structure_set_uid=main)
+    objects = {SEG: encoded(seg)}
+    for role, profile in requested.structure_sets.items():
+        referenced = seg if profile.definition_source else None  # not in the system that does not get the SEG
+        dataset = write_rtstruct(structures[role], series, provenance, profile, referenced)
+        objects[role] = encoded(dataset)
+        require_valid(decoded(objects[role]), profile)
+    if SR in requested.roles:
+        objects[SR] = encoded(write_report_sr(label_map, series, provenance, seg, result.findings))
+    return objects
 
 
-def prove_objects(result: Result, wanted: Wanted, made: Mapping[str, bytes]) -> None:
-    """Read the objects back from their bytes; each must say what was computed, voxel for voxel.
+def prove_objects(result: Result, requested: RequestedObjects, objects: Mapping[str, bytes]) -> None:
+    """Read the objects back from their bytes and compare each with the result, voxel by voxel.
+
+    Parameters
+    ----------
+    result : the result they were made from
+    requested : which RT Structure Sets there are
+    objects : bytes of the part 10 files by role, see `make_objects`
 
     Raises
     ------
     ProofFailed
-        If one does not.
+        If an object differs from the result.
     """
     label_map, series = result.applied.label_map, result.series
-    for role, profile in wanted.structure_sets.items():
-        prove_rtstruct(decoded(made[role]), label_map, series, result.applied.regions, profile)
-    prove_seg(decoded(made[SEG]), label_map, series)
+    for role, profile in requested.structure_sets.items():
+        prove_rtstruct(decoded(objects[role]), label_map, series, result.applied.regions, profile)
+    prove_seg(decoded(objects[SEG]), label_map, series)
 
 
-def wrap_page(page: bytes, result: Result, made: Mapping[str, bytes]) -> bytes:
-    """The one-page report as a DICOM object that refers to the objects it reports on."""
-    sources = [decoded(made[role]) for role in (RTSTRUCT, SEG, SR) if role in made]
+def wrap_page(page: bytes, result: Result, objects: Mapping[str, bytes]) -> bytes:
+    """The one-page report as a DICOM object that refers to the other objects.
+
+    Parameters
+    ----------
+    page : the report as PDF
+    result : the result it reports on
+    objects : bytes of the other part 10 files by role
+
+    Returns
+    -------
+    bytes of a part 10 file
+    """
+    sources = [decoded(objects[role]) for role in (RTSTRUCT, SEG, SR) if role in objects]
     return encoded(write_pdf(page, result.series, result.provenance, sources=sources))
 
 
 def encoded(dataset: Dataset) -> bytes:
-    """The bytes of a part 10 file; these very bytes are proven and then written."""
+    """The bytes of a part 10 file; the same bytes are proven and then written."""
     file = io.BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
 
 
 def decoded(content: bytes) -> Dataset:
-    """A dataset from the bytes of a part 10 file."""
+    """The dataset in the bytes of a part 10 file."""
     return pydicom.dcmread(io.BytesIO(content))
 
 
 def preload_libraries() -> None:
-    """Read the tables that making and checking objects needs; a process that waits for work does it then."""
+    """Read the tables of DICOM modules now, so that the first job of this process does not wait for them."""
     iod.preload(RTStructureSetStorage)
-    # highdicom reads its own copy, and keeps it, when it makes the first object
+    # highdicom has tables of its own, and reads them when it makes its first object
     get_iod_module_map()
     get_module_attribute_map()
 
 
 def _variant(profile: str) -> tuple[str, ...]:
-    """What sets the UID of an RT Structure Set for a planning system apart from that of the generic one."""
+    """What distinguishes the UID of an RT Structure Set for a planning system from the generic one."""
     return () if profile == "generic" else (profile,)

@@ -1,9 +1,9 @@
-"""From a CT series to proven objects: the whole story on one page.
+"""The pipeline from a CT series to proven objects.
 
-Networks see a regular grid; what they found is brought back to the slices as they were scanned, and there
-the protocol is applied and everything is drawn. Nothing is written under the name RTSTRUCT.dcm or SEG.dcm
-that was not encoded, checked, read back from its own bytes and found equal to the label map. RTSTRUCT.dcm is
-written last: where it is, everything else is. What a person looks at is drawn beside it all, on another core.
+The networks work on a regular grid. Their result is resampled to the slices as they were scanned; there the
+protocol is applied and the contours are traced. RTSTRUCT.dcm and SEG.dcm are written only after they were
+encoded, checked, read back from the encoded bytes and found equal to the label map. RTSTRUCT.dcm is written
+last: if it exists, all other files exist. Montage and label map are made meanwhile in another process.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from typing import Any
 import numpy as np
 
 from orgseg_node import __version__
-from orgseg_node.contouring.background import Beside
+from orgseg_node.contouring.background import BackgroundProcess
 from orgseg_node.contouring.label_export import label_nifti, on_grid
 from orgseg_node.contouring.objects import (
     OPTIONAL,
     PDF,
     RTSTRUCT,
     SEG,
+    RequestedObjects,
     Result,
-    Wanted,
     file_name,
     make_objects,
     prove_objects,
     trace_contours,
     wrap_page,
 )
-from orgseg_node.contouring.preload import Seen
+from orgseg_node.contouring.preload import PreloadedSeries
 from orgseg_node.contouring.protocol import Protocol
-from orgseg_node.contouring.report import Facts, build_report, render_report
+from orgseg_node.contouring.report import ReportContent, build_report, render_report
 from orgseg_node.contouring.report_pdf import render_report_pdf
-from orgseg_node.contouring.structures import apply
+from orgseg_node.contouring.structures import apply_protocol
 from orgseg_node.core.body import find_body
 from orgseg_node.core.checks import Finding, Level, check_labels, worst_level
 from orgseg_node.core.montage import Scene, montage
@@ -58,7 +58,7 @@ LABELS, MONTAGE, REPORT = "labels.nii.gz", "montage.png", "report.json"
 
 
 class Step(StrEnum):
-    """What the pipeline is doing, in order; the value is what a person reads."""
+    """The steps of the pipeline in order; the value is the text that a person reads."""
 
     READ = "reading the series"
     BODY = "finding the body"
@@ -70,7 +70,7 @@ class Step(StrEnum):
     SAVE = "saving"
 
 
-_ENDS = {  # part of the whole work that is done when a step ends
+_ENDS = {  # fraction of the work that is done when a step ends
     Step.READ: 0.06,
     Step.BODY: 0.10,
     Step.SEGMENT: 0.86,
@@ -84,18 +84,18 @@ _ENDS = {  # part of the whole work that is done when a step ends
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to contour, and where to.
+    """A CT to contour, and how.
 
     Attributes
     ----------
     series : the CT
-    out : folder for the files; made if it is not there
+    out : folder for the files; created if necessary
     job_id : number of the job, see `contouring.identity`; the UIDs of the objects derive from it
     created : date and time written into the objects, aware of its time zone
     organs : the organ table
-    protocol : what the structure set shall hold
-    wanted : which objects are made
-    remark : what the objects say besides, in ASCII
+    protocol : the content of the structure set
+    requested : which objects are made
+    remark : additional text in the objects, in ASCII
     """
 
     series: CtSeries
@@ -104,19 +104,19 @@ class Request:
     created: datetime
     organs: OrganTable
     protocol: Protocol = field(default_factory=Protocol)
-    wanted: Wanted = field(default_factory=Wanted)
+    requested: RequestedObjects = field(default_factory=RequestedObjects)
     remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came out.
+    """The result of the pipeline.
 
     Attributes
     ----------
-    report : what report.json holds
-    objects : the files of the DICOM objects, by role
-    labels, montage, report_path : the other files
+    report : content of report.json
+    objects : paths of the DICOM objects, by role
+    labels, montage, report_path : paths of the other files
     findings : everything a person should know
     """
 
@@ -129,83 +129,86 @@ class Outcome:
 
     @property
     def rtstruct(self) -> Path:
-        """The RT Structure Set."""
+        """Path of the RT Structure Set."""
         return self.objects[RTSTRUCT]
 
     @property
     def seg(self) -> Path:
-        """The Segmentation."""
+        """Path of the Segmentation."""
         return self.objects[SEG]
 
     @property
     def held(self) -> bool:
-        """Whether a finding is so grave that the objects must not be sent without a person's decision."""
+        """Whether a finding has level error, so that nothing is sent without a person's decision."""
         return worst_level(self.findings) is Level.ERROR
 
 
 def run(
-    request: Request, predictor: Predictor, progress: ProgressCallback, seen: Seen | None = None
+    request: Request,
+    predictor: Predictor,
+    on_progress: ProgressCallback,
+    preloaded: PreloadedSeries | None = None,
 ) -> Outcome:
-    """Contour one CT series and write what comes out, proven.
+    """Contour one CT series, prove the objects and write them.
 
     Parameters
     ----------
-    request : what to contour
-    predictor : what finds the organs
-    progress : told how far it is
-    seen : volume and body of the series, where it was read before
+    request : the CT and the settings
+    predictor : finds the organs
+    on_progress : called with the fraction done (0 to 1) and a text
+    preloaded : volume and body of the series, if they are known already
 
     Raises
     ------
     InputError
         If the series cannot be read.
     ConfigError
-        If the protocol names an organ that the organ table does not have.
+        If the protocol names an organ that is not in the organ table.
     BodyNotFound, BundleError, NothingFound
         If there is no patient, the model fails, or no organ is found.
     ObjectInvalid, ProofFailed
-        If a written object breaks its rules or, read back, is not the label map; nothing is written then.
+        If an object breaks its rules or, after read-back, differs from the label map; nothing is written.
     DiskFull, StorageError
-        If the folder cannot be written; an RTSTRUCT.dcm is not there then.
+        If the folder cannot be written; it has no RTSTRUCT.dcm then.
     """
-    series, wanted, clock = request.series, request.wanted, _Clock(progress=progress)
-    with clock.step(Step.READ):
-        volume = seen.volume if seen else read_volume(series)
-    with clock.step(Step.BODY):
-        body = seen.body if seen else find_body(volume)
-    with clock.step(Step.SEGMENT):
-        prediction = predictor.predict(volume, body, clock.within(Step.SEGMENT))
-    with clock.step(Step.CONTOUR):
+    series, requested, timer = request.series, request.requested, _StepTimer(on_progress=on_progress)
+    with timer.step(Step.READ):
+        volume = preloaded.volume if preloaded else read_volume(series)
+    with timer.step(Step.BODY):
+        body = preloaded.body if preloaded else find_body(volume)
+    with timer.step(Step.SEGMENT):
+        prediction = predictor.predict(volume, body, timer.within(Step.SEGMENT))
+    with timer.step(Step.CONTOUR):
         found, patient = _on_slices(prediction.label_map, body.mask, series)
-        applied = apply(request.protocol, found, patient, request.organs)
-        structures = trace_contours(applied, wanted)
-    noticed = (*series.findings, *body.findings, *prediction.findings, *applied.findings)
+        applied = apply_protocol(request.protocol, found, patient, request.organs)
+        structures = trace_contours(applied, requested)
+    findings = (*series.findings, *body.findings, *prediction.findings, *applied.findings)
     result = Result(
         series=series,
         applied=applied,
-        findings=(*noticed, *check_labels(applied.label_map)),
+        findings=(*findings, *check_labels(applied.label_map)),
         provenance=_provenance(request, prediction),
     )
     scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
-    drawing = Beside(lambda: {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)})
-    with clock.step(Step.ENCODE):
-        objects = make_objects(result, wanted, structures)
-    with clock.step(Step.PROVE):
-        prove_objects(result, wanted, objects)
-    with clock.step(Step.REVIEW):
+    drawing = BackgroundProcess(lambda: {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)})
+    with timer.step(Step.ENCODE):
+        objects = make_objects(result, requested, structures)
+    with timer.step(Step.PROVE):
+        prove_objects(result, requested, objects)
+    with timer.step(Step.REVIEW):
         files = drawing.files()
-    facts = Facts(
+    content = ReportContent(
         result=result,
         prediction=prediction,
         structures=structures[RTSTRUCT],
         protocol=request.protocol,
         created=request.created,
         sha256=_hashes(files | {file_name(role): content for role, content in objects.items()}),
-        timings_s=clock.timings_s,
+        timings_s=timer.timings_s,
     )
-    with clock.step(Step.SAVE):
-        report = build_report(facts)
-        if PDF in wanted.roles:
+    with timer.step(Step.SAVE):
+        report = build_report(content)
+        if PDF in requested.roles:
             page = render_report_pdf(report, files[MONTAGE])
             objects[PDF] = wrap_page(page, result, objects)
             report["sha256"] |= _hashes({file_name(PDF): objects[PDF]})
@@ -214,29 +217,29 @@ def run(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Clock:
-    """Times the steps and tells how far the whole is."""
+class _StepTimer:
+    """Times the steps and reports the progress of the whole work."""
 
-    progress: ProgressCallback
+    on_progress: ProgressCallback
     timings_s: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def step(self, step: Step) -> Iterator[None]:
         """Run one step."""
-        self.progress(self._start(step), step.value)
+        self.on_progress(self._start(step), step.value)
         begun = time.perf_counter()
         yield
         self.timings_s[step.name.lower()] = round(time.perf_counter() - begun, 3)
-        self.progress(_ENDS[step], step.value)
+        self.on_progress(_ENDS[step], step.value)
 
     def within(self, step: Step) -> ProgressCallback:
-        """The progress of one step, as part of the whole."""
+        """A callback for the progress of one step, which is reported as progress of the whole work."""
         start, end = self._start(step), _ENDS[step]
 
-        def tell(part: float, text: str) -> None:
-            self.progress(start + (end - start) * min(max(part, 0.0), 1.0), f"{step.value}: {text}")
+        def report(fraction: float, text: str) -> None:
+            self.on_progress(start + (end - start) * min(max(fraction, 0.0), 1.0), f"{step.value}: {text}")
 
-        return tell
+        return report
 
     @staticmethod
     def _start(step: Step) -> float:
@@ -245,7 +248,7 @@ class _Clock:
 
 
 def _on_slices(label_map: LabelMap, body: Mask, series: CtSeries) -> tuple[LabelMap, Mask]:
-    """Labels and patient on the slices as they were scanned."""
+    """Labels and body mask on the slices as they were scanned."""
     if series.is_regular:
         return label_map, body
     patient = LabelMap(grid=label_map.grid, labels=body.astype(np.uint8), organs={})
@@ -270,7 +273,7 @@ def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _save(out: Path, files: Mapping[str, bytes], objects: Mapping[str, bytes]) -> None:
-    """Write the files, each whole or not at all; old ones go first, the RT Structure Set comes last."""
+    """Remove old objects, then write the files, each completely or not at all, the RT Structure Set last."""
     make_folder(out)
     try:
         for role in (RTSTRUCT, *OPTIONAL):

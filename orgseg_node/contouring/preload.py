@@ -1,7 +1,8 @@
-"""What can be done of a job before it is asked for: its series is read and its body found in the quiet time.
+"""Reading a series before its job is made.
 
-A series is waited on for seconds after its last image. A process that waits for work (`spare.py`) uses them;
-what it found counts only if the job names the very same files with the very same content.
+The node waits some seconds after the last image of a series. A process that waits for its next job uses this
+time: it reads the series and finds the body. The result is used only if the job names the same files with the
+same content.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from orgseg_node.core.volume import Volume
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries, files_in, survey
 
-_MOST_VOXELS: Final = 1 << 28
-"""1,024 slices of 512 x 512, three bytes each; a larger series is not held in memory until the job comes."""
+_MAX_VOXELS: Final = 1 << 28
+"""1,024 slices of 512 x 512 (three bytes per voxel); a larger series is not kept in memory for its job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
+class PreloadedSeries:
     """A series that was read.
 
     Attributes
@@ -36,45 +37,52 @@ class Seen:
     body: Body
 
 
-class Ahead:
-    """Holds one series, the last one that was looked at.
+class SeriesPreloader:
+    """Reads series and keeps the last one.
 
     Parameters
     ----------
-    most_voxels : of the largest series that is read
+    max_voxels : number of voxels of the largest series that is read
     """
 
-    def __init__(self, *, most_voxels: int = _MOST_VOXELS) -> None:
-        self._most_voxels = most_voxels
-        self._files: frozenset[Path] = frozenset()
-        self._content = ""
-        self._seen: Seen | None = None
+    def __init__(self, *, max_voxels: int = _MAX_VOXELS) -> None:
+        self._max_voxels = max_voxels
+        self.clear()
 
-    def look(self, folder: Path) -> None:
-        """Read the series that lies in a folder, if it is one that can be used; never raises."""
-        self.forget()
+    def preload(self, folder: Path) -> None:
+        """Read the series in a folder and keep it, if it is one usable series; never raises."""
+        self.clear()
         try:
             files = files_in(folder)
             inventory = survey(files)
             if inventory.refused or len(inventory.accepted) != 1:
                 return
             (series,) = inventory.accepted
-            if len(series.slices) * series.rows * series.columns > self._most_voxels:
+            if len(series.slices) * series.rows * series.columns > self._max_voxels:
                 return
             volume = read_volume(series)
-            seen = Seen(series=series, volume=volume, body=find_body(volume))
-            # the hash comes last: it tells what was on the disk when all had been read
-            self._files, self._content, self._seen = frozenset(files), series.content_sha256, seen
-        except Exception:  # noqa: BLE001  # whatever it is, the job meets it again and says it in words
-            self.forget()
+            preloaded = PreloadedSeries(series=series, volume=volume, body=find_body(volume))
+            # hashed last: a file that has changed since it was read gives another hash than that of the job
+            self._content_sha256 = series.content_sha256
+            self._files, self._series = frozenset(files), preloaded
+        except Exception:  # noqa: BLE001  # the job meets the same problem and reports it
+            self.clear()
 
-    def seen(self, files: Iterable[Path], content_sha256: str) -> Seen | None:
-        """What was read of a series, handed over once; None if these are other files or another content."""
-        same = self._content == content_sha256 and self._files == frozenset(files)
-        found = self._seen if same else None
-        self.forget()
+    def take(self, files: Iterable[Path], content_sha256: str) -> PreloadedSeries | None:
+        """Return the series if it was read from these files with this content, else None; keep nothing.
+
+        Parameters
+        ----------
+        files : all files of the series
+        content_sha256 : see `CtSeries.content_sha256`
+        """
+        is_same = self._content_sha256 == content_sha256 and self._files == frozenset(files)
+        found = self._series if is_same else None
+        self.clear()
         return found
 
-    def forget(self) -> None:
-        """Hold nothing any more."""
-        self._files, self._content, self._seen = frozenset(), "", None
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._files: frozenset[Path] = frozenset()
+        self._content_sha256 = ""
+        self._series: PreloadedSeries | None = None

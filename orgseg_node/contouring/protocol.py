@@ -1,7 +1,7 @@
-"""Protocols: which structures a structure set holds, how they are called, and what is made from them.
+"""Protocols: the structures of a structure set, their names, and the structures derived from them.
 
-A protocol is one TOML file, read once; `load_protocol` reports every problem at once. What it asks for is
-done by `node.applying`. Those that come with the node lie in ``config/protocols``.
+A protocol is one TOML file; `load_protocol` reports all its problems at once. `contouring.structures` applies
+it. The protocols that come with the node are in ``config/protocols``.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from orgseg_node.shipped import shipped_config
 
 FOLDER: Final = "protocols"
 ASK, FIRST = "ask", "first"
-"""What is done with a series of several volumes: hold it, or take the first; else the name of one."""
+"""What is done with a series of several volumes: ``ask`` holds it, ``first`` takes the first volume."""
 Tps = Literal["generic", "eclipse", "raystation", "monaco", "pinnacle"]
 
 
 class Protocol(Section):
-    """What a structure set holds.
+    """The content of a structure set.
 
     Attributes
     ----------
     description : one sentence for people
-    profile : the planning system whose limits it keeps to
-    phase : what is done with a series that holds several volumes, such as a 4DCT: ``ask`` holds it, ``first``
-        takes the first, anything else is the name or number of the part to take
-    others : what becomes of organs that are not listed
+    profile : the planning system whose limits the structure set keeps
+    phase : what is done with a series of several volumes, such as a 4DCT: ``ask`` holds it, ``first`` takes
+        the first volume, anything else is the name or number of the volume to take
+    others : whether organs that are not listed are kept or dropped
     structures : in the order in which the planning system shall list them
-    external : the outline of the patient; None not to draw it
+    external : the body contour; None for a structure set without it
     """
 
     description: str = ""
@@ -65,34 +65,34 @@ class Protocol(Section):
 
     @property
     def organs(self) -> tuple[OrganEntry, ...]:
-        """The organs it lists."""
+        """The listed organs."""
         return tuple(entry for entry in self.structures if isinstance(entry, OrganEntry))
 
     @property
     def derived(self) -> tuple[DerivedEntry, ...]:
-        """What it makes from them, in order."""
+        """The derived structures, in order."""
         return tuple(entry for entry in self.structures if isinstance(entry, DerivedEntry))
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """What `parse_protocol` makes the same protocol from: what was given, without the defaults."""
+        """The settings that were given, without defaults, as `parse_protocol` reads them."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     @property
     def sha256(self) -> str:
-        """Hash of all that changes a result; the description does not."""
+        """Hash of all settings that change a result, that is all except the description."""
         content = self.model_dump(mode="json", exclude={"description"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def check_organs(self, table: OrganTable) -> None:
-        """Refuse organs that the table does not have, and names that it has already given.
+        """Check that all organs are in the table, and that no name has another meaning there.
 
         Raises
         ------
         ConfigError
             With one line for each problem.
         """
-        problems = [*_unknown(self, table), *_wrong_sides(self, table), *_given_by_table(self, table)]
+        problems = [*_unknown(self, table), *_wrong_sides(self, table), *_ambiguous_names(self, table)]
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)
             raise ConfigError(f"The protocol does not fit to the organ table:\n{lines}")
@@ -108,53 +108,53 @@ def _contradictions(protocol: Protocol) -> Iterator[str]:
     folded = [name.casefold() for name in names]
     for name in sorted({name for name in names if folded.count(name.casefold()) > 1}):
         yield f"structures: the name {name!r} is given twice"
-    outlines = [entry.name or entry.organ for entry in protocol.organs if entry.type == "EXTERNAL"]
-    outlines += [entry.name for entry in protocol.derived if entry.type == "EXTERNAL"]
-    outlines += [protocol.external.name] if protocol.external else []
-    if len(outlines) > 1:
-        said = ", ".join(map(repr, outlines))
-        yield f"structures: only one may be the outline of the patient (EXTERNAL), not {said}"
+    externals = [entry.name or entry.organ for entry in protocol.organs if entry.type == "EXTERNAL"]
+    externals += [entry.name for entry in protocol.derived if entry.type == "EXTERNAL"]
+    externals += [protocol.external.name] if protocol.external else []
+    if len(externals) > 1:
+        listed = ", ".join(map(repr, externals))
+        yield f"structures: only one may be the outline of the patient (EXTERNAL), not {listed}"
     yield from _wrong_sources(protocol)
 
 
 def _wrong_sources(protocol: Protocol) -> Iterator[str]:
-    """What is made from something that is not there yet, or no more."""
-    made: set[str] = set()
-    later = {entry.name for entry in protocol.derived}
-    divided = {entry.organ for entry in protocol.organs if entry.split}
+    """Derived structures whose source comes after them or no longer exists."""
+    before: set[str] = set()
+    names = {entry.name for entry in protocol.derived}
+    split = {entry.organ for entry in protocol.organs if entry.split}
     for entry in protocol.derived:
         for name in dict.fromkeys((*entry.source, *entry.minus)):
             if name == entry.name:
                 yield f"structures: {entry.name!r} is made from itself"
-            elif name in later and name not in made:
+            elif name in names and name not in before:
                 yield f"structures: {entry.name!r} is made from {name!r}, which comes after it"
-            elif name in divided:
+            elif name in split:
                 yield f"structures: {entry.name!r} is made from {name!r}, which is split; name its parts"
-        made.add(entry.name)
+        before.add(entry.name)
 
 
 def _unknown(protocol: Protocol, table: OrganTable) -> Iterator[str]:
-    """Organs that the table does not have."""
-    made = {entry.name for entry in protocol.derived}
+    """Organs that are not in the table."""
+    derived = {entry.name for entry in protocol.derived}
     used = [key for entry in protocol.organs for key in (entry.organ, *(entry.split or ()))]
     for entry in protocol.derived:
-        used += [key for key in (*entry.source, *entry.minus) if key not in made]
+        used += [key for key in (*entry.source, *entry.minus) if key not in derived]
         used += [entry.like] if entry.like else []
     for key in dict.fromkeys(used):
         if key not in table:
-            yield f"{key!r} is no organ{_meant(key, table)}"
+            yield f"{key!r} is no organ{_suggestion(key, table)}"
 
 
 def _wrong_sides(protocol: Protocol, table: OrganTable) -> Iterator[str]:
-    """Parts of a split organ that are not the left and then the right one."""
+    """Split organs whose parts are not the left and then the right organ."""
     for entry in protocol.organs:
         sides = [table[key].side for key in entry.split or () if key in table]
         if len(sides) == 2 and sides != [Side.LEFT, Side.RIGHT]:
             yield f"{entry.organ!r} is split into a left and a right organ, in this order"
 
 
-def _given_by_table(protocol: Protocol, table: OrganTable) -> Iterator[str]:
-    """Names that would mean two things: keys of organs, and names that listed organs have from the table."""
+def _ambiguous_names(protocol: Protocol, table: OrganTable) -> Iterator[str]:
+    """Names with two meanings: keys of organs, and names that listed organs have in the table."""
     yield from (f"{e.name!r} is the key of an organ and no name" for e in protocol.derived if e.name in table)
     names = [entry.name for entry in protocol.structures if entry.name]
     names += [protocol.external.name] if protocol.external else []
@@ -171,12 +171,12 @@ def protocol_names() -> tuple[str, ...]:
 
 
 def load_protocol(name: str) -> Protocol:
-    """A protocol by its name, or by the path of its file (with ``.toml`` at the end).
+    """Load a protocol by its name, or by the path of its file, which ends with ``.toml``.
 
     Raises
     ------
     ConfigError
-        If there is none, or with one line for each problem of the file.
+        If it does not exist, or with one line for each problem of the file.
     """
     path = Path(name).expanduser()
     if path.suffix != ".toml":
@@ -193,13 +193,13 @@ def load_protocol(name: str) -> Protocol:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
 
 
-def parse_protocol(content: Mapping[str, Any], said: str) -> Protocol:
-    """A protocol from what its file or a job's request holds.
+def parse_protocol(content: Mapping[str, Any], source: str) -> Protocol:
+    """Make a protocol from the content of its file or of a job's request.
 
     Parameters
     ----------
-    content : as TOML or JSON gives it
-    said : what to call it in an error
+    content : as parsed from TOML or JSON
+    source : what an error message calls it, such as the name of the file
 
     Raises
     ------
@@ -210,11 +210,11 @@ def parse_protocol(content: Mapping[str, Any], said: str) -> Protocol:
         return Protocol.model_validate(content)
     except ValidationError as error:
         lines = [line for item in error.errors() for line in _lines(dict(item))]
-        raise ConfigError(f"{said}:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines))) from error
+        raise ConfigError(f"{source}:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines))) from error
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
-    """One problem as pydantic tells it, in words a physicist understands."""
+    """One problem that pydantic reports, in words a physicist understands."""
     place = [part for n, part in enumerate(item["loc"]) if n != 2 or item["loc"][0] != "structures"]
     place = [part for part in place if part not in FORMS]
     name = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in place)
@@ -229,7 +229,7 @@ def _lines(item: dict[str, Any]) -> list[str]:
 
 
 def _settings(place: tuple[Any, ...]) -> list[str]:
-    """The names that would be allowed where an unknown name stands."""
+    """The settings that exist at the place of an unknown one."""
     model: type[BaseModel] = Protocol
     if place[0] == "external":
         model = External
@@ -239,6 +239,6 @@ def _settings(place: tuple[Any, ...]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _meant(key: str, table: OrganTable) -> str:
+def _suggestion(key: str, table: OrganTable) -> str:
     near = difflib.get_close_matches(key, list(table), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,6 +1,6 @@
-"""What may stand in the list of structures of a protocol, entry by entry.
+"""The entries in the list of structures of a protocol.
 
-Numbers are taken only as numbers: a ``true`` or a ``"5"`` where millimetres belong is a mistake to be told.
+Numbers must be numbers: ``true`` or ``"5"`` in place of millimetres is reported as an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orgseg_node.core.margins import Margin
 from orgseg_node.core.postprocess import FillHoles, Tidying
 
 FORMS: Final = ("one", "three", "six")
-"""The ways in which a margin may be given, as they appear in the place of a problem."""
+"""The forms of a margin, as they appear in the location of a problem."""
 
 
 def _printable(name: str) -> str:
@@ -33,7 +33,7 @@ _Type = Literal["ORGAN", "OAR", "AVOIDANCE", "CONTROL", "EXTERNAL", "CAVITY", "S
 
 
 class Section(BaseModel):
-    """A table of a protocol: fixed once read, without settings that nobody knows."""
+    """A table of a protocol: immutable, without unknown settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
@@ -50,7 +50,7 @@ class SixMm(Section):
 
 
 def _form(value: Any) -> str:
-    """How a margin is given."""
+    """The form in which a margin is given."""
     if isinstance(value, (dict, SixMm)):
         return "six"
     return "three" if isinstance(value, (list, tuple)) else "one"
@@ -64,7 +64,7 @@ MarginMm = Annotated[
 
 
 def margin_of(value: MarginMm) -> Margin:
-    """A margin as the core knows it."""
+    """A margin as the core represents it."""
     if isinstance(value, SixMm):
         return Margin(**value.model_dump())
     if isinstance(value, tuple):
@@ -78,8 +78,8 @@ class OrganEntry(Section):
     Attributes
     ----------
     organ : its key in the organ table
-    name, color, type : other than those of the organ table
-    min_ml : smaller organs are left out
+    name, color, type : replace those of the organ table
+    min_ml : an organ with a smaller volume is left out
     split : keys of the left and the right organ into which it is divided
     keep_components, min_island_ml, fill_holes, interpolate_slices : see `Tidying`
     """
@@ -103,7 +103,7 @@ class OrganEntry(Section):
 
     @property
     def tidying(self) -> Tidying:
-        """What is done to it."""
+        """How it is tidied."""
         return Tidying(
             keep_components=self.keep_components,
             min_island_ml=self.min_island_ml,
@@ -113,24 +113,24 @@ class OrganEntry(Section):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Keys of the organs that come of it."""
+        """Keys of the resulting organs."""
         return self.split or (self.organ,)
 
 
 class DerivedEntry(Section):
-    """A structure made from organs, or from structures made before it.
+    """A structure made from organs, or from structures derived before it.
 
     Attributes
     ----------
-    name : how it is called
+    name : its ROI Name
     derive : ``margin`` (grown), ``shrink``, ``ring``, ``union``, ``intersection``, ``subtraction``
-    source : keys of organs, or names of structures made before; several are united first, but for an
-        intersection
-    minus : for a subtraction, what is taken away
-    margin_mm : for margin and shrink, and for a subtraction the margin around what is taken away
-    inner_mm, outer_mm : for a ring
-    inside_body_mm : cut to the patient, so far under the skin; None not to cut
-    like : key of the organ whose codes it gets; without it, those of the first source
+    source : keys of organs, or names of structures derived before; except for an intersection, several are
+        united first
+    minus : for a subtraction, keys or names of what is subtracted
+    margin_mm : for margin and shrink; for a subtraction, the margin around what is subtracted
+    inner_mm, outer_mm : for a ring, distances of its inner and outer surface from the source
+    inside_body_mm : limits it to the body, at this depth below the skin; None for no limit
+    like : key of the organ whose codes it gets; by default, those of the first source
     """
 
     name: Name
@@ -148,14 +148,14 @@ class DerivedEntry(Section):
     @model_validator(mode="after")
     def _check(self) -> DerivedEntry:
         given = self.model_fields_set
-        wanted: dict[str, set[str]] = {
+        required: dict[str, set[str]] = {
             "margin": {"margin_mm"},
             "shrink": {"margin_mm"},
             "ring": {"outer_mm"},
             "subtraction": {"minus"},
         }
         allowed = {"ring": {"inner_mm"}, "subtraction": {"margin_mm"}}
-        need = wanted.get(self.derive, set())
+        need = required.get(self.derive, set())
         problems = [f"'{self.derive}' needs {name}" for name in sorted(need - given)]
         fitting = need | allowed.get(self.derive, set())
         extra = {"margin_mm", "inner_mm", "outer_mm", "minus"} & given - fitting
@@ -178,7 +178,7 @@ class DerivedEntry(Section):
 
 
 class External(Section):
-    """The outline of the patient as a structure; it may set the limit of a dose calculation."""
+    """The body contour as a structure; it may limit the dose calculation."""
 
     name: Name = "BODY"
     color: Color | None = None
@@ -192,4 +192,4 @@ def _kind(value: Any) -> str:
 Entry = Annotated[
     Annotated[OrganEntry, Tag("organ")] | Annotated[DerivedEntry, Tag("derived")], Discriminator(_kind)
 ]
-"""An organ, or a structure derived from some: whatever says ``derive``."""
+"""An organ, or a derived structure if it has ``derive``."""

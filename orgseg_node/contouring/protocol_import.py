@@ -1,8 +1,7 @@
-"""A protocol from what a clinic already has: an RT Structure Set, or a structure template of Eclipse.
+"""Making a protocol from an RT Structure Set, or from a structure template of Eclipse.
 
-Names, colours and order are taken over. Which organ of the organ table a name means is found by its TG-263
-name, by common spellings, and by words for left and right; a name that is no organ the node knows is listed
-as a comment, never guessed.
+Names, colours and order are kept. The organ of a name is found by its TG-263 name, by common spellings, and
+by words for left and right. A name without a certain organ is listed in a comment, never guessed.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _SPELLINGS: Final[Mapping[str, str]] = {  # words without side, case and separat
     "external": "body",
 }
 # A margin, a part or a variant of an organ: TG-263 marks partial structures with ~ and custom ones with ^.
-# Words such as PRV, ring or opti need no list: with a word more, a name is none of an organ.
+# Words such as PRV, ring or opti need no list: a name with any additional word matches no organ.
 _NOT_AN_ORGAN: Final = re.compile(r"[\d~^+]")
 _AMBIGUOUS: Final = frozenset({"hip", "hips"})  # to some the pelvic bone, to others the femoral head
 _OTHER_TYPES: Final = frozenset(
@@ -68,8 +67,8 @@ _OTHER_TYPES: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """A structure as the other system lists it."""
+class ListedStructure:
+    """A structure in the source file."""
 
     name: str
     color: Rgb | None
@@ -77,14 +76,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """What came of it.
+class ImportedProtocol:
+    """The result of an import.
 
     Attributes
     ----------
     toml : the text of the protocol
-    matched : organ key by the name that the structure keeps
-    unmatched : names of structures that are no organ the node knows, or one that was there before
+    matched : organ key of each structure, by the name of the structure
+    unmatched : names of structures that match no organ, or one that is listed already
     """
 
     toml: str
@@ -92,13 +91,13 @@ class Imported:
     unmatched: tuple[str, ...]
 
 
-def import_protocol(path: Path, table: OrganTable) -> Imported:
-    """A protocol from an RT Structure Set or an Eclipse structure template.
+def import_protocol(path: Path, table: OrganTable) -> ImportedProtocol:
+    """Make a protocol from an RT Structure Set or an Eclipse structure template.
 
     Raises
     ------
     InputError
-        If the file is neither, or holds no structure.
+        If the file is neither of them, or contains no structure.
     ConfigError
         If none of its structures is an organ of the table.
     """
@@ -111,11 +110,11 @@ def import_protocol(path: Path, table: OrganTable) -> Imported:
     listed = _from_xml(path) if is_xml else _from_rtstruct(path)
     if not listed:
         raise InputError("The file lists no structure.")
-    return _written(listed, table)
+    return _protocol_of(listed, table)
 
 
-def organ_meant(name: str, table: OrganTable) -> str | None:
-    """The key of the organ that a name means, or None where that is not certain.
+def match_organ(name: str, table: OrganTable) -> str | None:
+    """The key of the organ with this name, or None if that is not certain.
 
     Parameters
     ----------
@@ -128,8 +127,8 @@ def organ_meant(name: str, table: OrganTable) -> str | None:
             return key
     if _NOT_AN_ORGAN.search(folded):
         return None
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()  # KidneyL, LungRight
-    words = [word for word in re.split(r"[^a-z]+", parted) if word]
+    separated = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()  # KidneyL, LungRight
+    words = [word for word in re.split(r"[^a-z]+", separated) if word]
     sides = {Side.LEFT for word in words if word in _LEFT} | {Side.RIGHT for word in words if word in _RIGHT}
     rest = "".join(word for word in words if word not in _LEFT | _RIGHT)
     if len(sides) > 1 or rest in _AMBIGUOUS or not folded.isascii():
@@ -138,7 +137,7 @@ def organ_meant(name: str, table: OrganTable) -> str | None:
 
 
 def _bases(table: OrganTable) -> dict[tuple[str, Side | None], str]:
-    """Keys by what remains of keys and names without case, separators and side, and by the side."""
+    """Organ keys by side and by name or key without case, separators and side."""
     found: dict[tuple[str, Side | None], str] = {}
     for key, organ in table.items():
         base = key.removesuffix(f"_{organ.side}") if organ.side else key
@@ -148,7 +147,7 @@ def _bases(table: OrganTable) -> dict[tuple[str, Side | None], str]:
     return found
 
 
-def _from_rtstruct(path: Path) -> list[Listed]:
+def _from_rtstruct(path: Path) -> list[ListedStructure]:
     dataset, _ = open_header(path)
     if text(dataset, "Modality") != "RTSTRUCT":
         raise InputError("It is no RT Structure Set and no structure template.")
@@ -166,8 +165,10 @@ def _from_rtstruct(path: Path) -> list[Listed]:
             for roi in dataset.StructureSetROISequence:
                 number = int(roi.ROINumber)
                 color = _rgb(colors.get(number))
-                listed.append(Listed(name=_clean(str(roi.ROIName)), color=color, type=types.get(number, "")))
-        except Exception as error:  # damaged bytes make the parser raise whatever they please
+                listed.append(
+                    ListedStructure(name=_clean(str(roi.ROIName)), color=color, type=types.get(number, ""))
+                )
+        except Exception as error:  # pydicom raises many things for damaged bytes
             raise InputError("Its list of structures is damaged.") from error
     return listed
 
@@ -179,8 +180,8 @@ def _rgb(values: Sequence[int] | None) -> Rgb | None:
     return red, green, blue
 
 
-def _from_xml(path: Path) -> list[Listed]:
-    """Structures of a template: ID, type and colour, under names that vary with the version."""
+def _from_xml(path: Path) -> list[ListedStructure]:
+    """Structures of a template: ID, type and colour; the names of the elements vary with the version."""
     if path.stat().st_size > _LARGEST:
         raise InputError("The file is too large for a structure template.")
     try:
@@ -191,7 +192,7 @@ def _from_xml(path: Path) -> list[Listed]:
 
 
 def _structures(root: Element) -> Iterator[Element]:
-    """Elements of this name, but none inside another: each element is looked at once."""
+    """The outermost elements named ``structure``, in order; each element is visited once."""
     waiting = [root]
     while waiting:
         element = waiting.pop()
@@ -211,20 +212,22 @@ def _named(element: Element) -> str:
     return own or next((each.text or "" for each in element if _tag(each) in {"id", "name"}), "")
 
 
-def _listed(element: Element) -> Listed:
+def _listed(element: Element) -> ListedStructure:
     inner = {_tag(each): (each.text or "").strip() for each in element.iter()}
     kind = inner.get("volumetype") or inner.get("type") or ""
     color = inner.get("colorandstyle") or inner.get("color") or ""
-    return Listed(name=_clean(_named(element)), color=_color_said(color), type="_".join(kind.upper().split()))
+    return ListedStructure(
+        name=_clean(_named(element)), color=_parse_color(color), type="_".join(kind.upper().split())
+    )
 
 
 def _clean(name: str) -> str:
-    """A name on one line, without characters that cannot be seen."""
+    """A name on one line, without invisible characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in name).split())
 
 
-def _color_said(value: str) -> Rgb | None:
-    """A colour as three numbers or hexadecimal; names and styles of a system's own are none."""
+def _parse_color(value: str) -> Rgb | None:
+    """A colour from three numbers or hexadecimal digits; None for names and styles of another system."""
     if match := re.fullmatch(
         r"(?:#|(?=.*\d))([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", value, re.ASCII
     ):
@@ -235,9 +238,9 @@ def _color_said(value: str) -> Rgb | None:
     return None
 
 
-def _written(listed: Sequence[Listed], table: OrganTable) -> Imported:
+def _protocol_of(listed: Sequence[ListedStructure], table: OrganTable) -> ImportedProtocol:
     matched: dict[str, str] = {}
-    entries, outline = [], ""
+    entries, external = [], ""
     for one in listed:
         key = _key_of(one, table)
         taken = {name.casefold() for name in matched}
@@ -248,34 +251,34 @@ def _written(listed: Sequence[Listed], table: OrganTable) -> Imported:
         if one.color:
             settings["color"] = list(one.color)
         if key == _BODY:
-            outline = tomli_w.dumps({"external": settings})
+            external = tomli_w.dumps({"external": settings})
         else:
             entries.append({"organ": key, **settings})
     unmatched = tuple(dict.fromkeys(one.name for one in listed if one.name not in matched))
     if not matched:
         raise ConfigError("None of the structures is an organ that the organ table has.")
     content = tomli_w.dumps({"others": "keep", "structures": entries})
-    toml = "".join([*_heading(unmatched), content, *_asked_for(outline)])
-    return Imported(toml=toml, matched=matched, unmatched=unmatched)
+    toml = "".join([*_heading(unmatched), content, *_commented(external)])
+    return ImportedProtocol(toml=toml, matched=matched, unmatched=unmatched)
 
 
-def _asked_for(outline: str) -> Iterator[str]:
-    """The outline of the patient, as comments: it may set the limit of a dose calculation."""
-    if outline:
-        yield "\n# The outline of the patient is not drawn unless asked for: take away the # to do so.\n"
-        yield from (f"# {line}\n" for line in outline.splitlines())
+def _commented(external: str) -> Iterator[str]:
+    """The body contour, as comments: it may limit the dose calculation."""
+    if external:
+        yield "\n# The outline of the patient is drawn only on request: remove the # of these lines.\n"
+        yield from (f"# {line}\n" for line in external.splitlines())
 
 
-def _key_of(one: Listed, table: OrganTable) -> str | None:
-    """The organ that a structure is, or None where that is not certain."""
+def _key_of(one: ListedStructure, table: OrganTable) -> str | None:
+    """The organ key of a structure, or None if that is not certain."""
     if not 0 < len(one.name) <= _LONGEST or "\\" in one.name or one.type in _OTHER_TYPES:
         return None
-    return _BODY if one.type == "EXTERNAL" else organ_meant(one.name, table)
+    return _BODY if one.type == "EXTERNAL" else match_organ(one.name, table)
 
 
 def _heading(unmatched: Sequence[str]) -> Iterator[str]:
     yield "# Imported. Check it with 'orgseg protocols check', and commission it as any structure template.\n"
     if unmatched:
-        yield "# These structures were left out: no organs that the node knows, or there before.\n"
+        yield "# These structures were left out: they match no organ, or one that is listed already.\n"
         yield from (f"#   {name}\n" for name in unmatched)
     yield "\n"

@@ -1,4 +1,4 @@
-"""report.json: what was done, with what, and what came out. It holds no patient data."""
+"""report.json: input, models, settings and results of a job. It contains no patient data."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _PACKAGES = ("torch", "nnunetv2", "pydicom", "highdicom", "numpy", "SimpleITK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Facts:
-    """What a report is made from.
+class ReportContent:
+    """Everything a report is made from.
 
     Attributes
     ----------
     result : series, organs, regions and findings
-    prediction : what the networks found, and how
+    prediction : result of the networks, with models and method
     structures : contours as they are delivered
-    protocol : what was asked for
-    created : of the job
+    protocol : the protocol that was applied
+    created : date and time of the job
     sha256 : hash of each written file, by name
-    timings_s : wall seconds of each step; the step that writes the report cannot know its own
+    timings_s : duration of each step in seconds, without the step that writes the report
     """
 
     result: Result
@@ -48,30 +48,30 @@ class Facts:
     timings_s: Mapping[str, float]
 
 
-def build_report(facts: Facts) -> dict[str, Any]:
+def build_report(content: ReportContent) -> dict[str, Any]:
     """The report as plain dictionaries and lists."""
-    result = facts.result
+    result = content.result
     worst = worst_level(result.findings)
     return {
         "schema": SCHEMA,
         "notice": "Automatic, not reviewed. A qualified person must check the contours before use.",
         "job_id": result.provenance.job_id,
-        "created": facts.created.isoformat(),
+        "created": content.created.isoformat(),
         "remark": result.provenance.remark,
         "input": _input(result.series),
-        "organs": _organs(result.applied.label_map, facts.prediction, facts.structures),
-        "protocol": {"sha256": facts.protocol.sha256, "done": list(result.applied.recorded)},
+        "organs": _organs(result.applied.label_map, content.prediction, content.structures),
+        "protocol": {"sha256": content.protocol.sha256, "done": list(result.applied.recorded)},
         "findings": [asdict(finding) for finding in result.findings],
         "worst_finding": None if worst is None else worst.value,
-        "models": [asdict(model) for model in facts.prediction.models],
-        "method": facts.prediction.method,
-        "device": facts.prediction.device,
+        "models": [asdict(model) for model in content.prediction.models],
+        "method": content.prediction.method,
+        "device": content.prediction.device,
         "timings_s": {
-            "steps": dict(facts.timings_s),
-            "segment": {name: round(seconds, 3) for name, seconds in facts.prediction.timings_s.items()},
+            "steps": dict(content.timings_s),
+            "segment": {name: round(seconds, 3) for name, seconds in content.prediction.timings_s.items()},
         },
         "versions": versions(),
-        "sha256": dict(facts.sha256),
+        "sha256": dict(content.sha256),
     }
 
 
@@ -81,7 +81,7 @@ def render_report(report: Mapping[str, Any]) -> bytes:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this program and of what it rests on, without importing any of it."""
+    """Versions of this program, of Python and of the main libraries, which are not imported for it."""
     found = {"orgseg_node": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -92,7 +92,7 @@ def versions() -> dict[str, str]:
 
 
 def _input(series: CtSeries) -> dict[str, Any]:
-    """Facts about the CT that say nothing about the patient."""
+    """Properties of the CT without patient data."""
     grid = series.grid
     return {
         "slices": len(series.slices),
@@ -110,7 +110,7 @@ def _input(series: CtSeries) -> dict[str, Any]:
 
 
 def _organs(label_map: LabelMap, prediction: Prediction, structures: StructureSet) -> list[dict[str, Any]]:
-    """One row for each organ that was looked for, also where it was not found."""
+    """One row for each organ of the models, also for those that were not found."""
     contours = {structure.label: structure.contours for structure in structures.structures}
     volumes_ml = label_map.volumes_ml()
     rows = []
@@ -133,9 +133,9 @@ def _organs(label_map: LabelMap, prediction: Prediction, structures: StructureSe
 
 
 def _disagreement(key: str, found: Sequence[Disagreement]) -> dict[str, Any] | None:
-    """How far the folds of an ensemble differ on an organ; None where one network alone looked for it.
+    """How far the folds of an ensemble differ on an organ; None if a single network segments it.
 
-    Where several ensembles look for the same organ, that of the ensemble which is least at one with itself.
+    If several ensembles segment the organ, the one with the lowest agreement counts.
     """
     rows = [each for each in found if each.organ == key]
     if not rows:

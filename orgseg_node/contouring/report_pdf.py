@@ -1,8 +1,8 @@
-"""The report as one page of A4 for people: the montage, the organs, what was noticed, and by which models.
+"""The report as one A4 page for people: montage, organs, findings and models.
 
-Drawn from what report.json holds, so that page and report cannot differ. It holds no patient data unless it
-is given a line that says who the patient is. Text is set in a typewriter face, whose letters are all equally
-wide, so that every line is known to fit before it is drawn; lists that are too long are cut, and say so.
+It is drawn from the content of report.json, so page and report cannot differ. It contains no patient data
+unless a line that names the patient is passed. The font is monospaced, so that the length of every line is
+known before it is drawn. Lists that are too long are cut; the page states how many entries are missing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _WIDTH_PT, _HEIGHT_PT = 595.0, 842.0  # A4
 _MARGIN_PT = 36.0
 _FONT = "DejaVu Sans Mono"  # comes with matplotlib
 _SIZE_PT = 6.5
-_LETTER_PT = 0.6021 * _SIZE_PT  # advance of every letter of that face
+_LETTER_PT = 0.6021 * _SIZE_PT  # advance of every letter of this font
 _LINE_PT = 8.6
 _COLUMNS = int((_WIDTH_PT - 2 * _MARGIN_PT) / _LETTER_PT)  # letters in a line
 _MONTAGE_PT = 290.0
 _ORGAN_LINES = 24  # in each of two columns
 _MODEL_LINES = 6
 _GAP = 2  # letters between the two columns of organs
-_LAST_LETTER = 0x0530  # Latin, Greek and Cyrillic: what the face holds for certain
-_GRAVEST_FIRST = ("error", "warning", "info")
+_LAST_LETTER = 0x0530  # up to here, Latin, Greek and Cyrillic, the font has all letters
+_WORST_FIRST = ("error", "warning", "info")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +40,9 @@ class _Line:
     Attributes
     ----------
     text : at most `_COLUMNS` letters
-    is_heading : set in bold
-    color : of matplotlib
-    size_pt : size of the letters
+    is_heading : whether it is bold
+    color : color name or code of matplotlib
+    size_pt : font size
     """
 
     text: str
@@ -56,36 +56,43 @@ def render_report_pdf(report: Mapping[str, Any], montage: bytes | None, *, patie
 
     Parameters
     ----------
-    report : what `orgseg_node.contouring.report.build_report` gave
-    montage : the montage as PNG, or None to leave it out
-    patient : a line that says who the patient is; empty for a page without patient data
+    report : result of `orgseg_node.contouring.report.build_report`
+    montage : the montage as PNG, or None for a page without it
+    patient : a line that names the patient; empty for a page without patient data
 
     Returns
     -------
-    PDF of one page
+    a PDF of one page
     """
     figure = draw_page(report, montage, patient=patient)
     file = io.BytesIO()
     metadata = {
         "Title": "Automatic contours, not reviewed",
         "Creator": "orgseg_node",
-        "CreationDate": datetime.fromisoformat(report["created"]),  # not the clock's: same bytes each time
+        "CreationDate": datetime.fromisoformat(
+            report["created"]
+        ),  # not the present time: same bytes each time
     }
     figure.savefig(file, format="pdf", metadata=metadata)
     return file.getvalue()
 
 
 def draw_page(report: Mapping[str, Any], montage: bytes | None, *, patient: str = "") -> Figure:
-    """The page as a figure of A4 size; see `render_report_pdf`."""
+    """The page as a figure of A4 size.
+
+    Parameters
+    ----------
+    report, montage, patient : see `render_report_pdf`
+    """
     figure = Figure(figsize=(_WIDTH_PT / 72, _HEIGHT_PT / 72))
     FigureCanvasPdf(figure)
     top = _banner(figure, report, patient)
     if montage is not None:
         top = _montage(figure, montage, top)
     models = _model_lines(report)
-    room = int((top - _MARGIN_PT) / _LINE_PT)
+    lines_left = int((top - _MARGIN_PT) / _LINE_PT)
     organs = _organ_lines(report["organs"], _ORGAN_LINES)
-    findings = _finding_lines(report["findings"], room - len(organs) - len(models) - 2)
+    findings = _finding_lines(report["findings"], lines_left - len(organs) - len(models) - 2)
     for line in (*organs, _Line(text=""), *findings, _Line(text=""), *models):
         top -= _LINE_PT
         _write(figure, line, top)
@@ -93,7 +100,7 @@ def draw_page(report: Mapping[str, Any], montage: bytes | None, *, patient: str 
 
 
 def _banner(figure: Figure, report: Mapping[str, Any], patient: str) -> float:
-    """The words nobody may miss, and which job it is; returns where the rest begins, in points from below."""
+    """Draw the warning and the job; returns the height of its lower edge in points from the bottom."""
     top = _HEIGHT_PT - _MARGIN_PT - 14
     _write(figure, _Line(text="AUTOMATIC, NOT REVIEWED", is_heading=True, color="#b00000", size_pt=15), top)
     version = report["versions"]["orgseg_node"]
@@ -108,7 +115,7 @@ def _banner(figure: Figure, report: Mapping[str, Any], patient: str) -> float:
 
 
 def _montage(figure: Figure, montage: bytes, top: float) -> float:
-    """The montage, as large as its place allows; its pixels go into the PDF as they are."""
+    """Draw the montage as large as possible, not resampled; returns its lower edge in points."""
     picture = matplotlib.image.imread(io.BytesIO(montage), format="png")
     rows, columns = picture.shape[:2]
     scale = min((_WIDTH_PT - 2 * _MARGIN_PT) / columns, _MONTAGE_PT / rows)
@@ -123,7 +130,7 @@ def _montage(figure: Figure, montage: bytes, top: float) -> float:
 
 
 def _organ_lines(organs: Sequence[Mapping[str, Any]], lines: int) -> list[_Line]:
-    """The organs in two columns, found ones first; those that do not fit are counted."""
+    """The organs in two columns, found ones first, with the number of those that do not fit."""
     width = (_COLUMNS - _GAP) // 2
     rows = sorted(organs, key=lambda organ: organ["voxels"] == 0)
     cells = [_organ_cell(organ, width) for organ in rows]
@@ -151,17 +158,17 @@ def _organ_cell(organ: Mapping[str, Any], width: int) -> str:
 
 
 def _cell(name: str, volume: str, spread: str, width: int) -> str:
-    """Three parts in so many letters."""
+    """Three texts in a cell of this many letters."""
     rest = width - 20 - 13 - 1
     return f"{_cut(name, 19):<20}{_cut(volume, 13):>13} {_cut(spread, rest):<{rest}}"
 
 
 def _finding_lines(findings: Sequence[Mapping[str, Any]], lines: int) -> list[_Line]:
-    """The findings, the gravest first, in so many lines; those that do not fit are counted."""
+    """The findings, the worst first, in at most this many lines, with the number of those that do not fit."""
     if not findings:
         return [_Line(text="Findings: none", is_heading=True)]
     found = [_Line(text="Findings", is_heading=True)]
-    ordered = sorted(findings, key=lambda one: _GRAVEST_FIRST.index(one["level"]))
+    ordered = sorted(findings, key=lambda one: _WORST_FIRST.index(one["level"]))
     for index, finding in enumerate(ordered):
         block = _wrapped(f"{finding['level'].upper():<8}{finding['message']} [{finding['code']}]", indent=8)
         is_last = index == len(ordered) - 1
@@ -175,7 +182,7 @@ def _finding_lines(findings: Sequence[Mapping[str, Any]], lines: int) -> list[_L
 
 
 def _model_lines(report: Mapping[str, Any]) -> list[_Line]:
-    """Models and versions, so that a result can be traced back to what made it."""
+    """Models and versions, so that the origin of a result can be traced."""
     texts = [f"{one['name']} {one['version']} sha256 {one['sha256']}" for one in report["models"]]
     lines = [_cut(text, _COLUMNS) for text in texts[:_MODEL_LINES]]
     if len(texts) > _MODEL_LINES:
@@ -188,7 +195,7 @@ def _model_lines(report: Mapping[str, Any]) -> list[_Line]:
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:
-    """Text in lines that fit, the second and later ones indented."""
+    """Text broken into lines that fit, all but the first indented."""
     return textwrap.wrap(_drawable(text), _COLUMNS, subsequent_indent=" " * indent) or [""]
 
 
@@ -198,13 +205,13 @@ def _cut(text: str, letters: int) -> str:
 
 
 def _drawable(text: str) -> str:
-    """The text with ``?`` for letters the face may lack."""
+    """The text with ``?`` in place of letters that the font may not have."""
     fits = (c if c == "\u2026" or (c.isprintable() and ord(c) < _LAST_LETTER) else "?" for c in text)
     return "".join(fits)
 
 
 def _write(figure: Figure, line: _Line, y_pt: float) -> None:
-    """A line that begins at the left margin with its foot at a height; dollars are dollars, not formulas."""
+    """Draw a line at the left margin with its baseline at a height in points; a dollar starts no formula."""
     figure.text(
         _MARGIN_PT / _WIDTH_PT,
         y_pt / _HEIGHT_PT,

@@ -127,7 +127,7 @@ def segment(
     """
     from orgseg_node.cli.ct.protocols import checked  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.contouring.identity import ResultSettings, derive_job_id  # noqa: PLC0415
-    from orgseg_node.contouring.objects import PDF, RTSTRUCT, SEG, SR, Wanted  # noqa: PLC0415
+    from orgseg_node.contouring.objects import PDF, RTSTRUCT, SEG, SR, RequestedObjects  # noqa: PLC0415
     from orgseg_node.contouring.pipeline import REPORT, Request, run  # noqa: PLC0415
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415
     from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
@@ -165,7 +165,7 @@ def segment(
         created=_created(target / REPORT, job_id),
         organs=load_organs(shipped_config("organs.toml")),
         protocol=asked,
-        wanted=Wanted(
+        requested=RequestedObjects(
             roles=(RTSTRUCT, SEG, *more, *(f"{RTSTRUCT}:{name}" for name in tps or ())),
             profile=asked.profile,
             seg=SegKind(seg.upper()),

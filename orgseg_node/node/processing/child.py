@@ -21,10 +21,10 @@ from typing import IO, Any, Final
 
 import pydicom
 
-from orgseg_node.contouring.background import die_with_parent
-from orgseg_node.contouring.objects import Wanted, preload_libraries
+from orgseg_node.contouring.background import exit_with_parent
+from orgseg_node.contouring.objects import RequestedObjects, preload_libraries
 from orgseg_node.contouring.pipeline import Outcome, Request, Step, run
-from orgseg_node.contouring.preload import Ahead
+from orgseg_node.contouring.preload import SeriesPreloader
 from orgseg_node.contouring.protocol import parse_protocol
 from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.objects.seg import SegKind
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = open_networks
     """Contour what the request file names; exit status 0, or 1 if the reason of a failure was printed."""
     messages = _reserve_stdout()
     silence_warning_texts()
-    preloader = Ahead()
+    preloader = SeriesPreloader()
     if list(arguments) == [WAIT]:
         if make_predictor is open_networks:
             from orgseg_node.inference.loading import preload_streaming  # noqa: PLC0415  # only for a real run
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = open_networks
 
     try:
         request = ChildRequest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
-        die_with_parent(request.parent_pid)
+        exit_with_parent(request.parent_pid)
         # /tmp is in main memory on many systems, and temporary files may contain patient data
         tempfile.tempdir = str(Path(arguments[0]).parent.absolute())
         with (Path(arguments[0]).parent / "lock").open("w") as lock:
@@ -114,17 +114,20 @@ def _error_message(error: OrgsegError) -> dict[str, Any]:
 
 
 def _contour(
-    request: ChildRequest, make_predictor: MakePredictor, send: Callable[..., None], preloader: Ahead
+    request: ChildRequest,
+    make_predictor: MakePredictor,
+    send: Callable[..., None],
+    preloader: SeriesPreloader,
 ) -> Outcome:
     send(event="progress", state=JobState.PREPARING, fraction=0.0, text="looking at the series")
-    seen = preloader.seen(map(Path, request.files), request.content_sha256)
-    if seen:
+    preloaded = preloader.take(map(Path, request.files), request.content_sha256)
+    if preloaded:
         sys.stderr.write("The series had been preloaded.\n")
-    series = seen.series if seen else _series(request)
+    series = preloaded.series if preloaded else _series(request)
     send(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
     predictor = make_predictor(request)
     protocol = parse_protocol(request.protocol, "The protocol of the job")
-    asked = Request(
+    pipeline_request = Request(
         series=series,
         out=Path(request.out),
         job_id=request.job_id,
@@ -132,13 +135,13 @@ def _contour(
         remark=request.remark,
         organs=load_organs(shipped_config("organs.toml")),
         protocol=protocol,
-        wanted=Wanted(
+        requested=RequestedObjects(
             roles=tuple(request.requested_objects["roles"]),
             profile=protocol.profile,
             seg=SegKind(request.requested_objects["seg"]),
         ),
     )
-    return run(asked, predictor, _progress_messages(send), seen)
+    return run(pipeline_request, predictor, _progress_messages(send), preloaded)
 
 
 def _progress_messages(send: Callable[..., None]) -> ProgressCallback:

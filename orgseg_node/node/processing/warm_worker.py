@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from orgseg_node.node.processing.child_process import kill_process_group
 
 if TYPE_CHECKING:  # the node itself reads no pixels
-    from orgseg_node.contouring.preload import Ahead
+    from orgseg_node.contouring.preload import SeriesPreloader
 
 WAIT: Final = "--wait"
 """In place of the request file: wait for one on standard input, which is a socket."""
@@ -170,7 +170,7 @@ def _line(key: str, path: Path) -> bytes:
     return json.dumps({key: str(path)}).encode() + b"\n"
 
 
-def wait_for_request(preloader: Ahead | None = None) -> str:
+def wait_for_request(preloader: SeriesPreloader | None = None) -> str:
     """In the child: wait for a request; its file, or an empty text if the node has ended.
 
     From then on stderr goes to the log that the node has chosen; the other descriptors stay open.
@@ -184,7 +184,7 @@ def wait_for_request(preloader: Ahead | None = None) -> str:
         for message, descriptors in _messages(node, preloader):
             if _PRELOAD in message:
                 if preloader is not None:
-                    preloader.look(Path(message[_PRELOAD]))
+                    preloader.preload(Path(message[_PRELOAD]))
                 with suppress(OSError):  # the node has ended; the next read shows it
                     node.send(b".")
             if request := message.get(_REQUEST, ""):
@@ -198,7 +198,9 @@ def wait_for_request(preloader: Ahead | None = None) -> str:
     return request
 
 
-def _messages(node: socket.socket, preloader: Ahead | None) -> Iterator[tuple[dict[str, str], list[int]]]:
+def _messages(
+    node: socket.socket, preloader: SeriesPreloader | None
+) -> Iterator[tuple[dict[str, str], list[int]]]:
     """Each message of the node with the descriptors received so far; ends when the node has ended."""
     node.settimeout(_EXPECTED_S)
     rest, descriptors = b"", list[int]()
@@ -207,7 +209,7 @@ def _messages(node: socket.socket, preloader: Ahead | None) -> Iterator[tuple[di
             content, more, _, _ = socket.recv_fds(node, _MAX_BYTES, _MAX_DESCRIPTORS)
         except TimeoutError:
             if preloader is not None:
-                preloader.forget()
+                preloader.clear()
             continue
         if not content:
             return

@@ -14,7 +14,7 @@ import SimpleITK
 from pydicom import dcmread
 
 from orgseg_node.contouring.protocol import load_protocol, protocol_names
-from orgseg_node.contouring.structures import apply
+from orgseg_node.contouring.structures import apply_protocol
 from orgseg_node.core.contours import Holes, trace
 from orgseg_node.core.geometry import Box
 from orgseg_node.core.metrics import dice
@@ -143,7 +143,7 @@ def test_every_template_gives_a_sound_object_for_every_planning_system(
     series = series_of(tmp_path / "ct")
     found = label_map_of(series.grid, organ_table)
     body = body_at(grid_points(series.grid))
-    applied = apply(load_protocol(name), found, body, organ_table)
+    applied = apply_protocol(load_protocol(name), found, body, organ_table)
     traced = trace(applied.label_map, profile.tracing, regions=applied.regions, order=applied.order)
     dataset = write_rtstruct(traced, series, PROVENANCE, profile)
     dataset.save_as(tmp_path / "RTSTRUCT.dcm", enforce_file_format=True)

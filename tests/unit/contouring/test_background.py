@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from orgseg_node.contouring.background import Beside
+from orgseg_node.contouring.background import BackgroundProcess
 
 
 def test_the_files_come_from_another_process() -> None:
-    files = Beside(lambda: {"pid": str(os.getpid()).encode(), "large": b"x" * 5_000_000}).files()
+    files = BackgroundProcess(lambda: {"pid": str(os.getpid()).encode(), "large": b"x" * 5_000_000}).files()
     assert len(files["large"]) == 5_000_000
     assert int(files["pid"]) != os.getpid()
 
@@ -34,7 +34,7 @@ def test_a_process_that_dies_costs_time_only(after: int) -> None:
                     os._exit(9)
                 yield item
 
-    files = Beside(lambda: Dying(a=b"1", b=b"2")).files()
+    files = BackgroundProcess(lambda: Dying(a=b"1", b=b"2")).files()
     assert {name: files[name] for name in files} == {"a": b"1", "b": b"2"}
 
 
@@ -42,7 +42,7 @@ def test_an_error_is_raised_where_the_files_are_asked_for(capfd: pytest.CaptureF
     def fails() -> dict[str, bytes]:
         raise ValueError("no picture")
 
-    drawing = Beside(fails)
+    drawing = BackgroundProcess(fails)
     with pytest.raises(ValueError, match="no picture"):
         drawing.files()
     capfd.readouterr()
@@ -50,7 +50,7 @@ def test_an_error_is_raised_where_the_files_are_asked_for(capfd: pytest.CaptureF
 
 def test_on_one_core_they_are_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert int(Beside(lambda: {"pid": str(os.getpid()).encode()}).files()["pid"]) == os.getpid()
+    assert int(BackgroundProcess(lambda: {"pid": str(os.getpid()).encode()}).files()["pid"]) == os.getpid()
 
 
 def test_a_process_that_hangs_is_not_waited_for() -> None:
@@ -62,14 +62,14 @@ def test_a_process_that_hangs_is_not_waited_for() -> None:
         return {"a": b"1"}
 
     began = time.monotonic()
-    assert Beside(make, longest_s=0.2).files() == {"a": b"1"}
+    assert BackgroundProcess(make, timeout_s=0.2).files() == {"a": b"1"}
     assert time.monotonic() - began < 10
 
 
 KILLED = """
 import os, time
-from orgseg_node.contouring.background import Beside
-Beside(lambda: {"larger than a pipe": b"x" * 5_000_000})
+from orgseg_node.contouring.background import BackgroundProcess
+BackgroundProcess(lambda: {"larger than a pipe": b"x" * 5_000_000})
 os.write(1, b".")
 time.sleep(60)
 """

@@ -16,10 +16,10 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from orgseg_node.contouring.objects import Result, Wanted, prove_objects
+from orgseg_node.contouring.objects import RequestedObjects, Result, prove_objects
 from orgseg_node.contouring.pipeline import Outcome, Request, Step, run
 from orgseg_node.contouring.protocol import Protocol, parse_protocol
-from orgseg_node.contouring.structures import apply
+from orgseg_node.contouring.structures import apply_protocol
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Level
 from orgseg_node.core.organs import OrganTable, load_organs
@@ -226,12 +226,12 @@ def test_each_object_is_proven_on_its_own_to_the_voxel(
     labels = np.ascontiguousarray(np.asarray(nibabel.load(fewer.labels).dataobj).transpose(2, 1, 0))
     organs = {n: predictor.organs[key] for n, key in LABELS.items()}
     truth = LabelMap(grid=series.grid, labels=labels, organs=organs)
-    applied = apply(Protocol(), truth, np.ones(truth.labels.shape, dtype=np.bool_), predictor.organs)
+    applied = apply_protocol(Protocol(), truth, np.ones(truth.labels.shape, dtype=np.bool_), predictor.organs)
     result = Result(series=series, applied=applied, findings=(), provenance=PROVENANCE)
 
     def check(rtstruct: Outcome, seg: Outcome) -> None:
         made = {"RTSTRUCT": rtstruct.rtstruct.read_bytes(), "SEG": seg.seg.read_bytes()}
-        prove_objects(result, Wanted(), made)
+        prove_objects(result, RequestedObjects(), made)
 
     check(fewer, fewer)
     with pytest.raises(ProofFailed, match="Brainstem"):
@@ -293,7 +293,7 @@ def test_every_object_that_is_asked_for_is_written_proven_and_told_of(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
     roles = ("RTSTRUCT", "SEG", "SR", "PDF", "RTSTRUCT:eclipse", "RTSTRUCT:monaco")
-    request = replace(asked(series, tmp_path / "out"), wanted=Wanted(roles=roles))
+    request = replace(asked(series, tmp_path / "out"), requested=RequestedObjects(roles=roles))
     outcome = run(request, predictor, silent)
     assert set(outcome.objects) == set(roles)
     uids = {role: str(pydicom.dcmread(path).SOPInstanceUID) for role, path in outcome.objects.items()}
@@ -325,7 +325,9 @@ def test_a_protocol_names_tidies_and_derives(
         "test",
     )
     request = replace(
-        asked(series, tmp_path / "out"), protocol=protocol, wanted=Wanted(profile=protocol.profile)
+        asked(series, tmp_path / "out"),
+        protocol=protocol,
+        requested=RequestedObjects(profile=protocol.profile),
     )
     outcome = run(request, predictor, silent)
     dataset = pydicom.dcmread(outcome.rtstruct)

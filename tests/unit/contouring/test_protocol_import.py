@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from orgseg_node.contouring.protocol import Protocol, parse_protocol
-from orgseg_node.contouring.protocol_import import Imported, import_protocol, organ_meant
+from orgseg_node.contouring.protocol_import import ImportedProtocol, import_protocol, match_organ
 from orgseg_node.core.contours import trace
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.regions import Region
@@ -47,7 +47,7 @@ def xml(*structures: str) -> bytes:
     return TEMPLATE.format(structures="\n".join(structures)).encode()
 
 
-def imported(folder: Path, content: bytes, table: OrganTable) -> tuple[Imported, Protocol]:
+def imported(folder: Path, content: bytes, table: OrganTable) -> tuple[ImportedProtocol, Protocol]:
     """What comes of a file, and the protocol that its text is."""
     path = folder / "template.xml"
     path.write_bytes(content)
@@ -112,7 +112,7 @@ def refusal(folder: Path, content: bytes, table: OrganTable) -> OrgsegError:
     ],
 )
 def test_common_spellings_are_understood(name: str, key: str, organ_table: OrganTable) -> None:
-    assert organ_meant(name, organ_table) == key
+    assert match_organ(name, organ_table) == key
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,13 @@ def test_common_spellings_are_understood(name: str, key: str, organ_table: Organ
     ],
 )
 def test_what_is_not_certain_is_no_organ(name: str, organ_table: OrganTable) -> None:
-    assert organ_meant(name, organ_table) is None
+    assert match_organ(name, organ_table) is None
 
 
 def test_every_organ_is_found_by_its_own_names(organ_table: OrganTable) -> None:
     for key, organ in organ_table.items():
         for name in (organ.name, organ.name.upper(), key, organ.name.replace("_", " ")):
-            assert organ_meant(name, organ_table) == key, name
+            assert match_organ(name, organ_table) == key, name
 
 
 # ---------------------------------------------------------------------- RT Structure Set
@@ -196,7 +196,7 @@ def test_names_colours_and_order_of_a_structure_set_are_taken_over(
     colors = {entry.organ: entry.color for entry in protocol.organs}
     assert (colors["eyeball_left"], colors["rectum"]) == ((1, 2, 3), (250, 251, 252))
     assert protocol.external is None, "to draw it takes a person's decision"
-    _, _, tail = result.toml.partition("take away the # to do so.\n")
+    _, _, tail = result.toml.partition("remove the # of these lines.\n")
     asked = parse_protocol(tomllib.loads(tail.replace("# ", "")), "uncommented").external
     assert asked is not None
     assert (asked.name, asked.color) == ("Outline", (0, 255, 0))

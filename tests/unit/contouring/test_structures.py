@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.contouring.protocol import Protocol, load_protocol, parse_protocol
-from orgseg_node.contouring.structures import Applied, apply
+from orgseg_node.contouring.structures import AppliedProtocol, apply_protocol
 from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Grid, Place, SliceStack
 from orgseg_node.core.organs import OrganTable, Side
@@ -57,16 +57,16 @@ def derived(derive: str, *sources: str, more: str = "", name: str = "New") -> st
     return f'name = "{name}"\nderive = "{derive}"\nfrom = {list(sources)}\n{more}'
 
 
-def codes(applied: Applied) -> list[str]:
+def codes(applied: AppliedProtocol) -> list[str]:
     return [finding.code for finding in applied.findings]
 
 
-def mask_of(applied: Applied, key: str) -> Mask:
+def mask_of(applied: AppliedProtocol, key: str) -> Mask:
     (label,) = (n for n, organ in applied.label_map.organs.items() if organ.key == key)
     return applied.label_map.mask(label)
 
 
-def region(applied: Applied, number: int = 0) -> Mask:
+def region(applied: AppliedProtocol, number: int = 0) -> Mask:
     return applied.regions[number].full(SHAPE)
 
 
@@ -82,7 +82,7 @@ def near(mask: Mask, mm: float, place: Place = GRID) -> Mask:
 def test_the_default_protocol_changes_nothing(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
-    applied = apply(load_protocol("default"), label_map, body, organ_table)
+    applied = apply_protocol(load_protocol("default"), label_map, body, organ_table)
     assert applied.label_map.labels is label_map.labels
     assert applied.label_map.organs == label_map.organs
     assert applied.label_map.grid is label_map.grid
@@ -98,7 +98,7 @@ def test_what_was_given_is_never_changed(label_map: LabelMap, body: Mask, organ_
         head='others = "drop"',
         tail="[external]\n",
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     np.testing.assert_array_equal(label_map.labels, labels)
     np.testing.assert_array_equal(body, patient)
     assert label_map.organs == organs
@@ -109,7 +109,7 @@ def test_an_unknown_organ_is_refused_before_anything_is_done(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     with pytest.raises(ConfigError, match="'livr' is no organ"):
-        apply(protocol('organ = "livr"'), label_map, body, organ_table)
+        apply_protocol(protocol('organ = "livr"'), label_map, body, organ_table)
 
 
 # ---------------------------------------------------------------------- organs
@@ -121,7 +121,7 @@ def test_names_colours_and_types_are_those_of_the_protocol(
     asked = protocol(
         'organ = "liver"\nname = "Leber"\ncolor = [1, 2, 3]\ntype = "AVOIDANCE"', 'organ = "spleen"'
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     liver = applied.label_map.organs[LIVER]
     assert (liver.name, liver.color, liver.interpreted_type) == ("Leber", (1, 2, 3), "AVOIDANCE")
     assert (liver.key, liver.code) == ("liver", organ_table["liver"].code)
@@ -131,7 +131,7 @@ def test_names_colours_and_types_are_those_of_the_protocol(
 
 
 def test_black_is_a_colour(label_map: LabelMap, body: Mask, organ_table: OrganTable) -> None:
-    applied = apply(protocol('organ = "liver"\ncolor = [0, 0, 0]'), label_map, body, organ_table)
+    applied = apply_protocol(protocol('organ = "liver"\ncolor = [0, 0, 0]'), label_map, body, organ_table)
     assert applied.label_map.organs[LIVER].color == (0, 0, 0)
 
 
@@ -139,7 +139,7 @@ def test_tidying_takes_crumbs_away_and_fills_background_only(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol('organ = "liver"\nname = "Leber"\nkeep_components = 1\nfill_holes = "2d"')
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     wanted = label_map.labels.copy()
     wanted[7, 15, 12] = 0
     wanted[3, 5, 5] = LIVER
@@ -155,7 +155,7 @@ def test_tidying_takes_crumbs_away_and_fills_background_only(
 def test_tidying_that_changes_much_is_a_warning(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
-    applied = apply(protocol('organ = "kidneys"\nkeep_components = 1'), label_map, body, organ_table)
+    applied = apply_protocol(protocol('organ = "kidneys"\nkeep_components = 1'), label_map, body, organ_table)
     (finding,) = applied.findings
     assert (finding.code, finding.level) == ("ORGAN_TIDIED", Level.WARNING)
     assert finding.value == pytest.approx(48 * VOXEL_ML)
@@ -164,7 +164,7 @@ def test_tidying_that_changes_much_is_a_warning(
 def test_tidying_that_finds_nothing_to_do_says_nothing(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
-    applied = apply(protocol('organ = "spleen"\nkeep_components = 1'), label_map, body, organ_table)
+    applied = apply_protocol(protocol('organ = "spleen"\nkeep_components = 1'), label_map, body, organ_table)
     assert applied.findings == ()
     assert applied.recorded[0]["removed_ml"] == applied.recorded[0]["filled_ml"] == 0
 
@@ -175,8 +175,8 @@ def test_skipped_slices_are_filled_where_asked_for(
     labels = label_map.labels.copy()
     labels[4][labels[4] == LIVER] = 0
     gap = LabelMap(grid=GRID, labels=labels, organs=label_map.organs)
-    assert not mask_of(apply(protocol('organ = "liver"'), gap, body, organ_table), "liver")[4].any()
-    filled = apply(protocol('organ = "liver"\ninterpolate_slices = true'), gap, body, organ_table)
+    assert not mask_of(apply_protocol(protocol('organ = "liver"'), gap, body, organ_table), "liver")[4].any()
+    filled = apply_protocol(protocol('organ = "liver"\ninterpolate_slices = true'), gap, body, organ_table)
     assert mask_of(filled, "liver")[4, 3:7, 3:12].all()
     np.testing.assert_array_equal(filled.label_map.mask(SPLEEN), label_map.mask(SPLEEN))
 
@@ -186,7 +186,7 @@ def test_organs_below_their_least_volume_are_left_out_and_told(
     ml: float, voxels: int, label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(f'organ = "spleen"\nmin_ml = {ml:.12f}')
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert mask_of(applied, "spleen").sum() == voxels
     assert codes(applied) == ([] if voxels else ["ORGAN_TOO_SMALL"])
     assert ("left_out_ml" in applied.recorded[0]) == (not voxels)
@@ -198,7 +198,7 @@ def test_the_least_volume_counts_after_tidying(
 ) -> None:
     kidney = 48 * VOXEL_ML
     asked = protocol(f'organ = "kidneys"\nkeep_components = 1\nmin_ml = {1.5 * kidney}')
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert codes(applied) == ["ORGAN_TIDIED", "ORGAN_TOO_SMALL"]
     assert applied.findings[1].value == pytest.approx(kidney)
 
@@ -207,7 +207,7 @@ def test_an_organ_that_was_not_found_is_no_matter_of_volume(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol('organ = "rectum"\nmin_ml = 5\nkeep_components = 1')
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert applied.findings == ()
     assert applied.label_map.labels is label_map.labels
 
@@ -215,7 +215,7 @@ def test_an_organ_that_was_not_found_is_no_matter_of_volume(
 def test_an_organ_that_no_model_looks_for_is_recorded(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
-    applied = apply(protocol('organ = "larynx"\nname = "X"'), label_map, body, organ_table)
+    applied = apply_protocol(protocol('organ = "larynx"\nname = "X"'), label_map, body, organ_table)
     assert applied.recorded == ({"structure": "larynx", "done": "no model looks for it"},)
     assert applied.label_map.organs == label_map.organs
 
@@ -226,7 +226,7 @@ def test_organs_that_are_not_listed_can_be_dropped_and_still_be_sources(
     asked = protocol(
         'organ = "liver"', derived("union", "spleen", "kidneys", name="Others"), head='others = "drop"'
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert [organ.key for organ in applied.label_map.organs.values()] == ["liver"]
     assert set(np.unique(applied.label_map.labels)) == {0, LIVER}
     np.testing.assert_array_equal(applied.label_map.mask(LIVER), label_map.mask(LIVER))
@@ -238,7 +238,7 @@ def test_organs_that_are_not_listed_can_be_dropped_and_still_be_sources(
 def test_both_parts_of_what_is_split_are_listed(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
-    applied = apply(protocol(SPLIT, head='others = "drop"'), label_map, body, organ_table)
+    applied = apply_protocol(protocol(SPLIT, head='others = "drop"'), label_map, body, organ_table)
     assert [organ.key for organ in applied.label_map.organs.values()] == ["kidney_left", "kidney_right"]
     assert mask_of(applied, "kidney_left").any()
     assert mask_of(applied, "kidney_right").any()
@@ -253,7 +253,7 @@ def test_a_pair_is_split_at_the_middle_of_the_patient(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     """Columns run to the patient's left, so the left kidney is the one of the higher columns."""
-    applied = apply(protocol(SPLIT), label_map, body, organ_table)
+    applied = apply_protocol(protocol(SPLIT), label_map, body, organ_table)
     keys = [organ.key for organ in applied.label_map.organs.values()]
     assert "kidneys" not in keys
     assert applied.order == ("kidney_left", "kidney_right")
@@ -276,7 +276,7 @@ def test_sides_are_those_of_the_patient_and_not_of_the_picture(
         axes=((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
     )
     feet_first = LabelMap(grid=turned, labels=label_map.labels, organs=label_map.organs)
-    applied = apply(protocol(SPLIT), feet_first, body, organ_table)
+    applied = apply_protocol(protocol(SPLIT), feet_first, body, organ_table)
     assert mask_of(applied, "kidney_left")[..., 3:7].sum() == 48
 
 
@@ -288,7 +288,7 @@ def test_a_pair_that_grew_together_is_cut_where_the_patient_is_halved(
     shifted = np.zeros_like(body)
     shifted[:, 2:18, 0:18] = True  # its middle lies between columns 8 and 9
     horseshoe = LabelMap(grid=GRID, labels=labels, organs=label_map.organs)
-    applied = apply(protocol(SPLIT), horseshoe, shifted, organ_table)
+    applied = apply_protocol(protocol(SPLIT), horseshoe, shifted, organ_table)
     assert mask_of(applied, "kidney_right").any(axis=(0, 1)).nonzero()[0].max() == 8
     assert mask_of(applied, "kidney_left").any(axis=(0, 1)).nonzero()[0].min() == 9
 
@@ -299,7 +299,7 @@ def test_what_is_split_is_tidied_side_by_side(
     labels = label_map.labels.copy()
     labels[6, 17, 18] = KIDNEYS
     crumb = LabelMap(grid=GRID, labels=labels, organs=label_map.organs)
-    applied = apply(protocol(SPLIT + "\nkeep_components = 1"), crumb, body, organ_table)
+    applied = apply_protocol(protocol(SPLIT + "\nkeep_components = 1"), crumb, body, organ_table)
     assert (mask_of(applied, "kidney_left").sum(), mask_of(applied, "kidney_right").sum()) == (48, 48)
     assert [finding.organ for finding in applied.findings] == ["kidney_left"]
 
@@ -310,7 +310,9 @@ def test_a_side_that_a_model_found_besides_is_united_with_what_is_split(
     labels = label_map.labels.copy()
     labels[0, 15, 20] = 6
     organs = dict(label_map.organs) | {6: organ_table["kidney_left"]}
-    applied = apply(protocol(SPLIT), LabelMap(grid=GRID, labels=labels, organs=organs), body, organ_table)
+    applied = apply_protocol(
+        protocol(SPLIT), LabelMap(grid=GRID, labels=labels, organs=organs), body, organ_table
+    )
     assert mask_of(applied, "kidney_left").sum() == 49
     assert [organ.key for organ in applied.label_map.organs.values()].count("kidney_left") == 1
 
@@ -320,7 +322,7 @@ def test_a_pair_that_was_not_found_is_split_into_two_that_were_not(
 ) -> None:
     labels = np.where(label_map.labels == KIDNEYS, 0, label_map.labels).astype(np.uint8)
     without = LabelMap(grid=GRID, labels=labels, organs=label_map.organs)
-    applied = apply(protocol(SPLIT), without, body, organ_table)
+    applied = apply_protocol(protocol(SPLIT), without, body, organ_table)
     assert not mask_of(applied, "kidney_left").any()
     assert not mask_of(applied, "kidney_right").any()
     assert applied.label_map.labels is labels
@@ -342,7 +344,7 @@ def test_every_derivation_is_what_its_name_says(
         derived("subtraction", "liver", "kidneys", more='minus = ["spleen"]\nmargin_mm = 1', name="D"),
         derived("margin", "liver", "kidneys", more="margin_mm = [0, 0, 3]", name="Up"),
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     wanted = {
         "M": near(liver, 4),
         "S": ~near(~liver, 1),
@@ -376,7 +378,7 @@ def test_what_is_derived_can_be_kept_inside_the_patient(
         derived("margin", "liver", more="margin_mm = 9\ninside_body_mm = 0", name="A"),
         derived("margin", "liver", more="margin_mm = 9\ninside_body_mm = 2", name="B"),
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     grown = near(label_map.mask(LIVER), 9)
     assert (grown & ~body).any(), "the case it is about"
     np.testing.assert_array_equal(region(applied, 0), grown & body)
@@ -393,7 +395,7 @@ def test_names_colours_types_and_codes_of_what_is_derived(
         derived("union", "liver", "spleen", more='like = "spleen"', name="B"),
         derived("margin", "B", more='margin_mm = 3\ncolor = [1, 1, 1]\ntype = "CONTROL"', name="C"),
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     a, b, c = (each.organ for each in applied.regions)
     assert (a.code, a.color, a.interpreted_type) == (organ_table["liver"].code, (9, 9, 9), "AVOIDANCE")
     assert (b.code, b.color, b.interpreted_type) == (
@@ -414,7 +416,7 @@ def test_left_and_right_together_are_coded_as_neither(
         derived("margin", "kidney_left", more="margin_mm = 2", name="One"),
         derived("union", "Both", "kidney_left", name="More"),
     )
-    both, one, more = (each.organ for each in apply(asked, label_map, body, organ_table).regions)
+    both, one, more = (each.organ for each in apply_protocol(asked, label_map, body, organ_table).regions)
     assert (both.side, one.side, more.side) == (None, Side.LEFT, None)
 
 
@@ -425,7 +427,7 @@ def test_the_order_is_that_of_the_protocol(label_map: LabelMap, body: Mask, orga
         SPLIT,
         'organ = "liver"',
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert applied.order == ("spleen", "derived prv", "kidney_left", "kidney_right", "liver")
 
 
@@ -436,7 +438,7 @@ def test_a_source_that_was_not_found_is_told_and_the_rest_is_made(
         derived("union", "liver", "rectum", name="U"),
         derived("subtraction", "liver", more='minus = ["larynx", "spleen"]', name="D"),
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert [(f.code, f.level, f.organ) for f in applied.findings] == [
         ("DERIVED_INCOMPLETE", Level.WARNING, "derived u"),
         ("DERIVED_INCOMPLETE", Level.WARNING, "derived d"),
@@ -457,7 +459,7 @@ def test_without_any_source_nothing_is_made_whatever_is_made_from_it(
         derived("margin", "PRV", more="margin_mm = 3", name="More"),
         derived("union", "PRV", "I", name="Even more"),
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert applied.regions == ()
     assert [(f.code, f.level) for f in applied.findings] == [("DERIVED_EMPTY", Level.INFO)] * 4
     assert "PRV, I not found" in applied.findings[3].message
@@ -472,7 +474,7 @@ def test_what_shrinks_away_is_told_and_is_no_source(
         derived("shrink", "spleen", more="margin_mm = 9", name="Core"),
         derived("margin", "Core", more="margin_mm = 9", name="Again"),
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     (core,) = applied.regions
     assert not core.mask.any()
     assert codes(applied) == ["DERIVED_EMPTY", "DERIVED_EMPTY"]
@@ -485,7 +487,7 @@ def test_what_was_left_out_as_too_small_is_no_source(
     asked = protocol(
         'organ = "spleen"\nmin_ml = 5', derived("margin", "spleen", more="margin_mm = 3", name="PRV")
     )
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert codes(applied) == ["ORGAN_TOO_SMALL", "DERIVED_EMPTY"]
 
 
@@ -495,7 +497,7 @@ def test_the_outline_of_the_patient_is_drawn_where_asked_for(
     tail = '[external]\nname = "Outline"\ncolor = [7, 8, 9]\n'
     organs = dict(label_map.organs) | {9: organ_table["body"]}
     found = LabelMap(grid=GRID, labels=label_map.labels, organs=organs)
-    applied = apply(protocol(tail=tail), found, body, organ_table)
+    applied = apply_protocol(protocol(tail=tail), found, body, organ_table)
     np.testing.assert_array_equal(region(applied), body)
     organ = applied.regions[0].organ
     assert (organ.name, organ.color, organ.interpreted_type) == ("Outline", (7, 8, 9), "EXTERNAL")
@@ -505,7 +507,7 @@ def test_the_outline_of_the_patient_is_drawn_where_asked_for(
 
 def test_volumes_are_recorded_in_ml(label_map: LabelMap, body: Mask, organ_table: OrganTable) -> None:
     asked = protocol(derived("union", "spleen", name="U"), tail="[external]\n")
-    applied = apply(asked, label_map, body, organ_table)
+    applied = apply_protocol(asked, label_map, body, organ_table)
     assert applied.recorded == (
         {"structure": "derived u", "name": "U", "made": "Spleen", "ml": pytest.approx(8 * VOXEL_ML)},
         {
@@ -540,10 +542,10 @@ def test_volumes_on_uneven_slices_are_those_of_each_slice(
     labels[3, 12:16, 3:7] = KIDNEYS  # 1 mm thick
     labels[5, 12:14, 17:21] = KIDNEYS  # 3 mm thick, half as many voxels
     uneven = LabelMap(grid=stack, labels=labels, organs=label_map.organs)
-    applied = apply(protocol('organ = "kidneys"\nkeep_components = 1'), uneven, body, organ_table)
+    applied = apply_protocol(protocol('organ = "kidneys"\nkeep_components = 1'), uneven, body, organ_table)
     assert mask_of(applied, "kidneys").any(axis=(1, 2)).nonzero()[0].tolist() == [5]
     assert applied.recorded[0]["removed_ml"] == pytest.approx(16 * 0.001)
-    too_small = apply(protocol('organ = "kidneys"\nmin_ml = 0.0401'), uneven, body, organ_table)
+    too_small = apply_protocol(protocol('organ = "kidneys"\nmin_ml = 0.0401'), uneven, body, organ_table)
     assert too_small.findings[0].value == pytest.approx(16 * 0.001 + 8 * 0.003)
 
 
@@ -552,7 +554,7 @@ def test_margins_on_uneven_slices_are_millimetres(
 ) -> None:
     on_slices = LabelMap(grid=stack, labels=label_map.labels, organs=label_map.organs)
     asked = protocol(derived("margin", "spleen", more="margin_mm = 3.2"), SPLIT)
-    applied = apply(asked, on_slices, body, organ_table)
+    applied = apply_protocol(asked, on_slices, body, organ_table)
     voxels = np.argwhere(np.ones(SHAPE, dtype=np.bool_))
     spleen = np.argwhere(label_map.mask(SPLEEN))
     apart = stack.to_lps(voxels)[:, None] - stack.to_lps(spleen)[None]

@@ -126,8 +126,8 @@ def test_what_the_engine_puts_aside_lies_in_the_folder_of_the_job(ct_folder: Pat
 
 def test_it_ends_with_its_parent_even_if_nobody_tells_it() -> None:
     grandchild = (
-        "import os, time; from orgseg_node.contouring.background import die_with_parent;"
-        "die_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
+        "import os, time; from orgseg_node.contouring.background import exit_with_parent;"
+        "exit_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
     )
     parent = (
         "import subprocess, sys;"

@@ -19,11 +19,11 @@ from tests.support.node.node_process import wait_for
 CHILD = """
 import os, sys
 from orgseg_node.node.processing.warm_worker import wait_for_request
-class Ahead:
-    def look(self, folder):
+class SeriesPreloader:
+    def preload(self, folder):
         with open(folder / "looked", "a") as log:
             print(folder.name, file=log)
-request = wait_for_request(Ahead())
+request = wait_for_request(SeriesPreloader())
 if request:
     print("asked", open(request).read(), flush=True)
     print("heard", file=sys.stderr, flush=True)
@@ -125,7 +125,7 @@ def test_a_child_that_dies_over_what_it_was_shown_is_not_given_work(
 ) -> None:
     script = (tmp_path / "child.py").read_text()
     (tmp_path / "child.py").write_text(
-        script.replace("def look(self, folder):", "def look(self, folder):\n        os._exit(9)")
+        script.replace("def preload(self, folder):", "def look(self, folder):\n        os._exit(9)")
     )
     warm_worker.prepare()
     wait_for(lambda: warm_worker._ready, 10, "a child is ready")

@@ -47,7 +47,9 @@ class SeriesPreloader:
 
     def __init__(self, *, max_voxels: int = _MAX_VOXELS) -> None:
         self._max_voxels = max_voxels
-        self.clear()
+        self._files: frozenset[Path] = frozenset()
+        self._content_sha256 = ""
+        self._series: PreloadedSeries | None = None
 
     def preload(self, folder: Path) -> None:
         """Read the series in a folder and keep it, if it is one usable series; never raises."""
@@ -83,6 +85,4 @@ class SeriesPreloader:
 
     def clear(self) -> None:
         """Keep nothing."""
-        self._files: frozenset[Path] = frozenset()
-        self._content_sha256 = ""
-        self._series: PreloadedSeries | None = None
+        self._files, self._content_sha256, self._series = frozenset(), "", None

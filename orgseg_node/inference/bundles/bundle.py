@@ -1,4 +1,4 @@
-"""A model bundle: a folder with ``manifest.toml``, a card, plans and weights; handled without torch.
+"""A model bundle: a folder with ``manifest.toml``, a model card, plans and weights; read without torch.
 
 ::
 
@@ -42,8 +42,8 @@ class ModelBundle:
     Attributes
     ----------
     path : its folder
-    manifest : what it says about itself
-    sha256 : hash of the manifest, which holds the hash of every other file: the identity of the model
+    manifest : content of its ``manifest.toml``
+    sha256 : hash of the manifest, which contains the hash of every other file: it identifies the model
     """
 
     path: Path
@@ -52,7 +52,7 @@ class ModelBundle:
 
     @property
     def identity(self) -> ModelIdentity:
-        """Which model this is, as it goes into every object and report."""
+        """The identity of the model, written into every object and report."""
         return ModelIdentity(
             name=self.manifest.name,
             version=self.manifest.version,
@@ -72,14 +72,14 @@ class ModelBundle:
 
 
 def open_bundle(path: Path) -> ModelBundle:
-    """Open a bundle: the manifest is read strictly and every file must be there; nothing is hashed.
+    """Open a bundle: the manifest is validated and every file must exist; the files are not hashed.
 
     Raises
     ------
     UnknownBundle
         If there is no bundle at this path.
     BundleInvalid
-        If the manifest is wrong or files are missing; with all problems.
+        If the manifest is invalid or files are missing; with all problems.
     """
     try:
         content = (path / MANIFEST).read_bytes()
@@ -93,14 +93,14 @@ def open_bundle(path: Path) -> ModelBundle:
 
 
 def find_bundle(name: str, folders: Sequence[Path]) -> ModelBundle:
-    """The bundle of a name, from the given folders in their order, then from those that come with the node.
+    """The bundle of a name, from the given folders in order, then from the bundles shipped with the node.
 
     Raises
     ------
     UnknownBundle
-        If no bundle has this name; with the names there are.
+        If no bundle has this name; with all names that exist.
     BundleInvalid
-        If the folder of this name holds a broken bundle.
+        If the folder of this name is an invalid bundle.
     """
     for folder in _bundle_folders(folders):
         try:
@@ -121,13 +121,13 @@ def open_bundles(names: Sequence[str], folders: Sequence[Path]) -> tuple[ModelBu
     Raises
     ------
     UnknownBundle, BundleInvalid
-        If no folder holds a bundle of a name, or if that bundle is broken.
+        If there is no bundle of a name, or if it is invalid.
     """
     return tuple(find_bundle(name, folders) for name in dict.fromkeys(names))
 
 
 def list_bundles(folders: Sequence[Path]) -> tuple[ModelBundle, ...]:
-    """Every usable bundle of the given folders and of those that come with the node; of a name the first."""
+    """Every valid bundle of the given folders and of those shipped with the node; the first one of a name."""
     found: dict[str, ModelBundle] = {}
     for folder in _bundle_folders(folders):
         try:
@@ -139,7 +139,7 @@ def list_bundles(folders: Sequence[Path]) -> tuple[ModelBundle, ...]:
 
 
 def broken_bundles(folders: Sequence[Path]) -> tuple[tuple[Path, BundleError], ...]:
-    """Every bundle folder that `list_bundles` cannot use, with the reason."""
+    """Every bundle folder that is invalid and that `list_bundles` leaves out, with the reason."""
     broken: list[tuple[Path, BundleError]] = []
     for folder in _bundle_folders(folders):
         try:
@@ -150,7 +150,7 @@ def broken_bundles(folders: Sequence[Path]) -> tuple[tuple[Path, BundleError], .
 
 
 def verify_bundle(bundle: ModelBundle) -> None:
-    """Hash every file again: each must be the one that was imported, and none may have been added.
+    """Hash every file again: each must be the one that was imported, and no file may have been added.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""How well the fast mode of a bundle agrees with its exact one: measured once, written into its manifest.
+"""How well the fast mode of a bundle agrees with its exact mode: measured once, written into its manifest.
 
-The fast mode computes the same network by other operations, in other roundings; how much that matters depends
-on the network. So it is compared with the exact mode on reference CTs, organ by organ, and allowed where the
-two are as good as equal. Nothing here says who was scanned: a CT is known by the hash of its voxels.
+The fast mode computes the same network by other operations with other rounding; the effect depends on the
+network. So it is compared with the exact mode on reference CTs, organ by organ, and allowed if both agree
+almost perfectly. Nothing here identifies a patient: a CT is identified by the hash of its voxels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orgseg_node.errors import NotCalibrated
 from orgseg_node.inference.bundles.fields import is_number, is_sha256, is_text, key_problems
 
 MIN_DICE: Final = 0.9995
-"""The fast mode is allowed where the Dice of every organ with the exact mode is at least this."""
+"""The fast mode is allowed if the Dice of every organ with the exact mode is at least this."""
 
 _TOP = {"software", "version", "precision", "date", "references", "organs"}
 _REFERENCE = {"sha256", "voxels"}
@@ -25,7 +25,7 @@ _AGREEMENT = {"dice", "found_on", "outside_ml"}
 
 
 class Precision(StrEnum):
-    """In what numbers the fast mode computes: 32 bits, or bfloat16, which is faster where a CPU has it."""
+    """Number format of the fast mode: float32, or bfloat16, which is faster if the CPU supports it."""
 
     F32 = "f32"
     BF16 = "bf16"
@@ -33,12 +33,12 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceCt:
-    """A CT on which was measured.
+    """A CT of the measurement.
 
     Attributes
     ----------
     sha256 : hash of its grid and Hounsfield units, see `backends.calibrating.voxels_sha256`
-    voxels : number of its voxels
+    voxels : number of voxels
     """
 
     sha256: str
@@ -47,13 +47,14 @@ class ReferenceCt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganAgreement:
-    """What was measured of one organ.
+    """The agreement of both modes on one organ.
 
     Attributes
     ----------
-    dice : lowest Dice of the fast mode with the exact one over the reference CTs; 1 where neither found it
+    dice : lowest Dice of the fast mode with the exact mode over the reference CTs; 1 if neither found the
+        organ
     found_on : number of reference CTs on which the exact mode found it
-    outside_ml : what the exact mode found of it far outside of the patient, over all reference CTs
+    outside_ml : volume that the exact mode found far outside the patient, over all reference CTs
     """
 
     dice: float
@@ -63,15 +64,15 @@ class OrganAgreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """How well the fast mode agrees with the exact one.
+    """How well the fast mode agrees with the exact mode.
 
     Attributes
     ----------
-    software, version : what computes the fast mode, such as ``openvino`` and ``2026.4.1``
-    precision : in what numbers it computes
+    software, version : that compute the fast mode, such as ``openvino`` and ``2026.4.1``
+    precision : number format in which it computes
     date : of the measurement
-    references : the CTs on which was measured
-    organs : what was measured, by organ key; every organ of the bundle
+    references : the CTs of the measurement
+    organs : agreement by organ key, for every organ of the bundle
     """
 
     software: str
@@ -83,17 +84,17 @@ class Calibration:
 
     @property
     def never_found(self) -> tuple[str, ...]:
-        """Organs that no reference CT showed, of which nothing was proven."""
+        """Keys of the organs that were found on no reference CT, so that nothing is known about them."""
         return tuple(key for key, organ in self.organs.items() if not organ.found_on)
 
     @property
     def nothing_outside(self) -> bool:
-        """Whether no organ was found far outside of the patient, so that tiles there can be left out."""
+        """Whether no organ was found far outside the patient, so that tiles there can be skipped."""
         return not any(organ.outside_ml for organ in self.organs.values())
 
     @property
     def shortcomings(self) -> tuple[str, ...]:
-        """Why the fast mode is not good enough, as sentences without their full stop; empty where it is."""
+        """Why the fast mode is not allowed, as sentences without full stop; empty if it is allowed."""
         if len(self.never_found) == len(self.organs):
             return ("no organ was found on any reference CT",)
         return tuple(
@@ -106,18 +107,18 @@ class Calibration:
 def require_calibration(
     bundle: str, calibration: Calibration | None, software: str, version: str
 ) -> Calibration:
-    """The calibration that allows the fast mode.
+    """The calibration, if it allows the fast mode.
 
     Parameters
     ----------
-    bundle : its name
-    calibration : of its manifest
-    software, version : what would compute the fast mode on this machine
+    bundle : name of the bundle
+    calibration : from its manifest
+    software, version : that would compute the fast mode on this machine
 
     Raises
     ------
     NotCalibrated
-        If there is none, if it was measured with another version, or if it is not good enough.
+        If there is no calibration, if it was measured with another version, or if an organ does not agree.
     """
     if calibration is None:
         raise NotCalibrated(f"'{bundle}' has no calibration.")
@@ -149,7 +150,7 @@ def calibration_document(calibration: Calibration) -> dict[str, Any]:
 
 
 def read_calibration(row: Mapping[str, Any]) -> Calibration:
-    """The calibration of a manifest's table in which `calibration_problems` finds nothing."""
+    """The calibration from its table in a manifest, for which `calibration_problems` returned nothing."""
     return Calibration(
         software=row["software"],
         version=row["version"],
@@ -168,7 +169,7 @@ def read_calibration(row: Mapping[str, Any]) -> Calibration:
 
 
 def calibration_problems(row: Any) -> list[str]:
-    """Everything that is wrong with the table, as sentences."""
+    """All problems of the table, as sentences."""
     if not isinstance(row, dict):
         return ["calibration must be a table"]
     found = key_problems("calibration.", row, _TOP)

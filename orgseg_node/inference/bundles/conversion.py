@@ -1,4 +1,4 @@
-"""Having pickled checkpoints converted by another process: this one never unpickles and loads no torch."""
+"""Conversion of pickled checkpoints by another process: this one neither unpickles nor imports torch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Conversion:
     ----------
     checkpoint : nnU-Net's pickled ``.pth``
     plans, dataset : the ``plans.json`` and ``dataset.json`` it belongs to
-    weights : where the safetensors go
-    configuration : such as ``3d_fullres``; None to take what the checkpoint says
-    half_precision : store 16 bits
-    trusted : Python objects in the pickle may be loaded, which runs whatever code they bring
+    weights : path of the safetensors file to write
+    configuration : such as ``3d_fullres``; None to take it from the checkpoint
+    half_precision : store float16
+    trusted : Python objects in the pickle may be loaded, which runs their code
     """
 
     checkpoint: Path
@@ -40,7 +40,7 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionResult:
-    """What a checkpoint said about itself while it was converted."""
+    """Metadata of a checkpoint that was converted."""
 
     trainer: str
     configuration: str
@@ -48,34 +48,38 @@ class ConversionResult:
 
 
 def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionResult, ...]:
-    """Turn pickled checkpoints into safetensors, all in one process that ends with the last.
+    """Convert pickled checkpoints to safetensors, all in one process.
 
     Raises
     ------
     ModelNotImportable
-        If one of them is damaged, holds more than tensors, or does not fit its plans; with its name.
+        If one of them is damaged, contains more than tensors, or does not fit its plans; with its name.
     """
     with tempfile.TemporaryDirectory(prefix="orgseg-convert-") as scratch:
-        order, reply = Path(scratch, "order.json"), Path(scratch, "reply.json")
-        order.write_text(json.dumps([_as_json(c) for c in conversions]), encoding="utf-8")
-        # -P: nothing is imported from the folder the person happens to be in
+        request, reply = Path(scratch, "request.json"), Path(scratch, "reply.json")
+        request.write_text(json.dumps([_as_json(c) for c in conversions]), encoding="utf-8")
+        # -P: nothing is imported from the current folder
         command = [
             sys.executable,
             "-P",
             "-m",
             "orgseg_node.inference.backends.convert",
-            str(order),
+            str(request),
             str(reply),
         ]
         try:
             done = subprocess.run(command, capture_output=True, check=False, timeout=_LIMIT_S)
         except subprocess.TimeoutExpired:
-            raise ModelNotImportable(f"The conversion did not end within {_LIMIT_S // 60} minutes.") from None
+            raise ModelNotImportable(
+                f"The conversion did not finish within {_LIMIT_S // 60} minutes."
+            ) from None
         try:
             answers = json.loads(reply.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise ModelNotImportable(f"The conversion broke off with status {done.returncode}.") from None
-    for conversion, answer in zip(conversions, answers, strict=False):  # answers end at the first problem
+            raise ModelNotImportable(
+                f"The conversion ended without a result, status {done.returncode}."
+            ) from None
+    for conversion, answer in zip(conversions, answers, strict=False):  # the answers end at the first problem
         if "problem" in answer:
             where = f"{conversion.checkpoint.parent.name}/{conversion.checkpoint.name}"
             raise ModelNotImportable(f"{where}: {answer['problem']}")

@@ -1,4 +1,4 @@
-"""Checks of what stands in a table of a TOML file; each gives its problems as sentences."""
+"""Checks of the fields of a TOML table; problems are returned as sentences."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def key_problems(
     prefix: str, row: Mapping[str, Any], wanted: Collection[str], optional: Collection[str] = ()
 ) -> list[str]:
-    """Which keys of a table are missing, and which are not known.
+    """The keys of a table that are missing, and those that are not known.
 
     Parameters
     ----------
-    prefix : of the table, such as ``preprocessing.``; empty for the file itself
+    prefix : name of the table, such as ``preprocessing.``; empty for the file itself
     row : the table
-    wanted, optional : keys that must be there, and keys that may be
+    wanted, optional : keys that must exist, and keys that may exist
     """
     found = [f"{prefix}{name} is missing" for name in sorted(set(wanted) - row.keys())]
     return found + [
@@ -28,7 +28,7 @@ def key_problems(
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is text, and not empty."""
+    """Whether it is a text that is not empty."""
     return isinstance(value, str) and bool(value.strip())
 
 

@@ -1,4 +1,4 @@
-"""Bringing a model in: an nnU-Net v2 folder, its export zip, several models at once, or a bundle."""
+"""Importing a model: an nnU-Net v2 folder, its export zip, several models at once, or a bundle."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ _SYMLINK = 0o120000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """What a person says about a model that is brought in.
+    """The user's options for a model to import.
 
     Attributes
     ----------
     name : of the bundle
-    folder : where bundles are kept; the bundle becomes a folder of its name in it
+    folder : folder of the bundles; the new bundle is a subfolder with its name
     table : the organ table
     organs : organ key by label name, ``data set/label`` or label number; an empty key leaves the label out;
-        labels not named are matched by their names
-    priorities : number by organ key; where organs of two networks overlap, the higher wins
-    folds : folds to average; all where empty
-    configuration : such as ``3d_lowres``; None for ``3d_fullres``, or the only one there is
+        other labels are matched by their names
+    priorities : number by organ key; where organs of two networks overlap, the higher number wins
+    folds : folds to average; all folds if empty
+    configuration : such as ``3d_lowres``; None for ``3d_fullres``, or the only one
     outside_to_air, body_margin_mm : as the model was trained; see `Preprocessing`
-    orientation : toward where the axes of the training arrays grew; None to tell from the model's files
-    mirroring : average over mirrored copies; None to do as the model's trainer says
-    half_precision : store the weights in 16 bits
-    trusted : Python objects in the checkpoints may be loaded, which runs whatever code they bring
+    orientation : directions in which the axes of the training arrays increase, such as ``LPS``; None to take
+        it from the model's files
+    mirroring : average over mirrored copies; None to do as the model's trainer does
+    half_precision : store the weights in float16
+    trusted : Python objects in the checkpoints may be loaded, which runs their code
     card : model card in Markdown; None to write a short one
     """
 
@@ -69,24 +70,24 @@ class ImportOptions:
 
 
 def import_model(source: Path, options: ImportOptions) -> ModelBundle:
-    """Make a bundle of a model from outside; the source is left as it is.
+    """Make a bundle of a model from outside; the source is not changed.
 
     Parameters
     ----------
     source : an nnU-Net v2 trained-model folder, its export zip, a folder with several of them, or a bundle of
-        this node's own kind, which is verified and copied as it is
-    options : what a person says about it
+        this node, which is verified and copied unchanged
+    options : see `ImportOptions`
 
     Raises
     ------
     ModelNotImportable
-        If there is no such model, or it is of a kind that is not run here.
+        If there is no such model, or the node cannot run this kind of model.
     OrganUnknown
         If labels cannot be matched, with all of them.
     BundleExists
-        If a bundle of this name is there.
+        If a bundle of this name exists.
     BundleInvalid
-        If what was said about it is not usable.
+        If the options are not valid.
     DiskFull
         If the zip does not fit on the disk.
     """
@@ -111,12 +112,12 @@ def import_model(source: Path, options: ImportOptions) -> ModelBundle:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Take plans, data sets and checkpoints out of an export zip, and nothing else.
+    """Extract plans, data set descriptions and checkpoints from an export zip, and nothing else.
 
     Raises
     ------
     ModelNotImportable
-        If it is no zip, is damaged, or a member's path leads out of the target.
+        If it is not a zip, is damaged, or the path of a member leads outside the target.
     DiskFull
         If its content does not fit.
     """
@@ -130,14 +131,18 @@ def unpack(archive: Path, target: Path) -> None:
             for member in wanted:
                 opened.extract(member, target)
     except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: its encryption or method
-        raise ModelNotImportable(f"'{archive.name}' is no readable zip: {type(error).__name__}.") from error
+        raise ModelNotImportable(
+            f"'{archive.name}' is not a readable zip: {type(error).__name__}."
+        ) from error
 
 
 def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
     path = PurePosixPath(member.filename.replace("\\", "/"))
     is_link = (member.external_attr >> 16) & 0o170000 == _SYMLINK
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
-        raise ModelNotImportable("The zip holds a path that leads out of its folder; nothing was unpacked.")
+        raise ModelNotImportable(
+            "The zip contains a path that leads outside its folder; nothing was unpacked."
+        )
 
 
 def _copy_bundle(bundle: ModelBundle, folder: Path) -> ModelBundle:
@@ -150,7 +155,7 @@ def _copy_bundle(bundle: ModelBundle, folder: Path) -> ModelBundle:
 
 
 def _choose(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedModel]:
-    """One configuration of each data set: the one asked for, or ``3d_fullres``, or the only one."""
+    """One configuration of each data set: the requested one, or ``3d_fullres``, or the only one."""
     chosen: list[TrainedModel] = []
     for home in sorted({_home(model) for model in found}):
         models = [model for model in found if _home(model) == home]
@@ -167,7 +172,7 @@ def _choose(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedMo
 
 
 def _home(model: TrainedModel) -> str:
-    """Where the models of one data set lie together."""
+    """The folder that contains all models of one data set."""
     together = "__" in model.folder.name
     return str(model.folder.parent if together else model.folder)
 
@@ -211,9 +216,9 @@ def _refuse_twice(
         key: names for key, names in holders.items() if len(names) > 1 and key not in options.organs.values()
     }
     if twice:
-        said = "; ".join(f"{key} in {', '.join(names)}" for key, names in sorted(twice.items()))
+        listed = "; ".join(f"{key} in {', '.join(names)}" for key, names in sorted(twice.items()))
         raise ModelNotImportable(
-            f"Organs are found by several models: {said}. Name them in the organ map to join them."
+            f"Organs are found by several models: {listed}. Name them in the organ map to join them."
         )
 
 

@@ -1,8 +1,8 @@
-"""What a model bundle says about itself: ``manifest.toml``, read strictly and written back the same.
+"""The manifest of a model bundle, ``manifest.toml``: validated strictly, written reproducibly.
 
-The manifest holds the SHA-256 of every other file of the bundle, so the hash of the manifest alone
-identifies the whole model. How the model may be run, as its calibration says, is part of what it is: with a
-new calibration the hash changes, and with it every job id. It is read without torch.
+The manifest contains the SHA-256 of every other file of the bundle, so the hash of the manifest identifies
+the whole model. The calibration, which decides how the model may be run, is a part of it: with a new
+calibration the hash changes, and with it every job id. It is read without torch.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ _MAX_ORGANS = 255  # label maps are uint8 and 0 is background
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """What is done to a CT before the network sees it, in training and in use alike.
+    """Preparation of a CT before the network sees it, the same in training and in use.
 
     Attributes
     ----------
-    orientation : toward where the columns, rows and slices of the training arrays grew, as three letters of
-        ``L R P A S I``; ``LPS`` is how an axial DICOM series of a supine patient lies
+    orientation : patient directions in which the columns, rows and slices of the training arrays increase, as
+        three letters of ``L R P A S I``; ``LPS`` is that of an axial DICOM series of a head-first supine
+        patient
     outside_to_air : everything outside the patient is set to -1000 HU
-    body_margin_mm : how far outside the skin the picture is still kept, in mm
+    body_margin_mm : margin around the patient to which the CT is cropped, in mm
     """
 
     orientation: str = CANONICAL
@@ -66,9 +67,9 @@ class Part:
     folder : its folder inside the bundle, such as ``parts/parotids``
     configuration : configuration of its plans, such as ``3d_fullres``
     folds : the folds that are averaged, such as ``("0",)``
-    labels : organ key of each label number of the network; labels not named are left out
-    priorities : where two organs claim a voxel, the one with the higher number gets it, such as the
-        organ's cross-validation Dice (strategy 1)
+    labels : organ key of each label number of the network; other labels are left out
+    priorities : number by organ key, such as its cross-validation Dice (strategy 1); where two organs
+        overlap, the higher number gets the voxel
     mirror_axes : axes of the working grid along which nnU-Net may mirror in use; empty for none
     trainer : name of the nnU-Net trainer
     """
@@ -99,21 +100,21 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a model bundle is.
+    """The content of ``manifest.toml``.
 
     Attributes
     ----------
-    name, version, title : which model
-    intended_use : what it may be used for, in one sentence; goes into every object made with it
-    trained_on : the data, in one sentence
+    name, version, title : of the model
+    intended_use : one sentence; written into every object that is made with the model
+    trained_on : the training data, in one sentence
     licence : of the weights
     card : path of the model card inside the bundle
-    preprocessing : what is done to the CT first
+    preprocessing : preparation of the CT
     mirroring : average over mirrored copies in use
-    tile_step_size : step of the sliding window as part of the patch, 0 to 1
+    tile_step_size : step of the sliding window as a fraction of the patch, 0 to 1
     parts : the networks
-    files : SHA-256 of every file but the manifest, by path inside the bundle
-    calibration : how good the fast mode is on this bundle, measured; None where it was not
+    files : SHA-256 of every file except the manifest, by path inside the bundle
+    calibration : measured agreement of the fast mode with the exact mode; None if it was not measured
     """
 
     name: str
@@ -137,7 +138,7 @@ class Manifest:
 
     @property
     def priorities(self) -> dict[str, float]:
-        """Priority of every organ it finds; 0 where the manifest names none."""
+        """Priority of every organ it finds; 0 if the manifest has none."""
         named = {key: value for part in self.parts for key, value in part.priorities.items()}
         return {key: named.get(key, 0.0) for key in self.organs}
 
@@ -176,8 +177,8 @@ def parse_manifest(content: bytes) -> Manifest:
     Raises
     ------
     BundleInvalid
-        With every problem at once, if it is not TOML, of another schema, or if anything in it is missing,
-        unknown or of the wrong kind.
+        With all problems, if it is not TOML, has another schema, or if a field is missing, unknown or has a
+        wrong type or value.
     """
     try:
         document = tomllib.loads(content.decode())
@@ -204,7 +205,7 @@ def parse_manifest(content: bytes) -> Manifest:
 
 
 def manifest_problems(document: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with a manifest, as sentences."""
+    """All problems of a manifest, as sentences."""
     found = key_problems("", document, _TOP, _OPTIONAL) + text_problems(document)
     if not isinstance(document.get("mirroring", False), bool):
         found.append("mirroring must be true or false")
@@ -227,7 +228,7 @@ def manifest_problems(document: Mapping[str, Any]) -> list[str]:
 
 
 def text_problems(document: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the texts a bundle says about itself."""
+    """All problems of the descriptive texts of a bundle, as sentences."""
     found = [
         f"{name} must be text, and not empty"
         for name in _TEXTS
@@ -241,7 +242,7 @@ def text_problems(document: Mapping[str, Any]) -> list[str]:
 
 
 def is_inside(path: str) -> bool:
-    """Whether a path of a manifest stays inside the bundle and is written in one way only."""
+    """Whether a path of a manifest is inside the bundle and in its normal form."""
     pure = PurePosixPath(path)
     return (
         not pure.is_absolute()
@@ -266,7 +267,9 @@ def _bundle_problems(document: Mapping[str, Any]) -> list[str]:
     if "calibration" in document:
         measured = document["calibration"]["organs"].keys()
         found += [f"calibration.organs.{key} is missing" for key in sorted(organs - measured)]
-        found += [f"calibration.organs.{key} is no organ of the bundle" for key in sorted(measured - organs)]
+        found += [
+            f"calibration.organs.{key} is not an organ of the bundle" for key in sorted(measured - organs)
+        ]
     return found
 
 
@@ -275,7 +278,7 @@ def _file_problems(files: Any) -> list[str]:
         return ["files must be a table of SHA-256 by path"]
     found = [f"file {path!r} is not a path inside the bundle" for path in files if not is_inside(path)]
     found += [
-        f"file {path}: pickled files have no place in a bundle" for path in files if path.endswith(_PICKLES)
+        f"file {path}: pickled files are not allowed in a bundle" for path in files if path.endswith(_PICKLES)
     ]
     found += [f"file {path}: not a SHA-256" for path, value in files.items() if not is_sha256(value)]
     return found
@@ -333,7 +336,7 @@ def _part_problems(row: Any, files: Any) -> list[str]:
         found.append("priorities must be numbers by organ key")
     elif isinstance(labels, dict):
         found += [
-            f"priority of {key}, which is no organ of this part"
+            f"priority of {key}, which is not an organ of this part"
             for key in priorities.keys() - set(labels.values())
         ]
     if not found and isinstance(files, dict):

@@ -1,4 +1,4 @@
-"""Which organ a label of a foreign model is: by its name, never by guessing."""
+"""The organ of each label of a model from outside, found by its name, never guessed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orgseg_node.errors import OrganUnknown
 _SIDES = {"l": "left", "lt": "left", "left": "left", "r": "right", "rt": "right", "right": "right"}
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
-# other names in use, as words without their side: TotalSegmentator, AMOS, BTCV, StructSeg, clinics
+# other names, as words without their side: TotalSegmentator, AMOS, BTCV, StructSeg, clinics
 _ALIASES = {
     "adrenal": "adrenal_gland",
     "brain stem": "brainstem",
@@ -43,19 +43,19 @@ _ALIASES = {
     "spinalcord": "spinal_cord",
     "suprarenal gland": "adrenal_gland",
 }
-_BOTH_SIDES = {"kidney": "kidneys", "lung": "lungs"}  # one label for both, where no side is said
+_BOTH_SIDES = {"kidney": "kidneys", "lung": "lungs"}  # one label for both, if no side is named
 _VERTEBRA = re.compile(r"vertebrae?[_ -]?[CTL]\d+", re.IGNORECASE)  # without S1, which belongs to the sacrum
 
 
 def read_organ_map(entries: Iterable[str]) -> dict[str, str]:
-    """Organ maps as a person gives them: ``label=organ_key``, or a TOML or JSON file of such pairs.
+    """The user's organ map: ``label=organ_key``, or a TOML or JSON file of such pairs.
 
-    ``label=`` leaves a label out. Where several models use one label name, ``data set/label`` says which.
+    ``label=`` leaves a label out. If several models use the same label name, write ``data set/label``.
 
     Raises
     ------
     OrganUnknown
-        If an entry is no pair or a file cannot be read.
+        If an entry is not a pair, or a file cannot be read.
     """
     found: dict[str, str] = {}
     for entry in entries:
@@ -76,7 +76,8 @@ def match_labels(
     ----------
     model : name of its data set
     labels : name of each label number
-    given : what a person said: organ key by label name, ``data set/label`` or number; empty to leave out
+    given : the user's organ map: organ key by label name, ``data set/label`` or number; an empty key leaves
+        it out
     table : the organ table
 
     Returns
@@ -86,19 +87,19 @@ def match_labels(
     matched: dict[int, str] = {}
     unmatched: list[str] = []
     for number, name in labels.items():
-        said = next((given[key] for key in _spellings(model, number, name) if key in given), None)
-        key = _find(model, name, table, alone=len(labels) == 1) if said is None else said
+        mapped = next((given[key] for key in _spellings(model, number, name) if key in given), None)
+        key = _find(model, name, table, alone=len(labels) == 1) if mapped is None else mapped
         if key == "":
             continue
         if key is None or key not in table:
-            unmatched.append(_complaint(model, name if said is None else f"{name}={said}", table))
+            unmatched.append(_complaint(model, name if mapped is None else f"{name}={mapped}", table))
         else:
             matched[number] = key
     return matched, unmatched
 
 
 def unused_entries(given: Mapping[str, str], models: Iterable[tuple[str, Mapping[int, str]]]) -> list[str]:
-    """What a person mapped although no model has such a label."""
+    """Entries of the user's organ map for labels that no model has."""
     known = {
         s
         for model, labels in models
@@ -109,13 +110,13 @@ def unused_entries(given: Mapping[str, str], models: Iterable[tuple[str, Mapping
 
 
 def organ_of_name(name: str, table: OrganTable) -> str | None:
-    """The organ key that a name means, or None where none or more than one organ is meant."""
+    """The organ key of a name; None if the name fits no organ or more than one."""
     return _index(table).get(_normal(name))
 
 
 def _find(model: str, name: str, table: OrganTable, *, alone: bool) -> str | None:
     found = organ_of_name(name, table)
-    if found is None and alone:  # a single-organ model often names its organ in its data set only
+    if found is None and alone:  # a model of one organ often names it only in the name of its data set
         found = organ_of_name(re.sub(r"^Dataset\d+_?", "", model), table)
     return found
 
@@ -131,7 +132,7 @@ def _complaint(model: str, label: str, table: OrganTable) -> str:
 
 
 def _normal(name: str) -> tuple[str, str]:
-    """A name as its words without side, and its side: ``RightParotid`` and ``Parotid_R`` are alike."""
+    """The words of a name without side, and the side: ``RightParotid`` and ``Parotid_R`` give the same."""
     if _VERTEBRA.fullmatch(name):
         return "vertebrae", ""
     words = [word.lower() for word in _WORDS.findall(name)]
@@ -139,10 +140,10 @@ def _normal(name: str) -> tuple[str, str]:
     plain = [word for word in words if word not in _SIDES]
     if len(plain) > 1 and plain[-1].isdecimal():  # ribs are numbered
         plain.pop()
-    said = " ".join(plain)
-    said = _ALIASES.get(said, said) if sides else _ALIASES.get(said, _BOTH_SIDES.get(said, said))
+    text = " ".join(plain)
+    text = _ALIASES.get(text, text) if sides else _ALIASES.get(text, _BOTH_SIDES.get(text, text))
     side = sides.pop() if len(sides) == 1 else " and ".join(sorted(sides))
-    return re.sub(r"[_ ]", "", said), side
+    return re.sub(r"[_ ]", "", text), side
 
 
 @cache

@@ -1,7 +1,7 @@
-"""A folder as nnU-Net v2 leaves it after training: what it holds and whether it can be used.
+"""A trained-model folder of nnU-Net v2: its content, and whether the node can run it.
 
 nnU-Net writes ``<trainer>__<plans>__<configuration>/`` with ``plans.json``, ``dataset.json`` and
-``fold_<n>/checkpoint_final.pth``; its export zip holds the same below the dataset's name.
+``fold_<n>/checkpoint_final.pth``; its export zip contains the same below the name of the data set.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orgseg_node.errors import ModelNotImportable
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
-# plans.json names Python classes that are imported by name; only these packages are the network's own
+# plans.json names Python classes, which are imported; only classes of these packages are allowed
 _NETWORK_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
 _MAX_LABEL = 65_535
 
@@ -29,8 +29,8 @@ class TrainedModel:
     ----------
     folder : the folder with ``plans.json``
     plans, dataset : content of ``plans.json`` and ``dataset.json``
-    checkpoints : checkpoint of each fold there is, fold ``"0"`` first
-    configuration : such as ``3d_fullres``; None where neither the folder's name nor the plans tell
+    checkpoints : checkpoint of each existing fold, fold ``"0"`` first
+    configuration : such as ``3d_fullres``; None if neither the folder's name nor the plans state it
     """
 
     folder: Path
@@ -53,23 +53,23 @@ class TrainedModel:
 
     @property
     def orientation(self) -> str:
-        """Toward where the axes of the training arrays grew, as far as the files tell.
+        """Directions in which the axes of the training arrays increase, as far as the files show.
 
-        nnU-Net's reorienting NIfTI reader always gives RAS, and TotalSegmentator was trained on RAS files
-        (TotalSegmentator issue 509). The other readers give the axes as stored, taken here for those of an
-        axial DICOM series, LPS.
+        nnU-Net's reorienting NIfTI reader always returns RAS, and TotalSegmentator was trained on RAS files
+        (TotalSegmentator issue 509). The other readers return the axes as stored, assumed here to be those of
+        an axial DICOM series, LPS.
         """
         reoriented = self.plans.get("image_reader_writer") == "NibabelIOWithReorient"
         return "RAS" if reoriented or "totalsegmentator" in self.name.lower() else "LPS"
 
 
 def find_trained(source: Path) -> tuple[TrainedModel, ...]:
-    """Every trained model at or below a folder, in the order of their paths.
+    """Every trained model in a folder or its subfolders, sorted by path.
 
     Raises
     ------
     ModelNotImportable
-        If there is none, or one of them cannot be read.
+        If there is none, or if one of them cannot be read.
     """
     folders = sorted({path.parent for path in source.rglob("plans.json") if any(path.parent.glob("fold_*"))})
     if not folders:
@@ -110,12 +110,12 @@ def open_trained(folder: Path) -> TrainedModel:
 
 
 def choose_folds(model: TrainedModel, wanted: Sequence[int | str]) -> dict[str, Path]:
-    """The checkpoints of the folds asked for; of all cross-validation folds where none is named.
+    """The checkpoints of the wanted folds; of all cross-validation folds if none is named.
 
     Raises
     ------
     ModelNotImportable
-        If a fold asked for has no checkpoint.
+        If a wanted fold has no checkpoint.
     """
     if not wanted:
         numbered = {fold: path for fold, path in model.checkpoints.items() if fold != "all"}
@@ -130,13 +130,19 @@ def choose_folds(model: TrainedModel, wanted: Sequence[int | str]) -> dict[str, 
 
 
 def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], configuration: str) -> None:
-    """Refuse what the node cannot run, by name.
+    """Refuse a configuration that the node cannot run, with the reason.
+
+    Parameters
+    ----------
+    plans : content of ``plans.json``
+    dataset : content of ``dataset.json``
+    configuration : such as ``3d_fullres``
 
     Raises
     ------
     ModelNotImportable
         For 2d and cascade configurations, several input channels, channels that are not CT, region-based
-        labels, and plans that name foreign Python classes.
+        labels, and plans that name Python classes of other packages.
     """
     resolved = _resolve(plans, configuration)
     if len(resolved.get("patch_size", ())) != 3:
@@ -155,7 +161,7 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
 def _refuse_channels(dataset: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
     channels = dataset.get("channel_names") or dataset.get("modality") or {}
     if not isinstance(channels, dict) or len(channels) != 1:
-        raise ModelNotImportable(f"It has {len(channels)} input channels; the node gives it one CT.")
+        raise ModelNotImportable(f"It has {len(channels)} input channels; the node provides one, the CT.")
     name = str(next(iter(channels.values())))
     if "ct" not in name.lower() and "CTNormalization" not in resolved.get("normalization_schemes", ()):
         raise ModelNotImportable(f"Its input channel is {name!r}, not CT.")
@@ -175,7 +181,9 @@ def _refuse_labels(dataset: Mapping[str, Any]) -> None:
 
 def _refuse_classes(resolved: Mapping[str, Any]) -> None:
     architecture = resolved.get("architecture")
-    if architecture is None:  # plans of before nnU-Net 2.4, which nnU-Net rebuilds from its own two networks
+    if (
+        architecture is None
+    ):  # plans from before nnU-Net 2.4, for which nnU-Net builds one of its own two networks
         return
     kwargs = architecture.get("arch_kwargs", {})
     named = [

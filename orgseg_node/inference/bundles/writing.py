@@ -1,7 +1,7 @@
-"""Writing a model bundle: the one way for imported and for freshly trained models.
+"""Writing a model bundle, imported or newly trained.
 
-Everything is built in a hidden folder beside the target and renamed at the end, so a bundle is there
-completely or not at all.
+All files are written to a hidden folder beside the target, which is renamed at the end: a bundle is complete
+or does not exist.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orgseg_node.inference.bundles.manifest import (
 from orgseg_node.inference.bundles.trained import TrainedModel, choose_folds, open_trained, refuse_unusable
 
 _CARD = "card.md"
-# what nnU-Net needs of dataset.json; lists of cases stay behind, since file names may tell who was scanned
+# the parts of dataset.json that nnU-Net needs; lists of cases are left out: file names may identify patients
 _DATASET_KEYS = (
     "name",
     "channel_names",
@@ -44,16 +44,16 @@ _DATASET_KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartDraft:
-    """One trained nnU-Net folder that is to become a part of a bundle.
+    """One trained nnU-Net folder to write as a part of a bundle.
 
     Attributes
     ----------
     folder : nnU-Net's ``<trainer>__<plans>__<configuration>`` folder
-    label_map : organ key of each label number; labels not named are left out
-    priority : number by organ key, the higher wins where organs of several parts overlap
-    folds : folds to average; all there are where empty
+    label_map : organ key of each label number; other labels are left out
+    priority : number by organ key; where organs of several parts overlap, the higher number wins
+    folds : folds to average; all folds if empty
     configuration : such as ``3d_fullres``; None to take it from the folder
-    name : name of the part's folder in the bundle; None for the data set's name
+    name : name of the part's folder in the bundle; None for the name of the data set
     """
 
     folder: Path
@@ -66,12 +66,12 @@ class PartDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleDraft:
-    """What a bundle is to say about itself; see `Manifest`.
+    """The description of a new bundle; see `Manifest`.
 
     Attributes
     ----------
     card : the model card, as Markdown text
-    mirroring : average over mirrored copies in use; None to do as the trainer says
+    mirroring : average over mirrored copies in use; None to do as the trainer does
     """
 
     name: str
@@ -99,17 +99,18 @@ def export_trained(
     Parameters
     ----------
     parts : the networks, in the order in which their organs are numbered
-    draft : what the bundle says about itself
-    target : folder of the bundle, which must not exist yet
-    half_precision : store the weights in 16 bits; they are run in 32
+    draft : description of the bundle
+    target : folder of the bundle, which must not exist
+    half_precision : store the weights in float16; they are run in float32
     trusted : the checkpoints were made here; pickled Python objects in them may be loaded
 
     Raises
     ------
     BundleExists
-        If the target is there.
+        If the target exists.
     ModelNotImportable
-        If a folder is incomplete, its kind of model is not run here, or its weights do not fit its plans.
+        If a folder is incomplete, the node cannot run this kind of model, or its weights do not fit its
+        plans.
     BundleInvalid
         If the draft is incomplete.
     """
@@ -121,9 +122,9 @@ def export_trained(
         raise BundleInvalid("; ".join(problems) + ".")
     with new_bundle_folder(target) as work:
         (work / _CARD).write_text(draft.card, encoding="utf-8")
-        planned: list[_Planned] = []
+        planned: list[_PreparedPart] = []
         for part in parts:
-            planned.append(_plan(part, work, {p.folder for p in planned}))
+            planned.append(_prepare_part(part, work, {p.folder for p in planned}))
         jobs = [
             Conversion(
                 checkpoint=checkpoint,
@@ -137,15 +138,15 @@ def export_trained(
             for part in planned
             for fold, checkpoint in part.checkpoints.items()
         ]
-        said = iter(convert_checkpoints(jobs))
-        written = [_part(part, [next(said) for _ in part.checkpoints]) for part in planned]
+        results = iter(convert_checkpoints(jobs))
+        written = [_part(part, [next(results) for _ in part.checkpoints]) for part in planned]
         _write_manifest(work, draft, written)
     return open_bundle(target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Planned:
-    """A part whose folder is there, but not its weights yet."""
+class _PreparedPart:
+    """A part whose folder and descriptions are written, but not yet its weights."""
 
     draft: PartDraft
     folder: str
@@ -154,7 +155,7 @@ class _Planned:
     checkpoints: Mapping[str, Path]
 
 
-def _plan(draft: PartDraft, work: Path, taken: set[str]) -> _Planned:
+def _prepare_part(draft: PartDraft, work: Path, taken: set[str]) -> _PreparedPart:
     model = open_trained(draft.folder)
     configuration = draft.configuration or model.configuration
     if configuration is not None:
@@ -162,10 +163,10 @@ def _plan(draft: PartDraft, work: Path, taken: set[str]) -> _Planned:
     unknown = sorted(set(draft.label_map) - set(model.labels))
     if unknown:
         raise ModelNotImportable(f"'{model.name}' has no label {', '.join(map(str, unknown))}.")
-    folder = _free_name(draft.name or model.name, taken)
+    folder = _unused_folder(draft.name or model.name, taken)
     (work / folder).mkdir(parents=True)
     _copy_descriptions(model, work / folder)
-    return _Planned(
+    return _PreparedPart(
         draft=draft,
         folder=folder,
         name=model.name,
@@ -174,15 +175,15 @@ def _plan(draft: PartDraft, work: Path, taken: set[str]) -> _Planned:
     )
 
 
-def _part(planned: _Planned, said: Sequence[ConversionResult]) -> Part:
-    if len({(s.configuration, s.mirror_axes) for s in said}) > 1:
+def _part(planned: _PreparedPart, folds: Sequence[ConversionResult]) -> Part:
+    if len({(fold.configuration, fold.mirror_axes) for fold in folds}) > 1:
         raise ModelNotImportable(f"The folds of '{planned.name}' are of different configurations.")
     return Part(
         folder=planned.folder,
-        configuration=said[0].configuration,
-        trainer=said[0].trainer,
+        configuration=folds[0].configuration,
+        trainer=folds[0].trainer,
         folds=tuple(planned.checkpoints),
-        mirror_axes=said[0].mirror_axes,
+        mirror_axes=folds[0].mirror_axes,
         labels=dict(sorted(planned.draft.label_map.items())),
         priorities=dict(planned.draft.priority),
     )
@@ -212,16 +213,16 @@ def _write_manifest(work: Path, draft: BundleDraft, parts: Sequence[Part]) -> No
         files=files,
     )
     content = render_manifest(manifest)
-    parse_manifest(content)  # what is written must be readable
+    parse_manifest(content)  # it must be readable again
     (work / MANIFEST).write_bytes(content)
 
 
 def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelBundle:
-    """Write a calibration into the manifest of a bundle; the old one is there until the new one is whole.
+    """Write a calibration into the manifest of a bundle, in one step.
 
     Returns
     -------
-    The bundle as it is now, of another hash
+    the changed bundle, which has another hash
 
     Raises
     ------
@@ -229,7 +230,7 @@ def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelB
         If the folder of the bundle cannot be written.
     """
     content = render_manifest(replace(bundle.manifest, calibration=calibration))
-    parse_manifest(content)  # what is written must be readable
+    parse_manifest(content)  # it must be readable again
     place = bundle.path / MANIFEST
     try:
         with atomic_file(place) as new:
@@ -261,28 +262,28 @@ def _unwritable(bundle: ModelBundle, reason: str) -> str:
 
 @contextmanager
 def new_bundle_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes the target at the end and leaves no trace if anything goes wrong.
+    """A folder to fill, which is renamed to the target at the end and removed if anything fails.
 
     Raises
     ------
     BundleExists
-        If the target is there, before or after.
+        If the target exists, before or afterwards.
     DiskFull, NotDurable
         If it cannot be written.
     """
     if target.exists():
-        raise BundleExists(f"'{target.name}' is there.")
+        raise BundleExists(f"'{target.name}' exists.")
     try:
         with atomic_folder(target, 0o755) as work:
             yield work
             work.chmod(0o755)  # whatever the umask: every account on the machine may use a bundle
     except NotDurable:
         if target.exists():
-            raise BundleExists(f"'{target.name}' is there.") from None
+            raise BundleExists(f"'{target.name}' exists.") from None
         raise
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def _unused_folder(name: str, taken: set[str]) -> str:
     clean = (
         "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name).strip(".") or "part"
     )

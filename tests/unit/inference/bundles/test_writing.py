@@ -11,7 +11,7 @@ from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable
 from orgseg_node.inference.bundles.writing import (
     BundleDraft,
     PartDraft,
-    _free_name,
+    _unused_folder,
     export_trained,
     new_bundle_folder,
 )
@@ -91,6 +91,6 @@ def test_a_bundle_without_parts_is_refused(tmp_path: Path) -> None:
 
 
 def test_parts_of_one_name_get_folders_of_their_own() -> None:
-    assert _free_name("Dataset1 Ä/x", set()) == "parts/Dataset1___x"
-    assert _free_name("a", {"parts/a", "parts/a_2"}) == "parts/a_3"
-    assert _free_name("..", set()) == "parts/part"
+    assert _unused_folder("Dataset1 Ä/x", set()) == "parts/Dataset1___x"
+    assert _unused_folder("a", {"parts/a", "parts/a_2"}) == "parts/a_3"
+    assert _unused_folder("..", set()) == "parts/part"

@@ -22,22 +22,24 @@ from orgseg_node.inference.bundles.bundle import open_bundle
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.shipped import shipped_config
-from orgseg_training.datasets.openkbp import Case, read_cases
+from orgseg_training.datasets.case import SourceCase
+from orgseg_training.datasets.openkbp import source_cases
+from orgseg_training.evaluation.predictions import Scoring
 from orgseg_training.evaluation.statistics import holm, paired_differences, signed_rank
-from orgseg_training.starter_evaluation import evaluate
 
 Dices = dict[tuple[str, str], float]
 """Dice of (organ, case)."""
 
 
-def measure(folder: Path, cases: Sequence[Case], device: str) -> tuple[Dices, float]:
+def measure(folder: Path, cases: Sequence[SourceCase], device: str) -> tuple[Dices, float]:
     """The Dice of a bundle, and its seconds for each patient."""
     predictor = load_predictor(
         open_bundle(folder), load_organs(shipped_config("organs.toml")), InferenceSettings(device=device)
     )
     started = time.perf_counter()
-    scores = evaluate(predictor, cases)
-    return {(s.organ, s.case): s.dice for s in scores}, (time.perf_counter() - started) / len(cases)
+    scores = Scoring(model=folder.name).predict_and_compare(predictor, cases)
+    dices = {(s.organ, s.case): s.value("dsc") for s in scores if s.status.is_scored}
+    return dices, (time.perf_counter() - started) / len(cases)
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    cases = [case for case in read_cases(options.data) if case.locked][: options.cases]
+    cases = [case for case in source_cases("openkbp", options.data, {}) if case.test][: options.cases]
     first, first_seconds = measure(options.first, cases, options.device)
     second, second_seconds = measure(options.second, cases, options.device)
     common = sorted(first.keys() & second.keys())

@@ -117,6 +117,22 @@ def mean_and_sd(values: Iterable[float]) -> str:
     return f"{statistics.mean(there):.3f}{spread}"
 
 
+def dice_table(scores: Iterable[CaseScore]) -> str:
+    """A Markdown table of Dice for a model card: organ, scans, mean, standard deviation, median and worst."""
+    by_organ: dict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        if score.status.is_scored:
+            by_organ[score.organ].append(score.value("dsc"))
+    lines = ["| organ | scans | Dice mean | sd | median | worst |", "|---|---|---|---|---|---|"]
+    for organ, values in sorted(by_organ.items()):
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        lines.append(
+            f"| {organ} | {len(values)} | {statistics.mean(values):.3f} | {spread:.3f} "
+            f"| {statistics.median(values):.3f} | {min(values):.3f} |"
+        )
+    return "\n".join(lines)
+
+
 def comparison_table(groups: Group, metric: str, *, higher_is_better: bool) -> Table:
     """Every two models on the same cases: mean difference with interval, signed-rank test with Holm."""
     pairs = []

@@ -8,9 +8,10 @@ import numpy as np
 
 from orgseg_node.core.body import find_body
 from orgseg_training.datasets.case import OrganState
+from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.nifti import read_labels, write_image
 from orgseg_training.durable import read_json, write_json
-from orgseg_training.experiment.ensembles import Finder, bundle_of, ensemble_name
+from orgseg_training.experiment.ensembles import Finder, bundle_of, draft_of, ensemble_name
 from orgseg_training.experiment.merge import merge
 from orgseg_training.experiment.workspace import Work
 from orgseg_training.nnunet.run import Machine
@@ -32,23 +33,26 @@ def complete(work: Work, batch: int, machine: Machine) -> int:
     experiment = work.experiment
     cases = [work.store.case(key) for key in work.batches()[batch]]
     made = 0
-    for organ in experiment.strategy_2:
-        wanting = [
-            case
-            for case in cases
-            if case.state(organ) is OrganState.NOT_DRAWN and not work.completed(case.key, organ).is_file()
-        ]
-        if not wanting:
+    for network in work.first_networks:
+        organs = [organ for organ in network.organs if organ in experiment.strategy_2]
+        missing = {case.key: [o for o in organs if _is_missing(work, case, o)] for case in cases}
+        if not any(missing.values()):
             continue
-        network = work.network(organ)
-        bundle = bundle_of(work, [network], range(experiment.folds), name=ensemble_name(network))
+        bundle = bundle_of(work, [network], work.trained_folds, draft_of(work, ensemble_name(network)))
         finder = Finder(work, bundle, machine)
-        for case in wanting:
+        for case in (case for case in cases if missing[case.key]):
             volume = case.volume()
             found = finder.find(volume, find_body(volume))
-            write_image(work.completed(case.key, organ), (found.labels > 0).astype(np.uint8), volume.grid)
-            made += 1
+            numbers = {organ.key: number for number, organ in found.organs.items()}
+            for organ in missing[case.key]:
+                mask = np.equal(found.labels, numbers[organ])
+                write_image(work.completed(case.key, organ), mask.astype(np.uint8), volume.grid)
+                made += 1
     return made
+
+
+def _is_missing(work: Work, case: StoredCase, organ: str) -> bool:
+    return case.state(organ) is OrganState.NOT_DRAWN and not work.completed(case.key, organ).is_file()
 
 
 def merge_all(work: Work) -> None:

@@ -17,6 +17,8 @@ from orgseg_training.errors import ExperimentChanged
 Triple = tuple[float, float, float]
 Counts = tuple[int, int, int]
 Positive = Annotated[int, Field(gt=0)]
+# nnU-Net weighs the outputs of deep supervision by 0/0 where a network has fewer than three stages
+Features = Annotated[tuple[Positive, ...], Field(min_length=3)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
 
@@ -76,8 +78,7 @@ class Plan(_Strict):
     kind: Literal["nnunet", "fixed"]
     spacing_mm: Triple = (3.0, 3.0, 3.0)
     patch_size: Counts = (64, 64, 64)
-    # nnU-Net weighs the outputs of deep supervision by 0/0 where a network has fewer than three stages
-    features: Annotated[tuple[Positive, ...], Field(min_length=3)] = (16, 32, 64, 128)
+    features: Features = (16, 32, 64, 128)
     batch_size: Positive = 2
 
 
@@ -98,6 +99,44 @@ class Training(_Strict):
     iterations_per_epoch: Positive = 250
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
     max_minutes: Annotated[float, Field(gt=0)] | None = None
+
+
+class NetworkSettings(_Strict):
+    """One network of strategy 1, where not every organ gets a network of its own with the same settings.
+
+    Attributes
+    ----------
+    name : of the network
+    organs : label number = position in this list, from 1; trained on the scans with all of them drawn
+    patch_size, features : in place of those of `Plan`
+    learning_rate, epochs, iterations_per_epoch : in place of those of `Training`
+    warm_start : earlier network of the list; training starts from its weights, all but the last layers
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    organs: Annotated[tuple[str, ...], Field(min_length=1)]
+    patch_size: Counts | None = None
+    features: Features | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    epochs: Positive | None = None
+    iterations_per_epoch: Positive | None = None
+    warm_start: str | None = None
+
+
+class BundleSettings(_Strict):
+    """One bundle of all networks of strategy 1, for the node.
+
+    Attributes
+    ----------
+    name, version, title, trained_on : written into the bundle and its model card
+    limits : sentences of the model card
+    """
+
+    name: Name
+    version: str
+    title: str
+    trained_on: str
+    limits: tuple[str, ...] = ()
 
 
 class Costs(_Strict):
@@ -141,12 +180,15 @@ class Experiment(_Strict):
         tests on the same scans; ``paper``: as the study did it, with its weaknesses
     seed : of every choice made by chance
     folds : of the cross-validation
-    strategy_1 : organs with a network each
-    strategy_2 : organs of the one network
+    trained_folds : how many of the folds are trained, the first ones; None for all
+    strategy_1 : organs with a network each, unless ``networks`` says otherwise
+    strategy_2 : organs of the one network; empty for strategy 1 alone, which must then name its bundle
     batch : scans completed by one step
     body_margin_mm : outside the body grown by this everything becomes air
     tile_step_size : step of the sliding window as part of the patch; 0.5 sees every voxel eight times
     licence, intended_use : of the bundles
+    networks : the networks of strategy 1; empty for one network for each organ
+    bundle : all networks of strategy 1 as one bundle; None for a bundle of each network only
     assumed : sizes for a dry run without the data
     rejects : what is left out
     """
@@ -155,6 +197,7 @@ class Experiment(_Strict):
     mode: Literal["strict", "paper"] = "strict"
     seed: int
     folds: Annotated[int, Field(ge=2, le=10)] = 5
+    trained_folds: Positive | None = None
     strategy_1: tuple[str, ...]
     strategy_2: tuple[str, ...]
     batch: Positive = 50
@@ -165,6 +208,8 @@ class Experiment(_Strict):
     databases: tuple[Database, ...]
     plan: Plan
     training: Training
+    networks: tuple[NetworkSettings, ...] = ()
+    bundle: BundleSettings | None = None
     costs: Costs
     assumed: Assumed | None = None
     rejects: Rejects | None = None
@@ -183,9 +228,38 @@ class Experiment(_Strict):
         ):
             if len(set(names)) != len(names):
                 raise ValueError(f"{field}: a name is there twice")
-            if not names:
+            if not names and not (field == "strategy_2" and self.bundle):
                 raise ValueError(f"{field}: name at least one")
+        if (self.trained_folds or 1) > self.folds:
+            raise ValueError(f"trained_folds: there are {self.folds} folds")
         return self
+
+    @model_validator(mode="after")
+    def _check_networks(self) -> Experiment:
+        if not self.networks:
+            return self
+        organs = [organ for network in self.networks for organ in network.organs]
+        if sorted(organs) != sorted(self.strategy_1):
+            raise ValueError("networks: together they must have each organ of strategy_1 once")
+        earlier: list[str] = []
+        for network in self.networks:
+            if network.name in {"all", *earlier}:
+                raise ValueError(f"networks: {network.name} is the name of another network")
+            if network.warm_start is not None and network.warm_start not in earlier:
+                raise ValueError(f"networks: {network.name} must start from an earlier network")
+            if network.warm_start is not None and self.training.trainer != "short":
+                raise ValueError("networks: only the trainer short can start from another network")
+            if self.plan.kind != "fixed" and (network.patch_size or network.features):
+                raise ValueError("networks: patch_size and features need a plan of the kind fixed")
+            earlier.append(network.name)
+        return self
+
+    @property
+    def networks_of_strategy_1(self) -> tuple[NetworkSettings, ...]:
+        """Every network of strategy 1, in the order of training."""
+        return self.networks or tuple(
+            NetworkSettings.model_construct(name=organ, organs=(organ,)) for organ in self.strategy_1
+        )
 
     @property
     def mirroring(self) -> bool:

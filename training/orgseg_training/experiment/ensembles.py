@@ -17,36 +17,58 @@ from orgseg_training.experiment.workspace import Network, Work
 from orgseg_training.nnunet.run import CONFIGURATION, Machine
 
 
-def bundle_of(  # noqa: PLR0913  # the parts of a bundle
-    work: Work,
-    networks: Sequence[Network],
-    folds: Sequence[int],
-    *,
-    name: str,
-    ranks: Mapping[str, float] | None = None,
-    card: str = "Made for the measurements of an experiment.",
-    folder: str = "bundles",
-) -> ModelBundle:
-    """The bundle of some folds of some networks; one that is there is opened.
-
-    What is measured is thus what is run: the node's own cut to the body, resampling and engine.
+def draft_of(work: Work, name: str, card: str = "Made for the measurements of an experiment.") -> BundleDraft:
+    """What a bundle of an experiment says about itself.
 
     Parameters
     ----------
     work : the experiment
-    networks : their organs together
+    name : of the bundle
+    card : the model card, as Markdown text
+    """
+    experiment = work.experiment
+    return BundleDraft(
+        name=name,
+        version="1.0.0",
+        title=f"{experiment.name}, {name}",
+        intended_use=experiment.intended_use,
+        trained_on=", ".join(database.name for database in experiment.databases),
+        licence=experiment.licence,
+        card=card,
+        preprocessing=Preprocessing(outside_to_air=True, body_margin_mm=experiment.body_margin_mm),
+        mirroring=experiment.mirroring,
+        tile_step_size=experiment.tile_step_size,
+    )
+
+
+def bundle_of(  # noqa: PLR0913  # the parts of a bundle
+    work: Work,
+    networks: Sequence[Network],
+    folds: Sequence[int],
+    draft: BundleDraft,
+    *,
+    ranks: Mapping[str, float] | None = None,
+    folder: str = "bundles",
+) -> ModelBundle:
+    """Write the bundle of some folds of some networks; a bundle that is already there is opened.
+
+    So the measured networks are run as in the node: its own crop to the body, resampling and engine.
+
+    Parameters
+    ----------
+    work : the experiment
+    networks : the parts of the bundle, in this order
     folds : averaged in use
-    name : of the bundle and of its folder
-    ranks : Dice of each organ in the cross-validation; the higher gets the voxels that two claim
-    card : the model card
-    folder : of the working folder, to which it is written
+    draft : what the bundle says about itself
+    ranks : Dice of each organ in the cross-validation; a voxel that two organs claim goes to the higher
+    folder : folder of the workspace in which the bundle's own folder is written
 
     Raises
     ------
     ModelNotImportable
         If a fold is not trained yet.
     """
-    target = work.root / folder / name
+    target = work.root / folder / draft.name
     if target.is_dir():
         return open_bundle(target)
     given = ranks or {}
@@ -61,19 +83,6 @@ def bundle_of(  # noqa: PLR0913  # the parts of a bundle
         )
         for network in networks
     ]
-    experiment = work.experiment
-    draft = BundleDraft(
-        name=name,
-        version="1.0.0",
-        title=f"{experiment.name}, {name}",
-        intended_use=experiment.intended_use,
-        trained_on=", ".join(database.name for database in experiment.databases),
-        licence=experiment.licence,
-        card=card,
-        preprocessing=Preprocessing(outside_to_air=True, body_margin_mm=experiment.body_margin_mm),
-        mirroring=experiment.mirroring,
-        tile_step_size=experiment.tile_step_size,
-    )
     target.parent.mkdir(parents=True, exist_ok=True)
     return export_trained(parts, draft, target, half_precision=True)
 

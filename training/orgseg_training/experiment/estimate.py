@@ -52,7 +52,7 @@ def estimate(work: Work) -> Estimate:
         Assumed.model_construct(
             development=len(development),
             tested=len(tested),
-            drawn=sum(len(cases_of(work, network)) for network in work.networks if network.strategy == 1),
+            drawn=sum(len(cases_of(work, network)) for network in work.first_networks),
             missing=sum(
                 case.state(organ) is OrganState.NOT_DRAWN
                 for case in development
@@ -75,11 +75,14 @@ def batches_assumed(experiment: Experiment) -> int:
 
 
 def _estimate(experiment: Experiment, sizes: Assumed) -> Estimate:
-    networks = len(experiment.strategy_1) + 1
-    trainings = networks * experiment.folds
-    validations = sizes.drawn + sizes.development
+    networks = len(experiment.networks_of_strategy_1) + bool(experiment.strategy_2)
+    folds = experiment.trained_folds or experiment.folds
+    trainings = networks * folds
+    validations = sizes.drawn + (sizes.development if experiment.strategy_2 else 0)
     ensembles = networks * sizes.tested + sizes.missing
-    predictions = validations + experiment.folds * ensembles
+    if experiment.bundle:  # all networks of strategy 1 once more, together
+        ensembles += len(experiment.networks_of_strategy_1) * sizes.tested
+    predictions = validations * folds // experiment.folds + folds * ensembles
     costs = experiment.costs
     return Estimate(
         scans=sizes.development + sizes.tested,

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_training.durable import read_json
 from orgseg_training.evaluation.results import CaseScore, read_cases
-from orgseg_training.experiment.ensembles import bundle_of, ensemble_name
+from orgseg_training.experiment.combined_bundle import export_bundle
+from orgseg_training.experiment.ensembles import bundle_of, draft_of, ensemble_name
 from orgseg_training.experiment.validate import CV
 from orgseg_training.experiment.workspace import Network, Work
 
@@ -17,7 +18,7 @@ _METRICS = ("dsc", "sdsc", "hd95_mm")
 
 
 def export_models(work: Work) -> tuple[ModelBundle, ...]:
-    """Write a bundle of every network to ``models/``; those that are there are kept.
+    """Write a bundle of every network, and that of the experiment, to ``models/``; existing ones are kept.
 
     Raises
     ------
@@ -26,23 +27,20 @@ def export_models(work: Work) -> tuple[ModelBundle, ...]:
     ModelNotImportable
         If a fold is not trained yet.
     """
-    return tuple(_export(work, network) for network in work.networks)
+    bundles = tuple(_export(work, network) for network in work.networks)
+    return (*bundles, export_bundle(work)) if work.experiment.bundle else bundles
+
+
+def scores_of(work: Work, network: Network) -> tuple[str, ...]:
+    """Names of the scores of a network: its trained folds in the cross-validation, and its tests."""
+    return (*(f"cv-{network.name}-{fold}" for fold in work.trained_folds), f"test-{network.name}")
 
 
 def _export(work: Work, network: Network) -> ModelBundle:
-    folds = range(work.experiment.folds)
-    names = [*(f"cv-{network.name}-{fold}" for fold in folds), f"test-{network.name}"]
-    scores = [score for name in names for score in read_cases(work.scores(name))]
+    scores = [score for name in scores_of(work, network) for score in read_cases(work.scores(name))]
     ranks = read_json(work.root / "rank.json") if network.strategy == 1 else {}
-    return bundle_of(
-        work,
-        [network],
-        folds,
-        name=ensemble_name(network),
-        ranks=ranks,
-        card=model_card(work, network, scores),
-        folder="models",
-    )
+    draft = draft_of(work, ensemble_name(network), model_card(work, network, scores))
+    return bundle_of(work, [network], work.trained_folds, draft, ranks=ranks, folder="models")
 
 
 def model_card(work: Work, network: Network, scores: Sequence[CaseScore]) -> str:
@@ -66,7 +64,7 @@ def model_card(work: Work, network: Network, scores: Sequence[CaseScore]) -> str
 
 **{experiment.intended_use}**
 
-Trained on {databases}, {experiment.folds} folds, averaged. Licence: {experiment.licence}
+Trained on {databases}, {len(work.trained_folds)} folds, averaged. Licence: {experiment.licence}
 
 Contours are automatic and unreviewed; they become a plan's contours only when a person has approved them.
 

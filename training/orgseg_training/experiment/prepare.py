@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def cut(work: Work, case: StoredCase) -> Box:
 
 
 def cases_of(work: Work, network: Network) -> tuple[StoredCase, ...]:
-    """The scans a network is trained on: where its organ was drawn, or for strategy 2 all.
+    """The scans a network is trained on: where all its organs were drawn, or for strategy 2 all.
 
     A scan in which an organ was not drawn says nothing about it and is left out, never used as background.
     """
@@ -75,6 +76,27 @@ def prepare(work: Work, network: Network) -> None:
         if not fold["train"] or not fold["val"]:
             raise NoPositives(f"{network.name}, fold {number}.")
         folds.append(fold)
+    write_dataset(work, network, cases)
+    donor = work.donor(network)
+    plan_and_preprocess(
+        work.workspace, network.dataset, folds, work.shape(network), donor.dataset if donor else None
+    )
+
+
+def write_dataset(work: Work, network: Network, cases: Sequence[StoredCase]) -> None:
+    """Write the nnU-Net raw data set of a network; scans that are already written are kept.
+
+    Parameters
+    ----------
+    work : the experiment
+    network : one of its networks
+    cases : the scans it is trained and validated on
+
+    Raises
+    ------
+    StorageError
+        If files cannot be written.
+    """
     target = work.workspace.raw / network.dataset.folder
     for folder in ("imagesTr", "labelsTr"):
         (target / folder).mkdir(parents=True, exist_ok=True)
@@ -89,7 +111,6 @@ def prepare(work: Work, network: Network) -> None:
             "file_ending": ".nii.gz",
         },
     )
-    plan_and_preprocess(work.workspace, network.dataset, folds, work.shape)
 
 
 def _write_case(work: Work, network: Network, case: StoredCase, target: Path) -> None:
@@ -110,4 +131,7 @@ def _write_case(work: Work, network: Network, case: StoredCase, target: Path) ->
 def _labels(work: Work, network: Network, case: StoredCase) -> NDArray[np.uint8]:
     if network.strategy == 2:
         return read_labels(work.merged(case.key))
-    return case.mask(network.organs[0]).astype(np.uint8)
+    labels = np.zeros(case.volume().grid.shape, np.uint8)
+    for number, organ in enumerate(network.organs, 1):
+        labels[case.mask(organ) & (labels == 0)] = number
+    return labels

@@ -14,7 +14,9 @@ from orgseg_training.evaluation.plots import write_box_plots
 from orgseg_training.evaluation.published_results import read_printed
 from orgseg_training.evaluation.results import read_cases, write_cases
 from orgseg_training.evaluation.tables import all_tables
+from orgseg_training.experiment.combined_bundle import SCORES
 from orgseg_training.experiment.exclusions import counted
+from orgseg_training.experiment.export_bundles import scores_of
 from orgseg_training.experiment.workspace import Work
 from orgseg_training.shipped import training_config
 
@@ -31,15 +33,9 @@ def report(work: Work) -> Path:
     CasesInvalid
         If a step was not scored.
     """
-    scores = [
-        score
-        for network in work.networks
-        for name in (
-            *(f"cv-{network.name}-{fold}" for fold in range(work.experiment.folds)),
-            f"test-{network.name}",
-        )
-        for score in read_cases(work.scores(name))
-    ]
+    names = [name for network in work.networks for name in scores_of(work, network)]
+    names += [SCORES] if work.experiment.bundle else []
+    scores = [score for name in names for score in read_cases(work.scores(name))]
     write_cases(scores, work.root / "cases.parquet")
     out = work.root / "report"
     out.mkdir(parents=True, exist_ok=True)
@@ -59,6 +55,8 @@ def report(work: Work) -> Path:
 
 def seconds_of(work: Work) -> dict[str, float]:
     """Median seconds of a test scan, by strategy: all networks of the first one after the other."""
+    if not work.experiment.strategy_2:
+        return {"scans": 0}
     per_network = {
         network: read_json(work.root / "scores" / f"seconds-{network.name}.json") for network in work.networks
     }
@@ -66,7 +64,7 @@ def seconds_of(work: Work) -> dict[str, float]:
     firsts = [
         took
         for network, took in per_network.items()
-        if network.strategy == 1 and network.name in work.experiment.strategy_2
+        if network.strategy == 1 and set(network.organs) & set(work.experiment.strategy_2)
     ]
     # only scans that every network was measured on can be compared
     common = sorted(set(second).intersection(*firsts))
@@ -103,9 +101,11 @@ def _list(title: str, said: Sequence[str]) -> str:
 def _page(work: Work, seconds: dict[str, float], tables: list[str], pictures: Sequence[Path]) -> str:
     experiment = work.experiment
     training = experiment.training
+    strategies = "strategy 1 and strategy 2" if experiment.strategy_2 else "strategy 1"
     splits = work.splits
     said = [
         f"{len(splits.development)} scans in {experiment.folds} folds, {len(splits.tested)} held back.",
+        f"{len(work.trained_folds)} folds of each network were trained.",
         f"Trainer {training.trainer}, {training.epochs} x {training.iterations_per_epoch} iterations a fold.",
     ]
     if seconds["scans"]:
@@ -129,7 +129,7 @@ def _page(work: Work, seconds: dict[str, float], tables: list[str], pictures: Se
         f"<title>{html.escape(experiment.name)}</title>"
         "<style>body{font:15px sans-serif;max-width:70em;margin:2em auto}table{border-collapse:collapse}"
         "td,th{padding:.2em .6em;border-bottom:1px solid #ccc;text-align:left}img{max-width:100%}</style>"
-        f"<h1>{html.escape(experiment.name)}: strategy 1 and strategy 2</h1>{paragraphs}{quality}"
+        f"<h1>{html.escape(experiment.name)}: {strategies}</h1>{paragraphs}{quality}"
         + "".join(tables)
         + images
         + "</html>\n"

@@ -11,6 +11,7 @@ from orgseg_node.errors import ConfigError
 from orgseg_training.curation.duplicates import find_pairs
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.registry import open_database
+from orgseg_training.experiment.combined_bundle import measure_bundle
 from orgseg_training.experiment.complete import complete, merge_all
 from orgseg_training.experiment.coverage import require_drawn
 from orgseg_training.experiment.exclusions import decide, signed_rejects
@@ -22,7 +23,7 @@ from orgseg_training.experiment.validate import rank, test, validate
 from orgseg_training.experiment.workspace import Network, Work
 from orgseg_training.nnunet.run import Machine, train
 
-STEPS = ("ingest", "prepare", "train", "validate", "rank", "complete", "merge", "test", "report")
+STEPS = ("ingest", "prepare", "train", "validate", "rank", "complete", "merge", "test", "bundle", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,8 @@ def run_step(name: str, work: Work, which: Which, machine: Machine) -> None:
     elif name == "complete":
         which.need("batch")
         complete(work, which.batch or 0, machine)
+    elif name == "bundle":
+        measure_bundle(work, machine)
     elif name in _NETWORK:
         which.need("network")
         _NETWORK[name](work, _named(work, which), machine)
@@ -69,8 +72,8 @@ def _named(work: Work, which: Which) -> Network:
     known = {network.name: network for network in work.networks}
     if which.network not in known:
         raise ConfigError(f"There is no network {which.network!r}; there are {', '.join(known)}.")
-    if which.fold is not None and which.fold >= work.experiment.folds:
-        raise ConfigError(f"There are folds 0 to {work.experiment.folds - 1}.")
+    if which.fold is not None and which.fold not in work.trained_folds:
+        raise ConfigError(f"There are folds 0 to {work.trained_folds[-1]}.")
     return known[which.network]
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.case_store import CaseStore
-from orgseg_training.experiment.config import Experiment
+from orgseg_training.experiment.config import Experiment, NetworkSettings
 from orgseg_training.experiment.splits import Splits, read_splits
 from orgseg_training.nnunet.run import Dataset, Schedule, Shape, Workspace
 
@@ -25,18 +25,23 @@ class Network:
     Attributes
     ----------
     strategy : 1 or 2
-    organs : label number = place in this list, from 1
+    settings : name, organs, and what differs from the settings of the experiment
     dataset : its nnU-Net data set
     """
 
     strategy: int
-    organs: tuple[str, ...]
+    settings: NetworkSettings
     dataset: Dataset
 
     @property
     def name(self) -> str:
-        """The organ, or ``all``."""
-        return self.dataset.name
+        """Its name in the experiment; by default the organ, and ``all`` for strategy 2."""
+        return self.settings.name
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """Its organs; label number = position in this list, from 1."""
+        return self.settings.organs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,42 +99,62 @@ class Work:
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """Every network: one for each organ of strategy 1, and the one of strategy 2."""
+        """Every network: those of strategy 1, and the one of strategy 2 where there is one."""
         trainer = self.experiment.training.trainer
-        first = tuple(
+        networks = [
             Network(
-                strategy=1, organs=(o,), dataset=Dataset(number=_FIRST_NUMBER + n, name=o, trainer=trainer)
+                strategy=1,
+                settings=settings,
+                dataset=Dataset(number=_FIRST_NUMBER + n, name=settings.name, trainer=trainer),
             )
-            for n, o in enumerate(self.experiment.strategy_1)
-        )
-        second = Dataset(number=_SECOND_NUMBER, name="all", trainer=trainer)
-        return (*first, Network(strategy=2, organs=self.experiment.strategy_2, dataset=second))
-
-    def network(self, name: str) -> Network:
-        """The network of an organ, or ``all``. Raises KeyError."""
-        return {network.name: network for network in self.networks}[name]
+            for n, settings in enumerate(self.experiment.networks_of_strategy_1)
+        ]
+        if self.experiment.strategy_2:
+            settings = NetworkSettings.model_construct(name="all", organs=self.experiment.strategy_2)
+            dataset = Dataset(number=_SECOND_NUMBER, name="all", trainer=trainer)
+            networks.append(Network(strategy=2, settings=settings, dataset=dataset))
+        return tuple(networks)
 
     @property
-    def shape(self) -> Shape | None:
-        """What is said of the networks; None where nnU-Net plans."""
-        plan = self.experiment.plan
+    def first_networks(self) -> tuple[Network, ...]:
+        """The networks of strategy 1."""
+        return tuple(network for network in self.networks if network.strategy == 1)
+
+    @property
+    def trained_folds(self) -> range:
+        """Numbers of the folds that are trained."""
+        return range(self.experiment.trained_folds or self.experiment.folds)
+
+    def network(self, name: str) -> Network:
+        """A network by its name. Raises KeyError."""
+        return {network.name: network for network in self.networks}[name]
+
+    def donor(self, network: Network) -> Network | None:
+        """The network whose weights another one starts from, if any."""
+        name = network.settings.warm_start
+        return None if name is None else self.network(name)
+
+    def shape(self, network: Network) -> Shape | None:
+        """Shape of a network; None where nnU-Net plans it."""
+        plan, own = self.experiment.plan, network.settings
         if plan.kind == "nnunet":
             return None
         return Shape(
             spacing_mm=plan.spacing_mm,
-            patch_size=plan.patch_size,
-            features=plan.features,
+            patch_size=own.patch_size or plan.patch_size,
+            features=own.features or plan.features,
             batch_size=plan.batch_size,
         )
 
     def schedule(self, network: Network, fold: int) -> Schedule:
         """How a fold of a network is trained."""
-        training = self.experiment.training
+        training, own, donor = self.experiment.training, network.settings, self.donor(network)
         return Schedule(
-            learning_rate=training.learning_rate,
-            epochs=training.epochs,
-            iterations_per_epoch=training.iterations_per_epoch,
+            learning_rate=own.learning_rate or training.learning_rate,
+            epochs=own.epochs or training.epochs,
+            iterations_per_epoch=own.iterations_per_epoch or training.iterations_per_epoch,
             seed=self.experiment.seed + 10 * network.dataset.number + fold,
+            warm_start=donor.dataset.folder if donor else "",
             max_minutes=training.max_minutes,
         )
 

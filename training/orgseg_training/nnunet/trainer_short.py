@@ -6,7 +6,7 @@ The study's own runs use `orgseg_training.nnunet.trainer_paper`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
 from orgseg_training.nnunet.trainer_base import nnUNetTrainerOrgseg
 
+# With avx512_bf16, oneDNN (torch 2.13) computes weight gradients of 3 x 3 x 3 convolutions from memory that
+# was never written if the feature map is two voxels deep: most steps gave NaN. Other depths are correct.
+_UNSAFE_BF16_DEPTH = 2
 _DECODER_STAGE = re.compile(r"^(decoder\.(?:stages|transpconvs)\.)(\d+)\.")
 
 
@@ -28,6 +31,21 @@ def computes_bf16(capabilities: Mapping[str, Any]) -> bool:
     capabilities : as `torch.cpu.get_capabilities` gives them, for x86 or ARM
     """
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def feature_map_depths(patch_depth: int, strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Size of the feature maps along their first axis, for each stage of a network.
+
+    Parameters
+    ----------
+    patch_depth : voxels of a patch along its first axis
+    strides : of each stage, along the three axes
+    """
+    depths = []
+    for stride in strides:
+        patch_depth //= stride[0]
+        depths.append(patch_depth)
+    return tuple(depths)
 
 
 def _depth(weights: dict[str, Any]) -> int:
@@ -51,7 +69,12 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         self.num_val_iterations_per_epoch = 6
         self.oversample_foreground_percent = 0.5
         self.save_every = 3
-        self._bf16 = computes_bf16(getattr(torch.cpu, "get_capabilities", dict)())  # older torch has none
+        depths = feature_map_depths(
+            self.configuration_manager.patch_size[0],
+            self.configuration_manager.network_arch_init_kwargs["strides"],
+        )
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
+        self._bf16 = computes_bf16(capabilities) and _UNSAFE_BF16_DEPTH not in depths
         # What laying few channels last gains depends on the CPU: a tenth to a third of the time with
         # avx512_bf16, next to nothing with amx_bf16, nothing without either (benchmarks/training_step.py).
         self._layout = torch.channels_last_3d if self._bf16 and device.type == "cpu" else None

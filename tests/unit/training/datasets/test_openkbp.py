@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.errors import InputError
-from orgseg_training.datasets.openkbp import LABELS, read_cases
-from orgseg_training.preparing import cases_for
+from orgseg_training.datasets.openkbp import LABELS, read_cases, source_cases
 from tests.support.ct.openkbp_tree import write_openkbp_tree
 
 COMMON = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible")
@@ -30,14 +29,9 @@ def test_cases_come_in_the_order_of_their_names(tree: Path) -> None:
     assert [case.name for case in read_cases(tree)] == ["OKBP_001", "OKBP_002", "OKBP_003"]
 
 
-def test_only_patients_with_the_organ_drawn_train_it(tree: Path) -> None:
-    assert [case.name for case in cases_for(["larynx"], read_cases(tree))] == ["OKBP_002"]
-
-
-def test_patients_of_the_test_split_never_train(tree: Path) -> None:
-    cases = read_cases(tree)
-    assert [case.name for case in cases if case.locked] == ["OKBP_003"]
-    assert all(case.name != "OKBP_003" for organ in LABELS for case in cases_for([organ], cases))
+def test_patients_of_the_test_split_are_locked(tree: Path) -> None:
+    assert [case.name for case in read_cases(tree) if case.locked] == ["OKBP_003"]
+    assert [case.name for case in source_cases("db", tree, {}) if case.test] == ["OKBP_003"]
 
 
 def test_a_missing_file_is_named(tree: Path) -> None:

@@ -13,8 +13,10 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.inference.predictor import ModelIdentity, Prediction, ProgressCallback
 from orgseg_training.datasets.nifti import read_labels
-from orgseg_training.datasets.openkbp import LABELS, read_cases
-from orgseg_training.starter_evaluation import evaluate, summary_table, write_scores
+from orgseg_training.datasets.openkbp import LABELS, source_cases
+from orgseg_training.evaluation.predictions import Scoring
+from orgseg_training.evaluation.results import read_cases, write_cases
+from orgseg_training.evaluation.tables import dice_table
 from tests.support.ct.openkbp_tree import write_openkbp_tree
 
 
@@ -41,12 +43,16 @@ class FromFile:
 
 def test_scores_and_their_table(tmp_path: Path, organ_table: OrganTable) -> None:
     organs = ("brainstem", "larynx")
-    case = read_cases(write_openkbp_tree(tmp_path, {"OKBP_001": organs}))[0]
-    scores = {s.organ: s for s in evaluate(FromFile(case.labels, organ_table), [case])}
+    data = write_openkbp_tree(tmp_path, {"OKBP_001": organs})
+    predictor = FromFile(data / "labelsTr" / "OKBP_001.nii.gz", organ_table)
+    scoring = Scoring(model="from file", subset="2")
+    scores = {s.organ: s for s in scoring.predict_and_compare(predictor, source_cases("db", data, {}))}
     assert set(scores) == set(organs), "what was not drawn is not scored"
-    assert scores["brainstem"].dice == 1.0
-    assert 0.5 < scores["larynx"].dice < 1.0
-    assert scores["larynx"].volume_ml == pytest.approx(scores["larynx"].reference_ml)
-    assert "| larynx | 1 |" in summary_table(tuple(scores.values()))
-    write_scores(tuple(scores.values()), tmp_path / "scores.csv")
-    assert (tmp_path / "scores.csv").read_text().startswith("case,organ,dice,volume_ml,reference_ml\n")
+    assert {s.case for s in scores.values()} == {"db__OKBP_001"}
+    assert scores["brainstem"].value("dsc") == 1.0
+    assert 0.5 < scores["larynx"].value("dsc") < 1.0
+    larynx = scores["larynx"].comparison
+    assert larynx.prediction_ml == pytest.approx(larynx.reference_ml)
+    assert "| larynx | 1 |" in dice_table(scores.values())
+    write_cases(scores.values(), tmp_path / "scores.parquet")
+    assert {s.organ: s for s in read_cases(tmp_path / "scores.parquet")} == scores

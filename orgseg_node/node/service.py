@@ -86,7 +86,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         store = Store(Database(config.database_location))
         stack.callback(store.close)
         parts = Parts(config=current, store=store, meters=Meters(), watchdog=Watchdog())
-        reloader = Reloader(current, store, path, parts.open_queues, asked=reload)
+        reloader = Reloader(current, store, path, parts.open_queues, requested=reload)
         reloader.begin()
         commitment = CommitmentScu(current, store)
         works = "worker" in config.worker.roles
@@ -200,7 +200,7 @@ def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: fl
     slow_s = 10.0 * tick_s
     return (
         ("reload", reloader.tick, tick_s),
-        ("models", reloader.look_at_models, 60.0),
+        ("models", reloader.record_context, 60.0),
         ("seal", audit.seal, slow_s),
         ("sweep", audit.sweep, 3600.0),
         ("watch", watch.scan, slow_s),

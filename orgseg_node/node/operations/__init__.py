@@ -1,1 +1,1 @@
-"""Backup and reload."""
+"""Backup of a node, and change of its configuration while it runs."""

@@ -1,12 +1,12 @@
 """Backup and restore of a node, while it runs.
 
-What is kept: the database as it is at one moment (SQLite's online backup), every received file that it
-names, the folders of jobs that are not being worked on, and the configuration. What the engine remembers is
-not kept: it is made anew from the database when the node starts. Private keys and passwords are not kept
-either.
+A backup contains the database as it is at one moment (SQLite's online backup), every received file that the
+database names, the folders of jobs that are not being processed, and the configuration. It does not contain
+the workflows of the engine, which are submitted again from the database when the node starts, nor private
+keys and passwords.
 
-Received files never change, so that on the same file system a hard link is a copy that takes no space,
-though not one that outlives the disk. Nothing accepted after the moment of the backup is in it.
+Received files never change. On the same file system they are hard links, which take no space but are lost
+with the disk. Nothing that was accepted after the moment of the backup is in it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,15 @@ _BUSY: Final = NEEDS_WORKER - {JobState.RETRY_WAIT}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backup:
-    """What a backup holds."""
+    """The content of a backup.
+
+    Attributes
+    ----------
+    created_at : when the database was copied
+    version : of the program
+    revision : of the configuration
+    files : size in bytes and SHA-256 of each file, by its path in the backup
+    """
 
     created_at: datetime
     version: str
@@ -63,21 +71,22 @@ def create_backup(
 
     Parameters
     ----------
-    config, config_file : the node's configuration, and the file it is from
-    target : a folder that does not exist; it is there only once the backup is whole
-    copy : copy received files even where a hard link would do
+    config, config_file : the node's configuration, and its file
+    target : a folder that does not exist; it appears when the backup is complete
+    copy : whether received files are copied even if a hard link is possible
+    clock : returns the time
 
     Raises
     ------
     BackupRefused
-        If the folder exists, or the database is none that lies in the data folder.
+        If the folder exists, or the database is not a file in the data folder.
     """
     if target.exists():
         raise BackupRefused(f"{target} exists already.")
     data = config.node.data_dir
     if not (data / DATABASE).is_file():
         raise BackupRefused(
-            f"There is no SQLite database in {data}; one on a server is kept by its own tools (pg_dump)."
+            f"There is no SQLite database in {data}; back up a database server with its tools (pg_dump)."
         )
     try:
         with atomic_folder(target, 0o700) as part:
@@ -85,7 +94,7 @@ def create_backup(
             _copy_config(part / _CONFIG, config, config_file)
             revision = short_hash(content_of(config))
             backup = Backup(created_at=created, version=__version__, revision=revision, files=_hashes(part))
-            text = json.dumps(_plain(backup), indent=1)
+            text = json.dumps(_manifest(backup), indent=1)
             (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
     except (DiskFull, NotDurable) as error:
         raise BackupRefused(error.detail) from error
@@ -93,14 +102,14 @@ def create_backup(
 
 
 def _fill(part: Path, data: Path, *, copy: bool, clock: Clock) -> datetime:
-    """The database, and what it names; once more if retention deleted something meanwhile."""
+    """Copy the database and the files that it names; again if retention deleted one meanwhile."""
     for _ in range(_SNAPSHOTS):
         shutil.rmtree(part / _DATA, ignore_errors=True)
         created = clock()
         _snapshot(data / DATABASE, part / _DATA / DATABASE)
         try:
-            for name, link in _named(part / _DATA):
-                _take(data / name, part / _DATA / name, link=link and not copy)
+            for name, link in _files_named_in(part / _DATA):
+                _copy(data / name, part / _DATA / name, link=link and not copy)
         except FileNotFoundError:
             continue
         return created
@@ -118,8 +127,8 @@ def _snapshot(source: Path, target: Path) -> None:
         raise BackupRefused(f"The database cannot be read: {error}.") from error
 
 
-def _named(data: Path) -> Iterator[tuple[Path, bool]]:
-    """Files and folders that the database of a backup names; whether a hard link is as good as a copy."""
+def _files_named_in(data: Path) -> Iterator[tuple[Path, bool]]:
+    """Files and folders that the database of a backup names, each with whether a hard link is enough."""
     store = Store(data, read_only=True)
     try:
         for series in store.series():
@@ -132,7 +141,7 @@ def _named(data: Path) -> Iterator[tuple[Path, bool]]:
         store.close()
 
 
-def _take(source: Path, target: Path, *, link: bool) -> None:
+def _copy(source: Path, target: Path, *, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not link:
         if source.is_dir():
@@ -155,7 +164,7 @@ def _copy_config(folder: Path, config: NodeConfig, config_file: Path) -> None:
 
 
 def read_backup(folder: Path) -> Backup:
-    """What a backup says it holds. Raises BackupInvalid if it has no manifest that can be read."""
+    """The content of a backup by its manifest. Raises BackupInvalid if that cannot be read."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return Backup(
@@ -169,7 +178,7 @@ def read_backup(folder: Path) -> Backup:
 
 
 def verify_backup(folder: Path) -> Backup:
-    """Hold every file of a backup against its manifest, and look whether the database is sound.
+    """Compare every file of a backup with its manifest, and check the integrity of the database.
 
     Raises
     ------
@@ -188,16 +197,16 @@ def verify_backup(folder: Path) -> Backup:
     database = folder / _DATA / DATABASE
     try:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as file:
-            told = file.execute("PRAGMA integrity_check").fetchone()[0]
+            result = file.execute("PRAGMA integrity_check").fetchone()[0]
     except sqlite3.Error as error:
         raise BackupInvalid(f"The database cannot be read: {error}.") from error
-    if told != "ok":
+    if result != "ok":
         raise BackupInvalid("The database is damaged.")
     return backup
 
 
 def restore_backup(folder: Path, data_dir: Path) -> Backup:
-    """Make a data folder from a backup, which is verified first; a node may then be started on it.
+    """Verify a backup and make a data folder from it, with which a node can be started.
 
     Parameters
     ----------
@@ -207,14 +216,14 @@ def restore_backup(folder: Path, data_dir: Path) -> Backup:
     Raises
     ------
     BackupInvalid
-        If the backup is not what was made.
+        If a file of the backup is missing or was changed.
     BackupRefused
-        If the folder holds anything, or cannot be written.
+        If the folder is not empty, or cannot be written.
     """
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise BackupRefused(f"{data_dir} is not empty.")
     backup = verify_backup(folder)
-    expected = {str(Path(n).relative_to(_DATA)): v for n, v in backup.files.items() if _of_data(n)}
+    expected = {str(Path(n).relative_to(_DATA)): v for n, v in backup.files.items() if _is_data(n)}
     try:
         with atomic_folder(data_dir, 0o700) as part:
             shutil.copytree(folder / _DATA, part, dirs_exist_ok=True)
@@ -226,12 +235,12 @@ def restore_backup(folder: Path, data_dir: Path) -> Backup:
     return backup
 
 
-def _of_data(name: str) -> bool:
+def _is_data(name: str) -> bool:
     return Path(name).parts[0] == str(_DATA)
 
 
 def _hashes(folder: Path) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of every file below a folder, without the manifest."""
+    """Size and SHA-256 of every file in a folder and its subfolders, except the manifest."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -243,7 +252,7 @@ def _hashes(folder: Path) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _plain(backup: Backup) -> dict[str, Any]:
+def _manifest(backup: Backup) -> dict[str, Any]:
     files = {name: {"size": size, "sha256": sha256} for name, (size, sha256) in backup.files.items()}
     created = backup.created_at.isoformat(timespec="seconds")
     return {"created_at": created, "version": backup.version, "revision": backup.revision, "files": files}

@@ -1,9 +1,8 @@
-"""Changing the configuration while the node runs: checked as a whole, then in force at once, or not at all.
+"""Changing the configuration while the node runs: a new one takes effect as a whole, or not at all.
 
-``SIGHUP`` asks the node to read its file again (``orgseg node reload`` sends it). A file with a mistake, or
-one that changes what only a restart can change, leaves everything as it was; the log says why. Each
-configuration that was in force is kept under its revision, and coming into force is an event of the
-history.
+On ``SIGHUP`` the node reads its file again (``orgseg node reload`` sends the signal). A file with an error,
+or with a change that needs a restart, changes nothing, and the log gives the reason. Each configuration that
+has taken effect is stored under its revision, with an event in the history.
 """
 
 from __future__ import annotations
@@ -64,45 +63,45 @@ def _flat(content: Any, place: str = "") -> dict[str, Any]:
 
 
 class Reloader:
-    """Puts configurations into force and keeps their revisions.
+    """Puts configurations into effect and stores their revisions.
 
     Parameters
     ----------
-    current : what the running parts read
-    store : the node's memory
+    current : holds the configuration for the parts of the node
+    store : the node's database
     path : the file to read again; None if the node was started without one
-    changed : told of each new configuration, before it comes into force
-    asked : set by whoever wants the file to be read again, at the next tick
-    clock : where the time comes from
+    on_change : called with each new configuration before it takes effect
+    requested : set to have the file read again at the next tick
+    clock : returns the time
     """
 
-    def __init__(  # noqa: PLR0913 (what it connects)
+    def __init__(  # noqa: PLR0913
         self,
         current: CurrentConfig,
         store: Store,
         path: Path | None,
-        changed: Callable[[NodeConfig], None],
+        on_change: Callable[[NodeConfig], None],
         *,
-        asked: threading.Event,
+        requested: threading.Event,
         clock: Clock = utc_now,
     ) -> None:
         self._current = current
         self._store = store
         self._path = path
-        self._changed = changed
+        self._on_change = on_change
         self._clock = clock
-        self._asked = asked
+        self._requested = requested
 
     def begin(self) -> str:
-        """Keep the revision that the node starts with, and work under it; the revision."""
-        self.look_at_models()
+        """Store the revision that the node starts with; the revision."""
+        self.record_context()
         return self._record(self._current.config)
 
     def tick(self) -> None:
-        """Do what was asked."""
-        if not self._asked.is_set():
+        """Reload the configuration if this was requested."""
+        if not self._requested.is_set():
             return
-        self._asked.clear()
+        self._requested.clear()
         try:
             self.reload()
         except OrgsegError as error:
@@ -110,26 +109,26 @@ class Reloader:
             self._event("-", _REFUSED, error.code)
 
     def reload(self) -> str:
-        """Read the file again and put it into force; the revision.
+        """Read the file again and put it into effect; the revision.
 
         Raises
         ------
         ConfigError
-            If there is a mistake in it.
+            If there is an error in it.
         ReloadRefused
-            If it changes what only a restart can change.
+            If a change needs a restart.
         """
         if self._path is None:
             raise ReloadRefused("The node was not started from a file.")
         new = load_config(self._path)
         check_change(self._current.config, new)
-        self._changed(new)
+        self._on_change(new)
         self._current.replace(new)
-        self.look_at_models()
+        self.record_context()
         return self._record(new)
 
-    def look_at_models(self) -> None:
-        """Note under which program, configuration and models jobs are worked on from now on."""
+    def record_context(self) -> None:
+        """Store under which program version, configuration and models jobs are processed from now on."""
         self._store.attribution.works_under(self._store.database, context_content(self._current.config))
 
     def _record(self, config: NodeConfig) -> str:
@@ -161,12 +160,12 @@ def check_change(old: NodeConfig, new: NodeConfig) -> None:
 
 
 def config_events(store: Store) -> list[Event]:
-    """When which revision came into force, and what was refused; oldest first."""
+    """Which revision took effect when, and which were refused; oldest first."""
     return store.database.read(Event, "SELECT * FROM event WHERE kind = 'config' ORDER BY number")
 
 
 def revision_in_force(store: Store) -> str:
-    """The revision that came into force last; empty if the node never ran."""
+    """The revision that took effect last; empty if the node never ran."""
     return next((e.subject for e in reversed(config_events(store)) if e.change == _IN_FORCE), "")
 
 
@@ -175,13 +174,13 @@ def revision_in_force(store: Store) -> str:
 
 @contextmanager
 def pid_file(data_dir: Path) -> Iterator[None]:
-    """Say which process runs the node, for as long as the block lasts; a lock shows that it still does."""
+    """Store the process ID of the node while the block runs; a lock on the file shows that it still runs."""
     try:
         descriptor = os.open(data_dir / PID_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     except OSError as error:
         raise StorageError(f"{PID_FILE}: {error.strerror}.") from error
     try:
-        with suppress(BlockingIOError):  # another process of the same node, where a server keeps the database
+        with suppress(BlockingIOError):  # another process of the same node, on a database server
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
@@ -191,7 +190,7 @@ def pid_file(data_dir: Path) -> Iterator[None]:
 
 
 def running_pid(data_dir: Path) -> int | None:
-    """The process that runs the node on a data folder of this machine, if any."""
+    """The process ID of the node that runs on a data folder of this machine, if any."""
     try:
         descriptor = os.open(data_dir / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -207,18 +206,20 @@ def running_pid(data_dir: Path) -> int | None:
 
 
 def ask_to_reload(config: NodeConfig, store: Store, *, wait_s: float = 20.0) -> str:
-    """Tell the running node to read its file again, and wait for what comes of it; the revision.
+    """Have the running node read its file again, and wait for the result; the revision.
 
     Parameters
     ----------
-    config : the same file, checked already
+    config : the same file, already checked
+    store : the node's database
+    wait_s : how long to wait for the result
 
     Raises
     ------
     NodeNotRunning
         If no node runs on the data folder.
     ReloadRefused
-        If it did not take the file.
+        If it refused the file.
     """
     pid = running_pid(config.node.data_dir)
     if pid is None:

@@ -14,6 +14,7 @@ import structlog
 
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.processing.dead_letter import move_to_dead_letter
 from orgseg_node.node.processing.engine import Engine, Queue, WorkflowState
 from orgseg_node.node.processing.job_commands import JobCommands
 from orgseg_node.node.processing.reconciliation import (
@@ -22,7 +23,7 @@ from orgseg_node.node.processing.reconciliation import (
     delivery_action,
     job_action,
 )
-from orgseg_node.node.processing.worker import Worker, move_to_dead_letter
+from orgseg_node.node.processing.worker import Worker
 from orgseg_node.node.processing.workflow_ids import delivery_workflow_id
 from orgseg_node.node.scheduler import Tick
 from orgseg_node.node.store.clock import Clock, utc_now

@@ -1,7 +1,8 @@
 """The two workflows of a job: contour it in a child process, then send the objects.
 
 The durable engine runs them. A step that finished is never repeated; one that did not may be run again after
-a crash, so each step reads the job first. Names of steps stay as they are: the engine's database has them.
+a crash, so each step first reads the state of the job. The engine stores results under the names of the
+steps, which therefore must not change while workflows are unfinished.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from orgseg_node.node.dimse.storage_scu import Sender
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.processing import engine
 from orgseg_node.node.processing.child_run import ChildRunner
+from orgseg_node.node.processing.dead_letter import move_to_dead_letter
 from orgseg_node.node.processing.job_objects import first_changed, pairs_to_send, stored_objects
 from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
 from orgseg_node.node.processing.warm_worker import WarmWorker
@@ -48,7 +50,7 @@ _log = structlog.get_logger("orgseg.worker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What a worker uses.
+    """The parts that a worker uses.
 
     Attributes
     ----------
@@ -79,7 +81,7 @@ class Worker:
     ----------
     config : the node's configuration
     store : the node's database
-    tools : sender, child program, clock and what else it uses
+    tools : the parts that it uses
     """
 
     def __init__(self, config: NodeConfig | CurrentConfig, store: Store, tools: Tools) -> None:
@@ -132,7 +134,7 @@ class Worker:
         deaths = self._store.attempts.begin(job_id)
         if deaths >= self._config.worker.deaths:
             self._store.attempts.end(job_id)
-            return self._move_to_dead_letter(job_id, deaths, "The last time, the node ended with it.")
+            return self._give_up(job_id, deaths, "The last time, the node itself ended.")
         job = self._store.move(job_id, JobState.PREPARING, f"run {job.run}")
         _log.info("job started", job=job_id, slices=job.slices)
         try:
@@ -198,11 +200,11 @@ class Worker:
     # ------------------------------------------------------------------ workflow: deliver
 
     def deliver(self, job_id: str, destination: str) -> None:
-        """Workflow: one attempt to send what a job still owes a destination."""
+        """Workflow: one attempt to send the objects of a job that are due at a destination."""
         engine.step("send", self.send, job_id, destination)
 
     def send(self, job_id: str, destination: str) -> None:
-        """Step: send each object that is due; each gets the peer's own answer."""
+        """Step: send each object that is due, and store the answer of the destination for each."""
         self._deliverer.send(job_id, destination)
 
     # ------------------------------------------------------------------ stop
@@ -224,7 +226,7 @@ class Worker:
     # ------------------------------------------------------------------ inside a job
 
     def _run_child(self, job: Job) -> dict[str, Any]:
-        """Run the child of a job that `begin` put at risk; its final message, or what the runner raises."""
+        """Run the child of a job and count it if it dies; its final message, or what the runner raises."""
         died = False
         try:
             return self._runner.run(job)
@@ -253,7 +255,7 @@ class Worker:
             return _STOPPED
         kind = classify_failure(code, retryable=retryable)
         if kind is FailureKind.CRASH and job.deaths >= self._config.worker.deaths:
-            return self._move_to_dead_letter(job_id, job.deaths, text)
+            return self._give_up(job_id, job.deaths, text)
         again = kind in {FailureKind.CRASH, FailureKind.TRANSIENT}
         if kind is FailureKind.OUT_OF_MEMORY:
             half = max(1, (self._config.inference.memory_budget_mb or self._tools.free_mb()) // 2)
@@ -269,16 +271,7 @@ class Worker:
         _log.error("job attempt failed", job=job_id, code=code, kind=kind.value, state=target.value)
         return {"outcome": "retry" if again else "failed", "code": code, "text": text, "kind": kind.value}
 
-    def _move_to_dead_letter(self, job_id: str, deaths: int, last: str) -> dict[str, Any]:
+    def _give_up(self, job_id: str, deaths: int, last: str) -> dict[str, Any]:
         """Give up a job over which processes die again and again."""
         text = move_to_dead_letter(self._store, job_id, deaths, last)
         return {"outcome": "failed", "code": DeadLetter.code, "text": text, "kind": FailureKind.CRASH.value}
-
-
-def move_to_dead_letter(store: Store, job_id: str, deaths: int, last: str) -> str:
-    """Put a job over which processes keep dying into the dead letter; the sentence for the operator."""
-    error = DeadLetter(f"That was {deaths} times.")
-    text = f"{error.sentence} {last} {error.next_step}"
-    store.move(job_id, JobState.FAILED, text, reason=error.code)
-    _log.error("job given up", job=job_id, code=error.code, deaths=deaths)
-    return text

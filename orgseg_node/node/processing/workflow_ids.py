@@ -1,4 +1,4 @@
-"""The names under which the engine knows the workflows of a job.
+"""The workflow IDs of a job, under which the engine knows its workflows.
 
 Contouring is ``JOB.RUN``, and ``JOB.RUN+N`` after N workflows of the run ended without a result (see
 `Job.workflow_id`). Each attempt to send to a destination is ``JOB.RUN.DESTINATION.ATTEMPT``.
@@ -12,7 +12,7 @@ from orgseg_node.node.store.model import Delivery, Job
 
 
 def delivery_workflow_id(job: Job, destination: str, attempt: int) -> str:
-    """The workflow of one attempt to send what a job still owes a destination.
+    """The workflow of one attempt to send the objects of a job that are due at a destination.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def delivery_workflow_id(job: Job, destination: str, attempt: int) -> str:
 
 
 def every_workflow_id(job: Job, deliveries: Iterable[Delivery]) -> list[str]:
-    """Every name that a workflow of a job can have had, in all its runs and attempts."""
+    """Every ID that a workflow of a job can have had, in all its runs and attempts."""
     runs = range(1, job.run + 1)
     contouring = [f"{job.job_id}.{run}" for run in runs]
     repeated = [f"{job.job_id}.{job.run}+{number}" for number in range(1, job.spent + 1)]

@@ -79,7 +79,7 @@ def test_a_manifest_without_calibration_is_as_good_as_ever() -> None:
         ({"references": [_REFERENCE, _REFERENCE]}, "names a CT twice"),
         ({"organs": [1]}, "calibration.organs must be tables"),
         ({"organs": {"spleen": _ORGAN}}, "calibration.organs.liver is missing"),
-        ({"organs": dict.fromkeys(("spleen", "liver", "heart"), _ORGAN)}, "organs.heart is no organ"),
+        ({"organs": dict.fromkeys(("spleen", "liver", "heart"), _ORGAN)}, "organs.heart is not an organ"),
         ({"organs": {"spleen": _ORGAN | {"dice": 1.1}}}, "organs.spleen.dice must be 0 to 1"),
         ({"organs": {"spleen": _ORGAN | {"dice": float("nan")}}}, "organs.spleen.dice must be 0 to 1"),
         ({"organs": {"spleen": _ORGAN | {"found_on": 2}}}, "organs.spleen.found_on"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orgseg_node.core.body import find_body
+from orgseg_node.core.geometry import Vector
 from orgseg_node.core.metrics import compare
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.inference.predictor import Predictor
@@ -34,7 +35,11 @@ class Scoring:
     tolerances: Tolerances = field(default_factory=Tolerances)
 
     def compare(
-        self, case: SourceCase | StoredCase, found: LabelMap, references: Iterable[tuple[str, Mask]]
+        self,
+        case: SourceCase | StoredCase,
+        found: LabelMap,
+        references: Iterable[tuple[str, Mask]],
+        spacing_mm: Vector,
     ) -> Iterator[CaseScore]:
         """Compare what was found in a scan with its references.
 
@@ -43,6 +48,7 @@ class Scoring:
         case : the scan
         found : the organs found, on the grid of the scan
         references : key of the organ table and (K, J, I) bool reference, on the same grid
+        spacing_mm : distance of voxel centres along ``(k, j, i)``
 
         Raises
         ------
@@ -60,7 +66,7 @@ class Scoring:
                 group=f"{case.database}/{case.patient}",
                 db=case.database,
                 child=None if case.age_years is None else case.age_years < _CHILD_YEARS,
-                comparison=compare(reference, predicted, found.grid.spacing_mm, self.tolerances.of(organ)),
+                comparison=compare(reference, predicted, spacing_mm, self.tolerances.of(organ)),
             )
 
     def predict_and_compare(self, predictor: Predictor, cases: Iterable[SourceCase]) -> Iterator[CaseScore]:
@@ -76,7 +82,8 @@ class Scoring:
             found = predictor.predict(contents.volume, find_body(contents.volume), _ignore_progress).label_map
             organs = {organ.key for organ in found.organs.values()}
             known = sorted(case.annotated & organs & contents.masks.keys())
-            yield from self.compare(case, found, ((organ, contents.masks[organ]) for organ in known))
+            references = ((organ, contents.masks[organ]) for organ in known)
+            yield from self.compare(case, found, references, contents.volume.grid.spacing_mm)
 
 
 def _ignore_progress(_done: float, _doing: str) -> None:

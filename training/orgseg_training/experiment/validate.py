@@ -147,7 +147,7 @@ def _scores(
         started = time.perf_counter()
         found = finder.find(volume, body)
         seconds[case.key] = round(time.perf_counter() - started, 3)
-        scores += scoring.compare(case, found, references(case))
+        scores += scoring.compare(case, found, references(case), volume.grid.spacing_mm)
     return scores, seconds
 
 

@@ -73,7 +73,8 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
             self.configuration_manager.patch_size[0],
             self.configuration_manager.network_arch_init_kwargs["strides"],
         )
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
+        # older torch has no get_capabilities
+        capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         self._bf16 = computes_bf16(capabilities) and _UNSAFE_BF16_DEPTH not in depths
         # What laying few channels last gains depends on the CPU: a tenth to a third of the time with
         # avx512_bf16, next to nothing with amx_bf16, nothing without either (benchmarks/training_step.py).

@@ -15,7 +15,7 @@ def test_the_written_reference_is_what_the_program_has() -> None:
 
 def test_every_command_is_in_it_and_no_place_on_this_machine() -> None:
     text = reference()
-    commands = ("demo-ct", "evaluate", "tables", "step", "run", "study check")
+    commands = ("evaluate", "tables", "step", "run", "study check")
     assert [name for name in commands if f"\n## orgseg-train {name}\n" not in text] == []
     assert str(ROOT) not in text
 

@@ -1,9 +1,9 @@
-"""The demonstration CT: a research patient on a NIfTI grid, turned into an honest DICOM CT series.
+"""Make the demonstration CT in ``orgseg_node/demo_data``: a patient of OpenKBP as a derived CT series.
 
-The pictures are OpenKBP's (Babier et al., Med. Phys. 48, 2021; MIT): resampled and blanked outside the
-body by their authors. So every image says DERIVED and SECONDARY, names its source, and carries an invented
-identity. Run ``python -m orgseg_training.democt IMAGE LABELS TARGET`` to make the folder again; the same
-input gives the same bytes.
+The images are OpenKBP's (Babier et al., Med. Phys. 48, 2021; MIT): resampled, and set to air outside the
+body, by their authors. So every image is marked DERIVED and SECONDARY, names its source, and has an invented
+identity. Run ``python -m tools.demo_ct IMAGE LABELS TARGET`` with the NIfTI files of the test patient
+OKBP_265; the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ SOFTWARE.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Picture:
-    """An array (K, J, I) whose axes run along +z, +y, +x of LPS, and where it is."""
+class _Image:
+    """An array (K, J, I) whose axes run along +z, +y, +x of LPS, and its grid."""
 
     grid: Grid
     values: NDArray[Any]
@@ -103,16 +103,16 @@ def make_demo_ct(image: Path, labels: Path, target: Path) -> None:
     MixedGeometry
         If the two files are not on one grid, or the grid is oblique to the patient.
     """
-    picture, reference = _read(image), _read(labels)
-    if picture.grid != reference.grid:
+    ct, reference = _read(image), _read(labels)
+    if ct.grid != reference.grid:
         raise MixedGeometry(f"{image.name} and {labels.name} are not on one grid.")
     folder = target / "ct"
     folder.mkdir(parents=True, exist_ok=True)
     source = image.name.split("_0000")[0]
     for old in folder.glob("*.dcm"):
         old.unlink()
-    for k in range(picture.grid.shape[0]):
-        dataset = _slice(picture, k, source)
+    for k in range(ct.grid.shape[0]):
+        dataset = _slice(ct, k, source)
         dataset.save_as(folder / f"ct{k + 1:03d}.dcm", enforce_file_format=True)
     nifti = nibabel.Nifti1Image(
         np.ascontiguousarray(reference.values.astype(np.uint8).transpose(2, 1, 0)), reference.grid.ras_affine
@@ -124,8 +124,8 @@ def make_demo_ct(image: Path, labels: Path, target: Path) -> None:
     (target / "ATTRIBUTION.md").write_text(_ATTRIBUTION.format(source=source), encoding="utf-8")
 
 
-def _read(path: Path) -> _Picture:
-    """A NIfTI turned so that k, j and i run along +z, +y and +x of LPS; NIfTI's world is RAS."""
+def _read(path: Path) -> _Image:
+    """A NIfTI reoriented so that k, j and i run along +z, +y and +x of LPS; NIfTI coordinates are RAS."""
     nifti = nibabel.as_closest_canonical(nibabel.load(path))
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nifti.affine  # RAS to LPS: i and j now run along -x and -y
     values = np.asanyarray(nifti.dataobj)[::-1, ::-1, :]
@@ -138,13 +138,11 @@ def _read(path: Path) -> _Picture:
     dx, dy, dz = (round(float(v), 4) for v in steps)
     transposed = values.transpose(2, 1, 0)
     k, j, i = transposed.shape
-    return _Picture(
-        grid=Grid(shape=(k, j, i), spacing_mm=(dz, dy, dx), origin_mm=(x, y, z)), values=transposed
-    )
+    return _Image(grid=Grid(shape=(k, j, i), spacing_mm=(dz, dy, dx), origin_mm=(x, y, z)), values=transposed)
 
 
-def _slice(picture: _Picture, k: int, source: str) -> Dataset:
-    """One CT image, PS3.3 A.3.3: every type 1 and type 2 attribute is there."""
+def _slice(ct: _Image, k: int, source: str) -> Dataset:
+    """One CT image with every type 1 and type 2 attribute of PS3.3 A.3.3."""
     dataset = _identity(source)
     dataset.SOPClassUID = CTImageStorage
     dataset.SOPInstanceUID = derive_uid("demo", source, "image", str(k + 1))
@@ -155,8 +153,8 @@ def _slice(picture: _Picture, k: int, source: str) -> Dataset:
     dataset.KVP = None
     dataset.PatientPosition = "HFS"
     dataset.ContentDate, dataset.ContentTime = "20210101", "120000"
-    _geometry(dataset, picture.grid, k)
-    _pixels(dataset, picture.values[k])
+    _geometry(dataset, ct.grid, k)
+    _pixels(dataset, ct.values[k])
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage

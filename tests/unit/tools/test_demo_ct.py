@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
 from orgseg_node.errors import MixedGeometry
-from orgseg_training.democt import make_demo_ct
+from tools.demo_ct import make_demo_ct
 
 SHAPE = (12, 14, 10)  # i, j, k
 

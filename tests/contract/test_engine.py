@@ -106,7 +106,7 @@ class TestEngine:
                 assert engine.process.wait(60) == 1
         assert lines(log).count("a second poison") == 4
 
-    def test_workflows_of_another_version_are_said_and_can_be_submitted_anew(
+    def test_workflows_of_another_version_are_listed_and_can_be_submitted_again(
         self, place: Path | Server, log: Path
     ) -> None:
         with engine_process(place, log, version="old") as engine:
@@ -146,7 +146,7 @@ class TestSeveralWorkers:
             wait_for(lambda: second.ask("state", "w") == WorkflowState.FINISHED, 60, "it is over")
         assert [line.split()[1] for line in lines(log)] == ["first", "second", "second", "end"]
 
-    def test_deaths_are_counted_across_workers(self, server: Server, log: Path) -> None:
+    def test_crashes_are_counted_across_workers(self, server: Server, log: Path) -> None:
         names = "abcd"
         for index, name in enumerate(names):
             with engine_process(server, log, worker=name) as engine:
@@ -175,7 +175,7 @@ class TestSeveralWorkers:
         assert {line.split()[0] for line in lines(log)} == {"a", "b"}
 
 
-def test_the_engine_of_the_tests_speaks_as_the_real_one_does() -> None:
+def test_the_memory_engine_has_the_states_of_the_real_one() -> None:
     engine = MemoryEngine()
     assert engine.state("w") is WorkflowState.ABSENT
     engine.submit("queue", "work", "w", "x", priority=3)

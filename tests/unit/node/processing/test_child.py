@@ -1,4 +1,4 @@
-"""The process that contours: what it says when it cannot, and that it ends with its parent."""
+"""The process that contours: its error messages, and that it ends with its parent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
     return file
 
 
-def last_word(file: Path) -> dict[str, Any]:
+def final_message(file: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "orgseg_node.node.processing.child", str(file)]
     ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
     assert ended.returncode == 1, ended.stderr
@@ -49,16 +49,16 @@ def last_word(file: Path) -> dict[str, Any]:
     return dict(lines[-1])
 
 
-def test_an_unknown_bundle_is_told_by_its_code(ct_folder: Path, tmp_path: Path) -> None:
-    said = last_word(request(ct_folder, tmp_path / "out"))
-    assert (said["event"], said["code"], said["retryable"]) == ("error", "BUNDLE_UNKNOWN", False)
-    assert "orgseg models" in said["next_step"]
+def test_an_unknown_bundle_is_reported_by_its_code(ct_folder: Path, tmp_path: Path) -> None:
+    message = final_message(request(ct_folder, tmp_path / "out"))
+    assert (message["event"], message["code"], message["retryable"]) == ("error", "BUNDLE_UNKNOWN", False)
+    assert "orgseg models" in message["next_step"]
 
 
 def test_a_series_that_changed_on_the_disk_is_not_contoured(ct_folder: Path, tmp_path: Path) -> None:
-    said = last_word(request(ct_folder, tmp_path / "out", content_sha256="0" * 64))
-    assert said["code"] == "INPUT"
-    assert "changed on the disk" in said["sentence"]
+    message = final_message(request(ct_folder, tmp_path / "out", content_sha256="0" * 64))
+    assert message["code"] == "INPUT"
+    assert "changed on the disk" in message["sentence"]
 
 
 def test_a_job_of_an_earlier_version_is_contoured_by_its_hash_of_whole_files(
@@ -70,16 +70,16 @@ def test_a_job_of_an_earlier_version_is_contoured_by_its_hash_of_whole_files(
     )
     earlier = hashlib.sha256("".join(lines).encode()).hexdigest()
     assert earlier != read_series(ct_folder).content_sha256
-    said = last_word(request(ct_folder, tmp_path / "out", content_sha256=earlier))
-    assert said["code"] == "BUNDLE_UNKNOWN", "which comes after the look at the series"
+    message = final_message(request(ct_folder, tmp_path / "out", content_sha256=earlier))
+    assert message["code"] == "BUNDLE_UNKNOWN", "which is opened after the series"
 
 
-def test_too_small_a_memory_budget_is_told_with_what_is_needed(ct_folder: Path, tmp_path: Path) -> None:
+def test_too_small_a_memory_budget_is_reported_with_what_is_needed(ct_folder: Path, tmp_path: Path) -> None:
     budget = {"method": "streaming", "device": "cpu", "memory_budget_mb": 5}
-    said = last_word(request(ct_folder, tmp_path / "out", bundles=("starter-hn",), settings=budget))
-    assert (said["code"], said["retryable"]) == ("INFERENCE_BUDGET", False)
-    assert re.search(r"needs about \d+ MB of main memory; 5 MB are allowed", said["sentence"])
-    assert "memory_budget_mb" in said["next_step"]
+    message = final_message(request(ct_folder, tmp_path / "out", bundles=("starter-hn",), settings=budget))
+    assert (message["code"], message["retryable"]) == ("INFERENCE_BUDGET", False)
+    assert re.search(r"needs about \d+ MB of main memory; 5 MB are allowed", message["sentence"])
+    assert "memory_budget_mb" in message["next_step"]
     assert not (tmp_path / "out").exists()
 
 
@@ -105,26 +105,26 @@ def run_program(what: str, file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-def test_a_child_out_of_memory_says_so_and_its_progress_is_not_a_flood(
+def test_a_child_out_of_memory_reports_it_and_limits_its_progress_messages(
     ct_folder: Path, tmp_path: Path
 ) -> None:
-    *told, last = run_program(FLOOD, request(ct_folder, tmp_path / "out"))
+    *messages, last = run_program(FLOOD, request(ct_folder, tmp_path / "out"))
     assert (last["event"], last["code"], last["retryable"]) == ("error", "INFERENCE_OUT_OF_MEMORY", True)
     assert "memory_budget_mb" in last["next_step"]
-    assert len(told) < 50
-    assert [each["fraction"] for each in told] == sorted(each["fraction"] for each in told)
-    inferring = [each["text"] for each in told if each["state"] == "INFERRING"]
+    assert len(messages) < 50
+    assert [each["fraction"] for each in messages] == sorted(each["fraction"] for each in messages)
+    inferring = [each["text"] for each in messages if each["state"] == "INFERRING"]
     assert inferring[0] == "segmenting"
 
 
-def test_what_the_engine_puts_aside_lies_in_the_folder_of_the_job(ct_folder: Path, tmp_path: Path) -> None:
+def test_temporary_files_are_in_the_folder_of_the_job(ct_folder: Path, tmp_path: Path) -> None:
     what = "raise InferenceFailed(tempfile.NamedTemporaryFile().name)"
     *_, last = run_program(what, request(ct_folder, tmp_path / "out"))
     assert f" {tmp_path}/" in last["sentence"]
     assert not list(tmp_path.glob("tmp*")), "and is gone with it"
 
 
-def test_it_ends_with_its_parent_even_if_nobody_tells_it() -> None:
+def test_it_ends_with_its_parent_without_a_message() -> None:
     grandchild = (
         "import os, time; from orgseg_node.contouring.background import exit_with_parent;"
         "exit_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"

@@ -48,7 +48,7 @@ def test_a_running_job_that_the_engine_has_lost_gets_its_turn_again(bench: JobBe
 
 
 @pytest.mark.parametrize("state", [WorkflowState.GIVEN_UP, WorkflowState.FAILED, WorkflowState.FINISHED])
-def test_a_running_job_whose_workflow_is_over_gets_another_until_it_died_too_often(
+def test_a_running_job_whose_workflow_ended_gets_another_until_it_failed_too_often(
     bench: JobBench, state: WorkflowState
 ) -> None:
     job = bench.job()
@@ -62,7 +62,7 @@ def test_a_running_job_whose_workflow_is_over_gets_another_until_it_died_too_oft
     assert (failed.state, failed.reason, failed.deaths) == (JobState.FAILED, "JOB_POISON", 3)
 
 
-def test_a_job_whose_workflow_lives_is_left_alone(bench: JobBench) -> None:
+def test_a_job_whose_workflow_is_active_is_left_alone(bench: JobBench) -> None:
     job = bench.job()
     bench.dispatcher.dispatch()
     bench.dispatcher.reconcile()
@@ -92,7 +92,7 @@ def test_a_delivery_whose_workflow_ended_without_sending_gets_another(bench: Job
     assert [entry[2] for entry in bench.engine.submitted] == [f"{job.job_id}.1.tps.2"]
 
 
-def test_a_delivery_stuck_in_sending_without_a_workflow_is_freed(bench: JobBench) -> None:
+def test_a_delivery_in_sending_without_a_workflow_is_due_again(bench: JobBench) -> None:
     job = bench.sending("tps")
     bench.store.claim(job.job_id, "tps")
     bench.engine.states[f"{job.job_id}.1.tps.1"] = WorkflowState.GIVEN_UP
@@ -134,19 +134,19 @@ def turns(rate: float, *jobs: Any) -> str:
     return "".join(job.job_id for job in queue_order(jobs, NOW, rate))
 
 
-def test_urgent_goes_first_and_of_equals_who_has_waited_longest() -> None:
+def test_urgent_comes_first_and_of_equals_the_one_that_has_waited_longest() -> None:
     jobs = waiting("a", 50, 1), waiting("b", 10, 0), waiting("c", 50, 3)
     assert turns(0, *jobs) == "bca"
 
 
 @pytest.mark.parametrize(("hours", "first"), [(5.9, "urgent"), (6.1, "low")])
-def test_who_waits_overtakes_in_the_end(hours: float, first: str) -> None:
+def test_a_low_priority_overtakes_after_a_long_wait(hours: float, first: str) -> None:
     low, urgent = waiting("low", 70, hours), waiting("urgent", 10, 0)
     assert turns(10, urgent, low).startswith(first)
     assert turns(0, low, urgent) == "urgentlow"
 
 
-def test_a_clock_that_goes_back_makes_nobody_less_urgent() -> None:
+def test_a_clock_that_goes_back_makes_no_job_less_urgent() -> None:
     assert turns(10, waiting("a", 50, -2), waiting("b", 51, 0)) == "ab"
 
 

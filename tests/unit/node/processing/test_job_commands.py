@@ -1,4 +1,4 @@
-"""What a person does with jobs: what it does, what it refuses, and who it was."""
+"""The commands on jobs: what they do, when they are refused, and who gave them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def deliver(bench: JobBench, job: Job, state: DeliveryState = DeliveryState.STOR
 
 
 @pytest.mark.parametrize(("command", "state"), list(itertools.product(ALLOWED, JobState)))
-def test_a_command_does_what_the_state_allows_and_else_says_what_can_be_done(
+def test_a_command_does_what_the_state_allows_or_names_what_can_be_done(
     bench: JobBench, command: str, state: JobState
 ) -> None:
     job = job_in(bench, state)
@@ -76,13 +76,13 @@ def test_a_command_does_what_the_state_allows_and_else_says_what_can_be_done(
         assert bench.store.job(job.job_id) == job
 
 
-def test_an_unknown_job_is_said(bench: JobBench) -> None:
+def test_an_unknown_job_is_refused(bench: JobBench) -> None:
     for command in ALLOWED:
         with pytest.raises(UnknownJob):
             getattr(JobCommands(bench.store), command)("abc", ANNA)
 
 
-def test_a_retry_begins_with_a_clean_slate(bench: JobBench) -> None:
+def test_a_retry_does_not_count_earlier_runs(bench: JobBench) -> None:
     job = bench.job()
     bench.store.attempts.begin(job.job_id)
     bench.store.attempts.end(job.job_id, died=True)
@@ -104,7 +104,7 @@ def test_a_job_of_an_earlier_revision_is_not_started_again(bench: JobBench) -> N
         JobCommands(bench.store).retry(job.job_id, ANNA)
 
 
-def test_cancelled_in_sending_it_says_what_was_sent_and_a_retry_sends_the_rest(bench: JobBench) -> None:
+def test_cancelled_in_sending_it_notes_what_was_sent_and_a_retry_sends_the_rest(bench: JobBench) -> None:
     job = bench.sending("tps", "pacs")
     deliver(bench, job)
     cancelled = JobCommands(bench.store).cancel(job.job_id, ANNA)
@@ -150,7 +150,7 @@ def test_what_was_delivered_is_sent_again_as_the_same_object(bench: JobBench) ->
     assert bench.store.job(job.job_id).state is JobState.DONE
 
 
-def test_objects_are_sent_to_a_place_that_never_had_them(bench: JobBench) -> None:
+def test_objects_are_sent_to_a_destination_that_never_had_them(bench: JobBench) -> None:
     job = job_in(bench, JobState.DONE)
     bench.store.attempts.keep_objects(job.job_id, [KEPT])
     JobCommands(bench.store).resend(job.job_id, ANNA, {"new": ("RTSTRUCT", "SEG")})
@@ -184,7 +184,7 @@ def test_an_approval_is_done_once_by_the_running_node(bench: JobBench) -> None:
     assert JobCommands(bench.store).approved() == []
 
 
-def test_a_job_the_engine_has_lost_while_it_was_at_risk_counts_the_death(bench: JobBench) -> None:
+def test_a_job_that_the_engine_lost_during_an_attempt_counts_the_crash(bench: JobBench) -> None:
     job = bench.job()
     bench.store.move(job.job_id, JobState.PREPARING, "")
     bench.store.attempts.begin(job.job_id)

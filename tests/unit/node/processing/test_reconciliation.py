@@ -21,7 +21,7 @@ WAY = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKI
 
 
 @pytest.mark.parametrize(("job", "run"), list(itertools.product(JobState, WorkflowState)))
-def test_every_pair_of_a_job_and_its_workflow_has_one_outcome(job: JobState, run: WorkflowState) -> None:
+def test_every_pair_of_a_job_and_its_workflow_has_one_action(job: JobState, run: WorkflowState) -> None:
     outcome = job_action(job, run)
     if job not in NEEDS_WORKER or run is WorkflowState.ACTIVE:
         assert outcome is JobAction.LEAVE
@@ -32,7 +32,7 @@ def test_every_pair_of_a_job_and_its_workflow_has_one_outcome(job: JobState, run
 
 
 @pytest.mark.parametrize(("delivery", "run"), list(itertools.product(DeliveryState, WorkflowState)))
-def test_every_pair_of_a_delivery_and_its_attempt_has_one_outcome(
+def test_every_pair_of_a_delivery_and_its_attempt_has_one_action(
     delivery: DeliveryState, run: WorkflowState
 ) -> None:
     outcome = delivery_action(delivery, run)

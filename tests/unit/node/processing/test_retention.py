@@ -17,7 +17,7 @@ def bench(tmp_path: Path) -> JobBench:
     return JobBench(tmp_path)
 
 
-def test_files_of_delivered_jobs_go_after_the_retention_time_and_no_others(bench: JobBench) -> None:
+def test_only_files_of_delivered_jobs_are_deleted_after_the_retention_time(bench: JobBench) -> None:
     done, waiting = bench.sending("tps"), bench.job("1.3")
     (bench.data / "jobs" / done.job_id).mkdir(parents=True)
     (delivery,) = bench.store.claim(done.job_id, "tps")
@@ -43,7 +43,7 @@ def test_retention_of_zero_days_keeps_everything(tmp_path: Path) -> None:
     assert bench.retention.purge() == 0
 
 
-def test_a_nearly_full_disk_is_said(tmp_path: Path) -> None:
+def test_a_nearly_full_disk_is_logged(tmp_path: Path) -> None:
     bench = JobBench(tmp_path, receiver={"accept_any_calling_ae": True, "min_free_mb": 10**9})
     with structlog.testing.capture_logs() as logs:
         bench.retention.watch_disk()

@@ -76,7 +76,7 @@ def test_it_preloads_one_series_and_then_takes_its_request(warm_worker: WarmWork
     first, other = tmp_path / "first", tmp_path / "other"
     first.mkdir()
     other.mkdir()
-    warm_worker.preload(first)  # nobody is there to see it
+    warm_worker.preload(first)  # no child is ready yet
     warm_worker.prepare()
     wait_for(lambda: warm_worker._ready, 10, "a child is ready")
     for folder in (first, other, first):
@@ -92,7 +92,7 @@ def test_it_preloads_one_series_and_then_takes_its_request(warm_worker: WarmWork
     child.stdout.close()
 
 
-def test_another_series_is_shown_when_the_first_did_not_become_a_job(
+def test_another_series_is_preloaded_when_the_first_did_not_become_a_job(
     warm_worker: WarmWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orgseg_node.node.processing.warm_worker._EXPECTED_S", 0.0)
@@ -106,7 +106,7 @@ def test_another_series_is_shown_when_the_first_did_not_become_a_job(
     assert (tmp_path / "first" / "looked").exists()
 
 
-def test_a_child_that_hangs_over_what_it_was_shown_holds_up_no_job(
+def test_a_child_that_hangs_while_preloading_delays_no_job(
     warm_worker: WarmWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orgseg_node.node.processing.warm_worker._PRELOAD_S", 0.5)
@@ -120,9 +120,7 @@ def test_a_child_that_hangs_over_what_it_was_shown_holds_up_no_job(
     assert not child.is_running()
 
 
-def test_a_child_that_dies_over_what_it_was_shown_is_not_given_work(
-    warm_worker: WarmWorker, tmp_path: Path
-) -> None:
+def test_a_child_that_dies_while_preloading_gets_no_request(warm_worker: WarmWorker, tmp_path: Path) -> None:
     script = (tmp_path / "child.py").read_text()
     (tmp_path / "child.py").write_text(
         script.replace("def preload(self, folder):", "def look(self, folder):\n        os._exit(9)")
@@ -133,7 +131,7 @@ def test_a_child_that_dies_over_what_it_was_shown_is_not_given_work(
     assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None
 
 
-def test_one_that_died_while_it_waited_is_not_given_work(warm_worker: WarmWorker, tmp_path: Path) -> None:
+def test_one_that_died_while_it_waited_gets_no_request(warm_worker: WarmWorker, tmp_path: Path) -> None:
     warm_worker.prepare()
     (child,) = wait_for(waiting, 10, "a child waits")
     os.kill(child.pid, signal.SIGKILL)
@@ -148,7 +146,7 @@ def test_one_that_died_while_it_waited_is_not_given_work(warm_worker: WarmWorker
     child.stdout.close()
 
 
-def test_it_ends_with_the_node_however_that_ends(tmp_path: Path) -> None:
+def test_it_ends_with_the_node_also_when_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     node = tmp_path / "node.py"
@@ -173,7 +171,7 @@ def test_an_orderly_stop_ends_it_and_starts_no_other(warm_worker: WarmWorker, tm
     assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None
 
 
-def test_where_none_is_wanted_none_is_started(tmp_path: Path) -> None:
+def test_without_a_command_none_is_started(tmp_path: Path) -> None:
     warm_worker = WarmWorker(None)
     warm_worker.prepare()
     assert warm_worker.assign(tmp_path / "request", tmp_path / "log", []) is None

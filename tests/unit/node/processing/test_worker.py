@@ -1,4 +1,4 @@
-"""What is done for a job, step by step, with a child that says what the test wants."""
+"""The steps of a job, with a child that prints the messages of the test."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Bench:
             updated_at=NOW,
         )  # fmt: skip
         self.store.put(job, [instance])
-        self.worker = self.saying()
+        self.worker = self.printing()
 
-    def saying(self, *messages: dict[str, Any], status: int = 0, then: str = "") -> Worker:
+    def printing(self, *messages: dict[str, Any], status: int = 0, then: str = "") -> Worker:
         """A worker whose child prints these messages."""
         script = self.folder / "child.py"
         lines = [f"print({json.dumps(message)!r}, flush=True)" for message in messages]
@@ -66,7 +66,7 @@ class Bench:
         return self.worker
 
     def objects(self) -> list[dict[str, str]]:
-        """Two small DICOM files where a job's objects lie."""
+        """Two small DICOM files where a job's objects are stored."""
         out = self.folder / "jobs" / JOB / "out"
         out.mkdir(parents=True, exist_ok=True)
         made = []
@@ -89,7 +89,7 @@ class Bench:
         return self.store.job(JOB)
 
     def computed(self) -> None:
-        worker = self.saying(self.done())
+        worker = self.printing(self.done())
         worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
 
 
@@ -108,7 +108,7 @@ def test_a_child_that_is_done_brings_the_job_to_sending_for_every_destination(be
     }
 
 
-def test_the_child_is_asked_for_exactly_this_revision_of_the_series(bench: Bench) -> None:
+def test_the_request_names_exactly_this_revision_of_the_series(bench: Bench) -> None:
     bench.computed()
     asked = json.loads((bench.folder / "jobs" / JOB / "request.json").read_text())
     assert asked["files"] == [str(bench.folder / "inbox/1.2/1.4.dcm")]
@@ -117,7 +117,7 @@ def test_the_child_is_asked_for_exactly_this_revision_of_the_series(bench: Bench
     assert asked["bundles"] == ["starter"]
 
 
-def test_the_child_is_asked_with_every_setting_of_the_node(tmp_path: Path) -> None:
+def test_the_request_has_every_setting_of_the_node(tmp_path: Path) -> None:
     inference = {
         "backend": "fast", "memory_budget_mb": 4000, "skip_outside_body": True, "threads": 3, "device": "cpu",
     }  # fmt: skip
@@ -137,9 +137,9 @@ def test_progress_moves_the_job_forward_only(bench: Bench) -> None:
         seen.append(target.value)
         return move(job_id, target, note, reason=reason)
 
-    bench.store.move = watch  # type: ignore[method-assign]  # a spy on the stand-in
+    bench.store.move = watch  # type: ignore[method-assign]  # records the calls
     step = {"event": "progress", "fraction": 0.5, "text": "t"}
-    worker = bench.saying(
+    worker = bench.printing(
         {**step, "state": "INFERRING"}, {**step, "state": "CHECKING"}, {**step, "state": "INFERRING"},
         {**step, "state": None}, bench.done(),
     )  # fmt: skip
@@ -147,18 +147,18 @@ def test_progress_moves_the_job_forward_only(bench: Bench) -> None:
     assert seen == ["PREPARING", "INFERRING", "WRITING", "CHECKING"]
 
 
-def test_a_coded_error_of_the_child_fails_the_job_with_its_sentence(bench: Bench) -> None:
+def test_an_error_message_of_the_child_fails_the_job_with_its_sentence(bench: Bench) -> None:
     error = {"event": "error", "code": "BODY_NOT_FOUND", "sentence": "No patient.", "next_step": "Look."}
-    worker = bench.saying({**error, "retryable": False}, status=1)
+    worker = bench.printing({**error, "retryable": False}, status=1)
     result = worker.infer(JOB)
     worker.apply_result(JOB, json.dumps(result))
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "BODY_NOT_FOUND")
     assert bench.job.note == "No patient. Look."
 
 
-def test_a_retryable_error_waits_and_is_failed_when_no_try_is_left(bench: Bench) -> None:
+def test_a_retryable_error_waits_and_fails_after_the_last_attempt(bench: Bench) -> None:
     error = {"event": "error", "code": "INFERENCE_OUT_OF_MEMORY", "sentence": "S.", "next_step": "N."}
-    worker = bench.saying({**error, "retryable": True}, status=1)
+    worker = bench.printing({**error, "retryable": True}, status=1)
     assert worker.infer(JOB)["outcome"] == "retry"
     assert bench.job.state is JobState.RETRY_WAIT
     result = worker.infer(JOB)
@@ -175,15 +175,15 @@ def test_a_retryable_error_waits_and_is_failed_when_no_try_is_left(bench: Bench)
     ],
     ids=["killed", "crashed", "silent"],
 )
-def test_a_child_that_dies_is_worth_another_try(bench: Bench, then: str, status: int, code: str) -> None:
-    worker = bench.saying(then=then, status=status)
+def test_a_child_that_dies_is_tried_again(bench: Bench, then: str, status: int, code: str) -> None:
+    worker = bench.printing(then=then, status=status)
     result = worker.infer(JOB)
     assert (result["outcome"], result["code"]) == ("retry", code)
 
 
 def test_a_child_that_takes_too_long_is_killed_and_the_job_failed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, inference={"time_limit_s": 0.6})
-    worker = bench.saying(then="time.sleep(60)")
+    worker = bench.printing(then="time.sleep(60)")
     worker.infer(JOB)
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "JOB_TIME_LIMIT")
 
@@ -197,7 +197,7 @@ def test_a_job_that_is_superseded_meanwhile_stops_its_child(bench: Bench) -> Non
 
     bench.store.progress = supersede  # type: ignore[method-assign]  # something happens meanwhile
     message = {"event": "progress", "state": "INFERRING", "fraction": 0.1, "text": "t"}
-    worker = bench.saying(message, then="time.sleep(60)")
+    worker = bench.printing(message, then="time.sleep(60)")
     assert worker.infer(JOB) == {"outcome": "stopped"}
     assert bench.job.state is JobState.SUPERSEDED
 
@@ -212,7 +212,7 @@ def test_a_superseded_job_does_not_come_back_as_failed(bench: Bench) -> None:
     bench.store.progress = supersede  # type: ignore[method-assign]  # something happens meanwhile
     message = {"event": "progress", "state": "INFERRING", "fraction": 0.1, "text": "t"}
     error = {"event": "error", "code": "INPUT", "sentence": "S.", "next_step": "N.", "retryable": False}
-    assert bench.saying(message, error, status=1).infer(JOB) == {"outcome": "stopped"}
+    assert bench.printing(message, error, status=1).infer(JOB) == {"outcome": "stopped"}
     assert bench.job.state is JobState.SUPERSEDED
 
 
@@ -223,7 +223,7 @@ def test_a_job_whose_process_died_is_run_again_from_the_beginning(bench: Bench) 
     assert bench.job.state is JobState.SENDING
 
 
-def test_a_job_that_is_past_computing_is_not_computed_again(bench: Bench) -> None:
+def test_a_job_in_sending_is_not_computed_again(bench: Bench) -> None:
     bench.computed()
     assert bench.worker.infer(JOB) == {"outcome": "stopped"}
     bench.worker.apply_result(JOB, json.dumps({"outcome": "stopped"}))
@@ -231,7 +231,7 @@ def test_a_job_that_is_past_computing_is_not_computed_again(bench: Bench) -> Non
 
 
 def test_a_finding_of_level_error_holds_the_job_for_review(bench: Bench) -> None:
-    worker = bench.saying(bench.done(held=["The body touches the edge."]))
+    worker = bench.printing(bench.done(held=["The body touches the edge."]))
     worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
     assert (bench.job.state, bench.job.note) == (JobState.REVIEW, "The body touches the edge.")
     assert bench.store.deliveries(JOB) == []
@@ -268,13 +268,13 @@ def test_only_what_the_destinations_of_the_job_get_is_made(tmp_path: Path) -> No
         assert list(request.requested_objects["roles"]) == wanted
 
 
-def test_a_job_for_nobody_is_done_and_kept(bench: Bench) -> None:
+def test_a_job_without_destinations_is_done_and_kept(bench: Bench) -> None:
     bench.store.put(replace(bench.job, destinations=()), bench.store.instances_of("1.2"))
     bench.computed()
     assert bench.job.state is JobState.DONE
 
 
-def test_a_destination_that_is_no_more_fails_visibly(bench: Bench) -> None:
+def test_a_destination_that_is_no_longer_configured_fails_visibly(bench: Bench) -> None:
     bench.store.put(replace(bench.job, destinations=("gone", "pacs")), bench.store.instances_of("1.2"))
     bench.computed()
     bench.worker.send(JOB, "gone")
@@ -298,7 +298,7 @@ def test_a_rule_that_asks_for_a_review_holds_the_result(bench: Bench) -> None:
 def test_an_object_that_changed_after_it_was_written_is_not_sent(bench: Bench) -> None:
     done = bench.done()
     done["objects"][0]["sha256"] = "0" * 64
-    bench.saying(done).infer(JOB)
+    bench.printing(done).infer(JOB)
     assert bench.job.state is JobState.FAILED
 
 
@@ -312,7 +312,7 @@ def test_everything_delivered_is_done_with_the_peers_status(bench: Bench) -> Non
     assert {d.status for d in bench.store.deliveries(JOB)} == {0xB000}
 
 
-def test_a_peer_that_is_down_is_tried_again_later_and_longer_each_time(bench: Bench) -> None:
+def test_a_destination_that_is_down_is_tried_again_after_longer_and_longer_waits(bench: Bench) -> None:
     bench.computed()
     bench.sender.there = False
     waits = []
@@ -325,7 +325,7 @@ def test_a_peer_that_is_down_is_tried_again_later_and_longer_each_time(bench: Be
     assert waits == [10, 20, 40]
 
 
-def test_a_refusal_keeps_its_status_and_harms_no_other_object(bench: Bench) -> None:
+def test_a_refusal_keeps_its_status_and_affects_no_other_object(bench: Bench) -> None:
     bench.computed()
     bench.sender.failures = [StoreRefused("no.", status=0xA700)]
     bench.worker.send(JOB, "tps")
@@ -345,7 +345,7 @@ def test_a_destination_that_stays_down_is_given_up_and_the_job_is_failed(bench: 
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "NOT_DELIVERED")
 
 
-def test_an_object_that_is_gone_from_the_disk_fails_at_once(bench: Bench) -> None:
+def test_an_object_that_is_missing_on_the_disk_fails_at_once(bench: Bench) -> None:
     bench.computed()
     (bench.folder / "jobs" / JOB / "out" / "RTSTRUCT.dcm").unlink()
     tools = Tools(sender=DicomSender(), clock=lambda: bench.now)
@@ -355,7 +355,7 @@ def test_an_object_that_is_gone_from_the_disk_fails_at_once(bench: Bench) -> Non
     assert "INPUT_NOT_DICOM" in delivery.note
 
 
-def test_a_standby_destination_gets_only_what_the_first_did_not_take(tmp_path: Path) -> None:
+def test_an_alternate_destination_gets_only_what_the_first_refused(tmp_path: Path) -> None:
     tps = {"ae_title": "TPS", "host": "a", "port": 104, "alternate": "backup", "alternate_after_h": 1}
     places = {"tps": tps, "backup": {"ae_title": "BACKUP", "host": "b", "port": 104}}
     bench = Bench(tmp_path, destinations=places)

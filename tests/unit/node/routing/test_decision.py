@@ -33,7 +33,7 @@ ELSEWHERE = {"name": "elsewhere", "when": {"called_ae": "ORGSEG_HN"}, "destinati
 
 
 class Node:
-    """An inbox with its store; everything in it is quiet at once."""
+    """An inbox with its store; every series in it is stable at once."""
 
     def __init__(self, folder: Path, *rules: dict[str, Any], **sections: Any) -> None:
         self.data = folder / "data"
@@ -106,20 +106,20 @@ def test_the_called_title_selects_a_rule_and_the_job_carries_its_decision(tmp_pa
     assert len(job.config_revision) == 16
 
 
-def test_what_no_rule_fits_is_decided_by_the_default(tmp_path: Path) -> None:
+def test_without_a_matching_rule_the_default_decides(tmp_path: Path) -> None:
     node = Node(tmp_path, HN)
     node.push()
     assert (node.job().rule, node.job().protocol, node.job().priority) == ("default", "default", 50)
 
 
-def test_an_ignored_series_carries_the_name_of_its_rule(tmp_path: Path) -> None:
+def test_an_ignored_series_has_the_name_of_its_rule(tmp_path: Path) -> None:
     node = Node(tmp_path, {"name": "few-images", "action": "ignore", "when": {"slices": {"less_than": 5}}})
     series = node.push()
     assert (series.state, series.reason) == (SeriesState.IGNORED, "few-images")
     assert node.jobs() == []
 
 
-def test_a_rule_may_ignore_what_could_not_be_used_anyway(tmp_path: Path) -> None:
+def test_a_rule_may_ignore_a_series_that_cannot_be_contoured(tmp_path: Path) -> None:
     node = Node(tmp_path, {"name": "few-images", "action": "ignore", "when": {"slices": {"less_than": 5}}})
     assert node.push(files=node.files[:1]).state is SeriesState.IGNORED
 
@@ -139,7 +139,7 @@ def test_a_rule_never_makes_a_series_usable(tmp_path: Path) -> None:
         ({"contours": {"protocol": "absent.toml"}}, "CONFIG"),
     ],
 )
-def test_what_is_held_says_why(tmp_path: Path, sections: dict[str, Any], code: str) -> None:
+def test_a_held_series_has_the_reason(tmp_path: Path, sections: dict[str, Any], code: str) -> None:
     node = Node(tmp_path, **sections)
     series = node.push()
     assert (series.state, series.reason) == (SeriesState.HOLD, code)
@@ -155,7 +155,7 @@ def test_files_found_at_the_start_are_held_where_a_rule_asks_for_their_title(tmp
     assert node.job().rule == "default"
 
 
-def test_files_found_at_the_start_learn_who_sent_them(tmp_path: Path) -> None:
+def test_files_found_at_the_start_get_their_sender_when_sent_again(tmp_path: Path) -> None:
     node = Node(tmp_path, {"name": "scanner", "when": {"calling_ae": "CT"}})
     for path in node.files:
         node.take(path, "ORGSEG")
@@ -192,8 +192,8 @@ def test_what_was_delivered_stays_when_the_series_comes_under_another_title(tmp_
     node.push("ORGSEG_HN")
     assert node.store.job(first.job_id).state is JobState.DONE
     second = next(job for job in node.jobs() if job.job_id != first.job_id)
-    told = [e.note for e in node.store.events(first.job_id) if e.change == "notice"]
-    assert told == [f"The series was routed again; see job {second.job_id}."]
+    notices = [e.note for e in node.store.events(first.job_id) if e.change == "notice"]
+    assert notices == [f"The series was routed again; see job {second.job_id}."]
 
 
 def test_the_same_title_again_changes_nothing(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_queued_job_follows_the_latest_decision(tmp_path: Path) -> None:
     )
 
 
-def test_what_waits_for_a_destination_that_is_wanted_no_more_is_dropped(tmp_path: Path) -> None:
+def test_a_delivery_to_a_destination_that_is_no_longer_selected_is_dropped(tmp_path: Path) -> None:
     node = Node(tmp_path, ELSEWHERE)
     node.push()
     node.deliver(node.job())
@@ -247,7 +247,7 @@ def test_what_waits_for_a_destination_that_is_wanted_no_more_is_dropped(tmp_path
     assert states == {"tps": DeliveryState.DROPPED, "pacs": DeliveryState.PENDING}
 
 
-def test_a_finished_job_wanted_elsewhere_goes_there_alone(tmp_path: Path) -> None:
+def test_a_finished_job_with_a_new_destination_is_sent_only_there(tmp_path: Path) -> None:
     first = {"name": "first", "when": {"called_ae": "ORGSEG"}, "destinations": ["tps"]}
     node = Node(tmp_path, first, ELSEWHERE)
     node.push()
@@ -261,7 +261,7 @@ def test_a_finished_job_wanted_elsewhere_goes_there_alone(tmp_path: Path) -> Non
     assert states == {"tps": DeliveryState.STORED, "pacs": DeliveryState.PENDING}
 
 
-def test_a_job_that_is_being_sent_says_that_it_is_wanted_elsewhere_too(tmp_path: Path) -> None:
+def test_a_job_that_is_being_sent_has_a_notice_about_a_new_destination(tmp_path: Path) -> None:
     first = {"name": "first", "when": {"called_ae": "ORGSEG"}, "destinations": ["tps"]}
     node = Node(tmp_path, first, ELSEWHERE)
     node.push()
@@ -269,5 +269,5 @@ def test_a_job_that_is_being_sent_says_that_it_is_wanted_elsewhere_too(tmp_path:
     node.store.claim(node.job().job_id, "tps")
     node.push("ORGSEG_HN")
     assert node.job().state is JobState.SENDING
-    (told,) = [e.note for e in node.store.events(node.job().job_id) if e.change == "notice"]
-    assert told.startswith("It is also wanted at pacs, but is SENDING.")
+    (notices,) = [e.note for e in node.store.events(node.job().job_id) if e.change == "notice"]
+    assert notices.startswith("It is also wanted at pacs, but is SENDING.")

@@ -31,7 +31,7 @@ def test_a_tilted_series_of_changing_distances_is_ready(tmp_path: Path) -> None:
     assert verdict(tmp_path).state is SeriesState.READY
 
 
-def test_a_series_with_a_missing_slice_is_held_for_it_may_still_come(tmp_path: Path) -> None:
+def test_a_series_with_a_missing_slice_is_held_since_it_may_still_arrive(tmp_path: Path) -> None:
     paths = build_ct_series(tmp_path, small())
     late = paths[2].read_bytes()
     paths[2].unlink()

@@ -1,4 +1,4 @@
-"""Crashes, memory and time: what a job survives, and when it goes to the dead letter."""
+"""Crashes, memory and time limit: when a job is tried again, and when it is given up."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def bench(tmp_path: Path) -> Bench:
         (TimeLimit, FailureKind.PERMANENT),
     ],
 )
-def test_failures_are_of_one_kind_each(error: type[OrgsegError], kind: FailureKind) -> None:
+def test_each_error_has_one_kind_of_failure(error: type[OrgsegError], kind: FailureKind) -> None:
     assert classify_failure(error.code, retryable=error.retryable) is kind
 
 
-def test_three_deaths_of_the_child_are_the_end(bench: Bench) -> None:
-    worker = bench.saying(then="os.kill(os.getpid(), 9)")
+def test_three_crashes_of_the_child_fail_the_job(bench: Bench) -> None:
+    worker = bench.printing(then="os.kill(os.getpid(), 9)")
     assert [worker.infer(JOB)["outcome"] for _ in range(3)] == ["retry", "retry", "failed"]
     assert (bench.job.state, bench.job.reason, bench.job.deaths) == (JobState.FAILED, "JOB_POISON", 3)
     assert "3 times" in bench.job.note
     assert "orgseg jobs retry" in bench.job.note
 
 
-def test_deaths_of_the_nodes_own_process_count_with_those_of_the_child(bench: Bench) -> None:
-    worker = bench.saying(then="os.kill(os.getpid(), 9)")
+def test_crashes_of_the_node_count_with_those_of_the_child(bench: Bench) -> None:
+    worker = bench.printing(then="os.kill(os.getpid(), 9)")
     worker.infer(JOB)
     for deaths in (1, 2):
-        # the process died in the middle: nobody took the job out of risk
+        # the process died in the middle: the attempt was not ended
         assert bench.store.attempts.begin(JOB) == deaths
         bench.store.attempts._set(JOB, at_risk=1)
     result = worker.infer(JOB)
@@ -57,13 +57,13 @@ def test_deaths_of_the_nodes_own_process_count_with_those_of_the_child(bench: Be
     assert not (bench.folder / "jobs" / JOB / "out").exists()
 
 
-def test_an_orderly_end_of_the_child_is_no_death(bench: Bench) -> None:
+def test_a_child_that_finishes_is_no_crash(bench: Bench) -> None:
     bench.computed()
     assert (bench.job.deaths, bench.job.at_risk) == (0, 0)
 
 
-def test_memory_that_runs_out_is_tried_once_more_with_half_of_what_is_free(bench: Bench) -> None:
-    bench.saying(OOM, status=1)
+def test_out_of_memory_is_tried_once_more_with_half_of_the_free_memory(bench: Bench) -> None:
+    bench.printing(OOM, status=1)
     tools = Tools(sender=bench.sender, child_command=bench.worker._tools.child_command, free_mb=lambda: 6000)
     worker = Worker(bench.config, bench.store, tools)
     assert worker.infer(JOB)["outcome"] == "retry"
@@ -77,14 +77,14 @@ def test_memory_that_runs_out_is_tried_once_more_with_half_of_what_is_free(bench
     assert bench.job.note.endswith("It was tried twice, the second time with a memory budget of 3000 MB.")
 
 
-def test_half_of_the_configured_budget_where_there_is_one(tmp_path: Path) -> None:
+def test_out_of_memory_is_tried_with_half_of_the_configured_budget(tmp_path: Path) -> None:
     bench = Bench(tmp_path, inference={"memory_budget_mb": 1000})
-    bench.saying(OOM, status=1).infer(JOB)
+    bench.printing(OOM, status=1).infer(JOB)
     assert bench.job.memory_budget_mb == 500
 
 
-def test_what_was_approved_is_sent_if_it_is_what_was_proven(bench: Bench) -> None:
-    worker = bench.saying(bench.done(held=["Look at it."]))
+def test_approved_objects_are_sent_if_they_are_those_that_were_proven(bench: Bench) -> None:
+    worker = bench.printing(bench.done(held=["Look at it."]))
     worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
     assert bench.job.state is JobState.REVIEW
     worker.release_approved(bench.job)
@@ -93,8 +93,8 @@ def test_what_was_approved_is_sent_if_it_is_what_was_proven(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"other")])
-def test_what_was_approved_and_is_something_else_now_is_not_sent(bench: Bench, spoil: object) -> None:
-    worker = bench.saying(bench.done(held=["Look at it."]))
+def test_approved_objects_that_have_changed_are_not_sent(bench: Bench, spoil: object) -> None:
+    worker = bench.printing(bench.done(held=["Look at it."]))
     worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
     spoil(bench.folder / "jobs" / JOB / "out" / "SEG.dcm")  # type: ignore[operator]
     worker.release_approved(bench.job)

@@ -289,7 +289,7 @@ def test_an_association_lost_in_the_middle_keeps_what_came_and_says_so(
         )
     assert (answer.status, answer.code) == (1, "NETWORK_UNREACHABLE")
     assert "after 2 images" in answer.err
-    assert f"What came lies in {out}" in answer.err
+    assert f"The images received so far are in {out}" in answer.err
     kept = {path.stem: dcmread(path).PixelData for path in out.iterdir()}
     assert kept == {str(image.SOPInstanceUID): image.PixelData for image in images[:2]}
 

@@ -156,9 +156,7 @@ class Dispatcher:
         if action is JobAction.WAIT:
             return  # the next dispatch submits it when it is its turn
         if action is JobAction.REQUEUE:
-            self._store.move(
-                job.job_id, JobState.QUEUED, "The engine has lost it; it waits for its turn again."
-            )
+            self._store.requeue(job, "The engine has lost it; it waits for its turn again.")
             _log.warning("job queued again", job=job.job_id)
             return
         deaths = self._store.attempts.count_failed_run(job.job_id)
@@ -168,9 +166,7 @@ class Dispatcher:
             )
             return
         if job.state is not JobState.QUEUED:
-            self._store.move(
-                job.job_id, JobState.QUEUED, "Its workflow ended without a result; it gets another."
-            )
+            self._store.requeue(job, "Its workflow ended without a result; it gets another.")
         _log.warning("job gets another workflow", job=job.job_id, deaths=deaths)
 
     def _is_abandoned(self, delivery: Delivery) -> bool:

@@ -128,7 +128,7 @@ class Worker:
             again = (
                 "Tried again." if job.state is JobState.RETRY_WAIT else "The node stopped; it is run again."
             )
-            job = self._store.move(job_id, JobState.QUEUED, again)
+            job = self._store.requeue(job, again)
         if job.state is not JobState.QUEUED:
             return _STOPPED
         deaths = self._store.attempts.begin(job_id)

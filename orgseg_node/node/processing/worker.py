@@ -41,6 +41,8 @@ from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import RUNNING, Job, JobState, OutputObject
 from orgseg_node.node.store.store import Store
 
+CONTOUR: Final = "contour"
+DELIVER: Final = "deliver"
 CHILD_COMMAND: Final = (sys.executable, "-m", "orgseg_node.node.processing.child")
 _RETRY_WAIT_S: Final = 10.0
 _STOPPED: Final[dict[str, Any]] = {"outcome": "stopped"}
@@ -106,6 +108,11 @@ class Worker:
     @property
     def _config(self) -> NodeConfig:
         return self._current.config
+
+    @property
+    def workflows(self) -> dict[str, engine.Workflow]:
+        """The workflows that the engine runs, by name."""
+        return {CONTOUR: self.contour, DELIVER: self.deliver}
 
     # ------------------------------------------------------------------ workflow: contour
 

@@ -141,7 +141,7 @@ def peak_mb() -> float:
 
 def with_ours(folder: Path) -> dict[str, float]:
     from orgseg_node.core.contours import trace  # noqa: PLC0415
-    from orgseg_node.dicom.objects.provenance import ModelLine, Provenance  # noqa: PLC0415
+    from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance  # noqa: PLC0415
     from orgseg_node.dicom.objects.rtstruct import prove, write_rtstruct  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.dicom.tps.tps import GENERIC, require_valid  # noqa: PLC0415
@@ -149,7 +149,7 @@ def with_ours(folder: Path) -> dict[str, float]:
     provenance = Provenance(
         job_id="benchmark",
         created=datetime(2026, 1, 1, tzinfo=UTC),
-        models=(ModelLine(name="benchmark", version="1", sha256="0" * 64),),
+        models=(ModelVersion(name="benchmark", version="1", sha256="0" * 64),),
     )
     label_map = load_label_map(folder)
     start = time.process_time()
@@ -207,7 +207,7 @@ def load_label_map(folder: Path) -> LabelMap:
     table = load_organs(shipped_config("organs.toml"))
     organs = {label: table[name] for label, name in enumerate(NAMES, start=1)}
     return LabelMap(
-        grid=read_series(folder / "ct").place, labels=np.load(folder / "labels.npy"), organs=organs
+        grid=read_series(folder / "ct").geometry, labels=np.load(folder / "labels.npy"), organs=organs
     )
 
 
@@ -236,7 +236,7 @@ def judge(folder: Path, writer: str, names: Mapping[int, str], labels: Labels) -
 
     series = read_series(folder / "ct")
     found = read_rtstruct(dcmread(folder / f"{writer}.dcm"), series)
-    masks = {name: rasterise(contours, series.place) for name, contours in found.items()}
+    masks = {name: rasterise(contours, series.geometry) for name, contours in found.items()}
     errors = [abs(area_px(found[name]) / np.equal(labels, label).sum() - 1) for label, name in names.items()]
     mean, lowest = overlaps(masks, names, labels)
     return {

@@ -18,11 +18,11 @@ from pydicom.dataset import Dataset
 
 from benchmarks.series_zoo.verdict import Outcome, Verdict, displacement_mm
 from orgseg_node.core.contours import trace
-from orgseg_node.core.geometry import Place
+from orgseg_node.core.geometry import VoxelGeometry
 from orgseg_node.core.organs import Organ
 from orgseg_node.core.resample import to_slices
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
 from orgseg_node.dicom.objects.rtstruct import prove, write_rtstruct
 from orgseg_node.dicom.reading.reader import PADDING_HU, read_slices, read_volume
 from orgseg_node.dicom.reading.series import CtSeries, choose, files_in, survey
@@ -39,7 +39,7 @@ _SEVERAL = {SeveralSeries.code, "INPUT_SEVERAL_PARTS"}
 _PROVENANCE = Provenance(
     job_id="zoo",
     created=datetime(2026, 1, 1, tzinfo=UTC),
-    models=(ModelLine(name="zoo", version="1", sha256="0" * 64),),
+    models=(ModelVersion(name="zoo", version="1", sha256="0" * 64),),
 )
 
 
@@ -129,7 +129,7 @@ def _judge(series: CtSeries, stack: Stack, label: Organ) -> float:
     return worst
 
 
-def _points(place: Place, k: int) -> Floats:
+def _points(place: VoxelGeometry, k: int) -> Floats:
     """(J, I, 3) where the node says that the pixels of a slice are, LPS mm."""
     _, rows, columns = place.shape
     j, i = (axis.ravel() for axis in np.indices((rows, columns)))
@@ -139,7 +139,7 @@ def _points(place: Place, k: int) -> Floats:
 def _judge_contours(series: CtSeries, stack: Stack, planes: Sequence[Plane], label: Organ) -> None:
     """Write the organ as RTSTRUCT, read the bytes with pydicom alone, and hold each contour to its image."""
     drawn = np.array([stack.organ(plane.points_mm) for plane in planes])
-    label_map = LabelMap(grid=series.place, labels=drawn.astype(np.uint8), organs={1: label})
+    label_map = LabelMap(grid=series.geometry, labels=drawn.astype(np.uint8), organs={1: label})
     dataset = write_rtstruct(trace(label_map), series, _PROVENANCE)
     prove(dataset, label_map, series)
     buffer = BytesIO()

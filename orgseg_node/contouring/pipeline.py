@@ -47,7 +47,7 @@ from orgseg_node.core.montage import Scene, montage
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.resample import to_slices
 from orgseg_node.core.volume import LabelMap, Mask
-from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.durable import make_folder, write_durably
@@ -260,7 +260,7 @@ def _provenance(request: Request, prediction: Prediction) -> Provenance:
         job_id=request.job_id,
         created=request.created,
         models=tuple(
-            ModelLine(name=model.name, version=model.version, sha256=model.sha256)
+            ModelVersion(name=model.name, version=model.version, sha256=model.sha256)
             for model in prediction.models
         ),
         software_version=__version__,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from orgseg_node.core.margins import Margin
-from orgseg_node.core.postprocess import FillHoles, Tidying
+from orgseg_node.core.postprocess import FillHoles, Postprocessing
 
 FORMS: Final = ("one", "three", "six")
 """The forms of a margin, as they appear in the location of a problem."""
@@ -68,8 +68,8 @@ def margin_of(value: MarginMm) -> Margin:
     if isinstance(value, SixMm):
         return Margin(**value.model_dump())
     if isinstance(value, tuple):
-        return Margin.along(*value)
-    return Margin.even(value)
+        return Margin.per_axis(*value)
+    return Margin.uniform(value)
 
 
 class OrganEntry(Section):
@@ -81,7 +81,7 @@ class OrganEntry(Section):
     name, color, type : replace those of the organ table
     min_ml : an organ with a smaller volume is left out
     split : keys of the left and the right organ into which it is divided
-    keep_components, min_island_ml, fill_holes, interpolate_slices : see `Tidying`
+    keep_components, min_island_ml, fill_holes, interpolate_slices : see `Postprocessing`
     """
 
     organ: str
@@ -102,9 +102,9 @@ class OrganEntry(Section):
         return self
 
     @property
-    def tidying(self) -> Tidying:
+    def tidying(self) -> Postprocessing:
         """How it is tidied."""
-        return Tidying(
+        return Postprocessing(
             keep_components=self.keep_components,
             min_island_ml=self.min_island_ml,
             fill_holes=self.fill_holes,
@@ -173,7 +173,7 @@ class DerivedEntry(Section):
 
     @property
     def _is_no_ring(self) -> bool:
-        inner, outer = margin_of(self.inner_mm).six, margin_of(self.outer_mm).six
+        inner, outer = margin_of(self.inner_mm).values_mm, margin_of(self.outer_mm).values_mm
         return all(near >= far for near, far in zip(inner, outer, strict=True))
 
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.contouring.protocol_entries import DerivedEntry, External, OrganEntry, margin_of
 from orgseg_node.core.checks import Finding, Level
-from orgseg_node.core.geometry import Box, FloatArray, Place
+from orgseg_node.core.geometry import Box, FloatArray, VoxelGeometry
 from orgseg_node.core.margins import Margin, grow, ring, shrink
 from orgseg_node.core.organs import Organ, OrganTable
-from orgseg_node.core.postprocess import Tidying, split_sides, tidy
+from orgseg_node.core.postprocess import Postprocessing, postprocess, split_sides
 from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap, Mask
 
@@ -112,11 +112,11 @@ class _ProtocolRun:
         }
 
     @property
-    def _place(self) -> Place:
+    def _place(self) -> VoxelGeometry:
         return self.given.grid
 
     def add_organ(self, entry: OrganEntry) -> None:
-        """Split, name and tidy one listed organ; remove it if it is too small."""
+        """Split, name and postprocess one listed organ; remove it if it is too small."""
         label = self._label(entry.organ)
         if label is None:
             self.recorded.append({"structure": entry.organ, "done": "no model looks for it"})
@@ -148,7 +148,7 @@ class _ProtocolRun:
             return
         mask, how, without = self._derive(entry, [m for m, _ in found], [name for _, name in found])
         if entry.inside_body_mm is not None:
-            mask = mask & shrink(self.body, self._place, Margin.even(entry.inside_body_mm))
+            mask = mask & shrink(self.body, self._place, Margin.uniform(entry.inside_body_mm))
             how += f", {entry.inside_body_mm:g} mm inside the body"
         if missing or without:
             text = f"{entry.name}: made without {', '.join(missing + without)}, not found."
@@ -203,16 +203,16 @@ class _ProtocolRun:
             part = self._writable_labels()[box.slices]
             part[part == label] = 0
 
-    def _tidy(self, label: int, how: Tidying) -> dict[str, Any]:
+    def _tidy(self, label: int, how: Postprocessing) -> dict[str, Any]:
         """Tidy an organ in place and return the volumes removed and filled."""
-        box = None if how.is_nothing else self._box(label, _FILL_MARGIN)
+        box = None if how.has_no_effect else self._box(label, _FILL_MARGIN)
         if box is None:
             return {}
         before = np.equal(self.labels[box.slices], label)
         free = np.equal(self.labels[box.slices], 0)
         place = box.slices[0]
         slice_ml, heights = self._place.slice_ml[place], self._place.heights_mm[place]
-        after = tidy(before, free, slice_ml, heights, how)
+        after = postprocess(before, free, slice_ml, heights, how)
         part = self._writable_labels()[box.slices]
         part[before & ~after] = 0
         part[after & ~before] = label
@@ -320,7 +320,7 @@ class _ProtocolRun:
     ) -> tuple[Mask, str, list[str]]:
         """The rest of a structure, how it was made, and subtracted structures that were not found."""
         missing = []
-        wide = f" (with {margin})" if any(margin.six) else ""
+        wide = f" (with {margin})" if any(margin.values_mm) else ""
         for name in entry.minus:
             other, other_name = self._source(name)
             if other is None:
@@ -334,7 +334,7 @@ class _ProtocolRun:
         counts = region.mask.sum(axis=(1, 2))
         volume = round(float(counts @ self._place.slice_ml[region.box.slices[0]]), 3)
         organ = region.organ
-        row = {"structure": organ.key, "name": organ.name, "made": region.how, "ml": volume}
+        row = {"structure": organ.key, "name": organ.name, "made": region.derivation, "ml": volume}
         self.recorded.append(row | dict(more))
 
     def _add_finding(
@@ -343,7 +343,7 @@ class _ProtocolRun:
         self.findings.append(Finding(level=level, code=code, message=message, organ=organ, value=value))
 
 
-def _x_steps_mm(place: Place, box: Box) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _x_steps_mm(place: VoxelGeometry, box: Box) -> tuple[FloatArray, FloatArray, FloatArray]:
     """LPS x in mm in a box: of the first voxel of each slice, and the steps of rows and of columns."""
     _, down, across = place.axes
     row_mm, column_mm = place.pixel_spacing_mm
@@ -352,14 +352,14 @@ def _x_steps_mm(place: Place, box: Box) -> tuple[FloatArray, FloatArray, FloatAr
     return starts, j * (row_mm * down[0]), i * (column_mm * across[0])
 
 
-def _x_mm(place: Place, box: Box) -> FloatArray:
+def _x_mm(place: VoxelGeometry, box: Box) -> FloatArray:
     """LPS x in mm of every voxel of a box."""
     starts, rows, columns = _x_steps_mm(place, box)
     x_mm: FloatArray = starts[:, None, None] + rows[:, None] + columns
     return x_mm
 
 
-def _middle_mm(place: Place, body: Mask) -> float:
+def _middle_mm(place: VoxelGeometry, body: Mask) -> float:
     """LPS x in mm of the middle of the patient: the mean over its voxels."""
     if not body.any():
         return 0.0

@@ -1,1 +1,1 @@
-"""Pure geometry, volumes, contours, body and metrics: no DICOM, no torch, no sockets, no clock."""
+"""Pure computation: geometry, volumes, contours, body and metrics; no DICOM, torch, sockets or time."""

@@ -1,10 +1,10 @@
-"""Where the patient is: the study's analytic body contour, made right.
+"""Finds the patient in a CT: the analytic body contour of the study, with corrections.
 
-Salimi et al. crop every CT to a body contour found by a threshold, hole filling, removal of small islands
-and the largest 3-D component. Taken literally, that keeps the couch where it touches the back, drops arms
-and legs that are separate, and cuts out metal. Here the decisions are taken on a coarse grid of about
-4 mm, where thin things (couch shells, blankets, masks, tubes) vanish under a morphological opening and
-hollow things (the couch) can be told from hollow patients (lungs); the skin is then taken from the full
+Salimi et al. crop every CT to a body contour found by a threshold, hole filling, removal of small islands and
+the largest 3-D component. Implemented literally, that keeps the couch if it touches the back, drops arms and
+legs that are separate, and cuts out metal. Here the parts of the patient are found on a coarse grid of about
+4 mm, on which a morphological opening removes thin objects (couch shells, blankets, masks, tubes), and hollow
+objects (the couch) can be distinguished from hollow organs (lungs). The skin is then taken from the full
 resolution.
 """
 
@@ -25,17 +25,17 @@ from orgseg_node.errors import BodyNotFound
 
 TISSUE_HU = -300  # the study's threshold between air and patient; no upper limit, so metal stays inside
 _COARSE_MM = 4.0
-_THIN_MM = 6.0  # an opening of this radius removes what is thinner than 12 mm
-_PART_ML = 100.0  # separate parts (arms, legs) smaller than this are not the patient
-_ISLAND_ML = 20.0  # islands of skin or couch left at full resolution
-_PART_SHARE = 0.005  # ... nor are parts below this share of the largest one
-_PRISM = 0.92  # a part that fills its shadow along z like this is a rail or a couch, not a limb
+_THIN_MM = 6.0  # an opening with this radius removes objects thinner than 12 mm
+_PART_ML = 100.0  # separate parts (arms, legs) smaller than this are not part of the patient
+_ISLAND_ML = 20.0  # smaller islands of skin or couch are removed at full resolution
+_PART_SHARE = 0.005  # ... and parts below this fraction of the largest one
+_PRISM = 0.92  # a part that fills this fraction of its projection along z is a rail or a couch, not a limb
 _TISSUE_RANGE_HU = (-200.0, 700.0)  # mean HU of a limb, from fat to mostly bone; foam and metal lie outside
 _ENCLOSED = (
-    0.5  # share of the wall of a cavity with gas that must be solid patient; a couch's hollow has less
+    0.5  # fraction of the wall of a gas cavity that must be solid patient; the cavity of a couch has less
 )
-_ENCLOSED_LUNG = 0.2  # ... of one that looks like lung: a child's chest wall is thinner than the opening
-_LUNG_HU = -900.0  # lungs are denser than this, the foam of couches is not
+_ENCLOSED_LUNG = 0.2  # ... of a cavity with HU of lung: a child's chest wall is thinner than the opening
+_LUNG_HU = -900.0  # lungs are denser than this, couch foam is not
 
 _FACES = ndimage.generate_binary_structure(3, 1)
 _IN_PLANE = _FACES & (np.arange(3) == 1)[:, None, None]
@@ -47,10 +47,10 @@ class Body:
 
     Attributes
     ----------
-    mask : (K, J, I) bool, true inside the patient, cavities included
-    box : the smallest box that holds the mask
+    mask : (K, J, I) bool, true inside the patient including cavities
+    box : bounding box of the mask
     effective_diameter_mm : median over the slices of ``sqrt(AP x LAT)`` (AAPM report 204)
-    findings : what should be known about it
+    findings : what a person should know about it
     """
 
     mask: Mask
@@ -60,7 +60,7 @@ class Body:
 
 
 def _added_by(factor: int, counts: NDArray[np.uint8] | NDArray[np.uint16], axis: int) -> NDArray[np.uint16]:
-    """Sums of so many neighbours along an axis, those at the end of what is left; faster than `reduceat`."""
+    """Sums of ``factor`` neighbours along an axis, fewer at the end; faster than `reduceat`."""
     along = np.moveaxis(counts, axis, 0)
     sums = np.zeros((-(-along.shape[0] // factor), *along.shape[1:]), dtype=np.uint16)
     for first in range(factor):
@@ -79,7 +79,7 @@ def find_body(volume: Volume) -> Body:
     Raises
     ------
     BodyNotFound
-        If no part of the picture is a patient.
+        If no part of the image is a patient.
     """
     tissue = volume.hu > TISSUE_HU
     coarse = _Coarse.of(volume)
@@ -135,7 +135,7 @@ class _Coarse:
         return np.greater_equal(counts, (math.prod(self.factors) + 1) // 2)
 
     def sample(self, volume: Volume) -> HuArray:
-        """The HU in the middle of each block."""
+        """The HU at the centre of each block."""
         places = [
             np.minimum(np.arange(0, n, f) + f // 2, n - 1)
             for n, f in zip(self.full, self.factors, strict=True)
@@ -161,9 +161,9 @@ def _dilate(mask: Mask, steps: int) -> Mask:
 
 
 def _patient_parts(low: Mask, coarse: _Coarse, volume: Volume) -> tuple[Mask, int, float]:
-    """The solid parts of the patient, how many there are, and the ml of solid things left out."""
+    """The solid parts of the patient, their number, and the volume of other solid objects in ml."""
     radius = coarse.radius(_THIN_MM)
-    padded = np.pad(low, [(r, r) for r in radius], mode="edge")  # the patient goes on beyond the picture
+    padded = np.pad(low, [(r, r) for r in radius], mode="edge")  # the patient continues beyond the image
     inner = tuple(slice(r, -r) for r in radius)
     opened = np.asarray(ndimage.binary_opening(padded, _ball(radius)))[inner] & low
     labels, count = ndimage.label(opened, _FACES)
@@ -177,14 +177,14 @@ def _patient_parts(low: Mask, coarse: _Coarse, volume: Volume) -> tuple[Mask, in
     kept = [largest, *(part for part in others if _is_limb(labels == part, coarse, volume))]
     chosen = np.isin(labels, kept)
     removed = float(sizes.sum() - sizes[kept].sum()) * coarse.voxel_ml
-    # what the opening rounded off (nose, ears, fingers) comes back, but not what hangs on by a thread
+    # adds what the opening removed at the surface (nose, ears, fingers), but no thinly connected objects
     return low & _dilate(chosen, 1), len(kept), removed
 
 
 def _largest_patient(
     labels: NDArray[np.int32], sizes: NDArray[np.int64], coarse: _Coarse, volume: Volume
 ) -> int:
-    """The largest part that is not a couch; the largest at all when every part looks like one."""
+    """The largest part that is not a couch; the largest of all if every part is like a couch."""
     order = np.argsort(sizes)[::-1]
     candidates = [int(part) for part in order[:4] if sizes[part] > 0]
     for part in candidates:
@@ -194,12 +194,12 @@ def _largest_patient(
 
 
 def _is_limb(part: Mask, coarse: _Coarse, volume: Volume) -> bool:
-    """Whether a solid part has the HU of tissue and changes along z, as a couch rail does not."""
+    """Whether a solid part has the HU of tissue and varies along z, unlike a couch rail."""
     extent = Box.around(part)
     block = part[extent.slices]
-    shadow = int(block.any(axis=0).sum())
+    projection = int(block.any(axis=0).sum())
     long = extent.shape[0] * coarse.spacing_mm[0] > 60.0
-    prism = block.sum() / (shadow * extent.shape[0])
+    prism = block.sum() / (projection * extent.shape[0])
     if long and prism > _PRISM:
         return False
     low, high = _TISSUE_RANGE_HU
@@ -207,10 +207,10 @@ def _is_limb(part: Mask, coarse: _Coarse, volume: Volume) -> bool:
 
 
 def _with_cavities(core: Mask, low: Mask, coarse: _Coarse, volume: Volume) -> Mask:
-    """The solid patient with lungs, bowel gas and airways, and without the hollow of the couch.
+    """The solid patient with lungs, bowel gas and airways, without the cavity of the couch.
 
-    A cavity is a region of air that does not reach the rim of its slice, or that reaches it along a
-    short arc only (a lung cut by the field of view). It is the patient's when most of its wall is.
+    A cavity is a region of air that does not touch the border of its slice, or only along a short arc (a lung
+    cut by the field of view). It belongs to the patient if most of its wall does.
     """
     air, count = ndimage.label(~low, _IN_PLANE)
     if count == 0:
@@ -229,14 +229,14 @@ def _with_cavities(core: Mask, low: Mask, coarse: _Coarse, volume: Volume) -> Ma
     enclosed[0] = False
     cavities = enclosed[air]
     patient = core | cavities
-    # the thin wall that makes a cavity a cavity belongs to it
+    # the thin wall that encloses a cavity belongs to it
     reach = max(1, round(2 * _THIN_MM / coarse.spacing_mm[2]))
     patient |= ring & np.asarray(ndimage.binary_dilation(cavities, _IN_PLANE, iterations=reach))
     return np.asarray(patient)
 
 
 def _wall(solid: Mask, air: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """How many in-plane faces each region of air shares with a solid."""
+    """(count + 1,) number of in-plane faces that each region of air shares with a solid."""
     faces = np.zeros(count + 1, dtype=np.int64)
     for here, there in (
         (np.s_[:, 1:, :], np.s_[:, :-1, :]),
@@ -295,7 +295,7 @@ def _findings(
             Finding(
                 level=Level.INFO,
                 code="BODY_SEVERAL_PARTS",
-                message=f"The patient shows as {parts} separate parts, such as arms or legs.",
+                message=f"The patient is visible as {parts} separate parts, such as arms or legs.",
                 value=float(parts),
             )
         )
@@ -313,14 +313,14 @@ def _findings(
             Finding(
                 level=Level.WARNING,
                 code="BODY_TOUCHES_FOV",
-                message="The patient reaches the edge of the field of view; organs there may be cut.",
+                message="The patient touches the edge of the field of view; organs there may be cut.",
             )
         )
     return tuple(found)
 
 
 def _touches_field_of_view(mask: Mask, volume: Volume) -> bool:
-    """Whether the patient meets the image border, or a long arc of the reconstruction circle."""
+    """Whether the patient touches the image border, or a long arc of the reconstruction circle."""
     border = int(mask[:, (0, -1), :].sum()) + int(mask[:, :, (0, -1)].sum())
     if border * volume.grid.spacing_mm[2] > 20.0 * mask.shape[0] ** 0.5:
         return True
@@ -336,18 +336,18 @@ def _touches_field_of_view(mask: Mask, volume: Volume) -> bool:
 
 
 def cut_to_body(volume: Volume, body: Body, margin_mm: float, *, outside_to_air: bool) -> tuple[Volume, Box]:
-    """The part of a CT that holds the patient, as it is given to a network in training and in use.
+    """Crop a CT to the patient, as it is given to a network in training and in use.
 
     Parameters
     ----------
     volume : CT in HU
     body : the patient in it
-    margin_mm : how far beyond the skin voxels are kept
-    outside_to_air : set voxels farther out than the margin to -1000 HU
+    margin_mm : distance from the skin up to which voxels are kept
+    outside_to_air : whether voxels outside this margin are set to -1000 HU
 
     Returns
     -------
-    The cropped volume, and where it lies in the full one.
+    The cropped volume, and its box in the full one.
     """
     reach_k, reach_j, reach_i = (round(margin_mm / s) for s in volume.grid.spacing_mm)
     box = Box.around(body.mask, margin=(reach_k, reach_j, reach_i))

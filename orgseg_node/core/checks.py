@@ -1,4 +1,4 @@
-"""What a person should know about a result, as findings; the caller decides what follows."""
+"""Findings: what a person should know about a result. The caller decides on the consequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import ndimage
 from orgseg_node.core.organs import Organ, Side
 from orgseg_node.core.volume import LabelMap, Mask
 
-# Organs that leave the scan as a rule: to touch its first or last slice is worth a note, not a warning.
+# Organs that usually extend beyond the scan: touching its first or last slice is a note, not a warning.
 _PASS_THROUGH = frozenset(
     {"spinal_cord", "esophagus", "aorta", "vertebrae", "colon", "small_bowel", "body"}
     | {"rectus_abdominis", "rectus_abdominis_left", "rectus_abdominis_right", "ribs", "rib_left", "rib_right"}
@@ -21,14 +21,14 @@ SEVERAL_PARTS = frozenset(
     {"adrenal_glands", "clavicles", "eyeballs", "femoral_heads", "hips", "kidneys", "lungs", "parotids"}
     | {"vertebrae", "ribs", "rib_left", "rib_right", "rectus_abdominis", "whole_bones"}
 )
-"""Organs that consist of several parts by nature."""
-_SMALL_PIECE = 0.05  # a second piece above this part of the organ is a warning, below it a note
-_DUST = 0.001  # pieces below this part of the organ are not listed one by one
+"""Organs that naturally consist of several parts."""
+_SMALL_PIECE = 0.05  # a second piece above this fraction of the organ is a warning, below it a note
+_DUST = 0.001  # pieces below this fraction of the organ are not listed individually
 _Box = tuple[slice, slice, slice]
 
 
 class Level(StrEnum):
-    """How much a finding matters."""
+    """How important a finding is."""
 
     INFO = "info"
     WARNING = "warning"
@@ -37,15 +37,15 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was noticed.
+    """One observation about a series or a result.
 
     Attributes
     ----------
-    level : how much it matters; an error holds the job
+    level : how important it is; an error holds the job
     code : stable name, such as ``BODY_TOUCHES_FOV``
-    message : a sentence a physicist understands, without patient data
-    organ : key of the organ it is about, if any
-    value : the number behind it, if any
+    message : a sentence for a physicist, without patient data
+    organ : key of the organ, if it is about one
+    value : the measured number, if there is one
     """
 
     level: Level
@@ -56,11 +56,11 @@ class Finding:
 
 
 def check_labels(label_map: LabelMap) -> tuple[Finding, ...]:
-    """What a physicist should look at in an automatic segmentation.
+    """The findings on an automatic segmentation.
 
-    Reports organs that were looked for but not found, organs cut by the ends of the scan or by the border
-    of the picture, organs in several pieces, and pairs whose left and right are swapped (an error: such a
-    result must not be sent).
+    Reports organs that were not found, organs cut by the ends of the scan or by the border of the image,
+    organs in several pieces, and pairs whose left and right are swapped (an error: such a result must not be
+    sent).
 
     Returns
     -------
@@ -84,7 +84,7 @@ def check_labels(label_map: LabelMap) -> tuple[Finding, ...]:
 
 
 def worst_level(findings: tuple[Finding, ...]) -> Level | None:
-    """The gravest level among findings, or None where there are none."""
+    """The most severe level among findings; None if there are none."""
     order = list(Level)
     return max((finding.level for finding in findings), key=order.index, default=None)
 
@@ -93,14 +93,14 @@ def _not_found(organ: Organ) -> Finding:
     return Finding(
         level=Level.WARNING,
         code="ORGAN_NOT_FOUND",
-        message=f"{organ.name} was looked for and not found.",
+        message=f"{organ.name} was searched for and not found.",
         organ=organ.key,
         value=0.0,
     )
 
 
 def _cut(organ: Organ, box: _Box, size: tuple[int, ...], full: tuple[int, ...]) -> list[Finding]:
-    """Findings for an organ that reaches an end of the scan or the border of the picture."""
+    """Findings for an organ that touches an end of the scan or the border of the image."""
     findings = []
     ends = [name for name, on in (("first", box[0].start == 0), ("last", box[0].stop == full[0])) if on]
     if ends:
@@ -108,7 +108,7 @@ def _cut(organ: Organ, box: _Box, size: tuple[int, ...], full: tuple[int, ...]) 
             Finding(
                 level=Level.INFO if organ.key in _PASS_THROUGH else Level.WARNING,
                 code="ORGAN_AT_SCAN_END",
-                message=f"{organ.name} reaches the {' and the '.join(ends)} slice and may go on beyond.",
+                message=f"{organ.name} reaches the {' and the '.join(ends)} slice and may continue beyond.",
                 organ=organ.key,
                 value=float(size[0]),
             )
@@ -118,7 +118,7 @@ def _cut(organ: Organ, box: _Box, size: tuple[int, ...], full: tuple[int, ...]) 
             Finding(
                 level=Level.WARNING,
                 code="ORGAN_AT_PICTURE_BORDER",
-                message=f"{organ.name} touches the border of the picture; a part of it may be cut off.",
+                message=f"{organ.name} touches the border of the image; a part of it may be cut off.",
                 organ=organ.key,
             )
         )
@@ -126,7 +126,7 @@ def _cut(organ: Organ, box: _Box, size: tuple[int, ...], full: tuple[int, ...]) 
 
 
 def _pieces(organ: Organ, mask: Mask) -> list[Finding]:
-    """A finding for an organ of several pieces (26-connected), largest first, with their parts of it."""
+    """A finding for an organ in several pieces (26-connected), with their fractions, largest first."""
     if organ.key in SEVERAL_PARTS:
         return []
     counts = np.bincount(cc3d.connected_components(mask, connectivity=26).ravel())[1:]
@@ -147,7 +147,7 @@ def _pieces(organ: Organ, mask: Mask) -> list[Finding]:
 
 
 def _swapped(centroids: dict[str, tuple[Organ, float]]) -> list[Finding]:
-    """Pairs whose left one does not lie further to the patient's left (larger LPS x) than the right one."""
+    """Pairs whose left organ is not further to the patient's left (larger LPS x) than the right one."""
     findings = []
     for key, (organ, left_mm) in centroids.items():
         twin = centroids.get(key.removesuffix("_left") + "_right")
@@ -158,7 +158,7 @@ def _swapped(centroids: dict[str, tuple[Organ, float]]) -> list[Finding]:
                 level=Level.ERROR,
                 code="LEFT_RIGHT_SWAPPED",
                 message=(
-                    f"{organ.name} lies {twin[1] - left_mm:.1f} mm to the patient's right of {twin[0].name}: "
+                    f"{organ.name} is {twin[1] - left_mm:.1f} mm to the patient's right of {twin[0].name}: "
                     "left and right are swapped."
                 ),
                 organ=key,

@@ -1,10 +1,10 @@
-"""Outlines of the organs of a label map, slice by slice, true to the voxel and to the volume.
+"""Traces the contours of the organs of a label map, slice by slice, exact in voxels and volume.
 
 Every slice is padded with background, so that organs at the border of the image are closed, and traced
 half-way between neighbouring pixel centres by contourpy. Pixels of an organ that touch only at a corner
-become separate outlines; a lone pixel becomes a diamond of four points. `core.loops` then smooths and thins
-the outlines, and holes are written as `Holes` says. Whether a voxel is inside never changes on the way:
-`rasterise` gives back the mask, however the holes are written.
+become separate contours; a single pixel becomes a diamond of four points. `core.loops` then smooths the
+contours and removes points, and holes are written according to `Holes`. No voxel ever changes sides:
+`rasterise` returns the original mask for every kind of holes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from orgseg_node.core.geometry import FloatArray, Grid, Place, Shape
+from orgseg_node.core.geometry import FloatArray, Grid, Shape, VoxelGeometry
 from orgseg_node.core.keyhole import join_holes
 from orgseg_node.core.loops import Loops, refine
 from orgseg_node.core.organs import Organ
@@ -45,19 +45,19 @@ MAX_POINTS = 1700  # 60 kB of decimal strings at 35 characters a point: safe in 
 class Holes(StrEnum):
     """How a hole in an organ is written (DICOM PS3.3 C.8.8.6.3)."""
 
-    KEYHOLE = "keyhole"  # as part of the outline around it: `core.keyhole`
-    XOR = "xor"  # as a contour of its own; all contours of the organ are declared to exclude each other
-    NESTED = "nested"  # as a contour of its own and nothing declared: some readers fill it
+    KEYHOLE = "keyhole"  # as part of the outer contour: `core.keyhole`
+    XOR = "xor"  # as a separate contour; all contours of the organ have type CLOSEDPLANAR_XOR
+    NESTED = "nested"  # as a separate contour of type CLOSED_PLANAR: some readers fill it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracing:
-    """How outlines are made.
+    """How contours are traced.
 
     Attributes
     ----------
     holes : how holes are written
-    max_points : a region with a longer outline is cut in two, with outlines of their own; at least 24
+    max_points : a region with a longer contour is cut in two, with separate contours; at least 24
     """
 
     holes: Holes = Holes.KEYHOLE
@@ -66,37 +66,37 @@ class Tracing:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Structure:
-    """The outlines of one organ or region.
+    """The contours of one organ or region.
 
     Attributes
     ----------
-    organ : what it is and how it is called
-    label : its number in the label map, None for a region beside it
+    organ : its name and codes
+    label : its number in the label map, None for a region
     contours : ordered by slice
-    how : how a region came about, such as "SpinalCord + 5 mm"; empty for organs
-    has_holes : whether some of the contours are holes in others of them
+    derivation : how a region was made, such as "SpinalCord + 5 mm"; empty for organs
+    has_holes : whether some of the contours are holes in others
     """
 
     organ: Organ
     label: int | None
     contours: tuple[Contour, ...]
-    how: str = ""
+    derivation: str = ""
     has_holes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StructureSet:
-    """The outlines of all that was found.
+    """The contours of all organs and regions that were found.
 
     Attributes
     ----------
-    grid : on whose index coordinates the points are
-    structures : in the order asked for
-    missing : organs that were looked for and not found, and empty regions
+    grid : geometry to whose voxel indices the points refer
+    structures : in the requested order
+    missing : organs that were not found, and empty regions
     holes : how holes are written
     """
 
-    grid: Place
+    grid: VoxelGeometry
     structures: tuple[Structure, ...]
     missing: tuple[Organ, ...] = ()
     holes: Holes = Holes.KEYHOLE
@@ -109,24 +109,24 @@ def trace(
     regions: Sequence[Region] = (),
     order: Sequence[str] | None = None,
 ) -> StructureSet:
-    """Outline every organ of a label map, and regions made from them.
+    """Trace every organ of a label map, and regions derived from them.
 
     Parameters
     ----------
-    label_map : organs that have no voxel give no structure
-    tracing : how; the usual way when None
-    regions : traced as they are; they may overlap organs and each other
-    order : keys of organs and regions in the order in which they shall come; others follow, organs by their
-        label and regions as given
+    label_map : organs without a voxel give no structure
+    tracing : options; the defaults if None
+    regions : may overlap organs and each other
+    order : keys of organs and regions that come first, in this order; others follow, organs by their label
+        and regions as given
 
     Returns
     -------
-    structures whose `rasterise` equals ``label_map.mask(label)``, or the region's mask, voxel for voxel
+    structures whose `rasterise` equals ``label_map.mask(label)``, or the region's mask, in every voxel
 
     Raises
     ------
     ValueError
-        If a label occurs that the map has no organ for.
+        If a label occurs that has no organ in the map.
     """
     tracing = tracing or Tracing()
     structures = [*_organs(label_map, tracing), *_regions(regions, tracing)]
@@ -147,7 +147,7 @@ def _organs(label_map: LabelMap, tracing: Tracing) -> Iterator[Structure]:
         if box is None:
             continue
         if label not in label_map.organs:
-            raise ValueError(f"Label {label} occurs in the label map but belongs to no organ.")
+            raise ValueError(f"Label {label} occurs in the label map but has no organ.")
         k, j, i = (part.start for part in box)
         contours, has_holes = _outline(np.equal(label_map.labels[box], label), (k, j, i), tracing)
         yield Structure(organ=label_map.organs[label], label=label, contours=contours, has_holes=has_holes)
@@ -158,12 +158,16 @@ def _regions(regions: Sequence[Region], tracing: Tracing) -> Iterator[Structure]
         contours, has_holes = _outline(region.mask, region.box.start, tracing)
         if contours:
             yield Structure(
-                organ=region.organ, label=None, contours=contours, how=region.how, has_holes=has_holes
+                organ=region.organ,
+                label=None,
+                contours=contours,
+                derivation=region.derivation,
+                has_holes=has_holes,
             )
 
 
 def _outline(mask: Mask, start: Shape, tracing: Tracing) -> tuple[tuple[Contour, ...], bool]:
-    """Contours of a mask whose first voxel lies at ``start``, and whether some of them are holes."""
+    """Contours of a mask whose first voxel is at index ``start``, and whether some of them are holes."""
     first_k, first_j, first_i = start
     traced = _traced(mask, tracing)
     contours = tuple(
@@ -175,12 +179,12 @@ def _outline(mask: Mask, start: Shape, tracing: Tracing) -> tuple[tuple[Contour,
 
 
 def trace_mask(mask: Mask, tracing: Tracing | None = None) -> list[Contour]:
-    """Outline a mask, slice by slice.
+    """Trace the contours of a mask, slice by slice.
 
     Parameters
     ----------
     mask : (K, J, I) bool
-    tracing : how; the usual way when None
+    tracing : options; the defaults if None
 
     Returns
     -------
@@ -190,7 +194,7 @@ def trace_mask(mask: Mask, tracing: Tracing | None = None) -> list[Contour]:
 
 
 def _traced(mask: Mask, tracing: Tracing) -> list[list[Contour]]:
-    """The contours of each connected region of each slice: its outline, then its holes where separate."""
+    """The contours of each connected region of each slice: the outer contour, then separate holes."""
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     traced = list(_loops_of(padded))
     if not traced:
@@ -211,14 +215,14 @@ def _traced(mask: Mask, tracing: Tracing) -> list[list[Contour]]:
 
 
 def _loops_of(planes: NDArray[np.bool_]) -> Iterator[tuple[int, FloatArray, bool]]:
-    """Each outer loop of padded slices with the slice it is on, followed by the holes in it."""
-    places = np.indices(planes.shape[1:], dtype=np.float64)
+    """Index of the slice, (N, 2) points, and whether it is a hole, of each outer loop and the holes in it."""
+    pixels = np.indices(planes.shape[1:], dtype=np.float64)
     no_mask = np.zeros((), dtype=np.bool_)
     for k in np.flatnonzero(planes.any(axis=(1, 2))).tolist():
-        # made directly: contourpy's own function spends more time on masks and axes than on contours
+        # created directly: contourpy's own function spends more time on masks and axes than on contours
         generator = contourpy.SerialContourGenerator(
-            places[1],
-            places[0],
+            pixels[1],
+            pixels[0],
             planes[k].astype(np.float64),
             no_mask,
             corner_mask=False,
@@ -233,7 +237,7 @@ def _loops_of(planes: NDArray[np.bool_]) -> Iterator[tuple[int, FloatArray, bool
 
 
 def _outward(padded: NDArray[np.bool_], slices: NDArray[np.int64], points: FloatArray) -> FloatArray:
-    """(N, 2) unit vectors from the pixel inside to the pixel outside that each traced vertex lies between."""
+    """(N, 2) unit vectors from the inside to the outside pixel next to each traced vertex."""
     lower = np.floor(points).astype(np.int64)
     along = (points != lower).astype(np.float64)  # half-way along x or along y, never both
     is_inside = padded[slices, lower[:, 1], lower[:, 0]]
@@ -242,7 +246,7 @@ def _outward(padded: NDArray[np.bool_], slices: NDArray[np.int64], points: Float
 
 
 def _cut(region: Sequence[Contour], tracing: Tracing) -> list[list[Contour]]:
-    """A region in two halves, each outlined for itself."""
+    """The contours of the two halves of a region."""
     k, outline = region[0].k, region[0].points
     low = np.floor(outline.min(axis=0)).astype(np.int64)
     width, height = (np.ceil(outline.max(axis=0)).astype(np.int64) - low + 1).tolist()

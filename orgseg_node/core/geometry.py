@@ -1,8 +1,8 @@
-"""Where a voxel is.
+"""Voxel indices and patient coordinates.
 
-Arrays are indexed ``(k, j, i)`` = (slice, row, column). Points are ``(x, y, z)`` in millimetres in the
-DICOM patient frame LPS: x to the patient's left, y to the back, z to the head. This is said here and
-holds everywhere. NIfTI's RAS appears only in `Grid.ras_affine`.
+Arrays are indexed ``(k, j, i)`` = (slice, row, column). Points are ``(x, y, z)`` in millimetres in the DICOM
+patient coordinate system LPS: x to the patient's left, y to the back, z to the head. This convention holds
+everywhere. NIfTI's RAS is used only in `Grid.ras_affine`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A block of voxels, ``start`` inclusive and ``stop`` exclusive, in ``(k, j, i)``."""
+    """A block of voxels: ``start`` inclusive and ``stop`` exclusive, in ``(k, j, i)``."""
 
     start: Shape
     stop: Shape
 
     def __post_init__(self) -> None:
         if any(a < 0 or b <= a for a, b in zip(self.start, self.stop, strict=True)):
-            raise ValueError(f"Box from {self.start} to {self.stop} holds no voxel.")
+            raise ValueError(f"Box from {self.start} to {self.stop} contains no voxel.")
 
     @property
     def shape(self) -> Shape:
@@ -42,7 +42,7 @@ class Box:
 
     @classmethod
     def around(cls, mask: NDArray[np.bool_], margin: Shape = (0, 0, 0)) -> Box:
-        """The smallest box that holds a mask, grown by a margin in voxels and clipped to the array.
+        """The bounding box of a mask, expanded by a margin in voxels and clipped to the array.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class Box:
             others = tuple(a for a in range(3) if a != axis)
             occupied = np.flatnonzero(mask.any(axis=others))
             if occupied.size == 0:
-                raise ValueError("An empty mask has no box.")
+                raise ValueError("An empty mask has no bounding box.")
             starts.append(max(0, int(occupied[0]) - grow))
             stops.append(min(size, int(occupied[-1]) + 1 + grow))
         return cls(start=(starts[0], starts[1], starts[2]), stop=(stops[0], stops[1], stops[2]))
@@ -67,7 +67,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A regular grid of voxels in the patient.
+    """A regular grid of voxels in patient coordinates.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if any(n < 1 for n in self.shape):
-            raise ValueError(f"Grid of shape {self.shape} holds no voxel.")
+            raise ValueError(f"Grid of shape {self.shape} contains no voxel.")
         if any(not s > 0 for s in self.spacing_mm):
             raise ValueError(f"Grid spacing must be positive, not {self.spacing_mm}.")
         axes = np.asarray(self.axes)
@@ -101,7 +101,7 @@ class Grid:
 
     @property
     def ras_affine(self) -> FloatArray:
-        """(4, 4) NIfTI affine from ``(i, j, k, 1)`` to RAS mm: the only place where RAS appears."""
+        """(4, 4) NIfTI affine from ``(i, j, k, 1)`` to RAS mm; RAS is used nowhere else."""
         return np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.affine @ np.eye(4)[:, [2, 1, 0, 3]]
 
     @property
@@ -117,13 +117,13 @@ class Grid:
 
     @property
     def heights_mm(self) -> FloatArray:
-        """(K,) places of the slices along their normal."""
+        """(K,) positions of the slices along their normal in mm."""
         start = float(np.dot(self.origin_mm, self.axes[0]))
         return start + self.spacing_mm[0] * np.arange(self.shape[0], dtype=np.float64)
 
     @property
     def slice_ml(self) -> FloatArray:
-        """(K,) volume of one voxel of each slice in millilitres, here the same for all."""
+        """(K,) volume of one voxel of each slice in millilitres; equal for all slices."""
         return np.full(self.shape[0], self.voxel_ml)
 
     def to_lps(self, indices: ArrayLike) -> FloatArray:
@@ -131,7 +131,7 @@ class Grid:
 
         Parameters
         ----------
-        indices : (N, 3) ``(k, j, i)``, may lie between voxels
+        indices : (N, 3) ``(k, j, i)``, may be fractional
 
         Returns
         -------
@@ -157,7 +157,7 @@ class Grid:
         return np.asarray(np.linalg.solve(matrix[:3, :3], offset.T).T, dtype=np.float64)
 
     def crop(self, box: Box) -> Grid:
-        """The part of the grid inside a box; every voxel keeps its place in the patient."""
+        """The part of the grid inside a box; the patient coordinates of its voxels are unchanged."""
         if any(b > n for b, n in zip(box.stop, self.shape, strict=True)):
             raise ValueError(f"Box up to {box.stop} does not fit into grid {self.shape}.")
         x, y, z = self.to_lps([box.start])[0]
@@ -171,7 +171,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SliceStack:
-    """Parallel slices, each at its own place: a tilted gantry, missing slices, changing distances.
+    """Parallel slices with individual positions: tilted gantry, missing slices, changing distances.
 
     Attributes
     ----------
@@ -193,16 +193,16 @@ class SliceStack:
         if self.positions_mm.shape != (count, 3) or self.orientations.shape != (count, 2, 3):
             raise ValueError(f"A stack of {count} slices needs {count} positions and orientations.")
         if not np.isfinite(self.positions_mm).all() or any(not s > 0 for s in self.pixel_spacing_mm):
-            raise ValueError("The places of a stack must be finite, its pixel spacing positive.")
+            raise ValueError("The positions of a stack must be finite, its pixel spacing positive.")
         gram = self.orientations @ self.orientations.transpose(0, 2, 1)
         if not np.allclose(gram, np.eye(2), atol=1e-4):
-            raise ValueError("The directions of a slice must be perpendicular unit vectors.")
+            raise ValueError("The orientation of a slice must be two perpendicular unit vectors.")
         if not (np.diff(self.heights_mm) > 0).all():
             raise ValueError("The slices of a stack must follow each other along their normal.")
 
     @property
     def axes(self) -> tuple[Vector, Vector, Vector]:
-        """Mean unit vectors in LPS along which the normal, ``j`` and ``i`` run, exactly perpendicular."""
+        """Mean unit vectors in LPS of the normal, ``j`` and ``i``, exactly perpendicular."""
         row, column = self.orientations.mean(axis=0)
         row = row / np.linalg.norm(row)
         normal = np.cross(row, column)
@@ -211,7 +211,7 @@ class SliceStack:
 
     @property
     def heights_mm(self) -> FloatArray:
-        """(K,) places of the slices along their mean normal."""
+        """(K,) positions of the slices along their mean normal in mm."""
         heights: FloatArray = self.positions_mm @ np.asarray(self.axes[0])
         return heights
 
@@ -219,7 +219,7 @@ class SliceStack:
     def slice_ml(self) -> FloatArray:
         """(K,) volume of one voxel of each slice in millilitres.
 
-        A slice reaches half-way to its neighbours; the outermost are as thick as their one gap.
+        A slice extends half-way to its neighbours; the outermost are as thick as their single gap.
         """
         gaps = np.diff(self.heights_mm)
         thick = (np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])) / 2
@@ -232,7 +232,7 @@ class SliceStack:
 
         Parameters
         ----------
-        indices : (N, 3) ``(k, j, i)``; between two slices, places run straight from one to the other
+        indices : (N, 3) ``(k, j, i)``; positions between two slices are interpolated linearly
 
         Returns
         -------
@@ -251,7 +251,7 @@ class SliceStack:
             return points
 
         first, second = on(below), on(below + 1)
-        # on a slice exactly its own place, whatever rounding the other one would bring
+        # exact on a slice, without rounding errors from the other one
         return np.where(part == 1, second, first + part * (second - first))
 
     def to_index(self, points_mm: ArrayLike) -> FloatArray:
@@ -267,9 +267,9 @@ class SliceStack:
         """
         points = np.asarray(points_mm, dtype=np.float64).reshape(-1, 3)
         normal, column, row = np.asarray(self.axes)
-        heights, places = self.heights_mm, points @ normal
-        below = np.clip(np.searchsorted(heights, places, side="right") - 1, 0, self.shape[0] - 2)
-        part = (places - heights[below]) / (heights[below + 1] - heights[below])
+        heights, positions = self.heights_mm, points @ normal
+        below = np.clip(np.searchsorted(heights, positions, side="right") - 1, 0, self.shape[0] - 2)
+        part = (positions - heights[below]) / (heights[below + 1] - heights[below])
         start = self.positions_mm[below] + part[:, None] * (
             self.positions_mm[below + 1] - self.positions_mm[below]
         )
@@ -278,8 +278,8 @@ class SliceStack:
         return np.stack([below + part, offset @ column / row_mm, offset @ row / column_mm], axis=1)
 
 
-Place = Grid | SliceStack
-"""Where the voxels of a picture are: on a regular grid, or slice by slice."""
+VoxelGeometry = Grid | SliceStack
+"""Geometry of an image: a regular grid, or slices with individual positions."""
 
 
 def _vector(values: FloatArray) -> Vector:

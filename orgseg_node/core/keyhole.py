@@ -1,8 +1,8 @@
-"""Holes written as part of the outline around them.
+"""Joins holes to their outer contour with the keyhole technique.
 
-DICOM's ``CLOSED_PLANAR`` contour knows no holes (PS3.3 C.8.8.6.3). A *keyhole* joins each hole to the outer
-loop by a bridge of no width, walked there and back. Of the encodings in use it is the one that independent
-readers agree on: holes as contours of their own are filled by some, ``CLOSEDPLANAR_XOR`` is dropped by many.
+DICOM's ``CLOSED_PLANAR`` contour has no holes (PS3.3 C.8.8.6.3). A *keyhole* connects each hole to the outer
+loop by a bridge of zero width, passed in both directions. Of the encodings in use, all tested readers agree
+on this one only: some fill holes that are separate contours, many drop ``CLOSEDPLANAR_XOR``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from scipy.spatial import cKDTree
 
 from orgseg_node.core.geometry import FloatArray
 
-_CLEARANCE = 0.1  # pixels; a bridge through a pixel centre would leave that voxel to a reader's rounding
-_CANDIDATES = 12  # bridges looked at
-_DETOUR = 2.0  # pixels a bridge may be longer than the shortest
+_CLEARANCE = 0.1  # pixels; if a bridge passed a pixel centre, that voxel would depend on a reader's rounding
+_CANDIDATES = 12  # number of bridges that are compared
+_DETOUR = 2.0  # pixels by which a bridge may be longer than the shortest
 
 
 def join_holes(outer: FloatArray, holes: Sequence[FloatArray]) -> FloatArray:
-    """One polygon that encloses what lies in the outer loop and in no hole.
+    """One polygon that encloses the area of the outer loop without the holes.
 
-    The hole next to what is already joined comes first, over the shortest bridge that stays clear of pixel
-    centres; so bridges do not cross holes. Under the even-odd rule a bridge changes nothing wherever it lies.
+    The hole nearest to the polygon is joined first, over the shortest bridge that stays away from pixel
+    centres; so bridges do not cross holes. Under the even-odd rule a bridge changes no voxel, wherever it is.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def join_holes(outer: FloatArray, holes: Sequence[FloatArray]) -> FloatArray:
 
     Returns
     -------
-    (P, 2) points, with two points more for each hole
+    (P, 2) points in pixels, with two more points for each hole
     """
     if not holes:
         return outer
@@ -50,14 +50,14 @@ def join_holes(outer: FloatArray, holes: Sequence[FloatArray]) -> FloatArray:
     return polygon
 
 
-def _join(polygon: FloatArray, hole: FloatArray, place: FloatArray, shortest: float) -> FloatArray:
-    """Bridge a hole whose nearest vertex, at a known distance from the polygon, is at a place."""
-    around = np.flatnonzero(np.linalg.norm(polygon - place, axis=1) <= shortest + _DETOUR)
-    lengths = _distances(polygon[around], hole)
+def _join(polygon: FloatArray, hole: FloatArray, vertex: FloatArray, shortest: float) -> FloatArray:
+    """Join a hole to a polygon, near the hole's vertex that has the shortest distance from the polygon."""
+    near = np.flatnonzero(np.linalg.norm(polygon - vertex, axis=1) <= shortest + _DETOUR)
+    lengths = _distances(polygon[near], hole)
     best, widest = (0, 0), -1.0
     for flat in np.argsort(lengths, axis=None)[:_CANDIDATES]:
         row, column = divmod(int(flat), len(hole))
-        a = int(around[row])
+        a = int(near[row])
         clearance = _clearance(polygon[a], hole[column])
         if clearance > widest:
             best, widest = (a, column), clearance
@@ -73,7 +73,7 @@ def _distances(one: FloatArray, two: FloatArray) -> FloatArray:
 
 
 def _clearance(start: FloatArray, end: FloatArray) -> float:
-    """Distance of a bridge from the nearest pixel centre, seen at steps of a twentieth of a pixel."""
+    """Distance of a bridge from the nearest pixel centre, sampled in steps of a twentieth of a pixel."""
     steps = max(2, int(np.ceil(20 * np.linalg.norm(end - start))) + 1)
     points = start + np.linspace(0.0, 1.0, steps)[:, None] * (end - start)
     return float(np.linalg.norm(points - np.rint(points), axis=1).min())

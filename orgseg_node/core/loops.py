@@ -1,19 +1,20 @@
-"""Smoothing of traced outlines that cannot move a voxel in or out.
+"""Smooths traced contours without moving any voxel across them.
 
-The outline of a mask crosses the line between two neighbouring pixel centres, one inside and one outside,
-once per pair of such neighbours. These crossings are the vertices of the traced loop, half-way at first.
-A vertex may slide along its line, its *portal*, without changing what the loop encloses. So:
+The contour of a mask crosses the line between an inside and an outside pixel centre once for each pair of
+such neighbours. These crossings are the vertices of the traced loop, at first half-way. A vertex can move
+along its line, its *segment*, without changing the enclosed pixel centres. So:
 
-1. Vertices slide towards the middle of their neighbours until the stair steps are gone. The loop shrinks
-   as far as its portals let it.
-2. They slide back until each loop encloses as much area as the pixels in it. (Half-way vertices would
-   lose exactly half a pixel for each loop, however large the loop: a lens would lose several per cent.)
-3. Vertices that hardly bend the loop are dropped.
-4. Those that remain slide a hair's breadth to make good the area that this cost.
+1. Vertices move towards the midpoint of their neighbours until the staircase is gone. The loop shrinks as far
+as
+   its segments allow.
+2. They move back until each loop encloses the area of the pixels in it. (Half-way vertices would lose exactly
+   half a pixel for each loop of any size: a lens of the eye would lose several per cent.)
+3. Vertices that hardly change the direction of the loop are removed.
+4. The remaining vertices move slightly to restore the area that step 3 changed.
 
 No vertex comes closer than `MARGIN` to a pixel centre in steps 1 and 2, so no edge comes closer than
-``MARGIN / sqrt(2)``. Steps 3 and 4 move the loop by at most `TOLERANCE` and `TOUCH`. What is left, `SLACK`,
-is what the writer may spend on rounding. All numbers in pixels.
+``MARGIN / sqrt(2)``. Steps 3 and 4 move the loop by at most `TOLERANCE` and `TOUCH`. The remaining distance,
+`SLACK`, is available for rounding when coordinates are written. All numbers are in pixels.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ TOLERANCE = 0.04
 TOUCH = 0.01
 SLACK = MARGIN / 2**0.5 - TOLERANCE - TOUCH
 
-_REACH = 0.5 - MARGIN  # how far a vertex may slide either way from the middle of its portal
-_PULL = 0.9  # how far a vertex is drawn towards the middle of its neighbours in one round
+_REACH = 0.5 - MARGIN  # how far a vertex may move from the middle of its segment in each direction
+_PULL = 0.9  # fraction of the way to the midpoint of its neighbours that a vertex moves in one round
 _ROUNDS = 8
 _AREA_ROUNDS = 5
-_HALF_PIXEL = 0.5  # what a loop through the middles of its portals lacks, by the turning number
+_HALF_PIXEL = 0.5  # area that a loop through the middles of its segments lacks, for each turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loops:
-    """Closed polygons, one after the other in one array.
+    """Closed polygons, concatenated in one array.
 
     Attributes
     ----------
     points : (N, 2) float64 ``(x, y)`` in pixels
-    starts : (L,) int64, where each loop begins
+    starts : (L,) int64, index of the first point of each loop
     """
 
     points: FloatArray
@@ -78,7 +79,7 @@ class Loops:
 
 
 def refine(loops: Loops, outward: FloatArray) -> Loops:
-    """Smooth and thin traced loops; what they enclose stays, and the areas become right.
+    """Smooth traced loops and remove points; the enclosed pixels stay, and the areas become exact.
 
     Parameters
     ----------
@@ -98,11 +99,11 @@ def refine(loops: Loops, outward: FloatArray) -> Loops:
 
 
 def _relax(loops: Loops, outward: FloatArray) -> Loops:
-    """Draw every vertex towards the middle of its neighbours, along its portal."""
+    """Move every vertex along its segment towards the midpoint of its neighbours."""
     before, after = loops.neighbours()
     axis = (outward[:, 1] != 0).astype(np.int64)
     here, left, right = (2 * index + axis for index in (np.arange(len(axis)), before, after))
-    flat = loops.points.flatten()  # x and y in turn; `here` is the one that slides
+    flat = loops.points.flatten()  # x and y alternately; `here` is the coordinate that moves
     low, high = flat[here] - _REACH, flat[here] + _REACH
     for _ in range(_ROUNDS):
         bend = 0.5 * (flat[left] + flat[right]) - flat[here]
@@ -113,9 +114,10 @@ def _relax(loops: Loops, outward: FloatArray) -> Loops:
 def _fit_areas(
     loops: Loops, outward: FloatArray, wanted: FloatArray, room: tuple[FloatArray, float]
 ) -> Loops:
-    """Slide the vertices of each loop until its area is the wanted one.
+    """Move the vertices of each loop until its area is the wanted one.
 
-    ``room`` says how far at most, and from which points. A vertex slides in proportion to the area it gains.
+    ``room`` gives the reference points and the largest distance from them. A vertex moves in proportion to
+    the area that its move gains.
     """
     before, after = loops.neighbours()
     which = np.repeat(np.arange(len(loops.starts)), loops.lengths)
@@ -132,14 +134,14 @@ def _fit_areas(
 
 
 def _thin(loops: Loops) -> tuple[IndexArray, IndexArray]:
-    """Which vertices to keep so that every loop stays within `TOLERANCE` of what it was.
+    """The vertices to keep so that every loop stays within `TOLERANCE` of its previous shape.
 
-    The distance is Fréchet's, and errors are added up, so this is a bound and not an estimate. Every loop
-    keeps at least three points.
+    The distance is the Fréchet distance, and errors are added up, so this is a bound and not an estimate.
+    Every loop keeps at least three points.
 
     Returns
     -------
-    indices of the points to keep, and where each loop begins among them
+    indices of the points to keep, and index of the first point of each loop among them
     """
     kept = np.arange(len(loops.points))
     errors = np.zeros(len(kept))
@@ -167,7 +169,7 @@ def _distance_to_chord(points: FloatArray, before: IndexArray, after: IndexArray
 
 
 def _lowest_among_neighbours(cost: FloatArray, before: IndexArray, after: IndexArray) -> NDArray[np.bool_]:
-    """Vertices cheap enough to drop and cheaper than both neighbours; ties are broken at no pattern."""
+    """Vertices with a cost within the tolerance and below both neighbours; ties are broken irregularly."""
     scatter = np.arange(len(cost)) * 0.6180339887498949 % 1.0
     rank = np.where(cost <= TOLERANCE, cost + 1e-6 * scatter, np.inf)
     lowest: NDArray[np.bool_] = (rank < rank[before]) & (rank < rank[after])

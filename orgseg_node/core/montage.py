@@ -1,4 +1,4 @@
-"""What a person looks at: the organs drawn over the CT."""
+"""The montage: slices of the CT with the contours of the organs, for a quick visual check."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _PLANES = ("sagittal", "coronal", "axial")  # by the LPS axis the plane is norma
 _LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))  # patient directions of smaller and larger x, y, z
 _COUNTS = (2, 2, 8)
 _COLUMNS = 4
-_AROUND_MM = 45.0
+_MARGIN_MM = 45.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
-    """Everything a montage shows.
+    """The content of a montage.
 
     Attributes
     ----------
     volume : the CT
-    label_map : the organs found, on the same grid
+    label_map : the organs, on the same grid
     structures : their contours
-    volumes_ml : of each label number, where organs overlap so that the label map cannot tell; else None
+    volumes_ml : ml by label number, if organs overlap and the label map would be wrong; else None
     """
 
     volume: Volume
@@ -47,21 +47,28 @@ class Scene:
 
     @classmethod
     def of(cls, volume: Volume, label_map: LabelMap, delivered: StructureSet) -> Scene:
-        """The organs of a result: as they are delivered where the slices lie on the grid, else drawn anew."""
+        """The content for a result.
+
+        Parameters
+        ----------
+        volume : the CT in HU on a regular grid
+        label_map : the organs on the same grid
+        delivered : the contours that are sent; traced again if they are on individual slices
+        """
         drawn = delivered if delivered.grid is label_map.grid else trace(label_map)
         organs = tuple(one for one in drawn.structures if one.label is not None)
         return cls(volume=volume, label_map=label_map, structures=replace(drawn, structures=organs))
 
     @property
     def box(self) -> Box:
-        """The part worth showing: the organs and what is around them."""
-        margin = [int(_AROUND_MM / step) + 1 for step in self.volume.grid.spacing_mm]
+        """The part that is shown: the organs with a margin."""
+        margin = [int(_MARGIN_MM / step) + 1 for step in self.volume.grid.spacing_mm]
         return Box.around(self.label_map.labels > 0, (margin[0], margin[1], margin[2]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _View:
-    """One way to cut the volume: array axes (0 = k, 1 = j, 2 = i) and the LPS axes they run along."""
+    """One slicing direction: array axes (0 = k, 1 = j, 2 = i) and their LPS axes."""
 
     fixed: int
     across: int
@@ -78,13 +85,13 @@ class _View:
 def montage(scene: Scene, note: str = UNREVIEWED) -> bytes:
     """Axial, coronal and sagittal slices with the organs' contours and a legend of TG-263 names, as PNG.
 
-    On the planes of the CT slices the delivered polygons are drawn, on the others the outline of the label
-    map. Patient's left is on the right of the picture, head up.
+    On the planes of the CT slices the delivered polygons are drawn, on the others the contour of the label
+    map. Patient's left is on the right of the image, head up.
 
     Parameters
     ----------
     scene : with at least one organ
-    note : written over it; whose contours these are
+    note : text at the top; whose contours these are
     """
     views = sorted(_views(scene.volume.grid), key=lambda view: -view.lps[view.fixed])
     cuts = [(view, index) for view in views for index in _choose(scene, view)]
@@ -92,10 +99,10 @@ def montage(scene: Scene, note: str = UNREVIEWED) -> bytes:
     rows = -(-len(cuts) // _COLUMNS)
     figure = Figure(figsize=(4 * _COLUMNS + 2.6, 3.4 * rows), facecolor="black")
     FigureCanvasAgg(figure)
-    for place, (view, index) in enumerate(cuts, start=1):
-        axes = figure.add_subplot(rows, _COLUMNS, place)
+    for position, (view, index) in enumerate(cuts, start=1):
+        axes = figure.add_subplot(rows, _COLUMNS, position)
         _draw(axes, scene, view, index)
-        _frame(axes, scene.volume.grid, box, view, index)
+        _set_axes(axes, scene.volume.grid, box, view, index)
     figure.subplots_adjust(left=0.005, right=1 - 2.6 / (4 * _COLUMNS + 2.6), top=0.955, bottom=0.005)
     figure.subplots_adjust(wspace=0.02, hspace=0.08)
     _legend(figure, scene)
@@ -106,13 +113,13 @@ def montage(scene: Scene, note: str = UNREVIEWED) -> bytes:
 
 
 def _views(grid: Grid) -> list[_View]:
-    """The three cuts of a grid, turned as radiotherapy shows them: x to the right, y down, z up."""
+    """The three slicing directions of a grid, oriented as in radiotherapy: x to the right, y down, z up."""
     axes = np.asarray(grid.axes)
     lps = _nearest(axes)
     views = []
     for fixed in range(3):
         first, second = (axis for axis in range(3) if axis != fixed)
-        # x goes across wherever it is in the plane, z goes up wherever it is
+        # x is horizontal and z vertical if they are in the plane
         across, down = (first, second) if lps[first] < lps[second] else (second, first)
         grows_across = axes[across, lps[across]] > 0
         grows_down = axes[down, lps[down]] > 0
@@ -130,7 +137,7 @@ def _views(grid: Grid) -> list[_View]:
 
 
 def _nearest(axes: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[int, int, int]:
-    """The LPS axis closest to each array axis, each taken once."""
+    """The LPS axis closest to each array axis, each used once."""
     left = np.abs(axes)
     lps = [0, 0, 0]
     for _ in range(3):
@@ -141,9 +148,9 @@ def _nearest(axes: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[i
 
 
 def _choose(scene: Scene, view: _View) -> list[int]:
-    """Positions along a view's normal: of each part of the stretch that holds organs the one showing most."""
+    """Indices along a view's normal: in each section of the range with organs the one that shows most."""
     whole = np.moveaxis(scene.label_map.labels, view.fixed, 0)
-    first, labels = _around_organs(whole)
+    first, labels = _crop_to_organs(whole)
     numbers = [structure.label for structure in scene.structures.structures]
     shown = np.stack([np.count_nonzero(labels == number, axis=(1, 2)) for number in numbers])
     worth = np.count_nonzero(shown, axis=0) + shown.sum(axis=0) / (whole[0].size + 1)  # organs, then voxels
@@ -152,8 +159,8 @@ def _choose(scene: Scene, view: _View) -> list[int]:
     return [first + int(part[np.argmax(worth[part])]) for part in parts]
 
 
-def _around_organs(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
-    """The part of labels that holds organs, and where it begins along the first axis."""
+def _crop_to_organs(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
+    """First index along the first axis, and the part of the labels with organs."""
     box = Box.around(labels > 0)
     return box.start[0], labels[box.slices]
 
@@ -161,7 +168,7 @@ def _around_organs(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
 def _draw(axes: Axes, scene: Scene, view: _View, index: int) -> None:
     plane = scene.volume.hu.take(index, axis=view.fixed)
     labels = scene.label_map.labels.take(index, axis=view.fixed)
-    if view.across < view.down:  # take() keeps the order of the axes; the picture wants (down, across)
+    if view.across < view.down:  # take() keeps the order of the axes; the image needs (down, across)
         plane, labels = plane.T, labels.T
     spacing = scene.volume.grid.spacing_mm
     axes.imshow(
@@ -185,7 +192,7 @@ def _draw(axes: Axes, scene: Scene, view: _View, index: int) -> None:
 def _polygons(
     structure: Structure, view: _View, k: int
 ) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """Closed polygons of a structure on slice k, (N + 1, 2) in picture (across, down)."""
+    """Closed polygons of a structure on slice k, (N + 1, 2) in image coordinates (across, down)."""
     columns = [2 - view.across, 2 - view.down]  # points are (i, j) = array axes (2, 1)
     return [
         np.vstack([contour.points, contour.points[:1]])[:, columns]
@@ -194,8 +201,8 @@ def _polygons(
     ]
 
 
-def _frame(axes: Axes, grid: Grid, box: Box, view: _View, index: int) -> None:
-    """Show the box only, the right way up, with the name of the plane and the patient's directions."""
+def _set_axes(axes: Axes, grid: Grid, box: Box, view: _View, index: int) -> None:
+    """Show the box only, correctly oriented, with the name of the plane and the patient directions."""
     start, stop = box.start, box.stop
     across = (start[view.across] - 1.5, stop[view.across] + 0.5)
     down = (stop[view.down] + 0.5, start[view.down] - 1.5)

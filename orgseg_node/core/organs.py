@@ -1,4 +1,4 @@
-"""What an organ is called, coded and coloured."""
+"""The organ table: names, codes and colours."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Organ:
 
     Attributes
     ----------
-    key : stable name used in manifests, such as ``parotid_left``
+    key : stable name in manifests, such as ``parotid_left``
     name : TG-263 name, at most 16 characters
     code, meaning : SNOMED CT code and its meaning
     category, category_meaning : SNOMED CT category, DICOM CID 7150
-    color : RGB in the TPS
-    display : RGB in viewers of the segmentation
-    fma : Foundational Model of Anatomy id, or empty
+    color : RGB in the TPS, 0 to 255
+    display : RGB in viewers of the Segmentation, 0 to 255
+    fma : Foundational Model of Anatomy ID, or empty
     interpreted_type : RT ROI Interpreted Type (3006,00A4)
-    side : where the organ is one of a pair
-    note : what to know about the name or code, or empty
+    side : left or right if the organ is one of a pair
+    note : remark on the name or code, or empty
     """
 
     key: str
@@ -92,7 +92,7 @@ def load_organs(path: Path) -> OrganTable:
     Raises
     ------
     ConfigError
-        If the file is not readable, with every problem of every organ at once.
+        If the file cannot be read or is invalid, with all problems of all organs.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

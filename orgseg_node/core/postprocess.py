@@ -1,6 +1,6 @@
-"""Tidying one organ after the network: small pieces off, holes shut, skipped slices filled.
+"""Postprocessing of one organ after the network: removes small pieces, fills holes and skipped slices.
 
-Nothing of this is done unless a protocol asks for it, and what was done is told in millilitres.
+It is applied only if a protocol requires it, and the change is reported in millilitres.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from scipy import ndimage
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.volume import Mask
 
-_ONE_SIDE = 0.9  # so much of a piece on one side makes it a piece of that side
+_ONE_SIDE = 0.9  # a piece with this fraction on one side belongs to that side
 
 
 class FillHoles(StrEnum):
     """Which holes of an organ are filled."""
 
     NONE = "none"
-    SLICES = "2d"  # what an organ encloses in a slice
-    VOLUME = "3d"  # what an organ encloses on all sides
+    SLICES = "2d"  # holes within a slice
+    VOLUME = "3d"  # holes enclosed on all sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tidying:
-    """What is done to one organ, in this order.
+class Postprocessing:
+    """The steps for one organ, in this order.
 
     Attributes
     ----------
-    keep_components : so many of the largest pieces stay (26-connected); None for all
-    min_island_ml : smaller pieces go
+    keep_components : number of largest pieces to keep (26-connected); None for all
+    min_island_ml : smaller pieces are removed
     fill_holes : which holes are filled
-    interpolate_slices : whether slices between two that show the organ are filled where they do not
+    interpolate_slices : whether empty slices between two with the organ are interpolated
     """
 
     keep_components: int | None = None
@@ -46,49 +46,51 @@ class Tidying:
     interpolate_slices: bool = False
 
     @property
-    def is_nothing(self) -> bool:
-        """Whether an organ stays as it is."""
-        return self == Tidying()
+    def has_no_effect(self) -> bool:
+        """Whether an organ stays unchanged."""
+        return self == Postprocessing()
 
 
-def tidy(mask: Mask, free: Mask, slice_ml: FloatArray, heights_mm: FloatArray, how: Tidying) -> Mask:
-    """An organ as a protocol wants it.
+def postprocess(
+    mask: Mask, free: Mask, slice_ml: FloatArray, heights_mm: FloatArray, steps: Postprocessing
+) -> Mask:
+    """Apply the postprocessing steps of a protocol to an organ.
 
     Parameters
     ----------
     mask : (K, J, I) bool
-    free : (K, J, I) bool, voxels of no organ: only these may be filled
-    slice_ml : (K,) volume of a voxel of each slice
-    heights_mm : (K,) places of the slices along their normal
-    how : what to do
+    free : (K, J, I) bool, voxels without an organ: only these may be filled
+    slice_ml : (K,) volume of one voxel of each slice in ml
+    heights_mm : (K,) positions of the slices along their normal in mm
+    steps : what to do
 
     Returns
     -------
     (K, J, I) bool
     """
-    mask = _without_pieces(mask, slice_ml, how)
-    if how.fill_holes is FillHoles.SLICES:
+    mask = _without_pieces(mask, slice_ml, steps)
+    if steps.fill_holes is FillHoles.SLICES:
         mask = mask | (free & np.stack([ndimage.binary_fill_holes(plane) for plane in mask]))
-    elif how.fill_holes is FillHoles.VOLUME:
+    elif steps.fill_holes is FillHoles.VOLUME:
         mask = mask | (free & ndimage.binary_fill_holes(mask))
-    if how.interpolate_slices:
+    if steps.interpolate_slices:
         mask = mask | (free & _between(mask, heights_mm))
     return mask
 
 
-def _without_pieces(mask: Mask, slice_ml: FloatArray, how: Tidying) -> Mask:
-    if how.keep_components is None and not how.min_island_ml:
+def _without_pieces(mask: Mask, slice_ml: FloatArray, steps: Postprocessing) -> Mask:
+    if steps.keep_components is None and not steps.min_island_ml:
         return mask
     pieces, volumes = _pieces(mask, slice_ml)
     order = sorted(range(1, len(volumes)), key=lambda piece: (-volumes[piece], piece))
     kept = np.zeros(len(volumes), dtype=np.bool_)
-    kept[[piece for piece in order[: how.keep_components] if volumes[piece] >= how.min_island_ml]] = True
+    kept[[piece for piece in order[: steps.keep_components] if volumes[piece] >= steps.min_island_ml]] = True
     found: Mask = kept[pieces]
     return found
 
 
 def _pieces(mask: Mask, slice_ml: FloatArray) -> tuple[NDArray[np.uint32], FloatArray]:
-    """The number of the piece of each voxel, and the volume of each piece in ml; 0 is what is outside."""
+    """(K, J, I) number of the piece of each voxel, and volume of each piece in ml; 0 is the background."""
     pieces: NDArray[np.uint32] = cc3d.connected_components(mask, connectivity=26).astype(np.uint32)
     count = int(pieces.max()) + 1
     volumes = np.zeros(count)
@@ -98,7 +100,7 @@ def _pieces(mask: Mask, slice_ml: FloatArray) -> tuple[NDArray[np.uint32], Float
 
 
 def _between(mask: Mask, heights_mm: FloatArray) -> Mask:
-    """The organ in skipped slices: where the signed distances of the slices around, weighted, are inside."""
+    """The organ in skipped slices, by shape-based interpolation: the weighted signed distance is positive."""
     shown = np.flatnonzero(mask.any(axis=(1, 2)))
     filled = np.zeros_like(mask)
     for below, above in pairwise(shown.tolist()):
@@ -112,7 +114,7 @@ def _between(mask: Mask, heights_mm: FloatArray) -> Mask:
 
 
 def _signed_distance(plane: Mask) -> FloatArray:
-    """Distance in pixels to the border, positive inside; the edge of the picture is a border too."""
+    """Distance in pixels to the border, positive inside; the edge of the image is a border too."""
     padded = np.pad(plane, 1)
     inside: FloatArray = ndimage.distance_transform_edt(padded)
     outside: FloatArray = ndimage.distance_transform_edt(~padded)
@@ -120,16 +122,16 @@ def _signed_distance(plane: Mask) -> FloatArray:
 
 
 def split_sides(mask: Mask, x_mm: FloatArray, middle_mm: float) -> tuple[Mask, Mask]:
-    """The left and the right one of a pair that a network drew as one organ.
+    """Divide a pair of organs that a network found as one organ into left and right.
 
-    A piece that lies on one side as good as wholly belongs to that side; one that reaches across is cut at
-    the middle of the patient.
+    A piece that is almost completely on one side belongs to that side; a piece on both sides is cut at the
+    midline of the patient.
 
     Parameters
     ----------
     mask : (K, J, I) bool
-    x_mm : (K, J, I) or what broadcasts to it; LPS x of each voxel, growing to the patient's left
-    middle_mm : x of the middle of the patient
+    x_mm : (K, J, I) or broadcastable to it; LPS x of each voxel in mm, positive to the patient's left
+    middle_mm : LPS x of the midline of the patient in mm
 
     Returns
     -------

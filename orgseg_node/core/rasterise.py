@@ -1,11 +1,11 @@
-"""Which voxels a contour encloses.
+"""Rasterises contours to voxels.
 
-One rule, everywhere: a voxel belongs to a structure if its centre lies inside an odd number of the
-contours of its slice (even-odd). It is the rule under which the written contours must give back the
-label map to the voxel; planning systems that supersample differ from it only along the border.
+There is one rule: a voxel belongs to a structure if its centre is inside an odd number of the contours of its
+slice (even-odd rule). With this rule the written contours must reproduce the label map in every voxel;
+planning systems that supersample differ from it only at the border.
 
-Along a row of pixels the mask flips wherever a contour is crossed. Comparing these flips is enough to
-compare masks, and needs no mask at all: that makes the proof of a whole structure set cheap.
+Along a row of pixels the mask changes wherever it crosses a contour. Two masks are equal if these crossings
+are equal. Comparing crossings needs no mask, so the proof of a whole structure set is fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import FloatArray, Place, Shape
+from orgseg_node.core.geometry import FloatArray, Shape, VoxelGeometry
 
 IndexArray = NDArray[np.int64]
 
@@ -35,13 +35,13 @@ class Contour:
     points: FloatArray
 
 
-def rasterise(contours: Iterable[Contour], grid: Place) -> NDArray[np.bool_]:
-    """The voxels whose centres lie inside the contours.
+def rasterise(contours: Iterable[Contour], grid: VoxelGeometry) -> NDArray[np.bool_]:
+    """The voxels with their centre inside the contours.
 
     Parameters
     ----------
     contours : closed polygons; points outside the grid are allowed
-    grid : its shape is used, ``points`` being index coordinates on it
+    grid : only its shape is used; ``points`` are index coordinates on it
 
     Returns
     -------
@@ -50,13 +50,13 @@ def rasterise(contours: Iterable[Contour], grid: Place) -> NDArray[np.bool_]:
     Raises
     ------
     ValueError
-        If a contour lies on a slice that the grid does not have.
+        If a contour is on a slice that the grid does not have.
     """
     return mask_of(crossings(list(contours), grid.shape), grid.shape)
 
 
 def mask_of(flips: IndexArray, shape: Shape) -> NDArray[np.bool_]:
-    """The (K, J, I) bool mask that flips at the given voxels along its rows (see `crossings`)."""
+    """The (K, J, I) bool mask with the given crossings (see `crossings`)."""
     mask = np.zeros(shape, dtype=np.uint8)
     if flips.size:
         mask.reshape(-1)[flips] = 1
@@ -68,7 +68,7 @@ def mask_of(flips: IndexArray, shape: Shape) -> NDArray[np.bool_]:
 
 
 def crossings(contours: Sequence[Contour], shape: Shape) -> IndexArray:
-    """Where the mask of some contours flips along the rows.
+    """The voxels at which the mask of some contours changes along the rows.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def crossings(contours: Sequence[Contour], shape: Shape) -> IndexArray:
     Raises
     ------
     ValueError
-        If a contour lies on a slice outside the shape.
+        If a contour is on a slice outside the shape.
     """
     if not contours:
         return np.empty(0, dtype=np.int64)
@@ -108,7 +108,7 @@ def crossings(contours: Sequence[Contour], shape: Shape) -> IndexArray:
 
 
 def _edges(contours: Sequence[Contour], slices: IndexArray) -> tuple[IndexArray, FloatArray, FloatArray]:
-    """Slice, lower and upper end of every edge; an edge walked both ways comes out as the same numbers."""
+    """Slice, lower and upper end of every edge; the same numbers for both directions of an edge."""
     lengths = np.array([len(contour.points) for contour in contours])
     points = np.concatenate([contour.points for contour in contours])
     following = np.arange(len(points)) + 1
@@ -121,7 +121,7 @@ def _edges(contours: Sequence[Contour], slices: IndexArray) -> tuple[IndexArray,
 
 
 def label_crossings(labels: NDArray[np.uint8]) -> dict[int, IndexArray]:
-    """Where each organ's mask flips along the rows, for all organs of a label map at once.
+    """The crossings of each organ of a label map.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def label_crossings(labels: NDArray[np.uint8]) -> dict[int, IndexArray]:
 
     Returns
     -------
-    for every label that occurs, what `crossings` would give for contours that enclose exactly its voxels
+    for every label that occurs, what `crossings` returns for contours that enclose exactly its voxels
     """
     flips = np.empty(labels.shape, dtype=np.bool_)
     np.not_equal(labels[..., 0], 0, out=flips[..., 0])
@@ -142,17 +142,17 @@ def label_crossings(labels: NDArray[np.uint8]) -> dict[int, IndexArray]:
 
 
 def mask_crossings(mask: NDArray[np.bool_], start: Shape, shape: Shape) -> IndexArray:
-    """Where a mask flips along the rows, what `crossings` gives for contours that enclose exactly it.
+    """The crossings of a mask: what `crossings` returns for contours that enclose exactly its voxels.
 
     Parameters
     ----------
     mask : bool, a block of voxels; all others are outside
     start : index of the block's first voxel
-    shape : (K, J, I) of the whole
+    shape : (K, J, I) of the whole image
 
     Returns
     -------
-    (M,) int64, sorted flat indices into the whole
+    (M,) int64, sorted flat indices into the whole image
     """
     padded = np.pad(mask, ((0, 0), (0, 0), (1, 1)))
     k, j, i = np.nonzero(padded[..., 1:] != padded[..., :-1])

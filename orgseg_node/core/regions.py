@@ -1,4 +1,4 @@
-"""Structures beside the label map: margins, rings, unions and the like, which may overlap."""
+"""Structures outside the label map: margins, rings, unions and others, which may overlap."""
 
 from __future__ import annotations
 
@@ -13,33 +13,40 @@ from orgseg_node.core.volume import Mask
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Region:
-    """One structure as a mask of its own.
+    """One structure with its own mask.
 
     Attributes
     ----------
-    organ : name, colour, type and codes as they are to be written
-    box : the part of the picture that holds it
+    organ : name, colour, type and codes for the objects
+    box : its part of the image
     mask : bool, of the shape of the box
-    how : how it came about, such as ``SpinalCord + 5 mm``
+    derivation : how it was made, such as ``SpinalCord + 5 mm``
     """
 
     organ: Organ
     box: Box
     mask: Mask
-    how: str
+    derivation: str
 
     def __post_init__(self) -> None:
         if self.mask.shape != self.box.shape:
             raise ValueError(f"A region of {self.mask.shape} voxels in a box of {self.box.shape}.")
 
     @classmethod
-    def of(cls, organ: Organ, mask: Mask, how: str) -> Region:
-        """A region from a mask of the whole picture; one voxel, not set, where it is empty."""
+    def of(cls, organ: Organ, mask: Mask, derivation: str) -> Region:
+        """A region from a mask of the whole image; with a box of one voxel, not set, if it is empty.
+
+        Parameters
+        ----------
+        organ : name, colour, type and codes for the objects
+        mask : (K, J, I) bool
+        derivation : how it was made, such as ``SpinalCord + 5 mm``
+        """
         box = Box.around(mask) if mask.any() else Box(start=(0, 0, 0), stop=(1, 1, 1))
-        return cls(organ=organ, box=box, mask=mask[box.slices].copy(), how=how)
+        return cls(organ=organ, box=box, mask=mask[box.slices].copy(), derivation=derivation)
 
     def full(self, shape: Shape) -> Mask:
-        """The mask on the whole picture."""
+        """The (K, J, I) bool mask of the whole image."""
         whole = np.zeros(shape, dtype=np.bool_)
         whole[self.box.slices] = self.mask
         return whole

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Box, Grid, Place
+from orgseg_node.core.geometry import Box, Grid, VoxelGeometry
 from orgseg_node.core.organs import Organ
 
 AIR_HU = -1000
@@ -23,8 +23,8 @@ class Volume:
 
     Attributes
     ----------
-    grid : where the voxels are
-    hu : (K, J, I) int16, or float32 where a slice's rescale is not whole-numbered; Hounsfield units
+    grid : geometry of the voxels
+    hu : (K, J, I) int16, or float32 if the rescale of a slice is not an integer; Hounsfield units
     """
 
     grid: Grid
@@ -51,12 +51,12 @@ class LabelMap:
 
     Attributes
     ----------
-    grid : where the voxels are, on a regular grid or slice by slice
+    grid : geometry of the voxels: a regular grid or individual slices
     labels : (K, J, I) uint8, 0 = no organ
-    organs : organ of each label number that may occur, also of organs that were looked for but not found
+    organs : organ of each label number that may occur, including organs that were not found
     """
 
-    grid: Place
+    grid: VoxelGeometry
     labels: NDArray[np.uint8]
     organs: Mapping[int, Organ]
 
@@ -66,36 +66,38 @@ class LabelMap:
         if self.labels.dtype != np.uint8:
             raise ValueError(f"Labels must be uint8, not {self.labels.dtype}.")
         if 0 in self.organs:
-            raise ValueError("Label 0 is background and can be no organ.")
+            raise ValueError("Label 0 is the background and cannot be an organ.")
 
     def mask(self, label: int) -> Mask:
         """(K, J, I) bool, true inside the organ of this number."""
         return np.equal(self.labels, label)
 
     def voxel_counts(self) -> dict[int, int]:
-        """Number of voxels of each organ number, 0 where an organ was not found."""
+        """Number of voxels of each organ number, 0 if an organ was not found."""
         counts = counts_by_plane(self.labels).sum(axis=0)
         return {label: int(counts[label]) for label in sorted(self.organs)}
 
     def volumes_ml(self) -> dict[int, float]:
-        """Volume of each organ number in millilitres, 0 where an organ was not found."""
+        """Volume of each organ number in millilitres, 0 if an organ was not found."""
         sums = self.grid.slice_ml @ counts_by_plane(self.labels)
         return {label: float(sums[label]) for label in sorted(self.organs)}
 
 
 def counts_by_plane(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How often each label occurs in each plane.
+    """Number of voxels of each label in each plane.
 
     Parameters
     ----------
-    labels : (K, J, I)
+    labels : (K, J, I) uint8
 
     Returns
     -------
-    (K, 256) voxels
+    (K, 256) int64
     """
     counts = np.zeros((labels.shape[0], 256), dtype=np.int64)
-    for k, plane in enumerate(labels):  # all at once would make 8-byte numbers of what is counted
+    for k, plane in enumerate(
+        labels
+    ):  # one bincount for all planes would convert the labels to 8-byte integers
         rows = np.flatnonzero(plane.any(axis=1))
         shown = plane[rows[0] : rows[-1] + 1] if rows.size else plane[:0]
         counts[k] = np.bincount(shown.ravel(), minlength=256)

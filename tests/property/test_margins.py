@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from orgseg_node.core.geometry import Grid, Place, Shape, SliceStack, Vector
+from orgseg_node.core.geometry import Grid, Shape, SliceStack, Vector, VoxelGeometry
 from orgseg_node.core.margins import Margin, grow, ring, shrink
 from orgseg_node.core.volume import Mask
 
@@ -93,9 +93,9 @@ def margins(draw: st.DrawFn) -> Margin:
     mm = st.one_of(st.just(0.0), st.floats(0.1, 12))
     kind = draw(st.sampled_from(["ball", "ellipsoid", "six"]))
     if kind == "ball":
-        return Margin.even(draw(mm))
+        return Margin.uniform(draw(mm))
     if kind == "ellipsoid":
-        return Margin.along(draw(mm), draw(mm), draw(mm))
+        return Margin.per_axis(draw(mm), draw(mm), draw(mm))
     left, right, anterior, posterior, superior, inferior = draw(st.tuples(*[mm] * 6))
     return Margin(
         left=left,
@@ -108,7 +108,7 @@ def margins(draw: st.DrawFn) -> Margin:
 
 
 def reach(
-    mask: Mask, place: Place, margin: Margin, directions: NDArray[np.float64] | None = None
+    mask: Mask, place: VoxelGeometry, margin: Margin, directions: NDArray[np.float64] | None = None
 ) -> Distances:
     """Of each voxel, in units of the margin, how far it is from the nearest voxel of a mask: every pair.
 
@@ -148,7 +148,7 @@ def to_border(mask: Mask, grid: Grid) -> Distances:
 @settings(max_examples=150, deadline=None)
 def test_growing_is_the_distance_transform(data: st.DataObject, mask: Mask, mm: float) -> None:
     grid = data.draw(straight(mask.shape))
-    agree(grow(mask, grid, Margin.even(mm)), to_border(mask, grid), mm)
+    agree(grow(mask, grid, Margin.uniform(mm)), to_border(mask, grid), mm)
 
 
 @given(st.data(), masks(14), MM)
@@ -158,7 +158,7 @@ def test_shrinking_is_the_distance_transform_of_what_is_outside(
 ) -> None:
     grid = data.draw(straight(mask.shape))
     distance = to_border(~mask, grid)
-    agree(~shrink(mask, grid, Margin.even(mm)), distance, mm)
+    agree(~shrink(mask, grid, Margin.uniform(mm)), distance, mm)
 
 
 @given(st.data(), masks(14), MM, MM)
@@ -167,7 +167,7 @@ def test_a_ring_lies_between_two_distances(data: st.DataObject, mask: Mask, one:
     grid = data.draw(straight(mask.shape))
     inner, outer = sorted((one, two))
     distance = to_border(mask, grid)
-    found = ring(mask, grid, Margin.even(inner), Margin.even(outer))
+    found = ring(mask, grid, Margin.uniform(inner), Margin.uniform(outer))
     clear = (np.abs(distance - inner) > HAIR) & (np.abs(distance - outer) > HAIR) & (distance > 0)
     np.testing.assert_array_equal(found[clear], ((distance > inner) & (distance <= outer))[clear])
     assert not (found & mask).any()
@@ -188,7 +188,7 @@ def test_shrinking_moves_each_side_inwards_by_its_own_margin(
     data: st.DataObject, mask: Mask, margin: Margin
 ) -> None:
     grid = data.draw(straight(mask.shape))
-    agree(~shrink(mask, grid, margin), reach(~mask, grid, margin.mirrored))
+    agree(~shrink(mask, grid, margin), reach(~mask, grid, margin.opposite))
 
 
 @given(st.data(), masks(6), margins())
@@ -199,7 +199,7 @@ def test_on_an_oblique_grid_each_axis_stands_for_the_nearest_direction(
     grid = data.draw(oblique(mask.shape))
     directions = np.asarray(grid.axes)[::-1]
     agree(grow(mask, grid, margin), reach(mask, grid, margin, directions))
-    if margin.six == (margin.left,) * 6:
+    if margin.values_mm == (margin.left,) * 6:
         agree(grow(mask, grid, margin), reach(mask, grid, margin))
 
 
@@ -210,7 +210,7 @@ def test_uneven_heights_and_shifted_slices_are_taken_at_their_places(
 ) -> None:
     stack = data.draw(stacks(mask.shape))
     agree(grow(mask, stack, margin), reach(mask, stack, margin))
-    agree(~shrink(mask, stack, margin), reach(~mask, stack, margin.mirrored))
+    agree(~shrink(mask, stack, margin), reach(~mask, stack, margin.opposite))
 
 
 @given(masks(8), margins())
@@ -232,7 +232,7 @@ def test_a_stack_that_is_regular_gives_what_its_grid_gives(mask: Mask, margin: M
 @given(mask=masks(8), margin=margins())
 @settings(max_examples=40, deadline=None)
 def test_the_mask_that_is_given_stays_as_it_is(
-    change: Callable[[Mask, Place, Margin], Mask], mask: Mask, margin: Margin
+    change: Callable[[Mask, VoxelGeometry, Margin], Mask], mask: Mask, margin: Margin
 ) -> None:
     grid = Grid(shape=mask.shape, spacing_mm=(3.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
     before = mask.copy()

@@ -73,7 +73,7 @@ def test_a_written_rtstruct_is_read_back_as_the_labels_it_was_made_of(
     organs = {number: organ_table[key] for number, key in enumerate(ORGANS, 1)}
     with tempfile.TemporaryDirectory() as folder:
         series = series_of(Path(folder), scan)
-    written = LabelMap(grid=series.place, labels=labels, organs=organs)
+    written = LabelMap(grid=series.geometry, labels=labels, organs=organs)
     buffer = BytesIO()
     write_rtstruct(trace(written), series, PROVENANCE).save_as(buffer, enforce_file_format=True)
     buffer.seek(0)

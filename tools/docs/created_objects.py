@@ -29,7 +29,7 @@ from orgseg_node.core.organs import load_organs
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.kit.phantom import write_phantom
 from orgseg_node.dicom.objects.pdf import write_pdf
-from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.objects.seg import SegKind, write_seg
 from orgseg_node.dicom.objects.sr import write_report_sr
@@ -44,13 +44,13 @@ _LARGER: Final = Grid(shape=(5, 40, 36), spacing_mm=(2.5, 1.5, 1.5), origin_mm=(
 _JOB: Final = Provenance(
     job_id="conformance",
     created=datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC),
-    models=(ModelLine(name="model", version="1", sha256="ab" * 32),),
+    models=(ModelVersion(name="model", version="1", sha256="ab" * 32),),
     institution="Institution",
 )
 _OTHER_JOB: Final = Provenance(
     job_id="another",
     created=datetime(2025, 6, 7, 8, 9, 10, tzinfo=UTC),
-    models=(ModelLine(name="another", version="2", sha256="cd" * 32),),
+    models=(ModelVersion(name="another", version="2", sha256="cd" * 32),),
     software_version="0",
     device_serial="another",
 )
@@ -157,7 +157,7 @@ def _say_little(dataset: Dataset) -> None:
 
 def _objects(case: _Case) -> dict[str, Dataset]:
     series, provenance = case.series, case.provenance
-    label_map = LabelMap(grid=series.place, labels=case.label_map.labels, organs=case.label_map.organs)
+    label_map = LabelMap(grid=series.geometry, labels=case.label_map.labels, organs=case.label_map.organs)
     seg = write_seg(label_map, series, provenance)
     rtstruct = write_rtstruct(trace(label_map), series, provenance, segmentation=seg)
     seg = write_seg(label_map, series, provenance, structure_set_uid=str(rtstruct.SOPInstanceUID))

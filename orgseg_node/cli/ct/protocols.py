@@ -1,4 +1,4 @@
-"""``orgseg protocols``: the protocols, which define the content of a structure set."""
+"""``orgseg protocols``: what a structure set shall hold."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orgseg_node.cli.console import out, print_json, print_message
-from orgseg_node.cli.options import Json
+from orgseg_node.cli.console import out, print_json, say
 from orgseg_node.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from orgseg_node.contouring.protocol import Protocol
 
 app = typer.Typer(
-    name="protocols",
-    help="List, show, check and import protocols: names, margins, tidying.",
-    no_args_is_help=True,
+    name="protocols", help="Structure templates: names, margins, tidying.", no_args_is_help=True
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a protocol, or path of a TOML file.")]
@@ -32,9 +29,9 @@ def _group() -> None:
 
 @app.command("list")
 def list_protocols(
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """List the protocols that come with the node."""
+    """The protocols that come with the node."""
     from orgseg_node.contouring.protocol import load_protocol, protocol_names  # noqa: PLC0415  # pydantic only when needed
 
     found = {name: load_protocol(name) for name in protocol_names()}
@@ -48,9 +45,11 @@ def list_protocols(
 
 
 @app.command()
-def show(name: Name, json: Json = False) -> None:
-    """Show the settings of a protocol, structure by structure."""
-    protocol = load_checked_protocol(name)
+def show(
+    name: Name, json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False
+) -> None:
+    """What a protocol asks for, structure by structure."""
+    protocol = checked(name)
     if json:
         print_json(protocol.as_json | {"sha256": protocol.sha256})
         return
@@ -59,8 +58,8 @@ def show(name: Name, json: Json = False) -> None:
 
 @app.command()
 def check(name: Name) -> None:
-    """Check a protocol and report all its problems. The exit code is 3 if there is any."""
-    protocol = load_checked_protocol(name)
+    """Check a protocol; every problem is told at once. Exit code 3 if there is any."""
+    protocol = checked(name)
     count = len(protocol.structures)
     out().print(f"{escape(name)} is correct: {count} structures, others {protocol.others}.")
 
@@ -70,15 +69,10 @@ def import_template(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="RTSTRUCT, or structure template of Eclipse (XML).",
+            metavar="FILE", exists=True, dir_okay=False, help="RTSTRUCT, or Eclipse template (XML)."
         ),
     ],
-    target: Annotated[
-        Path, typer.Option("--out", dir_okay=False, help="File of the new protocol; ends with .toml.")
-    ],
+    target: Annotated[Path, typer.Option("--out", dir_okay=False, help="The protocol to write.")],
 ) -> None:
     """Make a protocol from the names, colours and order of an RTSTRUCT or an Eclipse structure template."""
     from orgseg_node.contouring.protocol_import import import_protocol  # noqa: PLC0415  # pydicom only when needed
@@ -87,9 +81,9 @@ def import_template(
     from orgseg_node.shipped import shipped_config  # noqa: PLC0415
 
     if target.suffix != ".toml":
-        raise ConfigError(f"{target} must end with .toml, which distinguishes a file from a name.")
+        raise ConfigError(f"{target} must end with .toml, so that it can be told from a name.")
     if target.exists():
-        raise ConfigError(f"{target} exists already; choose another name with --out.")
+        raise ConfigError(f"{target} is already there; choose another name with --out.")
     if not target.parent.is_dir():
         raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}.")
     imported = import_protocol(file, load_organs(shipped_config("organs.toml")))
@@ -98,18 +92,18 @@ def import_template(
             part.write_text(imported.toml, encoding="utf-8")
     except StorageError as error:
         raise ConfigError(f"{target} cannot be written: {error.detail}") from error
-    load_checked_protocol(str(target))
+    checked(str(target))
     table = Table("structure", "organ", box=None, pad_edge=False)
     for name, key in imported.matched.items():
         table.add_row(escape(name), key)
     out().print(table)
     if imported.unmatched:
         count = len(imported.unmatched)
-        print_message(f"{count} structures were left out; they are listed at the beginning of the file.")
+        say(f"{count} of the structures were left out; see the head of the file.")
 
 
-def load_checked_protocol(name: str) -> Protocol:
-    """Load a protocol by name or path, and check that it names known organs only.
+def checked(name: str) -> Protocol:
+    """A protocol by name or path that names known organs only.
 
     Raises
     ------
@@ -136,12 +130,12 @@ def _print(protocol: Protocol) -> None:
     console.print(f"other organs: {protocol.others}, outline of the patient: {escape(outline)}")
     table = Table("structure", "from", "settings", box=None, pad_edge=False)
     for entry in protocol.structures:
-        shown = {"organ", "name", "derive", "source"}  # in the other columns
-        given = entry.model_dump(mode="json", exclude_defaults=True, exclude=shown)
-        settings = ", ".join(f"{key} {value}" for key, value in given.items())
+        dropped = {"organ", "name", "derive", "source"}
+        set_ = entry.model_dump(mode="json", exclude_defaults=True, exclude=dropped)
+        said = ", ".join(f"{key} {value}" for key, value in set_.items())
         if isinstance(entry, OrganEntry):
-            table.add_row(escape(entry.name or "+".join(entry.keys)), entry.organ, escape(settings))
+            table.add_row(escape(entry.name or "+".join(entry.keys)), entry.organ, escape(said))
         else:
-            origin = f"{entry.derive} of {', '.join(entry.source)}"
-            table.add_row(escape(entry.name), escape(origin), escape(settings))
+            made = f"{entry.derive} of {', '.join(entry.source)}"
+            table.add_row(escape(entry.name), escape(made), escape(said))
     console.print(table)

@@ -1,4 +1,4 @@
-"""``orgseg doctor``: check whether the node can run on this machine."""
+"""``orgseg doctor``: whether this machine is fit to run the node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import COLORS, CONFIGURATION, ENVIRONMENT, FAILED, OK, out, print_json
-from orgseg_node.cli.options import Json
 from orgseg_node.errors import FastModeMissing, OrgsegError
 from orgseg_node.shipped import bundle_folders
 
@@ -31,21 +30,21 @@ if TYPE_CHECKING:
 _MIN_FREE_GB = 5.0
 _OLDEST_PYTHON = (3, 11)
 _FAST = "openvino"
-_ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not listened on
+_ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not listened at
 
 Level = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The result of one check.
+    """One thing that was looked at.
 
     Attributes
     ----------
-    name : what was checked
-    level : ``info`` is good, ``warning`` should be known, ``error`` must be corrected
-    message : what was found
-    exit_code : exit code of the command if the level is ``error``
+    name : what
+    level : info is well, warning is worth knowing, error must be put right
+    message : what was seen
+    exit_code : what an error here makes the command return
     """
 
     name: str
@@ -56,17 +55,14 @@ class Check:
 
 def doctor(
     config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help="Also check what the node with this configuration needs.", dir_okay=False
-        ),
+        Path | None, typer.Option("--config", help="Also look at what this node needs.", dir_okay=False)
     ] = None,
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Check Python, packages, GPU, disk, ports, bundles and destinations.
+    """Look at Python, packages, GPU, disk, ports, bundles and destinations.
 
-    The exit code is that of the worst error: 4 for the machine, 3 for the configuration, 1 for anything else.
-    Warnings alone give 0.
+    The exit code is that of the worst finding: 4 the machine, 3 the configuration, 1 anything else; warnings
+    alone give 0.
     """
     checks = list(examine(config))
     if json:
@@ -81,7 +77,7 @@ def doctor(
 
 
 def examine(config: Path | None) -> Iterator[Check]:
-    """Do all checks in order."""
+    """Every check, in the order in which one would look."""
     yield _python()
     yield from _packages()
     yield _gpu()
@@ -164,7 +160,7 @@ def _ask(open_database: Callable[[], Database]) -> None:
 
 
 def _port(settings: NodeConfig) -> Check:
-    """Whether the port of the node is free, or the node itself answers on it."""
+    """The node's port is free, or this node itself answers on it."""
     from orgseg_node.node.config.node_config import Destination  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.dimse.storage_scu import DicomSender  # noqa: PLC0415  # network only when needed
 
@@ -195,7 +191,7 @@ def _port(settings: NodeConfig) -> Check:
 
 
 def _certificates(settings: NodeConfig) -> Iterator[Check]:
-    """Whether a certificate of the node has expired or will expire soon."""
+    """The certificates the node shows have not ended, and will not soon."""
     from orgseg_node.node.config.node_config import Destination  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.tls.context import WARN_BEFORE, certificate_end  # noqa: PLC0415  # network only when needed
 
@@ -215,7 +211,7 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    """Whether all required packages are installed; none is imported."""
+    """Every package the node requires is there; nothing is imported."""
     try:
         required = importlib.metadata.requires("orgseg-node") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,9 +1,8 @@
-"""How well two masks of one organ agree: one pinned definition of each metric.
+"""Agreement of two masks of one organ: one fixed definition of each metric.
 
-Tools differ by more than 10 % in what they call mean surface distance or 95 % Hausdorff distance of one and
-the same pair of masks (Podobnik and Vrtovec, arXiv 2410.02630), so each module says which definition it
-takes and
-from where. What is not defined is NaN and said by a `Status`, never 0.
+For the same pair of masks, tools differ by more than 10 % in the mean surface distance or the 95 % Hausdorff
+distance (Podobnik and Vrtovec, arXiv 2410.02630), so each module states its definition and the source. An
+undefined value is NaN, with a `Status` that gives the reason, never 0.
 """
 
 from orgseg_node.core.metrics.comparison import Comparison, Status, compare

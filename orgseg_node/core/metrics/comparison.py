@@ -1,4 +1,4 @@
-"""All metrics of one organ in one patient, and first of all whether there was anything to compare."""
+"""All metrics of one organ in one patient, with a status that states what could be compared."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _NAN = float("nan")
 
 
 class Status(StrEnum):
-    """What there was to compare; read before any number."""
+    """What could be compared; to be read before any number."""
 
     OK = "ok"
-    """Both masks hold the organ."""
+    """Both masks contain the organ."""
     CROPPED_BY_FOV = "cropped_by_fov"
-    """Both hold it, and the reference reaches the edge of the scan: part of the organ was not seen."""
+    """Both contain it, and the reference touches the edge of the scan: a part of the organ is not visible."""
     PRED_EMPTY = "pred_empty"
-    """A miss: overlaps are 0, distances do not exist."""
+    """False negative: overlaps are 0, distances are undefined."""
     REF_EMPTY = "ref_empty"
-    """A false finding: told of as such, never averaged into overlaps."""
+    """False positive: reported separately, never averaged into overlaps."""
     BOTH_EMPTY = "both_empty"
-    """Rightly nothing: a true negative."""
+    """True negative."""
     NOT_LABELLED = "not_labelled"
-    """The organ was not looked for in the reference; nothing is known, nothing is scored."""
+    """The organ was not contoured in the reference: unknown, not scored."""
 
     @property
     def is_scored(self) -> bool:
@@ -39,24 +39,25 @@ class Status(StrEnum):
 
     @property
     def has_distances(self) -> bool:
-        """Whether there are two surfaces to measure between."""
+        """Whether both masks have a surface."""
         return self in {Status.OK, Status.CROPPED_BY_FOV}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Every metric of one organ; NaN where the status says that there is none.
+    """Every metric of one organ; NaN if it is undefined for the status.
 
     Attributes
     ----------
-    status : what there was to compare
+    status : what could be compared
     dsc, jaccard : overlap, 0 to 1
     msd_mm, hd_mm, hd95_mm : mean surface distance, Hausdorff distance, its 95 % version
     sdsc_2mm, sdsc_3mm, sdsc : surface Dice at 2 mm, 3 mm and the organ's own tolerance
-    tolerance_mm : that tolerance
+    tolerance_mm : this tolerance
     vd_ml : volume of the prediction minus that of the reference
     reference_ml, prediction_ml : the volumes
-    apl_mm, apl_percent, apl_1px_mm : added path length, as a part of the contour, and allowing one pixel
+    apl_mm, apl_percent, apl_1px_mm : added path length, the same in per cent of the contour, and with a
+        tolerance of one pixel
     """
 
     status: Status
@@ -85,8 +86,8 @@ def compare(reference: Mask, prediction: Mask, spacing_mm: Vector, tolerance_mm:
 
     Parameters
     ----------
-    reference, prediction : (K, J, I) bool, the whole scan or a box cut from it with a margin of one voxel, so
-        that a mask touches the edge of the array only where it touches the edge of the scan
+    reference, prediction : (K, J, I) bool, the whole scan or a box of it with a margin of one voxel, so that
+        a mask touches the edge of the array only if it touches the edge of the scan
     spacing_mm : distance of voxel centres along ``(k, j, i)``
     tolerance_mm : of the surface Dice of this organ
 
@@ -133,7 +134,7 @@ def compare(reference: Mask, prediction: Mask, spacing_mm: Vector, tolerance_mm:
 
 
 def _cropped(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
-    """Both masks in the box around them, with a margin of one voxel where the scan has one."""
+    """Both masks cropped to their common bounding box with a margin of one voxel, within the array."""
     either = reference | prediction
     if not either.any():
         return reference, prediction

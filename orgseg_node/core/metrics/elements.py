@@ -1,12 +1,12 @@
-"""Area of the piece of surface between eight neighbouring voxels.
+"""Area of the surface element between eight neighbouring voxels.
 
-Eight voxel centres are the corners of a cell. Each corner is inside the organ or not, which gives a code of
-8 bits; the surface of the organ cuts the edges of the cell between an inside and an outside corner in their
-middle, as in marching cubes (Lorensen and Cline, Computer Graphics 21 (1987) 163). The 256 surfaces are
-derived here, not copied from a table: on each face of the cell the cuts are joined so that two inside corners
-on a diagonal stay apart, a rule that both cells of a face share, so that the surface has no holes; the closed
-lines that result are filled with triangles around their mean point, so that turning or mirroring the picture
-never changes an area.
+Eight voxel centres are the corners of a cell. Each corner is inside the organ or not, which gives a code of 8
+bits; the surface of the organ cuts the edges of the cell between an inside and an outside corner at their
+midpoint, as in marching cubes (Lorensen and Cline, Computer Graphics 21 (1987) 163). The 256 surfaces are
+derived here, not copied from a table: on each face of the cell the cuts are joined so that two diagonal
+inside corners stay separate. Both cells of a face follow the same rule, so the surface has no holes. The
+resulting closed lines are filled with triangles around their mean point, so that rotating or mirroring the
+image never changes an area.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from orgseg_node.core.geometry import FloatArray, Vector
 
 INSIDE = 255
-"""Code of a cell that lies wholly inside."""
+"""Code of a cell that is completely inside."""
 
 _Corner = tuple[int, int, int]
 _Edge = frozenset[_Corner]
@@ -33,7 +33,7 @@ def element_areas(spacing_mm: Vector) -> FloatArray:
 
     Parameters
     ----------
-    spacing_mm : distance of voxel centres along ``(k, j, i)``, each its own
+    spacing_mm : distance of voxel centres along ``(k, j, i)``
     """
     half_mm = np.asarray(spacing_mm, dtype=np.float64) / 2
     return np.array([sum(_area(np.asarray(loop) * half_mm) for loop in loops) for loops in _loops()])
@@ -48,7 +48,7 @@ def _area(points: FloatArray) -> float:
 
 @cache
 def _loops() -> tuple[tuple[_Loop, ...], ...]:
-    """For each code the closed lines in which the surface meets the cell; points in half edge lengths."""
+    """For each code the closed lines of the surface in the cell; points in half edge lengths."""
     return tuple(_loops_of(code) for code in range(256))
 
 
@@ -67,7 +67,7 @@ def _loops_of(code: int) -> tuple[_Loop, ...]:
 
 
 def _cuts(face: tuple[_Corner, ...], inside: set[_Corner]) -> list[tuple[_Edge, _Edge]]:
-    """For each run of inside corners around a face: the edge by which the round leaves it, and enters it."""
+    """For each run of inside corners around a face: the edges at its end and at its start."""
     ring = [corner in inside for corner in face]
     cuts = []
     for start in range(4):
@@ -81,7 +81,7 @@ def _cuts(face: tuple[_Corner, ...], inside: set[_Corner]) -> list[tuple[_Edge, 
 
 
 def _faces() -> list[tuple[_Corner, ...]]:
-    """The six faces of the cell, each round seen from outside in the same sense."""
+    """The six faces of the cell, all with the same orientation seen from outside."""
     faces = []
     for axis in range(3):
         for side in (0, 1):
@@ -93,9 +93,9 @@ def _faces() -> list[tuple[_Corner, ...]]:
 
 def _insert(axis: int, side: int, u: int, v: int) -> _Corner:
     """The corner with ``side`` on one axis and ``u``, ``v`` on the two that follow it cyclically."""
-    place = [0, 0, 0]
-    place[axis], place[(axis + 1) % 3], place[(axis + 2) % 3] = side, u, v
-    return place[0], place[1], place[2]
+    corner = [0, 0, 0]
+    corner[axis], corner[(axis + 1) % 3], corner[(axis + 2) % 3] = side, u, v
+    return corner[0], corner[1], corner[2]
 
 
 def _middle(edge: _Edge) -> _Corner:

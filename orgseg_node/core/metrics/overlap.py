@@ -1,7 +1,6 @@
-"""How much of two masks is common: Dice, Jaccard, difference of the volumes.
+"""Overlap of two masks: Dice, Jaccard, volume difference.
 
-Empty masks are said, not hidden: when both are empty the overlap is not defined and the functions return NaN;
-when one is empty it is 0.
+If both masks are empty, the overlap is undefined and the functions return NaN; if one is empty, it is 0.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from orgseg_node.core.volume import Mask
 
 
 def dice(a: Mask, b: Mask) -> float:
-    """Dice similarity: twice the common volume over the sum of both; 1 is perfect.
+    """Dice similarity coefficient: twice the common volume divided by the sum of both; 1 is perfect.
 
     Dice, Ecology 26 (1945) 297.
 
@@ -22,7 +21,7 @@ def dice(a: Mask, b: Mask) -> float:
 
     Returns
     -------
-    0 to 1, or NaN when both masks are empty
+    0 to 1, or NaN if both masks are empty
     """
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
     if total == 0:
@@ -31,10 +30,10 @@ def dice(a: Mask, b: Mask) -> float:
 
 
 def jaccard(a: Mask, b: Mask) -> float:
-    """Jaccard index: the common volume over the volume of the union; 1 is perfect.
+    """Jaccard index: the common volume divided by the volume of the union; 1 is perfect.
 
-    Jaccard, New Phytologist 11 (1912) 37. Of one pair of masks it is D / (2 - D) with D their Dice; of
-    means over patients that holds no longer.
+    Jaccard, New Phytologist 11 (1912) 37. For one pair of masks it is D / (2 - D) with D their Dice;
+    this does not hold for means over patients.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ def jaccard(a: Mask, b: Mask) -> float:
 
     Returns
     -------
-    0 to 1, or NaN when both masks are empty
+    0 to 1, or NaN if both masks are empty
     """
     union = int(np.count_nonzero(a | b))
     if union == 0:
@@ -51,5 +50,11 @@ def jaccard(a: Mask, b: Mask) -> float:
 
 
 def volume_difference_ml(reference: Mask, prediction: Mask, voxel_ml: float) -> float:
-    """Volume of the prediction minus that of the reference, in ml; positive where it is too large."""
+    """Volume of the prediction minus that of the reference in ml; positive if the prediction is too large.
+
+    Parameters
+    ----------
+    reference, prediction : bool arrays
+    voxel_ml : volume of one voxel in millilitres
+    """
     return (int(np.count_nonzero(prediction)) - int(np.count_nonzero(reference))) * voxel_ml

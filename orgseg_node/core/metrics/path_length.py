@@ -1,8 +1,8 @@
-"""How much of the contour a person would have to draw again: added path length.
+"""Added path length: the length of contour that a person would have to redraw.
 
 Vaassen et al., Phys. Imaging Radiat. Oncol. 13 (2020) 1: the number of pixels of the reference contour,
-slice by slice, that are not on the automatic contour, times the pixel size. A contour pixel is one inside
-the organ with at least one of its four neighbours in the slice outside; where the picture ends there is no
+slice by slice, that are not on the automatic contour, times the pixel size. A contour pixel is a pixel
+inside the organ with at least one of its four neighbours in the slice outside; the border of the image is no
 contour.
 """
 
@@ -18,12 +18,12 @@ from orgseg_node.core.volume import Mask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedPath:
-    """Contour that would have to be drawn again.
+    """Length of contour that would have to be redrawn.
 
     Attributes
     ----------
     added_mm : reference contour that is not on the automatic contour
-    added_beyond_1px_mm : the same, where the automatic contour may also be on one of the four neighbours
+    added_beyond_1px_mm : the same, if the automatic contour may also be on one of the four neighbours
     contour_mm : the whole reference contour
     """
 
@@ -33,7 +33,7 @@ class AddedPath:
 
     @property
     def percent(self) -> float:
-        """Added path as a part of the reference contour, NaN where there is none."""
+        """Added path in per cent of the reference contour; NaN if there is none."""
         return 100.0 * self.added_mm / self.contour_mm if self.contour_mm > 0 else float("nan")
 
 
@@ -42,9 +42,9 @@ def added_path(reference: Mask, prediction: Mask, spacing_mm: Vector) -> AddedPa
 
     Parameters
     ----------
-    reference, prediction : (K, J, I) bool, the whole scan or a box cut from it with a margin of one voxel
-    spacing_mm : distance of voxel centres along ``(k, j, i)``; a pixel counts as long as the mean of its
-    sides
+    reference, prediction : (K, J, I) bool, the whole scan or a box of it with a margin of one voxel
+    spacing_mm : distance of voxel centres along ``(k, j, i)``; the length of a pixel is the
+        mean of its sides
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"Masks of {reference.shape} and {prediction.shape} voxels cannot be compared.")

@@ -1,16 +1,15 @@
-"""How far the surfaces of two masks lie apart: mean distance, Hausdorff distances, surface Dice.
+"""Distances between the surfaces of two masks: mean distance, Hausdorff distances, surface Dice.
 
 Surface elements are those of Nikolov et al., J. Med. Internet Res. 23 (2021) e26151: one for each cell of
-eight neighbouring voxels that holds both, at the centre of the cell, weighing as much as its area
-(`elements`). Weighing by area keeps slices that are thicker than pixels are wide, and surfaces aslant to
-the axes, from counting too much or too little. Distances are exact in mm on the anisotropic grid.
+eight neighbouring voxels with both inside and outside voxels, at the centre of the cell, weighted by its area
+(`elements`). The weights are correct for slices that are thicker than the pixels are wide, and for oblique
+surfaces. Distances are exact in mm on the anisotropic grid.
 
-Where the scan cuts an organ off, the cut is no surface of the organ: its elements have no area. They remain
-places to which a distance may be measured, or an organ that ends one slice too early would seem wrong by
-its own radius.
+If the scan cuts an organ, the cut is no surface of the organ: its elements have no area. Distances may still
+be measured to them; otherwise an organ that ends one slice too early would have an error of its own radius.
 
 The package surface-distance, the reference implementation, is not used: its last release cannot handle
-empty masks with NumPy 2 and takes the cut for surface. Tests hold this module against it.
+empty masks with NumPy 2 and treats the cut as surface. Tests compare this module with it.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ class SurfaceDistances:
 
     @property
     def mean_mm(self) -> float:
-        """Mean surface distance: both surfaces pooled, weighed by area (average symmetric surface distance).
+        """Mean surface distance: both surfaces pooled, weighted by area (average symmetric surface distance).
 
-        Heimann et al., IEEE Trans. Med. Imaging 28 (2009) 1251, with areas in place of voxel counts.
+        Heimann et al., IEEE Trans. Med. Imaging 28 (2009) 1251, with areas instead of voxel counts.
         """
         if not self.is_defined:
             return float("nan")
@@ -67,11 +66,11 @@ class SurfaceDistances:
 
     @property
     def hausdorff95_mm(self) -> float:
-        """HD95: the larger of the two directed distances within which 95 % of the surface lies."""
+        """HD95: the larger of the two directed distances within which 95 % of the surface is."""
         return self.percentile_mm(95.0)
 
     def percentile_mm(self, percent: float) -> float:
-        """The larger of the two directed distances within which a part of the surface area lies."""
+        """The larger of the two directed distances in mm within which this percentage of the area is."""
         if not self.is_defined:
             return float("nan")
         return max(
@@ -80,7 +79,7 @@ class SurfaceDistances:
         )
 
     def surface_dice(self, tolerance_mm: float) -> float:
-        """Surface Dice: the part of both surfaces that lies within a tolerance of the other; 1 is perfect.
+        """Surface Dice: the fraction of both surfaces that is within a tolerance of the other; 1 is perfect.
 
         Nikolov et al., J. Med. Internet Res. 23 (2021) e26151.
         """
@@ -92,19 +91,18 @@ class SurfaceDistances:
 
 
 def surface_distances(reference: Mask, prediction: Mask, spacing_mm: Vector) -> SurfaceDistances:
-    """Measure from every element of each surface to the other surface.
+    """The distances from every element of each surface to the other surface.
 
-    Only the box around both masks is looked at, and only elements that are not common to both surfaces are
-    searched for.
+    Only the common bounding box is searched, and only elements that are not common to both surfaces.
 
     Parameters
     ----------
-    reference, prediction : (K, J, I) bool, the whole scan or a box cut from it with a margin of one voxel
+    reference, prediction : (K, J, I) bool, the whole scan or a box of it with a margin of one voxel
     spacing_mm : distance of voxel centres along ``(k, j, i)``
 
     Returns
     -------
-    Without elements of either surface where one of the masks is empty.
+    Without elements if one of the masks is empty.
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"Masks of {reference.shape} and {prediction.shape} voxels cannot be compared.")
@@ -133,7 +131,7 @@ _Points = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def _codes(mask: Mask) -> _Codes:
-    """(K + 1, J + 1, I + 1) code of each cell of a mask that is surrounded by nothing."""
+    """(K + 1, J + 1, I + 1) code of each cell of a mask, with background around it."""
     padded = np.pad(mask, 1).view(np.uint8)
     k, j, i = (n + 1 for n in mask.shape)
     codes = np.zeros((k, j, i), np.uint8)
@@ -143,12 +141,12 @@ def _codes(mask: Mask) -> _Codes:
 
 
 def _points(codes: _Codes) -> _Points:
-    """Flat indices of the cells through which the surface runs."""
+    """Flat indices of the cells that the surface crosses."""
     return np.flatnonzero((codes != 0) & (codes != INSIDE))
 
 
 def _areas(codes: _Codes, points: _Points, areas: FloatArray, at_edge: list[tuple[bool, bool]]) -> FloatArray:
-    """Area of each element, 0 where the scan ends."""
+    """Area in mm2 of each element, 0 at the ends of the scan."""
     found: FloatArray = areas[codes.ravel()[points]]
     for axis, (first, last) in enumerate(at_edge):
         places = np.unravel_index(points, codes.shape)[axis]
@@ -175,5 +173,5 @@ def _percentile(distances_mm: FloatArray, areas_mm2: FloatArray, percent: float)
     counted = areas_mm2 > 0
     order = np.argsort(distances_mm[counted])
     reached = np.cumsum(areas_mm2[counted][order])
-    place = int(np.searchsorted(reached, reached[-1] * percent / 100.0))
-    return float(distances_mm[counted][order[min(place, order.size - 1)]])
+    index = int(np.searchsorted(reached, reached[-1] * percent / 100.0))
+    return float(distances_mm[counted][order[min(index, order.size - 1)]])

@@ -1,1 +1,1 @@
-"""A phantom and structure sets with known volumes, to find out in one import what a planning system does."""
+"""The commissioning kit: a phantom CT and structure sets with known volumes, to test a planning system."""

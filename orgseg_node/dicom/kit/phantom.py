@@ -1,4 +1,4 @@
-"""The CT of the commissioning kit: water in air, with the structures a little denser so that they show."""
+"""The CT of the commissioning kit: water in air, with slightly denser structures that are visible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BODY_MM = (110.0, 85.0)  # semi-axes of the water, across and front to back
 
 
 def write_phantom(folder: Path, label_map: LabelMap) -> list[Path]:
-    """Write the CT, one file for each slice, from feet to head; equal bytes each time."""
+    """Write the CT, one file for each slice, from feet to head; every run gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for k, dataset in enumerate(_slices(label_map)):
@@ -63,7 +63,7 @@ def _hu(labels: NDArray[np.uint8], label_map: LabelMap) -> NDArray[np.int32]:
 
 
 def _shared(label_map: LabelMap) -> Dataset:
-    """Every type 1 and type 2 attribute of the CT Image IOD (PS3.3 A.3) that all slices share."""
+    """The type 1 and type 2 attributes of the CT Image IOD (PS3.3 A.3) that all slices share."""
     _, rows, columns = label_map.grid.shape
     thickness_mm = float(np.diff(label_map.grid.heights_mm[:2])[0])
     dataset = Dataset()

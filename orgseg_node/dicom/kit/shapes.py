@@ -1,4 +1,4 @@
-"""The structures of the commissioning kit: each one is a question to the planning system.
+"""The structures of the commissioning kit; each tests one property of the planning system.
 
 The phantom has 40 slices of 3 mm with 256 x 256 pixels of 1 mm, so that volumes are round numbers: a voxel is
 3 mm3. Coordinates here are (slice k, row j, column i).
@@ -25,13 +25,13 @@ _Draw = Callable[[Mask], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One structure and what it asks.
+class KitStructure:
+    """One structure and its question.
 
     Attributes
     ----------
     name : ROI name
-    question : what to look for in the planning system
+    question : what to check in the planning system
     color : RGB
     draw : sets the voxels of the structure in a (K, J, I) mask
     """
@@ -43,7 +43,7 @@ class Piece:
 
     @property
     def organ(self) -> Organ:
-        """The structure as an organ; it is coded as tissue, being no organ of anybody."""
+        """The structure as an organ; it is coded as tissue, since it is no real organ."""
         return Organ(
             key=f"kit_{self.name.lower()}",
             name=self.name,
@@ -55,13 +55,15 @@ class Piece:
 
 
 def kit_label_map() -> LabelMap:
-    """All pieces on the grid of the phantom; they do not overlap."""
+    """All structures on the grid of the phantom; they do not overlap."""
     labels = np.zeros(SHAPE, dtype=np.uint8)
-    for label, piece in enumerate(PIECES, start=1):
+    for label, piece in enumerate(KIT_STRUCTURES, start=1):
         mask = np.zeros(SHAPE, dtype=np.bool_)
         piece.draw(mask)
         labels[mask] = label
-    return LabelMap(grid=GRID, labels=labels, organs={n: piece.organ for n, piece in enumerate(PIECES, 1)})
+    return LabelMap(
+        grid=GRID, labels=labels, organs={n: piece.organ for n, piece in enumerate(KIT_STRUCTURES, 1)}
+    )
 
 
 def _disk(j: float, i: float, radius: float) -> NDArray[np.bool_]:
@@ -97,7 +99,7 @@ def _cube(mask: Mask) -> None:
 
 
 def _many_points(mask: Mask) -> None:
-    """A trunk with twigs, each with teeth of one pixel on both sides: the outline turns at every pixel."""
+    """A comb with teeth of one pixel on both sides of each bar: the contour turns at every pixel."""
     mask[24:27, 100:156, 127:129] = True
     for j in range(102, 156, 6):
         mask[24:27, j, 98:158] = True
@@ -138,86 +140,86 @@ def _border(mask: Mask) -> None:
     mask[:, 110:147, :12] = True
 
 
-PIECES: Final[tuple[Piece, ...]] = (
-    Piece(
+KIT_STRUCTURES: Final[tuple[KitStructure, ...]] = (
+    KitStructure(
         name="Kit_Ring",
         question="Is the hole empty? A larger volume means that holes are filled.",
         color=(230, 25, 75),
         draw=_ring,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Ring_Island",
         question="Is the hole empty and the island in it full?",
         color=(60, 180, 75),
         draw=_ring_with_island,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Two_Islands",
         question="Are both islands there, and nothing between them?",
         color=(255, 225, 25),
         draw=_islands,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Sphere",
         question="Volume at the caps: are the first and the last slice counted whole, half or rounded off?",
         color=(0, 130, 200),
         draw=_sphere,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Name_16_Char",
         question="Is the name of 16 characters complete? Volume of a cuboid: nothing to interpret.",
         color=(245, 130, 48),
         draw=_cube,
     ),
-    Piece(
+    KitStructure(
         name="Kit_3000_Points",
-        question="Is the outline of more than 3000 points complete, with all its teeth, on three slices?",
+        question="Is the contour of more than 3000 points complete, with all its teeth, on three slices?",
         color=(145, 30, 180),
         draw=_many_points,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Long_Keyhole",
-        question="Does a line from the rim to the hole in the middle show, and does it cost volume?",
+        question="Is a line visible from the border to the hole, and does it reduce the volume?",
         color=(70, 240, 240),
         draw=_long_keyhole,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Thin_Wall",
-        question="Is the thin wall closed? Its volume tells how finely the system rasterises.",
+        question="Is the thin wall closed? Its volume shows the resolution of the system's rasterisation.",
         color=(240, 50, 230),
         draw=_thin_wall,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Gap",
         question="Is the empty slice in the middle left empty, or filled by interpolation?",
         color=(210, 245, 60),
         draw=_gap,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Lens",
-        question="Is the small structure kept, and how far is its volume off?",
+        question="Is the small structure kept, and how large is the error of its volume?",
         color=(250, 190, 190),
         draw=_lens,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Lone_Voxel",
         question="Is a single voxel imported, shown, and given a volume?",
         color=(0, 128, 128),
         draw=_lone_voxel,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Corner",
-        question="Two pixels that touch at a corner: are there two outlines, neither lost nor joined?",
+        question="Two pixels that touch at a corner: are there two contours, neither lost nor joined?",
         color=(230, 190, 255),
         draw=_corner,
     ),
-    Piece(
+    KitStructure(
         name="Kit_One_Slice",
         question="Is a structure on a single slice given the thickness of that slice?",
         color=(170, 110, 40),
         draw=_one_slice,
     ),
-    Piece(
+    KitStructure(
         name="Kit_Border",
         question="Is the structure at the border of the images, on the first and the last slice, complete?",
         color=(128, 128, 0),

@@ -1,4 +1,4 @@
-"""The true volumes of the kit's structures, and what a system shows that does otherwise."""
+"""The true volumes of the kit's structures, and the volumes that common errors of systems would give."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _HEADINGS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volumes:
-    """What is true of a structure, and what a planning system shows that reads it in another way.
+    """The true volumes of a structure, and those that other interpretations give.
 
     Attributes
     ----------
     name : ROI name
     voxels : number of voxels
     voxel_ml : voxels times the volume of one
-    polygon_ml : area of the polygons in the file, holes taken off, times the distance of the slices
+    polygon_ml : area of the polygons in the file without holes, times the slice distance
     filled_ml : by voxels, with every hole filled
     bridged_ml : by voxels, with empty slices in the middle filled from both neighbours
-    capless_ml : by voxels, when the structure begins and ends at the plane of its end slices
+    capless_ml : by voxels, if the structure begins and ends at the plane of its end slices
     contours, most_points : number of contours in the file with keyholes, and points of the longest
     """
 
@@ -60,9 +60,10 @@ def volumes_of(label: int, label_map: LabelMap, polygons_mm: Sequence[FloatArray
 
     Parameters
     ----------
-    label : which structure
+    label : of the structure
     label_map : on a regular grid
-    polygons_mm : (N, 2) points of each of its contours in the file with keyholes, in the plane of the slice
+    polygons_mm : (N, 2) points in mm of each of its contours in the file with keyholes, in the plane of the
+        slice
     """
     mask = label_map.mask(label)
     voxel_ml = float(label_map.grid.slice_ml[0])
@@ -84,7 +85,7 @@ def volumes_of(label: int, label_map: LabelMap, polygons_mm: Sequence[FloatArray
 
 
 def area(points: FloatArray) -> float:
-    """Area of one polygon in the square of its unit; a keyhole takes its holes off by itself."""
+    """Area of one polygon in the square of its unit, without the holes of a keyhole."""
     x, y = points.T
     return abs(0.5 * float(x @ np.roll(y, -1) - np.roll(x, -1) @ y))
 
@@ -117,7 +118,7 @@ def _filled(mask: Mask) -> Mask:
 
 
 def _bridged(mask: Mask) -> Mask:
-    """Empty slices between others become what both neighbours share."""
+    """Empty slices between others become the intersection of their neighbours."""
     bridged = mask.copy()
     full = np.flatnonzero(mask.any(axis=(1, 2)))
     for below, above in pairwise(full):

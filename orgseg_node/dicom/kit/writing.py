@@ -1,4 +1,7 @@
-"""Writes the commissioning kit: CT, structure sets, the table of true volumes and what to do with them."""
+"""Writes the commissioning kit: CT, structure sets, the table of true volumes and instructions.
+
+The files are not written durably: every run gives the same ones.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ from orgseg_node.dicom.kit.phantom import write_phantom
 from orgseg_node.dicom.kit.shapes import kit_label_map
 from orgseg_node.dicom.kit.sheet import sheet
 from orgseg_node.dicom.kit.volumes import Volumes, as_csv, volumes_of
-from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
 from orgseg_node.dicom.objects.rtstruct import prove, write_rtstruct
 from orgseg_node.dicom.reading.series import CtSeries, read_series
 from orgseg_node.dicom.tps.tps import GENERIC, PROFILES, TpsProfile, require_valid
 
 MANY_POINTS: Final = 4000
-"""The kit asks for longer outlines than the node ever sends; in bytes they keep to its limit."""
+"""The kit contains longer contours than the node ever sends; they still keep the limit in bytes."""
 
 _CREATED: Final = datetime(2024, 1, 1, 12, tzinfo=UTC)
-_MODEL: Final = ModelLine(name="drawn by rule", version="1", sha256="0" * 64)
+_MODEL: Final = ModelVersion(name="drawn by rule", version="1", sha256="0" * 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +51,20 @@ class Kit:
 
 
 def write_kit(folder: Path) -> Kit:
-    """Write the kit; equal files each time.
+    """Write the kit; every run gives the same files.
 
     Parameters
     ----------
-    folder : made if it is not there; must hold no other CT
+    folder : created if missing; must not contain another CT
 
     Returns
     -------
-    what was written: ``CT/``, ``RTSTRUCT_*.dcm``, ``volumes.csv`` and ``README.md``
+    the written files: ``CT/``, ``RTSTRUCT_*.dcm``, ``volumes.csv`` and ``README.md``
 
     Raises
     ------
     ProofFailed
-        If a structure set, read again, is not the label map to the voxel.
+        If a structure set, read again, does not equal the label map.
     ObjectInvalid
         If one breaks the standard or its profile.
     """
@@ -82,13 +85,13 @@ def write_kit(folder: Path) -> Kit:
 
 
 def kit_profiles() -> dict[str, TpsProfile]:
-    """How each structure set is written: each way to write holes, then each profile as the node uses it."""
+    """The profile of each structure set: one for each kind of holes, then each profile of the node."""
     encodings = {str(holes): replace(GENERIC, holes=holes, max_points=MANY_POINTS) for holes in Holes}
     return encodings | dict(PROFILES)
 
 
 def _structure_set(name: str, profile: TpsProfile, label_map: LabelMap, series: CtSeries) -> FileDataset:
-    """One structure set, named so that it can be told from the others in a list, and proven."""
+    """One structure set, proven, with a name that identifies it in a list."""
     provenance = Provenance(
         job_id=f"commissioning kit {name}",
         created=_CREATED,

@@ -1,1 +1,1 @@
-"""DICOM objects that are written and read back: RTSTRUCT, SEG, SR, PDF."""
+"""DICOM objects that the node writes and verifies: RTSTRUCT, SEG, SR, PDF; storage commitment."""

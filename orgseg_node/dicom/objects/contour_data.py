@@ -1,7 +1,7 @@
-"""Contour Data (3006,0050): points in LPS mm as decimal strings, written and read without an object for each.
+"""Contour Data (3006,0050): points in LPS mm as decimal strings, converted without an object for each number.
 
-A point (i, j) of slice k lies at ``IPP_k + i PixelSpacing[1] IOP_k[0:3] + j PixelSpacing[0] IOP_k[3:6]``
-(PS3.3 C.7.6.2.1.1), with the position and the orientation of that very slice.
+A point (i, j) of slice k is at ``IPP_k + i PixelSpacing[1] IOP_k[0:3] + j PixelSpacing[0] IOP_k[3:6]``
+(PS3.3 C.7.6.2.1.1), with the position and the orientation of that slice.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _DECIMALS = 2  # 0.01 mm
 
 
 def contour_text(contour: Contour, series: CtSeries, decimals: int = _DECIMALS) -> str:
-    """The text of a contour's Contour Data.
+    """The Contour Data of a contour as text.
 
-    On an axial slice z is the text of the slice's own Image Position (Patient).
+    On an axial slice, z is the text of the slice's own Image Position (Patient).
 
     Parameters
     ----------
-    contour : index coordinates
+    contour : in index coordinates
     series : the CT; position and orientation are those of its slice ``contour.k``
-    decimals : digits after the point on axial slices, one more on others; more where it takes more for no
-        voxel to change sides
+    decimals : digits after the point on axial slices, one more on others; more if pixels are so small that
+        rounding could move a voxel across the contour
 
     Returns
     -------
@@ -61,11 +61,11 @@ def contour_points(item: Dataset) -> tuple[FloatArray, int]:
 
     Parameters
     ----------
-    item : whose Contour Data may be text, numbers, or as read and not yet decoded
+    item : with Contour Data as text, as numbers, or as read and not yet decoded
 
     Returns
     -------
-    (N, 3) LPS mm, and the length of the longest number
+    (N, 3) float64 LPS mm, and the number of characters of the longest number
 
     Raises
     ------
@@ -81,14 +81,14 @@ def contour_points(item: Dataset) -> tuple[FloatArray, int]:
     try:
         numbers = np.array([float(word) for word in words])
     except ValueError:
-        raise ObjectInvalid("Contour Data holds something that is not a number.") from None
+        raise ObjectInvalid("Contour Data contains a value that is not a number.") from None
     if numbers.size % 3 or not np.isfinite(numbers).all():
-        raise ObjectInvalid("Contour Data does not hold x, y and z of each point.")
+        raise ObjectInvalid("Contour Data does not contain x, y and z of each point.")
     return numbers.reshape(-1, 3), max(map(len, words))
 
 
 def contour_bytes(item: Dataset) -> int:
-    """Size of Contour Data as it is stored, 0 where there is none."""
+    """Size of Contour Data as it is stored in bytes, 0 if there is none."""
     value = (item.get_item(CONTOUR_DATA).value if CONTOUR_DATA in item else None) or b""
     if isinstance(value, (bytes, str)):
         return len(value)

@@ -14,14 +14,14 @@ from orgseg_node.dicom.tps.tps_profile import TpsProfile
 from orgseg_node.errors import ObjectInvalid
 
 ImageKeys = set[tuple[str, int]]
-"""SOP Instance UIDs with frame numbers, 0 for an image that is a file of its own."""
+"""SOP Instance UIDs with frame numbers, 0 for a single-frame image."""
 
-_PLANAR_MM = 0.01  # how far a point may lie off the plane of its contour
-_AREA_MM2 = 1e-6  # what encloses less is a line
+_PLANAR_MM = 0.01  # how far a point may be off the plane of its contour
+_AREA_MM2 = 1e-6  # a contour with less area is a line
 
 
 def image_keys(image: Dataset) -> ImageKeys:
-    """What an item of a Contour Image Sequence refers to."""
+    """The image or frames that an item of a Contour Image Sequence refers to."""
     frames = image.get("ReferencedFrameNumber")
     uid = str(image.get("ReferencedSOPInstanceUID", ""))
     if frames is None:
@@ -35,15 +35,15 @@ def broken_contours(contours: Sequence[Dataset], listed: ImageKeys, profile: Tps
     Parameters
     ----------
     contours : the items of the ROI's Contour Sequence
-    listed : the images that the structure set says it is about
+    listed : the images that the structure set references
     profile : the planning system
     """
     kinds = {str(contour.get("ContourGeometricType", "")) for contour in contours}
     allowed = {"CLOSED_PLANAR"} | ({"CLOSEDPLANAR_XOR"} if profile.holes is Holes.XOR else set())
     if kinds - allowed:
-        yield f"contours of a type that {profile.name} may not take"
+        yield f"contours of a type that {profile.name} may not accept"
     if len(kinds) > 1:
-        yield "contours that exclude each other beside others that do not"
+        yield "CLOSEDPLANAR_XOR contours together with contours of another type"
     for number, contour in enumerate(contours, start=1):
         images = contour.get("ContourImageSequence") or []
         if len(images) != 1 or not image_keys(images[0]) <= listed:
@@ -54,7 +54,7 @@ def broken_contours(contours: Sequence[Dataset], listed: ImageKeys, profile: Tps
             yield f"contour {number}: {error.detail}"
             continue
         if contour.get("NumberOfContourPoints") != len(points):
-            yield f"contour {number} has another number of points than it says"
+            yield f"contour {number}: NumberOfContourPoints is wrong"
         yield from _beyond_limits(number, contour, points, longest, profile)
 
 
@@ -71,7 +71,7 @@ def _beyond_limits(
     elif _is_line(points):
         yield f"contour {number} encloses nothing"
     elif _off_plane_mm(points) > _PLANAR_MM:
-        yield f"contour {number} does not lie in a plane"
+        yield f"contour {number} is not planar"
 
 
 def _normal(points: FloatArray) -> FloatArray:

@@ -1,9 +1,9 @@
-"""Whether an object has every attribute that its kind of object must have (PS3.3, A).
+"""Checks that an object has every attribute that its IOD requires (PS3.3, A).
 
-The tables of the standard come with highdicom: which modules make up an object, and which attributes a
-module has, down into sequences. A *type 1* attribute must be there with a value, a *type 2* one must be there
-and may be empty. What is required only under a condition (types 1C and 2C) the tables do not say in a form
-that a program can judge; that is left to rules of their own, such as those in `dicom.rtstruct_rules`.
+highdicom contains the tables of the standard: the modules of an IOD, and the attributes of a module,
+including those in sequences. A *type 1* attribute must be present with a value, a *type 2* attribute must be
+present and may be empty. The tables do not contain the conditions of types 1C and 2C in a form that a program
+can evaluate; these are checked by separate rules, such as those in `dicom.objects.rtstruct_rules`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pydicom.tag import BaseTag, Tag
 from orgseg_node.errors import ObjectInvalid
 
 _REQUIRED = {"1", "2"}
-# A functional group may stand in either of these; which ones an object needs depends on its frames.
+# A functional group may be in either of these; which ones an object needs depends on its frames.
 _FUNCTIONAL_GROUPS = {"SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"}
-# An item of these may hold further items of the same kind.
+# An item of these may contain further items of the same kind.
 _RECURSIVE = {"ContentSequence"}
 # A content item of a report has the value of its own type and no other (PS3.3 C.17.3).
 _VALUES = {
@@ -44,7 +44,7 @@ _VALUES = {
 
 @dataclass(slots=True)
 class _Attribute:
-    """What the standard wants of an attribute, and of those in its items."""
+    """The type of an attribute in the standard, and the attributes in its items."""
 
     kind: str = "3"
     inside: dict[str, _Attribute] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class _Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Module:
-    """The attributes of a module that are required, or in whose items some are."""
+    """The attributes of a module that are required, or that contain required ones in their items."""
 
     is_mandatory: bool
     attributes: Mapping[str, _Attribute]
@@ -64,23 +64,23 @@ class _Module:
 
 
 def missing(dataset: Dataset) -> tuple[str, ...]:
-    """What the standard requires of an object and the object lacks.
+    """The attributes that the standard requires and an object lacks.
 
-    Modules that an object need not have count as soon as one of their own attributes is there.
+    An optional module is checked as soon as one of its own attributes is present.
 
     Parameters
     ----------
-    dataset : any object whose SOP class the standard's tables hold
+    dataset : any object whose SOP class is in the standard's tables
 
     Returns
     -------
     one sentence for each attribute, such as "StructureSetROISequence[3].ROINumber is missing (type 1)";
-    empty for a sound object
+    empty for a valid object
 
     Raises
     ------
     ObjectInvalid
-        If the object says of no kind, or of an unknown one, that it is it.
+        If the object has no SOP Class UID, or an unknown one.
     """
     modules = _modules(str(dataset.get("SOPClassUID", "")))
     mandatory = frozenset[str]().union(*(module.keywords for module in modules if module.is_mandatory))
@@ -114,24 +114,24 @@ def _lacks(dataset: Dataset, attributes: Mapping[str, _Attribute], where: str) -
 
 
 def _is_empty(dataset: Dataset, tag: BaseTag) -> bool:
-    """Whether an element has no value, seen without decoding the value: Contour Data may be large."""
+    """Whether an element has no value; the value is not decoded, since Contour Data may be large."""
     value: Any = dataset.get_item(tag).value
     return value is None or (hasattr(value, "__len__") and len(value) == 0)
 
 
 def preload(*sop_class_uids: str) -> None:
-    """Read what the standard says of these objects now, so that nobody waits for it later: half a second."""
+    """Read the tables of these SOP classes in advance; it takes half a second."""
     for uid in sop_class_uids:
         _modules(uid)
 
 
 @lru_cache(maxsize=8)
 def _modules(sop_class_uid: str) -> tuple[_Module, ...]:
-    """The modules of a kind of object."""
+    """The modules of a SOP class."""
     tables = _tables()
     iods = json.loads((tables / "sop_class_iod_map.json").read_text(encoding="utf-8"))
     if sop_class_uid not in iods:
-        raise ObjectInvalid("The standard's tables do not know this kind of object.")
+        raise ObjectInvalid("The standard's tables do not contain this SOP class.")
     usage = json.loads((tables / "iod_module_map.json").read_text(encoding="utf-8"))
     return tuple(
         _module(entry["key"], is_mandatory=entry["usage"] == "M") for entry in usage[iods[sop_class_uid]]
@@ -149,7 +149,7 @@ def _module(key: str, *, is_mandatory: bool) -> _Module:
 
 
 def _put(root: _Attribute, path: list[str], keyword: str, kind: str) -> None:
-    """Enter one row. Where macros are alternatives to each other, the mildest row counts."""
+    """Enter one row. If macros are alternatives to each other, the least strict row counts."""
     parent = root
     for step in path:
         parent = parent.inside.setdefault(step, _Attribute())
@@ -170,7 +170,7 @@ def _prune(attribute: _Attribute) -> None:
 
 
 def _rows(module: str) -> list[dict[str, Any]]:
-    """The rows of one module, cut out of a file of 22 MB in which the others need not be decoded."""
+    """The rows of one module, extracted from a file of 22 MB without decoding the others."""
     path = _tables() / "module_attribute_map.json"
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         start = text.find(f'\n  "{module}": ['.encode())
@@ -183,7 +183,7 @@ def _rows(module: str) -> list[dict[str, Any]]:
 
 
 def _tables() -> Path:
-    """Where highdicom keeps the tables; looked up without importing it, which takes long."""
+    """Folder of the tables in highdicom, found without importing it, which is slow."""
     spec = find_spec("highdicom")
     if spec is None or not spec.submodule_search_locations:
         raise ObjectInvalid("The standard's tables are not installed.")

@@ -1,4 +1,4 @@
-"""What all objects of the node have in common: patient, study, equipment, file meta information."""
+"""Attributes that all objects of the node share: patient, study, equipment, file meta information."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orgseg_node.dicom.objects.uids import IMPLEMENTATION_UID
 from orgseg_node.dicom.reading.files import without_pydicom_warnings
 from orgseg_node.dicom.reading.series import CtSeries
 
-TYPE_2 = (  # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): empty where the CT has none
+TYPE_2 = (  # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): empty if the CT has none
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -26,7 +26,7 @@ TYPE_2 = (  # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): empty 
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-_TYPE_3 = (  # copied where the CT has them
+_TYPE_3 = (  # copied if the CT has them
     "IssuerOfPatientID",
     "PatientIdentityRemoved",
     "DeidentificationMethod",
@@ -36,8 +36,14 @@ _TYPE_3 = (  # copied where the CT has them
 _SIDES = {Side.LEFT: ("7771000", "Left"), Side.RIGHT: ("24028007", "Right")}
 
 
-def code(value: str, scheme: str, meaning: str) -> Dataset:
-    """An item of a code sequence (PS3.3 Table 8.8-1)."""
+def code_item(value: str, scheme: str, meaning: str) -> Dataset:
+    """An item of a code sequence (PS3.3 Table 8.8-1).
+
+    Parameters
+    ----------
+    value, scheme, meaning : Code Value, Coding Scheme Designator and Code Meaning, such as ``123109``,
+        ``DCM`` and ``Artificial Intelligence``
+    """
     item = Dataset()
     item.CodeValue = value
     item.CodingSchemeDesignator = scheme
@@ -46,33 +52,33 @@ def code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def organ_code(organ: Organ) -> Dataset:
-    """What an organ is: SNOMED CT code with its side as modifier, and the FMA id as an equivalent."""
-    item = code(organ.code, "SCT", organ.meaning)
+    """The code of an organ: SNOMED CT with the side as modifier, and the FMA ID as an equivalent code."""
+    item = code_item(organ.code, "SCT", organ.meaning)
     if organ.fma:
-        item.EquivalentCodeSequence = [code(organ.fma, "FMA", organ.meaning)]
+        item.EquivalentCodeSequence = [code_item(organ.fma, "FMA", organ.meaning)]
     if organ.side is not None:
         value, meaning = _SIDES[organ.side]
-        item.SegmentedPropertyTypeModifierCodeSequence = [code(value, "SCT", meaning)]
+        item.SegmentedPropertyTypeModifierCodeSequence = [code_item(value, "SCT", meaning)]
     return item
 
 
 def organ_category(organ: Organ) -> Dataset:
-    """What kind of thing an organ is (CID 7150)."""
-    return code(organ.category, "SCT", organ.category_meaning)
+    """The category of an organ (CID 7150)."""
+    return code_item(organ.category, "SCT", organ.category_meaning)
 
 
-def plain(text: str) -> str:
-    """Text in ASCII on one line, which every character set of DICOM holds; what has no likeness is ``?``.
+def to_ascii(text: str) -> str:
+    """Text in ASCII on one line, which every character set of DICOM contains; other characters become ``?``.
 
-    The patient's name decides on the character set of an object. Text that comes from elsewhere, such as
-    the names of a clinic's template, has to fit into it.
+    The patient's name determines the character set of an object. Text from other sources, such as the names
+    in a clinic's template, has to fit into it.
     """
     text = text.replace("\u00df", "ss").replace("\u00b1", "+-").replace("\\", "/")
     letters = unicodedata.normalize("NFKD", " ".join(text.split()))
     return "".join(c for c in letters if not unicodedata.combining(c)).encode("ascii", "replace").decode()
 
 
-def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+def reference_item(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     """A reference to another object (PS3.3 Table 10-11)."""
     item = Dataset()
     item.ReferencedSOPClassUID = sop_class_uid
@@ -81,14 +87,14 @@ def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
 
 
 def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool = True) -> None:
-    """Copy who the patient is and which study it is, element by element, from the CT.
+    """Copy the patient and study attributes of the CT, element by element.
 
-    The text keeps its character set: Specific Character Set (0008,0005) comes along, and the node's own
-    text is plain ASCII, which every character set of DICOM holds.
+    The text keeps its encoding: Specific Character Set (0008,0005) is copied too, and the node's own text is
+    ASCII, which every character set of DICOM contains.
 
     Parameters
     ----------
-    dataset : what to write into; what it says of patient and study is replaced
+    dataset : to write into; its patient and study attributes are replaced
     series : the CT
     has_frame : whether the object has a frame of reference; reports have none
     """
@@ -102,8 +108,8 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool
                 dataset[tag] = copy.deepcopy(header[tag])
         elif keyword in TYPE_2:
             setattr(dataset, keyword, "")
-    if dataset.get("PatientIdentityRemoved") == "YES" and not _says_how_deidentified(dataset):
-        # PS3.3 C.7.1.1 requires the method beside a YES; real anonymised CT often lack it
+    if dataset.get("PatientIdentityRemoved") == "YES" and not _has_deidentification_method(dataset):
+        # PS3.3 C.7.1.1 requires the method together with YES; real anonymised CT often lack it
         dataset.DeidentificationMethod = "Not stated in the source images"
     dataset.StudyInstanceUID = series.study_instance_uid
     if has_frame:
@@ -111,12 +117,12 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool
         dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
 
 
-def _says_how_deidentified(dataset: Dataset) -> bool:
+def _has_deidentification_method(dataset: Dataset) -> bool:
     return bool(dataset.get("DeidentificationMethod") or dataset.get("DeidentificationMethodCodeSequence"))
 
 
 def set_equipment(dataset: Dataset, provenance: Provenance) -> None:
-    """Say that the node, not the scanner, made the object, with which software and models."""
+    """Set the node, not the scanner, as the equipment, with its software and models."""
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = MODEL_NAME
     dataset.DeviceSerialNumber = provenance.device_serial
@@ -127,18 +133,18 @@ def set_equipment(dataset: Dataset, provenance: Provenance) -> None:
 
 
 def set_unreviewed(dataset: Dataset, provenance: Provenance) -> None:
-    """Say when the object was made and that nobody has looked at it (PS3.3 C.12.1)."""
+    """Set the time of creation, and that no person has reviewed the object (PS3.3 C.12.1)."""
     dataset.ContentQualification = "RESEARCH"
     dataset.InstanceCreationDate = dataset.SeriesDate = provenance.date
     dataset.InstanceCreationTime = dataset.SeriesTime = provenance.time
-    dataset.SeriesDescription = provenance.titled("AUTO CONTOURS UNREVIEWED")
+    dataset.SeriesDescription = provenance.series_description("AUTO CONTOURS UNREVIEWED")
 
 
 def algorithm_item(provenance: Provenance) -> Dataset:
-    """The Algorithm Identification item (PS3.3 Table 10-19); several models share the one item allowed."""
+    """The Algorithm Identification item (PS3.3 Table 10-19); only one is allowed, also for several models."""
     models = provenance.models
     item = Dataset()
-    item.AlgorithmFamilyCodeSequence = [code("123109", "DCM", "Artificial Intelligence")]
+    item.AlgorithmFamilyCodeSequence = [code_item("123109", "DCM", "Artificial Intelligence")]
     item.AlgorithmName = " + ".join(model.name for model in models)[:64]
     item.AlgorithmVersion = " + ".join(model.version for model in models)[:64]
     item.AlgorithmSource = MANUFACTURER
@@ -147,7 +153,13 @@ def algorithm_item(provenance: Provenance) -> Dataset:
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> FileMetaDataset:
-    """File meta information (PS3.10 7.1) that names the node as the writer."""
+    """File meta information (PS3.10 7.1) with the node as the implementation.
+
+    Parameters
+    ----------
+    sop_class_uid, sop_instance_uid : of the object
+    transfer_syntax_uid : in which it is encoded
+    """
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = UID(sop_class_uid)
@@ -160,7 +172,7 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
 
 def _contributing_equipment(provenance: Provenance) -> Dataset:
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [code("109102", "DCM", "Processing Equipment")]
+    item.PurposeOfReferenceCodeSequence = [code_item("109102", "DCM", "Processing Equipment")]
     item.Manufacturer = MANUFACTURER
     item.ManufacturerModelName = MODEL_NAME
     item.DeviceSerialNumber = provenance.device_serial

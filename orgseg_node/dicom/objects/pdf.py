@@ -1,6 +1,6 @@
-"""Wrapping the one-page report as an Encapsulated PDF, so that it lies beside the CT in the archive.
+"""Encodes the one-page report as an Encapsulated PDF (PS3.3 A.45.1), to be stored with the CT in the archive.
 
-PS3.3 A.45.1. Who the patient is stands in the header, as in the other objects of the job.
+Patient attributes are in the header, as in the other objects of the job.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from orgseg_node.dicom.objects.object_header import (
-    code,
+    code_item,
     file_meta,
-    reference,
+    reference_item,
     set_equipment,
     set_patient_and_study,
     set_unreviewed,
@@ -47,11 +47,11 @@ def write_pdf(
 
     Parameters
     ----------
-    pdf : the document, as it will come out again
-    series : the CT it is about
+    pdf : the document; its bytes are not changed
+    series : the CT that it reports on
     provenance : job, time and models; the same job gives the same bytes
-    names_patient : whether the pages themselves say who the patient is
-    sources : the objects it reports on, such as RT Structure Set and Segmentation
+    names_patient : whether the pages themselves identify the patient
+    sources : the objects that it reports on, such as RT Structure Set and Segmentation
 
     Returns
     -------
@@ -60,10 +60,10 @@ def write_pdf(
     Raises
     ------
     ObjectInvalid
-        If the bytes are no PDF.
+        If the bytes are not a PDF.
     """
     if not pdf.startswith(b"%PDF-"):
-        raise ObjectInvalid("What should be encapsulated is no PDF.")
+        raise ObjectInvalid("The document to encapsulate is not a PDF.")
     sop_instance_uid = derive_uid(provenance.job_id, "PDF", "instance")
     meta = file_meta(EncapsulatedPDFStorage, sop_instance_uid, ExplicitVRLittleEndian)
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
@@ -85,24 +85,24 @@ def _set_series(dataset: Dataset, provenance: Provenance) -> None:
     dataset.Modality = "DOC"
     dataset.SeriesInstanceUID = derive_uid(provenance.job_id, "PDF", "series")
     dataset.SeriesNumber = SERIES_NUMBER
-    dataset.SeriesDescription = provenance.titled(DESCRIPTION)
+    dataset.SeriesDescription = provenance.series_description(DESCRIPTION)
     dataset.InstanceNumber = 1
-    dataset.ConversionType = "SYN"  # made by a program, not scanned
+    dataset.ConversionType = "SYN"  # synthesised by a program, not scanned
 
 
 def _set_document(dataset: Dataset, pdf: bytes, provenance: Provenance) -> None:
     """Encapsulated Document module (C.24.2)."""
     dataset.ContentDate, dataset.ContentTime = provenance.date, provenance.time
-    dataset.AcquisitionDateTime = ""  # of an original on paper, which there is none of
+    dataset.AcquisitionDateTime = ""  # of an original on paper; there is none
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.DocumentTitle = TITLE
-    dataset.ConceptNameCodeSequence = [code(*_REPORT)]
+    dataset.ConceptNameCodeSequence = [code_item(*_REPORT)]
     dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
     dataset.EncapsulatedDocumentLength = len(pdf)
     dataset.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
 
 
 def _source(source: Dataset) -> Dataset:
-    item = reference(source.SOPClassUID, source.SOPInstanceUID)
-    item.PurposeOfReferenceCodeSequence = [code(*_SOURCES.get(source.Modality, _SOURCE))]
+    item = reference_item(source.SOPClassUID, source.SOPInstanceUID)
+    item.PurposeOfReferenceCodeSequence = [code_item(*_SOURCES.get(source.Modality, _SOURCE))]
     return item

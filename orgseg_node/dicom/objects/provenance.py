@@ -1,4 +1,4 @@
-"""Which job, which program and which models made an object, and when."""
+"""The job, software and models that made an object, and the time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LO = 64  # characters in a Long String (PS3.5 6.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelLine:
-    """One model that took part.
+class ModelVersion:
+    """One model that was used.
 
     Attributes
     ----------
     name, version : of the model bundle
-    sha256 : hash of the bundle, hexadecimal
+    sha256 : hash of the bundle, 64 hexadecimal digits
     """
 
     name: str
@@ -36,22 +36,22 @@ class ModelLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How a result came about; goes into every object.
+    """How a result was made; written into every object.
 
     Attributes
     ----------
-    job_id : stable name of the job; all UIDs derive from it
-    created : when the result was made, with time zone; written as this zone's wall time
-    models : every model that took part
+    job_id : stable ID of the job; all UIDs derive from it
+    created : time of the result with time zone; written as the local time of this zone
+    models : every model that was used
     software_version : version of the node
-    device_serial : Device Serial Number (0018,1000), to tell several nodes apart
+    device_serial : Device Serial Number (0018,1000), to distinguish several nodes
     institution : Institution Name (0008,0080) of the node, or empty
-    remark : what must be known besides, in ASCII: a mark of few capitals, a colon, sentences; or empty
+    remark : further information in ASCII: a short mark in capitals, a colon, sentences; or empty
     """
 
     job_id: str
     created: datetime
-    models: tuple[ModelLine, ...]
+    models: tuple[ModelVersion, ...]
     software_version: str = __version__
     device_serial: str = "orgseg_node"
     institution: str = ""
@@ -59,7 +59,7 @@ class Provenance:
 
     def __post_init__(self) -> None:
         if not self.job_id:
-            raise ValueError("Provenance needs a job id: every UID derives from it.")
+            raise ValueError("Provenance needs a job ID: every UID derives from it.")
         if self.created.tzinfo is None:
             raise ValueError("Provenance needs a time with time zone.")
         if not self.models:
@@ -82,12 +82,12 @@ class Provenance:
 
     @property
     def summary(self) -> str:
-        """One sentence for descriptions that people read."""
+        """One sentence for descriptions."""
         models = "; ".join(str(model) for model in self.models)
         remark = f"{self.remark} " if self.remark else ""
         program = f"{MODEL_NAME} {self.software_version}"
         return f"Automatic contours, not reviewed. {remark}{program}. Models: {models}"
 
-    def titled(self, title: str) -> str:
-        """A Series Description (0008,103E) with the mark of the remark, such as ``REV 2``, behind it."""
+    def series_description(self, title: str) -> str:
+        """A Series Description (0008,103E): the title and the mark of the remark, such as ``REV 2``."""
         return f"{title} {self.remark.partition(':')[0]}".strip()[:_LO]

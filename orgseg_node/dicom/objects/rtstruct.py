@@ -1,9 +1,9 @@
-"""Writing the RT Structure Set: contours on the original slices, marked automatic and not reviewed.
+"""Writes the RT Structure Set: contours on the original slices, marked automatic and not reviewed.
 
-Written as the profile of a planning system says (`dicom.tps`), by default in implicit VR little endian, in
-which Contour Data may be of any length; each contour still stays below 60 kB, so that an archive may
-re-encode it in explicit VR. Points lie in the plane of the slice they belong to, computed from that slice's
-own position and orientation. Sections refer to DICOM PS3.3.
+The profile of a planning system (`dicom.tps`) sets the details. The default is implicit VR little endian, in
+which Contour Data may have any length; each contour still stays below 60 kB, so that an archive can re-encode
+it in explicit VR. Points are in the plane of their slice, computed from that slice's own position and
+orientation. Section numbers refer to DICOM PS3.3.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from orgseg_node.core.organs import Organ
 from orgseg_node.dicom.objects.contour_data import CONTOUR_DATA, contour_text
 from orgseg_node.dicom.objects.object_header import (
     algorithm_item,
-    code,
+    code_item,
     file_meta,
     organ_category,
     organ_code,
-    plain,
-    reference,
+    reference_item,
     set_equipment,
     set_patient_and_study,
     set_unreviewed,
+    to_ascii,
 )
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, UNREVIEWED, Provenance
 from orgseg_node.dicom.objects.rtstruct_reader import prove, read_rtstruct
@@ -42,20 +42,21 @@ __all__ = ["contour_text", "prove", "read_rtstruct", "write_rtstruct"]
 SERIES_NUMBER = 9001
 LABEL = "AUTO UNREVIEWED"  # at most 16 characters (SH)
 
-_DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"  # the class by which an RTSTRUCT refers to a study
-_ALTERNATE = ("121326", "DCM", "Alternate SOP Class instance")  # CID 7205: the same content, another object
+_DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"  # the SOP class with which an RTSTRUCT refers to a study
+_ALTERNATE = ("121326", "DCM", "Alternate SOP Class instance")  # CID 7205: the same content in another object
 _SH, _ST = 16, 1024  # characters in a Short String, a Short Text (PS3.5 6.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Writing:
-    """What every part of the object is made from.
+    """The input for all parts of the object.
 
     Attributes
     ----------
-    names : as the planning system takes them, by `Organ.key`
-    segments : reference to the segment of an organ, by the name that it has in the segmentation
-    holes : how the structures were traced
+    series, provenance, profile : as given to `write_rtstruct`
+    names : ROI names for the planning system, by `Organ.key`
+    segments : reference to the segment of an organ, by its label in the segmentation
+    holes : how holes were traced
     """
 
     series: CtSeries
@@ -78,30 +79,30 @@ def write_rtstruct(
     Parameters
     ----------
     structure_set : contours in index coordinates of the series, traced with ``profile.tracing``
-    series : the CT they belong to
+    series : the CT of the contours
     provenance : job, time and models; the same job gives the same bytes
-    profile : the planning system it is for; another profile than the generic one is another object
-    segmentation : the same organs as a DICOM Segmentation, which each ROI then refers to
+    profile : the planning system; each profile other than the generic one makes another SOP instance
+    segmentation : a DICOM Segmentation of the same organs; each ROI then refers to its segment
 
     Returns
     -------
-    dataset in the transfer syntax of the profile. Contour Data is held as text; who reads the saved file gets
-    numbers
+    dataset in the transfer syntax of the profile, with Contour Data (LPS mm) as text; the saved file is read
+    as numbers
 
     Raises
     ------
     NothingFound
         If there is no structure.
     ObjectInvalid
-        If the structures were traced on another grid than that of the series, or with holes written otherwise
-        than the profile wants, or if two of them have the same key.
+        If the structures were traced on another grid than that of the series, or with another kind of holes
+        than that of the profile, or if two of them have the same key.
     """
     if not structure_set.structures:
         raise NothingFound
     if structure_set.grid.shape != (len(series.slices), series.rows, series.columns):
         raise ObjectInvalid("The structures were traced on another grid than that of the CT.")
     if structure_set.holes is not profile.holes:
-        raise ObjectInvalid("The structures were traced for a planning system that writes holes otherwise.")
+        raise ObjectInvalid("The structures were traced with another kind of holes than that of the profile.")
     structures = _listed(structure_set, profile)
     writing = _Writing(
         series=series,
@@ -127,7 +128,7 @@ def write_rtstruct(
 
 
 def all_organs(structure_set: StructureSet) -> list[Organ]:
-    """Every organ and region that was looked for, in an order that does not depend on what was found."""
+    """Every organ and region that was searched for, in an order that does not depend on the result."""
     organs = [*(structure.organ for structure in structure_set.structures), *structure_set.missing]
     return sorted(organs, key=lambda organ: organ.key)
 
@@ -162,12 +163,12 @@ def _set_series_and_label(dataset: Dataset, provenance: Provenance) -> None:
     dataset.StructureSetDescription = provenance.summary[:_ST]
     dataset.StructureSetDate = provenance.date
     dataset.StructureSetTime = provenance.time
-    dataset.ApprovalStatus = "UNAPPROVED"  # review date, time and reviewer are for a person to add
+    dataset.ApprovalStatus = "UNAPPROVED"  # a person who reviews it adds review date, time and reviewer
 
 
 def _alternate(segmentation: Dataset) -> Dataset:
-    other = reference(segmentation.SOPClassUID, segmentation.SOPInstanceUID)
-    other.PurposeOfReferenceCodeSequence = [code(*_ALTERNATE)]
+    other = reference_item(segmentation.SOPClassUID, segmentation.SOPInstanceUID)
+    other.PurposeOfReferenceCodeSequence = [code_item(*_ALTERNATE)]
     return other
 
 
@@ -175,7 +176,7 @@ def _segments(segmentation: Dataset) -> dict[str, Dataset]:
     """A reference to each segment, by its label."""
     found = {}
     for segment in segmentation.SegmentSequence:
-        item = reference(segmentation.SOPClassUID, segmentation.SOPInstanceUID)
+        item = reference_item(segmentation.SOPClassUID, segmentation.SOPInstanceUID)
         item.ReferencedSegmentNumber = int(segment.SegmentNumber)
         found[str(segment.SegmentLabel)] = item
     return found
@@ -196,12 +197,12 @@ def _frame_of_reference(series: CtSeries) -> Dataset:
 
 
 def _images(slices: Iterable[CtSlice]) -> list[Dataset]:
-    """References to slices: one for each file, with the frames where a file holds several."""
+    """References to slices: one for each file, with frame numbers if a file has several."""
     items: dict[str, Dataset] = {}
     frames: dict[str, list[int]] = {}
     for ct_slice in slices:
         uid = ct_slice.sop_instance_uid
-        items.setdefault(uid, reference(ct_slice.sop_class_uid, uid))
+        items.setdefault(uid, reference_item(ct_slice.sop_class_uid, uid))
         if ct_slice.frame is not None:
             frames.setdefault(uid, []).append(ct_slice.frame)
     for uid, numbers in frames.items():
@@ -215,12 +216,12 @@ def _roi(number: int, structure: Structure, writing: _Writing) -> Dataset:
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = writing.series.frame_of_reference_uid
     roi.ROIName = writing.names[organ.key]
-    if structure.how:
-        roi.ROIDescription = plain(structure.how)[:_ST]
+    if structure.derivation:
+        roi.ROIDescription = to_ascii(structure.derivation)[:_ST]
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
     roi.ROIGenerationDescription = UNREVIEWED
-    if profile.definition_source and structure.label is not None and plain(organ.name) in writing.segments:
-        roi.DefinitionSourceSequence = [writing.segments[plain(organ.name)]]
+    if profile.definition_source and structure.label is not None and to_ascii(organ.name) in writing.segments:
+        roi.DefinitionSourceSequence = [writing.segments[to_ascii(organ.name)]]
     if profile.algorithm:
         roi.ROIDerivationAlgorithmIdentificationSequence = [algorithm_item(writing.provenance)]
     if profile.roi_creator:
@@ -249,7 +250,7 @@ def _roi_contour(number: int, structure: Structure, writing: _Writing) -> Datase
         source.SeriesInstanceUID = writing.series.series_instance_uid
         roi.SourceSeriesSequence = [source]
     if structure.contours:
-        # C.8.8.6.3: if one contour of an ROI is to exclude another, all of them are of that type
+        # C.8.8.6.3: if one contour of an ROI is of type XOR, all of them must be
         is_xor = writing.holes is Holes.XOR and structure.has_holes
         kind = "CLOSEDPLANAR_XOR" if is_xor else "CLOSED_PLANAR"
         roi.ContourSequence = [
@@ -265,7 +266,7 @@ def _contour(number: int, contour: Contour, kind: str, writing: _Writing) -> Dat
     item.ContourImageSequence = _images([writing.series.slices[contour.k]])
     item.ContourGeometricType = kind
     item.NumberOfContourPoints = len(contour.points)
-    # As finished text: pydicom would otherwise make an object of each number, ten times slower.
+    # Set as text: otherwise pydicom makes an object of each number, which is ten times slower.
     text = contour_text(contour, writing.series, writing.profile.decimals)
     item[CONTOUR_DATA] = DataElement(CONTOUR_DATA, "DS", text, already_converted=True)
     return item

@@ -1,7 +1,7 @@
-"""Reading RT Structure Sets, and the proof that a written one says what was computed.
+"""Reads RT Structure Sets, and proves that a written one equals the computed label map.
 
-Only what is in the dataset counts: nothing is remembered from writing. Where a contour lies is taken from
-its coordinates; what it refers to is checked in the proof.
+Only the dataset is used, nothing from writing. The slice of a contour is determined from its coordinates; its
+references are checked in the proof.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from orgseg_node.dicom.tps.tps_names import names_for
 from orgseg_node.dicom.tps.tps_profile import GENERIC, EmptyRois, TpsProfile
 from orgseg_node.errors import ObjectInvalid, ProofFailed
 
-_CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}  # PS3.3 C.8.8.6.3; the other types enclose nothing
+_CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}  # PS3.3 C.8.8.6.3; the other types enclose no area
 _DS = 16
-_OFF_PLANE = 0.1  # of the slice distance: how far contours of other systems may lie off their slice
+_OFF_PLANE = 0.1  # of the slice distance: how far contours of other systems may be off their slice
 _PROOF_OFF_PLANE_MM = 0.01
 _SAME_PLACE_MM = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Outline:
-    """A contour as it was found: where it lies, what it refers to, and how it is written."""
+    """A contour as read: its slice and points, its references, and its longest number."""
 
     contour: Contour
     off_plane_mm: float
@@ -49,7 +49,7 @@ class _Roi:
 
 
 class _Planes:
-    """The planes of the slices, as the reader needs them: from a point in LPS mm to slice, row and column."""
+    """The planes of the slices, to convert points in LPS mm to slice, row and column."""
 
     def __init__(self, series: CtSeries) -> None:
         self._places = np.array([ct_slice.position_mm for ct_slice in series.slices])
@@ -61,7 +61,7 @@ class _Planes:
         self.gap_mm = float(np.median(np.abs(gaps)))
 
     def locate(self, points_mm: FloatArray) -> tuple[Contour, float]:
-        """The contour of some points, and how far they lie off the plane of its slice in mm."""
+        """A contour from (N, 3) points in LPS mm, and their largest distance from its slice in mm."""
         centre = points_mm.mean(axis=0)
         k = int(np.argmin(np.abs(np.einsum("kd,kd->k", centre - self._places, self._normals))))
         offsets = points_mm - self._places[k]
@@ -72,8 +72,8 @@ class _Planes:
 def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour, ...]]:
     """The closed contours of an RT Structure Set in index coordinates of its CT.
 
-    Points and open contours are left out. A contour belongs to the slice in whose plane it lies, whatever it
-    refers to: other systems are known to write references that do not exist.
+    Points and open contours are left out. A contour is assigned to the slice in whose plane it is, whatever
+    it refers to: some systems write references to images that do not exist.
 
     Parameters
     ----------
@@ -82,13 +82,13 @@ def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour
 
     Returns
     -------
-    contours by ROI name; holes count under the even-odd rule of `core.rasterise`
+    contours by ROI name; holes follow the even-odd rule of `core.rasterise`
 
     Raises
     ------
     ObjectInvalid
-        If it is no structure set of this CT's frame of reference, two ROIs have one name, contour data are
-        damaged, or a contour lies further than a tenth of the slice distance off every slice.
+        If it is no structure set in the frame of reference of this CT, two ROIs have one name, contour data
+        are damaged, or a contour is further than a tenth of the slice distance from every slice.
     """
     found: dict[str, tuple[Contour, ...]] = {}
     planes = _Planes(series)
@@ -97,7 +97,7 @@ def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour
         if roi.name in found:
             raise ObjectInvalid("Two ROIs have the same name.")
         if any(outline.off_plane_mm > tolerance for outline in roi.outlines):
-            raise ObjectInvalid("A contour does not lie in the plane of a slice.")
+            raise ObjectInvalid("A contour is not in the plane of a slice.")
         found[roi.name] = tuple(outline.contour for outline in roi.outlines)
     return found
 
@@ -109,24 +109,25 @@ def prove(
     regions: Sequence[Region] = (),
     profile: TpsProfile = GENERIC,
 ) -> None:
-    """Show that an RT Structure Set, saved and read again, is the label map to the voxel.
+    """Prove that an RT Structure Set, saved and read again, equals the label map in every voxel.
 
-    The contours of each organ and region are rasterised at the pixel centres and compared; they must also lie
-    in the plane of the slice they refer to, have three distinct points and keep to 16 characters a number.
-    However holes are written, a voxel counts that lies inside an odd number of contours.
+    The contours of each organ and region are rasterised at the pixel centres and compared. They must also be
+    in the plane of the slice that they refer to, have at least three distinct points and at most 16
+    characters per number. For every kind of holes, a voxel is inside if it is inside an odd number of
+    contours.
 
     Parameters
     ----------
-    dataset : what `write_rtstruct` gave
-    label_map : what it must say
+    dataset : the result of `write_rtstruct`
+    label_map : the expected organs, on the slices of the CT
     series : the CT of both
-    regions : what it must say besides
-    profile : the planning system it was written for, which decides on names and empty ROIs
+    regions : the expected regions
+    profile : the planning system of the dataset, which determines names and empty ROIs
 
     Raises
     ------
     ProofFailed
-        Naming the organs that differ, are missing or are too many.
+        With the names of the organs that differ, are missing or should not be there.
     """
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
@@ -149,7 +150,7 @@ def prove(
 
 
 def _wanted(label_map: LabelMap, regions: Sequence[Region], profile: TpsProfile) -> dict[str, IndexArray]:
-    """Where the mask of each ROI must flip, by the name it must have."""
+    """The expected crossings (see `core.rasterise.crossings`) of each ROI, by its expected name."""
     organs = [*label_map.organs.values(), *(region.organ for region in regions)]
     try:
         names = names_for(sorted(organs, key=lambda organ: organ.key), profile)
@@ -169,21 +170,21 @@ def _wanted(label_map: LabelMap, regions: Sequence[Region], profile: TpsProfile)
 
 
 def check_same_grid(label_map: LabelMap, series: CtSeries) -> None:
-    """Refuse a label map that does not lie on the voxels of the CT, slice by slice.
+    """Refuse a label map that is not on the voxels of the CT, slice by slice.
 
     Raises
     ------
     ProofFailed
         If the shapes differ or a corner of a slice is more than 0.01 mm away.
     """
-    ours, theirs = label_map.grid, series.place
+    ours, theirs = label_map.grid, series.geometry
     if ours.shape != theirs.shape:
-        raise ProofFailed("The label map does not lie on the voxels of the CT.")
+        raise ProofFailed("The label map is not on the voxels of the CT.")
     count_k, count_j, count_i = theirs.shape
     places = np.meshgrid(np.arange(count_k), (0, count_j - 1), (0, count_i - 1), indexing="ij")
     corners = np.stack(places, axis=-1).reshape(-1, 3)
     if np.linalg.norm(ours.to_lps(corners) - theirs.to_lps(corners), axis=1).max() > _SAME_PLACE_MM:
-        raise ProofFailed("The label map does not lie on the voxels of the CT.")
+        raise ProofFailed("The label map is not on the voxels of the CT.")
 
 
 def _is_sound(outline: _Outline, series: CtSeries) -> bool:
@@ -201,14 +202,14 @@ def _rois(dataset: Dataset, series: CtSeries, planes: _Planes) -> Iterator[_Roi]
     names: dict[int, str] = {}
     for roi in dataset.get("StructureSetROISequence") or []:
         if roi.get("ReferencedFrameOfReferenceUID") != series.frame_of_reference_uid:
-            raise ObjectInvalid("An ROI lies in another frame of reference than the CT.")
+            raise ObjectInvalid("An ROI is in another frame of reference than the CT.")
         names[_number(roi, "ROINumber")] = str(roi.get("ROIName", ""))
     if not names:
-        raise ObjectInvalid("There is no ROI, or this is no RT Structure Set.")
+        raise ObjectInvalid("There is no ROI, or this is not an RT Structure Set.")
     for roi_contour in dataset.get("ROIContourSequence") or []:
         number = _number(roi_contour, "ReferencedROINumber")
         if number not in names:
-            raise ObjectInvalid("Contours refer to an ROI that is not there, or twice to one.")
+            raise ObjectInvalid("Contours refer to an ROI that does not exist, or twice to the same ROI.")
         outlines = tuple(
             _outline(item, planes)
             for item in roi_contour.get("ContourSequence") or []
@@ -223,7 +224,7 @@ def _number(item: Dataset, keyword: str) -> int:
     try:
         return int(item[keyword].value)
     except (KeyError, TypeError, ValueError):
-        raise ObjectInvalid(f"{keyword} is missing or no number.") from None
+        raise ObjectInvalid(f"{keyword} is missing or not a number.") from None
 
 
 def _outline(item: Dataset, planes: _Planes) -> _Outline:

@@ -1,7 +1,7 @@
-"""The rules of an RT Structure Set that go beyond which attributes it has (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8).
+"""Rules of an RT Structure Set beyond the required attributes (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8).
 
-Each rule reads only what stands in the object. What was copied from the CT (patient, study) is the source's
-and is not judged here. Contours are rules of their own: `dicom.contour_rules`.
+Each rule reads only the object. Patient and study attributes, which are copied from the CT, are not checked
+here. The rules of contours are in `dicom.objects.contour_rules`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LENGTHS: Final = {
     "LT": 10240,
     "UI": 64,
 }
-_FROM_THE_CT: Final = frozenset(  # patient and study, carried through as they came
+_FROM_THE_CT: Final = frozenset(  # patient and study attributes, copied unchanged
     {
         "PatientName",
         "PatientID",
@@ -47,7 +47,7 @@ _FROM_THE_CT: Final = frozenset(  # patient and study, carried through as they c
     }
 )
 _REVIEW: Final = ("ReviewDate", "ReviewTime", "ReviewerName")
-_SWITCHED: Final = {  # profile field: the sequence it allows, and in which of the ROI's items it stands
+_SWITCHED: Final = {  # profile field: sequence of items for each ROI, and the sequence in them that it allows
     "source_series": ("ROIContourSequence", "SourceSeriesSequence"),
     "roi_creator": ("StructureSetROISequence", "ROICreatorSequence"),
     "definition_source": ("StructureSetROISequence", "DefinitionSourceSequence"),
@@ -57,9 +57,9 @@ _SWITCHED: Final = {  # profile field: the sequence it allows, and in which of t
 
 
 def broken_rules(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
-    """One sentence for each rule that an RT Structure Set breaks, or limit of a profile that it exceeds."""
+    """One sentence for each rule that an RT Structure Set breaks, or limit of its profile that it exceeds."""
     if dataset.get("SOPClassUID") != RTStructureSetStorage:
-        yield "the object is no RT Structure Set"
+        yield "the object is not an RT Structure Set"
         return
     yield from _status(dataset, profile)
     yield from _texts(dataset)
@@ -79,11 +79,11 @@ def _status(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
         yield "ApprovalStatus is not UNAPPROVED"
     for keyword in _REVIEW:
         if keyword in dataset:
-            yield f"{keyword} says that a person has reviewed what nobody has"
+            yield f"{keyword} is set although no person has reviewed the object"
 
 
 def _texts(dataset: Dataset, where: str = "") -> Iterator[str]:
-    """Values that are longer than their representation allows (PS3.5 6.2), through all sequences."""
+    """Values that are longer than their VR allows (PS3.5 6.2), in all sequences."""
     for tag in dataset.keys():  # noqa: SIM118  # its elements would be decoded, Contour Data too
         if tag == CONTOUR_DATA or keyword_for_tag(tag) in _FROM_THE_CT:
             continue
@@ -106,11 +106,11 @@ def _names(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
         if len(name) > profile.max_name:
             yield f"the name of ROI {number} has {len(name)} characters, more than {profile.max_name}"
         if set(name) - set(profile.characters):
-            yield f"the name of ROI {number} holds characters that {profile.name} may not take"
+            yield f"the name of ROI {number} contains characters that {profile.name} may not accept"
     compared = [name.casefold() if profile.unique_without_case else name for name in names]
     for name, count in Counter(compared).items():
         if count > 1:
-            yield f"{count} ROIs are called {name}"
+            yield f"{count} ROIs have the name {name}"
 
 
 def _numbers(dataset: Dataset) -> Iterator[str]:
@@ -123,12 +123,12 @@ def _numbers(dataset: Dataset) -> Iterator[str]:
         referenced = [item.get("ReferencedROINumber") for item in _items(dataset, sequence)]
         for number in referenced:
             if number not in rois:
-                yield f"{sequence} refers to ROI {number}, which is not there"
+                yield f"{sequence} refers to ROI {number}, which does not exist"
         if len(set(referenced)) < len(referenced):
             yield f"{sequence} refers twice to one ROI"
         for number in rois:
             if number not in referenced:
-                yield f"{sequence} says nothing of ROI {number}"
+                yield f"{sequence} has no item for ROI {number}"
     observations = [item.get("ObservationNumber") for item in _items(dataset, "RTROIObservationsSequence")]
     if len(set(observations)) < len(observations):
         yield "two observations have the same number"
@@ -139,10 +139,10 @@ def _places(dataset: Dataset) -> Iterator[str]:
         item.get("FrameOfReferenceUID") for item in _items(dataset, "ReferencedFrameOfReferenceSequence")
     }
     if frames != {dataset.get("FrameOfReferenceUID")}:
-        yield "the frames of reference that are referred to are not the one of the object"
+        yield "the referenced frames of reference are not the one of the object"
     for roi in _items(dataset, "StructureSetROISequence"):
         if roi.get("ReferencedFrameOfReferenceUID") not in frames:
-            yield f"ROI {roi.get('ROINumber')} lies in a frame of reference that is not listed"
+            yield f"ROI {roi.get('ROINumber')} is in a frame of reference that is not listed"
     for study in _studies(dataset):
         if study.get("ReferencedSOPInstanceUID") != dataset.get("StudyInstanceUID"):
             yield "the object refers to images of another study than its own"
@@ -154,7 +154,7 @@ def _observations(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
     for observation, kind in zip(observations, kinds, strict=True):
         if kind and kind not in profile.types:
             number = observation.get("ReferencedROINumber")
-            yield f"{profile.name} may not take the type {kind} of ROI {number}"
+            yield f"{profile.name} may not accept the type {kind} of ROI {number}"
     if kinds.count("EXTERNAL") > 1:
         yield "more than one ROI is the outline of the patient (EXTERNAL)"
     for roi in _items(dataset, "ROIContourSequence"):
@@ -166,7 +166,7 @@ def _observations(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
 def _switched(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
     for switch, (sequence, keyword) in _SWITCHED.items():
         if not getattr(profile, switch) and any(keyword in item for item in _items(dataset, sequence)):
-            yield f"{keyword} is there, which {profile.name} does not get"
+            yield f"{keyword} is present, which {profile.name} excludes"
 
 
 def _contours(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Writing the DICOM Segmentation: the label map itself, as one segment for each organ.
+"""Writes the DICOM Segmentation: the label map, with one segment for each organ.
 
-highdicom builds the object (PS3.3 A.51, C.8.20); patient, study, times and UIDs are then set as in the
-RT Structure Set, so that both objects say the same and the same job gives the same bytes. Only slices that
-hold an organ are stored. Each frame has the place of its own CT slice and refers to it, whether the CT is
-one file for each slice or one multi-frame file. `prove_seg` reads the frames without highdicom.
+highdicom builds the object (PS3.3 A.51, C.8.20); patient, study, times and UIDs are then set as in the RT
+Structure Set, so that both objects agree and the same job gives the same bytes. Only slices with an organ are
+stored. Each frame has the position of its own CT slice and refers to it, both for single-frame and
+multi-frame CT. `prove_seg` reads the frames without highdicom.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.object_header import (
     TYPE_2,
     algorithm_item,
-    code,
+    code_item,
     file_meta,
     organ_category,
     organ_code,
-    plain,
-    reference,
+    reference_item,
     set_equipment,
     set_patient_and_study,
     set_unreviewed,
+    to_ascii,
 )
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, UNREVIEWED, Provenance
 from orgseg_node.dicom.objects.seg_proof import SAME_PLACE_MM, occurring_labels, prove_seg
@@ -48,20 +48,20 @@ from orgseg_node.errors import NothingFound, ObjectInvalid
 __all__ = ["LABEL_MAP_STORAGE", "SegKind", "prove_seg", "write_seg"]
 
 SERIES_NUMBER = 9002
-LABEL = "AUTO_UNREVIEWED"  # Content Label is a code string: no blank
+LABEL = "AUTO_UNREVIEWED"  # Content Label is a code string (CS): no blanks
 
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
-"""SOP class of Segmentation Type LABELMAP (Supplement 243); older archives do not know it."""
+"""SOP class of Segmentation Type LABELMAP (Supplement 243); older archives do not support it."""
 
-_STAND_IN = "2.25.{}"  # the UID by which highdicom knows slice k: frames of one file share their file's
-_ALTERNATE = ("121326", "DCM", "Alternate SOP Class instance")  # CID 7205: the same content, another object
+_PLACEHOLDER_UID = "2.25.{}"  # of slice k for highdicom: frames of one file share the UID of the file
+_ALTERNATE = ("121326", "DCM", "Alternate SOP Class instance")  # CID 7205: the same content in another object
 
 
 class SegKind(StrEnum):
     """How a Segmentation stores its voxels.
 
-    ``BINARY`` is one bit for each voxel and organ, which every viewer reads. ``LABELMAP`` is the label map,
-    compressed without loss: a thirtieth of the size, but its SOP class is younger than most archives.
+    ``BINARY`` is one bit for each voxel and organ, which every viewer can read. ``LABELMAP`` is the label map
+    with lossless compression: a thirtieth of the size, but many archives do not support its new SOP class.
     """
 
     BINARY = "BINARY"
@@ -87,7 +87,7 @@ def write_seg(
     Parameters
     ----------
     label_map : organs on the slices of the series; organs without a voxel give no segment
-    series : the CT they belong to
+    series : the CT of the label map
     provenance : job, time and models; the same job gives the same bytes
     kind : how the voxels are stored
     structure_set_uid : SOP Instance UID of the RT Structure Set of the same label map, to refer to it
@@ -102,26 +102,26 @@ def write_seg(
     NothingFound
         If no voxel belongs to an organ.
     ObjectInvalid
-        If the label map does not lie on the slices of the series, or a label has no organ.
+        If the label map is not on the slices of the series, or a label has no organ.
     """
     labels = list(occurring_labels(label_map))
     if not labels:
         raise NothingFound
     if label_map.grid.shape != (len(series.slices), series.rows, series.columns):
-        raise ObjectInvalid("The label map lies on another grid than that of the CT.")
+        raise ObjectInvalid("The label map is on another grid than that of the CT.")
     dataset = _built(label_map, labels, series, provenance, kind)
     set_patient_and_study(dataset, series)
     set_equipment(dataset, provenance)
     set_unreviewed(dataset, provenance)
-    _set_what_highdicom_draws(dataset, provenance)
-    _put_in_place(dataset, series)
-    # a label map also describes its background, as segment 0
+    _set_random_attributes(dataset, provenance)
+    _set_frame_geometry(dataset, series)
+    # a LABELMAP also has its background, as segment 0
     segments = [segment for segment in dataset.SegmentSequence if segment.SegmentNumber != 0]
     for segment, label in zip(segments, labels, strict=True):
         _complete(segment, label_map.organs[label], provenance)
     if structure_set_uid is not None:
-        other = reference(RTStructureSetStorage, structure_set_uid)
-        other.PurposeOfReferenceCodeSequence = [code(*_ALTERNATE)]
+        other = reference_item(RTStructureSetStorage, structure_set_uid)
+        other.PurposeOfReferenceCodeSequence = [code_item(*_ALTERNATE)]
         dataset.ReferencedInstanceSequence = [other]
     return dataset
 
@@ -129,9 +129,9 @@ def write_seg(
 def _built(
     label_map: LabelMap, labels: Sequence[int], series: CtSeries, provenance: Provenance, kind: SegKind
 ) -> Dataset:
-    """What highdicom makes of the label map."""
+    """The object as highdicom builds it."""
     sop_class_uid, syntax = _STORED_AS[kind]
-    sop_instance_uid = derive_uid(provenance.job_id, "SEG", "instance", *_unlike_binary(kind))
+    sop_instance_uid = derive_uid(provenance.job_id, "SEG", "instance", *_uid_suffix(kind))
     dataset: Dataset = hd.seg.Segmentation(
         source_images=_source_images(series),
         pixel_array=_segment_numbers(label_map, labels),
@@ -140,7 +140,7 @@ def _built(
             _segment(number, label_map.organs[label], provenance)
             for number, label in enumerate(labels, start=1)
         ],
-        series_instance_uid=derive_uid(provenance.job_id, "SEG", "series", *_unlike_binary(kind)),
+        series_instance_uid=derive_uid(provenance.job_id, "SEG", "series", *_uid_suffix(kind)),
         series_number=SERIES_NUMBER,
         sop_instance_uid=sop_instance_uid,
         instance_number=1,
@@ -155,13 +155,13 @@ def _built(
     )
     dataset.file_meta = file_meta(sop_class_uid, sop_instance_uid, ExplicitVRLittleEndian)
     if syntax != ExplicitVRLittleEndian:
-        # not by highdicom, which takes GDCM's encoder: on frames of odd size that one ends the process
+        # not by highdicom, which uses the encoder of GDCM: on frames of odd size it ends the process
         dataset.compress(syntax, encoding_plugin="pylibjpeg", generate_instance_uid=False)
     return dataset
 
 
-def _unlike_binary(kind: SegKind) -> tuple[str, ...]:
-    """What is added to the names that UIDs derive from: a job may write both kinds."""
+def _uid_suffix(kind: SegKind) -> tuple[str, ...]:
+    """An additional part from which the UIDs of LABELMAP derive: a job may write both kinds."""
     return () if kind is SegKind.BINARY else (kind.value,)
 
 
@@ -178,35 +178,35 @@ def _segment(number: int, organ: Organ, provenance: Provenance) -> hd.seg.Segmen
     model = provenance.models[0]
     algorithm = hd.AlgorithmIdentificationSequence(
         name=model.name[:64],
-        family=hd.sr.CodedConcept.from_dataset(code("123109", "DCM", "Artificial Intelligence")),
+        family=hd.sr.CodedConcept.from_dataset(code_item("123109", "DCM", "Artificial Intelligence")),
         version=model.version[:64],
     )
     return hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=plain(organ.name),
+        segment_label=to_ascii(organ.name),
         segmented_property_category=hd.sr.CodedConcept.from_dataset(category),
         segmented_property_type=hd.sr.CodedConcept.from_dataset(kind),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        # of key and name: a template may make two structures of one organ
+        # from key and name: a template may make two structures from one organ
         tracking_uid=derive_uid(provenance.job_id, "SEG", "tracking", organ.key, organ.name),
-        tracking_id=plain(organ.name),
+        tracking_id=to_ascii(organ.name),
         display_color=hd.color.CIELabColor.from_rgb(*organ.display),
     )
 
 
 def _complete(segment: Dataset, organ: Organ, provenance: Provenance) -> None:
-    """What highdicom's segment description cannot hold: the side of the organ, and all about the models."""
+    """Attributes that highdicom's segment description cannot hold: the organ's side, and all models."""
     segment.SegmentedPropertyTypeCodeSequence = [organ_code(organ)]
     segment.SegmentationAlgorithmIdentificationSequence = [algorithm_item(provenance)]
 
 
 def _source_images(series: CtSeries) -> list[Dataset]:
-    """What highdicom must know of the CT: one stand-in for each slice, all with the same orientation.
+    """The source images for highdicom: a placeholder for each slice, all with the same orientation.
 
-    Real headers repeat the orientation with different roundings, which highdicom refuses; a multi-frame file
-    has one UID for all its slices. What is true of each slice is put in afterwards. highdicom never sees the
-    patient: it judges names, birth dates and sexes as strictly as the standard, and quotes them in warnings.
+    Real headers repeat the orientation with different rounding, which highdicom refuses; a multi-frame file
+    has one UID for all its slices. The true values of each slice are set afterwards. The patient's attributes
+    are not given to highdicom: it checks names, birth dates and sexes strictly, and quotes them in warnings.
     """
     shared = Dataset()
     for keyword in TYPE_2:
@@ -224,22 +224,22 @@ def _source_images(series: CtSeries) -> list[Dataset]:
     for k, ct_slice in enumerate(series.slices):
         image = Dataset()
         image.update(shared)
-        image.SOPInstanceUID = _STAND_IN.format(k)
+        image.SOPInstanceUID = _PLACEHOLDER_UID.format(k)
         image.ImagePositionPatient = _ds(ct_slice.position_mm)
         images.append(image)
     return images
 
 
-def _put_in_place(dataset: Dataset, series: CtSeries) -> None:
-    """Let each frame refer to its true CT slice, and give it that slice's orientation where these differ."""
-    k_of_stand_in = {_STAND_IN.format(k): k for k in range(len(series.slices))}
+def _set_frame_geometry(dataset: Dataset, series: CtSeries) -> None:
+    """Set the reference of each frame to its CT slice, and that slice's orientation if these differ."""
+    k_of_placeholder = {_PLACEHOLDER_UID.format(k): k for k in range(len(series.slices))}
     frames = dataset.PerFrameFunctionalGroupsSequence
-    # all of them first: highdicom lets the frames of a slice share their items
-    of_frame = [k_of_stand_in[_source(frame).ReferencedSOPInstanceUID] for frame in frames]
+    # before any is changed: in highdicom the frames of a slice share their items
+    of_frame = [k_of_placeholder[_source(frame).ReferencedSOPInstanceUID] for frame in frames]
     is_common = _orientation_is_common(series)
     for frame, k in zip(frames, of_frame, strict=True):
         ct_slice, source = series.slices[k], _source(frame)
-        source.update(reference(ct_slice.sop_class_uid, ct_slice.sop_instance_uid))
+        source.update(reference_item(ct_slice.sop_class_uid, ct_slice.sop_instance_uid))
         if ct_slice.frame is not None:
             source.ReferencedFrameNumber = ct_slice.frame
         if not is_common:
@@ -247,16 +247,16 @@ def _put_in_place(dataset: Dataset, series: CtSeries) -> None:
             orientation.ImageOrientationPatient = _ds(ct_slice.orientation)
             frame.PlaneOrientationSequence = [orientation]
     if not is_common:
-        _say_irregular(dataset)
+        _remove_common_geometry(dataset)
     files = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.slices)
     (referenced_series,) = dataset.ReferencedSeriesSequence
-    referenced_series.ReferencedInstanceSequence = [reference(*file) for file in files]
+    referenced_series.ReferencedInstanceSequence = [reference_item(*file) for file in files]
     if "SourceImageSequence" in dataset:
-        dataset.SourceImageSequence = [reference(*file) for file in files]
+        dataset.SourceImageSequence = [reference_item(*file) for file in files]
 
 
-def _say_irregular(dataset: Dataset) -> None:
-    """Take back what highdicom said of all frames in common when it took the planes for parallel."""
+def _remove_common_geometry(dataset: Dataset) -> None:
+    """Remove shared attributes that highdicom set because it assumes parallel planes."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     del shared.PlaneOrientationSequence
     (measures,) = shared.PixelMeasuresSequence
@@ -271,7 +271,7 @@ def _source(frame: Dataset) -> Dataset:
 
 
 def _orientation_is_common(series: CtSeries) -> bool:
-    """Whether the orientation of the series puts every pixel of every slice where its own one puts it."""
+    """Whether every pixel has the same position with the series' orientation as with its slice's own."""
     own = np.array([one.orientation for one in series.slices]).reshape(-1, 2, 3)
     row_mm, column_mm = series.pixel_spacing_mm
     size_mm = np.array([series.columns * column_mm, series.rows * row_mm])
@@ -284,8 +284,8 @@ def _ds(values: Sequence[float]) -> list[DSfloat]:
     return [DSfloat(value, auto_format=True) for value in values]
 
 
-def _set_what_highdicom_draws(dataset: Dataset, provenance: Provenance) -> None:
-    """Replace the random UID and the clock's times by those of the job."""
+def _set_random_attributes(dataset: Dataset, provenance: Provenance) -> None:
+    """Replace the random UID and the current time of highdicom by those of the job."""
     dimensions = derive_uid(provenance.job_id, "SEG", "dimensions")
     dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
     for index in dataset.DimensionIndexSequence:

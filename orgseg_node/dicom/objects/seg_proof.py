@@ -1,4 +1,4 @@
-"""Proof that a Segmentation is the label map: its frames read again, without the library that wrote them."""
+"""Proves that a Segmentation equals the label map: reads its frames without the library that wrote them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydicom.pixels.utils import iter_pixels
 
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.volume import LabelMap, Mask, counts_by_plane
-from orgseg_node.dicom.objects.object_header import plain
+from orgseg_node.dicom.objects.object_header import to_ascii
 from orgseg_node.dicom.objects.rtstruct_reader import check_same_grid
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid, ProofFailed
@@ -23,8 +23,8 @@ SAME_PLACE_MM = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Shown:
-    """One segment in one frame: its name, the slice the frame stands for (None if it is none), its voxels."""
+class _SegmentFrame:
+    """One segment in one frame: its label, the index of its CT slice (None if it has none), its voxels."""
 
     name: str
     k: int | None
@@ -32,18 +32,18 @@ class _Shown:
 
 
 def prove_seg(dataset: Dataset, label_map: LabelMap, series: CtSeries) -> None:
-    """Show that a Segmentation, saved and read again, is the label map to the voxel.
+    """Prove that a Segmentation, saved and read again, equals the label map in every voxel.
 
     Parameters
     ----------
-    dataset : what `write_seg` gave, of either kind
-    label_map : what it must say
+    dataset : the result of `write_seg`, of either kind
+    label_map : the expected organs, on the slices of the CT
     series : the CT of both
 
     Raises
     ------
     ProofFailed
-        Naming the organs that differ, are missing or are too many, or lie on the wrong slice.
+        With the names of the organs that differ, are missing, should not be there, or are on the wrong slice.
     """
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
@@ -51,19 +51,19 @@ def prove_seg(dataset: Dataset, label_map: LabelMap, series: CtSeries) -> None:
     check_same_grid(label_map, series)
     reread = dcmread(buffer)
     counts = occurring_labels(label_map)
-    label_of_name = {plain(label_map.organs[label].name): label for label in counts}
+    label_of_name = {to_ascii(label_map.organs[label].name): label for label in counts}
     numbered = [s for s in reread.SegmentSequence if s.SegmentNumber != 0]  # 0: background of a label map
     name_of_number = {int(s.SegmentNumber): str(s.SegmentLabel) for s in numbered}
     wrong = label_of_name.keys() ^ set(name_of_number.values())
     stored = dict.fromkeys(label_of_name, 0)
-    for shown in _shown(reread, series, name_of_number):
-        if shown.name not in label_of_name:
-            wrong.add(shown.name)
+    for found in _segment_frames(reread, series, name_of_number):
+        if found.name not in label_of_name:
+            wrong.add(found.name)
             continue
-        stored[shown.name] += int(shown.mask.sum())
-        label = label_of_name[shown.name]
-        if shown.k is None or not np.array_equal(shown.mask, label_map.labels[shown.k] == label):
-            wrong.add(shown.name)
+        stored[found.name] += int(found.mask.sum())
+        label = label_of_name[found.name]
+        if found.k is None or not np.array_equal(found.mask, label_map.labels[found.k] == label):
+            wrong.add(found.name)
     wrong |= {name for name, label in label_of_name.items() if stored[name] != counts[label]}
     if wrong:
         raise ProofFailed(f"SEG differs in: {', '.join(sorted(wrong))}.")
@@ -75,17 +75,19 @@ def occurring_labels(label_map: LabelMap) -> dict[int, int]:
     Raises
     ------
     ObjectInvalid
-        If a label occurs that belongs to no organ.
+        If a label occurs that has no organ.
     """
     counts = counts_by_plane(label_map.labels).sum(axis=0)
     occurring = [label for label in np.flatnonzero(counts).tolist() if label != 0]
     unknown = [label for label in occurring if label not in label_map.organs]
     if unknown:
-        raise ObjectInvalid(f"Labels {unknown} occur but belong to no organ.")
+        raise ObjectInvalid(f"Labels {unknown} occur but have no organ.")
     return {label: int(np.take(counts, label)) for label in occurring}
 
 
-def _shown(dataset: Dataset, series: CtSeries, name_of_number: dict[int, str]) -> Iterator[_Shown]:
+def _segment_frames(
+    dataset: Dataset, series: CtSeries, name_of_number: dict[int, str]
+) -> Iterator[_SegmentFrame]:
     """Every segment of every frame."""
     k_of_source = {(one.sop_instance_uid, one.frame): k for k, one in enumerate(series.slices)}
     frames = range(len(dataset.PerFrameFunctionalGroupsSequence))
@@ -93,14 +95,14 @@ def _shown(dataset: Dataset, series: CtSeries, name_of_number: dict[int, str]) -
         source = _group(dataset, index, "DerivationImageSequence").SourceImageSequence[0]
         number = source.get("ReferencedFrameNumber")
         k = k_of_source.get((source.ReferencedSOPInstanceUID, None if number is None else int(number)))
-        if k is not None and not _is_in_place(dataset, index, series, k):
+        if k is not None and not _has_position_of_slice(dataset, index, series, k):
             k = None
         for segment, mask in _segments(dataset, index, pixels):
-            yield _Shown(name=name_of_number.get(segment, f"segment {segment}"), k=k, mask=mask)
+            yield _SegmentFrame(name=name_of_number.get(segment, f"segment {segment}"), k=k, mask=mask)
 
 
 def _segments(dataset: Dataset, index: int, pixels: NDArray[np.uint8]) -> Iterator[tuple[int, Mask]]:
-    """Numbers and voxels of the segments of a frame: the one it is of, or all that a label map holds."""
+    """Numbers and voxels of the segments of a frame: one for BINARY, all that occur for LABELMAP."""
     if dataset.SegmentationType == "BINARY":
         identification = _group(dataset, index, "SegmentIdentificationSequence")
         yield int(identification.ReferencedSegmentNumber), pixels > 0
@@ -110,8 +112,8 @@ def _segments(dataset: Dataset, index: int, pixels: NDArray[np.uint8]) -> Iterat
             yield number, pixels == number
 
 
-def _is_in_place(dataset: Dataset, index: int, series: CtSeries, k: int) -> bool:
-    """Whether the corners of a frame lie where those of the CT slice lie."""
+def _has_position_of_slice(dataset: Dataset, index: int, series: CtSeries, k: int) -> bool:
+    """Whether the corners of a frame are at the positions of those of the CT slice."""
     ct_slice = series.slices[k]
     stated = _corners(
         _group(dataset, index, "PlanePositionSequence").ImagePositionPatient,
@@ -122,7 +124,7 @@ def _is_in_place(dataset: Dataset, index: int, series: CtSeries, k: int) -> bool
     true = _corners(
         ct_slice.position_mm, ct_slice.orientation, series.pixel_spacing_mm, (series.rows, series.columns)
     )
-    # the frame's decimal strings are rounded once more than the slice's
+    # the decimal strings of the frame are rounded once more than those of the slice
     return bool(np.linalg.norm(stated - true, axis=1).max() <= 1.5 * SAME_PLACE_MM)
 
 
@@ -150,7 +152,7 @@ def _frames(dataset: Dataset) -> Iterator[NDArray[np.uint8]]:
 
 
 def _group(dataset: Dataset, index: int, keyword: str) -> Dataset:
-    """A functional group of a frame: its own, or that of all frames (PS3.3 C.7.6.16)."""
+    """A functional group of a frame: its own, or the shared one (PS3.3 C.7.6.16)."""
     own = dataset.PerFrameFunctionalGroupsSequence[index]
     groups = own if keyword in own else dataset.SharedFunctionalGroupsSequence[0]
     item: Dataset = groups[keyword][0]

@@ -1,8 +1,8 @@
-"""Writing the structured report: the volume of each organ, and what was noticed, for programs to read.
+"""Writes the structured report: the volume of each organ, and the findings, in machine-readable form.
 
 A Comprehensive SR with template TID 1500 (PS3.16), built by highdicom: one group of measurements for each
-organ, tied to its segment in the Segmentation by reference and by tracking UID. It is a partial, preliminary
-and unverified document, because nobody has looked at what it reports.
+organ, linked to its segment in the Segmentation by reference and by tracking UID. The document is partial,
+preliminary and unverified, because no person has reviewed it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.object_header import (
     TYPE_2,
     algorithm_item,
-    code,
+    code_item,
     file_meta,
     organ_category,
     organ_code,
-    plain,
     set_equipment,
     set_patient_and_study,
     set_unreviewed,
+    to_ascii,
 )
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, Provenance
 from orgseg_node.dicom.objects.seg_proof import occurring_labels
@@ -60,14 +60,14 @@ def write_report_sr(
     Parameters
     ----------
     label_map : organs on the slices of the series
-    series : the CT they belong to
+    series : the CT of the label map
     provenance : job, time and models; the same job gives the same bytes
     seg : the Segmentation of the same label map, of either kind
-    findings : what should be known; each becomes one line of text
+    findings : each becomes one line of text
 
     Returns
     -------
-    dataset in explicit VR little endian: volumes in cubic centimetres, three decimals
+    dataset in explicit VR little endian, with volumes in cm3 with three decimals
 
     Raises
     ------
@@ -80,14 +80,14 @@ def write_report_sr(
     if not labels:
         raise NothingFound
     segments = {str(one.SegmentLabel): one for one in seg.SegmentSequence if one.SegmentNumber != 0}
-    missing = [label for label in labels if plain(label_map.organs[label].name) not in segments]
+    missing = [label for label in labels if to_ascii(label_map.organs[label].name) not in segments]
     if missing:
         raise ObjectInvalid(f"The segmentation has no segment for labels {missing}.")
     volumes_ml = label_map.volumes_ml()
     groups = []
     for label in labels:
         organ = label_map.organs[label]
-        segment = segments[plain(organ.name)]
+        segment = segments[to_ascii(organ.name)]
         referenced = hd.sr.ReferencedSegment(
             sop_class_uid=str(seg.SOPClassUID),
             sop_instance_uid=str(seg.SOPInstanceUID),
@@ -113,7 +113,7 @@ def _group(
     provenance: Provenance,
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     """The measurements of one organ (TID 1411)."""
-    kind = hd.sr.CodedConcept.from_dataset(code(organ.code, "SCT", organ.meaning))
+    kind = hd.sr.CodedConcept.from_dataset(code_item(organ.code, "SCT", organ.meaning))
     side = next(iter(organ_code(organ).get("SegmentedPropertyTypeModifierCodeSequence", ())), None)
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracked,
@@ -134,7 +134,7 @@ def _group(
 
 
 def _algorithm(provenance: Provenance) -> hd.sr.AlgorithmIdentification:
-    """Which models drew the organ (TID 4019), with the same words as in the Segmentation."""
+    """The models that made the organ (TID 4019), named as in the Segmentation."""
     item = algorithm_item(provenance)
     return hd.sr.AlgorithmIdentification(
         name=item.AlgorithmName,
@@ -146,7 +146,7 @@ def _algorithm(provenance: Provenance) -> hd.sr.AlgorithmIdentification:
 
 
 def _observer(provenance: Provenance) -> hd.sr.ObservationContext:
-    """The node itself as the observer (TID 1004): no person has seen what is reported."""
+    """The node itself as the observer (TID 1004): no person has reviewed the report."""
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=derive_uid("device", MODEL_NAME, provenance.device_serial),
         name=MODEL_NAME,
@@ -172,7 +172,7 @@ def _remarks(findings: Sequence[Finding]) -> hd.sr.ContainerContentItem:
 def _lines(findings: Sequence[Finding]) -> Iterator[hd.sr.TextContentItem]:
     yield _text(_COMMENT, NOTICE)
     for finding in findings:
-        yield _text(_FINDING, f"{finding.level.upper()} {finding.code}: {plain(finding.message)}")
+        yield _text(_FINDING, f"{finding.level.upper()} {finding.code}: {to_ascii(finding.message)}")
 
 
 def _text(name: tuple[str, str, str], text: str) -> hd.sr.TextContentItem:
@@ -201,14 +201,14 @@ def _document(
     set_patient_and_study(dataset, series, has_frame=False)
     set_equipment(dataset, provenance)
     set_unreviewed(dataset, provenance)
-    dataset.SeriesDescription = provenance.titled(DESCRIPTION)
+    dataset.SeriesDescription = provenance.series_description(DESCRIPTION)
     dataset.CompletionFlagDescription = "Not reviewed"
     dataset.ContentDate, dataset.ContentTime = provenance.date, provenance.time
     return dataset
 
 
 def _evidence(seg: Dataset, series: CtSeries) -> Dataset:
-    """What highdicom must know of the Segmentation; it never sees the patient, whose name it would judge."""
+    """The Segmentation as highdicom needs it, without patient attributes, which highdicom would check."""
     evidence = Dataset()
     for keyword in TYPE_2:
         setattr(evidence, keyword, "")

@@ -1,4 +1,4 @@
-"""UIDs that are the same whenever they are asked for again."""
+"""Reproducible UIDs, derived from names."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import uuid
 
 IMPLEMENTATION_UID = "2.25.228184637211064381955713283194720015"
-"""Implementation Class UID (PS3.7 D.3.3.2) of all that the node writes and sends."""
+"""Implementation Class UID (PS3.7 D.3.3.2) of all objects and associations of the node."""
 
 _NAMESPACE = uuid.UUID("6f5d2c0e-5a8b-5d0e-9d8e-3c0f7f9b6a21")
 
 
 def derive_uid(*parts: str) -> str:
-    """A UID that follows from what it stands for, so that a re-run is the same object to every archive.
+    """A UID derived from text, so that a repeated run makes the same SOP instances.
 
     Parameters
     ----------
-    parts : such as the job's id and the object's role; their order and their borders count
+    parts : such as the job ID and the role of the object; their order and division matter
 
     Returns
     -------
@@ -29,5 +29,5 @@ def derive_uid(*parts: str) -> str:
         If there is no part, or an empty one: such UIDs would collide.
     """
     if not parts or not all(parts):
-        raise ValueError(f"A UID needs parts, and none of them empty, not {len(parts)} parts.")
+        raise ValueError(f"A UID needs at least one part and no empty one; there are {len(parts)} parts.")
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"

@@ -18,8 +18,8 @@ _TILT, _MISSING = "SERIES_GANTRY_TILT", "SERIES_MISSING_SLICES"
 
 def describe(series: CtSeries) -> dict[str, Any]:
     """The geometry, equipment and findings of a series, as they are shown and printed as JSON."""
-    header, place = series.header, series.place
-    corners = place.to_lps([(0, 0, 0), tuple(n - 1 for n in place.shape)])
+    header, geometry = series.header, series.geometry
+    corners = geometry.to_lps([(0, 0, 0), tuple(n - 1 for n in geometry.shape)])
     gaps = np.diff(series.stack.heights_mm)
     return {
         "slices": len(series.slices),

@@ -61,7 +61,7 @@ def read_slices(series: CtSeries) -> HuArray:
 
     Returns
     -------
-    (K, J, I) int16 or float32 HU on ``series.place``, one plane for each slice
+    (K, J, I) int16 or float32 HU on ``series.geometry``, one plane for each slice
 
     Raises
     ------

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from orgseg_node.core.checks import Finding
-from orgseg_node.core.geometry import Grid, Place, SliceStack
+from orgseg_node.core.geometry import Grid, SliceStack, VoxelGeometry
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.files import open_header, without_pydicom_warnings
 from orgseg_node.dicom.reading.grouping import Part, parts_of
@@ -102,7 +102,7 @@ class CtSeries:
     findings: tuple[Finding, ...] = ()
 
     @property
-    def place(self) -> Place:
+    def geometry(self) -> VoxelGeometry:
         """Geometry of the pixels of the slices: the grid if they are on it, else the stack."""
         return self.grid if self.is_regular else self.stack
 

@@ -1,1 +1,1 @@
-"""What planning systems expect of structure sets."""
+"""Requirements of planning systems on RT Structure Sets."""

@@ -1,13 +1,13 @@
-"""RT Structure Sets that a planning system takes: profiles, names, and the check before anything is sent.
+"""RT Structure Sets for planning systems: profiles, names, and the check before an object is sent.
 
     profile = PROFILES["eclipse"]
     structures = trace(label_map, profile.tracing)
     dataset = write_rtstruct(structures, series, provenance, profile)
     require_valid(dataset, profile)
 
-A structure set that breaks a limit of its profile, a rule of the module or the object definition itself is
-never sent: `require_valid` raises, and the job is held with the reason. What each limit is, and which public
-text it rests on, stands in `dicom.tps_profile`.
+A structure set that breaks a limit of its profile, a rule of a module or the IOD is never sent:
+`require_valid` raises, and the job is held with the reason. The limits and their public sources are in
+`dicom.tps.tps_profile`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHOWN = 5
 
 
 def validate(dataset: Dataset, profile: TpsProfile) -> tuple[str, ...]:
-    """Everything that keeps an RT Structure Set from being sent to a planning system.
+    """Every problem because of which an RT Structure Set must not be sent to a planning system.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ def validate(dataset: Dataset, profile: TpsProfile) -> tuple[str, ...]:
 
     Returns
     -------
-    one sentence for each problem, without the patient's name or number; empty for a sound object
+    one sentence for each problem, without patient data; empty for a valid object
     """
-    with without_pydicom_warnings():  # pydicom's own remarks quote values
+    with without_pydicom_warnings():  # warnings of pydicom quote values
         return (*missing(dataset), *broken_rules(dataset, profile))
 
 
 def require_valid(dataset: Dataset, profile: TpsProfile) -> None:
-    """Refuse an RT Structure Set that `validate` finds fault with.
+    """Refuse an RT Structure Set in which `validate` finds a problem.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Names that a planning system takes, made from those that organs have."""
+"""ROI names for a planning system, made from the names of organs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import re
 from collections.abc import Iterable
 
 from orgseg_node.core.organs import Organ
-from orgseg_node.dicom.objects.object_header import plain
+from orgseg_node.dicom.objects.object_header import to_ascii
 from orgseg_node.dicom.tps.tps_profile import TpsProfile
 from orgseg_node.errors import ObjectInvalid
 
 _FALLBACK = "ROI"
-# What tells one structure from its neighbours stands at the end of a TG-263 name: side, margin, number
+# The end of a TG-263 name distinguishes similar structures: side, margin, number
 _END = re.compile(r"((?:[_~-](?:PRV\d*|[LRAPSI]|\d+))+)$")
 
 
 def names_for(organs: Iterable[Organ], profile: TpsProfile) -> dict[str, str]:
-    """The name of each organ as a planning system takes it.
+    """The ROI name of each organ for a planning system.
 
-    What the system does not take becomes an underscore, accents are dropped. A name that is too long loses
-    from its middle, so that side and margin at its end stay. Where two become the same, the later one gets a
-    number. The same organs in the same order give the same names, whichever of them were found.
+    Characters that the system does not accept become underscores, accents are dropped. A name that is too
+    long is shortened in its middle, so that side and margin at its end remain. If two names become equal, the
+    later one gets a number. The same organs in the same order give the same names, whichever of them were
+    found.
 
     Parameters
     ----------
-    organs : all that may be in the structure set, also those that were not found
+    organs : all that may be in the structure set, including those that were not found
     profile : the planning system
 
     Returns
@@ -52,7 +53,7 @@ def names_for(organs: Iterable[Organ], profile: TpsProfile) -> dict[str, str]:
 
 
 def _acceptable(name: str, profile: TpsProfile) -> str:
-    spelled = "".join(c if c in profile.characters else "_" for c in plain(name))
+    spelled = "".join(c if c in profile.characters else "_" for c in to_ascii(name))
     if spelled != name:
         spelled = re.sub(r"__+", "_", spelled).strip("_")
     return _shortened(spelled.strip() or _FALLBACK, profile.max_name)

@@ -1,23 +1,23 @@
-"""What a planning system takes: the limits to which an RT Structure Set for it is written and checked.
+"""Profiles of planning systems: the limits within which an RT Structure Set is written and checked.
 
-A profile never loosens the standard. It departs from `GENERIC` only where public text supports it; what
-nobody has published (points per contour, whether a bridge of no width survives an import) keeps the careful
-value of `GENERIC` and is marked "commission it": import the kit of `orgseg commission tps` once and compare
-the volumes that the system shows with the table.
+A profile never relaxes the standard. It differs from `GENERIC` only where a public source supports it; where
+nothing is published (points per contour, import of keyholes) it keeps the cautious value of `GENERIC` and is
+marked "commission it": import the kit of `orgseg commission tps` once and compare the volumes that the system
+shows with the table.
 
-Public text, by number, as cited below:
+Public sources, cited below by number:
 
-1. AAPM TG-263 (2018): names of at most 16 characters, unique whatever their case, without blanks, so that
-   the planning systems in use take them.
+1. AAPM TG-263 (2018): names of at most 16 characters, unique without case, without blanks, so that the
+   planning systems in use accept them.
 2. GSTT-CSC/TotalSegmentator-AIDE issue 11: Eclipse warns of each decimal string above 16 characters.
 3. pytrip/pytrip issue 285, pull request 291: Eclipse refuses a set whose label has more than 16 characters.
 4. SlicerRt/SlicerRT issue 186: Eclipse reports each attribute of type 2 that is missing.
 5. SlicerRt/SlicerRT issue 171: holes are asked for as keyholes; CLOSEDPLANAR_XOR is unknown to many readers.
 6. brianmanderson/Dicom_RT_and_Images_to_Mask pull request 15: RayStation makes a second ROI where the
-   interpreted type of a name has changed, so the type written must never vary.
-7. PS3.3 C.8.8.8: the interpreted types; OAR came late, so older systems get ORGAN for it.
+   interpreted type of a name has changed, so the written type must never vary.
+7. PS3.3 C.8.8.8: the interpreted types; OAR was added late, so older systems get ORGAN instead.
 8. pydicom/pydicom issue 1530, CP-1066: Contour Data above 65 534 bytes in explicit VR becomes UN, which
-   readers take for damage. Hence implicit VR, and 60 kB for whoever re-encodes.
+   readers treat as damage. Hence implicit VR, and at most 60 kB in case an archive re-encodes the object.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _NEWER_TYPES = frozenset({"OAR", "DOSE_MEASUREMENT"})
 
 
 class EmptyRois(StrEnum):
-    """What becomes of an organ that was looked for and not found."""
+    """What is written for an organ that was not found."""
 
     OMIT = "omit"
     KEEP = "keep"  # listed without contours
@@ -74,24 +74,25 @@ class TpsProfile:
 
     Attributes
     ----------
-    name : how the profile is asked for; part of the object's UID unless generic
-    max_name : characters in a ROI name
-    characters : what a ROI name may hold
-    unique_without_case : whether two names may not differ in case alone
+    name : of the profile in the configuration; part of the object's UID unless generic
+    max_name : most characters of an ROI name
+    characters : allowed characters of an ROI name
+    unique_without_case : whether two names must differ in more than case
     holes : how holes are written
-    decimals : digits after the point of a coordinate in an axial plane, in mm; one more in other planes, and
-        more wherever pixels are so small that rounding could move a voxel
-    max_ds : characters of a coordinate
+    decimals : digits after the point of a coordinate in mm in an axial plane; one more in other planes, and
+        more if pixels are so small that rounding could move a voxel across a contour
+    max_ds : most characters of a coordinate
     implicit_vr : whether the object is in implicit VR little endian (explicit otherwise)
-    max_contour_bytes : size of one Contour Data
-    min_points, max_points : points of one contour
-    empty_rois : what becomes of organs that were not found
-    types : RT ROI Interpreted Types that are taken
-    replaced_types : what is written for some types that are not taken
-    other_type : what is written for all others; what is no target and no body is spared by it
-    source_series, roi_creator : whether these newer sequences are written, which checkers of 2022 do not know
-    definition_source : whether an ROI refers to its segment in the segmentation, where there is one
-    algorithm, codes : whether the algorithm is identified and the organ coded, in each ROI
+    max_contour_bytes : most bytes of one Contour Data
+    min_points, max_points : limits on the points of one contour
+    empty_rois : what is written for organs that were not found
+    types : RT ROI Interpreted Types that the system accepts
+    replaced_types : replacements for some types that it does not accept
+    other_type : replacement for all other types; neither a target nor the external contour
+    source_series, roi_creator : whether these newer sequences are written, which validators of 2022 do not
+        know
+    definition_source : whether an ROI refers to its segment in the Segmentation, if there is one
+    algorithm, codes : whether each ROI has the algorithm identification and the code of the organ
     """
 
     name: str
@@ -117,20 +118,20 @@ class TpsProfile:
 
     @property
     def tracing(self) -> Tracing:
-        """How outlines for this system are to be traced."""
+        """How contours for this system are traced."""
         return Tracing(holes=self.holes, max_points=self.max_points)
 
     def interpreted_type(self, wanted: str) -> str:
-        """The RT ROI Interpreted Type to write for one that is wanted; empty stays empty (type 2)."""
+        """The RT ROI Interpreted Type that is written for an organ's type; empty stays empty (type 2)."""
         if not wanted or wanted in self.types:
             return wanted
         return dict(self.replaced_types).get(wanted, self.other_type)
 
 
 GENERIC = TpsProfile(name="generic")
-"""What the standard allows and every reader that was measured takes: for archives and unknown systems."""
+"""Accepted by the standard and by every reader that was tested: for archives and unknown systems."""
 
-# Names by TG-263 [1], the types known longest [7], and no reference to an object that the system may not get.
+# Names by TG-263 [1], the oldest types [7], and no reference to an object that the system may not receive.
 _PLANNING = replace(
     GENERIC,
     max_name=16,
@@ -142,15 +143,15 @@ _PLANNING = replace(
 PROFILES: Mapping[str, TpsProfile] = MappingProxyType(
     {
         "generic": GENERIC,
-        # Lengths are what Eclipse is known to mind [2, 3, 4]; its IDs have at most 16 characters [1].
+        # Lengths that Eclipse is known to check [2, 3, 4]; its IDs have at most 16 characters [1].
         # Commission it: keyholes, points per contour.
         "eclipse": replace(_PLANNING, name="eclipse"),
-        # One name, one type, in every set [6]: types are mapped by this table alone, never by what was found.
+        # One type for each name in every set [6]: types are mapped by this table only, never by the result.
         # Commission it: keyholes, points per contour.
         "raystation": replace(_PLANNING, name="raystation"),
-        # No public text on import limits was found: the careful values. Commission it: all of them.
+        # No public source on import limits was found: the cautious values. Commission it: all of them.
         "monaco": replace(_PLANNING, name="monaco"),
-        # Likewise.
+        # As for Monaco.
         "pinnacle": replace(_PLANNING, name="pinnacle"),
     }
 )

@@ -1,4 +1,4 @@
-"""Log of rejected callers: at most one line a minute for each, so that none can fill the disk."""
+"""The log of refused callers: one line a minute for each, so that none can fill the disk."""
 
 from __future__ import annotations
 
@@ -17,49 +17,48 @@ _log = structlog.get_logger("orgseg.receiver")
 
 
 class RateLimitedRejectLog:
-    """Logs the first rejection of a caller at once, and those of the next minute as one line.
+    """Tells of refusals: the first of a caller at once, those within a minute after it as one line.
 
-    Callers beyond the first 200 of a minute are counted together, because AE titles and addresses can be
-    forged.
+    Callers beyond the first 200 of a minute are counted together: titles and addresses can be made up.
 
     Parameters
     ----------
-    clock : seconds that only increase
+    clock : seconds that only grow
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._logged_at: dict[str, float] = {}
+        self._told_at: dict[str, float] = {}
         self._since: dict[str, tuple[int, str, dict[str, Any]]] = {}
 
-    def note(self, event: str, caller: str, **fields: Any) -> None:
-        """Log a rejection, or count it.
+    def note(self, event: str, caller: str, **said: Any) -> None:
+        """Note a refusal.
 
         Parameters
         ----------
-        event : what was rejected
-        caller : key by which rejections are counted together
-        fields : further fields of the log line
+        event : what was refused
+        caller : whose lines are counted together
+        said : what else the line holds
         """
         self.flush()
         with self._lock:
-            if caller not in self._logged_at and len(self._logged_at) >= _MAX_CALLERS:
-                caller, fields = _OTHERS, {}
-            if caller in self._logged_at:
+            if caller not in self._told_at and len(self._told_at) >= _MAX_CALLERS:
+                caller, said = _OTHERS, {}
+            if caller in self._told_at:
                 count = self._since[caller][0] if caller in self._since else 0
-                self._since[caller] = (count + 1, event, fields)
+                self._since[caller] = (count + 1, event, said)
                 return
-            self._logged_at[caller] = self._clock()
-        _log.warning(event, **fields)
+            self._told_at[caller] = self._clock()
+        _log.warning(event, **said)
 
     def flush(self, *, everything: bool = False) -> None:
-        """Log what was counted for a minute, or everything that was counted."""
+        """Tell of what was held back for a minute, or of everything."""
         now = self._clock()
         with self._lock:
-            over = [name for name, at in self._logged_at.items() if everything or now - at >= INTERVAL_S]
+            over = [name for name, at in self._told_at.items() if everything or now - at >= INTERVAL_S]
             held = [self._since.pop(name) for name in over if name in self._since]
             for name in over:
-                del self._logged_at[name]
-        for count, event, fields in held:
-            _log.warning(event, **fields, times=count)
+                del self._told_at[name]
+        for count, event, said in held:
+            _log.warning(event, **said, times=count)

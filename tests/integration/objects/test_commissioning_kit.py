@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orgseg_node.dicom.kit.shapes import PIECES, kit_label_map
+from orgseg_node.dicom.kit.shapes import KIT_STRUCTURES, kit_label_map
 from orgseg_node.dicom.kit.writing import Kit, kit_profiles, write_kit
 from tests.support.peers.peers import dciodvfy_errors, plastimatch_masks
 
@@ -39,7 +39,7 @@ def test_plastimatch_sees_the_volumes_of_the_table(name: str, kit: Kit, tmp_path
     masks = plastimatch_masks(kit.structure_sets[name], kit.ct[0].parent, tmp_path / "masks")
     label_map = kit_label_map()
     told = {row.name: row.voxel_ml for row in kit.volumes}
-    for label, piece in enumerate(PIECES, start=1):
+    for label, piece in enumerate(KIT_STRUCTURES, start=1):
         assert masks[piece.name].sum() * VOXEL_ML == pytest.approx(told[piece.name], abs=VOXEL_ML / 2)
         assert (masks[piece.name] ^ label_map.mask(label)).sum() == 0
 

@@ -78,7 +78,7 @@ def _unpack(shared_data: Path, name: str, folder: Path) -> CtSeries:
 )
 def test_dciodvfy_finds_no_error(options: PhantomOptions, tmp_path: Path, organ_table: OrganTable) -> None:
     series = series_of(tmp_path / "ct", options)
-    for path in _save(tmp_path, awkward_label_map(series.place, organ_table), series):
+    for path in _save(tmp_path, awkward_label_map(series.geometry, organ_table), series):
         assert dciodvfy_errors(path) == []
         if path.stem != "SR":  # whose content items need what their own value type needs; see its unit test
             assert missing(dcmread(path)) == ()
@@ -139,7 +139,7 @@ def test_objects_of_a_multi_frame_ct_are_valid_and_read_to_the_voxel(
     else:
         write_legacy_converted(tmp_path / "ct", scan)
     series = read_series(tmp_path / "ct")
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     for path in _save(tmp_path, label_map, series):
         assert dciodvfy_errors(path) == []
     path = tmp_path / "kind.dcm"
@@ -166,10 +166,10 @@ def test_real_series_give_valid_objects(
     name: str, box: tuple[slice, ...], shared_data: Path, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     series = _unpack(shared_data, name, tmp_path / "ct")
-    labels = np.zeros(series.place.shape, dtype=np.uint8)
+    labels = np.zeros(series.geometry.shape, dtype=np.uint8)
     corner = awkward_label_map(replace(series.grid, shape=labels[box].shape), organ_table)
     labels[box] = corner.labels
-    label_map = LabelMap(grid=series.place, labels=labels, organs=corner.organs)
+    label_map = LabelMap(grid=series.geometry, labels=labels, organs=corner.organs)
     for path in _save(tmp_path, label_map, series):
         assert dciodvfy_errors(path) == []
         assert dcmread(path).PatientID == (series.header.get("PatientID") or "")

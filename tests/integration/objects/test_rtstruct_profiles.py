@@ -38,7 +38,7 @@ def _margin(label_map: LabelMap, table: OrganTable) -> Region:
     mask[1:8, 3:40, 2:50] = True
     box = Box.around(mask)
     organ = replace(table["brain"], key="margin", name="Brain Rand ~ 5 mm", interpreted_type="AVOIDANCE")
-    return Region(organ=organ, box=box, mask=mask[box.slices], how="Brain + 5 mm")
+    return Region(organ=organ, box=box, mask=mask[box.slices], derivation="Brain + 5 mm")
 
 
 def _save(
@@ -66,7 +66,7 @@ def test_dciodvfy_finds_no_error_for_any_profile(
     profile: TpsProfile, options: PhantomOptions, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     series = series_of(tmp_path / "ct", options)
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     regions = [_margin(label_map, organ_table)]
     assert dciodvfy_errors(_save(tmp_path / "rtstruct.dcm", label_map, series, profile, regions)) == []
 
@@ -77,7 +77,7 @@ def test_what_dciodvfy_minds_in_newer_objects_is_that_it_is_older(
 ) -> None:
     """Off by default: two sequences and a way to write holes that checkers of 2022 do not know."""
     series = series_of(tmp_path / "ct", SMALL)
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     newer = replace(GENERIC, name="newer", source_series=True, roi_creator=True)
     errors = dciodvfy_errors(_save(tmp_path / "newer.dcm", label_map, series, newer, []))
     assert {error.rpartition(" - ")[2] for error in errors} == {NEWER}
@@ -107,7 +107,7 @@ def test_two_other_readers_see_every_voxel(
     profile: TpsProfile, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     series = series_of(tmp_path / "ct", SMALL)
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     path = _save(tmp_path / "rtstruct.dcm", label_map, series, profile, [])
     for reader in (plastimatch_masks, _dcmrtstruct2nii_masks):
         masks = reader(path, tmp_path / "ct", tmp_path / reader.__name__)
@@ -126,10 +126,10 @@ def test_a_real_tilted_gantry_gives_valid_objects(
     if not folder.is_dir():
         pytest.skip("the tilted series is not among the collected test data")
     series = read_series(unpacked(folder, tmp_path / "ct"))
-    labels = np.zeros(series.place.shape, dtype=np.uint8)
+    labels = np.zeros(series.geometry.shape, dtype=np.uint8)
     labels[:, 200:300, 200:310] = 1
     labels[2:-2, 230:260, 240:290] = 0
-    label_map = LabelMap(grid=series.place, labels=labels, organs={1: organ_table["brain"]})
+    label_map = LabelMap(grid=series.geometry, labels=labels, organs={1: organ_table["brain"]})
     for profile in PROFILES.values():
         path = _save(tmp_path / f"{profile.name}.dcm", label_map, series, profile, [])
         assert dciodvfy_errors(path) == []

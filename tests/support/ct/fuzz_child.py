@@ -80,7 +80,7 @@ def _write(series: CtSeries) -> None:
     labels = np.zeros((len(series.slices), series.rows, series.columns), dtype=np.uint8)
     labels[: len(series.slices) // 2 + 1, : series.rows // 2 + 1, : series.columns // 2 + 1] = 1
     organ = load_organs(shipped_config("organs.toml"))["liver"]
-    label_map = LabelMap(grid=series.place, labels=labels, organs={1: organ})
+    label_map = LabelMap(grid=series.geometry, labels=labels, organs={1: organ})
     dataset = write_rtstruct(trace(label_map), series, PROVENANCE)
     dataset.save_as(io.BytesIO(), enforce_file_format=True)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from orgseg_node.core.geometry import Grid, Shape
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
 from orgseg_node.dicom.reading.series import CtSeries, read_series
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 
@@ -19,8 +19,8 @@ PROVENANCE = Provenance(
     job_id="job-1",
     created=datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC),
     models=(
-        ModelLine(name="starter", version="1.0", sha256="ab" * 32),
-        ModelLine(name="larynx", version="2.0", sha256="cd" * 32),
+        ModelVersion(name="starter", version="1.0", sha256="ab" * 32),
+        ModelVersion(name="larynx", version="2.0", sha256="cd" * 32),
     ),
     institution="Clinic",
 )

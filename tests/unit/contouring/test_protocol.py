@@ -12,7 +12,7 @@ from orgseg_node.contouring.protocol import ASK, Protocol, load_protocol, parse_
 from orgseg_node.contouring.protocol_entries import DerivedEntry, OrganEntry, margin_of
 from orgseg_node.core.margins import Margin
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.core.postprocess import FillHoles, Tidying
+from orgseg_node.core.postprocess import FillHoles, Postprocessing
 from orgseg_node.dicom.tps.tps_names import names_for
 from orgseg_node.dicom.tps.tps_profile import PROFILES
 from orgseg_node.errors import ConfigError
@@ -158,13 +158,13 @@ def test_everything_that_may_be_said_is_understood() -> None:
         """
     )
     cord, kidneys = ours.organs
-    assert cord.tidying == Tidying(
+    assert cord.tidying == Postprocessing(
         keep_components=2, min_island_ml=0.5, fill_holes=FillHoles.VOLUME, interpolate_slices=True
     )
     assert (cord.name, cord.color, cord.type, cord.min_ml) == ("Cord", (1, 2, 3), "AVOIDANCE", 1.0)
     assert (cord.keys, kidneys.keys) == (("spinal_cord",), ("kidney_left", "kidney_right"))
     (prv,) = ours.derived
-    assert margin_of(prv.margin_mm).six == (3, 0, 0, 0, 10, 0)
+    assert margin_of(prv.margin_mm).values_mm == (3, 0, 0, 0, 10, 0)
     assert prv.inside_body_mm == 0
     assert [type(entry) for entry in ours.structures] == [OrganEntry, OrganEntry, DerivedEntry]
     assert ours.external is not None
@@ -175,9 +175,9 @@ def test_everything_that_may_be_said_is_understood() -> None:
 @pytest.mark.parametrize(
     ("text", "margin"),
     [
-        ("5", Margin.even(5)),
-        ("2.5", Margin.even(2.5)),
-        ("[1, 2, 3]", Margin.along(1, 2, 3)),
+        ("5", Margin.uniform(5)),
+        ("2.5", Margin.uniform(2.5)),
+        ("[1, 2, 3]", Margin.per_axis(1, 2, 3)),
         ("{ inferior = 7 }", Margin(left=0, right=0, anterior=0, posterior=0, superior=0, inferior=7)),
     ],
 )

@@ -12,7 +12,7 @@ from scipy import ndimage
 from orgseg_node.contouring.protocol import Protocol, load_protocol, parse_protocol
 from orgseg_node.contouring.structures import AppliedProtocol, apply_protocol
 from orgseg_node.core.checks import Level
-from orgseg_node.core.geometry import Grid, Place, SliceStack
+from orgseg_node.core.geometry import Grid, SliceStack, VoxelGeometry
 from orgseg_node.core.organs import OrganTable, Side
 from orgseg_node.core.volume import LabelMap, Mask
 from orgseg_node.errors import ConfigError
@@ -70,7 +70,7 @@ def region(applied: AppliedProtocol, number: int = 0) -> Mask:
     return applied.regions[number].full(SHAPE)
 
 
-def near(mask: Mask, mm: float, place: Place = GRID) -> Mask:
+def near(mask: Mask, mm: float, place: VoxelGeometry = GRID) -> Mask:
     assert isinstance(place, Grid)
     distance: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=place.spacing_mm)
     return distance <= mm
@@ -358,7 +358,7 @@ def test_every_derivation_is_what_its_name_says(
     for number, (name, mask) in enumerate(wanted.items()):
         assert mask.any(), name
         np.testing.assert_array_equal(region(applied, number), mask, err_msg=name)
-    assert [each.how for each in applied.regions] == [
+    assert [each.derivation for each in applied.regions] == [
         "Liver + 4 mm",
         "Liver - 1 mm",
         "Liver, ring from 1 mm to 3 mm",
@@ -383,7 +383,7 @@ def test_what_is_derived_can_be_kept_inside_the_patient(
     assert (grown & ~body).any(), "the case it is about"
     np.testing.assert_array_equal(region(applied, 0), grown & body)
     np.testing.assert_array_equal(region(applied, 1), grown & ~near(~body, 2))
-    assert applied.regions[1].how == "Liver + 9 mm, 2 mm inside the body"
+    assert applied.regions[1].derivation == "Liver + 9 mm, 2 mm inside the body"
 
 
 def test_names_colours_types_and_codes_of_what_is_derived(
@@ -445,7 +445,9 @@ def test_a_source_that_was_not_found_is_told_and_the_rest_is_made(
     ]
     assert "Rectum" in applied.findings[0].message
     assert "Larynx" in applied.findings[1].message
-    assert [each.how for each in applied.regions] == ["Liver", "Liver - Spleen"], "only what it was made from"
+    assert [each.derivation for each in applied.regions] == ["Liver", "Liver - Spleen"], (
+        "only what it was made from"
+    )
     np.testing.assert_array_equal(region(applied, 0), label_map.mask(LIVER))
     assert [row["without"] for row in applied.recorded] == [["Rectum"], ["Larynx"]]
 

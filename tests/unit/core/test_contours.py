@@ -245,11 +245,11 @@ def test_regions_are_traced_beside_the_organs_and_may_overlap_them(organ_table: 
     mask = np.zeros(SHAPE, dtype=bool)
     mask[1:7, 3:30, 2:40] = True
     box = Box.around(mask)
-    region = Region(organ=organ_table["brain"], box=box, mask=mask[box.slices], how="A_Aorta + 5 mm")
+    region = Region(organ=organ_table["brain"], box=box, mask=mask[box.slices], derivation="A_Aorta + 5 mm")
     empty = replace(region, organ=organ_table["heart"], mask=np.zeros_like(region.mask))
     structure_set = trace(label_map, regions=[region, empty])
     last = structure_set.structures[-1]
-    assert (last.label, last.how, last.organ.key) == (None, "A_Aorta + 5 mm", "brain")
+    assert (last.label, last.derivation, last.organ.key) == (None, "A_Aorta + 5 mm", "brain")
     np.testing.assert_array_equal(rasterise(last.contours, label_map.grid), mask)
     assert [organ.key for organ in structure_set.missing] == ["spleen", "heart"]
 

@@ -36,7 +36,7 @@ def offsets(mask: Mask) -> set[tuple[int, int, int]]:
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.1, 0.1, 0.1), (0.9765625,) * 3, (0.7, 0.7, 0.7)])
 def test_a_distance_that_is_exactly_the_margin_belongs_to_it(spacing: Vector) -> None:
     """3, 4 and 5, which binary numbers of the spacing miss by a rounding."""
-    found = offsets(grow(dot(), grid(spacing), Margin.even(5 * spacing[0])))
+    found = offsets(grow(dot(), grid(spacing), Margin.uniform(5 * spacing[0])))
     assert {(3, 4, 0), (-4, 0, 3), (0, -3, -4), (5, 0, 0), (0, 5, 0), (0, 0, -5)} <= found
     assert not {(3, 4, 1), (5, 1, 0), (4, 4, 0)} & found
     assert len(found) == 515, "lattice points in a ball of radius 5"
@@ -45,17 +45,17 @@ def test_a_distance_that_is_exactly_the_margin_belongs_to_it(spacing: Vector) ->
 def test_a_margin_that_is_not_quite_a_number_of_voxels_still_reaches_the_last() -> None:
     """0.3 is less than three times 0.1 to a computer."""
     assert 0.3 / 0.1 < 3
-    found = offsets(grow(dot(), grid((0.1, 0.1, 0.1)), Margin.even(0.3)))
+    found = offsets(grow(dot(), grid((0.1, 0.1, 0.1)), Margin.uniform(0.3)))
     assert {(3, 0, 0), (0, -3, 0), (0, 0, 3)} <= found
 
 
 def test_nothing_grows_by_nothing() -> None:
     mask = dot()
-    np.testing.assert_array_equal(grow(mask, grid(), Margin.even(0)), mask)
-    np.testing.assert_array_equal(shrink(mask, grid(), Margin.even(0)), mask)
+    np.testing.assert_array_equal(grow(mask, grid(), Margin.uniform(0)), mask)
+    np.testing.assert_array_equal(shrink(mask, grid(), Margin.uniform(0)), mask)
     empty = np.zeros_like(mask)
-    assert not grow(empty, grid(), Margin.even(5)).any()
-    assert not shrink(empty, grid(), Margin.even(5)).any()
+    assert not grow(empty, grid(), Margin.uniform(5)).any()
+    assert not shrink(empty, grid(), Margin.uniform(5)).any()
 
 
 @pytest.mark.parametrize(
@@ -101,25 +101,25 @@ def test_shrinking_takes_from_the_side_it_names(side: str, gone: tuple[slice, ..
 
 
 def test_slices_farther_apart_than_the_margin_are_not_reached() -> None:
-    found = offsets(grow(dot(), grid((3.0, 1.0, 1.0)), Margin.even(2.9)))
+    found = offsets(grow(dot(), grid((3.0, 1.0, 1.0)), Margin.uniform(2.9)))
     assert {k for k, _, _ in found} == {0}
-    found = offsets(grow(dot(), grid((3.0, 1.0, 1.0)), Margin.even(3.0)))
+    found = offsets(grow(dot(), grid((3.0, 1.0, 1.0)), Margin.uniform(3.0)))
     assert {(1, 0, 0), (-1, 0, 0)} <= found
 
 
 def test_the_edge_of_the_picture_cuts_off_and_takes_nothing_away() -> None:
     corner = dot(where=(0, 0, 0))
-    assert grow(corner, grid(), Margin.even(1)).sum() == 4
+    assert grow(corner, grid(), Margin.uniform(1)).sum() == 4
     full = np.ones(SHAPE, dtype=np.bool_)
-    np.testing.assert_array_equal(shrink(full, grid(), Margin.even(3)), full)
+    np.testing.assert_array_equal(shrink(full, grid(), Margin.uniform(3)), full)
     full[5, 6, 7] = False
-    assert shrink(full, grid(), Margin.even(1)).sum() == full.size - 7
+    assert shrink(full, grid(), Margin.uniform(1)).sum() == full.size - 7
 
 
 def test_a_ring_of_no_inner_margin_leaves_the_structure_out() -> None:
     mask = np.zeros(SHAPE, dtype=np.bool_)
     mask[4:7, 5:8, 6:9] = True
-    found = ring(mask, grid(), Margin.even(0), Margin.even(1))
+    found = ring(mask, grid(), Margin.uniform(0), Margin.uniform(1))
     assert found.sum() == 6 * 9
     assert not (found & mask).any()
 
@@ -134,7 +134,7 @@ def test_a_tilted_stack_grows_straight_through_the_patient() -> None:
         orientations=np.tile(np.array([[1.0, 0, 0], [0, 1.0, 0]]), (count, 1, 1)),
         pixel_spacing_mm=(1.0, 1.0),
     )
-    found = offsets(grow(dot(), stack, Margin.even(4.0)))
+    found = offsets(grow(dot(), stack, Margin.uniform(4.0)))
     assert {where for where in found if where[0]} == {(1, -6, 0), (-1, 6, 0)}
 
 
@@ -147,20 +147,20 @@ def test_axes_near_to_the_same_direction_still_take_one_each() -> None:
     tilted = turn @ np.array([[1, 0, 0], [0, np.cos(0.3), -np.sin(0.3)], [0, np.sin(0.3), np.cos(0.3)]])
     k, j, i = ((float(a), float(b), float(c)) for a, b, c in tilted.T[::-1])
     assert len(set(np.abs(np.array([k, j, i])).argmax(axis=1).tolist())) < 3, "the case it is about"
-    found = offsets(grow(dot(), grid(axes=(k, j, i)), Margin.along(1.0, 2.0, 3.0)))
+    found = offsets(grow(dot(), grid(axes=(k, j, i)), Margin.per_axis(1.0, 2.0, 3.0)))
     assert sorted(max(abs(where[axis]) for where in found) for axis in range(3)) == [1, 2, 3]
 
 
 def test_margins_are_said_as_briefly_as_possible() -> None:
-    assert str(Margin.even(5)) == "5 mm"
-    assert str(Margin.along(3, 3.5, 10)) == "3 x 3.5 x 10 mm"
+    assert str(Margin.uniform(5)) == "5 mm"
+    assert str(Margin.per_axis(3, 3.5, 10)) == "3 x 3.5 x 10 mm"
     six = Margin(left=1, right=2, anterior=3, posterior=4, superior=5, inferior=6)
     assert str(six) == "L 1 R 2 A 3 P 4 S 5 I 6 mm"
-    assert six.mirrored.six == (2, 1, 4, 3, 6, 5)
-    assert six.mirrored.mirrored == six
+    assert six.opposite.values_mm == (2, 1, 4, 3, 6, 5)
+    assert six.opposite.opposite == six
 
 
 @pytest.mark.parametrize("mm", [-0.1, float("nan"), float("inf")])
 def test_a_margin_is_a_finite_distance(mm: float) -> None:
     with pytest.raises(ValueError, match="margin"):
-        Margin.even(mm)
+        Margin.uniform(mm)

@@ -1,4 +1,4 @@
-"""Tidying takes away small pieces, fills only what is free, and never does what was not asked for."""
+"""Postprocessing takes away small pieces, fills only what is free, and never does what was not asked for."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from orgseg_node.core.geometry import FloatArray, Shape
-from orgseg_node.core.postprocess import FillHoles, Tidying, split_sides, tidy
+from orgseg_node.core.postprocess import FillHoles, Postprocessing, postprocess, split_sides
 from orgseg_node.core.volume import Mask
 
 SHAPE = (8, 16, 20)
-SLICES = Tidying(fill_holes=FillHoles.SLICES)
-VOLUME = Tidying(fill_holes=FillHoles.VOLUME)
-BETWEEN = Tidying(interpolate_slices=True)
+SLICES = Postprocessing(fill_holes=FillHoles.SLICES)
+VOLUME = Postprocessing(fill_holes=FillHoles.VOLUME)
+BETWEEN = Postprocessing(interpolate_slices=True)
 
 
 def nothing(shape: Shape = SHAPE) -> Mask:
@@ -33,14 +33,14 @@ def pieces() -> Mask:
 
 def tidied(
     mask: Mask,
-    how: Tidying,
+    how: Postprocessing,
     *,
     free: Mask | None = None,
     slice_ml: FloatArray | None = None,
     heights: FloatArray | None = None,
 ) -> Mask:
     count = mask.shape[0]
-    return tidy(
+    return postprocess(
         mask,
         ~mask if free is None else free,
         np.full(count, 0.01) if slice_ml is None else slice_ml,
@@ -50,24 +50,24 @@ def tidied(
 
 
 def test_what_asks_for_nothing_is_nothing() -> None:
-    assert Tidying().is_nothing
-    for how in (SLICES, BETWEEN, Tidying(keep_components=1), Tidying(min_island_ml=0.1)):
-        assert not how.is_nothing
-    np.testing.assert_array_equal(tidied(pieces(), Tidying()), pieces())
+    assert Postprocessing().has_no_effect
+    for how in (SLICES, BETWEEN, Postprocessing(keep_components=1), Postprocessing(min_island_ml=0.1)):
+        assert not how.has_no_effect
+    np.testing.assert_array_equal(tidied(pieces(), Postprocessing()), pieces())
 
 
 @pytest.mark.parametrize(("count", "voxels"), [(1, 24), (2, 32), (3, 33), (4, 33)])
 def test_the_largest_pieces_stay(count: int, voxels: int) -> None:
-    assert tidied(pieces(), Tidying(keep_components=count)).sum() == voxels
+    assert tidied(pieces(), Postprocessing(keep_components=count)).sum() == voxels
 
 
 @pytest.mark.parametrize(("ml", "voxels"), [(0.01, 33), (0.011, 32), (0.08, 32), (0.081, 24), (0.25, 0)])
 def test_islands_below_a_volume_go_and_those_of_just_that_volume_stay(ml: float, voxels: int) -> None:
-    assert tidied(pieces(), Tidying(min_island_ml=ml)).sum() == voxels
+    assert tidied(pieces(), Postprocessing(min_island_ml=ml)).sum() == voxels
 
 
 def test_both_limits_hold() -> None:
-    assert tidied(pieces(), Tidying(keep_components=2, min_island_ml=0.1)).sum() == 24
+    assert tidied(pieces(), Postprocessing(keep_components=2, min_island_ml=0.1)).sum() == 24
 
 
 def test_what_counts_is_volume_and_not_voxels() -> None:
@@ -75,18 +75,19 @@ def test_what_counts_is_volume_and_not_voxels() -> None:
     mask, slice_ml = pieces(), np.full(8, 0.01)
     slice_ml[5:] = 0.05
     np.testing.assert_array_equal(
-        tidied(mask, Tidying(keep_components=1), slice_ml=slice_ml).any(axis=(1, 2)).nonzero()[0], [5, 6]
+        tidied(mask, Postprocessing(keep_components=1), slice_ml=slice_ml).any(axis=(1, 2)).nonzero()[0],
+        [5, 6],
     )
 
 
 def test_pieces_that_touch_at_a_corner_are_one() -> None:
     mask = nothing()
     mask[2, 3, 3] = mask[3, 4, 4] = mask[4, 5, 5] = True
-    assert tidied(mask, Tidying(keep_components=1)).sum() == 3
+    assert tidied(mask, Postprocessing(keep_components=1)).sum() == 3
 
 
 def test_an_organ_that_is_not_there_stays_away() -> None:
-    for how in (Tidying(keep_components=1, min_island_ml=1.0), SLICES, VOLUME, BETWEEN):
+    for how in (Postprocessing(keep_components=1, min_island_ml=1.0), SLICES, VOLUME, BETWEEN):
         assert not tidied(nothing(), how).any()
 
 
@@ -181,7 +182,7 @@ def test_skipped_slices_are_filled_only_where_no_other_organ_is() -> None:
 @given(
     arrays(np.uint8, (4, 6, 7), elements=st.integers(0, 2)),
     st.builds(
-        Tidying,
+        Postprocessing,
         keep_components=st.none() | st.integers(1, 3),
         min_island_ml=st.sampled_from([0.0, 0.02, 0.05]),
         fill_holes=st.sampled_from(FillHoles),
@@ -190,7 +191,7 @@ def test_skipped_slices_are_filled_only_where_no_other_organ_is() -> None:
 )
 @settings(max_examples=200, deadline=None)
 def test_whatever_is_done_only_free_voxels_come_and_no_other_organ_is_touched(
-    labels: np.ndarray, how: Tidying
+    labels: np.ndarray, how: Postprocessing
 ) -> None:
     mask, free = labels == 1, labels == 0
     found = tidied(mask, how, free=free)

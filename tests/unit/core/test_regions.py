@@ -18,7 +18,7 @@ def test_the_mask_comes_back(organ_table: OrganTable) -> None:
     np.testing.assert_array_equal(region.full(SHAPE), mask)
     assert region.box == Box.around(mask)
     assert region.organ is organ_table["spinal_cord"]
-    assert region.how == "SpinalCord + 5 mm"
+    assert region.derivation == "SpinalCord + 5 mm"
 
 
 def test_it_is_a_copy_as_small_as_its_box(organ_table: OrganTable) -> None:
@@ -43,5 +43,5 @@ def test_mask_and_box_must_fit(organ_table: OrganTable) -> None:
             organ=organ_table["rectum"],
             box=Box(start=(0, 0, 0), stop=(2, 2, 2)),
             mask=np.ones((2, 2, 3), dtype=np.bool_),
-            how="",
+            derivation="",
         )

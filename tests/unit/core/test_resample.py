@@ -151,7 +151,7 @@ def test_a_grid_of_other_pixels_or_directions_is_an_error() -> None:
     with pytest.raises(ValueError, match="voxels"):
         to_grid(hu[1:], stack, grid)
     on_slices = LabelMap(grid=stack, labels=np.zeros(stack.shape, np.uint8), organs={})
-    with pytest.raises(ValueError, match="no regular grid"):
+    with pytest.raises(ValueError, match="not a regular grid"):
         to_slices(on_slices, stack)
 
 

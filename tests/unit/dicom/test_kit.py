@@ -16,7 +16,7 @@ from orgseg_node.cli.ct.commission import app
 from orgseg_node.core.contours import rasterise
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Mask
-from orgseg_node.dicom.kit.shapes import GRID, PIECES, SHAPE, kit_label_map
+from orgseg_node.dicom.kit.shapes import GRID, KIT_STRUCTURES, SHAPE, kit_label_map
 from orgseg_node.dicom.kit.volumes import area
 from orgseg_node.dicom.kit.writing import Kit, kit_profiles, write_kit
 from orgseg_node.dicom.objects.rtstruct import read_rtstruct
@@ -41,16 +41,16 @@ def series(kit: Kit) -> CtSeries:
 
 def _mask(name: str) -> Mask:
     mask = np.zeros(SHAPE, dtype=np.bool_)
-    next(piece for piece in PIECES if piece.name == name).draw(mask)
+    next(piece for piece in KIT_STRUCTURES if piece.name == name).draw(mask)
     return mask
 
 
 def test_pieces_do_not_overlap_and_have_names_that_every_system_takes() -> None:
-    assert sum(_mask(piece.name).astype(int) for piece in PIECES).max() == 1
-    names = [piece.name for piece in PIECES]
+    assert sum(_mask(piece.name).astype(int) for piece in KIT_STRUCTURES).max() == 1
+    names = [piece.name for piece in KIT_STRUCTURES]
     assert len({name.lower() for name in names}) == len(names)
     assert max(map(len, names)) == len("Kit_Name_16_Char") == 16
-    assert len({piece.color for piece in PIECES}) == len(PIECES)
+    assert len({piece.color for piece in KIT_STRUCTURES}) == len(KIT_STRUCTURES)
 
 
 def test_the_border_piece_touches_the_border_and_both_end_slices() -> None:
@@ -70,7 +70,7 @@ def test_the_phantom_is_a_series_that_the_node_accepts(series: CtSeries) -> None
 @pytest.mark.parametrize("name", list(kit_profiles()))
 def test_each_structure_set_is_the_pieces_to_the_voxel(name: str, kit: Kit, series: CtSeries) -> None:
     found = read_rtstruct(dcmread(kit.structure_sets[name]), series)
-    assert set(found) == {piece.name for piece in PIECES}
+    assert set(found) == {piece.name for piece in KIT_STRUCTURES}
     wrong = {piece: int((rasterise(found[piece], GRID) ^ _mask(piece)).sum()) for piece in found}
     assert set(wrong.values()) == {0}, wrong
 
@@ -119,7 +119,7 @@ def test_sheet_and_table_tell_of_every_piece_and_file(kit: Kit, folder: Path) ->
     sheet = (folder / "README.md").read_text(encoding="utf-8")
     with (folder / "volumes.csv").open(encoding="utf-8") as file:
         table = {row["structure"]: row for row in csv.DictReader(file)}
-    for piece in PIECES:
+    for piece in KIT_STRUCTURES:
         assert sheet.count(piece.name) >= 3, "question, true volume, and the row to fill in"
         assert float(table[piece.name]["true, by voxels (ml)"]) == pytest.approx(
             _mask(piece.name).sum() * 0.003
@@ -135,7 +135,7 @@ def test_the_kit_is_the_same_each_time(kit: Kit, folder: Path, tmp_path: Path) -
 
 
 def test_the_pieces_are_no_organs_of_the_table(organ_table: OrganTable) -> None:
-    assert {piece.organ.key for piece in PIECES} & set(organ_table) == set()
+    assert {piece.organ.key for piece in KIT_STRUCTURES} & set(organ_table) == set()
 
 
 def test_the_command_writes_the_kit(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_command_writes_the_kit(tmp_path: Path) -> None:
 
 def test_the_command_tells_the_volumes_to_programs(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["tps", "--out", str(tmp_path / "kit"), "--json"])
-    assert [row["name"] for row in json.loads(answer.stdout)] == [piece.name for piece in PIECES]
+    assert [row["name"] for row in json.loads(answer.stdout)] == [piece.name for piece in KIT_STRUCTURES]
 
 
 def test_the_command_overwrites_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orgseg_node.core.checks import Finding, Level
-from orgseg_node.core.geometry import FloatArray, Place
+from orgseg_node.core.geometry import FloatArray, VoxelGeometry
 
 _MASK = NDArray[np.bool_]
 _X, _Y, _Z = 0, 1, 2
@@ -80,7 +80,7 @@ The least volume is asked only of organs that lie wholly inside the scan."""
 
 
 def anatomy_findings(
-    masks: Mapping[str, _MASK], grid: Place, *, margin_mm: float = 5.0
+    masks: Mapping[str, _MASK], grid: VoxelGeometry, *, margin_mm: float = 5.0
 ) -> tuple[Finding, ...]:
     """Everything about organs that no body has.
 
@@ -118,7 +118,7 @@ def _with_pairs(masks: Mapping[str, _MASK]) -> dict[str, _MASK]:
     return {**masks, **unions}
 
 
-def _centre(mask: _MASK, grid: Place) -> FloatArray:
+def _centre(mask: _MASK, grid: VoxelGeometry) -> FloatArray:
     """(x, y, z) of the centre of mass in LPS mm, as good as the slices are even."""
     counts = [mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in range(3)]
     mean = [float(np.dot(np.arange(n.size), n) / n.sum()) for n in counts]
@@ -160,7 +160,7 @@ def _compared(
         )
 
 
-def _volumes(masks: Mapping[str, _MASK], grid: Place) -> Iterator[Finding]:
+def _volumes(masks: Mapping[str, _MASK], grid: VoxelGeometry) -> Iterator[Finding]:
     halves = {side: both for both, sides in PAIRS.items() for side in sides}
     for organ, mask in masks.items():
         limits = VOLUMES_ML.get(organ) or VOLUMES_ML.get(halves.get(organ, ""))

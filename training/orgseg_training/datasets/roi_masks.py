@@ -122,7 +122,7 @@ def _only(dataset: Dataset, rois: Mapping[str, int]) -> Dataset:
 
 
 def _mask(contours: tuple[Contour, ...], series: CtSeries) -> Mask:
-    mask = rasterise(contours, series.place)
+    mask = rasterise(contours, series.geometry)
     if series.is_regular:
         return mask
     values = to_grid(mask.astype(np.float32) * np.float32(_INSIDE), series.stack, series.grid)

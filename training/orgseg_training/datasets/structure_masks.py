@@ -28,4 +28,4 @@ def masks_by_name(dataset: Dataset, series: CtSeries) -> dict[str, Mask]:
         If it does not belong to the CT, is damaged, or two ROIs have one name.
     """
     contours = read_rtstruct(dataset, series)
-    return {name: rasterise(found, series.place) for name, found in contours.items()}
+    return {name: rasterise(found, series.geometry) for name, found in contours.items()}

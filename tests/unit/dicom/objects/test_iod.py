@@ -26,7 +26,7 @@ def make(tmp_path_factory: pytest.TempPathFactory, organ_table: OrganTable) -> d
     """Every kind of object that the node writes, made anew at each call."""
     options = PhantomOptions(slices=8, rows=40, columns=40)
     series = series_of(tmp_path_factory.mktemp("ct"), options)
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
 
     def seg() -> Dataset:
         return write_seg(label_map, series, PROVENANCE)
@@ -118,7 +118,7 @@ def test_a_module_that_is_not_there_need_not_be_complete(make: dict[str, Make]) 
 def test_an_unknown_kind_of_object_is_refused(make: dict[str, Make]) -> None:
     dataset = make["PDF"]()
     dataset.SOPClassUID = "1.2.3"
-    with pytest.raises(ObjectInvalid, match="kind of object"):
+    with pytest.raises(ObjectInvalid, match="SOP class"):
         missing(dataset)
-    with pytest.raises(ObjectInvalid, match="kind of object"):
+    with pytest.raises(ObjectInvalid, match="SOP class"):
         missing(Dataset())

@@ -91,5 +91,5 @@ def test_same_job_gives_the_same_bytes_and_another_job_another_object(series: Ct
 
 
 def test_what_is_no_pdf_is_refused(series: CtSeries) -> None:
-    with pytest.raises(ObjectInvalid, match="no PDF"):
+    with pytest.raises(ObjectInvalid, match="not a PDF"):
         write_pdf(b"\x89PNG", series, PROVENANCE)

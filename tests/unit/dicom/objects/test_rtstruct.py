@@ -507,7 +507,7 @@ def _region(organ_table: OrganTable, label_map: LabelMap) -> Region:
     mask[1:7, 2:30, 5:38] = True
     box = Box.around(mask)
     organ = replace(organ_table["brain"], key="ring", name="zRing", interpreted_type="CONTROL")
-    return Region(organ=organ, box=box, mask=mask[box.slices], how="A_Aorta + 5 mm, 1 cm höher")
+    return Region(organ=organ, box=box, mask=mask[box.slices], derivation="A_Aorta + 5 mm, 1 cm höher")
 
 
 def test_regions_are_written_and_proven_beside_the_organs(
@@ -564,7 +564,7 @@ def test_irregular_slices_are_contoured_each_at_its_own_place(
 ) -> None:
     series = series_of(tmp_path, options)
     assert not series.is_regular
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     profile = replace(GENERIC, holes=holes)
     written = write_rtstruct(trace(label_map, profile.tracing), series, PROVENANCE, profile)
     prove(written, label_map, series, profile=profile)

@@ -180,7 +180,7 @@ def test_any_series_comes_back_to_the_voxel(
     options: PhantomOptions, kind: SegKind, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     series = series_of(tmp_path, options)
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     prove_seg(write_seg(label_map, series, PROVENANCE, kind=kind), label_map, series)
 
 
@@ -192,7 +192,7 @@ def test_roundings_of_the_orientation_are_no_orientations_of_their_own(
     series: CtSeries, label_map: LabelMap, kind: SegKind
 ) -> None:
     inexact = _moved(series, [one.position_mm for one in series.slices], _nearly)
-    label_map = replace(label_map, grid=inexact.place)
+    label_map = replace(label_map, grid=inexact.geometry)
     written = write_seg(label_map, inexact, PROVENANCE, kind=kind)
     assert "PlaneOrientationSequence" in written.SharedFunctionalGroupsSequence[0]
     prove_seg(written, label_map, inexact)
@@ -203,7 +203,7 @@ def test_irregular_slices_keep_their_own_places(
     change: Callable[[CtSeries], CtSeries], series: CtSeries, label_map: LabelMap, kind: SegKind
 ) -> None:
     irregular = change(series)
-    label_map = replace(label_map, grid=irregular.place)
+    label_map = replace(label_map, grid=irregular.geometry)
     written = dcmread(BytesIO(_bytes(write_seg(label_map, irregular, PROVENANCE, kind=kind))))
     prove_seg(written, label_map, irregular)
     shared = written.SharedFunctionalGroupsSequence[0]

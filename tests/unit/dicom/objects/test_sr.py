@@ -167,7 +167,7 @@ def test_volumes_of_irregular_slices_are_summed_slice_by_slice(
 ) -> None:
     heights = (0.0, 3.0, 6.0, 12.0, 15.0, 18.0, 21.0, 24.0)
     series = series_of(tmp_path, replace(SMALL, positions_mm=heights))
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     seg = write_seg(label_map, series, PROVENANCE)
     written = write_report_sr(label_map, series, PROVENANCE, seg)
     thick = np.array([3.0, 3.0, 4.5, 4.5, 3.0, 3.0, 3.0, 3.0])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from orgseg_node.dicom.objects.provenance import ModelLine
+from orgseg_node.dicom.objects.provenance import ModelVersion
 from orgseg_node.dicom.objects.uids import derive_uid
 from tests.support.ct.objects import PROVENANCE
 
@@ -36,7 +36,7 @@ def test_provenance_is_written_in_its_own_time_zone() -> None:
 
 
 def test_provenance_lists_the_node_and_every_model_in_64_characters() -> None:
-    model = ModelLine(name="n" * 80, version="v" * 80, sha256="0" * 64)
+    model = ModelVersion(name="n" * 80, version="v" * 80, sha256="0" * 64)
     versions = replace(PROVENANCE, models=(*PROVENANCE.models, model)).software_versions
     assert [line.split()[0] for line in versions[:3]] == ["orgseg_node", "starter", "larynx"]
     assert versions[1] == "starter 1.0 sha256:abababababab"

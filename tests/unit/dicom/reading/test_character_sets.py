@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from orgseg_node.core.contours import trace
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.dicom.objects.provenance import ModelLine, Provenance
+from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.objects.seg import write_seg
 from orgseg_node.dicom.reading.series import read_series
@@ -23,7 +23,7 @@ from tests.support.ct.zoo_multiframe import write_enhanced
 PROVENANCE = Provenance(
     job_id="names",
     created=datetime(2026, 1, 1, tzinfo=UTC),
-    models=(ModelLine(name="model", version="1", sha256="0" * 64),),
+    models=(ModelVersion(name="model", version="1", sha256="0" * 64),),
 )
 NAMES = {
     "ISO_IR 100": ("Åström^Jörg", "Åström^Jörg".encode("latin-1")),

@@ -400,7 +400,7 @@ def test_slices_that_lie_unevenly_keep_their_places_and_say_so(
     assert (finding.code, finding.level) == (code, Level.WARNING)
     assert finding.value == pytest.approx(value, abs=0.03)
     assert not series.is_regular
-    assert series.place is series.stack
+    assert series.geometry is series.stack
     for k, one in enumerate(series.slices):
         assert np.allclose(series.stack.to_lps([(k, 0, 0)])[0], one.position_mm, atol=1e-9)
     assert series.grid.shape[0] >= len(series.slices) - 1
@@ -410,7 +410,7 @@ def test_pixels_that_are_not_square_are_regular(tmp_path: Path) -> None:
     build_ct_series(tmp_path, small(pixel_spacing_mm=(16.0, 12.0)))
     series = read_series(tmp_path)
     assert series.is_regular
-    assert series.place is series.grid
+    assert series.geometry is series.grid
     assert series.grid.spacing_mm == (3.0, 16.0, 12.0)
     assert series.findings == ()
 

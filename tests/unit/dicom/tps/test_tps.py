@@ -36,7 +36,7 @@ Write = Callable[[TpsProfile], FileDataset]
 @pytest.fixture(scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory, organ_table: OrganTable) -> Write:
     series = series_of(tmp_path_factory.mktemp("ct"), SMALL)
-    label_map = awkward_label_map(series.place, organ_table)
+    label_map = awkward_label_map(series.geometry, organ_table)
     return lambda profile: write_rtstruct(trace(label_map, profile.tracing), series, PROVENANCE, profile)
 
 
@@ -228,45 +228,45 @@ def _other_color(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (_put(SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), "the object is no RT Structure Set"),
+        (_put(SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), "the object is not an RT Structure Set"),
         (_put(StructureSetLabel=None), "StructureSetLabel is empty (type 1)"),
         (_put(ApprovalStatus="APPROVED"), "ApprovalStatus is not UNAPPROVED"),
-        (_put(ReviewerName="A^B"), "ReviewerName says that a person has reviewed what nobody has"),
+        (_put(ReviewerName="A^B"), "ReviewerName is set although no person has reviewed the object"),
         (_other_syntax, "the transfer syntax is not implicit VR"),
         (_in_roi(ROIName=""), "ROI 1 has no name"),
         (_in_roi(ROIName="x" * 17), "the name of ROI 1 has 17 characters, more than 16"),
-        (_in_roi(ROIName="Aorta links"), "the name of ROI 1 holds characters that eclipse may not take"),
-        (_in_roi(ROIName="EYE_l"), "2 ROIs are called eye_l"),
+        (_in_roi(ROIName="Aorta links"), "the name of ROI 1 contains characters that eclipse may not accept"),
+        (_in_roi(ROIName="EYE_l"), "2 ROIs have the name eye_l"),
         (_in_roi(ROINumber=2), "two ROIs have the same number"),
-        (_in_roi(ROINumber=77), "ROIContourSequence refers to ROI 1, which is not there"),
-        (_in_roi(ReferencedFrameOfReferenceUID="1.2"), "ROI 1 lies in a frame of reference that is not"),
-        (_put(FrameOfReferenceUID="1.2"), "the frames of reference that are referred to are not the one"),
+        (_in_roi(ROINumber=77), "ROIContourSequence refers to ROI 1, which does not exist"),
+        (_in_roi(ReferencedFrameOfReferenceUID="1.2"), "ROI 1 is in a frame of reference that is not"),
+        (_put(FrameOfReferenceUID="1.2"), "the referenced frames of reference are not the one"),
         (_in_roi(ROIGenerationDescription="y" * 65), "[1].ROIGenerationDescription has 65 characters, more"),
         (_in_observation(ROIObservationLabel="z" * 17), "[1].ROIObservationLabel has 17 characters"),
-        (_in_observation(RTROIInterpretedType="OAR"), "eclipse may not take the type OAR of ROI 1"),
+        (_in_observation(RTROIInterpretedType="OAR"), "eclipse may not accept the type OAR of ROI 1"),
         (_in_observation(RTROIInterpretedType="EXTERNAL"), "more than one ROI is the outline of the patient"),
         (_in_observation(ObservationNumber=1), "two observations have the same number"),
         (_in_observation(ReferencedROINumber=1), "RTROIObservationsSequence refers twice to one ROI"),
-        (_drop("RTROIObservationsSequence"), "RTROIObservationsSequence says nothing of ROI 2"),
-        (_drop("ROIContourSequence"), "ROIContourSequence says nothing of ROI 2"),
-        (_drop("StructureSetROISequence"), "ROIContourSequence refers to ROI 2, which is not there"),
-        (_in_roi(ROICreatorSequence=[Dataset()]), "ROICreatorSequence is there, which eclipse does not get"),
-        (_in_roi(DefinitionSourceSequence=[Dataset()]), "DefinitionSourceSequence is there, which eclipse"),
+        (_drop("RTROIObservationsSequence"), "RTROIObservationsSequence has no item for ROI 2"),
+        (_drop("ROIContourSequence"), "ROIContourSequence has no item for ROI 2"),
+        (_drop("StructureSetROISequence"), "ROIContourSequence refers to ROI 2, which does not exist"),
+        (_in_roi(ROICreatorSequence=[Dataset()]), "ROICreatorSequence is present, which eclipse excludes"),
+        (_in_roi(DefinitionSourceSequence=[Dataset()]), "DefinitionSourceSequence is present, which eclipse"),
         (_other_study, "the object refers to images of another study than its own"),
         (_other_color, "the colour of ROI 1 is not three numbers up to 255"),
         (_other_image, "ROI 3: contour 1 does not refer to one image that is listed"),
         (_in_contour(ContourImageSequence=[]), "ROI 3: contour 1 does not refer to one image that is listed"),
         (_in_contour(ContourGeometricType="OPEN_PLANAR"), "ROI 3: contours of a type that eclipse may"),
-        (_mixed, "ROI 1: contours that exclude each other beside others that do not"),
-        (_in_contour(NumberOfContourPoints=4), "ROI 3: contour 1 has another number of points than it says"),
+        (_mixed, "ROI 1: CLOSEDPLANAR_XOR contours together with contours of another type"),
+        (_in_contour(NumberOfContourPoints=4), "ROI 3: contour 1: NumberOfContourPoints is wrong"),
         (_text(lambda words: words[:6]), "ROI 3: contour 1 has 2 points, not 3 to 1700"),
         (_text(lambda words: words * 200), "points, not 3 to 1700"),
         (_text(lambda words: words * 200), "bytes, more than 60000"),
         (_text(lambda words: words[:3] * 5), "ROI 3: contour 1 encloses nothing"),
-        (_text(_lift), "ROI 3: contour 1 does not lie in a plane"),
+        (_text(_lift), "ROI 3: contour 1 is not planar"),
         (_text(lambda words: ["1.234567890123456", *words[1:]]), "has a number of 17 characters"),
-        (_text(lambda words: [*words, "x", "1", "1"]), "ROI 3: contour 1: Contour Data holds something"),
-        (_text(lambda words: [*words, "1"]), "ROI 3: contour 1: Contour Data does not hold x, y and z"),
+        (_text(lambda words: [*words, "x", "1", "1"]), "ROI 3: contour 1: Contour Data contains"),
+        (_text(lambda words: [*words, "1"]), "ROI 3: contour 1: Contour Data does not contain x, y and z"),
     ],
 )  # fmt: skip
 def test_each_broken_rule_is_found(damage: Callable[[Dataset], None], problem: str, write: Write) -> None:

@@ -40,7 +40,7 @@ def write_patient(
 ) -> None:
     """A CT and, elsewhere, its RTSTRUCT, after a change."""
     series = series_of(folder / "ct", options)
-    dataset = write_rtstruct(trace(labels(label_map_of(series.place, table))), series, PROVENANCE)
+    dataset = write_rtstruct(trace(labels(label_map_of(series.geometry, table))), series, PROVENANCE)
     (folder / "plans").mkdir()
     path = folder / "plans" / "structures"
     dataset.save_as(path, enforce_file_format=True)

@@ -1,4 +1,4 @@
-"""The bundles that a command uses."""
+"""Which bundle the command line runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from orgseg_node.shipped import bundle_folders, shipped_bundles
 
 
 def choose_bundles(names: Sequence[str] | None) -> list[str]:
-    """The named bundles; without names, the only imported one, or else the only one that comes with the node.
+    """The bundles that were named, else the only one of one's own, else the only one that is shipped.
 
     Raises
     ------
     UnknownBundle
-        If no bundle is named and there is none, or there are several.
+        If none was named and there is none, or several to choose from.
     """
     from orgseg_node.inference.bundles.bundle import list_bundles  # noqa: PLC0415  # quick start of other commands
 

@@ -30,7 +30,7 @@ _PART_ML = 100.0  # separate parts (arms, legs) smaller than this are not part o
 _ISLAND_ML = 20.0  # smaller islands of skin or couch are removed at full resolution
 _PART_SHARE = 0.005  # ... and parts below this fraction of the largest one
 _PRISM = 0.92  # a part that fills this fraction of its projection along z is a rail or a couch, not a limb
-_TISSUE_RANGE_HU = (-200.0, 700.0)  # mean HU of a limb, from fat to mostly bone; foam and metal lie outside
+_TISSUE_RANGE_HU = (-200.0, 700.0)  # mean HU of a limb, from fat to mostly bone; foam and metal are outside
 _ENCLOSED = (
     0.5  # fraction of the wall of a gas cavity that must be solid patient; the cavity of a couch has less
 )

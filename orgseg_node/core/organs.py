@@ -59,7 +59,7 @@ class Organ:
 
 @dataclass(frozen=True, slots=True)
 class OrganTable(Mapping[str, Organ]):
-    """All organs the node knows, by key."""
+    """All organs of the table, by key."""
 
     organs: Mapping[str, Organ]
 

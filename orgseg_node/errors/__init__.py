@@ -3,7 +3,7 @@
 ::
 
     OrgsegError
-    ├── InputError              what was sent or given cannot be used
+    ├── InputError              the input cannot be used
     │   ├── NotDicom  TruncatedFile  WrongModality  NoPixelData  NotImages
     │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
     │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
@@ -11,7 +11,7 @@
     │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
     │   └── UndecodablePixels  HuOutOfRange  TooLarge
-    ├── BodyNotFound            no patient in the picture
+    ├── BodyNotFound            no patient in the images
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
     │   ├── ModelNotImportable  OrganUnknown  BundleExists
@@ -27,20 +27,20 @@
     ├── StorageError            disk and database
     │   ├── DatabaseUnreachable (retryable)
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
-    ├── JobError                a job in the running node
+    ├── JobError                a job of the node
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
-    ├── EvaluationError         predictions beside references, offline
+    ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
-    ├── OperationError          running the node from day to day
+    ├── OperationError          operation of the node
     │   ├── NotNotified (retryable)  AuditBroken  BackupRefused  BackupInvalid
     │   └── NodeNotRunning  ReloadRefused
     ├── ConfigError             node.toml, organs.toml
-    └── EnvironmentFault        what the machine lacks
+    └── EnvironmentFault        missing on this machine
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
 
-The first line of a class's docstring is the sentence an operator reads; `next_step` says what to do.
-No message ever carries a patient's name, ID or birth date.
+The first line of a class's docstring is the sentence for the operator; `next_step` is the recommended action.
+No message contains a patient's name, ID or birth date.
 """
 
 from orgseg_node.errors.base import OrgsegError

@@ -1,4 +1,4 @@
-"""What every error has."""
+"""The base class of all errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class OrgsegError(Exception):
     code: ClassVar[str] = "ORGSEG"
     retryable: ClassVar[bool] = False
     exit_status: ClassVar[int] = 1
-    next_step: ClassVar[str] = "Send the log and this code to whoever maintains the node."
+    next_step: ClassVar[str] = "Send the log and this code to the person who maintains the node."
 
     def __init__(self, detail: str = "") -> None:
         self.detail = detail
@@ -19,7 +19,7 @@ class OrgsegError(Exception):
 
     @property
     def sentence(self) -> str:
-        """The operator's sentence, with the detail of this one case."""
+        """The sentence for the operator, with the detail of this case."""
         first = (type(self).__doc__ or "").strip().splitlines()[0]
         return f"{first} {self.detail}".strip()
 

@@ -34,7 +34,7 @@ class BundleHashMismatch(BundleError):
 
 
 class ModelNotImportable(BundleError):
-    """The model folder is not one that can be imported."""
+    """The model folder cannot be imported."""
 
     code = "BUNDLE_NOT_IMPORTABLE"
     next_step = "Give an nnU-Net v2 results folder with plans.json, dataset.json and fold_*."
@@ -48,7 +48,7 @@ class OrganUnknown(BundleError):
 
 
 class BundleExists(BundleError):
-    """A model bundle of this name is already there."""
+    """A model bundle of this name exists already."""
 
     code = "BUNDLE_EXISTS"
     next_step = "Choose another name with --name; bundles are never overwritten."
@@ -58,31 +58,31 @@ class InferenceFailed(BundleError):
     """The network did not finish."""
 
     code = "INFERENCE_FAILED"
-    next_step = "See the job's log; the series is kept and the job can be run again."
+    next_step = "Read the job's log; the series is kept and the job can be run again."
 
 
 class NotStreamable(BundleError):
     """The streaming engine cannot run this model."""
 
     code = "BUNDLE_NOT_STREAMABLE"
-    next_step = 'Run it with method = "whole", nnU-Net\'s own predictor, or train a usual 3d configuration.'
+    next_step = 'Set method = "whole" to use the predictor of nnU-Net, or train a 3d_fullres configuration.'
 
 
 class NotCalibrated(BundleError):
-    """The fast mode was not measured on this model here, or is not good enough."""
+    """The fast mode was not calibrated for this model on this machine, or is not accurate enough."""
 
     code = "BUNDLE_NOT_CALIBRATED"
     next_step = "Run 'orgseg models calibrate NAME CT_FOLDER...', or set backend = \"exact\"."
 
 
 class OutOfMemory(BundleError):
-    """There was not enough memory for the network."""
+    """There is not enough memory for the network."""
 
     code = "INFERENCE_OUT_OF_MEMORY"
     retryable = True
     next_step = (
-        "Free memory on this machine, or raise memory_budget_mb where it is set; "
-        'of all methods "streaming" needs the least.'
+        "Free memory on this machine, or raise memory_budget_mb if it is set; "
+        'method = "streaming" needs the least.'
     )
 
 
@@ -90,5 +90,5 @@ class BudgetTooSmall(OutOfMemory):
     """The network needs more memory than it may use."""
 
     code = "INFERENCE_BUDGET"
-    retryable = False  # nor would a smaller budget help
-    next_step = 'Raise memory_budget_mb; of all methods "streaming" needs the least.'
+    retryable = False  # a smaller budget would not help
+    next_step = 'Raise memory_budget_mb; method = "streaming" needs the least.'

@@ -1,4 +1,4 @@
-"""Predictions held against references, offline."""
+"""Comparison of predictions with references, offline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class EvaluationError(OrgsegError):
     """The results cannot be evaluated."""
 
     code = "EVALUATION"
-    next_step = "Run 'orgseg-train evaluate --help' to see what is expected."
+    next_step = "Run 'orgseg-train evaluate --help' for the expected input."
 
 
 class NotPaired(EvaluationError):
@@ -20,21 +20,21 @@ class NotPaired(EvaluationError):
 
 
 class GridsDiffer(EvaluationError):
-    """A prediction does not lie on the voxels of its reference."""
+    """A prediction does not have the grid of its reference."""
 
     code = "EVALUATION_GRID"
-    next_step = "Bring the prediction back to the original image first; nothing is resampled here."
+    next_step = "Resample the prediction to the original image first; nothing is resampled here."
 
 
 class LabelsInvalid(EvaluationError):
-    """It is not known which number is which organ."""
+    """The organ of each label number is not known."""
 
     code = "EVALUATION_LABELS"
-    next_step = "Give --labels a file with one organ key and number a line, such as: liver = 1."
+    next_step = "Give --labels a file with one organ key and number per line, such as: liver = 1."
 
 
 class CasesInvalid(EvaluationError):
-    """The file of per-case results is damaged, or not one."""
+    """The file of per-case results is damaged, or has another format."""
 
     code = "EVALUATION_CASES"
-    next_step = "Make it again with 'orgseg-train evaluate'."
+    next_step = "Create it again with 'orgseg-train evaluate'."

@@ -1,4 +1,4 @@
-"""What was sent or given cannot be used."""
+"""Input that cannot be used: received images and files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class InputError(OrgsegError):
     """The input cannot be used."""
 
     code = "INPUT"
-    next_step = "Run 'orgseg info' on the folder to see each file and why it is refused."
+    next_step = "Run 'orgseg info' on the folder; it lists each file and why it is refused."
 
 
 class NotDicom(InputError):
@@ -20,10 +20,10 @@ class NotDicom(InputError):
 
 
 class TruncatedFile(InputError):
-    """A file ends before its data does."""
+    """A file is incomplete."""
 
     code = "INPUT_TRUNCATED"
-    next_step = "Export or send the series again; the copy is incomplete."
+    next_step = "Export or send the series again."
 
 
 class WrongModality(InputError):
@@ -41,52 +41,52 @@ class NoPixelData(InputError):
 
 
 class NotImages(InputError):
-    """The files hold no axial CT images, only localizers, captures or other objects."""
+    """The files contain no axial CT images, only localizers, secondary captures or other objects."""
 
     code = "INPUT_NO_IMAGES"
     next_step = "Send the axial CT series itself."
 
 
 class NoSeries(InputError):
-    """There are no DICOM files here."""
+    """No CT series was found."""
 
     code = "INPUT_EMPTY"
-    next_step = "Check the path; it must be a folder with the DICOM files of one CT series."
+    next_step = "Check the path: it must be a folder with the DICOM files of one CT series."
 
 
 class SeveralSeries(InputError):
     """There is more than one CT series here."""
 
     code = "INPUT_SEVERAL_SERIES"
-    next_step = "Choose one with --series UID, or put each series in a folder of its own."
+    next_step = "Choose one with --series UID, or put each series into a separate folder."
 
 
 class SeveralParts(InputError):
     """The series holds several volumes, such as the phases of a 4DCT."""
 
     code = "INPUT_SEVERAL_PARTS"
-    next_step = "Choose one part with --part, or send one phase or reconstruction as a series of its own."
+    next_step = "Choose one part with --part, or send one phase or reconstruction as a separate series."
 
 
 class SeveralPatients(InputError):
     """There are images of more than one patient here."""
 
     code = "INPUT_SEVERAL_PATIENTS"
-    next_step = "Separate the patients before anything else; nothing was processed."
+    next_step = "Separate the images by patient and try again; nothing was processed."
 
 
 class MissingAttribute(InputError):
-    """A DICOM attribute that geometry or identity rests on is missing."""
+    """A DICOM attribute needed for geometry or identity is missing."""
 
     code = "INPUT_MISSING_ATTRIBUTE"
-    next_step = "Export the series from its original source; it is never guessed."
+    next_step = "Export the series from its original source; missing values are never guessed."
 
 
 class InvalidAttribute(InputError):
-    """A DICOM attribute that geometry or identity rests on cannot be right."""
+    """A DICOM attribute needed for geometry or identity is invalid."""
 
     code = "INPUT_INVALID_ATTRIBUTE"
-    next_step = "Export the series from its original source; it is never repaired by guessing."
+    next_step = "Export the series from its original source; invalid values are never corrected."
 
 
 class TooFewSlices(InputError):
@@ -104,28 +104,28 @@ class MissingSlices(InputError):
 
 
 class DuplicateSlices(InputError):
-    """Different images lie at the same position, and nothing tells which belong together."""
+    """Different images are at the same position, and no attribute separates them into volumes."""
 
     code = "INPUT_DUPLICATE_SLICES"
     next_step = "Send one phase or reconstruction only; slices are never averaged or dropped."
 
 
 class IrregularSpacing(InputError):
-    """A gap between slices is so wide that the anatomy in it would be guesswork."""
+    """A gap between slices is too wide to interpolate the anatomy."""
 
     code = "INPUT_IRREGULAR_SPACING"
-    next_step = "Send the slices in between, or the parts on both sides of the gap as series of their own."
+    next_step = "Send the slices in between, or the parts on both sides of the gap as separate series."
 
 
 class TiltedGantry(InputError):
-    """The slices are shifted against each other more than a tilted gantry shifts them."""
+    """The slices are shifted in-plane by more than any gantry tilt."""
 
     code = "INPUT_GANTRY_TILT"
-    next_step = "Acquire or reconstruct without gantry tilt, and check the image positions at the source."
+    next_step = "Acquire or reconstruct without gantry tilt, or correct the image positions at the source."
 
 
 class SidewaysDrift(InputError):
-    """Slices are shifted sideways in a way that no gantry tilt explains."""
+    """Slices are shifted in-plane in a way that is no gantry tilt."""
 
     code = "INPUT_DRIFT"
     next_step = "Export the series from its original source; its positions contradict each other."
@@ -135,18 +135,18 @@ class MixedGeometry(InputError):
     """Slices of one series differ in orientation, size, spacing or frame of reference."""
 
     code = "INPUT_MIXED_GEOMETRY"
-    next_step = "Send the axial reconstruction alone; scouts and reformats belong in other series."
+    next_step = "Send only the axial reconstruction; put localizers and reformats into other series."
 
 
 class NotAxial(InputError):
     """The slices are not axial."""
 
     code = "INPUT_NOT_AXIAL"
-    next_step = "Send the axial series; planning systems misread contours on other planes."
+    next_step = "Send the axial series; planning systems misinterpret contours on other planes."
 
 
 class MultiframeImage(InputError):
-    """An image holds several frames and is not stored as Enhanced CT, so their places are unknown."""
+    """An image has several frames and is not an Enhanced CT, so the positions of the frames are unknown."""
 
     code = "INPUT_MULTIFRAME"
     next_step = "Export the series as single-frame CT images or as Enhanced CT."
@@ -156,21 +156,21 @@ class UnsupportedSyntax(InputError):
     """The transfer syntax of an image is not supported."""
 
     code = "INPUT_UNSUPPORTED_SYNTAX"
-    next_step = "Let the sender use an uncompressed or lossless transfer syntax."
+    next_step = "Configure the sender to use an uncompressed or lossless transfer syntax."
 
 
 class LossyCompression(InputError):
-    """An image was compressed with loss, so its Hounsfield units are not the scanner's."""
+    """An image has lossy compression, so its Hounsfield units are not exact."""
 
     code = "INPUT_LOSSY"
     next_step = "Send the original, losslessly stored series."
 
 
 class UnsupportedPixels(InputError):
-    """The pixels are not stored as 16-bit grey values, as those of a CT image are."""
+    """The pixels are not stored as 16-bit grey values like those of a CT image."""
 
     code = "INPUT_PIXEL_FORMAT"
-    next_step = "Export the series as CT images as the scanner makes them."
+    next_step = "Export the original CT images of the scanner."
 
 
 class UndecodablePixels(InputError):
@@ -184,7 +184,7 @@ class TooLarge(InputError):
     """The images are larger than any CT scanner makes them."""
 
     code = "INPUT_TOO_LARGE"
-    next_step = "Export the series again; sizes in its header or its compressed data cannot be right."
+    next_step = "Export the series again; the sizes in its header or its compressed data are damaged."
 
 
 class HuOutOfRange(InputError):
@@ -195,14 +195,16 @@ class HuOutOfRange(InputError):
 
 
 class NotMatching(InputError):
-    """The image is not the one the sender announced."""
+    """The image is not the instance that the sender announced."""
 
     code = "INPUT_NOT_MATCHING"
-    next_step = "Repair the export at the sender; request and dataset name different instances."
+    next_step = "Correct the export at the sender; request and dataset have different UIDs."
 
 
 class NotMultipart(InputError):
     """The body of the request is not the multipart body that its headers announce."""
 
     code = "INPUT_NOT_MULTIPART"
-    next_step = "Repair the sender; DICOMweb wants multipart/related with parts application/dicom."
+    next_step = (
+        "Correct the sender; DICOMweb requires multipart/related with parts of type application/dicom."
+    )

@@ -9,11 +9,11 @@ class JobError(OrgsegError):
     """A job of the node did not finish."""
 
     code = "JOB"
-    next_step = "See the job's log in the data folder; the series is kept and the job can be run again."
+    next_step = "Read the job's log in the data folder; the series is kept and the job can be run again."
 
 
 class WorkerDied(JobError):
-    """The process that contours died."""
+    """The contouring process ended unexpectedly."""
 
     code = "JOB_WORKER_DIED"
     retryable = True
@@ -33,52 +33,52 @@ class JobStopped(JobError):
 
 
 class DeadLetter(JobError):
-    """The process that contours died again and again over this job."""
+    """The contouring process ended unexpectedly several times while it ran this job."""
 
     code = "JOB_POISON"
     next_step = (
-        "See the job's log and the system's (it may have ended the process for want of memory); then run "
+        "Read the job's log and the system log (the system ends processes if memory runs out); then run "
         "'orgseg jobs retry'."
     )
 
 
 class JobRefuses(JobError):
-    """What was asked for cannot be done with the job as it is."""
+    """This command is not possible in the present state of the job."""
 
     code = "JOB_REFUSES"
-    next_step = "See its state with 'orgseg jobs show'."
+    next_step = "Run 'orgseg jobs show' for its state."
 
 
 class SeriesRefuses(JobError):
-    """What was asked for cannot be done with the series as it is."""
+    """This command is not possible in the present state of the series."""
 
     code = "SERIES_REFUSES"
-    next_step = "See its state with 'orgseg series show'."
+    next_step = "Run 'orgseg series show' for its state."
 
 
 class IncompleteSeries(JobError):
-    """The source has more images of the series than have come."""
+    """The source has more images of the series than were received."""
 
     code = "INCOMPLETE"
-    next_step = "Send the missing images, or contour what is there with 'orgseg series force'."
+    next_step = "Send the missing images, or contour the received ones with 'orgseg series force'."
 
 
 class LateImages(JobError):
-    """Images came after contours of the series had been delivered."""
+    """Images were received after contours of the series had been delivered."""
 
     code = "LATE_IMAGES"
-    next_step = "Contour the series as it is now with 'orgseg series force', or leave it."
+    next_step = "Run 'orgseg series force' to contour the present series, or ignore the new images."
 
 
 class HeldByRule(JobError):
     """A routing rule holds the series."""
 
     code = "RULE_HOLD"
-    next_step = "See 'orgseg rules test' with the series; change the rules if it should be contoured."
+    next_step = "Run 'orgseg rules test' with the series; change the rules if it should be contoured."
 
 
 class RuleUndecided(JobError):
-    """A routing rule asks for an AE title that is not known, because the files were found on the disk."""
+    """A routing rule needs an AE title that is not known, because the files were found on the disk."""
 
     code = "RULE_UNDECIDED"
-    next_step = "Send the series again under the AE title that is meant."
+    next_step = "Send the series again to the intended AE title."

@@ -1,4 +1,4 @@
-"""The configuration, and what the machine lacks."""
+"""Errors of the configuration and of the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from orgseg_node.errors.base import OrgsegError
 
 
 class ConfigError(OrgsegError):
-    """The configuration is wrong."""
+    """The configuration is invalid."""
 
     code = "CONFIG"
     exit_status = 3
@@ -14,11 +14,11 @@ class ConfigError(OrgsegError):
 
 
 class EnvironmentFault(OrgsegError):
-    """This machine lacks something the node needs."""
+    """Something that the node needs is missing on this machine."""
 
     code = "ENVIRONMENT"
     exit_status = 4
-    next_step = "Run 'orgseg doctor'."
+    next_step = "Run 'orgseg doctor'; it lists what is missing."
 
 
 class PortTaken(EnvironmentFault):
@@ -29,14 +29,14 @@ class PortTaken(EnvironmentFault):
 
 
 class ToolMissing(EnvironmentFault):
-    """A program or package the command needs is not installed."""
+    """A program or package that the command needs is not installed."""
 
     code = "ENVIRONMENT_TOOL"
-    next_step = "Install it as the README says."
+    next_step = "Install it as described in the README."
 
 
 class FastModeMissing(EnvironmentFault):
-    """OpenVINO, which computes the fast mode, is not installed."""
+    """OpenVINO, which the fast mode needs, is not installed."""
 
     code = "ENVIRONMENT_OPENVINO"
     next_step = "Run pip install 'orgseg-node[fast]', or set backend = \"exact\"."
@@ -46,4 +46,4 @@ class NodeRunning(EnvironmentFault):
     """Another node is already running on this data folder."""
 
     code = "ENVIRONMENT_NODE_RUNNING"
-    next_step = "Stop the other node, or give this one another data_dir."
+    next_step = "Stop the other node, or set another data_dir for this one."

@@ -1,4 +1,4 @@
-"""DICOM peers that cannot be reached, refuse, or are refused."""
+"""Errors of the connection with DICOM peers and web services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class NetworkError(OrgsegError):
 
     code = "NETWORK"
     retryable = True
-    next_step = "Try 'orgseg echo' to the peer and check its address, port and AE titles."
+    next_step = "Run 'orgseg echo' for the peer, and check its address, port and AE titles."
 
     def __init__(self, detail: str = "", *, status: int | None = None) -> None:
         super().__init__(detail)
@@ -18,7 +18,7 @@ class NetworkError(OrgsegError):
 
 
 class Unreachable(NetworkError):
-    """The peer does not answer."""
+    """The peer does not respond."""
 
     code = "NETWORK_UNREACHABLE"
 
@@ -27,49 +27,51 @@ class AssociationRejected(NetworkError):
     """The peer rejected the association."""
 
     code = "NETWORK_REJECTED"
-    next_step = "Enter this node's AE title at the peer, and the peer's AE title here."
+    next_step = "Configure this node's AE title at the peer, and the peer's AE title in node.toml."
 
 
 class TlsFailed(NetworkError):
     """No TLS connection could be made."""
 
     code = "NETWORK_TLS"
-    next_step = "Check that the port speaks TLS 1.2 or later, and the certificates that each side asks for."
+    next_step = "Check that the port uses TLS 1.2 or later, and which certificates each side requires."
 
 
 class PeerCertificateRefused(NetworkError):
     """The peer's certificate is not accepted."""
 
     code = "NETWORK_TLS_PEER_CERTIFICATE"
-    next_step = "Renew the peer's certificate, or enter here who signs it and the name that it holds."
+    next_step = "Renew the peer's certificate, or correct its authority and name in node.toml."
 
 
 class OwnCertificateRefused(NetworkError):
     """The peer does not accept this node's certificate."""
 
     code = "NETWORK_TLS_OWN_CERTIFICATE"
-    next_step = "Run 'orgseg config check', renew this node's certificate, or enter at the peer who signs it."
+    next_step = "Run 'orgseg config check', renew this node's certificate, or add its authority at the peer."
 
 
 class StoreRefused(NetworkError):
     """The peer refused an object."""
 
     code = "NETWORK_STORE_REFUSED"
-    next_step = "See the status code in the peer's log; the object is kept and sent again."
+    next_step = "Look up the status code in the peer's log; the object is kept and sent again."
 
 
 class NotAuthorised(NetworkError):
-    """The web service does not let this node in."""
+    """The web service does not authorise this node."""
 
     code = "NETWORK_NOT_AUTHORISED"
-    next_step = "Renew the token or password in its file, and allow this node to store at the service."
+    next_step = (
+        "Renew the token or password in its file, and give this node the right to store at the service."
+    )
 
 
 class CommitmentRefused(NetworkError):
-    """The peer does not take part in storage commitment."""
+    """The peer refuses storage commitment."""
 
     code = "NETWORK_COMMITMENT"
-    next_step = "Enable storage commitment at the peer and enter this node there, or set commitment = false."
+    next_step = "Enable storage commitment for this node at the peer, or set commitment = false."
 
 
 class UnknownDestination(NetworkError):
@@ -77,7 +79,7 @@ class UnknownDestination(NetworkError):
 
     code = "NETWORK_UNKNOWN_DESTINATION"
     retryable = False
-    next_step = "Name one from [destinations] in node.toml, or give AE@host:port."
+    next_step = "Use a name from [destinations] in node.toml, or AE@host:port."
 
 
 class UnknownSource(NetworkError):
@@ -85,42 +87,44 @@ class UnknownSource(NetworkError):
 
     code = "NETWORK_UNKNOWN_SOURCE"
     retryable = False
-    next_step = "Name one from [sources] in node.toml."
+    next_step = "Use a name from [sources] in node.toml."
 
 
 class KeyUnusable(NetworkError):
-    """What to look for is not written as DICOM wants it."""
+    """A query key is not valid in DICOM."""
 
     code = "NETWORK_KEY"
     retryable = False
-    next_step = "Correct the key; see 'orgseg query --help'."
+    next_step = "Correct the key; 'orgseg query --help' describes the keys."
 
 
 class QueryRefused(NetworkError):
     """The source refused the query or the retrieval."""
 
     code = "NETWORK_QUERY_REFUSED"
-    next_step = "Look the status up in the source's log; it must allow this node to query and retrieve."
+    next_step = "Look up the status code in the source's log; it must allow this node to query and retrieve."
 
 
 class NothingMatches(NetworkError):
-    """The source has nothing that matches."""
+    """The source has no matching images."""
 
     code = "NETWORK_NOTHING_MATCHES"
     retryable = False
-    next_step = "Check the keys, and with 'orgseg query' what the source holds."
+    next_step = "Check the keys; 'orgseg query' lists the contents of the source."
 
 
 class PullTooWide(NetworkError):
-    """Nothing was pulled, because it would be more than was meant."""
+    """Nothing was retrieved, because the keys match too much."""
 
     code = "NETWORK_PULL_TOO_WIDE"
     retryable = False
-    next_step = "Name a study, series, accession number or patient without wildcards; 'orgseg query' lists."
+    next_step = (
+        "Give a study, series, accession number or patient without wildcards; 'orgseg query' lists them."
+    )
 
 
 class PullIncomplete(NetworkError):
-    """Not everything that was asked for has come."""
+    """Not all requested images were received."""
 
     code = "NETWORK_PULL_INCOMPLETE"
-    next_step = "Pull again. The source's log says why it could not send the rest."
+    next_step = "Run 'orgseg pull' again; the source's log gives the reason why it did not send the others."

@@ -1,4 +1,4 @@
-"""Running the node from day to day: notices, audit, backup, reload."""
+"""Operation of the node: notices, audit, backup, reload."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from orgseg_node.errors.base import OrgsegError
 
 
 class OperationError(OrgsegError):
-    """What was asked of the running or stored node was not done."""
+    """The operation on the node failed."""
 
     code = "OPERATION"
 
@@ -16,21 +16,21 @@ class NotNotified(OperationError):
 
     code = "OPERATION_NOTICE"
     retryable = True
-    next_step = "Check [notices] in node.toml and the server it names; the notice is kept and tried again."
+    next_step = "Check [notices] in node.toml and its server; the notice is kept and sent again."
 
 
 class AuditBroken(OperationError):
-    """The history was changed after it was sealed."""
+    """The audit trail was changed after it was sealed."""
 
     code = "OPERATION_AUDIT_BROKEN"
-    next_step = "Keep the database as it is, find out who could write to it, and compare with a backup."
+    next_step = "Do not change the database; find out who had write access, and compare it with a backup."
 
 
 class BackupRefused(OperationError):
-    """The backup was not made or not restored."""
+    """The backup was not created or not restored."""
 
     code = "OPERATION_BACKUP"
-    next_step = "Choose a folder that does not exist yet; see docs/operations.md."
+    next_step = "Choose a folder that does not exist; see docs/operations.md."
 
 
 class BackupInvalid(OperationError):
@@ -48,7 +48,7 @@ class NodeNotRunning(OperationError):
 
 
 class ReloadRefused(OperationError):
-    """The new configuration was not put into force; the old one stays."""
+    """The new configuration was not activated; the previous one remains active."""
 
     code = "OPERATION_RELOAD"
-    next_step = "Correct the file, or restart the node for settings that need it."
+    next_step = "Correct the file, or restart the node if a setting requires it."

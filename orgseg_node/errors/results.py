@@ -1,4 +1,4 @@
-"""What comes of a CT cannot be sent: no patient, no organ, or an object that is not what was computed."""
+"""Results that cannot be sent: no patient, no organ, or an object that differs from the computed result."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ class BodyNotFound(OrgsegError):
     """No patient was found in the images."""
 
     code = "BODY_NOT_FOUND"
-    next_step = "Look at the series: it may be air, a phantom outside the field, or not in HU."
+    next_step = "View the series: it may show only air or a phantom outside the scan, or not be in HU."
 
 
 class OutputError(OrgsegError):
     """The result cannot be sent."""
 
     code = "OUTPUT"
-    next_step = "Nothing was sent; keep the job folder and report it."
+    next_step = (
+        "Nothing was sent; keep the job folder and report the error to the person who maintains the node."
+    )
 
 
 class ProofFailed(OutputError):
-    """The written object, read back, is not the computed label map."""
+    """The written object, read again, differs from the computed label map."""
 
     code = "OUTPUT_PROOF_FAILED"
 
@@ -29,7 +31,7 @@ class NothingFound(OutputError):
     """No organ was found in the images."""
 
     code = "OUTPUT_EMPTY"
-    next_step = "Check that the series shows the region the model was trained on."
+    next_step = "Check that the series shows the region on which the model was trained."
 
 
 class ObjectInvalid(OutputError):

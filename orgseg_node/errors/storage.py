@@ -1,4 +1,4 @@
-"""Disk and database."""
+"""Errors of disk and database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class StorageError(OrgsegError):
     """The node's storage failed."""
 
     code = "STORAGE"
-    next_step = "Check the disk and the rights of the data folder."
+    next_step = "Check the disk and the access rights of the folder."
 
 
 class DiskFull(StorageError):
@@ -17,32 +17,34 @@ class DiskFull(StorageError):
 
     code = "STORAGE_DISK_FULL"
     retryable = True
-    next_step = "Free disk space; senders are told to try again until then."
+    next_step = "Free disk space; until then, senders are refused and try again."
 
 
 class NotDurable(StorageError):
-    """An instance could not be written durably."""
+    """A file could not be written durably."""
 
     code = "STORAGE_NOT_DURABLE"
     retryable = True
 
 
 class DatabaseUnreachable(StorageError):
-    """The database does not answer."""
+    """The database does not respond."""
 
     code = "STORAGE_DATABASE"
     retryable = True
-    next_step = "Start the database, or correct [database] in node.toml; 'orgseg doctor' says if it answers."
+    next_step = (
+        "Start the database, or correct [database] in node.toml; 'orgseg doctor' checks the connection."
+    )
 
 
 class IllegalTransition(StorageError):
-    """A job cannot go from its state to the one asked for."""
+    """The job cannot change from its present state to the requested one."""
 
     code = "STORAGE_TRANSITION"
 
 
 class UnknownJob(StorageError):
-    """There is no job with this number."""
+    """There is no job with this ID."""
 
     code = "STORAGE_UNKNOWN_JOB"
-    next_step = "Run 'orgseg jobs list'."
+    next_step = "Run 'orgseg jobs list' for the IDs."

@@ -29,7 +29,7 @@ _CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}  # PS3.3 C.8.8.6.3; the other ty
 _DS = 16
 _OFF_PLANE = 0.1  # of the slice distance: how far contours of other systems may be off their slice
 _PROOF_OFF_PLANE_MM = 0.01
-_SAME_PLACE_MM = 0.01
+_SAME_POSITION_MM = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -183,7 +183,7 @@ def check_same_grid(label_map: LabelMap, series: CtSeries) -> None:
     count_k, count_j, count_i = theirs.shape
     places = np.meshgrid(np.arange(count_k), (0, count_j - 1), (0, count_i - 1), indexing="ij")
     corners = np.stack(places, axis=-1).reshape(-1, 3)
-    if np.linalg.norm(ours.to_lps(corners) - theirs.to_lps(corners), axis=1).max() > _SAME_PLACE_MM:
+    if np.linalg.norm(ours.to_lps(corners) - theirs.to_lps(corners), axis=1).max() > _SAME_POSITION_MM:
         raise ProofFailed("The label map is not on the voxels of the CT.")
 
 

@@ -40,7 +40,7 @@ from orgseg_node.dicom.objects.object_header import (
     to_ascii,
 )
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, UNREVIEWED, Provenance
-from orgseg_node.dicom.objects.seg_proof import SAME_PLACE_MM, occurring_labels, prove_seg
+from orgseg_node.dicom.objects.seg_proof import SAME_POSITION_MM, occurring_labels, prove_seg
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import NothingFound, ObjectInvalid
@@ -276,7 +276,7 @@ def _orientation_is_common(series: CtSeries) -> bool:
     row_mm, column_mm = series.pixel_spacing_mm
     size_mm = np.array([series.columns * column_mm, series.rows * row_mm])
     off = np.linalg.norm(own - np.reshape(series.orientation, (2, 3)), axis=2) * size_mm
-    return bool(off.sum(axis=1).max() <= SAME_PLACE_MM)
+    return bool(off.sum(axis=1).max() <= SAME_POSITION_MM)
 
 
 def _ds(values: Sequence[float]) -> list[DSfloat]:

@@ -19,7 +19,7 @@ from orgseg_node.dicom.objects.rtstruct_reader import check_same_grid
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid, ProofFailed
 
-SAME_PLACE_MM = 0.01
+SAME_POSITION_MM = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,7 +125,7 @@ def _has_position_of_slice(dataset: Dataset, index: int, series: CtSeries, k: in
         ct_slice.position_mm, ct_slice.orientation, series.pixel_spacing_mm, (series.rows, series.columns)
     )
     # the decimal strings of the frame are rounded once more than those of the slice
-    return bool(np.linalg.norm(stated - true, axis=1).max() <= 1.5 * SAME_PLACE_MM)
+    return bool(np.linalg.norm(stated - true, axis=1).max() <= 1.5 * SAME_POSITION_MM)
 
 
 def _corners(position: object, orientation: object, spacing: object, size: tuple[int, int]) -> FloatArray:

@@ -19,7 +19,7 @@ from orgseg_node.dicom.reading.slices import PlacedSlice, Reason, SetAside
 from orgseg_node.dicom.reading.stacking import (
     MIN_SLICES,
     ORIENTATION_TOLERANCE,
-    SAME_PLACE_MM,
+    SAME_POSITION_MM,
     is_axial,
     normal_positions,
     slice_axes,
@@ -165,7 +165,7 @@ def _refuse_misplaced_slices(ungrouped: Sequence[PlacedSlice], volumes: Sequence
         normal = slice_axes(volume[0].image.orientation)[0]
         heights = np.sort(normal_positions(volume[0].image.orientation, volume))
         gaps = np.diff(heights)
-        ordinary = float(np.median(gaps[gaps > SAME_PLACE_MM])) if (gaps > SAME_PLACE_MM).any() else 0.0
+        ordinary = float(np.median(gaps[gaps > SAME_POSITION_MM])) if (gaps > SAME_POSITION_MM).any() else 0.0
         for one in ungrouped:
             height = float(np.dot(one.image.position_mm, normal))
             near = float(np.abs(heights - height).min())
@@ -231,7 +231,7 @@ def _without_copies(
     """One of each group of equal images at one position; only images that share a position are compared."""
     heights = normal_positions(volume[0].image.orientation, volume)
     order = np.argsort(heights, kind="stable")
-    near = np.diff(heights[order]) < SAME_PLACE_MM
+    near = np.diff(heights[order]) < SAME_POSITION_MM
     doubled = {int(n) for pair in zip(order[:-1][near], order[1:][near], strict=True) for n in pair}
     kept: list[PlacedSlice] = []
     copies: list[PlacedSlice] = []

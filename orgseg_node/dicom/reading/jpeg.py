@@ -1,4 +1,4 @@
-"""Checks the markers of a compressed stream before a decoder gets it.
+"""Checks the markers of a compressed stream before it is given to a decoder.
 
 The decoders of lossless JPEG and JPEG 2000 may end or stall the whole process if the markers of a stream
 are damaged. So the markers are parsed here first (ISO/IEC 10918-1, B; ISO/IEC 15444-1, A; PS3.5, 8.2).

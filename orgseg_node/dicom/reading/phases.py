@@ -14,7 +14,12 @@ import numpy as np
 
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.dicom.reading.slices import DISCRIMINATING_ATTRIBUTES, PlacedSlice
-from orgseg_node.dicom.reading.stacking import MIN_SLICES, SAME_PLACE_MM, in_plane_positions, normal_positions
+from orgseg_node.dicom.reading.stacking import (
+    MIN_SLICES,
+    SAME_POSITION_MM,
+    in_plane_positions,
+    normal_positions,
+)
 from orgseg_node.errors import DuplicateSlices
 
 _NAMES = {
@@ -59,7 +64,7 @@ def phases(slices: Sequence[PlacedSlice]) -> Mapping[str, tuple[PlacedSlice, ...
         If some are, and no attribute splits all slices into complete, equal stacks.
     """
     heights = normal_positions(slices[0].image.orientation, slices)
-    same = int((np.diff(np.sort(heights)) < SAME_PLACE_MM).sum())
+    same = int((np.diff(np.sort(heights)) < SAME_POSITION_MM).sum())
     if not same:
         return _interleaved(slices, heights) or {"": tuple(slices)}
     values_by_key = {key: values for key in _KEYS if (values := _values(slices, key)) is not None}
@@ -91,9 +96,9 @@ def _members(values: Sequence[Hashable]) -> Mapping[Hashable, list[int]]:
 
 def _are_equal_stacks(heights: Sequence[FloatArray]) -> bool:
     first = heights[0]
-    if len(heights) < 2 or len(first) < MIN_SLICES or (np.diff(first) < SAME_PLACE_MM).any():
+    if len(heights) < 2 or len(first) < MIN_SLICES or (np.diff(first) < SAME_POSITION_MM).any():
         return False
-    return all(len(h) == len(first) and np.abs(h - first).max() < SAME_PLACE_MM for h in heights[1:])
+    return all(len(h) == len(first) and np.abs(h - first).max() < SAME_POSITION_MM for h in heights[1:])
 
 
 def _interleaved(slices: Sequence[PlacedSlice], heights: FloatArray) -> Mapping[str, tuple[PlacedSlice, ...]]:

@@ -258,7 +258,7 @@ def choose(inventory: Inventory, series_uid: str | None = None, part: str | None
     if refused:
         raise max(refused, key=lambda one: one.files).error
     if series_uid is not None and (inventory.accepted or inventory.refused):
-        raise NoSeries("No CT series has the UID asked for.")
+        raise NoSeries("No CT series has the requested UID.")
     raise _no_series_error(inventory.aside)
 
 
@@ -280,7 +280,7 @@ def _with_part(accepted: Sequence[CtSeries], part: str) -> tuple[CtSeries, ...]:
         found = tuple(accepted[number - 1 : number]) if number else ()
     if not found:
         names = "; ".join(one.part for one in accepted if one.part)
-        raise NoSeries(f"No part has the name or number asked for. They are: {names or 'none'}.")
+        raise NoSeries(f"No part has the requested name or number. They are: {names or 'none'}.")
     return found
 
 

@@ -30,7 +30,7 @@ ORIENTATION_TOLERANCE = 1e-4
 MIN_SLICES = 3
 DRIFT_MM = 0.1
 SPACING_FRACTION, SPACING_MM = 0.02, 0.05
-SAME_PLACE_MM = 0.05
+SAME_POSITION_MM = 0.05
 
 MAX_GAP_MM = 20.0
 """A wider gap that is not the usual slice distance is refused: it could hide an organ of 2 cm."""
@@ -41,7 +41,7 @@ MAX_TILT_DEG = 35.0
 MAX_DRIFT_MM = 0.5
 """How far a slice may deviate in-plane from a straight or evenly tilted stack: half a usual pixel."""
 
-_PLACE_FRACTION, _PLACE_MM = 0.05, 0.1
+_DEVIATION_FRACTION, _DEVIATION_MM = 0.05, 0.1
 _JITTER_FRACTION = 0.1  # of the slice distance; with larger deviations the slice distance changes
 _NO_TILT_DEG = 0.2  # smaller angles come from rounded orientations, not from a gantry
 _TRAVEL = 2  # a tilt must shift the slices by this many times their deviation from it, or it is chance
@@ -92,7 +92,7 @@ def stack(slices: Sequence[PlacedSlice]) -> Stacked:
     heights = normal_positions(first.image.orientation, slices)
     order = np.argsort(heights, kind="stable")
     ordered = tuple(slices[n] for n in order)
-    same = int((np.diff(heights[order]) < SAME_PLACE_MM).sum())
+    same = int((np.diff(heights[order]) < SAME_POSITION_MM).sum())
     if same:
         raise DuplicateSlices(f"{same} of {len(slices)} images are at the position of another one.")
     shifts = _shifts(ordered, heights[order])
@@ -172,14 +172,16 @@ def _shifts(ordered: Sequence[PlacedSlice], heights: FloatArray) -> tuple[Findin
         return ()
     line = np.stack([heights - heights[0], np.ones_like(heights)], axis=1)
     slope, *_ = np.linalg.lstsq(line, offsets, rcond=None)
-    beside = float(np.hypot(*(offsets - line @ slope).T).max())
+    deviation = float(np.hypot(*(offsets - line @ slope).T).max())
     tilt = float(np.degrees(np.arctan(np.hypot(*slope[0]))))
-    if beside > MAX_DRIFT_MM:
-        raise SidewaysDrift(f"They deviate by up to {beside:.1f} mm from a straight or evenly tilted stack.")
+    if deviation > MAX_DRIFT_MM:
+        raise SidewaysDrift(
+            f"They deviate by up to {deviation:.1f} mm from a straight or evenly tilted stack."
+        )
     if tilt > MAX_TILT_DEG:
         raise TiltedGantry(f"It would be {tilt:.0f} degrees.")
     travel = float(np.hypot(*slope[0])) * float(heights[-1] - heights[0])
-    if tilt < _NO_TILT_DEG or travel < _TRAVEL * beside:
+    if tilt < _NO_TILT_DEG or travel < _TRAVEL * deviation:
         message = f"Slices are shifted sideways by up to {drift:.2f} mm; each keeps its own position."
         return (_warning("SERIES_POSITION_JITTER", message, drift),)
     message = f"The gantry was tilted by {tilt:.1f} degrees; each slice keeps its own position."
@@ -199,8 +201,8 @@ def _spacings(gaps: FloatArray, heights: FloatArray) -> tuple[tuple[Finding, ...
     missing = wide & ~other_distance
     counted = np.concatenate([[0.0], np.cumsum(times)])
     spacing = float(heights[-1] - heights[0]) / counted[-1]
-    beside = float(np.abs(heights - heights[0] - spacing * counted).max())
-    is_jitter = beside <= _JITTER_FRACTION * spacing
+    deviation = float(np.abs(heights - heights[0] - spacing * counted).max())
+    is_jitter = deviation <= _JITTER_FRACTION * spacing
     changes = other_distance | ((off > _JITTER_FRACTION * ordinary) & ~wide & (not is_jitter))
     found = []
     if missing.any():
@@ -219,11 +221,13 @@ def _spacings(gaps: FloatArray, heights: FloatArray) -> tuple[tuple[Finding, ...
     if found:
         return tuple(found), False
     # single gaps may be regular within the tolerance and still add up to a drift
-    near = beside <= max(_PLACE_FRACTION * spacing, _PLACE_MM)
+    near = deviation <= max(_DEVIATION_FRACTION * spacing, _DEVIATION_MM)
     if near and (off <= max(SPACING_FRACTION * ordinary, SPACING_MM)).all():
         return (), True
-    message = f"Slices deviate by up to {beside:.2f} mm from a regular distance; each keeps its own position."
-    return (_warning("SERIES_POSITION_JITTER", message, beside),), False
+    message = (
+        f"Slices deviate by up to {deviation:.2f} mm from a regular distance; each keeps its own position."
+    )
+    return (_warning("SERIES_POSITION_JITTER", message, deviation),), False
 
 
 def _in_runs(times: FloatArray, wide: np.typing.NDArray[np.bool_]) -> np.typing.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ Public sources, cited below by number:
 2. GSTT-CSC/TotalSegmentator-AIDE issue 11: Eclipse warns of each decimal string above 16 characters.
 3. pytrip/pytrip issue 285, pull request 291: Eclipse refuses a set whose label has more than 16 characters.
 4. SlicerRt/SlicerRT issue 186: Eclipse reports each attribute of type 2 that is missing.
-5. SlicerRt/SlicerRT issue 171: holes are asked for as keyholes; CLOSEDPLANAR_XOR is unknown to many readers.
+5. SlicerRt/SlicerRT issue 171: holes are requested as keyholes; CLOSEDPLANAR_XOR is unknown to many readers.
 6. brianmanderson/Dicom_RT_and_Images_to_Mask pull request 15: RayStation makes a second ROI where the
    interpreted type of a name has changed, so the written type must never vary.
 7. PS3.3 C.8.8.8: the interpreted types; OAR was added late, so older systems get ORGAN instead.

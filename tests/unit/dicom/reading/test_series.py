@@ -491,7 +491,7 @@ def test_two_series_need_a_choice(tmp_path: Path) -> None:
     build_ct_series(tmp_path / "b", small(series="other", slices=7))
     assert type(refusal(tmp_path)) is SeveralSeries
     assert len(read_series(tmp_path, uid("study", "other")).slices) == 7
-    with pytest.raises(NoSeries, match="asked for"):
+    with pytest.raises(NoSeries, match="requested UID"):
         read_series(tmp_path, "1.2.3")
     with pytest.raises(SeveralSeries, match="2"):
         read_series(tmp_path, part="")

@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m
 # replace torch by the CUDA build.
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit endurance proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs release clean
+.PHONY: check demo test lint types contracts unit coverage endurance proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs release clean
 .DEFAULT_GOAL := check
 
 check: lint types contracts unit  ## what every commit passes
@@ -36,24 +36,24 @@ types: install
 contracts: install
 	$(BIN)/lint-imports --no-cache
 
-# What covers core and dicom is counted in the tests that are meant to cover them; to count costs half the time again.
-COUNTED := unit property contract
+# Most tests wait for processes and peers, so there are more workers than cores, each with one thread of its own.
+WORKERS ?= $(shell expr 3 \* $$(nproc 2>/dev/null || echo 2))
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
-# Files run two at a time, each with one thread of its own.
-WORKERS ?= 2
-TOGETHER := OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
+# Hundreds of processes are started: none of them shall compile the same modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 unit: install
-	$(TOGETHER) -m 'not slow' $(COUNTED:%=tests/%) --cov --cov-report=
-	$(RUN) coverage report --include='orgseg_node/core/*,orgseg_node/dicom/*' --fail-under=95
-	$(TOGETHER) -m 'not slow' $(COUNTED:%=--ignore=tests/%)
+	$(PYTEST) -m 'not slow and not endurance'
 
-# The kill test in its short form, and both strategies of training killed and resumed.
-ENDURANCE := tests/integration/service/test_chaos.py::test_nothing_is_lost_and_nothing_is_left_behind \
-	tests/integration/training/test_training_smoke.py::test_an_experiment_that_is_killed_goes_on_and_ends_in_a_report
+# Counted in the tests that are meant to cover core and dicom; counting costs half their time again.
+coverage: install  ## fails if the tests of core and dicom reach less than 95 % of their lines and branches
+	$(PYTEST) -m 'not slow and not endurance' tests/unit tests/property tests/contract \
+		--cov=orgseg_node.core --cov=orgseg_node.dicom --cov-report=
+	$(RUN) coverage report --fail-under=95
 
-endurance: install peers  ## what is killed again and again, in short forms; continuous integration runs it after `test`
-	$(RUN) pytest -m slow $(ENDURANCE)
+endurance: install peers  ## demonstration and training, and what is killed again and again; continuous integration runs it after `test`
+	$(RUN) pytest -m endurance
 
 proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients
 	$(RUN) pytest -m slow

@@ -1,4 +1,4 @@
-"""Where files are: those that come with the node, and the model bundles of this machine."""
+"""Paths of the files that come with the node, and of the model bundles of this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped_config(name: str) -> Path:
-    """A default configuration file, from the installed wheel or from the checkout's ``config/``."""
+    """Path of a default configuration file, in the installed wheel or in ``config/`` of the checkout."""
     installed = _PACKAGE / "shipped_config" / name
     return installed if installed.exists() else _PACKAGE.parent / "config" / name
 
@@ -25,21 +25,21 @@ def shipped_demo() -> Path:
     return _PACKAGE / "demo_data"
 
 
-def own_bundles() -> Path:
-    """The folder into which ``orgseg models add`` imports: the first of ORGSEG_BUNDLES, or the user's own."""
+def user_bundles() -> Path:
+    """The folder into which ``orgseg models add`` imports: the first of `bundle_folders`."""
     return bundle_folders()[0]
 
 
 def bundle_folders() -> tuple[Path, ...]:
-    """Folders searched for bundles before those that come with the node.
+    """The folders with imported bundles, which are searched before those that come with the node.
 
-    ORGSEG_BUNDLES may name several, separated as in PATH; without it, ``orgseg/bundles`` in the user's data
-    folder (XDG Base Directory Specification).
+    They are listed in the environment variable ORGSEG_BUNDLES, separated as in PATH. The default is
+    ``orgseg/bundles`` in the user's data folder (XDG Base Directory Specification).
     """
-    named = [
+    listed = [
         Path(part).expanduser() for part in os.environ.get(_BUNDLES_VARIABLE, "").split(os.pathsep) if part
     ]
-    if named:
-        return tuple(named)
+    if listed:
+        return tuple(listed)
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return (Path(data).expanduser() / "orgseg" / "bundles",)

@@ -1,4 +1,4 @@
-"""Where the commands come together, and where their errors end."""
+"""The command line as a whole: all commands, and the handling of their errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orgseg_node import __version__
-from orgseg_node.cli.console import FAILED, logs_on_stderr, say, tell_error, tell_unexpected
+from orgseg_node.cli.console import FAILED, logs_on_stderr, print_error, print_message, print_unexpected_error
 from orgseg_node.cli.ct import commission, demo, info, models, protocols, segment
 from orgseg_node.cli.node import (
     audit,
@@ -28,12 +28,13 @@ from orgseg_node.errors import OrgsegError
 
 _INTERRUPTED = 130  # as shells count a program ended by Ctrl-C
 
-_HELP = """Contour organs at risk on planning CT, by file or by DICOM.
+_HELP = """Contour organs at risk on planning CT, from files or by DICOM.
 
-Everything it makes is automatic and not reviewed.
+All contours are automatic and not reviewed.
 
-Results go to stdout (JSON with --json), messages to stderr. Exit codes: 0 all well (warnings included),
-1 failed or a finding of level error, 2 wrong usage, 3 wrong configuration, 4 the machine lacks something.
+Results go to stdout (JSON with --json), messages to stderr. Exit codes: 0 success (also with warnings),
+1 failure or a finding of level error, 2 wrong usage, 3 wrong configuration, 4 something is missing on this
+machine.
 """
 
 
@@ -63,36 +64,41 @@ def build_app() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; every error is told as code, sentence and next step, and decides the exit code."""
+    """Run one command; an error is printed as code, sentence and next step, and sets the exit code.
+
+    Parameters
+    ----------
+    arguments : words after ``orgseg``; those of this process if None
+    """
     try:
         with logs_on_stderr():
             build_app()(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="orgseg")
     except OrgsegError as error:
-        tell_error(error)
+        print_error(error)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        say("Stopped.")
+        print_message("Stopped.")
         sys.exit(_INTERRUPTED)
-    except SystemExit as end:  # typer ends every command so, also one that Ctrl-C stopped
+    except SystemExit as end:  # typer ends every command with it, also after Ctrl-C
         if end.code == _INTERRUPTED:
-            say("Stopped.")
+            print_message("Stopped.")
         raise
-    except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         sys.exit(FAILED)
-    except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback reaches a user
-        tell_unexpected(error)
+    except Exception as error:  # noqa: BLE001  # no traceback is shown to a user
+        print_unexpected_error(error)
         sys.exit(FAILED)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         sys.stdout.write(f"orgseg_node {__version__}\n")
         raise typer.Exit
 
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

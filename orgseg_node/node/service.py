@@ -169,7 +169,7 @@ def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: floa
     name = config.worker.own_name
     engine = Engine(
         place if isinstance(place, Server) else place.parent,
-        {"contour": worker.contour, "deliver": worker.deliver},
+        worker.workflows,
         queues_of(config),
         worker=name,
         poll_s=poll_s,

@@ -20,7 +20,7 @@ from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import ConfigError, InputError, NotMultipart, OrgsegError, TooLarge
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.stow import owner_of, read_tokens
-from orgseg_node.node.dimse.storage_scp import (
+from orgseg_node.node.dimse.c_store import (
     CANNOT_UNDERSTAND,
     NOT_MATCHING,
     OUT_OF_RESOURCES,

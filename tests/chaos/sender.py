@@ -86,7 +86,7 @@ def by_own(port: int, files: Sequence[Path], told: Told, *, name: str) -> None:
     """Push files with the node's own sender."""
     node = Destination(ae_title="ORGSEG", host="127.0.0.1", port=port, timeout_s=20)
     try:
-        DicomSender().send_all(node, name, files, told=lambda stored: told(files[stored - 1]))
+        DicomSender().send_all(node, name, files, on_progress=lambda stored: told(files[stored - 1]))
     except NetworkError as error:
         print(f"again: {error.code}", flush=True)
 

@@ -338,8 +338,7 @@ class TestRaces:
 
         def fail() -> None:
             with closing(Store(ground.open())) as own:
-                own.move(new.job_id, JobState.RETRY_WAIT, "x")
-                own.move(new.job_id, JobState.QUEUED, "again")
+                own.requeue(own.move(new.job_id, JobState.RETRY_WAIT, "x"), "again")
                 own.move(new.job_id, JobState.PREPARING, "on")
 
         raised = at_once(fail, lambda: store.move(new.job_id, JobState.CANCELLED, "by a person") and None)

@@ -117,6 +117,13 @@ class TestJobStore:
         with pytest.raises(IllegalTransition):
             store.move(job_id, JobState.PREPARING, "")
 
+    def test_a_job_that_was_stopped_in_the_meantime_is_not_run_again(self, held: tuple[Any, str]) -> None:
+        store, job_id = held
+        waiting = store.move(store.move(job_id, JobState.PREPARING, "").job_id, JobState.RETRY_WAIT, "")
+        store.move(job_id, JobState.CANCELLED, "by a person")
+        assert store.requeue(waiting, "again").state is JobState.CANCELLED
+        assert store.requeue(store.job(job_id), "by a person").state is JobState.QUEUED
+
     def test_progress_is_kept_within_bounds_and_starts_again_with_the_job(
         self, held: tuple[Any, str]
     ) -> None:

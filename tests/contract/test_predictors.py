@@ -1,4 +1,4 @@
-"""What every predictor promises, on a fake one, the streaming engine, and nnU-Net whole and in chunks."""
+"""The contract of a predictor, tested on a fake, the streaming engine, and nnU-Net whole and in chunks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _case(axes: Grid | None = None) -> tuple[Volume, Body]:
 
 
 class PredictorContract:
-    """Promises of a predictor; a subclass gives the predictor as fixture ``predictor``."""
+    """The contract of a predictor; a subclass provides the predictor as fixture ``predictor``."""
 
     def test_the_labels_are_on_the_grid_of_the_ct(self, predictor: Predictor) -> None:
         volume, body = _case()
@@ -95,7 +95,7 @@ class PredictorContract:
         labels[around.slices] = 0
         assert not labels.any()
 
-    def test_the_ct_and_the_body_are_left_as_they_are(self, predictor: Predictor) -> None:
+    def test_the_ct_and_the_body_are_not_changed(self, predictor: Predictor) -> None:
         volume, body = _case()
         hu, mask = volume.hu.copy(), body.mask.copy()
         predictor.predict(volume, body, lambda *_: None)
@@ -103,19 +103,19 @@ class PredictorContract:
         assert (body.mask == mask).all()
 
     def test_progress_grows_to_one(self, predictor: Predictor) -> None:
-        told: list[float] = []
-        predictor.predict(*_case(), lambda part, what: told.append(part) if what else None)
-        assert told == sorted(told)
-        assert told[0] > 0
-        assert told[-1] == pytest.approx(1.0)
+        fractions: list[float] = []
+        predictor.predict(*_case(), lambda part, what: fractions.append(part) if what else None)
+        assert fractions == sorted(fractions)
+        assert fractions[0] > 0
+        assert fractions[-1] == pytest.approx(1.0)
 
-    def test_stdout_belongs_to_the_listener(
+    def test_stdout_is_free_for_the_callback(
         self, predictor: Predictor, capsys: pytest.CaptureFixture[str]
     ) -> None:
         predictor.predict(*_case(), lambda *_: print("heard"))  # noqa: T201  # what a child process does
         assert set(capsys.readouterr().out.split()) == {"heard"}
 
-    def test_it_says_which_models_ran_how_and_on_what(self, predictor: Predictor) -> None:
+    def test_it_reports_models_method_device_and_times(self, predictor: Predictor) -> None:
         found = predictor.predict(*_case(), lambda *_: None)
         assert found.models == predictor.models
         assert all(len(model.sha256) == 64 and model.intended_use for model in found.models)
@@ -125,7 +125,7 @@ class PredictorContract:
 
 
 class TestThresholds(PredictorContract):
-    """The fake that other rooms test with."""
+    """The fake that tests of other packages use."""
 
     @pytest.fixture
     def predictor(self, organ_table: OrganTable) -> Predictor:
@@ -148,7 +148,7 @@ class _NetworkContract(PredictorContract):
         with pytest.raises(BodyNotFound):
             predictor.predict(volume, empty, lambda *_: None)
 
-    def test_the_patient_may_lie_in_any_way(self, predictor: Predictor) -> None:
+    def test_the_patient_position_does_not_matter(self, predictor: Predictor) -> None:
         volume, body = _case()
         expected = predictor.predict(volume, body, lambda *_: None).label_map.labels
         assert np.unique(expected).size == 4
@@ -163,8 +163,8 @@ class _NetworkContract(PredictorContract):
             hu=np.ascontiguousarray(volume.hu[::-1, :, ::-1]),
         )
         mask = np.ascontiguousarray(body.mask[::-1, :, ::-1])
-        upside = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=60.0, findings=())
-        found = predictor.predict(turned, upside, lambda *_: None).label_map.labels
+        turned_body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=60.0, findings=())
+        found = predictor.predict(turned, turned_body, lambda *_: None).label_map.labels
         assert (found[::-1, :, ::-1] == expected).all()
 
 
@@ -204,7 +204,7 @@ class TestNnunetChunked(_NetworkContract):
         return load_predictor(tiny_bundle, organ_table, settings)
 
 
-def test_a_chunk_longer_than_the_patient_is_the_whole_path(
+def test_a_chunk_longer_than_the_patient_gives_the_labels_of_the_whole(
     tiny_bundle: ModelBundle, organ_table: OrganTable, tmp_path: Path
 ) -> None:
     whole, chunked = (

@@ -162,7 +162,7 @@ def test_a_rejection_says_which_ae_title_is_unknown(real: RealPeer, image: Path)
 def test_a_peer_that_takes_no_such_objects_is_a_refusal(image: Path) -> None:
     peer = RealPeer(storage=False)
     try:
-        with pytest.raises(StoreRefused, match="no objects of this kind"):
+        with pytest.raises(StoreRefused, match="not accept objects of this kind"):
             peer.sender.send(peer.destination, "ORGSEG", image)
     finally:
         peer.close()

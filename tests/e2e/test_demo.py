@@ -61,6 +61,7 @@ def test_clinical_contours_on_another_grid_are_refused(series: CtSeries) -> None
         clinical_masks(moved)
 
 
+@pytest.mark.endurance
 def test_the_demo_ends_with_objects_in_the_tps_a_table_and_a_montage(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, series: CtSeries
 ) -> None:

@@ -152,6 +152,7 @@ def test_ctrl_c_in_mid_inference_is_exit_code_130_and_leaves_what_was_there(
             env=environment,
             stdout=end,
             stderr=end,
+            start_new_session=True,  # whatever is interrupted here, it is never the process that tests
         ) as process:
             os.close(end)
             shown = _read_until(terminal, rb"segmenting: slow \S+, about \d+ (s|min) left")

@@ -138,7 +138,7 @@ def status(code: int) -> Callable[[Path], str]:
             assert len(set(got)) == 1
             if code >> 12 == 0xB:
                 assert (job.job, end.state, end.status) == (JobState.DONE, DeliveryState.STORED, code)
-                return f"stored at the first attempt, remark kept: {end.note}"
+                return f"stored at the first attempt, warning kept: {end.note}"
             assert (job.job, end.state, tried) == (JobState.DONE, DeliveryState.STORED, 4)
             return f"{tried - 1} attempts waited and kept the status 0x{code:04X}; stored at attempt {tried}"
 
@@ -219,7 +219,7 @@ FAULTS = (
     Fault(name="destination answers 0xA700", trial=status(0xA700),
           expected="kept and tried again; shown with the status; never shown as sent"),
     Fault(name="destination answers 0xB000", trial=status(0xB000),
-          expected="stored, with the remark kept; not sent a second time"),
+          expected="stored, with the warning kept; not sent a second time"),
     Fault(name="destination answers 0xC000", trial=status(0xC000),
           expected="kept and tried again; shown with the status; never shown as sent"),
     Fault(name="destination aborts in mid-association", trial=aborts,

@@ -31,7 +31,7 @@ from orgseg_node.dicom.tps.tps import PROFILES
 from orgseg_node.errors import InputError, OrgsegError, OutputError
 from orgseg_node.node.config.node_config import DeliverySection, NodeSection, ReceiverSection
 from orgseg_node.node.config.stow import StowSection
-from orgseg_node.node.dimse import association, commitment_scu, storage_scp
+from orgseg_node.node.dimse import association, c_store, commitment_scu
 from orgseg_node.node.dimse.storage_scu import offered_syntaxes
 from tools.docs import conformance_services as services
 from tools.docs import conformance_text as said
@@ -71,7 +71,7 @@ def conformance() -> str:
 
 def _overview() -> str:
     rows = [[_name(_VERIFICATION), "yes", "yes"]]
-    rows += [[_name(uid), "no", "yes"] for uid in storage_scp.STORAGE_CLASSES]
+    rows += [[_name(uid), "no", "yes"] for uid in c_store.STORAGE_CLASSES]
     rows += [[_name(uid), "yes", "no"] for uid, _, _ in _CREATED]
     rows += [[_name(uid), "yes", "no"] for uid in (association.FIND, association.MOVE, association.GET)]
     rows += [[_name(PUSH_MODEL), "yes", "no"]]
@@ -112,27 +112,27 @@ def _acceptance() -> str:
     contexts = [
         [_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian) + " and others", "SCP"]
     ]
-    contexts += [[_name(uid), f"`{uid}`", "table below", "SCP"] for uid in storage_scp.STORAGE_CLASSES]
+    contexts += [[_name(uid), f"`{uid}`", "table below", "SCP"] for uid in c_store.STORAGE_CLASSES]
     contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _commitment_syntaxes(), "SCU, to receive reports"]]
-    syntaxes = [[_syntax(uid), f"`{uid}`"] for uid in storage_scp.SYNTAXES]
+    syntaxes = [[_syntax(uid), f"`{uid}`"] for uid in c_store.SYNTAXES]
     statuses = [
         [
-            f"0x{storage_scp.SUCCESS:04X}",
+            f"0x{c_store.SUCCESS:04X}",
             "Success",
             "durably stored; or already stored with the same content",
         ],
         [
-            f"0x{storage_scp.OUT_OF_RESOURCES:04X}",
+            f"0x{c_store.OUT_OF_RESOURCES:04X}",
             "Refused: out of resources",
             "disk full, or any doubt; send again",
         ],
         [
-            f"0x{storage_scp.NOT_MATCHING:04X}",
+            f"0x{c_store.NOT_MATCHING:04X}",
             "Error: dataset does not match SOP class",
             "announced UIDs are others",
         ],
         [
-            f"0x{storage_scp.CANNOT_UNDERSTAND:04X}",
+            f"0x{c_store.CANNOT_UNDERSTAND:04X}",
             "Error: cannot understand",
             "unreadable, or without its UIDs",
         ],

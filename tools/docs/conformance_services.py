@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orgseg_node.node.dimse import storage_scp
+from orgseg_node.node.dimse import c_store
 from orgseg_node.web import stow
 
 NO_COMMITMENT_PROVIDER: Final = """\
@@ -47,9 +47,9 @@ tried again as if nobody had answered, 401 and 403 as not authorised, all others
 def stow_reasons() -> list[list[str]]:
     """Why an instance that came by STOW-RS is not stored."""
     return [
-        [f"0x{storage_scp.OUT_OF_RESOURCES:04X}", "disk full, or any doubt; send again"],
-        [f"0x{storage_scp.NOT_MATCHING:04X}", "of another study than the address names"],
-        [f"0x{storage_scp.CANNOT_UNDERSTAND:04X}", "unreadable, or without its UIDs"],
+        [f"0x{c_store.OUT_OF_RESOURCES:04X}", "disk full, or any doubt; send again"],
+        [f"0x{c_store.NOT_MATCHING:04X}", "of another study than the address names"],
+        [f"0x{c_store.CANNOT_UNDERSTAND:04X}", "unreadable, or without its UIDs"],
         [f"0x{stow.CLASS_NOT_SUPPORTED:04X}", "SOP class not supported"],
         [f"0x{stow.SYNTAX_NOT_SUPPORTED:04X}", "transfer syntax not supported"],
     ]

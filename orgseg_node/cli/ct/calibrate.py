@@ -1,4 +1,4 @@
-"""``orgseg models calibrate``: whether the fast mode of a bundle is good enough, measured on your CTs."""
+"""``orgseg models calibrate``: measure on your CTs whether the fast mode of a bundle is accurate enough."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orgseg_node.cli.console import FAILED, err, out, progress_bar, say
+from orgseg_node.cli.console import FAILED, err, out, print_message, progress_bar
 from orgseg_node.shipped import bundle_folders, shipped_config
 
 if TYPE_CHECKING:
     from orgseg_node.inference.backends.calibrating import CalibrationResult, Candidate
     from orgseg_node.inference.bundles.calibration import Calibration
 
-Wanted = Literal["auto", "bf16", "f32"]
+PrecisionChoice = Literal["auto", "bf16", "f32"]
 
 
 def calibrate(
@@ -32,16 +32,16 @@ def calibrate(
     ],
     *,
     precision: Annotated[
-        Wanted,
+        PrecisionChoice,
         typer.Option(
-            "--precision", help="What the fast mode computes in; auto: the fastest that is good enough."
+            "--precision", help="Number format of the fast mode; auto: the fastest that is accurate enough."
         ),
     ] = "auto",
 ) -> None:
-    """Measure the fast mode against the exact one on your CTs, and allow it if every organ agrees.
+    """Compare the fast mode with the exact mode on your CTs, and allow it if every organ agrees.
 
-    The result is written into the bundle's manifest, which changes the bundle's hash. Exit code 1, and
-    nothing is written, when it is not good enough.
+    The result is written into the bundle's manifest, which changes the bundle's hash. If the fast mode is
+    not accurate enough, nothing is written and the exit code is 1.
     """
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
@@ -54,18 +54,18 @@ def calibrate(
     bundle = find_bundle(name, bundle_folders())
     require_writable(bundle)
     series = [read_series(folder) for folder in folders]
-    wanted = None if precision == "auto" else Precision(precision)
-    with progress_bar() as tell, contextlib.redirect_stdout(sys.stderr):  # libraries print what they like
-        modes = open_mode_predictors(bundle, load_organs(shipped_config("organs.toml")), wanted)
+    chosen = None if precision == "auto" else Precision(precision)
+    with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
+        modes = open_mode_predictors(bundle, load_organs(shipped_config("organs.toml")), chosen)
         volumes = (read_volume(each) for each in series)
-        measured = measure_agreement(modes, volumes, dt.datetime.now().astimezone().date(), tell)
+        measured = measure_agreement(modes, volumes, dt.datetime.now().astimezone().date(), on_progress)
     _print(measured)
     accepted = measured.accepted
     if accepted is None:
         for each in measured.candidates:
             short = "; ".join(each.calibration.shortcomings)
             err().print(f"[red]not accepted[/] in {each.calibration.precision}: {escape(short)}")
-        say(f"'{name}' is left as it was.")
+        print_message(f"'{name}' is unchanged.")
         raise typer.Exit(FAILED)
     changed = replace_calibration(bundle, accepted.calibration)
     out().print(
@@ -75,7 +75,7 @@ def calibrate(
 
 
 def _print(measured: CalibrationResult) -> None:
-    """A row for each organ, with what each precision made of it; then the times, and what was not proven."""
+    """Print a row for each organ with the agreement in each precision, then times and limits."""
     first = measured.candidates[0].calibration
     count = len(first.references)
     table = Table(
@@ -98,7 +98,7 @@ def _print(measured: CalibrationResult) -> None:
         console.print(
             f"network, {each.calibration.precision}: {each.network_s:.1f} s, {ratio:.3f} of the exact time"
         )
-    _tell_limits(first)
+    _print_limits(first)
 
 
 def _columns(candidate: Candidate) -> tuple[str, str]:
@@ -106,12 +106,12 @@ def _columns(candidate: Candidate) -> tuple[str, str]:
     return f"Dice {precision}", f"voxels that differ {precision}"
 
 
-def _tell_limits(calibration: Calibration) -> None:
+def _print_limits(calibration: Calibration) -> None:
     if calibration.never_found:
         absent = ", ".join(calibration.never_found)
         err().print(f"[yellow]not proven[/] none of these CTs shows: {escape(absent)}")
     outside = [f"{key} {o.outside_ml:.3g} ml" for key, o in calibration.organs.items() if o.outside_ml]
     if outside:
-        say(f"Found outside of the patient: {', '.join(outside)}; what lies there will not be skipped.")
+        print_message(f"Found outside of the patient: {', '.join(outside)}; this region will not be skipped.")
     else:
-        say("No organ was found outside of the patient; what lies there may be skipped.")
+        print_message("No organ was found outside of the patient; this region may be skipped.")

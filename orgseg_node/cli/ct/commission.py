@@ -1,4 +1,4 @@
-"""``orgseg commission``: material to find out what a planning system does with structure sets."""
+"""``orgseg commission``: test material that shows what a planning system does with structure sets."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ app = typer.Typer(name="commission", help="Make test material for commissioning.
 
 @app.callback()
 def _commission() -> None:
-    """Keep `tps` a command of its own, also while it is the only one."""
+    """Make `tps` a command of this group, although it is the only one."""
 
 
 @app.command()
 def tps(
     folder: Annotated[
-        Path, typer.Option("--out", file_okay=False, help="Folder for the kit; must be new or empty.")
+        Path, typer.Option("--out", file_okay=False, help="Folder for the material; must be new or empty.")
     ],
     json: Annotated[bool, typer.Option("--json", help="Print the true volumes as JSON on stdout.")] = False,
 ) -> None:
     """Write a phantom CT, structure sets in each encoding, their true volumes and a sheet to fill in.
 
-    Import it into the planning system once and compare: README.md in the folder says how.
+    Import them into the planning system once and compare; README.md in the folder describes how.
     """
     from dataclasses import asdict  # noqa: PLC0415  # quick start
 
@@ -43,4 +43,4 @@ def tps(
     console.print(f"[green]written[/] {escape(str(folder))}: {len(kit.ct)} CT slices")
     for path in kit.structure_sets.values():
         console.print(f"  {escape(path.name)}")
-    console.print("Next: open README.md there; it says what to import and what to compare.")
+    console.print("Next: open README.md there; it describes what to import and what to compare.")

@@ -1,7 +1,7 @@
-"""``orgseg demo``: a CT travels by DICOM into a running node and comes back as contours in a second node.
+"""``orgseg demo``: a CT is sent by DICOM to a running node, which sends the contours to a second program.
 
-Nothing is played: the node and the "TPS" are processes of their own that talk DICOM on loopback ports, and
-the Dice is computed from the RTSTRUCT that arrived in the TPS.
+Nothing is simulated: the node and the "TPS" are processes of their own that use DICOM on loopback ports, and
+the Dice is computed from the RTSTRUCT that the TPS received.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orgseg_node.cli.console import err, out, progress_bar, say
+from orgseg_node.cli.console import err, out, print_message, progress_bar
 from orgseg_node.errors import (
     EnvironmentFault,
     InferenceFailed,
@@ -34,16 +34,15 @@ from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
     from orgseg_node.dicom.reading.series import CtSeries
+    from orgseg_node.inference.predictor import ProgressCallback
     from orgseg_node.node.config.node_config import Destination
     from orgseg_node.node.store.model import Job
     from orgseg_node.node.store.store import Store
 
 _NODE, _TPS, _SCANNER = "ORGSEG_DEMO", "DEMO_TPS", "DEMO_CT"
-_START_S, _LIMIT_S, _STOP_S, _LOOK_S = 60.0, 3600.0, 15.0, 0.3
-_BUNDLE = "starter-hn"  # the demonstration patient is one that this model has never seen
+_START_S, _LIMIT_S, _STOP_S, _POLL_S = 60.0, 3600.0, 15.0, 0.3
+_BUNDLE = "starter-hn"  # it was not trained on the demonstration patient
 _FILES = ("montage.png", "report.json", "labels.nii.gz")
-
-Tell = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +51,9 @@ class Stage:
 
     Attributes
     ----------
-    work : configuration, logs and the node's data
-    target : what is left for the user
-    tps : where the TPS keeps what it receives
+    work : configuration, logs and data of the node
+    target : results for the user
+    tps : objects that the TPS has received
     node_port, tps_port : free ports on 127.0.0.1
     """
 
@@ -79,12 +78,12 @@ def demo(
     target: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the results.")] = Path(
         "demo-output"
     ),
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the node's data and logs as well.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the data and logs of the node as well.")] = False,
     bundle: Annotated[
         list[str] | None, typer.Option("--bundle", help="Model bundle; may be given several times.")
     ] = None,
 ) -> None:
-    """Start a node and a TPS, push a CT, and see the contours come back, compared with the clinic's."""
+    """Start a node and a TPS, send a CT, and compare the received contours with clinical ones."""
     from orgseg_node.cli.ct.demo_patient import demo_ct  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
@@ -92,21 +91,21 @@ def demo(
     bundles = open_bundles(bundle or [_BUNDLE], bundle_folders())
     series = read_series(demo_ct())
     work = Path(tempfile.mkdtemp(prefix="orgseg-demo-"))
-    stage = _set(work, target.absolute(), [each.manifest.name for each in bundles])
+    stage = _prepare(work, target.absolute(), [each.manifest.name for each in bundles])
     begun = time.monotonic()
     try:
         with _running(stage):
-            job = _travel(stage, series)
+            job = _send_and_wait(stage, series)
         _collect(stage, job)
-        _tell_result(stage, series, time.monotonic() - begun)
+        _print_result(stage, series, time.monotonic() - begun)
     finally:
         if keep:
-            say(f"The node's data and logs are in {work}")
+            print_message(f"The data and logs of the node are in {work}")
         else:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _set(work: Path, target: Path, bundles: list[str]) -> Stage:
+def _prepare(work: Path, target: Path, bundles: list[str]) -> Stage:
     """Prepare folders, ports and the node's configuration."""
     tps = target / "tps"
     try:
@@ -117,13 +116,13 @@ def _set(work: Path, target: Path, bundles: list[str]) -> Stage:
         raise StorageError(f"'{target}': {error.strerror}.") from error
     node_port, tps_port = _free_ports()
     stage = Stage(work=work, target=target, tps=tps, node_port=node_port, tps_port=tps_port)
-    place = {"host": "127.0.0.1", "port": tps_port, "ae_title": _TPS}
+    destination = {"host": "127.0.0.1", "port": tps_port, "ae_title": _TPS}
     document: dict[str, Any] = {
         "node": {"ae_title": _NODE, "host": "127.0.0.1", "port": node_port, "data_dir": str(stage.data)},
         "receiver": {"quiet_seconds": 1.0, "min_free_mb": 500},
         "peers": [{"ae_title": _SCANNER, "networks": ["127.0.0.0/8"]}],
         "inference": {"bundles": bundles, "bundle_folders": [str(folder) for folder in bundle_folders()]},
-        "destinations": {"tps": place},
+        "destinations": {"tps": destination},
     }
     stage.config.write_text(tomli_w.dumps(document), encoding="utf-8")
     return stage
@@ -138,7 +137,7 @@ def _free_ports() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _running(stage: Stage) -> Iterator[None]:
-    """The node and the TPS, as processes; ended in any case."""
+    """Run the node and the TPS as processes, which are ended in any case."""
     archive = ["node", "archive", str(stage.tps), "--ae-title", _TPS, "--port", str(stage.tps_port)]
     with contextlib.ExitStack() as stack:
         tps = stack.enter_context(_process(stage.work / "tps.log", archive))
@@ -147,7 +146,7 @@ def _running(stage: Stage) -> Iterator[None]:
         )
         _await_echo(tps, stage.work / "tps.log", _peer(_TPS, stage.tps_port))
         _await_echo(node, stage.work / "node.log", _peer(_NODE, stage.node_port))
-        say(f"Node {_NODE} on port {stage.node_port}, TPS {_TPS} on port {stage.tps_port}")
+        print_message(f"Node {_NODE} on port {stage.node_port}, TPS {_TPS} on port {stage.tps_port}")
         yield
 
 
@@ -174,7 +173,7 @@ def _peer(ae_title: str, port: int) -> Destination:
 
 
 def _await_echo(process: subprocess.Popen[bytes], log: Path, peer: Destination) -> None:
-    """Wait until a process listens, then ask it by C-ECHO.
+    """Wait until a process listens, then send it a C-ECHO.
 
     Raises
     ------
@@ -188,7 +187,7 @@ def _await_echo(process: subprocess.Popen[bytes], log: Path, peer: Destination) 
         try:
             socket.create_connection((peer.host, peer.port), timeout=1).close()
         except OSError:
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         else:
             DicomSender().echo(peer, _SCANNER)
             return
@@ -196,26 +195,26 @@ def _await_echo(process: subprocess.Popen[bytes], log: Path, peer: Destination) 
     raise EnvironmentFault(f"{peer.ae_title} did not start: {tail}")
 
 
-def _travel(stage: Stage, series: CtSeries) -> Job:
-    """Push the CT and follow its job until the objects are delivered."""
+def _send_and_wait(stage: Stage, series: CtSeries) -> Job:
+    """Send the CT and wait until the objects of its job are delivered."""
     from orgseg_node.node.dimse.storage_scu import DicomSender  # noqa: PLC0415  # network only when needed
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     node, sender = _peer(_NODE, stage.node_port), DicomSender()
     begun = time.monotonic()
-    with progress_bar() as tell:
+    with progress_bar() as on_progress:
         count = len(series.slices)
         paths = [each.path for each in series.slices]
         sender.send_all(
-            node, _SCANNER, paths, lambda done: tell(done / count, f"sent {done} of {count} images")
+            node, _SCANNER, paths, lambda done: on_progress(done / count, f"sent {done} of {count} images")
         )
-    say(f"{len(series.slices)} images accepted in {time.monotonic() - begun:.1f} s")
+    print_message(f"{len(series.slices)} images accepted in {time.monotonic() - begun:.1f} s")
     store = Store(stage.data, read_only=True)
-    with contextlib.closing(store), progress_bar() as tell:
-        return _follow(store, series.series_instance_uid, tell)
+    with contextlib.closing(store), progress_bar() as on_progress:
+        return _await_job(store, series.series_instance_uid, on_progress)
 
 
-def _follow(store: Store, series_uid: str, tell: Tell) -> Job:
+def _await_job(store: Store, series_uid: str, on_progress: ProgressCallback) -> Job:
     """Wait for the end of the series' job and show each change.
 
     Raises
@@ -223,22 +222,23 @@ def _follow(store: Store, series_uid: str, tell: Tell) -> Job:
     InferenceFailed
         If the job ends without delivering, or does not end.
     """
-    end, told = time.monotonic() + _LIMIT_S, ""
+    end, last_state = time.monotonic() + _LIMIT_S, ""
     while time.monotonic() < end:
         job = next((each for each in store.jobs() if each.series_uid == series_uid), None)
         if job is None:
-            tell(0.0, "waiting for the series to be complete")
+            on_progress(0.0, "waiting for the series to be complete")
             _refuse_held(store, series_uid)
         else:
-            tell(job.progress, f"{job.state.value.lower()} {job.stage}")
-            if job.state.value != told and not err().is_terminal:
-                say(f"job {job.job_id}: {job.state.value}")
-            told = job.state.value
-            if told == "DONE":
+            state = job.state.value
+            on_progress(job.progress, f"{state.lower()} {job.stage}")
+            if state != last_state and not err().is_terminal:
+                print_message(f"job {job.job_id}: {state}")
+            last_state = state
+            if state == "DONE":
                 return job
-            if told in {"FAILED", "CANCELLED", "REJECTED", "SUPERSEDED", "REVIEW"}:
-                raise InferenceFailed(f"Job {job.job_id} is {told}: {job.reason} {job.note}")
-        time.sleep(_LOOK_S)
+            if state in {"FAILED", "CANCELLED", "REJECTED", "SUPERSEDED", "REVIEW"}:
+                raise InferenceFailed(f"Job {job.job_id} is {state}: {job.reason} {job.note}")
+        time.sleep(_POLL_S)
     raise InferenceFailed(f"The job did not end within {_LIMIT_S:.0f} s.")
 
 
@@ -249,7 +249,7 @@ def _refuse_held(store: Store, series_uid: str) -> None:
 
 
 def _collect(stage: Stage, job: Job) -> None:
-    """Copy what people look at from the node's folder to the target."""
+    """Copy montage, report and label map from the node's folder to the target."""
     for name in _FILES:
         found = sorted((stage.data / "jobs" / job.job_id).rglob(name))
         if not found:
@@ -260,8 +260,8 @@ def _collect(stage: Stage, job: Job) -> None:
             raise StorageError(f"{name}: {error.strerror}.") from error
 
 
-def _tell_result(stage: Stage, series: CtSeries, seconds: float) -> None:
-    """The table: what arrived in the TPS, beside what was drawn in the clinic."""
+def _print_result(stage: Stage, series: CtSeries, seconds: float) -> None:
+    """Print the structures that the TPS received, compared with the clinical contours."""
     received = _received(stage)
     table = Table("organ", "volume ml", "clinic ml", "Dice", title="In the TPS: automatic, not reviewed")
     for name, volume_ml, clinic_ml, dice in _compare(received["RTSTRUCT"], series):
@@ -273,7 +273,7 @@ def _tell_result(stage: Stage, series: CtSeries, seconds: float) -> None:
         console.print(f"{modality:9}{escape(str(path))}")
     console.print(f"montage  {escape(str(stage.target / 'montage.png'))}")
     console.print(f"report   {escape(str(stage.target / 'report.json'))}")
-    say(f"Finished in {seconds:.0f} s. For demonstration only; not for clinical use.")
+    print_message(f"Finished in {seconds:.0f} s. For demonstration only; not for clinical use.")
 
 
 def _received(stage: Stage) -> dict[str, Path]:
@@ -290,7 +290,7 @@ def _received(stage: Stage) -> dict[str, Path]:
 
 
 def _compare(rtstruct: Path, series: CtSeries) -> Iterator[tuple[str, float, float | None, float | None]]:
-    """Name, volume, clinical volume and Dice of each structure that arrived."""
+    """Name, volume, clinical volume and Dice of each received structure; None if not in the clinical ones."""
     import pydicom  # noqa: PLC0415  # heavy imports only when needed
 
     from orgseg_node.cli.ct.demo_patient import clinical_masks  # noqa: PLC0415

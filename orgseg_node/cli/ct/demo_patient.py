@@ -1,4 +1,4 @@
-"""The patient that comes with the node for demonstration: a CT, and the contours drawn in the clinic."""
+"""The demonstration patient that comes with the node: a CT and its clinical contours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def demo_ct() -> Path:
     Raises
     ------
     EnvironmentFault
-        If the installation lacks it.
+        If the installation does not contain it.
     """
     folder = shipped_demo() / "ct"
     if not any(folder.glob("*.dcm")):
@@ -29,11 +29,11 @@ def demo_ct() -> Path:
 
 
 def clinical_masks(grid: Grid) -> dict[str, Mask]:
-    """The organs as drawn in the clinic, by organ key.
+    """The clinical contours as masks, by organ key.
 
     Parameters
     ----------
-    grid : of the demonstration CT as it was read; the contours must lie on it
+    grid : grid of the demonstration CT as it was read
 
     Returns
     -------
@@ -47,6 +47,6 @@ def clinical_masks(grid: Grid) -> dict[str, Mask]:
     image = nibabel.Nifti1Image.from_filename(shipped_demo() / "reference_labels.nii.gz")
     labels = np.asarray(image.dataobj).transpose(2, 1, 0)
     if labels.shape != grid.shape or not np.allclose(image.affine, grid.ras_affine, atol=1e-2):
-        raise MixedGeometry("The clinical contours and the CT of the demonstration lie on different grids.")
+        raise MixedGeometry("The clinical contours and the CT of the demonstration have different grids.")
     names = tomllib.loads((shipped_demo() / "reference_labels.toml").read_text(encoding="utf-8"))["labels"]
     return {key: np.equal(labels, int(number)) for number, key in names.items()}

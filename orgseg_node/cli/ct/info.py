@@ -1,4 +1,4 @@
-"""``orgseg info``: what the series in a folder are, or why they are refused."""
+"""``orgseg info``: describe the series in a folder, or why they are refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import COLORS, FAILED, out, print_json
+from orgseg_node.cli.options import Json
 from orgseg_node.errors import NoSeries, OrgsegError, SeveralPatients
 
 if TYPE_CHECKING:
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
 
 
 def info(
-    folder: Annotated[Path, typer.Argument(metavar="CT_DIR", exists=True, file_okay=False, help="Folder.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
-    slices: Annotated[bool, typer.Option("--slices", help="Show each slice: place, gap, HU scale.")] = False,
+    folder: Annotated[
+        Path, typer.Argument(metavar="CT_DIR", exists=True, file_okay=False, help="Folder with DICOM files.")
+    ],
+    json: Json = False,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Show each slice: position, gap, HU scale.")
+    ] = False,
 ) -> None:
-    """Say what each series in a folder is, or why it is refused.
+    """Describe each series in a folder, or why it is refused.
 
-    Exit code 1 when a series is refused or none can be used.
+    The exit code is 1 if a series is refused or none can be used.
     """
-    from orgseg_node.dicom.reading.describe import describe, slice_table  # noqa: PLC0415  # keeps other commands quick
+    from orgseg_node.dicom.reading.describe import describe, slice_table  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.dicom.reading.series import choose, files_in, survey  # noqa: PLC0415
 
     files = files_in(folder)
@@ -34,8 +39,8 @@ def info(
     accepted = [describe(one) for one in inventory.accepted]
     if slices:
         accepted = [
-            told | {"slice_table": slice_table(one)}
-            for told, one in zip(accepted, inventory.accepted, strict=True)
+            described | {"slice_table": slice_table(one)}
+            for described, one in zip(accepted, inventory.accepted, strict=True)
         ]
     document = _document(inventory, accepted)
     if json:
@@ -45,7 +50,7 @@ def info(
     if inventory.refused or inventory.patients > 1:
         raise typer.Exit(FAILED)
     if not inventory.accepted:
-        choose(inventory)  # says why there is none
+        choose(inventory)  # raises the reason
 
 
 def _document(inventory: Inventory, accepted: list[dict[str, Any]]) -> dict[str, Any]:
@@ -104,17 +109,17 @@ def _print_series(series: dict[str, Any]) -> None:
 
 
 def _print_irregular(series: dict[str, Any]) -> None:
-    told = [f"gaps from {series['narrowest_gap_mm']:g} to {series['widest_gap_mm']:g} mm"]
+    properties = [f"gaps from {series['narrowest_gap_mm']:g} to {series['widest_gap_mm']:g} mm"]
     if series["missing_slices"]:
-        told.append(f"slices missing: {series['missing_slices']}")
+        properties.append(f"slices missing: {series['missing_slices']}")
     if series["tilt_deg"]:
-        told.append(f"gantry tilt {series['tilt_deg']:g} degrees")
+        properties.append(f"gantry tilt {series['tilt_deg']:g} degrees")
     planes, spacing = series["grid_shape"][0], series["grid_spacing_mm"][0]
-    out().print(f"  {', '.join(told)}; the network sees {planes} planes every {spacing:g} mm")
+    out().print(f"  {', '.join(properties)}; the network sees {planes} planes every {spacing:g} mm")
 
 
 def _print_slices(slices: list[dict[str, Any]]) -> None:
-    """One line for each slice; plain text, so that it can be cut and compared."""
+    """Print one line of plain text for each slice."""
     console = out()
     head = ("slice", "instance", "frame", "height mm", "gap mm", "sideways mm", "HU scale", "notes")
     console.print(_line(head), highlight=False, soft_wrap=True)

@@ -9,10 +9,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orgseg_node.cli.console import FAILED, err, out, print_json, tell_error
+from orgseg_node.cli.console import FAILED, err, out, print_error, print_json
 from orgseg_node.cli.ct.calibrate import calibrate
+from orgseg_node.cli.options import Json
 from orgseg_node.errors import BundleError
-from orgseg_node.shipped import bundle_folders, own_bundles
+from orgseg_node.shipped import bundle_folders, user_bundles
 
 if TYPE_CHECKING:
     from orgseg_node.inference.bundles.bundle import ModelBundle
@@ -23,43 +24,42 @@ app = typer.Typer(
 app.command()(calibrate)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 @app.command("list")
 def list_models(json: Json = False) -> None:
-    """List the bundles there are: your own first, then those that come with the node."""
+    """List the bundles: imported ones first, then those that come with the node."""
     from orgseg_node.inference.bundles.bundle import broken_bundles, list_bundles  # noqa: PLC0415  # quick start
 
     bundles = list_bundles(bundle_folders())
     broken = broken_bundles(bundle_folders())
     if json:
-        print_json([_facts(bundle) for bundle in bundles])
+        print_json([_describe(bundle) for bundle in bundles])
     else:
-        table = Table("name", "version", "organs", "size", "what it is")
+        table = Table("name", "version", "organs", "size", "title")
         for bundle in bundles:
-            facts = _facts(bundle)
+            facts = _describe(bundle)
             size = f"{facts['size_bytes'] / 1e6:.1f} MB"
             table.add_row(facts["name"], facts["version"], str(len(facts["organs"])), size, facts["title"])
         out().print(table)
     for folder, error in broken:
         err().print(f"[red]{escape(folder.name)}[/] cannot be used:")
-        tell_error(error)
+        print_error(error)
     if broken:
         raise typer.Exit(FAILED)
 
 
 @app.command()
 def show(name: Name, json: Json = False) -> None:
-    """Show what a bundle says about itself: organs, intended use, training data, and its card."""
+    """Show organs, intended use, training data and model card of a bundle."""
     from orgseg_node.inference.bundles.bundle import find_bundle  # noqa: PLC0415  # quick start
 
     bundle = find_bundle(name, bundle_folders())
     if json:
-        print_json(_facts(bundle) | {"card": bundle.card})
+        print_json(_describe(bundle) | {"card": bundle.card})
         return
     console = out()
-    for key, value in _facts(bundle).items():
+    for key, value in _describe(bundle).items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
         console.print(f"[bold]{key}[/] {escape(text)}")
     console.print(escape(f"\n{bundle.card}"))
@@ -68,10 +68,10 @@ def show(name: Name, json: Json = False) -> None:
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="All, if none is named.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of bundles; all if none is given.")
     ] = None,
 ) -> None:
-    """Hash every file of a bundle again and compare with its manifest. Exit code 1 if one differs."""
+    """Compare the hash of every file of a bundle with its manifest. The exit code is 1 if one differs."""
     from orgseg_node.inference.bundles.bundle import find_bundle, list_bundles, verify_bundle  # noqa: PLC0415  # quick start
 
     folders = bundle_folders()
@@ -82,14 +82,14 @@ def verify(
             verify_bundle(bundle)
         except BundleError as error:
             failed = True
-            tell_error(error)
+            print_error(error)
         else:
             out().print(f"[green]verified[/] {escape(bundle.manifest.name)} {bundle.sha256}")
     if failed:
         raise typer.Exit(FAILED)
 
 
-def _facts(bundle: ModelBundle) -> dict[str, Any]:
+def _describe(bundle: ModelBundle) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
         "name": manifest.name,
@@ -112,37 +112,59 @@ def add(
         typer.Argument(
             metavar="PATH",
             exists=True,
-            help="nnU-Net v2 trained-model folder, its export zip, a folder of several, or a bundle.",
+            help="Trained-model folder of nnU-Net v2, its export zip, a folder of several, or a bundle.",
         ),
     ],
     *,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the new bundle; that of PATH if not given.")
+        str | None, typer.Option("--name", help="Name of the new bundle; by default the name of PATH.")
     ] = None,
     organs: Annotated[
         list[str] | None,
-        typer.Option("--organs", help="LABEL=organ_key, or a TOML or JSON file of such pairs; repeatable."),
+        typer.Option(
+            "--organs",
+            help="LABEL=organ_key, or a TOML or JSON file of such pairs; may be given several times.",
+        ),
     ] = None,
     priorities: Annotated[
         list[str] | None,
-        typer.Option("--priority", help="organ_key=NUMBER: who wins where organs overlap; repeatable."),
+        typer.Option(
+            "--priority",
+            help="organ_key=NUMBER: the higher one wins where organs overlap; may be given several times.",
+        ),
     ] = None,
-    folds: Annotated[list[str] | None, typer.Option("--fold", help="Fold to use; all if not given.")] = None,
+    folds: Annotated[
+        list[str] | None,
+        typer.Option("--fold", help="Fold to use; may be given several times; by default all."),
+    ] = None,
     configuration: Annotated[
-        str | None, typer.Option("--configuration", help="Such as 3d_lowres; 3d_fullres if not given.")
+        str | None,
+        typer.Option(
+            "--configuration", help="Configuration of nnU-Net, such as 3d_lowres; by default 3d_fullres."
+        ),
     ] = None,
     version: Annotated[str, typer.Option("--version", help="Version of the model.")] = "1",
-    title: Annotated[str, typer.Option("--title", help="What it is, in a few words.")] = "",
-    intended_use: Annotated[str, typer.Option("--intended-use", help="One sentence.")] = "not stated",
-    trained_on: Annotated[str, typer.Option("--trained-on", help="One sentence.")] = "not stated",
-    licence: Annotated[str, typer.Option("--licence", help="Of the weights.")] = "not stated",
+    title: Annotated[str, typer.Option("--title", help="Title of the model, in a few words.")] = "",
+    intended_use: Annotated[
+        str, typer.Option("--intended-use", help="Intended use, in one sentence.")
+    ] = "not stated",
+    trained_on: Annotated[
+        str, typer.Option("--trained-on", help="Training data, in one sentence.")
+    ] = "not stated",
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the weights.")] = "not stated",
     outside_to_air: Annotated[
-        bool, typer.Option("--outside-to-air", help="Trained with everything outside the body as air.")
+        bool,
+        typer.Option(
+            "--outside-to-air", help="The model was trained with everything outside the body set to air."
+        ),
     ] = False,
-    body_margin_mm: Annotated[float, typer.Option("--body-margin-mm", min=0, help="Around the skin.")] = 0.0,
+    body_margin_mm: Annotated[
+        float,
+        typer.Option("--body-margin-mm", min=0, help="Margin around the body for --outside-to-air, in mm."),
+    ] = 0.0,
     orientation: Annotated[
         str | None,
-        typer.Option("--orientation", help="Of the training arrays, such as RAS."),
+        typer.Option("--orientation", help="Orientation of the training arrays, such as RAS."),
     ] = None,
     half_precision: Annotated[
         bool, typer.Option("--half-precision", help="Store the weights in 16 bits.")
@@ -150,14 +172,17 @@ def add(
     trust_checkpoints: Annotated[
         bool,
         typer.Option(
-            "--trust-checkpoints", help="Load Python objects in checkpoints, which runs their code."
+            "--trust-checkpoints", help="Load Python objects in checkpoints, which executes code in them."
         ),
     ] = False,
     card: Annotated[
         Path | None, typer.Option("--card", exists=True, dir_okay=False, help="Model card in Markdown.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--to", file_okay=False, help="Folder of bundles; your own if not given.")
+        Path | None,
+        typer.Option(
+            "--to", file_okay=False, help="Folder of bundles; by default the folder for imported ones."
+        ),
     ] = None,
 ) -> None:
     """Import a trained nnU-Net v2 model as a bundle; pickled checkpoints are converted in another process."""
@@ -168,7 +193,7 @@ def add(
 
     options = ImportOptions(
         name=name or source.resolve().stem,
-        folder=folder or own_bundles(),
+        folder=folder or user_bundles(),
         table=load_organs(shipped_config("organs.toml")),
         organs=read_organ_map(organs or []),
         priorities=_numbers(priorities or []),

@@ -1,4 +1,4 @@
-"""``orgseg protocols``: what a structure set shall hold."""
+"""``orgseg protocols``: the protocols, which define the content of a structure set."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orgseg_node.cli.console import out, print_json, say
+from orgseg_node.cli.console import out, print_json, print_message
+from orgseg_node.cli.options import Json
 from orgseg_node.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from orgseg_node.contouring.protocol import Protocol
 
 app = typer.Typer(
-    name="protocols", help="Structure templates: names, margins, tidying.", no_args_is_help=True
+    name="protocols",
+    help="List, show, check and import protocols: names, margins, tidying.",
+    no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a protocol, or path of a TOML file.")]
@@ -29,9 +32,9 @@ def _group() -> None:
 
 @app.command("list")
 def list_protocols(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json: Json = False,
 ) -> None:
-    """The protocols that come with the node."""
+    """List the protocols that come with the node."""
     from orgseg_node.contouring.protocol import load_protocol, protocol_names  # noqa: PLC0415  # pydantic only when needed
 
     found = {name: load_protocol(name) for name in protocol_names()}
@@ -45,11 +48,9 @@ def list_protocols(
 
 
 @app.command()
-def show(
-    name: Name, json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False
-) -> None:
-    """What a protocol asks for, structure by structure."""
-    protocol = checked(name)
+def show(name: Name, json: Json = False) -> None:
+    """Show the settings of a protocol, structure by structure."""
+    protocol = load_checked_protocol(name)
     if json:
         print_json(protocol.as_json | {"sha256": protocol.sha256})
         return
@@ -58,8 +59,8 @@ def show(
 
 @app.command()
 def check(name: Name) -> None:
-    """Check a protocol; every problem is told at once. Exit code 3 if there is any."""
-    protocol = checked(name)
+    """Check a protocol and report all its problems. The exit code is 3 if there is any."""
+    protocol = load_checked_protocol(name)
     count = len(protocol.structures)
     out().print(f"{escape(name)} is correct: {count} structures, others {protocol.others}.")
 
@@ -69,10 +70,15 @@ def import_template(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", exists=True, dir_okay=False, help="RTSTRUCT, or Eclipse template (XML)."
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="RTSTRUCT, or structure template of Eclipse (XML).",
         ),
     ],
-    target: Annotated[Path, typer.Option("--out", dir_okay=False, help="The protocol to write.")],
+    target: Annotated[
+        Path, typer.Option("--out", dir_okay=False, help="File of the new protocol; ends with .toml.")
+    ],
 ) -> None:
     """Make a protocol from the names, colours and order of an RTSTRUCT or an Eclipse structure template."""
     from orgseg_node.contouring.protocol_import import import_protocol  # noqa: PLC0415  # pydicom only when needed
@@ -81,9 +87,9 @@ def import_template(
     from orgseg_node.shipped import shipped_config  # noqa: PLC0415
 
     if target.suffix != ".toml":
-        raise ConfigError(f"{target} must end with .toml, so that it can be told from a name.")
+        raise ConfigError(f"{target} must end with .toml, which distinguishes a file from a name.")
     if target.exists():
-        raise ConfigError(f"{target} is already there; choose another name with --out.")
+        raise ConfigError(f"{target} exists already; choose another name with --out.")
     if not target.parent.is_dir():
         raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}.")
     imported = import_protocol(file, load_organs(shipped_config("organs.toml")))
@@ -92,18 +98,18 @@ def import_template(
             part.write_text(imported.toml, encoding="utf-8")
     except StorageError as error:
         raise ConfigError(f"{target} cannot be written: {error.detail}") from error
-    checked(str(target))
+    load_checked_protocol(str(target))
     table = Table("structure", "organ", box=None, pad_edge=False)
     for name, key in imported.matched.items():
         table.add_row(escape(name), key)
     out().print(table)
     if imported.unmatched:
         count = len(imported.unmatched)
-        say(f"{count} of the structures were left out; see the head of the file.")
+        print_message(f"{count} structures were left out; they are listed at the beginning of the file.")
 
 
-def checked(name: str) -> Protocol:
-    """A protocol by name or path that names known organs only.
+def load_checked_protocol(name: str) -> Protocol:
+    """Load a protocol by name or path, and check that it names known organs only.
 
     Raises
     ------
@@ -130,12 +136,12 @@ def _print(protocol: Protocol) -> None:
     console.print(f"other organs: {protocol.others}, outline of the patient: {escape(outline)}")
     table = Table("structure", "from", "settings", box=None, pad_edge=False)
     for entry in protocol.structures:
-        dropped = {"organ", "name", "derive", "source"}
-        set_ = entry.model_dump(mode="json", exclude_defaults=True, exclude=dropped)
-        said = ", ".join(f"{key} {value}" for key, value in set_.items())
+        shown = {"organ", "name", "derive", "source"}  # in the other columns
+        given = entry.model_dump(mode="json", exclude_defaults=True, exclude=shown)
+        settings = ", ".join(f"{key} {value}" for key, value in given.items())
         if isinstance(entry, OrganEntry):
-            table.add_row(escape(entry.name or "+".join(entry.keys)), entry.organ, escape(said))
+            table.add_row(escape(entry.name or "+".join(entry.keys)), entry.organ, escape(settings))
         else:
-            made = f"{entry.derive} of {', '.join(entry.source)}"
-            table.add_row(escape(entry.name), escape(made), escape(said))
+            origin = f"{entry.derive} of {', '.join(entry.source)}"
+            table.add_row(escape(entry.name), escape(origin), escape(settings))
     console.print(table)

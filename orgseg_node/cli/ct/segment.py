@@ -1,4 +1,4 @@
-"""``orgseg segment``: contour a folder with a CT, without any network."""
+"""``orgseg segment``: contour the CT in a folder, without a DICOM node."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orgseg_node.cli.console import FAILED, err, out, print_json, progress_bar, tell_findings
-from orgseg_node.cli.places import choose_bundles
+from orgseg_node.cli.bundle_choice import choose_bundles
+from orgseg_node.cli.console import FAILED, err, out, print_findings, print_json, progress_bar
 from orgseg_node.shipped import bundle_folders, shipped_config
 
 if TYPE_CHECKING:
@@ -28,41 +28,44 @@ Method = Annotated[
     typer.Option(
         "--method",
         help="streaming: slab by slab, in bounded memory; whole: the same labels by nnU-Net's own predictor; "
-        "chunked: in pieces along the body, as in the study.",
+        "chunked: in pieces along the body axis, as in the study.",
     ),
 ]
 Backend = Annotated[
     Literal["exact", "fast"],
-    typer.Option("--backend", help="What computes: PyTorch, or OpenVINO for calibrated bundles."),
+    typer.Option("--backend", help="exact: PyTorch; fast: OpenVINO, for calibrated bundles."),
 ]
 Budget = Annotated[
     int | None,
     typer.Option(
         "--memory-budget-mb",
         min=1,
-        help="Most memory that streaming may use; without it, nearly all that is free.",
+        help="Maximum main memory of streaming in MB; by default nearly all that is free.",
     ),
 ]
 Skip = Annotated[
     bool | None,
     typer.Option(
         "--skip-outside-body/--no-skip-outside-body",
-        help="Look for organs in and near the patient only; without it, where calibration allows it.",
+        help="Skip the region outside of the patient; by default only if the calibration allows it.",
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads; without it, as many as there are cores.")
+    int | None,
+    typer.Option("--threads", min=1, help="Number of CPU threads; by default the number of cores."),
 ]
 ProtocolName = Annotated[
     str,
     typer.Option(
-        "--protocol", metavar="NAME", help="Structure template: see 'orgseg protocols list', or a TOML file."
+        "--protocol",
+        metavar="NAME",
+        help="Name of a protocol (see 'orgseg protocols list'), or path of a TOML file.",
     ),
 ]
 
 
 class Tps(StrEnum):
-    """Planning systems; typer takes several values of an enumeration only."""
+    """Planning systems; for a repeatable option, typer needs an enumeration."""
 
     GENERIC = "generic"
     ECLIPSE = "eclipse"
@@ -75,18 +78,24 @@ TpsNames = Annotated[
     list[Tps] | None,
     typer.Option(
         "--tps",
-        help="An RTSTRUCT within the limits of this planning system too; may be given several times.",
+        help="Also write an RTSTRUCT within the limits of this planning system; may be given several times.",
     ),
 ]
 SegStored = Annotated[
     Literal["binary", "labelmap"],
     typer.Option(
-        "--seg", help="How SEG.dcm holds the organs; labelmap is small, and unknown to older archives."
+        "--seg", help="How SEG.dcm stores the organs; labelmap is smaller, but older archives do not know it."
     ),
 ]
-ChunkMm = Annotated[float, typer.Option("--chunk-mm", min=1, help="Length of a chunk.")]
-OverlapMm = Annotated[float, typer.Option("--overlap-mm", min=0, help="Overlap of chunks.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where the network runs.")]
+ChunkMm = Annotated[
+    float, typer.Option("--chunk-mm", min=1, help="Length of a chunk in mm, for --method chunked.")
+]
+OverlapMm = Annotated[
+    float, typer.Option("--overlap-mm", min=0, help="Overlap of chunks in mm, for --method chunked.")
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Device on which the network runs.")
+]
 
 
 def segment(
@@ -94,22 +103,28 @@ def segment(
         Path,
         typer.Argument(metavar="CT_DIR", exists=True, file_okay=False, help="Folder with one CT series."),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT_DIR", file_okay=False, help="Where the files go.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT_DIR", file_okay=False, help="Folder for the files.")],
     *,
     bundle: Annotated[
         list[str] | None,
         typer.Option("--bundle", help="Model bundle; may be given several times. See 'orgseg models list'."),
     ] = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Write a copy of report.json here.")] = None,
-    series: Annotated[str | None, typer.Option("--series", help="Series Instance UID, if several.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Path for a copy of report.json.")] = None,
+    series: Annotated[
+        str | None,
+        typer.Option("--series", help="Series Instance UID, if the folder contains several series."),
+    ] = None,
     part: Annotated[
-        str | None, typer.Option("--part", help="Name or number of the volume, if a series holds several.")
+        str | None,
+        typer.Option("--part", help="Name or number of the volume, if the series contains several."),
     ] = None,
     protocol: ProtocolName = "default",
     tps: TpsNames = None,
     seg: SegStored = "binary",
-    sr: Annotated[bool, typer.Option("--sr", help="Write a structured report with the volumes too.")] = False,
-    pdf: Annotated[bool, typer.Option("--pdf", help="Write a one-page report as DICOM PDF too.")] = False,
+    sr: Annotated[
+        bool, typer.Option("--sr", help="Also write a structured report with the volumes.")
+    ] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write a one-page report as DICOM PDF.")] = False,
     method: Method = "streaming",
     backend: Backend = "exact",
     memory_budget_mb: Budget = None,
@@ -122,10 +137,10 @@ def segment(
 ) -> None:
     """Contour a CT: RTSTRUCT.dcm, SEG.dcm, labels.nii.gz, montage.png and report.json.
 
-    The contours are automatic and not reviewed. Exit code 1 when a finding of level error says that the
-    objects must not be used without a person's decision.
+    The contours are automatic and not reviewed. The exit code is 1 if there is a finding of level error: the
+    objects must not be used then without a person's decision.
     """
-    from orgseg_node.cli.ct.protocols import checked  # noqa: PLC0415  # heavy imports only when needed
+    from orgseg_node.cli.ct.protocols import load_checked_protocol  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.contouring.identity import ResultSettings, derive_job_id  # noqa: PLC0415
     from orgseg_node.contouring.objects import PDF, RTSTRUCT, SEG, SR, RequestedObjects  # noqa: PLC0415
     from orgseg_node.contouring.pipeline import REPORT, Request, run  # noqa: PLC0415
@@ -147,37 +162,37 @@ def segment(
         overlap_mm=overlap_mm,
         device=device,
     )
-    asked = checked(protocol)
+    applied = load_checked_protocol(protocol)
     ct = read_series(folder, series, part)
     bundles = open_bundles(choose_bundles(bundle), bundle_folders())
     result_settings = ResultSettings(
         models=tuple(each.sha256 for each in bundles),
         method=settings.method_description,
-        protocol_sha256=asked.sha256,
+        protocol_sha256=applied.sha256,
         seg=seg,
     )
     job_id = derive_job_id(ct.series_instance_uid, ct.content_sha256, result_settings)
-    more = [role for role, is_wanted in ((SR, sr), (PDF, pdf)) if is_wanted]
+    optional = [role for role, is_requested in ((SR, sr), (PDF, pdf)) if is_requested]
     request = Request(
         series=ct,
         out=target,
         job_id=job_id,
         created=_created(target / REPORT, job_id),
         organs=load_organs(shipped_config("organs.toml")),
-        protocol=asked,
+        protocol=applied,
         requested=RequestedObjects(
-            roles=(RTSTRUCT, SEG, *more, *(f"{RTSTRUCT}:{name}" for name in tps or ())),
-            profile=asked.profile,
+            roles=(RTSTRUCT, SEG, *optional, *(f"{RTSTRUCT}:{name}" for name in tps or ())),
+            profile=applied.profile,
             seg=SegKind(seg.upper()),
         ),
     )
-    with progress_bar() as tell, contextlib.redirect_stdout(sys.stderr):  # libraries print what they like
-        tell(0.0, "loading the network")
-        outcome = run(request, open_predictor(bundles, settings), tell)
+    with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
+        on_progress(0.0, "loading the network")
+        outcome = run(request, open_predictor(bundles, settings), on_progress)
     if report is not None:
         write_durably(report, outcome.report_path.read_bytes())
     if as_json:
-        tell_findings(outcome.findings)
+        print_findings(outcome.findings)
         print_json(outcome.report)
     else:
         print_outcome(outcome)
@@ -186,8 +201,8 @@ def segment(
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """Organs with volumes on stdout, findings on stderr, and where the files are."""
-    tell_findings(outcome.findings)
+    """Print organs with volumes and the paths of the files on stdout, findings on stderr."""
+    print_findings(outcome.findings)
     rows = outcome.report["organs"]
     columns = ["organ", "key", "volume ml", "slices"]
     if any(row["disagreement"] for row in rows):
@@ -213,11 +228,11 @@ def _folds(disagreement: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _created(report: Path, job_id: str) -> datetime:
-    """Now, or when the same job was first run into the same folder: a re-run makes the same objects."""
+    """Time of an earlier run of the same job into the folder, which gives the same objects; otherwise now."""
     try:
         earlier: Mapping[str, Any] = json.loads(report.read_bytes())
         if earlier["job_id"] == job_id:
             return datetime.fromisoformat(earlier["created"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no report, or not one of ours
+        pass  # no report, or of another program
     return datetime.now().astimezone().replace(microsecond=0)

@@ -1,30 +1,29 @@
-"""``orgseg audit``: the history, and the proof that nobody changed it."""
+"""``orgseg audit``: the history of the node, and the proof that it is unchanged."""
 
 from __future__ import annotations
 
 import json
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orgseg_node.cli.console import out, say
+from orgseg_node.cli.console import out, print_message
+from orgseg_node.cli.options import Config
 
-app = typer.Typer(name="audit", help="See and verify the node's history.", no_args_is_help=True)
-
-Config = Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")]
+app = typer.Typer(name="audit", help="Verify and export the history of the node.", no_args_is_help=True)
 
 
 @app.command()
 def verify(
     config: Config,
     expect: Annotated[
-        str, typer.Option("--expect", help="A head noted earlier; the chain must still go through it.")
+        str,
+        typer.Option("--expect", help="Head of an earlier verification; the chain must still contain it."),
     ] = "",
 ) -> None:
-    """Go through the chain of hashes over the history; exit code 1 if anything was changed or removed."""
+    """Verify the hash chain of the history. The exit code is 1 if anything was changed or removed."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.store.audit import Audit  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
@@ -51,4 +50,4 @@ def export(config: Config) -> None:
         for line in Audit(store.database).export():
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
-    say(f"{count} events.")
+    print_message(f"{count} events.")

@@ -1,4 +1,4 @@
-"""``orgseg backup``: keep a copy of a node, and make a node of it again."""
+"""``orgseg backup``: back a node up, verify the backup, and restore it."""
 
 from __future__ import annotations
 
@@ -9,53 +9,61 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import out
+from orgseg_node.cli.options import Config
 
 if TYPE_CHECKING:
     from orgseg_node.node.operations.backup import Backup
 
-app = typer.Typer(name="backup", help="Back a node up, and restore it.", no_args_is_help=True)
+app = typer.Typer(
+    name="backup", help="Back a node up, verify the backup, and restore it.", no_args_is_help=True
+)
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the backup.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup.")]
 
 
 @app.command()
 def create(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
-    config: Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder for the backup; it must not exist yet.")
+    ],
+    config: Config,
     copy: Annotated[
-        bool, typer.Option("--copy", help="Copy received images where a hard link would do as well.")
+        bool, typer.Option("--copy", help="Copy received images even where hard links are possible.")
     ] = False,
 ) -> None:
-    """Back the node up, which may be running: database, received images, results and configuration.
+    """Back up database, received images, results and configuration of a node, which may be running.
 
-    What is accepted after the database was read is not in it. It holds patient data; keep it on another disk.
+    Images that are accepted after the database was read are not included. The backup contains patient data;
+    keep it on another disk.
     """
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.operations.backup import create_backup  # noqa: PLC0415  # quick start of other commands
 
-    _tell(create_backup(load_config(config), config, folder.absolute(), copy=copy), folder)
+    _print(create_backup(load_config(config), config, folder.absolute(), copy=copy), folder)
 
 
 @app.command()
 def verify(folder: Folder) -> None:
-    """Hold every file of a backup against its hash; exit code 1 if one is missing, changed or too many."""
+    """Compare every file of a backup with its hash. The exit code is 1 if any is missing, changed or new."""
     from orgseg_node.node.operations.backup import verify_backup  # noqa: PLC0415  # quick start of other commands
 
-    _tell(verify_backup(folder), folder)
+    _print(verify_backup(folder), folder)
 
 
 @app.command()
 def restore(
     folder: Folder,
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="A new folder; it must not hold anything.")],
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", help="New data folder; it must be empty or not exist.")
+    ],
 ) -> None:
-    """Make a data folder from a backup, verified first. Then set data_dir in node.toml and start the node."""
+    """Verify a backup and make a data folder from it. Then set data_dir in node.toml and start the node."""
     from orgseg_node.node.operations.backup import restore_backup  # noqa: PLC0415  # quick start of other commands
 
-    _tell(restore_backup(folder, data_dir.absolute()), data_dir)
+    _print(restore_backup(folder, data_dir.absolute()), data_dir)
 
 
-def _tell(backup: Backup, folder: Path) -> None:
+def _print(backup: Backup, folder: Path) -> None:
     megabytes = backup.size_bytes / 1e6
     out().print(
         f"{escape(str(folder))}: {len(backup.files)} files, {megabytes:.1f} MB,"

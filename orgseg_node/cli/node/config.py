@@ -1,4 +1,4 @@
-"""``orgseg config``: look at a node's configuration before the node does."""
+"""``orgseg config``: check the configuration of a node before it is started."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from orgseg_node.cli.console import out, print_json
 
-app = typer.Typer(name="config", help="Check the node's configuration.", no_args_is_help=True)
+app = typer.Typer(name="config", help="Check the configuration of the node.", no_args_is_help=True)
 
 
 @app.callback()
@@ -23,15 +23,17 @@ def check(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The node's configuration, such as node.toml.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print what is in force as JSON on stdout.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print all settings, with defaults, as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """Check a configuration file; every problem is told at once. Exit code 3 if there is any."""
-    from orgseg_node.cli.ct.protocols import checked  # noqa: PLC0415
+    """Check a configuration file and report all its problems. The exit code is 3 if there is any."""
+    from orgseg_node.cli.ct.protocols import load_checked_protocol  # noqa: PLC0415
     from orgseg_node.node.config.database import describe  # noqa: PLC0415
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
 
     config = load_config(file)
-    checked(config.contours.protocol)
+    load_checked_protocol(config.contours.protocol)
     if config.rule:
         from orgseg_node.node.routing.explain import check_references  # noqa: PLC0415  # pydicom only for rules
 

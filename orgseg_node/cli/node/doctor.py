@@ -1,4 +1,4 @@
-"""``orgseg doctor``: whether this machine is fit to run the node."""
+"""``orgseg doctor``: check whether the node can run on this machine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import COLORS, CONFIGURATION, ENVIRONMENT, FAILED, OK, out, print_json
+from orgseg_node.cli.options import Json
 from orgseg_node.errors import FastModeMissing, OrgsegError
 from orgseg_node.shipped import bundle_folders
 
@@ -30,21 +31,21 @@ if TYPE_CHECKING:
 _MIN_FREE_GB = 5.0
 _OLDEST_PYTHON = (3, 11)
 _FAST = "openvino"
-_ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not listened at
+_ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not listened on
 
 Level = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes
     ----------
-    name : what
-    level : info is well, warning is worth knowing, error must be put right
-    message : what was seen
-    exit_code : what an error here makes the command return
+    name : what was checked
+    level : ``info`` is good, ``warning`` should be known, ``error`` must be corrected
+    message : what was found
+    exit_code : exit code of the command if the level is ``error``
     """
 
     name: str
@@ -55,14 +56,17 @@ class Check:
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Option("--config", help="Also look at what this node needs.", dir_okay=False)
+        Path | None,
+        typer.Option(
+            "--config", help="Also check what the node with this configuration needs.", dir_okay=False
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json: Json = False,
 ) -> None:
-    """Look at Python, packages, GPU, disk, ports, bundles and destinations.
+    """Check Python, packages, GPU, disk, ports, bundles and destinations.
 
-    The exit code is that of the worst finding: 4 the machine, 3 the configuration, 1 anything else; warnings
-    alone give 0.
+    The exit code is that of the worst error: 4 for the machine, 3 for the configuration, 1 for anything else.
+    Warnings alone give 0.
     """
     checks = list(examine(config))
     if json:
@@ -77,7 +81,7 @@ def doctor(
 
 
 def examine(config: Path | None) -> Iterator[Check]:
-    """Every check, in the order in which one would look."""
+    """Do all checks in order."""
     yield _python()
     yield from _packages()
     yield _gpu()
@@ -160,7 +164,7 @@ def _ask(open_database: Callable[[], Database]) -> None:
 
 
 def _port(settings: NodeConfig) -> Check:
-    """The node's port is free, or this node itself answers on it."""
+    """Whether the port of the node is free, or the node itself answers on it."""
     from orgseg_node.node.config.node_config import Destination  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.dimse.storage_scu import DicomSender  # noqa: PLC0415  # network only when needed
 
@@ -191,7 +195,7 @@ def _port(settings: NodeConfig) -> Check:
 
 
 def _certificates(settings: NodeConfig) -> Iterator[Check]:
-    """The certificates the node shows have not ended, and will not soon."""
+    """Whether a certificate of the node has expired or will expire soon."""
     from orgseg_node.node.config.node_config import Destination  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.tls.context import WARN_BEFORE, certificate_end  # noqa: PLC0415  # network only when needed
 
@@ -211,7 +215,7 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    """Every package the node requires is there; nothing is imported."""
+    """Whether all required packages are installed; none is imported."""
     try:
         required = importlib.metadata.requires("orgseg-node") or []
     except importlib.metadata.PackageNotFoundError:

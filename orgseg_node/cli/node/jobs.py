@@ -1,4 +1,4 @@
-"""``orgseg jobs``: what the node does and has done, and what a person says about it, also while it runs."""
+"""``orgseg jobs``: show the jobs of a node and decide about them, also while it runs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import out, print_json
-from orgseg_node.cli.node.persons import By, Config, Json, Why, memory, signed
+from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
     from orgseg_node.node.processing.job_commands import JobCommands
     from orgseg_node.node.store.model import Job
     from orgseg_node.node.store.store import Store
 
-app = typer.Typer(name="jobs", help="See the node's jobs, and decide about them.", no_args_is_help=True)
+app = typer.Typer(name="jobs", help="Show the jobs of the node, and decide about them.", no_args_is_help=True)
 
-Number = Annotated[str, typer.Argument(metavar="JOB", help="The job's number, or how it begins.")]
+Number = Annotated[str, typer.Argument(metavar="JOB", help="Number of the job, or its first digits.")]
 
 
 @app.command("list")
 def list_jobs(
     config: Config,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of jobs, the newest first.")] = 50,
     json: Json = False,
 ) -> None:
-    """List jobs, the newest first, and the series that wait or are held."""
+    """List jobs, the newest first, and the series without a job."""
     store = _store(config)
     with closing(store):
         jobs = store.jobs(limit=limit)
@@ -81,7 +81,7 @@ def show(
     if found.remark:
         console.print(escape(found.remark))
     if found.deaths:
-        console.print(f"Processes that died over it: {found.deaths}")
+        console.print(f"Processes that ended unexpectedly in it: {found.deaths}")
     for event in events:
         console.print(f"  {event.at:%Y-%m-%d %H:%M:%S} {escape(event.change)} {escape(event.note)}")
     for delivery in deliveries:
@@ -91,54 +91,54 @@ def show(
 
 @app.command()
 def dead(config: Config, json: Json = False) -> None:
-    """List the dead letter: jobs that failed for good, why, and what to do."""
+    """List the dead letters: jobs that failed finally, with reason and next step."""
     from orgseg_node.node.store.model import JobState  # noqa: PLC0415  # quick start of other commands
 
     with closing(_store(config)) as store:
         jobs = store.jobs(states={JobState.FAILED})
     if json:
-        print_json({"jobs": [{**_plain(job), "then": _then(job)} for job in jobs]})
+        print_json({"jobs": [{**_plain(job), "then": _next_step(job)} for job in jobs]})
         return
     console = out()
     for job in jobs:
         console.print(f"[bold]{job.job_id}[/] {job.reason} {job.updated_at:%Y-%m-%d %H:%M:%S}")
         console.print(f"  {escape(job.note)}")
-        console.print(f"  Then: {escape(_then(job))}")
+        console.print(f"  Next step: {escape(_next_step(job))}")
     if not jobs:
         console.print("There is none.")
 
 
 @app.command()
 def retry(job: Number, config: Config, by: By = "", why: Why = "") -> None:
-    """Start a job again that failed or was cancelled: the sending if it came so far, else all of it."""
+    """Repeat a failed or cancelled job: only the sending if its objects exist, otherwise all of it."""
     with closing(_writing(config)) as store:
-        _tell(_commands(store).retry(job, signed(by, why)))
+        _print(_commands(store).retry(job, attribution(by, why)))
 
 
 @app.command()
 def cancel(job: Number, config: Config, by: By = "", why: Why = "") -> None:
-    """Stop a job; what it has not sent yet is not sent."""
+    """Stop a job; objects that were not sent yet are not sent."""
     with closing(_writing(config)) as store:
-        done = _commands(store).cancel(job, signed(by, why))
+        done = _commands(store).cancel(job, attribution(by, why))
         deliveries = store.deliveries(done.job_id)
-    _tell(done)
+    _print(done)
     for delivery in deliveries:
         out().print(escape(f"  {delivery.role} to {delivery.destination}: {delivery.state.value}"))
 
 
 @app.command()
 def approve(job: Number, config: Config, by: By = "", why: Why = "") -> None:
-    """Let a job go that waits in REVIEW; the node sends it at its next look."""
+    """Release a job in REVIEW; the node then sends its objects."""
     with closing(_writing(config)) as store:
-        done = _commands(store).approve(job, signed(by, why))
-    out().print(f"{done.job_id} is approved; the node sends it at its next look.")
+        done = _commands(store).approve(job, attribution(by, why))
+    out().print(f"{done.job_id} is approved; the node sends it within its next cycle.")
 
 
 @app.command()
 def reject(job: Number, config: Config, by: By = "", why: Why = "") -> None:
-    """Have nothing sent of a job that waits in REVIEW."""
+    """Reject a job in REVIEW; its objects are not sent."""
     with closing(_writing(config)) as store:
-        _tell(_commands(store).reject(job, signed(by, why)))
+        _print(_commands(store).reject(job, attribution(by, why)))
 
 
 @app.command()
@@ -146,29 +146,32 @@ def resend(
     job: Number,
     config: Config,
     destination: Annotated[
-        str, typer.Option("--destination", metavar="NAME", help="Only there; else to all it was sent to.")
+        str,
+        typer.Option(
+            "--destination", metavar="NAME", help="Send only there; by default to all earlier destinations."
+        ),
     ] = "",
     by: By = "",
     why: Why = "",
 ) -> None:
-    """Send the objects of a job once more: the very same, under the same UIDs."""
+    """Send the objects of a job again, with the same UIDs."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
 
     settings = load_config(config)
-    with closing(memory(settings)) as store:
+    with closing(open_store(settings)) as store:
         found = store.job(job)
         before = sorted({delivery.destination for delivery in store.deliveries(found.job_id)})
         names = [destination] if destination else [name for name in before if name in settings.destinations]
-        places = {name: settings.destination(name).roles for name in names}
-        _tell(_commands(store).resend(found.job_id, signed(by, why), places))
+        roles = {name: settings.destination(name).roles for name in names}
+        _print(_commands(store).resend(found.job_id, attribution(by, why), roles))
 
 
-def _then(job: Job) -> str:
-    """The command that goes on with a failed job."""
-    return f"orgseg jobs retry {job.job_id}, when what is said above is done"
+def _next_step(job: Job) -> str:
+    """The command that continues a failed job."""
+    return f"orgseg jobs retry {job.job_id}, when the problem above is solved"
 
 
-def _tell(job: Job) -> None:
+def _print(job: Job) -> None:
     out().print(f"{job.job_id} is {job.state.value}: {escape(job.note)}")
 
 
@@ -181,7 +184,7 @@ def _commands(store: Store) -> JobCommands:
 def _writing(config: Path) -> Store:
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
 
-    return memory(load_config(config))
+    return open_store(load_config(config))
 
 
 def _plain(job: Job) -> dict[str, Any]:

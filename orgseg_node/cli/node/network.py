@@ -1,4 +1,4 @@
-"""``orgseg echo`` and ``orgseg send``: whether a peer is there, and whether it takes what is sent."""
+"""``orgseg echo`` and ``orgseg send``: test a peer, and send files to it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ _OWN_AE = "ORGSEG"
 Dest = Annotated[
     str, typer.Argument(metavar="DEST", help="AE@host:port, or the name of a destination in --config.")
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="Node configuration that names DEST.")]
-CallingAe = Annotated[str | None, typer.Option("--calling-ae", help="How to call oneself at the peer.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Configuration of the node that defines DEST.")]
+CallingAe = Annotated[
+    str | None,
+    typer.Option("--calling-ae", help="Calling AE title; by default that of the node in --config."),
+]
 
 
 def echo(dest: Dest, config: Config = None, calling_ae: CallingAe = None) -> None:
-    """Ask a peer whether it is there: C-ECHO, or a query by DICOMweb."""
+    """Test whether a peer answers: by C-ECHO, or by a query with DICOMweb."""
     from orgseg_node.node.delivery.sender import AnySender  # noqa: PLC0415  # network only when needed
 
     destination, calling = resolve(dest, config, calling_ae)
@@ -42,7 +45,7 @@ def send(
     config: Config = None,
     calling_ae: CallingAe = None,
 ) -> None:
-    """Send DICOM files to a peer (C-STORE or STOW-RS); the first that is refused ends it."""
+    """Send DICOM files to a peer (C-STORE or STOW-RS); stop at the first that it refuses."""
     from orgseg_node.dicom.reading.series import files_in  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.node.delivery.sender import AnySender  # noqa: PLC0415
 
@@ -50,20 +53,26 @@ def send(
     paths = [path for file in files for path in files_in(file)]
     if not paths:
         raise NoSeries
-    with progress_bar() as tell:
+    with progress_bar() as on_progress:
         count = len(paths)
         answers = AnySender().send_each(destination, calling, paths)
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, OrgsegError):
                 raise answer
-            tell(done / count, f"sent {done} of {count}")
+            on_progress(done / count, f"sent {done} of {count}")
     out().print(f"[green]stored[/] {len(paths)} objects at {escape(destination.description)}")
 
 
 def resolve(
     dest: str, config: Path | None, calling_ae: str | None
 ) -> tuple[Destination | WebDestination, str]:
-    """The destination of a name or address, and how to call oneself there.
+    """The destination with a name or address, and the calling AE title for it.
+
+    Parameters
+    ----------
+    dest : ``AE@host:port``, or the name of a destination in the configuration
+    config : configuration file of the node, or None
+    calling_ae : calling AE title; None for that of the configuration
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``orgseg node``: run the node."""
+"""``orgseg node``: run the node, reload its configuration, and show its state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from orgseg_node.cli.console import out, print_json
+from orgseg_node.cli.options import Config, Json
 
 if TYPE_CHECKING:
     from orgseg_node.node.parts import Parts
@@ -24,7 +25,7 @@ def _group() -> None:
 
 
 def _images(parts: Parts) -> Routes:
-    """STOW-RS, where the process takes images in."""
+    """The routes of STOW-RS, if this process receives images."""
     from orgseg_node.web.stow import stow_routes  # noqa: PLC0415
 
     return stow_routes(parts.inbox, parts.config.config) if parts.inbox is not None else []
@@ -32,14 +33,14 @@ def _images(parts: Parts) -> Routes:
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")],
+    config: Config,
     only: Annotated[
         Literal["receiver", "worker"] | None,
-        typer.Option("--only", help="Play one part; another process plays the other."),
+        typer.Option("--only", help="Run only this part; another process runs the other."),
     ] = None,
 ) -> None:
-    """Receive, contour and deliver until stopped by SIGTERM or Ctrl-C; nothing that was accepted is lost."""
-    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # the service only when it is wanted
+    """Receive, contour and deliver until SIGTERM or Ctrl-C; no accepted image is lost."""
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # the service only when needed
     from orgseg_node.node.service import run_node  # noqa: PLC0415
     from orgseg_node.web.http_server import HttpServer  # noqa: PLC0415
 
@@ -52,11 +53,11 @@ def run(
 
 @app.command()
 def reload(
-    config: Annotated[Path, typer.Option("--config", help="The file the node was started with.")],
+    config: Annotated[Path, typer.Option("--config", help="The file with which the node was started.")],
 ) -> None:
-    """Let the running node read its file again: as a whole and at once, or not at all if there is a mistake.
+    """Make the running node read its configuration again, completely, or not at all if it has an error.
 
-    What only a restart can change, such as ports, AE title and data folder, is refused by name.
+    A change that needs a restart, such as of ports, AE title or data folder, is refused with its name.
     """
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.operations.reload import ask_to_reload  # noqa: PLC0415
@@ -71,10 +72,10 @@ def reload(
 
 @app.command()
 def status(
-    config: Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    config: Config,
+    json: Json = False,
 ) -> None:
-    """Tell whether the node runs, with which configuration, and its series and jobs by state."""
+    """Show whether the node runs, its configuration, and its series and jobs by state."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.operations.reload import revision_in_force, running_pid  # noqa: PLC0415
     from orgseg_node.node.routing.revision import revision_of  # noqa: PLC0415
@@ -83,7 +84,7 @@ def status(
 
     checked = load_config(config)
     with closing(Store(Database(checked.database_location, read_only=True))) as store:
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "running": running_pid(checked.node.data_dir) is not None,
             "revision_in_force": revision_in_force(store),
             "revision_of_file": revision_of(checked),
@@ -91,27 +92,29 @@ def status(
             "jobs": Counter(job.state.value for job in store.jobs()),
         }
     if json:
-        print_json(told)
+        print_json(document)
         return
     console = out()
-    console.print("running" if told["running"] else "not running")
-    console.print(f"configuration in force: {told['revision_in_force'] or 'none yet'}")
-    if told["revision_in_force"] != told["revision_of_file"]:
-        console.print(f"the file is another: {told['revision_of_file']}; see 'orgseg node reload'")
+    console.print("running" if document["running"] else "not running")
+    console.print(f"configuration in force: {document['revision_in_force'] or 'none yet'}")
+    if document["revision_in_force"] != document["revision_of_file"]:
+        console.print(f"the file differs: {document['revision_of_file']}; see 'orgseg node reload'")
     for name in ("series", "jobs"):
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(told[name].items()))
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(document[name].items()))
         console.print(f"{name}: {counts or 'none'}")
 
 
 @app.command()
 def archive(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Where the files go.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Folder for the files.")],
     *,
-    ae_title: Annotated[str, typer.Option("--ae-title", help="What it is called.")] = "ARCHIVE",
-    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")] = 11113,
+    ae_title: Annotated[str, typer.Option("--ae-title", help="AE title of the archive.")] = "ARCHIVE",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 for any free port.")
+    ] = 11113,
 ) -> None:
-    """Stand in for a TPS or PACS: keep what CT, RTSTRUCT and SEG anyone sends. For trials only."""
+    """Replace a TPS or PACS in tests: store CT, RTSTRUCT and SEG from any sender. For tests only."""
     from pydantic import ValidationError  # noqa: PLC0415  # pydantic only when needed
 
     from orgseg_node.errors import ConfigError  # noqa: PLC0415

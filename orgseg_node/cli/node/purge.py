@@ -1,4 +1,4 @@
-"""``orgseg purge``: what retention would delete."""
+"""``orgseg purge``: show what retention would delete."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Annotated
 import typer
 
 from orgseg_node.cli.console import out, print_json
+from orgseg_node.cli.options import Config, Json
 
 
 def purge(
-    config: Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")],
+    config: Config,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell; needed, for the running node deletes by itself.")
+        bool,
+        typer.Option("--dry-run", help="Only show; required, because the running node deletes by itself."),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json: Json = False,
 ) -> None:
-    """Tell which delivered jobs the node would delete the files of now, and what is kept in quarantine.
+    """Show the delivered jobs whose files the node would delete now, and the files in quarantine.
 
-    Nothing that was not delivered is ever deleted, however full the disk is.
+    Files of a job that was not delivered are never deleted, also if the disk is full.
     """
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.processing.retention import to_purge  # noqa: PLC0415
@@ -53,7 +55,7 @@ def purge(
     console.print(
         f"{len(jobs)} jobs, {sum(sizes.values()) / 1e6:.1f} MB; retention is {checked.retention.days:g} days."
     )
-    console.print(f"{len(quarantine)} files in quarantine; they are never deleted by the node.")
+    console.print(f"{len(quarantine)} files in quarantine; the node never deletes them.")
 
 
 def _bytes(folder: Path) -> int:

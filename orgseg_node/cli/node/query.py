@@ -1,4 +1,4 @@
-"""``orgseg query`` and ``orgseg pull``: what a PACS holds of a patient, and how it comes here."""
+"""``orgseg query`` and ``orgseg pull``: list the images of a patient in a PACS, and retrieve them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from orgseg_node.cli.console import out, print_json, progress_bar, say
+from orgseg_node.cli.console import out, print_json, print_message, progress_bar
+from orgseg_node.cli.options import Config, Json
 from orgseg_node.errors import ConfigError, NetworkError, NothingMatches, PullTooWide
 
 if TYPE_CHECKING:
@@ -21,18 +22,17 @@ if TYPE_CHECKING:
     from orgseg_node.node.dimse.retrieve_scu import OnProgress, Retrieved
 
 
-_FOR_THE_NODE = "CT"
+_NODE_MODALITY = "CT"
 
 
 class Level(StrEnum):
-    """What is listed."""
+    """Level of a query."""
 
     STUDY = "study"
     SERIES = "series"
 
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a source in --config.")]
-Config = Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")]
 Patient = Annotated[str, typer.Option("--patient", metavar="ID", help="Patient ID.")]
 Accession = Annotated[str, typer.Option("--accession", metavar="N", help="Accession number.")]
 StudyUid = Annotated[str, typer.Option("--study", metavar="UID", help="Study Instance UID.")]
@@ -41,7 +41,6 @@ Modality = Annotated[str, typer.Option("--modality", metavar="CS", help="Modalit
 Dates = Annotated[
     str, typer.Option("--date", metavar="FROM-TO", help="Study date: YYYYMMDD, FROM-TO, FROM- or -TO.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def query(
@@ -53,11 +52,13 @@ def query(
     series: SeriesUid = "",
     modality: Modality = "",
     date: Dates = "",
-    level: Annotated[Level, typer.Option("--level", help="What is listed.")] = Level.STUDY,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many; the rest is cancelled.")] = 100,
+    level: Annotated[Level, typer.Option("--level", help="List studies or series.")] = Level.STUDY,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Maximum number of results; the query is cancelled then.")
+    ] = 100,
     json: Json = False,
 ) -> None:
-    """List what a PACS holds (C-FIND); patient ID and accession number may hold the wildcards * and ?.
+    """List studies or series in a PACS (C-FIND); patient ID and accession number may contain * and ?.
 
     Names of patients are printed on stdout only. With --series, series are listed.
     """
@@ -65,7 +66,7 @@ def query(
     from orgseg_node.node.dimse.find_scu import QueryKey, find_series, find_studies  # noqa: PLC0415
 
     settings = load_config(config)
-    asked = settings.source(source)
+    origin = settings.source(source)
     key = QueryKey(
         patient_id=patient.strip(),
         accession=accession.strip(),
@@ -75,17 +76,17 @@ def query(
         dates=date,
     )
     find: Any = find_series if level is Level.SERIES or series else find_studies
-    found = find(asked, settings.calling_ae_for(asked), key, limit)
+    found = find(origin, settings.calling_ae_for(origin), key, limit)
     if json:
         name = "series" if find is find_series else "studies"
-        told = [
+        items = [
             {part: value for part, value in asdict(item).items() if part != "images"} for item in found.items
         ]
-        print_json({name: told, "has_more": found.has_more})
+        print_json({name: items, "has_more": found.has_more})
     else:
         (_print_series if find is find_series else _print_studies)(found.items)
     if found.has_more:
-        say(f"There are more than {limit}; narrow the keys, or raise --limit.")
+        print_message(f"There are more than {limit}; narrow the keys, or raise --limit.")
     if not found.items:
         raise NothingMatches
 
@@ -100,15 +101,20 @@ def pull(
     modality: Modality = "",
     date: Dates = "",
     folder: Annotated[
-        Path | None, typer.Option("--out", file_okay=False, help="Keep the files here (C-GET).")
+        Path | None,
+        typer.Option(
+            "--out", file_okay=False, help="Folder for the files (C-GET); without it, they go to the node."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="More series than this are not pulled.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Maximum number of series; more are not retrieved at all.")
+    ] = 20,
     json: Json = False,
 ) -> None:
-    """Bring series from a PACS: to the running node, or with --out into a folder.
+    """Retrieve series from a PACS: to the running node, or with --out into a folder.
 
-    At least a study, series, accession number or patient must be named, without wildcards. To the node go
-    CT series, by the source's method in the configuration; into a folder goes everything, as received.
+    A study, series, accession number or patient must be named, without wildcards. The node gets CT series
+    only, by the source's method in the configuration; a folder gets everything, as received.
     """
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # network only when needed
     from orgseg_node.node.dimse.find_scu import QueryKey  # noqa: PLC0415
@@ -119,15 +125,15 @@ def pull(
         accession=accession.strip(),
         study_uid=study,
         series_uid=series,
-        modality=modality or ("" if folder is not None else _FOR_THE_NODE),
+        modality=modality or ("" if folder is not None else _NODE_MODALITY),
         dates=date,
     )
-    wanted = _wanted(settings, source, key, limit)
+    selected = _select(settings, source, key, limit)
     try:
-        with progress_bar() as tell:
-            pulled = _pull(settings, source, wanted, folder, _teller(tell))
+        with progress_bar() as on_progress:
+            pulled = _pull(settings, source, selected, folder, _image_count(on_progress))
     except NetworkError:
-        say(_what_became(settings, source, folder))
+        print_message(_after_failure(settings, source, folder))
         raise
     where = str(folder) if folder is not None else settings.node.ae_title
     if json:
@@ -136,20 +142,20 @@ def pull(
     text = f"{pulled.instances} images of {pulled.series} series to {where}"
     out().print(f"[green]pulled[/] {escape(text)}")
     if pulled.remarks:
-        say(f"{pulled.remarks} were taken with a remark.")
+        print_message(f"{pulled.remarks} were stored with a warning.")
 
 
-def _what_became(settings: NodeConfig, name: str, folder: Path | None) -> str:
-    """Where the images are that came before a pull failed."""
+def _after_failure(settings: NodeConfig, name: str, folder: Path | None) -> str:
+    """Where the images are that were received before a pull failed."""
     if folder is not None:
-        return f"What came lies in {folder}; to pull again completes it."
+        return f"The images received so far are in {folder}; pull again to complete them."
     if settings.source(name).method == "move":
-        return "What the source had sent before is at the node, which does not know that it is incomplete."
-    return "It is not sure that the node has all; to pull again sends what is missing."
+        return "The node has the images sent so far, and does not know that they are incomplete."
+    return "The node may not have all images; pull again to send the missing ones."
 
 
-def _wanted(settings: NodeConfig, name: str, key: QueryKey, limit: int) -> tuple[Series, ...]:
-    """The series to pull. Raises PullTooWide unless it is sure that they are those that were meant."""
+def _select(settings: NodeConfig, name: str, key: QueryKey, limit: int) -> tuple[Series, ...]:
+    """The series to retrieve. Raises PullTooWide unless the key selects them without doubt."""
     from orgseg_node.node.dimse.find_scu import find_series  # noqa: PLC0415
     from orgseg_node.node.dimse.retrieve_scu import require_matches  # noqa: PLC0415
 
@@ -166,7 +172,7 @@ def _wanted(settings: NodeConfig, name: str, key: QueryKey, limit: int) -> tuple
 
 
 def _pull(
-    settings: NodeConfig, name: str, wanted: tuple[Series, ...], folder: Path | None, told: OnProgress
+    settings: NodeConfig, name: str, selected: tuple[Series, ...], folder: Path | None, on_image: OnProgress
 ) -> Retrieved:
     from orgseg_node.node.dimse.archive_scp import FolderArchive  # noqa: PLC0415
     from orgseg_node.node.dimse.retrieve_scu import retrieve_by_get, retrieve_by_move  # noqa: PLC0415
@@ -174,22 +180,22 @@ def _pull(
     source, node = settings.source(name), settings.node
     calling = settings.calling_ae_for(source)
     if folder is not None:
-        return retrieve_by_get(source, calling, wanted, FolderArchive(folder), told)
+        return retrieve_by_get(source, calling, selected, FolderArchive(folder), on_image)
     if source.method == "move":
-        return retrieve_by_move(source, calling, wanted, source.move_to or node.ae_title, told)
+        return retrieve_by_move(source, calling, selected, source.move_to or node.ae_title, on_image)
     if not node.port:
         raise ConfigError(
-            "node.port is 0, so nobody knows where the node listens: images cannot be handed on."
+            "node.port is 0, so the port of the running node is not known: images cannot be sent to it."
         )
     with tempfile.TemporaryDirectory(prefix="orgseg-pull-") as scratch:
-        # what is incomplete is not handed on: the node would contour it
-        pulled = retrieve_by_get(source, calling, wanted, FolderArchive(Path(scratch)), told)
-        _hand_on(node, source.ae_title, sorted(Path(scratch).glob("*.dcm")))
+        # an incomplete series is not sent: the node would contour it
+        pulled = retrieve_by_get(source, calling, selected, FolderArchive(Path(scratch)), on_image)
+        _send_to_node(node, source.ae_title, sorted(Path(scratch).glob("*.dcm")))
     return pulled
 
 
-def _hand_on(node: NodeSection, calling: str, files: list[Path]) -> None:
-    """Store files at the running node in the source's name, so that its rules treat them as the source's."""
+def _send_to_node(node: NodeSection, calling: str, files: list[Path]) -> None:
+    """Send files to the running node with the AE title of the source, so that its rules apply to them."""
     from orgseg_node.node.config.node_config import Destination  # noqa: PLC0415
     from orgseg_node.node.dimse.storage_scu import DicomSender  # noqa: PLC0415
 
@@ -197,11 +203,11 @@ def _hand_on(node: NodeSection, calling: str, files: list[Path]) -> None:
     DicomSender().send_all(Destination(ae_title=node.ae_title, host=host, port=node.port), calling, files)
 
 
-def _teller(tell: ProgressCallback) -> OnProgress:
-    def told(done: int, expected: int | None) -> None:
-        tell(done / expected if expected else 0.0, f"{done} of {expected or '?'} images")
+def _image_count(on_progress: ProgressCallback) -> OnProgress:
+    def on_image(done: int, expected: int | None) -> None:
+        on_progress(done / expected if expected else 0.0, f"{done} of {expected or '?'} images")
 
-    return told
+    return on_image
 
 
 def _print_studies(studies: tuple[Study, ...]) -> None:

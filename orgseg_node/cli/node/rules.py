@@ -1,4 +1,4 @@
-"""``orgseg rules``: what the routing rules are, and what they say of a series."""
+"""``orgseg rules``: list the routing rules, and test them on a series."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, out, print_json
+from orgseg_node.cli.options import Config, Json
 from orgseg_node.errors import NoSeries
 
 if TYPE_CHECKING:
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
     from orgseg_node.node.routing.decision import Decision
     from orgseg_node.node.routing.explain import SeriesExplanation
 
-app = typer.Typer(name="rules", help="Routing rules: who gets what contoured.", no_args_is_help=True)
-
-Config = Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+app = typer.Typer(name="rules", help="List and test the routing rules.", no_args_is_help=True)
 
 
 @app.callback()
@@ -32,7 +30,7 @@ def _group() -> None:
 
 @app.command("list")
 def list_rules(config: Config, json: Json = False) -> None:
-    """List the rules in the order in which they are tried, and what happens otherwise."""
+    """List the rules in the order of their evaluation, and what happens if none matches."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.config.rules import DEFAULT  # noqa: PLC0415
 
@@ -43,7 +41,7 @@ def list_rules(config: Config, json: Json = False) -> None:
         return
     table = Table("", "rule", "when", "then", box=None, pad_edge=False)
     for number, rule in enumerate(settings.rule, start=1):
-        when = ", ".join(f"{name} {wanted}" for name, wanted in _when(rule).items()) or "always"
+        when = ", ".join(f"{name} {expected}" for name, expected in _when(rule).items()) or "always"
         then = ", ".join(
             f"{key} {_plain(value)}" for key, value in _outcome(rule).items() if key not in {"rule", "action"}
         )
@@ -62,17 +60,17 @@ def try_rules(
     config: Config,
     *,
     called: Annotated[
-        str | None, typer.Option("--called", help="AE title the sender calls; the node's own by default.")
+        str | None, typer.Option("--called", help="Called AE title; by default that of the node.")
     ] = None,
-    calling: Annotated[str | None, typer.Option("--calling", help="AE title of the sender.")] = None,
+    calling: Annotated[str | None, typer.Option("--calling", help="Calling AE title.")] = None,
     values: Annotated[
-        bool, typer.Option("--values", help="Show free text and dates too, but no data of the patient.")
+        bool, typer.Option("--values", help="Also show free text and dates, but no patient data.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say which rule decides about a series, what it decides, and why no earlier rule fits.
+    """Show which rule matches a series, its decision, and why no earlier rule matches.
 
-    Nothing is changed or sent. Exit code 1 if there is no series.
+    Nothing is changed or sent. The exit code is 1 if there is no series.
     """
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydicom only when needed
     from orgseg_node.node.routing.explain import check_references, explain_files  # noqa: PLC0415
@@ -92,7 +90,7 @@ def try_rules(
 
 
 def _files(settings: NodeConfig, target: str) -> tuple[list[Path], dict[str, str]]:
-    """The files to look at, and the AE titles they came by; a series of the node knows them itself.
+    """The files to test, and their AE titles, which are known for a series of the node.
 
     Raises
     ------
@@ -124,7 +122,7 @@ def _document(ruled: SeriesExplanation, *, values: bool) -> dict[str, Any]:
     return {
         "series_instance_uid": ruled.series_uid,
         "images": ruled.images,
-        **_decided(ruled.explanation.decision),
+        **_decision(ruled.explanation.decision),
         "state": ruled.verdict.state.value,
         "reason": ruled.verdict.reason,
         "note": ruled.verdict.note,
@@ -140,12 +138,12 @@ def _document(ruled: SeriesExplanation, *, values: bool) -> dict[str, Any]:
     }
 
 
-def _decided(decision: Decision) -> dict[str, Any]:
-    told: dict[str, Any] = {"rule": decision.rule, "action": decision.action.value}
+def _decision(decision: Decision) -> dict[str, Any]:
+    described: dict[str, Any] = {"rule": decision.rule, "action": decision.action.value}
     if decision.action.value == "contour":
         names = ("protocol", "bundles", "destinations", "priority", "review")
-        told |= {name: getattr(decision, name) for name in names}
-    return told
+        described |= {name: getattr(decision, name) for name in names}
+    return described
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -163,8 +161,8 @@ def _print(document: dict[str, Any]) -> None:
 
 
 def _outcome(rule: Rule) -> dict[str, Any]:
-    told = rule.model_dump(mode="json", exclude_defaults=True, exclude={"when", "name"})
-    return {"rule": rule.name, "action": rule.action.value, **told}
+    given = rule.model_dump(mode="json", exclude_defaults=True, exclude={"when", "name"})
+    return {"rule": rule.name, "action": rule.action.value, **given}
 
 
 def _when(rule: Rule) -> dict[str, str]:

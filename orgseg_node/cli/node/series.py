@@ -1,4 +1,4 @@
-"""``orgseg series``: what came, and what a person says about it, also while the node runs."""
+"""``orgseg series``: show the series of a node and decide about them, also while it runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import out, print_json
-from orgseg_node.cli.node.persons import By, Config, Json, Why, memory, signed
+from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
     from orgseg_node.node.store.model import Series
     from orgseg_node.node.store.series_overrides import SeriesOverride
 
-app = typer.Typer(name="series", help="See the node's series, and decide about them.", no_args_is_help=True)
+app = typer.Typer(
+    name="series", help="Show the series of the node, and decide about them.", no_args_is_help=True
+)
 
 Uid = Annotated[str, typer.Argument(metavar="SERIES", help="Series Instance UID.")]
 
@@ -27,7 +29,8 @@ Uid = Annotated[str, typer.Argument(metavar="SERIES", help="Series Instance UID.
 def list_series(
     config: Config,
     state: Annotated[
-        str, typer.Option("--state", help="Only those in this state, such as HOLD.", case_sensitive=False)
+        str,
+        typer.Option("--state", help="List only series in this state, such as HOLD.", case_sensitive=False),
     ] = "",
     json: Json = False,
 ) -> None:
@@ -40,13 +43,13 @@ def list_series(
     known = {one.value for one in SeriesState}
     if state and state.upper() not in known:
         raise ConfigError(f"--state is one of {', '.join(sorted(known))}.")
-    with closing(memory(load_config(config), read_only=True)) as store:
+    with closing(open_store(load_config(config), read_only=True)) as store:
         found = store.series(state=SeriesState(state.upper()) if state else None)
         orders = SeriesOverrides(store.database).all()
     if json:
         print_json({"series": [_plain(one, orders.get(one.series_uid)) for one in found]})
         return
-    table = Table("series", "state", "images", "revision", "last came", "note")
+    table = Table("series", "state", "images", "revision", "last received", "note")
     for one in found:
         order = orders.get(one.series_uid)
         note = f"{one.reason} {one.note}".strip() + (f" [{order.kind} {order.note}]" if order else "")
@@ -59,12 +62,12 @@ def list_series(
 
 @app.command()
 def show(series: Uid, config: Config, json: Json = False) -> None:
-    """Show one series: its state, what its source says of it, its jobs and its history."""
+    """Show one series: state, answer of its source, jobs and history."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
     from orgseg_node.node.store.source_answers import Answers  # noqa: PLC0415  # quick start of other commands
 
-    with closing(memory(load_config(config), read_only=True)) as store:
+    with closing(open_store(load_config(config), read_only=True)) as store:
         found = store.one_series(series)
         order = SeriesOverrides(store.database).all().get(series)
         known = Answers(store.database).of(found)
@@ -96,13 +99,13 @@ def show(series: Uid, config: Config, json: Json = False) -> None:
 
 @app.command()
 def force(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
-    """Judge a series now with what is there, also if slices are missing; its objects say so."""
+    """Judge a series now, also if slices are missing; its objects state that."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
-    with closing(memory(load_config(config))) as store:
-        SeriesOverrides(store.database).force(series, signed(by, why))
-    out().print("It is judged at the node's next look; 'orgseg series show' tells what became of it.")
+    with closing(open_store(load_config(config))) as store:
+        SeriesOverrides(store.database).force(series, attribution(by, why))
+    out().print("The node judges it in its next cycle; 'orgseg series show' shows the result.")
 
 
 @app.command()
@@ -110,42 +113,42 @@ def wait(
     series: Uid,
     config: Config,
     minutes: Annotated[
-        float, typer.Option("--minutes", min=0, help="For so long; without it, until it is released.")
+        float, typer.Option("--minutes", min=0, help="Minutes to wait; by default until it is released.")
     ] = 0.0,
     by: By = "",
     why: Why = "",
 ) -> None:
-    """Keep a series from being judged, for a time or until it is released."""
+    """Do not judge a series for some minutes, or until it is released."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415
     from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     until = utc_now() + timedelta(minutes=minutes) if minutes else None
-    with closing(memory(load_config(config))) as store:
-        SeriesOverrides(store.database).wait(series, signed(by, why), until)
+    with closing(open_store(load_config(config))) as store:
+        SeriesOverrides(store.database).wait(series, attribution(by, why), until)
     out().print(f"It waits {f'until {until:%Y-%m-%d %H:%M:%S} UTC' if until else 'until it is released'}.")
 
 
 @app.command()
 def release(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
-    """Have a series that waits judged as usual again."""
+    """Release a waiting series, which is then judged as usual."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
-    with closing(memory(load_config(config))) as store:
-        SeriesOverrides(store.database).release(series, signed(by, why))
-    out().print("It is judged when it is quiet.")
+    with closing(open_store(load_config(config))) as store:
+        SeriesOverrides(store.database).release(series, attribution(by, why))
+    out().print("It is judged when it is stable.")
 
 
 @app.command()
 def settle(
     series: Uid,
     config: Config,
-    keep: Annotated[str, typer.Option("--keep", help="Which image counts: first, or last to come.")],
+    keep: Annotated[str, typer.Option("--keep", help="Which image is kept: the first or the last received.")],
     by: By = "",
     why: Why = "",
 ) -> None:
-    """Settle a CONFLICT of images that share a UID: one counts, the others go to quarantine."""
+    """Resolve a CONFLICT of images with the same UID: one is kept, the others go to quarantine."""
     from orgseg_node.errors import ConfigError  # noqa: PLC0415
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.intake.conflicts import Keep, resolve  # noqa: PLC0415
@@ -153,9 +156,9 @@ def settle(
     if keep not in set(Keep):
         raise ConfigError("--keep is first or last.")
     settings = load_config(config)
-    with closing(memory(settings)) as store:
-        count = resolve(store, settings.node.data_dir, series, Keep(keep), signed(by, why))
-    out().print(f"{count} files were set aside; the series is judged anew.")
+    with closing(open_store(settings)) as store:
+        count = resolve(store, settings.node.data_dir, series, Keep(keep), attribution(by, why))
+    out().print(f"{count} files were moved to quarantine; the series is judged again.")
 
 
 def _plain(series: Series, order: SeriesOverride | None) -> dict[str, Any]:

@@ -158,6 +158,11 @@ class Source(PeerTls):
     move_to: AeTitle | None = None
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
+    @property
+    def description(self) -> str:
+        """The source in messages."""
+        return f"{self.ae_title} at {self.host}:{self.port}"
+
 
 class ContoursSection(Section):
     """What is made from the labels of the networks.

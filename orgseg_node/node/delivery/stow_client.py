@@ -225,7 +225,7 @@ def _outcome(response: httpx.Response, content: bytes, sop_uid: str, destination
     stored = _entry(answer, _REFERENCED, sop_uid)
     if stored is not None and status in (200, 202):
         warning = _number(stored, _WARNING_REASON)
-        note = "" if warning is None else f"stored with the remark 0x{warning:04X}"
+        note = "" if warning is None else f"stored with the warning 0x{warning:04X}"
         return Stored(sop_uid=sop_uid, status=warning or 0, note=note)
     if status == 200:
         # PS3.18 10.5.3.1: all instances were stored; some services give no list

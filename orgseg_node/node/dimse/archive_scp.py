@@ -1,4 +1,4 @@
-"""A plain archive: it takes what it is sent and keeps it; the TPS of the demonstration and of trials."""
+"""A storage SCP that writes what it receives into a folder: the TPS of the demonstration and of tests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ STORAGE_CLASSES = (CTImageStorage, RTStructureSetStorage, SegmentationStorage)
 
 
 class FolderArchive:
-    """Keeps each instance as ``<SOP Instance UID>.dcm``; an instance sent again replaces itself.
+    """Stores each instance as ``<SOP Instance UID>.dcm``; an instance that is sent again replaces itself.
 
     Parameters
     ----------
-    folder : where the files go; made if it is not there
-    min_free_mb : below this much free disk, senders are told to try again later
+    folder : folder of the files; created if it does not exist
+    min_free_mb : with less free disk space, instances are refused with 0xA700
     """
 
     def __init__(self, folder: Path, *, min_free_mb: int = 100) -> None:
@@ -34,14 +34,14 @@ class FolderArchive:
         durable.make_folder(folder)
 
     def accept(self, incoming: Incoming) -> Path:
-        """Keep one instance durably; its file.
+        """Store one instance durably; its file.
 
         Raises
         ------
         NotDicom, MissingAttribute, NotMatching
             If it is not the instance that was announced.
         DiskFull, NotDurable
-            If it cannot be kept.
+            If it cannot be stored.
         """
         durable.require_space(self._folder, self._min_free_mb)
         header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
@@ -51,13 +51,20 @@ class FolderArchive:
         return path
 
     def association_ended(self, association: int, *, released: bool = False) -> None:
-        """Nothing is open between two instances."""
+        """Nothing has to be done between two instances."""
 
 
 def run_archive(
     ae_title: str, folder: Path, *, host: str, port: int, stop: threading.Event | None = None
 ) -> None:
-    """Run an archive until SIGTERM or Ctrl-C, or until `stop` is set; anyone may send to it.
+    """Run a folder archive until SIGTERM or Ctrl-C, or until `stop` is set. Any AE may send to it.
+
+    Parameters
+    ----------
+    ae_title : its AE title
+    folder : folder of the files; created if it does not exist
+    host, port : where it listens
+    stop : ends it when set; signals do when None
 
     Raises
     ------
@@ -81,8 +88,8 @@ def run_archive(
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
-    def tell(_signal: int, _frame: FrameType | None) -> None:
+    def on_signal(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, tell)
+        signal.signal(each, on_signal)

@@ -37,7 +37,7 @@ from orgseg_node.errors import CommitmentRefused, InvalidAttribute, OrgsegError,
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.dimse.storage_scu import association_with
+from orgseg_node.node.dimse.association import destination_association
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.commitment_pending import Confirmations, Unconfirmed
 from orgseg_node.node.store.model import Delivery
@@ -129,70 +129,80 @@ class CommitmentScu:
 
     def _request_all(self, group: Iterable[Unconfirmed]) -> None:
         try:
-            for one in group:
-                self._request(one)
+            for pending in group:
+                self._request(pending)
         finally:
             self._store.close()
 
-    def _request(self, one: Unconfirmed) -> None:
-        place = self._config.destinations.get(one.destination)
+    def _request(self, pending: Unconfirmed) -> None:
+        destination = self._config.destinations.get(pending.destination)
         now = self._clock()
-        if not isinstance(place, Destination) or not place.commitment:
-            self._waive(one, "Stored; the configuration does not ask for a confirmation any more.")
+        if not isinstance(destination, Destination) or not destination.commitment:
+            self._waive(pending, "Stored; the configuration does not ask for a confirmation any more.")
             return
-        if one.asks >= MAX_REQUESTS:
-            self._waive(one, f"Stored, not confirmed: the archive did not answer {one.asks} requests.")
+        if pending.asks >= MAX_REQUESTS:
+            note = f"Stored, not confirmed: the archive did not answer {pending.asks} requests."
+            self._waive(pending, note)
             return
         try:
-            self._send_request(one, place)
+            self._send_request(pending, destination)
         except OrgsegError as error:
             reason = f"{error.code}: {error.sentence}"
-            if now - one.created_at >= timedelta(hours=self._config.delivery.give_up_after_h):
-                self._waive(one, f"Stored, not confirmed: the archive could not be asked. {reason}")
+            if now - pending.created_at >= timedelta(hours=self._config.delivery.give_up_after_h):
+                self._waive(pending, f"Stored, not confirmed: the archive could not be asked. {reason}")
                 return
-            wait = timedelta(seconds=self._config.delivery.wait_s(one.tries + 1))
-            self._confirmations.not_asked(one, now + wait, f"The archive could not be asked. {reason}")
+            wait = timedelta(seconds=self._config.delivery.wait_s(pending.tries + 1))
+            self._confirmations.not_asked(pending, now + wait, f"The archive could not be asked. {reason}")
             _log.warning(
-                "commitment not requested", job=one.job_id, destination=one.destination, code=error.code
+                "commitment not requested",
+                job=pending.job_id,
+                destination=pending.destination,
+                code=error.code,
             )
 
-    def _waive(self, one: Unconfirmed, note: str) -> None:
-        self._confirmations.waive(one, note)
-        _log.error("not confirmed", job=one.job_id, destination=one.destination)
+    def _waive(self, pending: Unconfirmed, note: str) -> None:
+        self._confirmations.waive(pending, note)
+        _log.error("not confirmed", job=pending.job_id, destination=pending.destination)
 
-    def _send_request(self, one: Unconfirmed, place: Destination) -> None:
+    def _send_request(self, pending: Unconfirmed, destination: Destination) -> None:
         """Send one request. Raises OrgsegError if the destination does not accept it."""
-        items = [self._item(delivery) for delivery in self._confirmations.objects(one)]
+        items = [self._item(delivery) for delivery in self._confirmations.objects(pending)]
         transaction_uid = str(generate_uid(prefix=None))
-        self._confirmations.begin(one, transaction_uid)
+        self._confirmations.begin(pending, transaction_uid)
         reported = threading.Event()
 
         def on_report(event: Event) -> tuple[int, None]:
             try:
-                return self.receive_report(event, place.ae_title), None
+                return self.receive_report(event, destination.ae_title), None
             finally:
                 self._store.close()
                 reported.set()
 
         handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, on_report)]
-        calling = self._config.calling_ae_for(place)
-        with association_with(place, calling, [(PUSH_MODEL, SYNTAXES)], evt_handlers=handlers) as association:
+        calling = self._config.calling_ae_for(destination)
+        contexts = [(PUSH_MODEL, SYNTAXES)]
+        with destination_association(destination, calling, contexts, evt_handlers=handlers) as association:
             try:
                 status, _ = association.send_n_action(
                     request_dataset(transaction_uid, items), ACTION, PUSH_MODEL, INSTANCE
                 )
             except (ValueError, RuntimeError) as error:
-                raise Unreachable(f"{place.description} broke off.") from error
+                raise Unreachable(f"{destination.description} closed the connection.") from error
             if "Status" not in status:
-                raise Unreachable(f"{place.description} broke off during the request.")
+                raise Unreachable(f"{destination.description} closed the connection during the request.")
             if status.Status != SUCCESS:
                 raise CommitmentRefused(
-                    f"{place.description} answered the request with 0x{status.Status:04X}."
+                    f"{destination.description} answered the request with 0x{status.Status:04X}."
                 )
-            wait = timedelta(hours=place.commitment_timeout_h)
-            self._confirmations.asked(one, self._clock() + wait, "The archive was asked to confirm it.")
-            _log.info("commitment requested", job=one.job_id, destination=one.destination, objects=len(items))
-            reported.wait(min(_WAIT_FOR_REPORT_S, place.timeout_s))
+            wait = timedelta(hours=destination.commitment_timeout_h)
+            self._confirmations.asked(pending, self._clock() + wait, "The archive was asked to confirm it.")
+            _log.info(
+                "commitment requested",
+                job=pending.job_id,
+                destination=pending.destination,
+                objects=len(items),
+            )
+            reported.wait(min(_WAIT_FOR_REPORT_S, destination.timeout_s))
 
     def _item(self, delivery: Delivery) -> Item:
         path = self._config.node.data_dir / delivery.path
@@ -225,8 +235,8 @@ class CommitmentScu:
     def apply_report(self, report: Report, calling_ae: str) -> int:
         """Apply a report to the deliveries; the status. Raises StorageError if it cannot be stored."""
         name = self._confirmations.destination_of(report.transaction_uid)
-        place = None if name is None else self._config.destinations.get(name)
-        if not isinstance(place, Destination) or place.ae_title != calling_ae:
+        destination = None if name is None else self._config.destinations.get(name)
+        if not isinstance(destination, Destination) or destination.ae_title != calling_ae:
             _log.warning("commitment report without request", peer=calling_ae)
             return NO_SUCH_INSTANCE
         now, delivery = self._clock(), self._config.delivery

@@ -1,8 +1,8 @@
-"""Asks a PACS what it holds: C-FIND in the study root model (PS3.4 C), study by study and series by series.
+"""Finds studies, series and images of a PACS: C-FIND in the study root model (PS3.4 C).
 
-Answers come one by one as pending responses. More than the limit are cancelled by C-CANCEL, so that a key
-that fits everything does not make a PACS list its whole archive. Names of patients are in the answers for
-the person who asked; they are never logged and no error holds them.
+Matches arrive one by one as pending responses. When there are more than the limit, the query is cancelled by
+C-CANCEL, so that an unspecific key does not make a PACS list its whole archive. Names of patients are
+returned to the user who queried; they are never logged, and no error holds them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from orgseg_node.node.dimse.association import (
     PENDING,
     SUCCESS,
     SYNTAXES,
-    association,
     describe_status,
-    name_of,
     require_status,
+    source_association,
 )
 
 _MAX_AFTER_CANCEL: Final = 1000
-"""So many answers are still read after a cancellation; a source that goes on is hung up on."""
+"""So many responses are still read after a cancellation; then the association is aborted."""
 
 _STUDY_KEYS: Final = (
     *("PatientID", "PatientName", "StudyDate", "AccessionNumber", "StudyInstanceUID", "StudyDescription"),
@@ -51,19 +50,19 @@ _log = structlog.get_logger("orgseg.query")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryKey:
-    """What is looked for; parts that are empty match everything.
+    """Matching keys of a query; empty keys match everything.
 
     Attributes
     ----------
     patient_id, accession : as in the PACS; may hold the wildcards * and ?
     study_uid, series_uid : UIDs
     modality : such as CT
-    dates : of the study: YYYYMMDD, YYYYMMDD-YYYYMMDD, or one side of it left out
+    dates : of the study: YYYYMMDD, YYYYMMDD-YYYYMMDD, or a range with one end left out
 
     Raises
     ------
     KeyUnusable
-        If a part is not written as DICOM wants it; the value is not repeated.
+        If a key is not valid in DICOM; the error does not quote the value.
     """
 
     patient_id: str = ""
@@ -78,19 +77,19 @@ class QueryKey:
             ("patient ID", self.patient_id, 64),
             ("accession number", self.accession, 16),
         ):
-            # a backslash would make it several values (PS3.5 6.4), outer spaces are not significant
+            # a backslash separates several values (PS3.5 6.4), outer spaces are not significant
             if "\\" in text or not text.isprintable() or text != text.strip() or len(text) > longest:
                 raise KeyUnusable(f"A {name} has up to {longest} characters, no backslash, no outer spaces.")
         for name, text in (("study", self.study_uid), ("series", self.series_uid)):
             if text and not valid_uid(text):
-                raise KeyUnusable(f"The {name} is named by its UID: digits and dots, 64 at most.")
+                raise KeyUnusable(f"The {name} is given by its UID: digits and dots, 64 at most.")
         if not re.fullmatch(r"[A-Z0-9_]{0,16}", self.modality):
             raise KeyUnusable("A modality has up to 16 capital letters, such as CT.")
         _check_dates(self.dates)
 
     @property
     def is_specific(self) -> bool:
-        """Whether it names one patient, order, study or series, without wildcards."""
+        """Whether it selects one patient, order, study or series, without wildcards."""
         named = (self.study_uid, self.series_uid, self.patient_id, self.accession)
         return any(text and not set(text) & set("*?") for text in named)
 
@@ -100,7 +99,7 @@ def _check_dates(text: str) -> None:
     days = [day for day in text.split("-") if day]
     try:
         for day in days:
-            datetime.strptime(day, "%Y%m%d")  # noqa: DTZ007  # only asked whether there is such a day
+            datetime.strptime(day, "%Y%m%d")  # noqa: DTZ007  # only checks whether there is such a day
     except ValueError:
         fits = None
     if fits is None or (text and not days) or days != sorted(days):
@@ -109,7 +108,7 @@ def _check_dates(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """A study as the source tells it; counts are None where it does not say."""
+    """A study as the source describes it; counts are None where the source gives none."""
 
     study_uid: str
     patient_id: str
@@ -124,13 +123,13 @@ class Study:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A series as the source tells it.
+    """A series as the source describes it.
 
     Attributes
     ----------
-    instances : how many images it has, None where the source does not say
-    images : SOP Instance UIDs of those that are meant, where not all are
-    study : the study it belongs to, None where only its UID was asked for
+    instances : number of its images; None if the source gives none
+    images : SOP Instance UIDs of the images to retrieve; all images when empty
+    study : the study it belongs to; None if only the UID of the series was queried
     """
 
     study_uid: str
@@ -145,21 +144,21 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult(Generic[Item]):
-    """What a source told, and whether it has more than the limit."""
+    """The matches of a source, and whether there are more than the limit."""
 
     items: tuple[Item, ...]
     has_more: bool
 
 
 def find_studies(source: Source, calling_ae: str, key: QueryKey, limit: int) -> QueryResult[Study]:
-    """The studies of a source that match.
+    """Find the studies of a source that match.
 
     Parameters
     ----------
-    source : whom to ask
+    source : the source to query
     calling_ae : AE title of the node
-    key : what to look for
-    limit : how many answers are taken before the rest is cancelled
+    key : matching keys
+    limit : most matches that are read before the query is cancelled
 
     Raises
     ------
@@ -168,32 +167,41 @@ def find_studies(source: Source, calling_ae: str, key: QueryKey, limit: int) -> 
     AssociationRejected
         If it does not accept one of the two AE titles.
     QueryRefused
-        If it does not answer queries, or answers with a failure.
+        If it does not support queries, or responds with a failure.
     """
-    with association(source, calling_ae, [(FIND, SYNTAXES)]) as asked:
-        found = _find_studies(asked, source, key, limit)
+    with source_association(source, calling_ae, [(FIND, SYNTAXES)]) as association:
+        found = _find_studies(association, source, key, limit)
     _log.info("studies found", source=source.ae_title, count=len(found.items), has_more=found.has_more)
     return found
 
 
 def find_series(source: Source, calling_ae: str, key: QueryKey, limit: int) -> QueryResult[Series]:
-    """The series of a source that match: those of each matching study, or the one that is named.
+    """Find the series of a source that match: those of each matching study, or the one with the given UID.
 
-    Parameters, Raises
-    ------------------
-    As `find_studies`. A series named without its study is asked for across studies, which not every source
-    answers (PS3.4 C.4.1.2.2, relational queries).
+    A series given without its study is queried across studies, which not every source supports (PS3.4
+    C.4.1.2.2, relational queries).
+
+    Parameters
+    ----------
+    source : the source to query
+    calling_ae : AE title of the node
+    key : matching keys
+    limit : most matches that are read before the query is cancelled
+
+    Raises
+    ------
+    As `find_studies`.
     """
-    named = key.series_uid and not (key.study_uid or key.patient_id or key.accession or key.dates)
-    with association(source, calling_ae, [(FIND, SYNTAXES)]) as asked:
+    across_studies = key.series_uid and not (key.study_uid or key.patient_id or key.accession or key.dates)
+    with source_association(source, calling_ae, [(FIND, SYNTAXES)]) as association:
         studies: tuple[Study | None, ...] = (None,)
         has_more = False
-        if not named:
-            found = _find_studies(asked, source, replace(key, modality=""), limit)
+        if not across_studies:
+            found = _find_studies(association, source, replace(key, modality=""), limit)
             studies, has_more = found.items, found.has_more
         series: list[Series] = []
         for study in studies:
-            part = _find_series(asked, source, key, study, limit - len(series))
+            part = _find_series(association, source, key, study, limit - len(series))
             series += part.items
             if part.has_more:
                 has_more = True
@@ -203,120 +211,129 @@ def find_series(source: Source, calling_ae: str, key: QueryKey, limit: int) -> Q
 
 
 def find_images(source: Source, calling_ae: str, series: Series, limit: int) -> QueryResult[str]:
-    """The SOP Instance UIDs of the images of a series.
+    """Find the SOP Instance UIDs of the images of a series.
 
-    Parameters, Raises
-    ------------------
-    As `find_studies`, with a series that `find_series` found.
+    Parameters
+    ----------
+    source : the source to query
+    calling_ae : AE title of the node
+    series : a series that `find_series` found
+    limit : most matches that are read before the query is cancelled
+
+    Raises
+    ------
+    As `find_studies`.
     """
-    wanted = _identifier("IMAGE", ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
-    wanted.StudyInstanceUID, wanted.SeriesInstanceUID = series.study_uid, series.series_uid
-    with association(source, calling_ae, [(FIND, SYNTAXES)]) as asked:
-        answers, has_more = _find(asked, source, wanted, limit)
-    uids = tuple(uid for answer in answers if valid_uid(uid := _text(answer, "SOPInstanceUID")))
+    identifier = _identifier("IMAGE", ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+    identifier.StudyInstanceUID, identifier.SeriesInstanceUID = series.study_uid, series.series_uid
+    with source_association(source, calling_ae, [(FIND, SYNTAXES)]) as association:
+        matches, has_more = _find(association, source, identifier, limit)
+    uids = tuple(uid for match in matches if valid_uid(uid := _text(match, "SOPInstanceUID")))
     return QueryResult(items=uids, has_more=has_more)
 
 
-def _find_studies(asked: Association, source: Source, key: QueryKey, limit: int) -> QueryResult[Study]:
-    wanted = _identifier("STUDY", _STUDY_KEYS)
-    wanted.PatientID, wanted.AccessionNumber = key.patient_id, key.accession
-    wanted.StudyInstanceUID, wanted.StudyDate = key.study_uid, key.dates
-    wanted.ModalitiesInStudy = key.modality
-    answers, has_more = _find(asked, source, wanted, limit)
+def _find_studies(association: Association, source: Source, key: QueryKey, limit: int) -> QueryResult[Study]:
+    identifier = _identifier("STUDY", _STUDY_KEYS)
+    identifier.PatientID, identifier.AccessionNumber = key.patient_id, key.accession
+    identifier.StudyInstanceUID, identifier.StudyDate = key.study_uid, key.dates
+    identifier.ModalitiesInStudy = key.modality
+    matches, has_more = _find(association, source, identifier, limit)
     studies = tuple(
         Study(
-            study_uid=_text(answer, "StudyInstanceUID"),
-            patient_id=_text(answer, "PatientID"),
-            patient_name=_text(answer, "PatientName"),
-            date=_text(answer, "StudyDate"),
-            accession=_text(answer, "AccessionNumber"),
-            description=_text(answer, "StudyDescription"),
-            modalities=_text(answer, "ModalitiesInStudy").replace("\\", ", "),
-            series=_number(answer, "NumberOfStudyRelatedSeries"),
-            instances=_number(answer, "NumberOfStudyRelatedInstances"),
+            study_uid=_text(match, "StudyInstanceUID"),
+            patient_id=_text(match, "PatientID"),
+            patient_name=_text(match, "PatientName"),
+            date=_text(match, "StudyDate"),
+            accession=_text(match, "AccessionNumber"),
+            description=_text(match, "StudyDescription"),
+            modalities=_text(match, "ModalitiesInStudy").replace("\\", ", "),
+            series=_number(match, "NumberOfStudyRelatedSeries"),
+            instances=_number(match, "NumberOfStudyRelatedInstances"),
         )
-        for answer in answers
+        for match in matches
     )
     return QueryResult(items=studies, has_more=has_more)
 
 
 def _find_series(
-    asked: Association, source: Source, key: QueryKey, study: Study | None, limit: int
+    association: Association, source: Source, key: QueryKey, study: Study | None, limit: int
 ) -> QueryResult[Series]:
-    wanted = _identifier("SERIES", _SERIES_KEYS)
-    wanted.StudyInstanceUID = "" if study is None else study.study_uid
-    wanted.SeriesInstanceUID, wanted.Modality = key.series_uid, key.modality
-    answers, has_more = _find(asked, source, wanted, limit)
+    identifier = _identifier("SERIES", _SERIES_KEYS)
+    identifier.StudyInstanceUID = "" if study is None else study.study_uid
+    identifier.SeriesInstanceUID, identifier.Modality = key.series_uid, key.modality
+    matches, has_more = _find(association, source, identifier, limit)
     series = tuple(
         Series(
-            # type 1 keys by which answers are unique; some sources do not repeat those above their level
-            study_uid=_text(answer, "StudyInstanceUID") or ("" if study is None else study.study_uid),
-            series_uid=_text(answer, "SeriesInstanceUID"),
-            modality=_text(answer, "Modality"),
-            number=_text(answer, "SeriesNumber"),
-            description=_text(answer, "SeriesDescription"),
-            instances=_number(answer, "NumberOfSeriesRelatedInstances"),
+            # unique keys; some sources do not return those of the levels above
+            study_uid=_text(match, "StudyInstanceUID") or ("" if study is None else study.study_uid),
+            series_uid=_text(match, "SeriesInstanceUID"),
+            modality=_text(match, "Modality"),
+            number=_text(match, "SeriesNumber"),
+            description=_text(match, "SeriesDescription"),
+            instances=_number(match, "NumberOfSeriesRelatedInstances"),
             study=study,
         )
-        for answer in answers
+        for match in matches
     )
     return QueryResult(items=series, has_more=has_more)
 
 
-def _find(asked: Association, source: Source, wanted: Dataset, limit: int) -> tuple[list[Dataset], bool]:
-    """Answers up to a limit, and whether the rest was cancelled."""
-    found: list[Dataset] = []
-    late = 0
-    for status, answer in _responses(asked.send_c_find, source, wanted, FIND, msg_id=1):
+def _find(
+    association: Association, source: Source, identifier: Dataset, limit: int
+) -> tuple[list[Dataset], bool]:
+    """The matches up to a limit, and whether the query was cancelled."""
+    matches: list[Dataset] = []
+    after_cancel = 0
+    for status, response in _responses(association.send_c_find, source, identifier, FIND, msg_id=1):
         code = require_status(status, source)
         if code not in PENDING:
-            if code == SUCCESS or (late and code == CANCELLED):
+            if code == SUCCESS or (after_cancel and code == CANCELLED):
                 break
-            raise QueryRefused(f"{name_of(source)} answered {describe_status(code)}.", status=code)
-        if answer is None:
-            raise QueryRefused(f"{name_of(source)} sent an answer that cannot be read.", status=code)
-        if len(found) < limit:
-            found.append(answer)
+            raise QueryRefused(f"{source.description} answered {describe_status(code)}.", status=code)
+        if response is None:
+            raise QueryRefused(f"{source.description} sent a response that cannot be read.", status=code)
+        if len(matches) < limit:
+            matches.append(response)
             continue
-        if not late:
-            asked.send_c_cancel(1, query_model=FIND)
-        late += 1
-        if late > _MAX_AFTER_CANCEL:
-            asked.abort()
+        if not after_cancel:
+            association.send_c_cancel(1, query_model=FIND)
+        after_cancel += 1
+        if after_cancel > _MAX_AFTER_CANCEL:
+            association.abort()
             break
-    return found, late > 0
+    return matches, after_cancel > 0
 
 
 def _responses(send: Any, source: Source, *request: Any, **more: Any) -> Iterator[tuple[Dataset, Any]]:
-    """The answers to a request, with what the network layer raises told as what it means."""
+    """The responses to a request; errors of the network layer become errors with codes."""
     try:
         yield from send(*request, **more)
     except ValueError as error:
-        raise QueryRefused(f"{name_of(source)} does not do this kind of request.") from error
+        raise QueryRefused(f"{source.description} does not accept this kind of request.") from error
     except RuntimeError as error:
-        raise Unreachable(f"{name_of(source)} broke off.") from error
+        raise Unreachable(f"{source.description} closed the connection.") from error
 
 
 def _identifier(level: str, keys: Sequence[str]) -> Dataset:
     identifier = Dataset()
-    identifier.SpecificCharacterSet = "ISO_IR 192"  # the answers may be in any; each says which
+    identifier.SpecificCharacterSet = "ISO_IR 192"  # responses may use any other; each names its own
     identifier.QueryRetrieveLevel = level
     for key in keys:
         setattr(identifier, key, "")
     return identifier
 
 
-def _text(answer: Dataset, keyword: str) -> str:
-    """A value of an answer as one line that is safe on a terminal; several values stay apart."""
+def _text(match: Dataset, keyword: str) -> str:
+    """A value of a response as one line that is safe on a terminal; several values stay separated."""
     try:
-        value = answer.get(keyword)
-    except Exception:  # noqa: BLE001  # whatever a PACS sends, the other values are still worth telling
+        value = match.get(keyword)
+    except Exception:  # noqa: BLE001  # an unreadable value must not hide the others
         return ""
     parts = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
     text = "\\".join(str(part) for part in parts)
     return "".join(letter if letter.isprintable() else "?" for letter in text).strip()
 
 
-def _number(answer: Dataset, keyword: str) -> int | None:
-    text = _text(answer, keyword)
+def _number(match: Dataset, keyword: str) -> int | None:
+    text = _text(match, keyword)
     return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else None

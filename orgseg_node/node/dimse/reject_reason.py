@@ -1,4 +1,4 @@
-"""What a peer means by rejecting an association (PS3.8 9.3.4)."""
+"""Why a peer rejected an association (PS3.8 9.3.4)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _REASONS: Final[dict[tuple[int | None, int | None], str]] = {
 def reject_reason(requested: Association) -> str | None:
     """Why the peer rejected an association that this node requested; None if it did not reject it.
 
-    A peer that rejects at once has closed the connection before pynetdicom asks whether it was ever open.
-    pynetdicom 3.0.4 then takes the peer for unreachable, and leaves its answer unread in the queue.
+    A peer that rejects at once may close the connection before pynetdicom checks whether it was open.
+    pynetdicom 3.0.4 then reports the peer as unreachable, and its answer stays unread in the queue.
     """
     answer = requested.acceptor.primitive or requested.dul.peek_next_pdu()
     if not isinstance(answer, A_ASSOCIATE) or answer.result not in (1, 2):

@@ -1,8 +1,8 @@
-"""Brings series from a PACS: C-GET into a place of one's own, or C-MOVE to whom the PACS shall send them.
+"""Retrieves series from a PACS: by C-GET over the same association, or by C-MOVE to another AE.
 
-Only unique keys retrieve (PS3.4 C.4.2 and C.4.3), so what was looked for by patient or accession number is
-first found (`find_scu`) and then retrieved series by series. An instance that was not asked
-for is refused, and what has come is counted against what the source said it has.
+A retrieval needs unique keys (PS3.4 C.4.2 and C.4.3). So series are first found (`find_scu`) and then
+retrieved one by one. An instance that was not requested is refused, and the number of received images is
+compared with the number that the source reported.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from orgseg_node.errors import (
     Unreachable,
 )
 from orgseg_node.node.config.node_config import Source
-from orgseg_node.node.dimse import storage_scp
+from orgseg_node.node.dimse import c_store
 from orgseg_node.node.dimse.association import (
     GET,
     MOVE,
@@ -57,10 +57,9 @@ from orgseg_node.node.dimse.association import (
     SUBOPERATIONS_INCOMPLETE,
     SUCCESS,
     SYNTAXES,
-    association,
     describe_status,
-    name_of,
     require_status,
+    source_association,
 )
 from orgseg_node.node.dimse.find_scu import QueryKey, Series
 
@@ -68,10 +67,10 @@ _COMPRESSED: Final = (
     *(JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless),
     *(JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000),
 )
-"""As stored: a folder takes lossy images too, and whoever reads them refuses them by name."""
+"""Lossy syntaxes too: a folder stores any image, and the reader refuses lossy ones with a code."""
 
 _IMAGES: Final = (
-    *storage_scp.STORAGE_CLASSES,
+    *c_store.STORAGE_CLASSES,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
@@ -82,20 +81,20 @@ _OTHERS: Final = (
 )
 
 OnProgress = Callable[[int, int | None], None]
-"""Called with the number of images that came and the number there will be, None where nobody knows."""
+"""Called with the number of images received so far and the number expected; None if that is unknown."""
 
 _log = structlog.get_logger("orgseg.query")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieved:
-    """What was brought.
+    """Outcome of a retrieval.
 
     Attributes
     ----------
-    series : how many series were asked for
-    instances : how many images came
-    remarks : for how many the receiving side answered with a warning
+    series : number of requested series
+    instances : number of received images
+    remarks : number of images for which the receiver answered with a warning
     """
 
     series: int
@@ -104,19 +103,20 @@ class Retrieved:
 
 
 def storage_contexts() -> list[tuple[UID, list[UID]]]:
-    """What a source may send over a C-GET association: each compressed syntax as a choice of its own.
+    """Presentation contexts for images that a source sends over a C-GET association.
 
-    Where several syntaxes stand in one context the source must settle for one, and cannot send what it
-    keeps in another; at most 128 contexts fit into an association (PS3.8 9.3.2.2).
+    Each compressed syntax has a context of its own: of several syntaxes in one context the source must choose
+    one, and cannot send images that it stores in another. An association has at most 128 contexts (PS3.8
+    9.3.2.2).
     """
     plain = [(UID(kind), list(SYNTAXES)) for kind in (*_IMAGES, *_OTHERS)]
     return plain + [(UID(kind), [syntax]) for kind in _IMAGES for syntax in _COMPRESSED]
 
 
 def require_matches(key: QueryKey, found: Sequence[Series]) -> None:
-    """Raise PullTooWide if a source answers with what was not asked for.
+    """Raise PullTooWide if a source returned series that do not match the key.
 
-    A source that does not know a key ignores it (PS3.4 C.2.2.2) and then answers with everything it has.
+    A source that does not support a key ignores it (PS3.4 C.2.2.2) and then returns everything it has.
     """
     for series in found:
         study = series.study
@@ -128,84 +128,90 @@ def require_matches(key: QueryKey, found: Sequence[Series]) -> None:
         if study is not None:
             pairs += [(key.patient_id, study.patient_id), (key.accession, study.accession)]
         if any(
-            asked and asked.casefold() != told.casefold() and not set(asked) & set("*?")
-            for asked, told in pairs
+            wanted and wanted.casefold() != found.casefold() and not set(wanted) & set("*?")
+            for wanted, found in pairs
         ):
-            raise PullTooWide("The source answers with what was not asked for; it seems to ignore a key.")
+            raise PullTooWide("The source returned series that do not match; it seems to ignore a key.")
 
 
 def retrieve_by_get(
     source: Source,
     calling_ae: str,
     wanted: Sequence[Series],
-    intake: storage_scp.Intake,
-    told: OnProgress | None = None,
+    intake: c_store.Intake,
+    on_progress: OnProgress | None = None,
 ) -> Retrieved:
-    """Bring series over one association and keep them (C-GET).
+    """Retrieve series over one association (C-GET).
 
     Parameters
     ----------
-    source : where they are
+    source : the source that holds them
     calling_ae : AE title of the node
-    wanted : what `find_series` found
-    intake : what keeps each image; only when it has returned is the source told Success
-    told : called after each image
+    wanted : series that `find_series` found
+    intake : stores each image; only then the source gets the status Success
+    on_progress : called after each image
 
     Raises
     ------
     Unreachable, AssociationRejected
-        If there is no association, or it breaks; what came is kept.
+        If no association can be opened, or it breaks; images received so far are kept.
     QueryRefused
-        If the source does not do C-GET.
+        If the source does not support C-GET.
     PullIncomplete
-        If not all came; what came is kept.
+        If images are missing; those received are kept.
     StorageError
-        If an image could not be kept.
+        If an image could not be stored.
     """
-    keeper = _StoreHandler(intake=intake, wanted={series.series_uid for series in wanted}, told=told)
-    keeper.expected = _total(series.instances for series in wanted)
+    requested = {series.series_uid for series in wanted}
+    expected = _total(series.instances for series in wanted)
+    handler = _StoreHandler(intake=intake, wanted=requested, on_progress=on_progress, expected=expected)
     contexts = storage_contexts()
     roles = [build_role(kind, scp_role=True) for kind in dict.fromkeys(kind for kind, _ in contexts)]
-    handlers = [(evt.EVT_C_STORE, keeper.store)]
-    tally = _SubOperations(source=source)
-    more = {"ext_neg": roles, "evt_handlers": handlers}
-    with association(source, calling_ae, [(GET, SYNTAXES), *contexts], **more) as asked:
+    options: dict[str, Any] = {"ext_neg": roles, "evt_handlers": [(evt.EVT_C_STORE, handler.store)]}
+    operations = _SubOperations(source=source)
+    with source_association(source, calling_ae, [(GET, SYNTAXES), *contexts], **options) as association:
         for series in wanted:
-            before = len(keeper.kept)
-            tally.take(asked.send_c_get, _identifier(series), GET, kept=keeper.kept)
-            if keeper.problem is not None:
-                raise keeper.problem
-            tally.check(series.instances, len(keeper.kept) - before)
-    _log.info("fetched", source=source.ae_title, series=len(wanted), instances=len(keeper.kept))
-    tally.require_all(len(keeper.kept))
-    return Retrieved(series=len(wanted), instances=len(keeper.kept), remarks=tally.remarks)
+            before = len(handler.kept)
+            operations.run(association.send_c_get, _identifier(series), GET, kept=handler.kept)
+            if handler.problem is not None:
+                raise handler.problem
+            operations.count_missing(series.instances, len(handler.kept) - before)
+    _log.info("fetched", source=source.ae_title, series=len(wanted), instances=len(handler.kept))
+    operations.require_all(len(handler.kept))
+    return Retrieved(series=len(wanted), instances=len(handler.kept), remarks=operations.remarks)
 
 
 def retrieve_by_move(
-    source: Source, calling_ae: str, wanted: Sequence[Series], move_to: str, told: OnProgress | None = None
+    source: Source,
+    calling_ae: str,
+    wanted: Sequence[Series],
+    move_to: str,
+    on_progress: OnProgress | None = None,
 ) -> Retrieved:
     """Let a source send series to another AE, such as the running node (C-MOVE).
 
     Parameters
     ----------
-    source, calling_ae, wanted : as for `fetch`
+    source, calling_ae, wanted : as for `retrieve_by_get`
     move_to : AE title under which the source knows the receiver
-    told : called when the source tells how far it is
+    on_progress : called when the source reports its progress
 
     Raises
     ------
-    As `fetch`; QueryRefused also if the source does not know the receiver.
+    As `retrieve_by_get`; QueryRefused also if the source does not know the receiver.
     """
     expected = _total(series.instances for series in wanted)
-    tally = _SubOperations(source=source, to=f", for {move_to}", told=told, expected=expected)
-    with association(source, calling_ae, [(MOVE, SYNTAXES)]) as asked:
+    operations = _SubOperations(
+        source=source, to=f", for {move_to}", on_progress=on_progress, expected=expected
+    )
+    with source_association(source, calling_ae, [(MOVE, SYNTAXES)]) as association:
         for series in wanted:
-            before = tally.completed
-            tally.take(asked.send_c_move, _identifier(series), move_to, MOVE)
-            tally.check(series.instances, tally.completed - before)
-    _log.info("moved", source=source.ae_title, series=len(wanted), instances=tally.completed)
-    tally.require_all(tally.completed)
-    return Retrieved(series=len(wanted), instances=tally.completed, remarks=tally.remarks)
+            before = operations.completed
+            operations.run(association.send_c_move, _identifier(series), move_to, MOVE)
+            operations.count_missing(series.instances, operations.completed - before)
+    _log.info("moved", source=source.ae_title, series=len(wanted), instances=operations.completed)
+    operations.require_all(operations.completed)
+    return Retrieved(series=len(wanted), instances=operations.completed, remarks=operations.remarks)
 
 
 def _total(counts: Iterator[int | None]) -> int | None:
@@ -226,44 +232,44 @@ def _identifier(series: Series) -> Dataset:
 
 @dataclass(slots=True, kw_only=True)
 class _StoreHandler:
-    """Answers the images that come over a C-GET association."""
+    """Stores the images that arrive over a C-GET association."""
 
-    intake: storage_scp.Intake
+    intake: c_store.Intake
     wanted: set[str]
-    told: OnProgress | None
+    on_progress: OnProgress | None
     expected: int | None = None
     kept: set[str] = field(default_factory=set)
     problem: OrgsegError | None = None
 
     def store(self, event: Event) -> int:
-        """Keep one image; the status that tells the truth about it."""
-        incoming = storage_scp.incoming_instance(event, sender=event.assoc.acceptor.ae_title)
+        """Store one image; the C-STORE status."""
+        incoming = c_store.incoming_instance(event, sender=event.assoc.acceptor.ae_title)
         try:
             header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
             if header.series_uid not in self.wanted:
-                _log.warning("an image came that was not asked for")
-                return storage_scp.NOT_MATCHING
+                _log.warning("an image was received that was not requested")
+                return c_store.NOT_MATCHING
             self.intake.accept(incoming)
         except InputError as error:
             _log.warning("image refused", code=error.code)
-            return storage_scp.c_store_status(error)
+            return c_store.c_store_status(error)
         except OrgsegError as error:
-            _log.error("image not kept", code=error.code)
+            _log.error("image not stored", code=error.code)
             self.problem = error
-            return storage_scp.c_store_status(error)
+            return c_store.c_store_status(error)
         self.kept.add(incoming.sop_uid)
-        if self.told is not None:
-            self.told(len(self.kept), self.expected)
-        return storage_scp.SUCCESS
+        if self.on_progress is not None:
+            self.on_progress(len(self.kept), self.expected)
+        return c_store.SUCCESS
 
 
 @dataclass(slots=True, kw_only=True)
 class _SubOperations:
-    """Counts what the sub-operations of a retrieval became."""
+    """Counts the outcomes of the sub-operations of a retrieval."""
 
     source: Source
     to: str = ""
-    told: OnProgress | None = None
+    on_progress: OnProgress | None = None
     expected: int | None = None
     completed: int = 0
     failed: int = 0
@@ -271,51 +277,52 @@ class _SubOperations:
     missing: int = 0
     statuses: list[str] = field(default_factory=list)
 
-    def take(self, send: Any, *request: Any, kept: set[str] | None = None) -> None:
-        """Run one retrieval to its end. Raises Unreachable or QueryRefused."""
+    def run(self, send: Any, *request: Any, kept: set[str] | None = None) -> None:
+        """Run one retrieval. Raises Unreachable or QueryRefused."""
         counts = [0, 0, 0]
         try:
             for status, _ in send(*request):
                 code = require_status(status, self.source)
                 counts = self._counts(status, counts)
-                if self.told is not None:
-                    self.told(self.completed + counts[0] + counts[2], self.expected)
+                if self.on_progress is not None:
+                    self.on_progress(self.completed + counts[0] + counts[2], self.expected)
                 if code not in PENDING:
                     self._end(code, counts)
         except (ValueError, RuntimeError, Unreachable) as error:
-            came = self.completed + counts[0] + counts[2] if kept is None else len(kept)
-            why = f"broke off, or was silent for {self.source.timeout_s:g} s, after {came} images"
-            raise Unreachable(f"{name_of(self.source)} {why}.") from error
+            received = self.completed + counts[0] + counts[2] if kept is None else len(kept)
+            silent = f"was silent for {self.source.timeout_s:g} s"
+            why = f"closed the connection, or {silent}, after {received} images"
+            raise Unreachable(f"{self.source.description} {why}.") from error
 
     def _counts(self, status: Dataset, before: list[int]) -> list[int]:
         names = ("Completed", "Failed", "Warning")
-        told = [status.get(f"NumberOf{name}Suboperations") for name in names]
-        return [old if new is None else int(new) for old, new in zip(before, told, strict=True)]
+        reported = [status.get(f"NumberOf{name}Suboperations") for name in names]
+        return [old if new is None else int(new) for old, new in zip(before, reported, strict=True)]
 
     def _end(self, code: int, counts: list[int]) -> None:
         completed, failed, warning = counts
-        # a warning of the receiver means that it has the image (PS3.4 B.2.3)
+        # after a warning the receiver has the image, too (PS3.4 B.2.3)
         self.completed += completed + warning
         self.failed += failed
         self.remarks += warning
         if code == MOVE_DESTINATION_UNKNOWN:
             raise QueryRefused(
-                f"{name_of(self.source)} answered {describe_status(code)}{self.to}.", status=code
+                f"{self.source.description} answered {describe_status(code)}{self.to}.", status=code
             )
         only_remarks = code == SUBOPERATIONS_INCOMPLETE and not failed
         if code != SUCCESS and not only_remarks and describe_status(code) not in self.statuses:
             self.statuses.append(describe_status(code))
 
-    def check(self, expected: int | None, came: int) -> None:
-        """Remember how many images of a series did not come."""
-        self.missing += max(0, (expected or 0) - came)
+    def count_missing(self, expected: int | None, received: int) -> None:
+        """Count the images of a series that were not received."""
+        self.missing += max(0, (expected or 0) - received)
 
-    def require_all(self, came: int) -> None:
-        """Raise PullIncomplete, or QueryRefused if nothing came for one reason, unless all came."""
-        if came and not (self.failed or self.missing or self.statuses):
+    def require_all(self, received: int) -> None:
+        """Raise PullIncomplete if images are missing, or QueryRefused if the source only gave a reason."""
+        if received and not (self.failed or self.missing or self.statuses):
             return
-        reasons = "; ".join(self.statuses) or "the source called it done"
-        if not came and not self.failed and self.statuses:
-            raise QueryRefused(f"{name_of(self.source)} answered {reasons}{self.to}.")
+        reasons = "; ".join(self.statuses) or "the source reported success"
+        if not received and not self.failed and self.statuses:
+            raise QueryRefused(f"{self.source.description} answered {reasons}{self.to}.")
         lost = max(self.failed, self.missing)
-        raise PullIncomplete(f"{came} images came, {lost or 'an unknown number'} did not: {reasons}.")
+        raise PullIncomplete(f"Received {received} images, missing {lost or 'an unknown number'}: {reasons}.")

@@ -1,8 +1,8 @@
-"""Takes images in by DICOM: C-ECHO and C-STORE, with Success only for what is durable.
+"""Receives images by DICOM: C-ECHO and C-STORE, with Success only for what is durably stored.
 
-The way of one instance: check the association's AE titles and address, read the two UIDs from the encoded
+Steps for one instance: check the association's AE titles and address, read the two UIDs from the encoded
 bytes, write them unchanged as ``*.part``, fsync, rename, fsync the folder, commit the row, and only then
-answer 0x0000 (`intake.inbox.Inbox.accept`). On any doubt the answer is 0xA700 and the sender keeps
+respond with 0x0000 (`intake.inbox.Inbox.accept`). On any doubt the status is 0xA700, so that the sender keeps
 the image. Pixels are never decoded here.
 """
 
@@ -16,33 +16,31 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import structlog
-from pydicom.uid import (
-    JPEG2000,
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    ExplicitVRLittleEndian,
-    LegacyConvertedEnhancedCTImageStorage,
-)
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
-from orgseg_node.dicom.reading.slices import SUPPORTED_SYNTAXES
 from orgseg_node.errors import (
     ConfigError,
     EnvironmentFault,
     InputError,
-    NotMatching,
     OrgsegError,
     PortTaken,
 )
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Peer
 from orgseg_node.node.dimse import pdu_limits
+from orgseg_node.node.dimse.c_store import (
+    OUT_OF_RESOURCES,
+    STORAGE_CLASSES,
+    SUCCESS,
+    SYNTAXES,
+    Intake,
+    c_store_status,
+    incoming_instance,
+)
 from orgseg_node.node.dimse.reject_log import RateLimitedRejectLog
 from orgseg_node.node.monitoring.metrics import Meters
-from orgseg_node.node.store.model import Incoming
 from orgseg_node.node.tls.context import (
     WARN_BEFORE,
     ServerContext,
@@ -53,25 +51,10 @@ from orgseg_node.node.tls.context import (
 )
 from orgseg_node.node.tls.faults import tls_error
 
-SYNTAXES: Final[list[UID | str]] = [
-    ExplicitVRLittleEndian,  # taken first where the sender leaves the choice
-    *sorted(SUPPORTED_SYNTAXES - {ExplicitVRLittleEndian, JPEG2000}),
-]
-"""What the reader reads and is lossless by its name; who has lossy images only is told at negotiation."""
-
-STORAGE_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
-
-
-# PS3.4 B.2.3 C-STORE statuses
-SUCCESS: Final = 0x0000
-OUT_OF_RESOURCES: Final = 0xA700
-NOT_MATCHING: Final = 0xA900
-CANNOT_UNDERSTAND: Final = 0xC000
-
 # PS3.8 9.3.4: result (1 permanent), source (1 service user), reason
 _CALLING_UNKNOWN: Final = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN: Final = (0x01, 0x01, 0x07)
-_TOO_MANY: Final = (0x02, 0x03, 0x02)  # transient, of the presentation layer: local limit exceeded
+_TOO_MANY: Final = (0x02, 0x03, 0x02)  # transient, presentation layer: local limit exceeded
 _REASONS: Final = {
     _CALLING_UNKNOWN: "CALLING_UNKNOWN",
     _CALLED_UNKNOWN: "CALLED_UNKNOWN",
@@ -81,64 +64,24 @@ _REASONS: Final = {
 _log = structlog.get_logger("orgseg.receiver")
 
 
-def incoming_instance(event: Event, *, sender: str, called: str = "") -> Incoming:
-    """What a C-STORE request brings, as it was encoded.
-
-    Parameters
-    ----------
-    event : of the request
-    sender : AE title of who sends it, which is not always who opened the association
-    called : AE title by which the node was called; empty if it was not
-    """
-    request: Any = event.request
-    return Incoming(
-        sop_class_uid=str(request.AffectedSOPClassUID or ""),
-        sop_uid=str(request.AffectedSOPInstanceUID or ""),
-        transfer_syntax=str(event.context.transfer_syntax),
-        calling_ae=str(sender),
-        called_ae=called,
-        association=id(event.assoc),
-        encoded=event.encoded_dataset(include_meta=False),
-    )
-
-
-def c_store_status(error: OrgsegError) -> int:
-    """The C-STORE status that tells a sender why an image was not kept."""
-    if not isinstance(error, InputError):
-        return OUT_OF_RESOURCES
-    return NOT_MATCHING if isinstance(error, NotMatching) else CANNOT_UNDERSTAND
-
-
-class Intake(Protocol):
-    """Where received instances go: the node's inbox, or an archive that only keeps them."""
-
-    def accept(self, incoming: Incoming) -> object:
-        """Take one instance; when this returns, it is durable. Raises OrgsegError if it is not."""
-        ...
-
-    def association_ended(self, association: int, *, released: bool = False) -> None:
-        """An association that may have sent instances is over; whether it was released in order."""
-        ...
-
-
 class DimseService(Protocol):
-    """What else is done at the node's port, such as storage commitment."""
+    """A further DIMSE service on the same port, such as reports of storage commitment."""
 
     def register(self, ae: AE) -> list[Any]:
-        """Add what is supported; the handlers that belong to it."""
+        """Add the supported contexts of the service; the event handlers that belong to it."""
         ...
 
 
 class Receiver:
-    """The listening half of the node.
+    """The storage SCP: listens on one port, or on two if TLS has its own.
 
     Parameters
     ----------
     config : AE title, port, peers and limits
-    inbox : where accepted instances go
-    storage : SOP classes that are taken
-    service : another service on the same port
-    meters : count who is turned away
+    inbox : stores accepted instances
+    storage : accepted SOP classes
+    service : a further service on the same port
+    meters : count rejected associations
     """
 
     def __init__(
@@ -155,7 +98,7 @@ class Receiver:
         self._service = service
         self._storage = storage
         self._inbox = inbox
-        self._refusals = RateLimitedRejectLog()
+        self._reject_log = RateLimitedRejectLog()
         self._open: dict[str, set[int]] = {}
         self._servers: list[Any] = []
         self.tls_port: int | None = None
@@ -173,20 +116,20 @@ class Receiver:
 
     @property
     def listening(self) -> bool:
-        """Whether every port that was opened is still listened at."""
+        """Whether every port that was opened is still open."""
         return bool(self._servers) and all(server.socket.fileno() >= 0 for server in self._servers)
 
     def start(self) -> int:
-        """Listen.
+        """Open the ports.
 
         Returns
         -------
-        The port without TLS; that with TLS, which is also kept as `tls_port`, if it is the only one.
+        The port without TLS; if there is none, the port with TLS, which is also in `tls_port`.
 
         Raises
         ------
         PortTaken, EnvironmentFault
-            If a port cannot be listened at.
+            If a port cannot be opened.
         ConfigError
             If a certificate or key cannot be used.
         """
@@ -223,11 +166,11 @@ class Receiver:
             self.stop()
             raise
         if not ports:
-            raise ConfigError("There is neither a port nor tls.port to listen at.")
+            raise ConfigError("There is neither a port nor a tls.port.")
         return ports[0]
 
     def _secure(self) -> ServerContext | None:
-        """What connections with TLS must fulfil; None without such a port. Raises ConfigError."""
+        """The TLS context; None without a port with TLS. Raises ConfigError."""
         tls = self._config.tls
         if tls.port is None:
             return None
@@ -235,7 +178,7 @@ class Receiver:
             raise ConfigError("tls.port: needs certificate and key.")
         left = certificate_end(tls.identity.certificate) - datetime.now(UTC)
         if left < WARN_BEFORE:
-            _log.warning("the node's certificate ends soon or has ended", days_left=left.days)
+            _log.warning("the node's certificate expires soon or has expired", days_left=left.days)
         return server_context(tls.identity, tls.ca, require=tls.require_certificate)
 
     def _listen(self, ae: AE, port: int, handlers: list[Any], context: ServerContext | None) -> int:
@@ -256,57 +199,57 @@ class Receiver:
         return port
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop listening, let handlers that are writing finish, then end the associations."""
+        """Close the ports, wait for instances that are being stored, then end the associations."""
         servers, self._servers = self._servers, []
         for server in servers:
             server.shutdown()
         with self._idle:
             self._stopping = True
             self._idle.wait_for(lambda: self._storing == 0, timeout=timeout_s)
-        self._refusals.flush(everything=True)
-        for server in servers[:1]:  # they share what ends the associations
+        self._reject_log.flush(everything=True)
+        for server in servers[:1]:  # all servers share one AE
             server.ae.shutdown()
 
     # ------------------------------------------------------------------ handlers
 
     def _connected(self, event: Event) -> None:
-        """Set limits to a connection, and finish the handshake of one with TLS, in its own thread."""
-        line = event.assoc.dul.socket
+        """Set limits of a connection and complete its TLS handshake; in the thread of the connection."""
+        connection = event.assoc.dul.socket
         limits = self._config.receiver
-        if line is not None:
+        if connection is not None:
             pdu_limits.limit_connection(
-                line, pdu_s=limits.idle_timeout_s, message_bytes=limits.max_instance_mb * 1_000_000
+                connection, pdu_s=limits.idle_timeout_s, message_bytes=limits.max_instance_mb * 1_000_000
             )
-        if line is None or not isinstance(line.socket, ssl.SSLSocket):
+        if connection is None or not isinstance(connection.socket, ssl.SSLSocket):
             return
-        error = complete_handshake(line.socket)
+        error = complete_handshake(connection.socket)
         if error is None:
-            line.socket.settimeout(self._config.receiver.idle_timeout_s)
+            connection.socket.settimeout(self._config.receiver.idle_timeout_s)
             return
         why = tls_error(error, "caller")
         self._meters.refused_associations.labels(why.code).inc()
         _log.warning("tls failed", address=str(event.assoc.requestor.address), code=why.code, why=why.detail)
-        event.assoc.acse_timeout = 0  # no request will come; waiting for it would hold one of the places
+        event.assoc.acse_timeout = 0  # no request will come; waiting would use up one of the associations
 
     def _requested(self, event: Event) -> None:
         request: Any = event.assoc.requestor.primitive
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         address = str(event.assoc.requestor.address)
-        reason = self._reason_to_refuse(event, calling, called, address)
+        reason = self._reject_reason(event, calling, called, address)
         if reason is None:
             self._restrict(event, calling, address)
             return
         self._meters.refused_associations.labels(_REASONS[reason]).inc()
-        said = {"calling": calling, "called": called, "address": address, "reason": reason[2]}
-        self._refusals.note("association rejected", f"{calling}@{address}", **said)
+        fields = {"calling": calling, "called": called, "address": address, "reason": reason[2]}
+        self._reject_log.note("association rejected", f"{calling}@{address}", **fields)
         event.assoc.acse.send_reject(*reason)
         evt.trigger(event.assoc, evt.EVT_REJECTED, {})
         event.assoc.kill()
 
-    def _reason_to_refuse(
+    def _reject_reason(
         self, event: Event, calling: str, called: str, address: str
     ) -> tuple[int, int, int] | None:
-        """Why a caller is turned away (PS3.8, 9.3.4); None if it is let in, and then it is counted."""
+        """Why a caller is rejected (PS3.8, 9.3.4); None if it is accepted, and then it is counted."""
         peer = self._peers.get(calling)
         if called not in self._config.ae_titles:
             return _CALLED_UNKNOWN
@@ -315,14 +258,18 @@ class Receiver:
         if peer is not None and not peer.may_call(called):
             return _CALLED_UNKNOWN
         with self._idle:
-            there = self._open.setdefault(calling, set())
-            if peer is not None and peer.max_associations is not None and len(there) >= peer.max_associations:
+            open_now = self._open.setdefault(calling, set())
+            if (
+                peer is not None
+                and peer.max_associations is not None
+                and len(open_now) >= peer.max_associations
+            ):
                 return _TOO_MANY
-            there.add(id(event.assoc))
+            open_now.add(id(event.assoc))
         return None
 
     def _restrict(self, event: Event, calling: str, address: str) -> None:
-        """Offer a caller only the SOP classes it may send; other contexts are rejected at negotiation."""
+        """Accept only the SOP classes that a caller may send; other contexts are rejected at negotiation."""
         peer = self._peers.get(calling)
         if peer is None or peer.sop_classes is None:
             return
@@ -334,18 +281,22 @@ class Receiver:
         asked = {str(context.abstract_syntax) for context in request.presentation_context_definition_list}
         refused = sorted(uid for uid in asked if not peer.may_send(uid))
         if refused:
-            said = {"calling": calling, "address": address, "sop_classes": refused}
-            self._refusals.note("sop classes refused", f"{calling}@{address} classes", **said)
+            fields = {"calling": calling, "address": address, "sop_classes": refused}
+            self._reject_log.note("sop classes refused", f"{calling}@{address} classes", **fields)
 
     def _admits(self, event: Event, calling: str, address: str) -> bool:
-        """Whether a caller may be who it says: listed, at the right address, with the right certificate."""
+        """Whether a caller is listed, has the right address and presents the right certificate."""
         peer = self._peers.get(calling)
         if peer is None:
             return self._config.receiver.accept_any_calling_ae
-        line = event.assoc.dul.socket
-        if not peer.accepts_certificate(peer_certificate(line.socket if line is not None else None)):
-            told = "certificate does not belong to this AE title"
-            self._refusals.note(told, f"{calling}@{address} certificate", calling=calling, address=address)
+        connection = event.assoc.dul.socket
+        if not peer.accepts_certificate(
+            peer_certificate(connection.socket if connection is not None else None)
+        ):
+            event_text = "certificate does not belong to this AE title"
+            self._reject_log.note(
+                event_text, f"{calling}@{address} certificate", calling=calling, address=address
+            )
             return False
         return self._config.receiver.accept_any_calling_ae or peer.admits(address)
 
@@ -368,15 +319,15 @@ class Receiver:
                 self._idle.notify_all()
 
     def _status_for(self, event: Event) -> int:
-        """Accept one instance; the DIMSE status that tells the truth about it."""
+        """Store one instance; the DIMSE status."""
         request: Any = event.assoc.requestor.primitive
         called = str(request.called_ae_title).strip()
         incoming = incoming_instance(event, sender=event.assoc.requestor.ae_title, called=called)
         try:
             self._inbox.accept(incoming)
         except InputError as error:
-            said = {"code": error.code, "calling": incoming.calling_ae}
-            self._refusals.note("instance refused", f"{incoming.calling_ae} {error.code}", **said)
+            fields = {"code": error.code, "calling": incoming.calling_ae}
+            self._reject_log.note("instance refused", f"{incoming.calling_ae} {error.code}", **fields)
             return c_store_status(error)
         except OrgsegError as error:
             _log.error("instance not accepted", code=error.code, calling=incoming.calling_ae)
@@ -391,7 +342,7 @@ class Receiver:
 
     def _ended(self, event: Event) -> None:
         with self._idle:
-            for calling in [name for name, there in self._open.items() if id(event.assoc) in there]:
+            for calling in [name for name, ids in self._open.items() if id(event.assoc) in ids]:
                 self._open[calling].discard(id(event.assoc))
                 if not self._open[calling]:
                     del self._open[calling]

@@ -1,55 +1,47 @@
-"""Sends finished objects to a TPS or PACS by C-STORE, and asks by C-ECHO whether it is there.
+"""Sends objects to a TPS or PACS by C-STORE, and checks by C-ECHO whether it answers.
 
-The objects of one job go in one association; each gets an answer of its own.
-
-What counts is the peer's own answer for each object: 0x0000 is stored, 0xB0xx is stored with a remark,
-everything else is refused (PS3.4 B.2.3).
+The objects of one job are sent in one association; each gets its own response. The status of the response
+decides: 0x0000 is stored, 0xBxxx is stored with a warning, everything else is refused (PS3.4 B.2.3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
 from orgseg_node.errors import (
-    AssociationRejected,
-    NetworkError,
     NotDicom,
     OrgsegError,
     StoreRefused,
     Unreachable,
 )
 from orgseg_node.node.config.destinations import Destination
-from orgseg_node.node.config.tls import context_of_peer
-from orgseg_node.node.dimse.reject_reason import reject_reason
-from orgseg_node.node.tls.faults import tls_error
+from orgseg_node.node.dimse.association import destination_association
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
 _CONNECT_S: Final = 10.0
 
 OnProgress = Callable[[int], None]
-"""Called with the number of objects stored so far."""
+"""Called with the number of objects that are stored so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A peer's answer to one object.
+    """The response of a peer that stored an object.
 
     Attributes
     ----------
     sop_uid : SOP Instance UID of the object
     status : DIMSE status, 0x0000 or a warning 0xBxxx
-    note : what the warning means, or empty
+    note : meaning of the warning, or empty
     """
 
     sop_uid: str
@@ -58,45 +50,66 @@ class Stored:
 
 
 SendOutcome = Stored | OrgsegError
-"""What became of one object: stored, or the error that says why not."""
+"""The outcome for one object: stored, or the error."""
 
 _D_contra = TypeVar("_D_contra", contravariant=True)
 
 
 class Sender(Protocol[_D_contra]):
-    """How objects leave the node, for one kind of destination or several."""
+    """Sends objects to one kind of destination, or to several."""
 
     def echo(self, destination: _D_contra, calling_ae: str) -> None:
-        """Ask whether a destination is there. Raises NetworkError."""
+        """Check whether a destination answers. Raises NetworkError."""
         ...
 
     def send(self, destination: _D_contra, calling_ae: str, path: Path) -> Stored:
-        """Store one object. Raises NetworkError or NotDicom."""
+        """Store one object.
+
+        Parameters
+        ----------
+        destination : where it is stored
+        calling_ae : AE title of the node
+        path : a DICOM part 10 file
+
+        Raises
+        ------
+        NetworkError
+            If it was not stored.
+        NotDicom
+            If the file cannot be read.
+        """
         ...
 
     def send_each(
         self, destination: _D_contra, calling_ae: str, paths: Sequence[Path]
     ) -> Iterator[SendOutcome]:
-        """Store objects, and say of each as soon as it is known what became of it; raises nothing."""
+        """Store objects, and return the outcome of each as soon as it is known; raises nothing.
+
+        Parameters
+        ----------
+        destination : where they are stored
+        calling_ae : AE title of the node
+        paths : DICOM part 10 files
+        """
         ...
 
 
 class DicomSender:
-    """Sends by DICOM."""
+    """Sends by DICOM (C-STORE)."""
 
     def echo(self, destination: Destination, calling_ae: str) -> None:
-        """Ask whether a destination is there (C-ECHO).
+        """Check whether a destination answers (C-ECHO).
 
         Raises
         ------
         Unreachable
             If nothing answers at its address.
         TlsFailed, PeerCertificateRefused, OwnCertificateRefused
-            If it is called by TLS and that fails.
+            If TLS is used and fails.
         AssociationRejected
             If it does not accept one of the two AE titles.
         """
-        with association_with(
+        with destination_association(
             destination, calling_ae, [(Verification, [ImplicitVRLittleEndian])]
         ) as association:
             status = association.send_c_echo()
@@ -108,39 +121,43 @@ class DicomSender:
 
         Parameters
         ----------
-        destination : where to
+        destination : where it is stored
         calling_ae : AE title of the node
         path : a DICOM part 10 file
 
         Returns
         -------
-        The peer's answer.
+        The response of the peer.
 
         Raises
         ------
         Unreachable
             If nothing answers, or the connection breaks.
         TlsFailed, PeerCertificateRefused, OwnCertificateRefused
-            If it is called by TLS and that fails.
+            If TLS is used and fails.
         AssociationRejected
             If it does not accept one of the two AE titles.
         StoreRefused
-            If it does not take this kind of object, or answers with a failure.
+            If it does not accept this kind of object, or responds with a failure.
         NotDicom
             If the file cannot be read.
         """
         return self.send_all(destination, calling_ae, [path])[0]
 
     def send_all(
-        self, destination: Destination, calling_ae: str, paths: Sequence[Path], told: OnProgress | None = None
+        self,
+        destination: Destination,
+        calling_ae: str,
+        paths: Sequence[Path],
+        on_progress: OnProgress | None = None,
     ) -> tuple[Stored, ...]:
-        """Store several objects in one association; the first that is refused ends it.
+        """Store several objects in one association; it stops at the first that is refused.
 
         Parameters
         ----------
         destination, calling_ae : as for `send`
         paths : DICOM part 10 files
-        told : called after each with the number stored so far
+        on_progress : called after each object with the number stored so far
 
         Raises
         ------
@@ -148,17 +165,17 @@ class DicomSender:
         """
         answers = []
         contexts = _contexts([_kind(path) for path in paths])
-        with association_with(destination, calling_ae, contexts) as association:
+        with destination_association(destination, calling_ae, contexts) as association:
             for path in paths:
                 answers.append(_store(association, destination, path))
-                if told is not None:
-                    told(len(answers))
+                if on_progress is not None:
+                    on_progress(len(answers))
         return tuple(answers)
 
     def send_each(
         self, destination: Destination, calling_ae: str, paths: Sequence[Path]
     ) -> Iterator[SendOutcome]:
-        """Store objects in one association; one that is refused harms no other.
+        """Store objects in one association; one that is refused does not affect the others.
 
         Parameters
         ----------
@@ -167,8 +184,8 @@ class DicomSender:
 
         Returns
         -------
-        The peer's answer to each in turn, or the error. Objects after one at which the connection broke go in
-        a new association.
+        For each object in turn the response of the peer, or the error. If the connection breaks, the objects
+        after it are sent in a new association.
         """
         left = [(path, _kind_or_error(path)) for path in paths]
         while left:
@@ -177,7 +194,7 @@ class DicomSender:
                 yield from (kind for _, kind in left if isinstance(kind, OrgsegError))
                 return
             try:
-                with association_with(destination, calling_ae, _contexts(kinds)) as association:
+                with destination_association(destination, calling_ae, _contexts(kinds)) as association:
                     whole = True
                     while left and whole:
                         path, kind = left.pop(0)
@@ -194,7 +211,7 @@ class DicomSender:
 
 
 def _contexts(kinds: Sequence[tuple[UID, UID]]) -> list[tuple[UID, list[UID]]]:
-    """What is proposed for objects of these SOP classes and transfer syntaxes."""
+    """The presentation contexts for objects of these SOP classes and transfer syntaxes."""
     contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in offered_syntaxes(own)]
     return list({(abstract, syntaxes[0]): (abstract, syntaxes) for abstract, syntaxes in contexts}.values())
 
@@ -232,84 +249,28 @@ def _read(path: Path, *, header_only: bool = False) -> pydicom.FileDataset:
 
 
 def offered_syntaxes(syntax: UID) -> list[UID]:
-    """Syntaxes an object can be sent in: its own; if it is uncompressed, any other uncompressed one."""
+    """Transfer syntaxes proposed for an object: its own; if that is uncompressed, also the other ones."""
     if syntax.is_compressed or not syntax.is_little_endian:
         return [syntax]
     return list(dict.fromkeys([syntax, ImplicitVRLittleEndian, ExplicitVRLittleEndian]))
 
 
 def _store(association: Association, destination: Destination, path: Path) -> Stored:
-    """Send one object over an open association; the peer's own answer decides."""
+    """Send one object over an open association."""
     dataset = _read(path)
     try:
         answer = association.send_c_store(dataset)
     except ValueError as error:
-        raise StoreRefused(f"{destination.description} takes no objects of this kind.") from error
+        raise StoreRefused(f"{destination.description} does not accept objects of this kind.") from error
     except RuntimeError as error:
-        raise Unreachable(f"{destination.description} broke off.") from error
+        raise Unreachable(f"{destination.description} closed the connection.") from error
     if "Status" not in answer:
-        raise Unreachable(f"{destination.description} broke off while storing.")
+        raise Unreachable(f"{destination.description} closed the connection while storing.")
     status = int(answer.Status)
-    # 0x0000 success; 0xBxxx and 0x0001, 0x0107, 0x0116 warnings: the object is stored (PS3.7 C)
+    # 0xBxxx, 0x0001, 0x0107 and 0x0116 are warnings: the object is stored (PS3.7 annex C)
     if status == 0:
         return Stored(sop_uid=str(dataset.SOPInstanceUID), status=0)
     if status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116):
-        note = f"stored with the remark 0x{status:04X}"
+        note = f"stored with the warning 0x{status:04X}"
         return Stored(sop_uid=str(dataset.SOPInstanceUID), status=status, note=note)
     raise StoreRefused(f"{destination.description} answered 0x{status:04X}.", status=status)
-
-
-@contextmanager
-def association_with(
-    destination: Destination, calling_ae: str, contexts: Sequence[Any], **more: Any
-) -> Iterator[Association]:
-    """An established association, released at the end.
-
-    Parameters
-    ----------
-    destination : whom to call
-    calling_ae : AE title of the node
-    contexts : abstract syntaxes with the transfer syntaxes of each
-    more : roles and handlers, as pynetdicom wants them
-
-    Raises
-    ------
-    As `DicomSender.send`.
-    """
-    ae = AE(ae_title=calling_ae)
-    ae.connection_timeout = min(_CONNECT_S, destination.timeout_s)
-    ae.acse_timeout = destination.timeout_s
-    ae.dimse_timeout = destination.timeout_s
-    ae.network_timeout = destination.timeout_s
-    for abstract, syntaxes in contexts:
-        ae.add_requested_context(abstract, syntaxes)
-    tls = context_of_peer(destination, destination.description)
-    try:
-        association = ae.associate(
-            destination.host,
-            destination.port,
-            ae_title=destination.ae_title,
-            tls_args=None if tls is None else (tls, destination.tls_name or destination.host),
-            **more,
-        )
-    except _ADDRESS_ERRORS as error:
-        raise Unreachable(f"{destination.description}: {error}.") from error
-    if not association.is_established:
-        if tls is not None and tls.last_error is not None:
-            raise tls_error(tls.last_error, destination.description) from tls.last_error
-        raise _why_not(association, destination)
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
-
-
-def _why_not(association: Association, destination: Destination) -> NetworkError:
-    name = destination.description
-    reason = reject_reason(association)
-    if reason is not None:
-        return AssociationRejected(f"{name}: {reason}.")
-    if association.rejected_contexts:
-        return StoreRefused(f"{name} takes no objects of this kind.")
-    return Unreachable(f"{name} does not answer.")

@@ -35,7 +35,7 @@ class ChildRunner:
     ----------
     current : the configuration in force
     store : the node's database
-    command : program that contours, to which the request file is appended
+    command : program that contours, `orgseg_node.node.processing.child`; the request file is appended
     warm_worker : keeps one of it waiting for the next job
     meters : count how long inference takes
     stopping : set when the node stops
@@ -53,7 +53,13 @@ class ChildRunner:
         return self.current.config
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Run the child for a job; its final message.
+        """Run the child for a job.
+
+        Returns
+        -------
+        Its final message. The ``event`` in it is ``done``, with the written ``objects`` (role, path, sop_uid,
+        sha256) and ``held``, the findings that need a review; or it is ``error``, with code, sentence,
+        next_step and retryable.
 
         Raises
         ------

@@ -23,9 +23,9 @@ from orgseg_node.node.processing.reconciliation import (
     delivery_action,
     job_action,
 )
-from orgseg_node.node.processing.worker import Worker
+from orgseg_node.node.processing.worker import CONTOUR, DELIVER, Worker
 from orgseg_node.node.processing.workflow_ids import delivery_workflow_id
-from orgseg_node.node.scheduler import Tick
+from orgseg_node.node.scheduler import DISPATCH, Tick
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import NEEDS_WORKER, Delivery, Job, JobState
 from orgseg_node.node.store.store import Store
@@ -80,7 +80,7 @@ class Dispatcher:
 
     def ticks(self, tick_s: float) -> tuple[Tick, ...]:
         """What the scheduler runs: the dispatch every tick, the reconciliation every minute."""
-        return (("dispatch", self.dispatch, tick_s), ("reconcile", self.reconcile, 60.0))
+        return ((DISPATCH, self.dispatch, tick_s), ("reconcile", self.reconcile, 60.0))
 
     # ------------------------------------------------------------------ dispatch
 
@@ -109,10 +109,10 @@ class Dispatcher:
             busy += self._submit_job(job)
 
     def _submit_job(self, job: Job) -> bool:
-        """Give the engine a job; whether the engine has it now. `reconcile` handles one that ended there."""
+        """Have the engine run `Worker.contour`; whether it has the job. `reconcile` handles an ended one."""
         state = self._workflow_state(job)
         if state is WorkflowState.ABSENT:
-            self._engine.submit(CONTOUR_QUEUE, "contour", job.workflow_id, job.job_id)
+            self._engine.submit(CONTOUR_QUEUE, CONTOUR, job.workflow_id, job.job_id)
             _log.info("job queued", job=job.job_id, slices=job.slices)
         return state in {WorkflowState.ABSENT, WorkflowState.ACTIVE}
 
@@ -123,6 +123,7 @@ class Dispatcher:
             self._submit_delivery(delivery)
 
     def _submit_delivery(self, delivery: Delivery) -> None:
+        """Have the engine run `Worker.deliver` for all objects of a job that are due at a destination."""
         if delivery.destination not in self._config.destinations:
             # fails at once: the destination is no longer configured
             self._worker.send(delivery.job_id, delivery.destination)
@@ -132,7 +133,7 @@ class Dispatcher:
         action = delivery_action(delivery.state, self._engine.state(workflow_id))
         if action is DeliveryAction.SUBMIT:
             queue = _send_queue(delivery.destination)
-            self._engine.submit(queue, "deliver", workflow_id, delivery.job_id, delivery.destination)
+            self._engine.submit(queue, DELIVER, workflow_id, delivery.job_id, delivery.destination)
         elif action is DeliveryAction.SKIP_ATTEMPT:
             self._store.skip_attempt(delivery)
 
@@ -156,9 +157,7 @@ class Dispatcher:
         if action is JobAction.WAIT:
             return  # the next dispatch submits it when it is its turn
         if action is JobAction.REQUEUE:
-            self._store.move(
-                job.job_id, JobState.QUEUED, "The engine has lost it; it waits for its turn again."
-            )
+            self._store.requeue(job, "The engine has lost it; it waits for its turn again.")
             _log.warning("job queued again", job=job.job_id)
             return
         deaths = self._store.attempts.count_failed_run(job.job_id)
@@ -168,9 +167,7 @@ class Dispatcher:
             )
             return
         if job.state is not JobState.QUEUED:
-            self._store.move(
-                job.job_id, JobState.QUEUED, "Its workflow ended without a result; it gets another."
-            )
+            self._store.requeue(job, "Its workflow ended without a result; it gets another.")
         _log.warning("job gets another workflow", job=job.job_id, deaths=deaths)
 
     def _is_abandoned(self, delivery: Delivery) -> bool:

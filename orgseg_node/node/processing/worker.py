@@ -41,6 +41,8 @@ from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import RUNNING, Job, JobState, OutputObject
 from orgseg_node.node.store.store import Store
 
+CONTOUR: Final = "contour"
+DELIVER: Final = "deliver"
 CHILD_COMMAND: Final = (sys.executable, "-m", "orgseg_node.node.processing.child")
 _RETRY_WAIT_S: Final = 10.0
 _STOPPED: Final[dict[str, Any]] = {"outcome": "stopped"}
@@ -107,6 +109,11 @@ class Worker:
     def _config(self) -> NodeConfig:
         return self._current.config
 
+    @property
+    def workflows(self) -> dict[str, engine.Workflow]:
+        """The workflows that the engine runs, by name."""
+        return {CONTOUR: self.contour, DELIVER: self.deliver}
+
     # ------------------------------------------------------------------ workflow: contour
 
     def contour(self, job_id: str) -> None:
@@ -128,7 +135,7 @@ class Worker:
             again = (
                 "Tried again." if job.state is JobState.RETRY_WAIT else "The node stopped; it is run again."
             )
-            job = self._store.move(job_id, JobState.QUEUED, again)
+            job = self._store.requeue(job, again)
         if job.state is not JobState.QUEUED:
             return _STOPPED
         deaths = self._store.attempts.begin(job_id)

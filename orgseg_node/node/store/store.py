@@ -252,6 +252,23 @@ class Store(DeliveryRows):
         self.attribution.note(tx, job_id)
         job_states.move(tx, job_id, JobChange(state=target, note=note, reason=reason, at=self._now()))
 
+    def requeue(self, job: Job, note: str) -> Job:
+        """Have a job run again, unless its state has changed since it was read, for example by a person.
+
+        Parameters
+        ----------
+        job : the job as it was read
+        note : a sentence for the history
+
+        Returns
+        -------
+        The job as it is now
+        """
+        with self._db.write() as tx:
+            if tx.rows("SELECT 1 FROM job WHERE job_id = ? AND state = ?", (job.job_id, job.state)):
+                self._move(tx, job.job_id, JobState.QUEUED, note)
+        return self.job(job.job_id)
+
     def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
         """Note the progress of a job.
 

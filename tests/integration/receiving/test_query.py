@@ -244,7 +244,7 @@ def test_compressed_images_come_as_stored_or_the_failure_is_told(
         answer = orgseg(capsys, "pull", "pacs", "--accession", "ACC-2", *folder, "--config", config)
     if place.title == qr.AE_TITLE:
         assert (answer.status, answer.code) == (1, "NETWORK_PULL_INCOMPLETE")
-        assert f"0 images came, {SLICES} did not: 0xA702" in answer.err
+        assert f"Received 0 images, missing {SLICES}: 0xA702" in answer.err
         return
     assert answer.status == 0, answer.err
     _same(place.kept, held.files[2 * SLICES :])
@@ -306,7 +306,7 @@ def test_a_receiver_that_is_not_there_is_told(
     answer = orgseg(capsys, "pull", "pacs", "--patient", "PAT-1", "--config", place.config(tmp_path))
     code = {"DCMQR": "NETWORK_PULL_INCOMPLETE", "ARCHIVE": "NETWORK_QUERY_REFUSED"}[place.title]
     assert (answer.status, answer.code) == (1, code)
-    assert {"DCMQR": "0 images came, 10 did not: 0xA702", "ARCHIVE": "0xC000"}[place.title] in answer.err
+    assert {"DCMQR": "Received 0 images, missing 10: 0xA702", "ARCHIVE": "0xC000"}[place.title] in answer.err
 
 
 @pytest.mark.peer

@@ -141,7 +141,7 @@ def test_a_refused_retrieval_is_told_with_its_status(
             *("--config", _config(tmp_path, port)),
         )
     # pynetdicom counts a failure as one image that was not sent, but not a cancellation
-    code, told = "NETWORK_PULL_INCOMPLETE", f"0 images came, 4 did not: 0x{status:04X}, it "
+    code, told = "NETWORK_PULL_INCOMPLETE", f"Received 0 images, missing 4: 0x{status:04X}, it "
     if status == 0xFE00:
         code, told = "NETWORK_QUERY_REFUSED", "answered 0xFE00, it was cancelled"
     assert (answer.status, answer.code) == (1, code)
@@ -158,7 +158,7 @@ def test_a_retrieval_that_ends_early_keeps_what_came_and_tells_the_rest(
             capsys, "pull", "pacs", "--study", STUDY, "--out", out, "--config", _config(tmp_path, port)
         )
     assert (answer.status, answer.code) == (1, "NETWORK_PULL_INCOMPLETE")
-    assert "3 images came, 1 did not" in answer.err or "3 images came, 2 did not" in answer.err
+    assert "Received 3 images, missing 1" in answer.err or "Received 3 images, missing 2" in answer.err
     assert f"0x{status:04X}" in answer.err
     assert {path.stem for path in out.iterdir()} == {str(image.SOPInstanceUID) for image in images[:3]}
 
@@ -173,7 +173,7 @@ def test_fewer_images_than_the_source_has_are_told_though_it_calls_it_done(
             *("--config", _config(tmp_path, port)),
         )
     assert (answer.status, answer.code) == (1, "NETWORK_PULL_INCOMPLETE")
-    assert "3 images came, 1 did not: the source called it done" in answer.err
+    assert "Received 3 images, missing 1: the source reported success" in answer.err
 
 
 def test_a_source_without_retrieval_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_an_image_of_another_series_is_refused(
             capsys, "pull", "pacs", "--study", STUDY, "--out", out, "--config", _config(tmp_path, port)
         )
     assert (answer.status, answer.code) == (1, "NETWORK_PULL_INCOMPLETE")
-    assert "3 images came, 1 did not" in answer.err
+    assert "Received 3 images, missing 1" in answer.err
     assert str(images[1].SOPInstanceUID) not in {path.stem for path in out.iterdir()}
 
 
@@ -289,7 +289,7 @@ def test_an_association_lost_in_the_middle_keeps_what_came_and_says_so(
         )
     assert (answer.status, answer.code) == (1, "NETWORK_UNREACHABLE")
     assert "after 2 images" in answer.err
-    assert f"What came lies in {out}" in answer.err
+    assert f"The images received so far are in {out}" in answer.err
     kept = {path.stem: dcmread(path).PixelData for path in out.iterdir()}
     assert kept == {str(image.SOPInstanceUID): image.PixelData for image in images[:2]}
 

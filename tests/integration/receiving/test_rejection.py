@@ -16,8 +16,7 @@ from pynetdicom.sop_class import Verification
 
 from orgseg_node.errors import AssociationRejected, Unreachable
 from orgseg_node.node.config.node_config import Destination, Source
-from orgseg_node.node.dimse import association
-from orgseg_node.node.dimse.storage_scu import association_with
+from orgseg_node.node.dimse.association import destination_association, source_association
 from tests.support.peers.dcmtk import free_port
 
 # pynetdicom 3.0 drops the socket of a refused connection without closing it
@@ -30,12 +29,12 @@ _CONTEXTS: Any = [(Verification, [ExplicitVRLittleEndian])]
 
 def _send(port: int, calling_ae: str, **more: Any) -> AbstractContextManager[Association]:
     peer = Destination(ae_title="TPS", host="127.0.0.1", port=port, timeout_s=5)
-    return association_with(peer, calling_ae, _CONTEXTS, **more)
+    return destination_association(peer, calling_ae, _CONTEXTS, **more)
 
 
 def _ask(port: int, calling_ae: str, **more: Any) -> AbstractContextManager[Association]:
     peer = Source(ae_title="TPS", host="127.0.0.1", port=port, timeout_s=5)
-    return association.association(peer, calling_ae, _CONTEXTS, **more)
+    return source_association(peer, calling_ae, _CONTEXTS, **more)
 
 
 @pytest.fixture(autouse=True)

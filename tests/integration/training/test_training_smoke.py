@@ -18,7 +18,7 @@ from orgseg_training.experiment.config import load_experiment
 from orgseg_training.experiment.estimate import estimate_assumed
 from orgseg_training.shipped import training_config
 
-pytestmark = [pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(1500)]
 
 RUN = [sys.executable, "-m", "orgseg_training.cli", "run"]
 

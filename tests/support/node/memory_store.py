@@ -91,6 +91,10 @@ class MemoryStore:
         self._jobs[job_id] = replace(job, state=target, note=note, reason=reason, stage="", progress=done)
         return self._jobs[job_id]
 
+    def requeue(self, job: Job, note: str) -> Job:
+        now = self.job(job.job_id)
+        return self.move(job.job_id, JobState.QUEUED, note) if now.state is job.state else now
+
     def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
         job = self.job(job_id)
         self._jobs[job_id] = replace(job, progress=min(max(fraction, 0.0), 1.0), stage=stage)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orgseg_node import __version__
-from orgseg_node.cli.console import FAILED, progress_bar, tell_unexpected
+from orgseg_node.cli.console import FAILED, print_unexpected_error, progress_bar
 from orgseg_node.node.store.store import Store
 from orgseg_node.shipped import bundle_folders, shipped_config
 from tests.support.models.bundles import write_bundle
@@ -218,8 +218,8 @@ def test_these_commands_never_import_torch(
 
 
 def test_without_a_terminal_there_is_no_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bar() as tell:
-        tell(0.5, "half")
+    with progress_bar() as on_progress:
+        on_progress(0.5, "half")
     assert capsys.readouterr().err == ""
 
 
@@ -227,7 +227,7 @@ def test_an_unforeseen_error_gives_a_code_and_a_private_log_and_no_traceback(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    tell_unexpected(RuntimeError("deep inside"))
+    print_unexpected_error(RuntimeError("deep inside"))
     said = capsys.readouterr().err
     (log,) = tmp_path.glob("orgseg-error-*.log")
     assert "UNEXPECTED" in said

@@ -15,7 +15,7 @@ from orgseg_node.dicom.objects.sr import write_report_sr
 from orgseg_node.dicom.reading.slices import SUPPORTED_SYNTAXES
 from orgseg_node.dicom.tps.tps import PROFILES
 from orgseg_node.errors import InputError
-from orgseg_node.node.dimse.storage_scp import STORAGE_CLASSES, SYNTAXES
+from orgseg_node.node.dimse.c_store import STORAGE_CLASSES, SYNTAXES
 from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
 from tools.docs.conformance import conformance
 from tools.docs.created_objects import Attribute, created_objects

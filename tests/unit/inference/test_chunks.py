@@ -1,4 +1,4 @@
-"""Chunks cover every slice once, and take each slice from where it lies deepest."""
+"""Every slice is used once, from the chunk in which it is farthest from the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orgseg_node.inference.chunks import Chunk, split_into_chunks
     chunk_mm=st.floats(1, 500),
     share=st.floats(0, 0.95),
 )
-def test_every_slice_is_kept_from_exactly_one_chunk_that_saw_it(
+def test_every_slice_is_used_from_exactly_one_chunk_that_contains_it(
     slices: int, spacing_mm: float, chunk_mm: float, share: float
 ) -> None:
     chunks = split_into_chunks(slices, spacing_mm, chunk_mm, chunk_mm * share)
@@ -28,7 +28,7 @@ def test_every_slice_is_kept_from_exactly_one_chunk_that_saw_it(
 
 
 @given(slices=st.integers(1, 500), length=st.integers(2, 100), overlap=st.integers(0, 50))
-def test_in_an_overlap_a_slice_comes_from_the_chunk_in_which_it_lies_deeper(
+def test_in_an_overlap_a_slice_comes_from_the_chunk_in_which_it_is_farther_from_the_end(
     slices: int, length: int, overlap: int
 ) -> None:
     overlap = min(overlap, length - 1)

@@ -1,4 +1,4 @@
-"""Organs of several networks become one label map; the better network wins a contested voxel."""
+"""Organs of several networks become one label map; where they overlap, the better network gets the voxel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_labels_that_are_no_organ_are_left_out_and_several_may_be_one_organ() ->
     assert merger.overlaps == 0
 
 
-def test_a_part_is_put_where_it_belongs_and_16_bit_labels_are_read() -> None:
+def test_a_part_is_merged_at_its_position_and_16_bit_labels_are_read() -> None:
     merger = Merger(_SHAPE, {"liver": 0.0})
     part = np.array([[[300, 1]]], dtype=np.uint16)
     merger.add(part, {300: "liver"}, (slice(0, 1), slice(0, 1), slice(3, 5)))
@@ -63,7 +63,7 @@ def test_more_organs_than_fit_are_refused() -> None:
 
 @dataclass(frozen=True)
 class _Fixed:
-    """Finds what it was told to find."""
+    """Returns fixed labels."""
 
     table: OrganTable
     key: str
@@ -91,7 +91,7 @@ def _case() -> tuple[Volume, Body]:
 
 
 def test_several_bundles_become_one_prediction(organ_table: OrganTable) -> None:
-    told: list[float] = []
+    fractions: list[float] = []
     merged = MergedPredictor(
         predictors=(
             _Fixed(organ_table, "liver", (1, 1, 0, 0, 0, 0)),
@@ -100,11 +100,11 @@ def test_several_bundles_become_one_prediction(organ_table: OrganTable) -> None:
         organs=organ_table,
         priorities={"liver": 0.9},
     )
-    found = merged.predict(*_case(), lambda part, _: told.append(part))
+    found = merged.predict(*_case(), lambda part, _: fractions.append(part))
     assert found.label_map.labels.ravel().tolist() == [1, 1, 2, 0, 0, 0]
     assert [organ.key for organ in found.label_map.organs.values()] == ["liver", "spleen"]
     assert [model.name for model in found.models] == [m.name for m in merged.models] == ["liver", "spleen"]
-    assert told == [0.25, 0.5, 0.75, 1.0]
+    assert fractions == [0.25, 0.5, 0.75, 1.0]
     assert [finding.code for finding in found.findings] == ["ORGANS_OVERLAPPED"]
     assert found.timings_s == {"liver: p": 1.0, "spleen: p": 1.0}
 

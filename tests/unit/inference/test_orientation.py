@@ -23,7 +23,7 @@ def _volume(orientation: str) -> Volume:
 
 @pytest.mark.parametrize("stored", _ALL)
 @pytest.mark.parametrize("wanted", ["LPS", "RAS", "PIR"])
-def test_every_voxel_keeps_its_place_in_the_patient(stored: str, wanted: str) -> None:
+def test_every_voxel_keeps_its_position_in_the_patient(stored: str, wanted: str) -> None:
     volume = _volume(stored)
     turned = reorientation_to(volume.grid, wanted).apply_to_volume(volume)
     indices = np.argwhere(np.ones(volume.grid.shape, dtype=bool))
@@ -32,14 +32,14 @@ def test_every_voxel_keeps_its_place_in_the_patient(stored: str, wanted: str) ->
 
 
 @pytest.mark.parametrize("stored", _ALL)
-def test_turned_axes_grow_as_asked_and_turn_back(stored: str) -> None:
+def test_reoriented_axes_increase_as_requested_and_undo_restores_the_array(stored: str) -> None:
     volume = _volume(stored)
     reorientation = reorientation_to(volume.grid)
     assert np.allclose(reorientation.apply_to_grid(volume.grid).axes, np.eye(3)[::-1])
     assert (reorientation.undo(reorientation.apply(volume.hu)) == volume.hu).all()
 
 
-def test_a_head_first_supine_axial_series_is_left_as_it_is() -> None:
+def test_a_head_first_supine_axial_series_is_not_changed() -> None:
     reorientation = reorientation_to(_volume("LPS").grid)
     assert (reorientation.axis_order, reorientation.flipped_axes) == ((0, 1, 2), ())
 

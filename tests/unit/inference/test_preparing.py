@@ -1,4 +1,4 @@
-"""The CT a network sees is upright, cut to the patient and, where asked for, without the room."""
+"""The CT for a network is in LPS, cropped to the patient and, if required, with air outside."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _patient(axes: tuple[tuple[float, float, float], ...] = _FEET_FIRST) -> tupl
     )
 
 
-def test_the_part_is_the_body_box_with_its_margin() -> None:
+def test_the_crop_is_the_body_box_with_its_margin() -> None:
     prepared = prepare_ct(*_patient(), Preprocessing(body_margin_mm=2.0))
     assert prepared.volume.grid.shape == (5, 7, 7)
     assert (prepared.volume.hu >= 50).all()
 
 
-def test_slices_of_a_feet_first_series_grow_to_the_head_afterwards() -> None:
+def test_slices_of_a_feet_first_series_increase_to_the_head_afterwards() -> None:
     volume, body = _patient()
     prepared = prepare_ct(volume, body, Preprocessing())
     assert prepared.volume.grid.axes[0] == pytest.approx((0, 0, 1))
@@ -41,7 +41,7 @@ def test_slices_of_a_feet_first_series_grow_to_the_head_afterwards() -> None:
     assert prepared.volume.grid.to_lps(place) == pytest.approx(volume.grid.to_lps([(1, 3, 2)]))
 
 
-def test_outside_the_margin_is_air_where_the_model_wants_it() -> None:
+def test_outside_the_margin_is_air_if_the_model_requires_it() -> None:
     volume, body = _patient()
     prepared = prepare_ct(volume, body, Preprocessing(outside_to_air=True, body_margin_mm=1.0))
     assert (prepared.volume.hu[prepared.mask] >= 50).all()
@@ -50,7 +50,7 @@ def test_outside_the_margin_is_air_where_the_model_wants_it() -> None:
     assert (none.volume.hu[~none.mask] == -1000).all()
 
 
-def test_labels_return_to_the_voxels_they_were_found_in() -> None:
+def test_labels_return_to_their_voxels_of_the_original_ct() -> None:
     volume, body = _patient()
     prepared = prepare_ct(volume, body, Preprocessing(body_margin_mm=1.0))
     labels = (prepared.volume.hu == 700).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Converted networks on disk: used again when they are what was written, and only then."""
+"""Converted networks on disk are used again only if they are unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orgseg_node.inference.backends.openvino_cache import cache_folder, cache_ke
 
 
 class _Package:
-    """Stands in for OpenVINO: a network is a text."""
+    """A fake of OpenVINO: a network is a text."""
 
     def save_model(self, network: str, path: Path, *, compress_to_fp16: bool) -> None:
         assert not compress_to_fp16, "half precision would not be what was calibrated"
@@ -47,7 +47,7 @@ def test_what_was_changed_on_disk_is_not_used_and_is_replaced(
     assert ask() == "network from disk"
 
 
-def test_what_is_incomplete_is_not_used_and_nothing_is_left_lying(
+def test_an_incomplete_network_is_not_used_and_no_other_file_remains(
     ask: Callable[[], Any], tmp_path: Path
 ) -> None:
     ask()
@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
     assert load_or_convert(None, "name", _Package(), lambda: "network") == "network"
 
 
-def test_the_name_follows_from_all_that_the_conversion_rests_on() -> None:
+def test_the_key_changes_with_everything_that_the_conversion_depends_on() -> None:
     network = torch.nn.Conv3d(1, 2, 3)
     state = network.state_dict()
     other = {key: tensor.clone() for key, tensor in state.items()}

@@ -65,7 +65,7 @@ def test_a_bundle_is_found_by_the_name_in_its_manifest(tmp_path: Path) -> None:
     assert find_bundle("paper-bundle", [tmp_path]).path == tmp_path / "some-folder"
 
 
-def test_an_unknown_name_is_told_with_the_names_there_are(tmp_path: Path) -> None:
+def test_an_unknown_name_is_refused_with_all_known_names(tmp_path: Path) -> None:
     write_bundle(tmp_path / "b")
     with pytest.raises(UnknownBundle, match="paper-bundle"):
         find_bundle("other", [tmp_path])
@@ -84,7 +84,7 @@ def test_the_first_folder_wins_where_two_bundles_have_one_name(tmp_path: Path) -
     assert find_bundle("paper-bundle", folders).manifest.version == "2"
 
 
-def test_a_broken_bundle_is_listed_as_broken_and_hides_no_other(tmp_path: Path) -> None:
+def test_an_invalid_bundle_is_listed_as_invalid_and_does_not_hide_others(tmp_path: Path) -> None:
     write_bundle(tmp_path / "good")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / MANIFEST).write_text("schema = 1")

@@ -56,14 +56,14 @@ def test_what_is_written_is_read_back_the_same() -> None:
     assert render_manifest(parse_manifest(content)) == content
 
 
-def test_a_manifest_without_calibration_is_as_good_as_ever() -> None:
+def test_a_manifest_without_calibration_is_valid() -> None:
     content = render_manifest(a_manifest())
     assert b"calibration" not in content
     assert parse_manifest(content).calibration is None
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"software": ""}, "calibration.software must be text"),
         ({"version": 2026}, "calibration.version must be text"),
@@ -87,18 +87,18 @@ def test_a_manifest_without_calibration_is_as_good_as_ever() -> None:
         ({"organs": {"spleen": {"dice": 1.0}}}, "organs.spleen.found_on is missing"),
     ],
 )
-def test_each_thing_that_is_wrong_is_named(change: dict[str, Any], said: str) -> None:
+def test_each_problem_is_named(change: dict[str, Any], expected: str) -> None:
     document = _document()
     document["calibration"] |= change
-    assert said in _problems(document)
+    assert expected in _problems(document)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     document = _document() | {"mirroring": "yes"}
     del document["calibration"]["date"]
     document["calibration"]["precision"] = "f64"
-    told = _problems(document)
-    assert all(word in told for word in ("mirroring", "calibration.date is missing", "precision"))
+    problems = _problems(document)
+    assert all(word in problems for word in ("mirroring", "calibration.date is missing", "precision"))
 
 
 def test_a_calibration_that_is_no_table_is_refused() -> None:
@@ -111,7 +111,7 @@ def test_a_good_calibration_with_the_installed_version_allows_the_fast_mode() ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"version": "2020.1"}, "calibrated with openvino 2020.1; openvino 7 is installed"),
         ({"software": "other"}, "calibrated with other 7"),
@@ -127,9 +127,9 @@ def test_a_good_calibration_with_the_installed_version_allows_the_fast_mode() ->
         ({"organs": {"spleen": OrganAgreement(dice=1.0, found_on=0, outside_ml=0.0)}}, "no organ was found"),
     ],
 )
-def test_anything_less_does_not(changes: dict[str, Any], said: str) -> None:
+def test_any_other_calibration_does_not_allow_it(changes: dict[str, Any], expected: str) -> None:
     calibration = a_calibration(**({"version": "7"} | changes))
-    with pytest.raises(NotCalibrated, match=said):
+    with pytest.raises(NotCalibrated, match=expected):
         require_calibration("paper", calibration, "openvino", "7")
 
 
@@ -138,7 +138,7 @@ def test_without_a_calibration_the_fast_mode_is_refused_by_the_name_of_the_bundl
         require_calibration("paper", None, "openvino", "7")
 
 
-def test_it_knows_what_was_never_found_and_what_lies_outside() -> None:
+def test_it_reports_organs_never_found_and_organs_found_outside() -> None:
     calibration = a_calibration(
         organs={"spleen": _PERFECT, "liver": OrganAgreement(dice=1.0, found_on=0, outside_ml=0.0)}
     )
@@ -149,7 +149,7 @@ def test_it_knows_what_was_never_found_and_what_lies_outside() -> None:
     assert not outside.nothing_outside
 
 
-def test_a_calibration_makes_it_another_bundle_which_verifies(tmp_path: Path) -> None:
+def test_a_calibration_changes_the_hash_and_the_bundle_verifies(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "paper")
     (bundle.path / MANIFEST).chmod(0o640)
     changed = replace_calibration(bundle, a_calibration())
@@ -161,7 +161,7 @@ def test_a_calibration_makes_it_another_bundle_which_verifies(tmp_path: Path) ->
     verify_bundle(changed)  # no file is left beside
 
 
-def test_a_second_calibration_takes_the_place_of_the_first(tmp_path: Path) -> None:
+def test_a_second_calibration_replaces_the_first(tmp_path: Path) -> None:
     first = replace_calibration(write_bundle(tmp_path / "paper"), a_calibration())
     second = replace_calibration(first, a_calibration(precision=Precision.BF16))
     assert open_bundle(tmp_path / "paper") == second

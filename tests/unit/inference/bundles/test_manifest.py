@@ -69,7 +69,7 @@ def test_organs_keep_the_order_of_the_manifest_and_unranked_ones_have_priority_z
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"schema": 2}, "schema 2"),
         ({"name": "../escape"}, "name '../escape'"),
@@ -87,12 +87,12 @@ def test_organs_keep_the_order_of_the_manifest_and_unranked_ones_have_priority_z
         ({"preprocessing": {"orientation": "LPS", "outside_to_air": True}}, "body_margin_mm is missing"),
     ],
 )
-def test_each_thing_that_is_wrong_is_named(change: dict[str, Any], said: str) -> None:
-    assert said in _problems(_document() | change)
+def test_each_problem_is_named(change: dict[str, Any], expected: str) -> None:
+    assert expected in _problems(_document() | change)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"folds": [0]}, "folds must be a list"),
         ({"folds": ["1"]}, "parts/main/fold_1.safetensors is not among files"),
@@ -105,16 +105,16 @@ def test_each_thing_that_is_wrong_is_named(change: dict[str, Any], said: str) ->
         ({"configuration": ""}, "configuration must be text"),
     ],
 )
-def test_each_thing_that_is_wrong_in_a_part_is_named(change: dict[str, Any], said: str) -> None:
+def test_each_problem_of_a_part_is_named(change: dict[str, Any], expected: str) -> None:
     document = _document()
     document["parts"][0] |= change
-    assert said in _problems(document)
+    assert expected in _problems(document)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     document = _document() | {"name": "", "mirroring": "yes", "licence": 3}
-    told = _problems(document)
-    assert all(word in told for word in ("name", "mirroring", "licence"))
+    problems = _problems(document)
+    assert all(word in problems for word in ("name", "mirroring", "licence"))
 
 
 def test_two_parts_cannot_share_a_folder() -> None:

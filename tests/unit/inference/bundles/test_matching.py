@@ -61,7 +61,7 @@ def test_every_key_and_tg263_name_is_its_own_organ(organ_table: OrganTable) -> N
         assert organ_of_name(organ.name, organ_table) == key
 
 
-def test_what_a_person_says_comes_first(organ_table: OrganTable) -> None:
+def test_the_users_organ_map_has_priority_over_names(organ_table: OrganTable) -> None:
     given = {"spleen": "liver", "Dataset1_A/2": "heart", "3": ""}
     matched, unmatched = match_labels(
         "Dataset1_A", {1: "spleen", 2: "x", 3: "y", 4: "colon"}, given, organ_table
@@ -70,7 +70,7 @@ def test_what_a_person_says_comes_first(organ_table: OrganTable) -> None:
     assert unmatched == []
 
 
-def test_every_label_without_an_organ_is_told_with_a_hint(organ_table: OrganTable) -> None:
+def test_every_label_without_an_organ_is_reported_with_a_hint(organ_table: OrganTable) -> None:
     matched, unmatched = match_labels(
         "D", {1: "splen", 2: "heart", 3: "zzz"}, {"zzz": "not_a_key"}, organ_table
     )

@@ -46,7 +46,7 @@ def test_a_plain_ct_model_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plans", "dataset", "said"),
+    ("plans", "dataset", "expected"),
     [
         ({"patch_size": [16, 16]}, {}, "two-dimensional"),
         ({"previous_stage": "3d_lowres"}, {}, "cascade"),
@@ -70,14 +70,14 @@ def test_a_plain_ct_model_is_accepted() -> None:
         ),
     ],
 )
-def test_what_is_not_run_here_is_refused_by_name(
-    plans: dict[str, Any], dataset: dict[str, Any], said: str
+def test_a_model_that_cannot_be_run_is_refused_with_the_reason(
+    plans: dict[str, Any], dataset: dict[str, Any], expected: str
 ) -> None:
-    with pytest.raises(ModelNotImportable, match=said):
+    with pytest.raises(ModelNotImportable, match=expected):
         refuse_unusable(_plans(**plans), _dataset(**dataset), "3d_fullres")
 
 
-def test_a_configuration_inherits_what_it_does_not_say() -> None:
+def test_a_configuration_inherits_missing_fields() -> None:
     plans = _plans()
     plans["configurations"]["child"] = {"inherits_from": "3d_fullres", "patch_size": [8, 8]}
     with pytest.raises(ModelNotImportable, match="child is two-dimensional"):
@@ -89,7 +89,7 @@ def test_a_configuration_inherits_what_it_does_not_say() -> None:
         refuse_unusable(plans, _dataset(), "other")
 
 
-def test_a_model_tells_labels_configuration_and_folds(tmp_path: Path) -> None:
+def test_labels_configuration_and_folds_are_read(tmp_path: Path) -> None:
     model = open_trained(_folder(tmp_path / "Dataset1_A", folds=("10", "2", "all")))
     assert model.labels == {1: "spleen"}
     assert model.configuration == "3d_fullres"
@@ -117,7 +117,7 @@ def test_the_best_checkpoint_is_taken_where_there_is_no_final_one(tmp_path: Path
         ("SimpleITKIO", "Dataset291_TotalSegmentator_part1_organs_1559subj", "RAS"),
     ],
 )
-def test_the_training_orientation_is_told_by_reader_and_origin(
+def test_the_training_orientation_follows_from_reader_and_origin(
     reader: str, name: str, orientation: str, tmp_path: Path
 ) -> None:
     plans = _plans() | {"image_reader_writer": reader, "dataset_name": name}
@@ -136,15 +136,15 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plans", "dataset", "said"),
+    ("plans", "dataset", "expected"),
     [
         ({}, None, r"plans\.json .* has no configurations"),
         (None, {"labels": {}}, r"dataset\.json .* has no labels"),
         ([1], None, "is not a table"),
     ],
 )
-def test_damaged_descriptions_are_refused(plans: Any, dataset: Any, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelNotImportable, match=said):
+def test_damaged_descriptions_are_refused(plans: Any, dataset: Any, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotImportable, match=expected):
         open_trained(_folder(tmp_path, plans, dataset))
     folder = _folder(tmp_path / "broken")
     (folder / "plans.json").write_text("{")

@@ -59,7 +59,7 @@ def _be_overtaken(target: Path) -> None:
         (target / "first").touch()
 
 
-def test_who_comes_second_does_not_overwrite(tmp_path: Path) -> None:
+def test_the_second_writer_does_not_overwrite_the_first(tmp_path: Path) -> None:
     with pytest.raises(BundleExists):
         _be_overtaken(tmp_path / "new")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["first"]
@@ -69,11 +69,13 @@ def test_who_comes_second_does_not_overwrite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("draft", "said"), [(_draft("a/b"), "name 'a/b'"), (_draft(title=" "), "title must be text")]
+    ("draft", "expected"), [(_draft("a/b"), "name 'a/b'"), (_draft(title=" "), "title must be text")]
 )
-def test_a_draft_that_cannot_be_is_refused_first(draft: BundleDraft, said: str, tmp_path: Path) -> None:
+def test_an_invalid_draft_is_refused_before_anything_is_converted(
+    draft: BundleDraft, expected: str, tmp_path: Path
+) -> None:
     part = PartDraft(folder=_trained(tmp_path / "t"), label_map={1: "spleen"})
-    with pytest.raises(BundleInvalid, match=said):
+    with pytest.raises(BundleInvalid, match=expected):
         export_trained([part], draft, tmp_path / "out" / "new")
     assert not (tmp_path / "out").exists()
 

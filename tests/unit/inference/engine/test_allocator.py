@@ -1,4 +1,4 @@
-"""Large blocks come from kept memory only where they shall, and all is as before afterwards."""
+"""Large blocks are reused only inside the context managers; afterwards the allocator is as before."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _kept_bytes() -> int:
     return int(_C.mallinfo2().keepcost)
 
 
-def test_large_blocks_are_kept_inside_and_all_is_given_back_at_the_end() -> None:
+def test_large_blocks_are_kept_inside_and_all_memory_is_returned_at_the_end() -> None:
     assert _fresh_from_the_system()
     for _ in range(2):  # usable twice
         with keep_freed_memory():

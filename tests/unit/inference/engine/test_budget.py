@@ -1,4 +1,4 @@
-"""What a run needs is known before it begins, and what does not fit goes to a file or is refused."""
+"""The memory of a run is known before it starts; what does not fit goes to a file or is refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_more_channels_and_more_folds_need_more() -> None:
     assert host(20, 5, AccumulatorStorage.FILE) == host(20, 1, AccumulatorStorage.FILE) == host(20, 1)
 
 
-def test_a_gpu_takes_the_tile_and_the_sums_off_main_memory() -> None:
+def test_with_a_gpu_tile_and_accumulators_need_no_main_memory() -> None:
     assert _NEED.host_bytes(AccumulatorStorage.DEVICE, cuda=True, keep_working_volume=False) == 60 * _MB
     assert (
         _NEED.host_bytes(AccumulatorStorage.HOST, cuda=True, keep_working_volume=True)
@@ -64,7 +64,7 @@ def test_a_gpu_takes_the_tile_and_the_sums_off_main_memory() -> None:
     assert _NEED.device_bytes == 5250 * _MB
 
 
-def test_with_room_for_all_the_sums_lie_in_memory() -> None:
+def test_with_enough_memory_the_accumulators_are_in_memory() -> None:
     found = plan_memory(_NEED, _budget(5500), _CPU, shared=False)
     assert (found.accumulators, found.keep_working_volume, found.need_mb) == (
         AccumulatorStorage.HOST,
@@ -74,7 +74,7 @@ def test_with_room_for_all_the_sums_lie_in_memory() -> None:
     assert 5400 < found.budget_mb < 5600
 
 
-def test_with_less_room_they_lie_in_a_file() -> None:
+def test_with_less_memory_they_are_in_a_file() -> None:
     found = plan_memory(_NEED, _budget(1500), _CPU, shared=False)
     assert (found.accumulators, found.keep_working_volume, found.need_mb) == (
         AccumulatorStorage.FILE,
@@ -83,7 +83,7 @@ def test_with_less_room_they_lie_in_a_file() -> None:
     )
 
 
-def test_with_even_less_room_the_run_is_refused_with_both_numbers() -> None:
+def test_with_even_less_memory_the_run_is_refused_with_both_numbers() -> None:
     with pytest.raises(OutOfMemory, match=r"needs about \d+ MB of main memory; \d+ MB are allowed"):
         plan_memory(_NEED, _budget(900), _CPU, shared=False)
     with pytest.raises(OutOfMemory):
@@ -98,7 +98,7 @@ def test_with_even_less_room_the_run_is_refused_with_both_numbers() -> None:
         (2000, AccumulatorStorage.FILE, False),
     ],
 )
-def test_a_working_volume_that_others_see_is_kept_where_there_is_room(
+def test_a_shared_working_volume_is_kept_if_there_is_memory_for_it(
     beside_mb: int,
     storage: AccumulatorStorage,
     keep: bool,  # noqa: FBT001  # a parameter
@@ -107,7 +107,7 @@ def test_a_working_volume_that_others_see_is_kept_where_there_is_room(
     assert (found.accumulators, found.keep_working_volume) == (storage, keep)
 
 
-def test_without_a_budget_nearly_all_that_is_free_may_be_used() -> None:
+def test_without_a_budget_nearly_all_free_memory_may_be_used() -> None:
     small = replace(_NEED, slab=_MB, tile=_MB, working=0)
     found = plan_memory(small, None, _CPU, shared=False)
     assert found.accumulators == AccumulatorStorage.HOST
@@ -125,7 +125,7 @@ def test_the_limit_of_a_container_counts_where_there_is_one(tmp_path: Path) -> N
     assert free_memory(tmp_path) > 100 * _MB
 
 
-def test_what_a_network_computes_with_grows_with_the_tile_and_the_network_is_left_alone() -> None:
+def test_activation_bytes_grow_with_the_tile_and_the_network_is_not_changed() -> None:
     network = tiny_network(TinyModel(), seed=1).eval()
     before = {name: t.clone() for name, t in network.state_dict().items()}
     small, large = (activation_bytes(network, (2, 2, 4), (n, n, n)) for n in (16, 32))

@@ -1,4 +1,4 @@
-"""How far folds differ, against numbers worked out by hand."""
+"""How far folds differ, compared with numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _plane(labels: list[int], heads: int = 3) -> torch.Tensor:
     return logits
 
 
-def test_dice_of_all_pairs_and_the_volumes_are_those_worked_out_by_hand() -> None:
+def test_dice_of_all_pairs_and_volumes_agree_with_a_calculation_by_hand() -> None:
     agreement = FoldAgreement(3, None, 3)
     for folds in (
         ([1, 1, 1, 0, 2, 2], [1, 1, 0, 0, 2, 0], [0, 1, 1, 1, 1, 0]),

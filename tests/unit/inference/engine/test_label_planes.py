@@ -33,7 +33,7 @@ _GRIDS = [
 
 
 def _logits(kind: str, heads: int, shape: Shape) -> NDArray[np.float16]:
-    """Logits of 16 bits that are hard to tell apart."""
+    """Float16 logits that are hard to distinguish."""
     rng = np.random.default_rng(heads)
     drawn = rng.normal(size=(heads, *shape))
     if kind == "ties":
@@ -83,7 +83,7 @@ def test_labels_are_those_of_interpolating_everything(
         assert (_ours(logits, regrid, regions) == _theirs(logits, regrid, regions)).all()
 
 
-def test_where_a_class_wins_clearly_nothing_is_interpolated() -> None:
+def test_where_a_class_is_clearly_the_largest_nothing_is_interpolated() -> None:
     logits = np.zeros((3, 4, 6, 6), dtype=np.float16)
     logits[1] = 5
     logits[2, :, :, 3:] = 9
@@ -93,7 +93,7 @@ def test_where_a_class_wins_clearly_nothing_is_interpolated() -> None:
     assert planes.interpolated == 8 * 12 * 2  # the two columns between both
 
 
-def test_a_plane_comes_as_soon_as_it_can_and_old_ones_are_forgotten() -> None:
+def test_a_plane_is_returned_as_soon_as_possible_and_old_planes_are_removed() -> None:
     planes = LabelPlanes(Regrid(source=(6, 2, 2), target=(3, 2, 2), thick_axis=None), None, _CPU)
     plane = torch.ones((2, 2, 2), dtype=torch.half)
     came = [[k for k, _ in planes.push(number, plane)] for number in range(6)]
@@ -104,19 +104,19 @@ def test_a_plane_comes_as_soon_as_it_can_and_old_ones_are_forgotten() -> None:
 @pytest.mark.parametrize(
     ("best", "second"), [(1.0, 1.0), (1.0, 0.9990), (-1.0, -1.001), (0.0, 0.0), (0.0, -1e-7)]
 )
-def test_near_winners_are_unclear_and_leaders_still_lead(best: float, second: float) -> None:
+def test_close_logits_are_ambiguous_and_the_argmax_is_still_found(best: float, second: float) -> None:
     plane = torch.tensor([-5.0, best, second]).half().view(3, 1, 1)
     assert unambiguous_labels(plane, None).item() == AMBIGUOUS
     assert argmax_labels(plane, None).item() == 1
 
 
-def test_the_first_of_equals_leads() -> None:
+def test_the_argmax_of_equal_logits_is_the_first() -> None:
     plane = torch.zeros((4, 200, 300), dtype=torch.half)
     plane[2:] = 1
     assert (argmax_labels(plane, None) == 2).all()
 
 
-def test_clear_winners_are_known_at_any_place_of_a_large_plane() -> None:
+def test_unambiguous_labels_are_right_everywhere_in_a_large_plane() -> None:
     plane = torch.randn((5, 300, 211), generator=torch.Generator().manual_seed(2)).mul(50).half()
     found = unambiguous_labels(plane, None)
     clear = found != AMBIGUOUS
@@ -124,7 +124,7 @@ def test_clear_winners_are_known_at_any_place_of_a_large_plane() -> None:
     assert (found[clear] == plane.float().argmax(0)[clear]).all()
 
 
-def test_a_logit_that_is_no_number_is_never_clear() -> None:
+def test_nan_logits_are_ambiguous() -> None:
     plane = torch.full((3, 1, 2), torch.nan).half()
     plane[:2] = 3.0
     plane[0, 0, 1] = torch.nan
@@ -132,13 +132,13 @@ def test_a_logit_that_is_no_number_is_never_clear() -> None:
     assert (unambiguous_labels(plane, (1, 2, 3)) == AMBIGUOUS).all()
 
 
-def test_regions_near_zero_are_unclear_and_later_ones_paint_over_earlier_ones() -> None:
+def test_regions_near_zero_are_ambiguous_and_later_regions_overwrite_earlier_ones() -> None:
     plane = torch.tensor([[2.0, -2.0, 2.0, 2.0], [2.0, -2.0, -2.0, 5e-4]]).half().view(2, 1, 4)
     assert unambiguous_labels(plane, (7, 5)).tolist() == [[5, 0, 7, AMBIGUOUS]]
     assert argmax_labels(plane, (7, 5)).tolist() == [[5, 0, 7, 5]]
 
 
-def test_a_label_that_two_regions_write_is_never_clear() -> None:
+def test_a_label_of_two_regions_is_always_ambiguous() -> None:
     plane = torch.tensor([[2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]]).half().view(3, 1, 2)
     assert unambiguous_labels(plane, (1, 1, 2)).tolist() == [[AMBIGUOUS, AMBIGUOUS]]
     assert unambiguous_labels(plane, (1, 3, 2)).tolist() == [[1, 3]]

@@ -1,4 +1,4 @@
-"""What nnU-Net's plans say is read as nnU-Net reads it, and what the engine cannot do is refused by name."""
+"""The plans are read as nnU-Net reads them, and what the engine cannot run is refused by name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_usual_plans_are_read() -> None:
     )
 
 
-def test_the_smallest_tile_leaves_two_voxels_along_the_axis_that_has_room() -> None:
+def test_the_smallest_tile_has_two_voxels_along_the_longest_axis_at_the_lowest_resolution() -> None:
     plan = _read(TinyModel(patch=(2, 8, 4)))
     assert plan.downsampling == (2, 2, 2)
     assert plan.smallest_tile == (2, 4, 2)
@@ -61,7 +61,7 @@ def test_regions_write_their_labels_in_the_order_of_the_dataset() -> None:
     assert (plan.heads, plan.regions) == (2, (2, 1))
 
 
-def test_networks_of_equal_plans_see_alike_whatever_they_find() -> None:
+def test_equal_plans_have_equal_preprocessing_whatever_the_labels() -> None:
     assert _read().preprocessing == _read(TinyModel(labels={"heart": 1}, patch=(8, 8, 8))).preprocessing
     for change in (
         {"spacing_mm": (3.0, 2.0, 2.1)},
@@ -93,7 +93,7 @@ def test_thick_slices_are_judged_as_nnunet_does(
     assert preprocessing.regrid((20, 20, 20), ct_mm).thick_axis == axis
 
 
-def test_the_way_back_judges_by_the_working_spacing_first() -> None:
+def test_the_resampling_to_the_ct_checks_the_working_spacing_first() -> None:
     plan = _read(TinyModel(spacing_mm=(1.0, 1.0, 4.0)))
     assert plan.regrid((9, 9, 9), (10, 10, 10), (4.0, 1.0, 1.0)).thick_axis == 2
     assert plan.preprocessing.regrid((9, 9, 9), (4.0, 1.0, 1.0)).thick_axis == 0
@@ -107,7 +107,7 @@ def test_a_ct_too_thin_for_a_working_voxel_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"patch_size": [16, 16], "spacing": [2.0, 2.0]}, "2d configuration"),
         ({"previous_stage": "3d_lowres"}, "second stage of a cascade"),
@@ -118,8 +118,8 @@ def test_a_ct_too_thin_for_a_working_voxel_is_refused() -> None:
         ({"resampling_fn_probabilities": "no_resampling_hack"}, "no_resampling_hack"),
     ],
 )
-def test_what_the_engine_cannot_do_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(NotStreamable, match=said):
+def test_what_the_engine_cannot_do_is_refused_by_name(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(NotStreamable, match=expected):
         _read(**changes)
 
 

@@ -39,7 +39,7 @@ def test_sums_are_rounded_to_16_bits_after_each_tile_and_products_are_not() -> N
 
 
 @pytest.mark.parametrize("count", range(8))
-def test_moving_on_keeps_the_last_planes_and_brings_in_empty_ones(count: int) -> None:
+def test_shifting_keeps_the_last_planes_and_appends_empty_ones(count: int) -> None:
     planes = torch.arange(1, 1 + 7 * 6).view(7, 2, 3)
     before = planes.clone()
     shift_planes(planes, count)
@@ -48,7 +48,7 @@ def test_moving_on_keeps_the_last_planes_and_brings_in_empty_ones(count: int) ->
 
 
 @pytest.mark.parametrize("storage", [AccumulatorStorage.HOST, AccumulatorStorage.FILE])
-def test_a_slab_moves_on_for_all_channels(storage: AccumulatorStorage) -> None:
+def test_a_slab_advances_in_all_channels(storage: AccumulatorStorage) -> None:
     slab = Slab((2, 5, 3, 4), storage, _CPU)
     slab.logits.copy_(torch.arange(120).view(2, 5, 3, 4))
     before = slab.logits.clone()
@@ -57,7 +57,7 @@ def test_a_slab_moves_on_for_all_channels(storage: AccumulatorStorage) -> None:
     assert not slab.logits[:, 3:].any()
 
 
-def test_a_slab_in_a_file_begins_empty_and_keeps_its_sums_while_it_rests() -> None:
+def test_a_slab_in_a_file_is_empty_first_and_keeps_its_sums_when_memory_is_released() -> None:
     slab = Slab((3, 8, 40, 50), AccumulatorStorage.FILE, _CPU)
     assert not slab.logits.any()
     numbers = torch.randn(slab.logits.shape, generator=torch.Generator().manual_seed(1)).half()
@@ -70,14 +70,14 @@ def test_a_slab_in_a_file_begins_empty_and_keeps_its_sums_while_it_rests() -> No
     assert torch.equal(slab.logits, numbers + 1)
 
 
-def test_a_slab_in_memory_has_nothing_to_rest() -> None:
+def test_a_slab_in_memory_keeps_its_sums_when_memory_is_released() -> None:
     slab = Slab((1, 1, 1, 2), AccumulatorStorage.HOST, _CPU)
     slab.logits += 3
     slab.release_memory()
     assert slab.logits.tolist() == [[[[3, 3]]]]
 
 
-def test_a_file_that_does_not_fit_on_the_disk_is_said() -> None:
+def test_a_file_that_does_not_fit_on_the_disk_is_refused() -> None:
     with pytest.raises(DiskFull, match=r"MB for the network's sums do not fit"):
         Slab((1000, 1 << 20, 1 << 10, 1 << 10), AccumulatorStorage.FILE, _CPU)
 

@@ -10,7 +10,7 @@ import torch
 from orgseg_node.inference.engine.stopwatch import Stopwatch
 
 
-def test_only_what_lies_between_entering_and_leaving_is_added_up() -> None:
+def test_only_the_time_between_entering_and_leaving_is_added() -> None:
     stopwatch, began = Stopwatch(torch.device("cpu")), time.perf_counter()
     assert stopwatch.seconds() == 0
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Tiles lie where nnU-Net puts them, and what is said to be final is touched no more."""
+"""The tiles are those of nnU-Net, and no later tile covers a final plane."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_tiles_and_padding_are_nnunets(shape: Shape, patch: Shape, step: float) 
 
 
 @pytest.mark.parametrize(("shape", "patch", "step"), _CASES)
-def test_final_planes_are_all_planes_once_and_no_later_tile_touches_them(
+def test_final_planes_are_all_planes_once_and_no_later_tile_covers_them(
     shape: Shape, patch: Shape, step: float
 ) -> None:
     tiling = Tiling.covering(shape, patch, step)
@@ -72,7 +72,7 @@ def test_the_weights_are_nnunets_gaussian_in_half() -> None:
 
 @pytest.mark.parametrize("target", [(30, 26, 40), (12, 52, 21), (20, 24, 30)])
 @pytest.mark.parametrize("thick_axis", [None, 0, 1])
-def test_a_tile_is_wanted_where_a_voxel_of_the_region_is_interpolated_from_it(
+def test_a_tile_is_needed_if_a_voxel_of_the_region_is_interpolated_from_it(
     target: Shape, thick_axis: int | None
 ) -> None:
     axes = interpolation_axes(Regrid(source=(20, 24, 30), target=target, thick_axis=thick_axis))
@@ -98,7 +98,7 @@ def test_a_tile_is_wanted_where_a_voxel_of_the_region_is_interpolated_from_it(
         assert set(np.flatnonzero(found)) == expected
 
 
-def test_a_region_of_nothing_wants_no_tile() -> None:
+def test_an_empty_region_needs_no_tile() -> None:
     axes = interpolation_axes(Regrid(source=(20, 24, 30), target=(10, 12, 15), thick_axis=None))
     tiling = Tiling.covering((20, 24, 30), (8, 8, 8), 0.5)
     assert not needed_tiles(tiling, np.zeros((10, 12, 15), dtype=bool), axes).any()

@@ -1,4 +1,4 @@
-"""Planes of the working volume are those of nnU-Net's preprocessor, whichever are asked for."""
+"""Planes of the working volume are those of nnU-Net's preprocessor, in blocks of any size."""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ def test_a_single_voxel_is_a_box_and_nothing_is_none() -> None:
     assert (box.start, box.stop) == ((1, 4, 0), (2, 5, 1))
 
 
-def test_hounsfield_units_are_normalised_as_nnunet_does_and_left_as_they_are() -> None:
+def test_hounsfield_units_are_normalised_as_nnunet_does_and_the_input_is_not_changed() -> None:
     for hu in (noise((5, 6, 7)), noise((5, 6, 7)).astype(np.float32)):
         before = hu.copy()
         assert (_CT.normalise(hu) == _nnunets(hu.copy(), (5, 6, 7), None)).all()
         assert (hu == before).all()
 
 
-def test_statistics_without_any_deviation_divide_by_next_to_nothing_and_not_by_zero() -> None:
+def test_a_standard_deviation_of_zero_does_not_divide_by_zero() -> None:
     flat = HuNormalisation(low=0.0, high=10.0, mean=5.0, std=0.0)
     assert np.isfinite(flat.normalise(np.arange(12))).all()

@@ -121,9 +121,9 @@ def test_answers_to_the_question_are_pulled_whatever_the_case_of_letters() -> No
     [
         (0xA801, "0xA801, it does not know the AE title"),
         (0xA7FF, "0xA7FF, it refused"),
-        (0xB007, "0xB007, it did so with a remark"),
+        (0xB007, "0xB007, done with a warning"),
         (0xC123, "0xC123, it cannot process the request"),
-        (0x0999, "0x0999, a status the standard does not name"),
+        (0x0999, "0x0999, a status that the standard does not define"),
     ],
 )
 def test_every_status_has_its_sentence(status: int, text: str) -> None:
@@ -152,32 +152,32 @@ def _answers(*told: tuple[int, int, int, int]) -> Callable[[], Iterator[tuple[Da
 
 
 def test_remarks_are_images_that_came() -> None:
-    tally = _SubOperations(source=SOURCE)
-    tally.take(_answers((0xFF00, 1, 0, 0), (0xB000, 2, 0, 2)))
-    tally.check(4, 4)
-    tally.require_all(tally.completed)
-    assert (tally.completed, tally.remarks, tally.failed) == (4, 2, 0)
+    operations = _SubOperations(source=SOURCE)
+    operations.run(_answers((0xFF00, 1, 0, 0), (0xB000, 2, 0, 2)))
+    operations.count_missing(4, 4)
+    operations.require_all(operations.completed)
+    assert (operations.completed, operations.remarks, operations.failed) == (4, 2, 0)
 
 
 def test_failures_are_counted_over_all_series_and_told() -> None:
-    tally = _SubOperations(source=SOURCE)
-    tally.take(_answers((0x0000, 3, 0, 0)))
-    tally.take(_answers((0xFF00, 1, 0, 0), (0xB000, 1, 2, 0)))
-    with pytest.raises(PullIncomplete, match="4 images came, 2 did not: 0xB000, some images"):
-        tally.require_all(tally.completed)
+    operations = _SubOperations(source=SOURCE)
+    operations.run(_answers((0x0000, 3, 0, 0)))
+    operations.run(_answers((0xFF00, 1, 0, 0), (0xB000, 1, 2, 0)))
+    with pytest.raises(PullIncomplete, match="Received 4 images, missing 2: 0xB000, some images"):
+        operations.require_all(operations.completed)
 
 
 def test_nothing_at_all_is_not_success() -> None:
-    tally = _SubOperations(source=SOURCE)
-    tally.take(_answers((0x0000, 0, 0, 0)))
-    with pytest.raises(PullIncomplete, match="0 images came, an unknown number did not"):
-        tally.require_all(0)
+    operations = _SubOperations(source=SOURCE)
+    operations.run(_answers((0x0000, 0, 0, 0)))
+    with pytest.raises(PullIncomplete, match="Received 0 images, missing an unknown number"):
+        operations.require_all(0)
 
 
 def test_an_unknown_receiver_ends_it_at_once() -> None:
-    tally = _SubOperations(source=SOURCE, to=", for NODE")
+    operations = _SubOperations(source=SOURCE, to=", for NODE")
     with pytest.raises(QueryRefused, match=r"0xA801, .*, for NODE") as caught:
-        tally.take(_answers((0xA801, 0, 4, 0)))
+        operations.run(_answers((0xA801, 0, 4, 0)))
     assert caught.value.status == 0xA801
 
 
@@ -187,7 +187,7 @@ def test_a_response_without_status_is_a_lost_connection() -> None:
         yield Dataset(), None
 
     with pytest.raises(Unreachable, match="after 3 images"):
-        _SubOperations(source=SOURCE).take(send)
+        _SubOperations(source=SOURCE).run(send)
 
 
 # ---------------------------------------------------------------------- configuration

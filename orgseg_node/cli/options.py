@@ -1,4 +1,4 @@
-"""Who gives a command to the node's series and jobs, and why."""
+"""Options that several commands for the node share, and what they stand for."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 Config = Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 By = Annotated[
-    str, typer.Option("--by", metavar="NAME", help="Who it is; else the user of the operating system.")
+    str, typer.Option("--by", metavar="NAME", help="Your name; by default the user of the operating system.")
 ]
 Why = Annotated[
-    str, typer.Option("--why", metavar="TEXT", help="Why; kept in the history, so name no patient.")
+    str, typer.Option("--why", metavar="TEXT", help="Reason; it is kept in the history, so name no patient.")
 ]
 
-_LONGEST = 200
+_MAX_CHARACTERS = 200
 
 
-def signed(by: str, why: str) -> str:
-    """Who gives a command and why, for the history. Raises ConfigError if that is no plain text."""
+def attribution(by: str, why: str) -> str:
+    """Who gives a command and why, as a text for the history. Raises ConfigError if it is not one line."""
     name = by.strip() or _user()
     for what, text in (("--by", name), ("--why", why)):
-        if not text.isprintable() or len(text) > _LONGEST:
-            raise ConfigError(f"{what} is one line of at most {_LONGEST} characters.")
+        if not text.isprintable() or len(text) > _MAX_CHARACTERS:
+            raise ConfigError(f"{what} is one line of at most {_MAX_CHARACTERS} characters.")
     return f"by {name}{f': {why.strip()}' if why.strip() else ''}"
 
 
@@ -42,8 +42,8 @@ def _user() -> str:
         return "unknown"
 
 
-def memory(config: NodeConfig, *, read_only: bool = False) -> Store:
-    """The memory of a node that has run. Raises StorageError where there is none."""
+def open_store(config: NodeConfig, *, read_only: bool = False) -> Store:
+    """Open the database of a node that has run before. Raises StorageError if it does not exist."""
     from orgseg_node.node.store.database import Database  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Which bundle the command line runs."""
+"""The bundles that a command uses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from orgseg_node.shipped import bundle_folders, shipped_bundles
 
 
 def choose_bundles(names: Sequence[str] | None) -> list[str]:
-    """The bundles that were named, else the only one of one's own, else the only one that is shipped.
+    """The named bundles; without names, the only imported one, or else the only one that comes with the node.
 
     Raises
     ------
     UnknownBundle
-        If none was named and there is none, or several to choose from.
+        If no bundle is named and there is none, or there are several.
     """
     from orgseg_node.inference.bundles.bundle import list_bundles  # noqa: PLC0415  # quick start of other commands
 

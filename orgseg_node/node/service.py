@@ -205,7 +205,7 @@ def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: fl
         ("sweep", audit.sweep, 3600.0),
         ("watch", watch.scan, slow_s),
         ("notify", notifier.send, slow_s),
-        *((("echo", echoes.ask, asked_every_s),) if asked_every_s else ()),
+        *((("echo", echoes.check, asked_every_s),) if asked_every_s else ()),
     )
 
 

@@ -1,4 +1,4 @@
-"""The HTTP application: health, readiness and metrics, and whatever routes others add."""
+"""The HTTP application: health, readiness, metrics, and further routes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from orgseg_node.web.metrics import render
 
 
 def http_app(routes: Sequence[BaseRoute]) -> Starlette:
-    """The application of these routes; an error is answered with its number and nothing else."""
+    """An application with these routes; errors are answered with the status only."""
     return Starlette(debug=False, routes=list(routes))
 
 
 def monitoring_routes(parts: Parts) -> list[Route]:
     """``/healthz``, ``/readyz`` and ``/metrics``.
 
-    The functions are run in threads; each gives its database connection back when it is done.
+    The functions run in threads; each closes its database connection at the end.
     """
 
     def healthz(request: Request) -> Response:
         del request
-        return _plain_text(liveness_problems(parts))
+        return _problems_response(liveness_problems(parts))
 
     def readyz(request: Request) -> Response:
         del request
         try:
-            return _plain_text(readiness_problems(parts))
+            return _problems_response(readiness_problems(parts))
         finally:
             parts.store.close()
 
@@ -47,5 +47,5 @@ def monitoring_routes(parts: Parts) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def _plain_text(problems: list[str]) -> Response:
+def _problems_response(problems: list[str]) -> Response:
     return JSONResponse({"ok": not problems, "problems": problems}, status_code=503 if problems else 200)

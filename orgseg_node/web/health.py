@@ -1,4 +1,4 @@
-"""Whether the node lives, and whether it can do its work: for a supervisor and for a load balancer."""
+"""Liveness and readiness of the node, for a supervisor and a load balancer."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from orgseg_node.node.store.clock import stamp, utc_now
 
 
 def liveness_problems(parts: Parts) -> list[str]:
-    """What stands still though the process runs; a supervisor should then start the node anew."""
+    """List periodic tasks that are overdue; a supervisor should then restart the node."""
     return [f"tick {name} overdue" for name in parts.watchdog.overdue()]
 
 
 def readiness_problems(parts: Parts) -> list[str]:
-    """What keeps the node from taking images and working on them, in words that tell nothing else."""
+    """List what keeps the node from receiving and contouring, without any details."""
     checks: tuple[tuple[str, Callable[[Parts], bool]], ...] = (
         ("database not writable", _database),
         ("disk below watermark", _disk),
         ("receiver not listening", lambda p: p.receiver is None or p.receiver.listening),
         ("engine not alive", _engine),
     )
-    return [said for said, check in checks if not _works(check, parts)] + liveness_problems(parts)
+    return [problem for problem, check in checks if not _works(check, parts)] + liveness_problems(parts)
 
 
 def _works(check: Callable[[Parts], bool], parts: Parts) -> bool:
     try:
         return check(parts)
-    except Exception:  # noqa: BLE001  # whatever it is, it is not well, and the answer tells no details
+    except Exception:  # noqa: BLE001  # any error is a problem, and the response must not give details
         return False
 
 
@@ -53,5 +53,5 @@ def _disk(parts: Parts) -> bool:
 
 def _engine(parts: Parts) -> bool:
     if parts.engine is not None:
-        parts.engine.state("is-anybody-there")
+        parts.engine.state("readiness-probe")
     return True

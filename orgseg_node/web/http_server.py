@@ -25,11 +25,11 @@ _log = structlog.get_logger("orgseg.web")
 
 
 class HttpServer:
-    """HTTP into the node; nothing at all where the configuration names no port.
+    """The HTTP server; it does nothing if the configuration gives no port.
 
     Parameters
     ----------
-    more : what else is served, such as DICOMweb
+    more : functions that make further routes, such as those of DICOMweb
     """
 
     def __init__(self, *more: RoutesOf) -> None:
@@ -39,23 +39,23 @@ class HttpServer:
         self.port: int | None = None
 
     def start(self, parts: Parts) -> None:
-        """Listen, and wait until requests are answered.
+        """Open the port, and wait until requests are answered.
 
         Raises
         ------
         PortTaken, EnvironmentFault
-            If the port cannot be listened at.
+            If the port cannot be opened.
         ConfigError
             If certificate or key cannot be used.
         """
         section = parts.config.config.web
         if section.port is None:
             return
-        line = _listen(section.host, section.port)
+        listener = _listen(section.host, section.port)
         app = http_app([route for routes in self._routes for route in routes(parts)])
         config = uvicorn.Config(
             app,
-            log_config=None,  # uvicorn would log addresses as they were asked for
+            log_config=None,  # uvicorn would log requested URLs
             access_log=False,
             log_level="critical",
             lifespan="off",
@@ -67,20 +67,20 @@ class HttpServer:
         try:
             config.load()
         except OSError as error:  # ssl.SSLError is one
-            line.close()
+            listener.close()
             raise ConfigError("web.certificate or web.key cannot be used.") from error
         self._server = _Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [line]}, name="http", daemon=True
+            target=self._server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
         )
         self._thread.start()
-        if not self._server.up.wait(_START_S):
+        if not self._server.started_event.wait(_START_S):
             raise EnvironmentFault("The HTTP server did not start.")
-        self.port = int(line.getsockname()[1])
+        self.port = int(listener.getsockname()[1])
         _log.info("http listening", host=section.host, port=self.port, tls=section.certificate is not None)
 
     def stop(self) -> None:
-        """Finish what is being answered, and close the port."""
+        """Finish open requests, and close the port."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(_STOP_S + 5.0)
@@ -88,15 +88,15 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up, and leaves the process's signals alone: it runs in a thread."""
+    """Sets an event when it has started."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.up = threading.Event()
+        self.started_event = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        self.up.set()
+        self.started_event.set()
 
 
 def _listen(host: str, port: int) -> socket.socket:

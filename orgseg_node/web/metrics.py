@@ -1,7 +1,7 @@
-"""What a monitoring system reads: counters of the process, and what the database knows at this moment.
+"""Metrics for a monitoring system: counters of the process, and values read from the database.
 
-Where several processes share one database, each has its own counters; what comes from the database is the
-same from each, and is to be taken from one of them (``max without (instance)``).
+If several processes share one database, each has its own counters. Values from the database are the same in
+each, so a query should take them once (``max without (instance)``).
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _WAITING_SERIES = (SeriesState.RECEIVING, SeriesState.HOLD, SeriesState.CONFLICT
 
 
 def render(parts: Parts, clock: Clock = utc_now) -> bytes:
-    """Everything, in the text format of Prometheus."""
+    """All metrics in the text format of Prometheus."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_DatabaseCollector(parts, clock))
     return generate_latest(parts.meters.registry) + generate_latest(registry)
 
 
 class _DatabaseCollector(Collector):
-    """What the database and the disk say, read when it is asked for."""
+    """Values from the database and the disk, read at each request."""
 
     def __init__(self, parts: Parts, clock: Clock) -> None:
         self._parts = parts
         self._clock = clock
 
     def collect(self) -> Iterable[Metric]:
-        """Every family, each with a value for each of its states so that none comes and goes."""
+        """All metric families; each has a value for each of its states, so that no time series disappears."""
         yield from self._of_node()
         yield from _counts(self._parts.store.database)
         yield from self._ages(self._parts.store.database)
@@ -56,9 +56,11 @@ class _DatabaseCollector(Collector):
         info.add_metric((__version__, revision_of(config)), 1)
         yield info
         free = shutil.disk_usage(config.node.data_dir).free
-        yield GaugeMetricFamily("orgseg_disk_free_bytes", "Free where received images lie.", value=free)
+        yield GaugeMetricFamily(
+            "orgseg_disk_free_bytes", "Free space on the disk of received images.", value=free
+        )
         days = GaugeMetricFamily(
-            "orgseg_certificate_days_left", "Days until a certificate ends.", labels=("certificate",)
+            "orgseg_certificate_days_left", "Days until a certificate expires.", labels=("certificate",)
         )
         for name, end in certificate_ends(config):
             days.add_metric((name,), (end - self._clock()).total_seconds() / 86400)
@@ -66,7 +68,9 @@ class _DatabaseCollector(Collector):
 
     def _ages(self, database: Database) -> Iterator[Metric]:
         oldest = GaugeMetricFamily(
-            "orgseg_oldest_seconds", "Age of the oldest that waits, by state.", labels=("kind", "state")
+            "orgseg_oldest_seconds",
+            "Age of the oldest waiting job or series, by state.",
+            labels=("kind", "state"),
         )
         jobs = _labelled_values(
             database, "SELECT state AS one, '' AS two, min(updated_at) AS value FROM job GROUP BY state"
@@ -106,7 +110,7 @@ def _counts(database: Database) -> Iterator[Metric]:
             waiting = sum(found.get((state.value, ""), 0) for state in (JobState.QUEUED, JobState.RETRY_WAIT))
             yield GaugeMetricFamily("orgseg_queue_length", "Jobs that wait to be contoured.", value=waiting)
     deliveries = GaugeMetricFamily(
-        "orgseg_deliveries", "Objects on their way, by state.", labels=("destination", "state")
+        "orgseg_deliveries", "Objects to be delivered, by state.", labels=("destination", "state")
     )
     counts = _labelled_values(
         database,
@@ -117,19 +121,19 @@ def _counts(database: Database) -> Iterator[Metric]:
         for one in DeliveryState:
             deliveries.add_metric((name, one), counts.get((name, one.value), 0))
     yield deliveries
-    for name, said, sql in (
+    for name, help_text, sql in (
         ("notices_unsent", "Messages not sent yet.", "FROM notice_message WHERE sent_at IS NULL"),
         ("audit_links", "Links of the audit chain.", "FROM seal"),
     ):
         (value,) = _labelled_values(
             database, f"SELECT '' AS one, '' AS two, count(*) AS value {sql}"
         ).values()
-        yield GaugeMetricFamily(f"orgseg_{name}", said, value=value)
+        yield GaugeMetricFamily(f"orgseg_{name}", help_text, value=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LabelledValue:
-    """One number of a table with one or two names."""
+    """One value with one or two labels."""
 
     one: str
     two: str

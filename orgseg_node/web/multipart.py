@@ -1,4 +1,4 @@
-"""Takes a multipart/related body apart while it arrives (RFC 2387), each part with a limit to its size."""
+"""Splits a multipart/related body into parts while it arrives (RFC 2387); the size of a part is limited."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MAX_HEADER_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part: its media type, in small letters and without parameters, and its content."""
+    """One part: its content, and its media type in lower case without parameters."""
 
     media_type: str
     content: bytes
 
 
 def boundary_of(content_type: str, wanted: str) -> str | None:
-    """The boundary of a multipart/related body whose root has a media type; None if it is something else."""
+    """The boundary of a multipart/related body with a given media type; None for other bodies."""
     message = Message()
     message["Content-Type"] = content_type
     if message.get_content_type() != "multipart/related":
@@ -41,13 +41,13 @@ class PartReader:
 
     Parameters
     ----------
-    boundary : what separates them
-    max_bytes : most that one part may have
+    boundary : separates the parts
+    max_bytes : largest part that is accepted
 
     Raises
     ------
     NotMultipart
-        If the boundary cannot be one.
+        If the boundary is not valid.
     """
 
     def __init__(self, boundary: str, max_bytes: int) -> None:
@@ -74,15 +74,15 @@ class PartReader:
                 max_header_size=_MAX_HEADER_BYTES,
             )
         except (FormParserError, UnicodeEncodeError) as error:
-            raise NotMultipart("Its boundary cannot be one.") from error
+            raise NotMultipart("Its boundary is not valid.") from error
 
     def feed(self, data: bytes) -> list[Part]:
-        """Read on; the parts that are complete now.
+        """Read more data; the parts that are complete now.
 
         Raises
         ------
         NotMultipart
-            If it is no multipart body.
+            If it is not a multipart body.
         TooLarge
             If a part is larger than allowed.
         """
@@ -94,7 +94,7 @@ class PartReader:
         return complete
 
     def finish(self) -> None:
-        """The body has ended. Raises NotMultipart if it should have gone on."""
+        """Check that the body is complete. Raises NotMultipart if it is not."""
         if not self._ended:
             raise NotMultipart("It ends before its last boundary.")
 

@@ -1,7 +1,7 @@
-"""Takes images in by DICOMweb, STOW-RS (PS3.18 10.5), through the very same door as C-STORE.
+"""Receives images by DICOMweb, STOW-RS (PS3.18 10.5), into the same inbox as C-STORE.
 
-The body is taken apart while it arrives; each part is durable on the disk and remembered before it counts as
-stored. Who sends is known by a bearer token, and nobody else's body is read at all.
+The body is split into parts while it arrives; each part is durably stored before it is reported as stored.
+Senders are identified by a bearer token; without a valid token the body is not read.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _log = structlog.get_logger("orgseg.stow")
 
 
 def stow_routes(inbox: Intake, config: NodeConfig) -> list[Route]:
-    """The routes of the service; none unless the configuration names a file of tokens.
+    """The routes of the service; none if the configuration names no file of tokens.
 
     Parameters
     ----------
-    inbox : where instances go
+    inbox : stores instances
     config : tokens, peers and limits
     """
     if config.stow.tokens is None:
@@ -65,11 +65,11 @@ def stow_routes(inbox: Intake, config: NodeConfig) -> list[Route]:
 
 
 class StowService:
-    """The service behind the routes.
+    """The service of the routes.
 
     Parameters
     ----------
-    inbox : where instances go
+    inbox : stores instances
     config : tokens, peers and limits
     """
 
@@ -95,10 +95,10 @@ class StowService:
         if self._slots.locked():
             return _plain(503, "Too many requests at once.", {"Retry-After": "10"})
         async with self._slots:
-            return await self._take(request, boundary, peer, study)
+            return await self._store_parts(request, boundary, peer, study)
 
     def _caller(self, request: Request) -> tuple[str, Response | None]:
-        """The peer whose token it is; or the refusal."""
+        """The peer to which the token belongs, or the response that refuses it."""
         header = request.headers.get("authorization", "")
         path = self._config.stow.tokens
         try:
@@ -119,20 +119,20 @@ class StowService:
             return "", _plain(403, "This peer may not send from here.")
         return owner, None
 
-    async def _take(self, request: Request, boundary: str, peer: str, study: str) -> Response:
-        """Store the parts as they come; whatever goes wrong, tell what was stored until then."""
+    async def _store_parts(self, request: Request, boundary: str, peer: str, study: str) -> Response:
+        """Store the parts as they arrive; after an error, the response lists what was stored until then."""
         outcomes: list[Outcome] = []
         status = None
         number = id(request)
         loop = asyncio.get_running_loop()
-        # one thread for the request: it holds the database connection that is closed at the end
+        # one thread for each request: its database connection is closed at the end
         with_disk = ThreadPoolExecutor(1)
         try:
             reader = PartReader(boundary, self._config.stow.max_part_mb * _MB)
             async for chunk in self._chunks(request):
                 for part in reader.feed(chunk):
-                    outcomes.append(  # noqa: PERF401  # what was stored counts, whatever comes after
-                        await loop.run_in_executor(with_disk, self._one, part, peer, study, number)
+                    outcomes.append(  # noqa: PERF401  # parts that are stored are reported, even if a later one fails
+                        await loop.run_in_executor(with_disk, self._store_part, part, peer, study, number)
                     )
             reader.finish()
         except TooLarge:
@@ -165,8 +165,8 @@ class StowService:
                 raise TooLarge(f"The request has more than {self._config.stow.max_total_mb} MB.")
             yield chunk
 
-    def _one(self, part: Part, peer: str, study: str, number: int) -> Outcome:
-        """Store one part; what became of it."""
+    def _store_part(self, part: Part, peer: str, study: str, number: int) -> Outcome:
+        """Store one part; the outcome."""
         try:
             if part.media_type != _DICOM:
                 raise NotMultipart("A part is not DICOM.")
@@ -197,7 +197,7 @@ class StowService:
         return NOT_MATCHING if study and header.study_uid != study else None
 
     def _accept(self, incoming: Incoming) -> int | None:
-        """Why an instance is not stored; None if it is, on the disk and remembered."""
+        """Store an instance durably; the failure reason, or None."""
         try:
             self._inbox.accept(incoming)
         except OrgsegError as error:

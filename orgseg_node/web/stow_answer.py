@@ -1,4 +1,4 @@
-"""What a sender by STOW-RS is told of each instance (PS3.18 10.5.3)."""
+"""The response of STOW-RS (PS3.18 10.5.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OUT_OF_RESOURCES: Final = 0xA700
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one part.
+    """The outcome for one part.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Outcome:
 def status_of(outcomes: Sequence[Outcome]) -> int:
     """The status of a whole request (PS3.18 Table 10.5.3-1).
 
-    503 where none was stored for want of resources: the sender shall come again.
+    503 if none was stored because resources are missing: the sender should try again.
     """
     reasons = [one.reason for one in outcomes]
     if not reasons:
@@ -42,7 +42,7 @@ def status_of(outcomes: Sequence[Outcome]) -> int:
 def answer(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The Store Instances Response as DICOM JSON (PS3.18 Table 10.5.3-2, PS3.18 F).
 
-    There is no Retrieve URL: the node gives nothing out by DICOMweb.
+    There is no Retrieve URL: the node does not serve objects by DICOMweb.
     """
     stored = [_reference(one) for one in outcomes if one.reason is None]
     failed = [_reference(one) | _reason(one) for one in outcomes if one.reason is not None and one.sop_uid]

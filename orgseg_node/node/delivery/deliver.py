@@ -1,4 +1,4 @@
-"""One attempt to send what a job still owes a destination, and what becomes of each object."""
+"""One attempt to send the objects of a job to a destination, and the state of each delivery after it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _log = structlog.get_logger("orgseg.worker")
 
 
 class Deliverer:
-    """Sends.
+    """Sends the objects of jobs, and records the outcomes.
 
     Parameters
     ----------
-    config : the destinations, and how long one tries
-    store : the node's memory
-    sender : how objects leave
-    clock : where the time comes from
-    meters : count how long things take
+    config : destinations, and how long a delivery is tried
+    store : the node's store
+    sender : sends objects
+    clock : gives the present time
+    meters : measure how long sending takes
     """
 
     def __init__(
@@ -53,62 +53,62 @@ class Deliverer:
         return self._current.config
 
     def send(self, job_id: str, destination: str) -> None:
-        """Step: send each object that is due; each gets the peer's own answer."""
+        """Send each object that is due, and record the response to each."""
         due = self._store.claim(job_id, destination)
         if not due:
             return
         try:
-            place = self._config.destination(destination)
+            to = self._config.destination(destination)
         except OrgsegError as error:
             for delivery in due:
-                self._note(delivery, None, error)
+                self._record(delivery, None, error)
             return
         paths = [self._config.node.data_dir / delivery.path for delivery in due]
-        answers = self._sender.send_each(place, self._config.calling_ae_for(place), paths)
+        outcomes = self._sender.send_each(to, self._config.calling_ae_for(to), paths)
         for delivery in due:
             if self._store.job(job_id).state is JobState.SENDING:
                 with self._meters.send_seconds.labels(destination).time():
-                    answer = next(answers)
-                self._note(delivery, place, answer)
-            else:  # it was stopped meanwhile; the store lets go of what was not sent
+                    outcome = next(outcomes)
+                self._record(delivery, to, outcome)
+            else:  # the job was stopped meanwhile
                 now, note = self._clock(), "stopped before it was sent"
                 self._store.record_delivery(
                     delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now
                 )
 
-    def _note(
-        self, delivery: Delivery, place: Destination | WebDestination | None, answer: SendOutcome
+    def _record(
+        self, delivery: Delivery, to: Destination | WebDestination | None, outcome: SendOutcome
     ) -> None:
-        """Remember what became of one object."""
+        """Record the outcome for one object."""
         now = self._clock()
-        if isinstance(answer, OrgsegError):
-            status = answer.status if isinstance(answer, StoreRefused) else None
-            note, code = f"{answer.code}: {answer.sentence}", answer.code
+        if isinstance(outcome, OrgsegError):
+            status = outcome.status if isinstance(outcome, StoreRefused) else None
+            note, code = f"{outcome.code}: {outcome.sentence}", outcome.code
             limit = timedelta(hours=self._config.delivery.give_up_after_h)
             over = delivery.first_attempt_at is not None and now - delivery.first_attempt_at >= limit
-            alternate = self._alternate(delivery, place, answer)
+            alternate = self._alternate(delivery, to, outcome)
             if alternate is not None:
                 state = DeliveryState.DROPPED
                 job_state = self._store.divert(delivery, alternate, status=status, note=note)
             else:
-                final = over or not (isinstance(answer, NetworkError) and answer.retryable)
+                final = over or not (isinstance(outcome, NetworkError) and outcome.retryable)
                 state = DeliveryState.FAILED if final else DeliveryState.RETRY_WAIT
                 wait = timedelta(seconds=self._config.delivery.wait_s(delivery.attempts))
                 job_state = self._store.record_delivery(
                     delivery, state, status=status, note=note, next_at=now + wait
                 )
-            told = _log.warning if state is DeliveryState.RETRY_WAIT else _log.error
+            log = _log.warning if state is DeliveryState.RETRY_WAIT else _log.error
         else:
-            state, code, told = DeliveryState.STORED, "", _log.info
+            state, code, log = DeliveryState.STORED, "", _log.info
             note = (
-                f"{answer.note} instead of {delivery.instead_of}".strip()
+                f"{outcome.note} instead of {delivery.instead_of}".strip()
                 if delivery.instead_of
-                else answer.note
+                else outcome.note
             )
             job_state = self._store.record_delivery(
-                delivery, state, status=answer.status, note=note, next_at=now
+                delivery, state, status=outcome.status, note=note, next_at=now
             )
-        told(
+        log(
             "delivery",
             job=delivery.job_id,
             role=delivery.role,
@@ -120,12 +120,12 @@ class Deliverer:
         )
 
     def _alternate(
-        self, delivery: Delivery, place: Destination | WebDestination | None, error: OrgsegError
+        self, delivery: Delivery, to: Destination | WebDestination | None, error: OrgsegError
     ) -> Alternate | None:
-        """Where a delivery that has just failed goes instead, if its time has come."""
-        if place is None or place.alternate is None:
+        """The destination that gets the object instead; None if there is none, or if it is too early."""
+        if to is None or to.alternate is None:
             return None
-        if not failover.is_due(delivery, place, error, self._clock()):
+        if not failover.is_due(delivery, to, error, self._clock()):
             return None
-        other = self._config.destinations[place.alternate]
-        return Alternate(name=place.alternate, confirm=isinstance(other, Destination) and other.commitment)
+        other = self._config.destinations[to.alternate]
+        return Alternate(name=to.alternate, confirm=isinstance(other, Destination) and other.commitment)

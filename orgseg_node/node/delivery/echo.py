@@ -1,4 +1,4 @@
-"""Asks by the clock whether destinations are there, and remembers when they last answered."""
+"""Checks periodically by C-ECHO whether destinations answer, and records when they last did."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = structlog.get_logger("orgseg.echo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EchoStatus:
-    """What is known about a destination: when it was asked, when it last answered, and why not since."""
+    """When a destination was last checked, when it last answered, and the error code since then, if any."""
 
     destination: str
     asked_at: str
@@ -34,14 +34,14 @@ class EchoStatus:
 
 
 class EchoMonitor:
-    """Keeps what destinations answer to C-ECHO (PS3.4 Annex A).
+    """Checks destinations by C-ECHO (PS3.4 Annex A) and records the results.
 
     Parameters
     ----------
     config : the configuration in force
     database : of the node
-    sender : how they are asked
-    clock : where the time comes from
+    sender : sends the C-ECHO
+    clock : gives the present time
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class EchoMonitor:
         self._sender = sender
         self._clock = clock
 
-    def ask(self) -> None:
-        """Ask every destination once, and forget those that are none any more."""
+    def check(self) -> None:
+        """Check every destination once, and delete the records of destinations that were removed."""
         config = self._current.config
         if config.watch.echo_minutes == 0:
             return
-        for name, place in config.destinations.items():
+        for name, destination in config.destinations.items():
             code = ""
             try:
-                self._sender.echo(place, config.calling_ae_for(place))
+                self._sender.echo(destination, config.calling_ae_for(destination))
             except OrgsegError as error:
                 code = error.code
                 _log.warning("destination does not answer", destination=name, code=code)
-            self._note(name, code)
-        for echo in self.known():
+            self._record(name, code)
+        for echo in self.statuses():
             if echo.destination not in config.destinations:
                 with self._db.write() as tx:
                     tx.run("DELETE FROM destination_echo WHERE destination = ?", (echo.destination,))
 
-    def _note(self, name: str, code: str) -> None:
+    def _record(self, name: str, code: str) -> None:
         now = stamp(self._clock())
         row: tuple[Any, ...] = (name, now, None if code else now, code)
         with self._db.write() as tx:
@@ -86,6 +86,6 @@ class EchoMonitor:
                 row,
             )
 
-    def known(self) -> list[EchoStatus]:
-        """What is known about each destination that was ever asked."""
+    def statuses(self) -> list[EchoStatus]:
+        """The status of each destination that was checked."""
         return self._db.read(EchoStatus, "SELECT * FROM destination_echo ORDER BY destination")

@@ -1,4 +1,4 @@
-"""When what one destination does not take goes to another, and that it never silently goes to both."""
+"""When an object that one destination does not accept goes to its alternate."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from orgseg_node.node.store.model import Delivery
 
 
 def is_permanent(error: OrgsegError) -> bool:
-    """Whether the very same object will be refused again.
+    """Whether the same object would be refused again.
 
-    Too few resources (A7xx, 0213) and a failure while processing (0110) may pass; that an object is not of
-    its class, not understood or not supported (A9xx, Cxxx, 0122 and others; PS3.4 B.2.3, PS3.7 C) does not.
+    Too few resources (A7xx, 0213) and processing failures (0110) may be temporary. An object that does not
+    match its class, is not understood or not supported (A9xx, Cxxx, 0122 and others; PS3.4 B.2.3, PS3.7 annex
+    C) will be refused again.
     """
     if not isinstance(error, StoreRefused):
         return False
@@ -21,10 +22,18 @@ def is_permanent(error: OrgsegError) -> bool:
 
 
 def is_due(
-    delivery: Delivery, place: Destination | WebDestination, error: OrgsegError, now: datetime
+    delivery: Delivery, destination: Destination | WebDestination, error: OrgsegError, now: datetime
 ) -> bool:
-    """Whether a delivery that has just failed shall go to the alternate of its destination."""
-    if place.alternate is None or not isinstance(error, NetworkError):
+    """Whether a failed delivery goes to the alternate of its destination.
+
+    Parameters
+    ----------
+    delivery : the delivery that failed
+    destination : where it failed
+    error : why
+    now : the present time
+    """
+    if destination.alternate is None or not isinstance(error, NetworkError):
         return False
     since = delivery.first_attempt_at or now
-    return is_permanent(error) or now - since >= timedelta(hours=place.alternate_after_h)
+    return is_permanent(error) or now - since >= timedelta(hours=destination.alternate_after_h)

@@ -1,4 +1,4 @@
-"""One sender for destinations of both kinds."""
+"""Sends to DICOM and DICOMweb destinations."""
 
 from __future__ import annotations
 
@@ -11,21 +11,33 @@ from orgseg_node.node.dimse.storage_scu import DicomSender, SendOutcome, Stored
 
 
 class AnySender:
-    """Sends by DICOM or by DICOMweb, as the destination has it."""
+    """Sends by DICOM or by DICOMweb, depending on the destination."""
 
     def __init__(self) -> None:
         self._dicom = DicomSender()
         self._web = StowClient()
 
     def echo(self, destination: Destination | WebDestination, calling_ae: str) -> None:
-        """Ask whether a destination is there. Raises NetworkError."""
+        """Check whether a destination answers. Raises NetworkError."""
         if isinstance(destination, WebDestination):
             self._web.echo(destination, calling_ae)
         else:
             self._dicom.echo(destination, calling_ae)
 
     def send(self, destination: Destination | WebDestination, calling_ae: str, path: Path) -> Stored:
-        """Store one object. Raises NetworkError or NotDicom."""
+        """Store one object.
+
+        Parameters
+        ----------
+        destination : where it is stored
+        calling_ae : AE title of the node
+        path : a DICOM part 10 file
+
+        Raises
+        ------
+        NetworkError, NotDicom
+            As `DicomSender.send` and `StowClient.send`.
+        """
         if isinstance(destination, WebDestination):
             return self._web.send(destination, calling_ae, path)
         return self._dicom.send(destination, calling_ae, path)
@@ -33,7 +45,14 @@ class AnySender:
     def send_each(
         self, destination: Destination | WebDestination, calling_ae: str, paths: Sequence[Path]
     ) -> Iterator[SendOutcome]:
-        """Store objects, and say of each what became of it."""
+        """Store objects, and return the outcome of each as soon as it is known.
+
+        Parameters
+        ----------
+        destination : where they are stored
+        calling_ae : AE title of the node
+        paths : DICOM part 10 files
+        """
         if isinstance(destination, WebDestination):
             return self._web.send_each(destination, calling_ae, paths)
         return self._dicom.send_each(destination, calling_ae, paths)

@@ -1,7 +1,7 @@
-"""Sends finished objects by DICOMweb, STOW-RS (PS3.18 10.5), and asks whether the service is there.
+"""Sends objects by DICOMweb, STOW-RS (PS3.18 10.5), and checks whether the service answers.
 
-One request for each object, over one connection: what a service says of one is then never taken for another,
-and a body it will not read harms no other object. Files are sent as they are on the disk.
+Each object has a request of its own, over one connection: so the response belongs to one object, and an
+object that the service cannot read does not affect the others. Files are sent as they are on the disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CHUNK: Final = 1 << 20
 _MAX_RESPONSE: Final = 1 << 20
 _JSON: Final = "application/dicom+json"
 
-# attributes of the answer, as DICOM JSON names them (PS3.18 10.5.3.2, PS3.18 F)
+# attributes of the response in DICOM JSON (PS3.18 10.5.3.2, PS3.18 F)
 _FAILED: Final = "00081198"
 _REFERENCED: Final = "00081199"
 _SOP_INSTANCE: Final = "00081155"
@@ -46,55 +46,64 @@ _FAILURE_REASON: Final = "00081197"
 _WARNING_REASON: Final = "00081196"
 
 _RETRY_STATUSES: Final = (408, 425, 429)
-"""What is answered by a service that may well take the very same request later."""
+"""HTTP statuses after which the same request may succeed later."""
 
 
 class StowClient:
-    """Sends by HTTP."""
+    """Sends by DICOMweb (STOW-RS)."""
 
     def echo(self, destination: WebDestination, calling_ae: str) -> None:
-        """Ask whether a service is there, by a query that matches little.
+        """Check whether a service answers, by a query with at most one match.
 
-        DICOMweb has no echo; a service without queries is there if it says so.
+        DICOMweb has no echo. Any answer counts, also that of a service without queries.
 
         Raises
         ------
-        Unreachable, TlsFailed, PeerCertificateRefused, NotAuthorised
-            If it is not, or does not let the node in.
+        Unreachable, TlsFailed, PeerCertificateRefused
+            If it does not answer.
+        NotAuthorised
+            If it does not accept the token or password.
         """
         del calling_ae
         with _client(destination) as client, _coded_errors(destination):
-            _require_open(client.get(f"{destination.url}/studies", params={"limit": "1"}), destination)
+            _require_service(client.get(f"{destination.url}/studies", params={"limit": "1"}), destination)
 
     def send(self, destination: WebDestination, calling_ae: str, path: Path) -> Stored:
         """Store one object.
 
         Parameters
         ----------
-        destination : where to
-        calling_ae : not told; who sends is known by token or password
+        destination : where it is stored
+        calling_ae : not sent; the service knows the node by its token or password
         path : a DICOM part 10 file
 
         Raises
         ------
         Unreachable, TlsFailed, PeerCertificateRefused
-            If nothing answers, or not now.
+            If nothing answers, or the service is not ready.
         NotAuthorised
-            If the service does not let the node in.
+            If the service does not accept the token or password.
         StoreRefused
-            If it does not take the object.
+            If it does not accept the object.
         NotDicom
             If the file cannot be read.
         """
-        (answer,) = self.send_each(destination, calling_ae, [path])
-        if isinstance(answer, OrgsegError):
-            raise answer
-        return answer
+        (outcome,) = self.send_each(destination, calling_ae, [path])
+        if isinstance(outcome, OrgsegError):
+            raise outcome
+        return outcome
 
     def send_each(
         self, destination: WebDestination, calling_ae: str, paths: Sequence[Path]
     ) -> Iterator[SendOutcome]:
-        """Store objects one after the other over one connection; each has its own answer."""
+        """Store objects one after the other over one connection, and return the outcome of each.
+
+        Parameters
+        ----------
+        destination : where they are stored
+        calling_ae : not sent; the service knows the node by its token or password
+        paths : DICOM part 10 files
+        """
         del calling_ae
         try:
             opened = _client(destination)
@@ -110,7 +119,7 @@ class StowClient:
 
 
 def _client(destination: WebDestination) -> httpx.Client:
-    """A connection to a service. Raises NotAuthorised if the secret cannot be read now, and Unreachable."""
+    """A client of a service. Raises NotAuthorised if the secret cannot be read, and Unreachable."""
     headers = {"Accept": _JSON}
     auth = None
     try:
@@ -121,14 +130,14 @@ def _client(destination: WebDestination) -> httpx.Client:
     except ConfigError as error:
         raise NotAuthorised(f"{destination.description}: {error.detail}") from error
     timeout = httpx.Timeout(destination.timeout_s, connect=min(_CONNECT_S, destination.timeout_s))
-    # neither proxies nor passwords from the environment: what is sent where stands in the configuration alone
+    # neither proxies nor passwords from the environment: the configuration alone decides what is sent where
     return httpx.Client(
         headers=headers, auth=auth, timeout=timeout, verify=_context(destination), trust_env=False
     )
 
 
 def _context(destination: WebDestination) -> ssl.SSLContext:
-    """Whose certificate is trusted; it is always verified. Raises Unreachable if it cannot be read now."""
+    """The TLS context, which always verifies. Raises Unreachable if the CA file cannot be read."""
     try:
         context = https_context(destination.ca_file)
     except OSError as error:
@@ -139,7 +148,7 @@ def _context(destination: WebDestination) -> ssl.SSLContext:
 
 @contextmanager
 def _coded_errors(destination: WebDestination) -> Iterator[None]:
-    """Turn what goes wrong on the way into errors with codes."""
+    """Turn errors of the HTTP client into errors with codes."""
     try:
         yield
     except httpx.HTTPError as error:
@@ -154,11 +163,13 @@ def _coded_error(error: httpx.HTTPError, destination: WebDestination) -> Network
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"{destination.description} does not answer.")
-    return Unreachable(f"{destination.description} broke off, or was silent for {destination.timeout_s:g} s.")
+    return Unreachable(
+        f"{destination.description} closed the connection, or was silent for {destination.timeout_s:g} s."
+    )
 
 
 def _store(client: httpx.Client, destination: WebDestination, path: Path) -> Stored:
-    """Send one file and read what became of it."""
+    """Send one file and read the response."""
     sop_uid = _sop_uid(path)
     boundary = f"orgseg-{secrets.token_hex(16)}"
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
@@ -194,7 +205,7 @@ def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
 
 
 def _limited_content(response: httpx.Response) -> bytes:
-    """So much of an answer as any honest one has."""
+    """The content of a response, up to a limit."""
     content = bytearray()
     for chunk in response.iter_bytes():
         content += chunk
@@ -203,8 +214,8 @@ def _limited_content(response: httpx.Response) -> bytes:
     return bytes(content[:_MAX_RESPONSE])
 
 
-def _require_open(response: httpx.Response, destination: WebDestination) -> None:
-    """Raise NotAuthorised or Unreachable for what says nothing of the object itself."""
+def _require_service(response: httpx.Response, destination: WebDestination) -> None:
+    """Raise NotAuthorised or Unreachable for a status that does not concern the object itself."""
     status = response.status_code
     if status in (401, 403, 407):
         raise NotAuthorised(f"{destination.description} answered {status}.")
@@ -213,39 +224,39 @@ def _require_open(response: httpx.Response, destination: WebDestination) -> None
 
 
 def _outcome(response: httpx.Response, content: bytes, sop_uid: str, destination: WebDestination) -> Stored:
-    """What the answer says of an object: its own entry counts, then the status of the request."""
-    _require_open(response, destination)
+    """The outcome for an object: its own entry in the response decides, then the status of the request."""
+    _require_service(response, destination)
     status = response.status_code
-    answer = _parsed(content)
-    failed = _entry(answer, _FAILED, sop_uid)
+    found = _parsed(content)
+    failed = _entry(found, _FAILED, sop_uid)
     if failed is not None:
         reason = _number(failed, _FAILURE_REASON)
-        said = "" if reason is None else f" with 0x{reason:04X}"
-        raise StoreRefused(f"{destination.description} refused it{said}.", status=reason)
-    stored = _entry(answer, _REFERENCED, sop_uid)
+        code = "" if reason is None else f" with 0x{reason:04X}"
+        raise StoreRefused(f"{destination.description} refused it{code}.", status=reason)
+    stored = _entry(found, _REFERENCED, sop_uid)
     if stored is not None and status in (200, 202):
         warning = _number(stored, _WARNING_REASON)
         note = "" if warning is None else f"stored with the warning 0x{warning:04X}"
         return Stored(sop_uid=sop_uid, status=warning or 0, note=note)
     if status == 200:
-        # PS3.18 10.5.3.1: all instances were stored; some services give no list
-        return Stored(sop_uid=sop_uid, status=0, note="stored; the service gave no list")
+        # PS3.18 10.5.3.1: all instances were stored; some services return no list
+        return Stored(sop_uid=sop_uid, status=0, note="stored; the service returned no list")
     raise StoreRefused(f"{destination.description} answered {status}.")
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(content)
+        found = json.loads(content)
     except ValueError:
         return {}
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]  # some services put it into a list
-    return answer if isinstance(answer, dict) else {}
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]  # some services wrap it in a list
+    return found if isinstance(found, dict) else {}
 
 
-def _entry(answer: dict[str, Any], sequence: str, sop_uid: str) -> dict[str, Any] | None:
+def _entry(found: dict[str, Any], sequence: str, sop_uid: str) -> dict[str, Any] | None:
     """The item about an object in one of the two sequences."""
-    for item in _values(answer, sequence):
+    for item in _values(found, sequence):
         if isinstance(item, dict) and sop_uid in _values(item, _SOP_INSTANCE):
             return item
     return None

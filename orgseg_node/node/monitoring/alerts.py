@@ -1,11 +1,11 @@
-"""Notices: what somebody must do something about, each raised once and kept until it was told.
+"""Notices about problems that need a person: each is raised once and stored until it was sent.
 
-A notice is raised under a key that says what it is about, such as one run of one job. So every scan may run
-again at any time, after a crash or on two machines, and the same thing is still told once. A condition such
-as a full disk is raised when it begins and cleared when it ends.
+A notice has a key that identifies the problem, for example one run of one job. So the scan may run again at
+any time, after a crash or on two machines, and the same problem is still reported once. A condition such as a
+full disk is raised when it begins and cleared when it ends.
 
-A notice is made of a code and of numbers the node gave itself (job, UIDs, names of destinations). There is no
-place in it for text from an image.
+A notice consists of a code and of identifiers of the node (jobs, UIDs, names of destinations). It cannot hold
+text from an image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from orgseg_node.node.tls.context import certificate_end
 
 
 class NoticeCode(StrEnum):
-    """What a notice is about."""
+    """The kinds of notices."""
 
     JOB_FAILED = "JOB_FAILED"
     SERIES_HELD = "SERIES_HELD"
@@ -41,20 +41,20 @@ class NoticeCode(StrEnum):
 
 
 SENTENCES: Final = {
-    NoticeCode.JOB_FAILED: "A job failed and waits for a person. See 'orgseg jobs show'.",
+    NoticeCode.JOB_FAILED: "A job failed and needs a person. See 'orgseg jobs show'.",
     NoticeCode.SERIES_HELD: "A series is held and will not be contoured as it is. See 'orgseg jobs list'.",
-    NoticeCode.SERIES_CONFLICT: "Different images came under one UID; both are kept, nothing is contoured.",
+    NoticeCode.SERIES_CONFLICT: "Different images arrived under one UID. Both are kept, none is contoured.",
     NoticeCode.DELIVERY_LATE: "Results could not be delivered for long. They are kept and tried again.",
-    NoticeCode.LATE_IMAGES: "Images came after the contours of their series were delivered.",
-    NoticeCode.DISK_LOW: "The disk is nearly full; senders are told to try again later.",
-    NoticeCode.CERTIFICATE_ENDS: "A certificate ends soon or has ended. Renew it.",
+    NoticeCode.LATE_IMAGES: "Images arrived after the contours of their series were delivered.",
+    NoticeCode.DISK_LOW: "The disk is nearly full; images are refused until there is space.",
+    NoticeCode.CERTIFICATE_ENDS: "A certificate expires soon or has expired. Renew it.",
     NoticeCode.DESTINATION_SILENT: "A destination does not answer C-ECHO. See 'orgseg echo'.",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """One thing that somebody must do something about."""
+    """One problem that needs a person."""
 
     notice_key: str
     code: str
@@ -70,7 +70,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a scan found: the same key whenever it is the same thing."""
+    """One finding of a scan; the same problem always has the same key."""
 
     key: str
     code: NoticeCode
@@ -78,13 +78,13 @@ class Finding:
 
 
 class Watch:
-    """Looks for what somebody must do something about.
+    """Scans for problems that need a person.
 
     Parameters
     ----------
     config : the configuration in force
     database : of the node
-    clock : where the time comes from
+    clock : gives the present time
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Watch:
         self._clock = clock
 
     def scan(self) -> int:
-        """Raise what is new, clear what is over; how many were raised."""
+        """Raise new notices, clear those that are over; the number of new ones."""
         with self._db.write() as tx:
             found = [*_jobs(tx), *_series(tx), *self._late(tx), *_late_images(tx)]
             raised = sum(self._raise(tx, finding) for finding in found)
@@ -110,19 +110,19 @@ class Watch:
         )
 
     def _conditions(self, tx: Transaction, found: list[Finding]) -> int:
-        """Conditions are raised when they begin; once over, they may begin again under a new key."""
+        """Raise conditions that began and clear those that ended; a new beginning has a new key."""
         kinds = (NoticeCode.DISK_LOW, NoticeCode.CERTIFICATE_ENDS, NoticeCode.DESTINATION_SILENT)
         rows = tx.rows(
             "SELECT notice_key, code, subject FROM notice WHERE cleared_at IS NULL AND code IN (?, ?, ?)",
             kinds,
         )
-        there = {(str(code), str(subject)) for _, code, subject in rows}
+        raised = {(str(code), str(subject)) for _, code, subject in rows}
         now = stamp(self._clock())
         wanted = {(finding.code.value, finding.subject) for finding in found}
         for key, code, subject in rows:
             if (str(code), str(subject)) not in wanted:
                 tx.run("UPDATE notice SET cleared_at = ? WHERE notice_key = ?", (now, key))
-        fresh = [finding for finding in found if (finding.code.value, finding.subject) not in there]
+        fresh = [finding for finding in found if (finding.code.value, finding.subject) not in raised]
         return sum(self._raise(tx, finding, key=f"{finding.key}:{now}") for finding in fresh)
 
     def _late(self, tx: Transaction) -> Iterator[Finding]:
@@ -148,12 +148,12 @@ class Watch:
         limit = self._clock() + timedelta(days=self._current.config.watch.certificate_days)
         for name, end in certificate_ends(self._current.config):
             if end < limit:
-                subject = f"{name}, ends {end:%Y-%m-%d}"
+                subject = f"{name}, expires {end:%Y-%m-%d}"
                 yield Finding(key=f"certificate:{name}", code=NoticeCode.CERTIFICATE_ENDS, subject=subject)
 
 
 def certificate_ends(config: NodeConfig) -> Iterable[tuple[str, datetime]]:
-    """When the node's own certificates end, by setting; what cannot be read is left out."""
+    """When the node's own certificates expire, by setting; files that cannot be read are left out."""
     own = [("tls.certificate", config.tls.certificate), ("web.certificate", config.web.certificate)]
     own += [
         (f"destinations.{name}.tls_certificate", place.tls_certificate)

@@ -11,11 +11,11 @@ from typing import Final, TextIO
 import structlog
 
 _SILENCED: Final = ("pynetdicom", "pydicom")
-"""Libraries whose messages may quote datasets: they are not heard."""
+"""Libraries whose messages may quote datasets: they are not logged."""
 
 
 class _Bridge(logging.Handler):
-    """Hands what a library reports on to the node's own log."""
+    """Passes messages of a library on to the node's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
@@ -24,7 +24,7 @@ class _Bridge(logging.Handler):
 
 
 def configure_logs(log_format: str, level: str) -> None:
-    """Set the log up for this process.
+    """Configure the log of this process.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def configure_logs(log_format: str, level: str) -> None:
 
 
 def silence_warning_texts() -> None:
-    """Let warnings tell where they come from, not what: those of pydicom quote values of datasets."""
+    """Log only the kind and origin of Python warnings: texts of pydicom quote values of datasets."""
     warnings.showwarning = _log_warning
 
 

@@ -28,7 +28,7 @@ def text_of(node: str, message: Message, *, longest: int | None = None) -> str:
     message : what is sent
     longest : the most jobs or series that are listed for each code; all when None
     """
-    lines = [f"The DICOM node {node} needs somebody to look."]
+    lines = [f"The DICOM node {node} has problems that need a person."]
     for code, subjects in _subjects(message).items():
         lines += ["", f"{code} ({len(subjects)}): {SENTENCES[NoticeCode(code)]}"]
         lines += [f"  {subject}" for subject in subjects[:longest]]

@@ -1,7 +1,7 @@
-"""What the running parts count, for a monitoring system; what the database knows is read when asked for.
+"""Counters and durations of the running process for a monitoring system.
 
-Labels hold AE titles of known peers, names of destinations and codes of errors: a bounded number of words,
-and never anything of a patient.
+Labels hold AE titles of known peers, names of destinations and codes of errors: a bounded number of values
+without patient data.
 """
 
 from __future__ import annotations
@@ -20,31 +20,37 @@ _SLOW: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 36
 
 
 class Meters:
-    """Counters and durations of one process, in a registry of its own; given to the parts that count."""
+    """Counters and durations of one process, in a registry of its own."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry(auto_describe=False)
         self.registry = registry
         self.instances = Counter(
-            "orgseg_received_instances", "Instances accepted.", ["peer"], registry=registry
+            "orgseg_received_instances", "Accepted instances.", ["peer"], registry=registry
         )
         self.bytes = Counter(
-            "orgseg_received_bytes", "Bytes of instances accepted.", ["peer"], registry=registry
+            "orgseg_received_bytes", "Bytes of accepted instances.", ["peer"], registry=registry
         )
         self.refused_instances = Counter(
             "orgseg_refused_instances",
-            "Instances not accepted, by error code.",
+            "Refused instances, by error code.",
             ["reason"],
             registry=registry,
         )
         self.refused_associations = Counter(
-            "orgseg_refused_associations", "Associations not accepted.", ["reason"], registry=registry
+            "orgseg_refused_associations", "Rejected associations.", ["reason"], registry=registry
         )
         self.accept_seconds = Histogram(
-            "orgseg_accept_seconds", "From received to durable.", buckets=_FAST, registry=registry
+            "orgseg_accept_seconds",
+            "From receiving an instance to storing it durably.",
+            buckets=_FAST,
+            registry=registry,
         )
         self.infer_seconds = Histogram(
-            "orgseg_infer_seconds", "One run of the process that contours.", buckets=_SLOW, registry=registry
+            "orgseg_infer_seconds",
+            "One run of the child process that contours.",
+            buckets=_SLOW,
+            registry=registry,
         )
         self.send_seconds = Histogram(
             "orgseg_send_seconds", "One attempt to send.", ["destination"], buckets=_SLOW, registry=registry
@@ -52,7 +58,7 @@ class Meters:
 
     @contextmanager
     def accepting(self, peer: str, size: int) -> Iterator[None]:
-        """Count one instance: as accepted if the block ends, as refused if it raises."""
+        """Count one instance: as accepted, or as refused if the block raises."""
         start = monotonic()
         try:
             yield

@@ -319,7 +319,7 @@ def test_a_certificate_that_ends_soon_is_logged_and_a_key_open_to_others_stops_t
 ) -> None:
     with structlog.testing.capture_logs() as logs:
         listen()
-    assert [line["days_left"] for line in logs if "ends soon" in line["event"]] == [2]
+    assert [line["days_left"] for line in logs if "expires soon" in line["event"]] == [2]
     pair = clinic.sign("open")
     pair.key.chmod(0o644)
     with pytest.raises(ConfigError, match="open to other users"):

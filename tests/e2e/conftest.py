@@ -1,4 +1,4 @@
-"""A real model bundle with random weights: what comes out is nonsense, how it comes out is not."""
+"""A real model bundle with random weights: its contours mean nothing, but its objects are complete."""
 
 from __future__ import annotations
 

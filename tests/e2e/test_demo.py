@@ -1,4 +1,4 @@
-"""``orgseg demo``: a node and a TPS as processes, a CT pushed by DICOM, contours back; and its patient."""
+"""``orgseg demo``: the demonstration, and its patient."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_demo_ct_is_accepted_without_a_finding(series: CtSeries) -> None:
     assert series.findings == ()
 
 
-def test_the_demo_patient_says_that_it_is_derived_and_invented(series: CtSeries) -> None:
+def test_the_demo_patient_is_marked_as_derived_and_invented(series: CtSeries) -> None:
     assert list(series.header.ImageType)[:2] == ["DERIVED", "SECONDARY"]
     assert str(series.header.PatientName) == "DEMO^Head Neck"
     assert "OpenKBP" in series.header.DerivationDescription
@@ -43,7 +43,7 @@ def test_the_demo_patient_is_shipped_with_its_licence_and_stays_small() -> None:
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 3_000_000
 
 
-def test_the_clinical_contours_lie_where_the_anatomy_is(series: CtSeries) -> None:
+def test_the_clinical_contours_fit_the_anatomy(series: CtSeries) -> None:
     masks = clinical_masks(series.grid)
     assert masks.keys() == ORGANS
     centre = {key: series.grid.to_lps(np.argwhere(mask)).mean(axis=0) for key, mask in masks.items()}
@@ -80,7 +80,7 @@ def test_the_demo_ends_with_objects_in_the_tps_a_table_and_a_montage(
     assert [child for child in psutil.Process().children(recursive=True) if "orgseg" in child.name()] == []
 
 
-def test_without_a_bundle_the_demo_says_so_before_anything_starts(
+def test_a_missing_bundle_is_reported_before_the_demo_starts(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     answer = orgseg(capsys, "demo", "--out", tmp_path / "demo", "--bundle", "no-such-bundle")

@@ -1,4 +1,4 @@
-"""The whole way with the shipped network and DCMTK on both sides, also through a kill -9 in mid-inference."""
+"""From storescu to storescp through a node with the shipped network, also with kill -9 during inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real CT series through ``orgseg segment`` with the shipped bundle, judged by independent programs."""
+"""Real CT series through ``orgseg segment`` with the shipped bundle, checked by independent programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.shared_data, pytes
 @pytest.mark.parametrize(
     "name", ["dicom/pycerr_hn_pt1", "dicom/LUNG1-001", "dicom_small/totalsegmentator_ct_j2k"]
 )
-def test_a_real_series_gives_valid_objects_that_others_read_alike(
+def test_a_real_series_gives_valid_objects_that_other_programs_read_the_same(
     name: str, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ct, result = unpacked(shared_data / name, tmp_path / "ct"), tmp_path / "out"

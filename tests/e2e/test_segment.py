@@ -1,4 +1,4 @@
-"""``orgseg segment``: a CT in, proven objects out, with a real nnU-Net behind it."""
+"""``orgseg segment`` with a real nnU-Net."""
 
 from __future__ import annotations
 
@@ -80,22 +80,22 @@ def test_elsewhere_the_same_input_gives_the_same_uids_and_another_method_gives_o
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "method"),
     [
         ("--skip-outside-body", "streaming, exact, outside of the body skipped"),
         ("--no-skip-outside-body", "streaming, exact, nothing skipped"),
     ],
 )
-def test_what_lies_outside_of_the_patient_is_skipped_as_one_likes_and_the_report_says_so(
-    capsys: pytest.CaptureFixture[str], with_bundles: Path, ct: Path, tmp_path: Path, option: str, said: str
+def test_the_region_outside_of_the_patient_is_skipped_on_request_and_reported(
+    capsys: pytest.CaptureFixture[str], with_bundles: Path, ct: Path, tmp_path: Path, option: str, method: str
 ) -> None:
     answer = orgseg(capsys, "segment", ct, tmp_path / "out", option)
     assert answer.status == 0, answer.err
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["method"] == said
-    assert said in answer.err
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["method"] == method
+    assert method in answer.err
 
 
-def test_of_an_ensemble_it_is_told_how_far_the_folds_differ(
+def test_the_disagreement_of_an_ensemble_is_reported(
     capsys: pytest.CaptureFixture[str], ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = TinyModel(labels={"brainstem": 1, "mandible": 2}, spacing_mm=(6.0, 12.0, 12.0), folds=(0, 1, 2))
@@ -106,11 +106,11 @@ def test_of_an_ensemble_it_is_told_how_far_the_folds_differ(
     answer = orgseg(capsys, "segment", ct, tmp_path / "out")
     assert "Dice of folds" in answer.out
     for row in json.loads((tmp_path / "out" / "report.json").read_text())["organs"]:
-        told = row["disagreement"]
-        assert told["folds"] == 3
-        assert 0 < told["mean_dice"] < 1
-        assert 0 <= told["volume_min_ml"] < told["volume_max_ml"]
-        assert f"{told['mean_dice']:.3f}" in answer.out
+        disagreement = row["disagreement"]
+        assert disagreement["folds"] == 3
+        assert 0 < disagreement["mean_dice"] < 1
+        assert 0 <= disagreement["volume_min_ml"] < disagreement["volume_max_ml"]
+        assert f"{disagreement['mean_dice']:.3f}" in answer.out
 
 
 def test_too_small_a_memory_budget_is_a_coded_error_and_nothing_is_written(
@@ -124,18 +124,18 @@ def test_too_small_a_memory_budget_is_a_coded_error_and_nothing_is_written(
 
 
 @pytest.fixture
-def heard_ctrl_c() -> Iterator[None]:
-    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts in turn."""
+def ctrl_c_enabled() -> Iterator[None]:
+    """Processes that a shell starts in the background ignore Ctrl-C, and so do their children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heard_ctrl_c")
-def test_ctrl_c_in_mid_inference_is_exit_code_130_and_leaves_what_was_there(
+@pytest.mark.usefixtures("ctrl_c_enabled")
+def test_ctrl_c_during_inference_is_exit_code_130_and_leaves_old_files(
     ct: Path, result: Path, tmp_path: Path
 ) -> None:
-    """On a terminal, whose progress bar tells when tiles are being computed, and for how long yet."""
+    """On a terminal, whose progress bar shows the computation of tiles and the remaining time."""
     labels = {"brainstem": 1, "spinal_cord": 2, "mandible": 3}
     slow = write_tiny(tmp_path / "trained", TinyModel(labels=labels, spacing_mm=(1.0, 1.0, 1.0)))
     environment = {**os.environ, "ORGSEG_BUNDLES": str(tmp_path / "bundles"), "COLUMNS": "160"}

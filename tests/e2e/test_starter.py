@@ -1,4 +1,4 @@
-"""The bundle that comes with the node is whole, small, and as good as its card says."""
+"""The bundle that comes with the node is complete, small, and as accurate as its card states."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def starter() -> ModelBundle:
     return open_bundle(shipped_bundles() / "starter-hn")
 
 
-def test_it_is_whole_small_and_without_pickles(starter: ModelBundle) -> None:
+def test_it_is_complete_small_and_without_pickles(starter: ModelBundle) -> None:
     verify_bundle(starter)
     files = [path for path in starter.path.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 15_000_000
@@ -45,7 +45,7 @@ def test_it_is_whole_small_and_without_pickles(starter: ModelBundle) -> None:
     assert set(starter.manifest.organs) == set(LABELS)
 
 
-def test_it_says_what_it_is_not(starter: ModelBundle) -> None:
+def test_it_states_its_limits(starter: ModelBundle) -> None:
     assert "Not for clinical use" in starter.manifest.intended_use
     assert "unreviewed" in starter.card
     assert not starter.manifest.mirroring, "left and right are labels of their own"
@@ -65,7 +65,7 @@ def test_it_finds_every_organ_of_the_demonstration_patient(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_it_is_as_good_on_the_locked_patients_as_its_card_says(
+def test_it_is_as_accurate_on_the_locked_patients_as_its_card_states(
     starter: ModelBundle, organ_table: OrganTable, shared_data: Path
 ) -> None:
     cases = source_cases("openkbp", shared_data / "openkbp_head_neck", {})

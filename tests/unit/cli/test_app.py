@@ -1,4 +1,4 @@
-"""The command line: its reference, its exit codes, its silence on stdout, and what it does not import."""
+"""The command line: reference, exit codes, output on stdout, and modules that it does not import."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_written_reference_is_what_the_program_has() -> None:
+def test_the_reference_describes_the_program() -> None:
     assert DOCS.read_text(encoding="utf-8") == reference()
 
 
-def test_every_command_that_was_promised_is_in_the_reference() -> None:
+def test_every_promised_command_is_in_the_reference() -> None:
     promised = ["node run", "segment", "info", "echo", "send", "doctor", "demo", "config check"]
     promised += [f"models {verb}" for verb in ("list", "show", "verify", "add")] + ["jobs list", "jobs show"]
     text = reference()
@@ -82,24 +82,22 @@ def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str], argument
     assert answer.out == ""
 
 
-def test_info_tells_the_geometry(capsys: pytest.CaptureFixture[str], ct_folder: Path) -> None:
+def test_info_shows_the_geometry(capsys: pytest.CaptureFixture[str], ct_folder: Path) -> None:
     answer = orgseg(capsys, "info", ct_folder)
     assert answer.status == 0
     assert "24 slices of 64 x 64 pixels, 4 x 4 mm, every 3 mm" in answer.out
 
 
-def test_info_json_is_all_that_stdout_holds(capsys: pytest.CaptureFixture[str], ct_folder: Path) -> None:
+def test_info_prints_nothing_but_json_on_stdout(capsys: pytest.CaptureFixture[str], ct_folder: Path) -> None:
     answer = orgseg(capsys, "info", ct_folder, "--json")
     (series,) = json.loads(answer.out)["accepted"]
     assert (series["slices"], series["slice_spacing_mm"], series["patient_position"]) == (24, 3.0, "HFS")
 
 
-def test_info_says_nothing_about_who_the_patient_is(
-    capsys: pytest.CaptureFixture[str], ct_folder: Path
-) -> None:
-    said = orgseg(capsys, "info", ct_folder).out + orgseg(capsys, "info", ct_folder, "--json").out
-    assert "Phantom^Ellipse" not in said
-    assert "PHANTOM-1" not in said
+def test_info_prints_no_patient_data(capsys: pytest.CaptureFixture[str], ct_folder: Path) -> None:
+    output = orgseg(capsys, "info", ct_folder).out + orgseg(capsys, "info", ct_folder, "--json").out
+    assert "Phantom^Ellipse" not in output
+    assert "PHANTOM-1" not in output
 
 
 def test_a_right_configuration_is_exit_code_0(capsys: pytest.CaptureFixture[str], config: Path) -> None:
@@ -223,16 +221,16 @@ def test_without_a_terminal_there_is_no_progress_bar(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == ""
 
 
-def test_an_unforeseen_error_gives_a_code_and_a_private_log_and_no_traceback(
+def test_an_unexpected_error_gives_a_code_and_a_private_log_and_no_traceback(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     print_unexpected_error(RuntimeError("deep inside"))
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     (log,) = tmp_path.glob("orgseg-error-*.log")
-    assert "UNEXPECTED" in said
-    assert str(log) in said
-    assert "Traceback" not in said
+    assert "UNEXPECTED" in output
+    assert str(log) in output
+    assert "Traceback" not in output
     assert "deep inside" in log.read_text()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
@@ -241,7 +239,7 @@ def test_exit_codes_have_their_numbers() -> None:
     assert FAILED == 1
 
 
-def test_bundles_are_looked_for_where_the_environment_says(
+def test_bundles_are_searched_in_the_folders_of_the_environment_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"

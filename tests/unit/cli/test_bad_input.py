@@ -124,17 +124,17 @@ def test_segment_refuses_it_with_its_code_and_writes_nothing(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_info_says_why_it_is_refused_and_what_to_do(
+def test_info_prints_the_reason_and_the_next_step(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str
 ) -> None:
     build, code = CASES[case]
     build(tmp_path / "ct")
     answer = orgseg(capsys, "info", tmp_path / "ct")
     assert answer.status == 1
-    said = answer.out + answer.err
-    assert code in said
-    assert "Next step: " in said
-    assert "PHANTOM-" not in said
+    output = answer.out + answer.err
+    assert code in output
+    assert "Next step: " in output
+    assert "PHANTOM-" not in output
 
 
 def test_several_series_are_all_right_for_info_and_too_many_for_segment(
@@ -172,7 +172,7 @@ def test_the_fast_mode_with_another_method_is_a_wrong_setting(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stray_text_file_beside_the_ct_is_set_aside_and_said(
+def test_a_text_file_in_the_folder_is_set_aside_and_reported(
     capsys: pytest.CaptureFixture[str], ct_folder: Path
 ) -> None:
     (ct_folder / "readme.txt").write_text("hello")

@@ -1,4 +1,4 @@
-"""``orgseg info`` on series that are not plain."""
+"""``orgseg info`` on irregular series."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def test_slices_are_listed_one_by_one(capsys: pytest.CaptureFixture[str], tilted
     assert len(lines) == head + 7
 
 
-def test_the_list_is_in_the_json_only_when_asked_for(
-    capsys: pytest.CaptureFixture[str], tilted: Path
-) -> None:
+def test_the_list_is_in_the_json_only_on_request(capsys: pytest.CaptureFixture[str], tilted: Path) -> None:
     (series,) = json.loads(orgseg(capsys, "info", tilted, "--slices", "--json").out)["accepted"]
     assert [row["gap_mm"] for row in series["slice_table"]] == [None, 3, 3, 6, 3, 3]
     (series,) = json.loads(orgseg(capsys, "info", tilted, "--json").out)["accepted"]
@@ -59,8 +57,8 @@ def test_parts_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert "part: acquisition 2" in out
 
 
-def test_nothing_is_said_about_who_the_patient_is(capsys: pytest.CaptureFixture[str], tilted: Path) -> None:
-    said = orgseg(capsys, "info", tilted, "--slices").out
-    said += orgseg(capsys, "info", tilted, "--slices", "--json").out
+def test_no_patient_data_are_printed(capsys: pytest.CaptureFixture[str], tilted: Path) -> None:
+    output = orgseg(capsys, "info", tilted, "--slices").out
+    output += orgseg(capsys, "info", tilted, "--slices", "--json").out
     for secret in ("Phantom^Ellipse", "PHANTOM-1", "19500101"):
-        assert secret not in said
+        assert secret not in output

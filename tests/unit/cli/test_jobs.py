@@ -1,4 +1,4 @@
-"""``orgseg series`` and ``orgseg jobs`` as a person gives them: who it was, and what is refused."""
+"""``orgseg series`` and ``orgseg jobs``: who gave a command, and which commands are refused."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from tests.support.node.command_line import Answer, orgseg
 from tests.support.node.job_bench import JobBench
 
 
-class Desk:
-    """A node's data folder, and a person before it."""
+class CommandLine:
+    """A node's data folder and the command line for it."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.house = JobBench(folder / "data")
+        self.node = JobBench(folder / "data")
         self._config = folder / "node.toml"
         self._config.write_text('[node]\ndata_dir = "data"\n[[peers]]\nae_title = "CT"\n')
         self._capsys = capsys
 
-    def says(self, *words: str) -> Answer:
+    def run(self, *words: str) -> Answer:
         return orgseg(self._capsys, *words, "--config", self._config)
 
 
 @pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    return Desk(tmp_path, capsys)
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, capsys)
 
 
-def test_who_cancelled_and_why_is_shown(desk: Desk) -> None:
-    job = desk.house.job()
-    done = desk.says("jobs", "cancel", job.job_id, "--by", "anna", "--why", "wrong protocol")
+def test_who_cancelled_and_why_is_shown(cli: CommandLine) -> None:
+    job = cli.node.job()
+    done = cli.run("jobs", "cancel", job.job_id, "--by", "anna", "--why", "wrong protocol")
     assert (done.status, "is CANCELLED" in done.out) == (0, True)
-    assert "cancel: by anna: wrong protocol" in desk.says("jobs", "show", job.job_id).out
+    assert "cancel: by anna: wrong protocol" in cli.run("jobs", "show", job.job_id).out
 
 
-def test_without_a_name_it_is_the_user_of_the_system(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_name_it_is_the_user_of_the_system(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOGNAME", "bernd")
-    job = desk.house.job()
-    desk.says("jobs", "cancel", job.job_id)
-    assert "by bernd" in desk.says("jobs", "show", job.job_id).out
+    job = cli.node.job()
+    cli.run("jobs", "cancel", job.job_id)
+    assert "by bernd" in cli.run("jobs", "show", job.job_id).out
 
 
 @pytest.mark.parametrize(
@@ -60,11 +62,11 @@ def test_without_a_name_it_is_the_user_of_the_system(desk: Desk, monkeypatch: py
         (("series", "show", "1.2.3"), "STORAGE"),
     ],
 )
-def test_what_cannot_be_done_has_a_code_and_a_next_step(
-    desk: Desk, words: tuple[str, ...], code: str
+def test_a_refused_command_has_a_code_and_a_next_step(
+    cli: CommandLine, words: tuple[str, ...], code: str
 ) -> None:
-    job = desk.house.job()
-    answer = desk.says(*(job.job_id if word == "JOB" else word for word in words))
+    job = cli.node.job()
+    answer = cli.run(*(job.job_id if word == "JOB" else word for word in words))
     assert answer.status != 0
     assert answer.code == code
     assert "Next step: " in answer.err
@@ -78,12 +80,12 @@ def test_a_folder_without_a_node_gets_no_database(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "data").exists()
 
 
-def test_an_empty_dead_letter_is_said(desk: Desk) -> None:
-    desk.house.job()
-    assert desk.says("jobs", "dead").out.strip() == "There is none."
+def test_an_empty_dead_letter_list_is_reported(cli: CommandLine) -> None:
+    cli.node.job()
+    assert cli.run("jobs", "dead").out.strip() == "There is none."
 
 
-def test_a_series_is_listed_by_state(desk: Desk) -> None:
-    desk.house.job()
-    assert "1.2" in desk.says("series", "list", "--state", "ready").out
-    assert "1.2" not in desk.says("series", "list", "--state", "hold", "--json").out
+def test_a_series_is_listed_by_state(cli: CommandLine) -> None:
+    cli.node.job()
+    assert "1.2" in cli.run("series", "list", "--state", "ready").out
+    assert "1.2" not in cli.run("series", "list", "--state", "hold", "--json").out

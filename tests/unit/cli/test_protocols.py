@@ -1,4 +1,4 @@
-"""``orgseg protocols``: what it prints, what it writes, and with which exit code it ends."""
+"""``orgseg protocols``: output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_list_as_json_gives_description_and_hash(capsys: Capsys) -> None:
         }
 
 
-def test_show_tells_all_that_a_protocol_asks_for(capsys: Capsys, ours: Path) -> None:
+def test_show_prints_all_settings_of_a_protocol(capsys: Capsys, ours: Path) -> None:
     answer = orgseg(capsys, "protocols", "show", ours)
     assert answer.status == 0
     for words in ("eclipse", "50%", "drop", "[Leber]", "min_ml 2.0", "kidney_left+kidney_right", "Leber_PRV"):
@@ -78,7 +78,7 @@ def test_show_as_json_can_be_read_as_the_same_protocol(capsys: Capsys, ours: Pat
     assert parse_protocol(content, "shown") == protocol
 
 
-def test_check_says_that_a_protocol_is_right(capsys: Capsys, ours: Path) -> None:
+def test_check_confirms_a_correct_protocol(capsys: Capsys, ours: Path) -> None:
     for name in (*protocol_names(), ours):
         answer = orgseg(capsys, "protocols", "check", name)
         assert (answer.status, answer.err) == (0, "")
@@ -103,9 +103,9 @@ def test_a_wrong_protocol_is_exit_code_3_with_every_problem(
         path.write_text(content)
     answer = orgseg(capsys, "protocols", verb, path)
     assert (answer.status, answer.code, answer.out) == (3, "CONFIG", "")
-    said = " ".join(answer.err.split())
+    output = " ".join(answer.err.split())
     for each in words:
-        assert each in said
+        assert each in output
     assert "Next step: " in answer.err
 
 
@@ -125,7 +125,7 @@ def test_import_writes_a_protocol_that_is_right(capsys: Capsys, tmp_path: Path, 
     assert keys == {"aorta", "eyeball_left", "liver", "kidney_right", "rectum"}
 
 
-def test_import_says_how_many_structures_were_left_out(capsys: Capsys, tmp_path: Path) -> None:
+def test_import_prints_how_many_structures_were_left_out(capsys: Capsys, tmp_path: Path) -> None:
     template = tmp_path / "t.xml"
     template.write_text('<T><Structure ID="Liver"/><Structure ID="Xyz"/><Structure ID="Cord_PRV"/></T>')
     target = tmp_path / "ours.toml"
@@ -146,7 +146,7 @@ def test_import_never_overwrites(capsys: Capsys, ours: Path, rtstruct: Path) -> 
 @pytest.mark.parametrize(
     ("name", "words"), [("ours", "must end with .toml"), ("none/ours.toml", "cannot be written")]
 )
-def test_import_says_where_it_cannot_write(
+def test_import_reports_where_it_cannot_write(
     capsys: Capsys, tmp_path: Path, rtstruct: Path, name: str, words: str
 ) -> None:
     answer = orgseg(capsys, "protocols", "import", rtstruct, "--out", tmp_path / name)
@@ -158,7 +158,7 @@ def test_import_says_where_it_cannot_write(
 @pytest.mark.parametrize(
     ("content", "status"), [(b"no template", 1), (b"<T><Structure", 1), (b'<T><Structure ID="Xyz"/></T>', 3)]
 )
-def test_import_of_what_is_no_template_writes_nothing(
+def test_import_of_another_file_writes_nothing(
     capsys: Capsys, tmp_path: Path, content: bytes, status: int
 ) -> None:
     file, target = tmp_path / "file", tmp_path / "ours.toml"

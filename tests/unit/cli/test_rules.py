@@ -1,4 +1,4 @@
-"""``orgseg rules`` and ``orgseg config check``: what they say of rules, never of a patient."""
+"""``orgseg rules`` and ``orgseg config check``: they describe rules and print no patient data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ name = "trial"
 when.StudyDescription = "a trial"
 destinations = []
 """
-NAME, BORN, NUMBER, TOLD = "Zwetschge^Eulalia", "19310203", "ID-4711-X", "for Eulalia"
+NAME, BORN, NUMBER, FREE_TEXT = "Zwetschge^Eulalia", "19310203", "ID-4711-X", "for Eulalia"
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ct(tmp_path: Path) -> Path:
-    attributes = {"PatientBirthDate": BORN, "StudyDate": "20260101", "StudyDescription": TOLD}
+    attributes = {"PatientBirthDate": BORN, "StudyDate": "20260101", "StudyDescription": FREE_TEXT}
     options = PhantomOptions(
         slices=5, rows=16, columns=16, patient_name=NAME, patient_id=NUMBER, attributes=attributes
     )
@@ -85,7 +85,7 @@ def tried(capsys: Capsys, target: object, config: Path, *more: str) -> tuple[dic
     return series, answer
 
 
-def test_a_folder_is_told_which_rule_decides_and_why_no_earlier_one(
+def test_the_matching_rule_and_the_reasons_against_earlier_ones_are_shown(
     capsys: Capsys, config: Path, ct: Path
 ) -> None:
     series, answer = tried(capsys, ct, config, "--called", "ORGSEG_HN", "--calling", "CT")
@@ -101,20 +101,18 @@ def test_a_folder_is_told_which_rule_decides_and_why_no_earlier_one(
     ]
 
 
-def test_by_default_the_node_is_called_by_its_own_title(capsys: Capsys, config: Path, ct: Path) -> None:
+def test_the_default_called_ae_title_is_that_of_the_node(capsys: Capsys, config: Path, ct: Path) -> None:
     series, _ = tried(capsys, ct, config)
     assert series["rule"] == "default"
     assert series["not_fitting"][-2]["seen"] == "ORGSEG"
 
 
-def test_a_single_file_is_held_against_the_rules_alone(capsys: Capsys, config: Path, ct: Path) -> None:
+def test_a_single_file_can_be_tested(capsys: Capsys, config: Path, ct: Path) -> None:
     series, answer = tried(capsys, min(ct.iterdir()), config)
     assert (answer.status, series["rule"], series["state"]) == (0, "few", "IGNORED")
 
 
-def test_a_rule_on_an_unknown_sender_says_that_it_is_not_known(
-    capsys: Capsys, config: Path, ct: Path
-) -> None:
+def test_a_rule_that_needs_an_unknown_sender_is_undecided(capsys: Capsys, config: Path, ct: Path) -> None:
     rules = '[[rule]]\nname = "ct"\nwhen.calling_ae = "CT"\n'
     (config.parent / "rules.toml").write_text(rules)
     series, _ = tried(capsys, ct, config)
@@ -123,7 +121,7 @@ def test_a_rule_on_an_unknown_sender_says_that_it_is_not_known(
     assert tried(capsys, ct, config, "--calling", "CT")[0]["action"] == "contour"
 
 
-def test_nothing_that_is_printed_says_who_the_patient_is(capsys: Capsys, config: Path, ct: Path) -> None:
+def test_no_patient_data_are_printed(capsys: Capsys, config: Path, ct: Path) -> None:
     printed = [
         orgseg(capsys, "rules", "test", ct, "--config", config, *more)
         for more in ((), ("--json",), ("--values",), ("--json", "--values"), ("--called", "ORGSEG_HN"))
@@ -134,12 +132,12 @@ def test_nothing_that_is_printed_says_who_the_patient_is(capsys: Capsys, config:
         for word in ("zwetschge", BORN, "1931", NUMBER.casefold()):
             assert word not in text
     assert all("eulalia" not in printed[n].out.casefold() for n in (0, 1, 4)), (
-        "free text is shown if asked for"
+        "free text is shown on request only"
     )
-    assert TOLD in printed[2].out
+    assert FREE_TEXT in printed[2].out
 
 
-def test_a_series_of_the_node_knows_its_titles(capsys: Capsys, config: Path, ct: Path) -> None:
+def test_the_ae_titles_of_a_series_in_the_node_are_known(capsys: Capsys, config: Path, ct: Path) -> None:
     settings = load_config(config)
     store = Store(settings.node.data_dir)
     inbox = Inbox(settings, store)
@@ -161,7 +159,7 @@ def test_a_series_of_the_node_knows_its_titles(capsys: Capsys, config: Path, ct:
     ("target", "code", "status"),
     [("nowhere", "INPUT_EMPTY", 1), ("1.2.3", "STORAGE", 1)],
 )
-def test_what_is_no_series_has_a_code(
+def test_a_target_without_a_series_has_a_code(
     capsys: Capsys, config: Path, target: str, code: str, status: int
 ) -> None:
     answer = orgseg(capsys, "rules", "test", target, "--config", config)
@@ -180,7 +178,7 @@ def test_list_shows_the_rules_in_their_order(capsys: Capsys, config: Path) -> No
     assert listed["rules"][4]["priority"] == 10
 
 
-def test_config_check_looks_for_what_the_rules_name(capsys: Capsys, config: Path) -> None:
+def test_config_check_checks_the_names_in_the_rules(capsys: Capsys, config: Path) -> None:
     answer = orgseg(capsys, "config", "check", config)
     assert (answer.status, answer.err) == (0, "")
     assert "rules: 6, otherwise: contour" in answer.out

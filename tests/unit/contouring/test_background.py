@@ -1,4 +1,4 @@
-"""Files made in a fork are those that would have been made here; what goes wrong there is made good here."""
+"""The background process returns the same files as this process; after a failure they are made here."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def test_the_files_come_from_another_process() -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1], ids=["at once", "in the middle"])
-def test_a_process_that_dies_costs_time_only(after: int) -> None:
+def test_a_process_that_ends_unexpectedly_costs_time_only(after: int) -> None:
     here = os.getpid()
 
-    class Dying(dict[str, bytes]):
+    class Exiting(dict[str, bytes]):
         def items(self) -> Any:  # type: ignore[override]
             for number, item in enumerate(super().items()):
                 if number >= after and os.getpid() != here:
                     os._exit(9)
                 yield item
 
-    files = BackgroundProcess(lambda: Dying(a=b"1", b=b"2")).files()
+    files = BackgroundProcess(lambda: Exiting(a=b"1", b=b"2")).files()
     assert {name: files[name] for name in files} == {"a": b"1", "b": b"2"}
 
 
-def test_an_error_is_raised_where_the_files_are_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_raised_where_the_files_are_requested(capfd: pytest.CaptureFixture[str]) -> None:
     def fails() -> dict[str, bytes]:
         raise ValueError("no picture")
 
@@ -48,7 +48,7 @@ def test_an_error_is_raised_where_the_files_are_asked_for(capfd: pytest.CaptureF
     capfd.readouterr()
 
 
-def test_on_one_core_they_are_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_one_core_the_files_are_made_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert int(BackgroundProcess(lambda: {"pid": str(os.getpid()).encode()}).files()["pid"]) == os.getpid()
 
@@ -75,8 +75,8 @@ time.sleep(60)
 """
 
 
-def test_what_is_made_beside_dies_with_its_process_and_holds_no_lock(tmp_path: Path) -> None:
-    """The device is free for the next job, and the node hears of the death."""
+def test_the_fork_ends_with_its_process_and_releases_its_locks(tmp_path: Path) -> None:
+    """The device is free for the next job, and the node sees that the process has ended."""
     with (tmp_path / "device.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = subprocess.Popen(

@@ -46,7 +46,7 @@ def test_the_order_of_the_models_counts() -> None:
     assert derive_job_id("1.2", "ab", turned) != derive_job_id("1.2", "ab", SETTINGS)
 
 
-def test_values_cannot_run_into_each_other() -> None:
+def test_the_borders_between_values_count() -> None:
     one = ResultSettings(models=("a", "b"))
     other = ResultSettings(models=("a",), method="b")
     assert derive_job_id("1.2", "ab", one) != derive_job_id("1.2", "ab", other)

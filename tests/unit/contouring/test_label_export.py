@@ -1,4 +1,4 @@
-"""The NIfTI of the label map lies where the grid lies, however the slices were stored."""
+"""The NIfTI of the label map has the geometry of the grid, for every order of the stored slices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = PhantomOptions(slices=20, rows=24, columns=28, pixel_spacing_mm=(9.0, 9.
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, FEET_FIRST, PRONE, CORONAL, SAGITTAL])
-def test_the_nifti_puts_every_voxel_where_the_grid_puts_it(
+def test_every_voxel_has_the_same_position_in_the_nifti_and_on_the_grid(
     orientation: tuple[float, float, float, float, float, float], organ_table: OrganTable
 ) -> None:
     grid = grid_of(replace(SMALL, orientation=orientation))

@@ -1,4 +1,4 @@
-"""The pipeline, run whole on the phantom: what it writes, what it proves, and what it refuses."""
+"""The whole pipeline on the phantom: what it writes, proves and refuses."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Ensemble:
         return replace(self.inner.predict(volume, body, progress), disagreement=tuple(rows))
 
 
-def test_the_report_tells_of_each_organ_how_far_the_folds_differ_and_null_of_a_single_network(
+def test_the_report_gives_the_disagreement_of_folds_and_null_for_a_single_network(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
     report = json.loads(contour(series, tmp_path / "out", Ensemble(inner=predictor)).report_path.read_text())
@@ -147,7 +147,7 @@ def test_the_report_tells_of_each_organ_how_far_the_folds_differ_and_null_of_a_s
     assert set(rows.values()) == {None}
 
 
-def test_the_report_and_the_file_names_hold_no_patient_data(
+def test_report_and_file_names_contain_no_patient_data(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
     outcome = contour(series, tmp_path / "out", predictor)
@@ -164,15 +164,15 @@ def test_the_same_job_again_writes_the_same_bytes(
     assert first.report["sha256"] == second.report["sha256"]
 
 
-def test_progress_runs_from_nothing_to_all_and_never_back(
+def test_progress_rises_from_0_to_1_and_never_falls(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
-    told: list[tuple[float, str]] = []
-    run(asked(series, tmp_path / "out"), predictor, lambda part, text: told.append((part, text)))
-    parts = [part for part, _ in told]
+    calls: list[tuple[float, str]] = []
+    run(asked(series, tmp_path / "out"), predictor, lambda part, text: calls.append((part, text)))
+    parts = [part for part, _ in calls]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0.0, 1.0)
-    assert [text for _, text in told if ":" not in text][::2] == [step.value for step in Step]
+    assert [text for _, text in calls if ":" not in text][::2] == [step.value for step in Step]
 
 
 def test_swapped_sides_are_written_but_held(
@@ -260,7 +260,7 @@ def test_a_label_map_that_is_not_what_was_encoded_stops_the_run_and_writes_nothi
     assert not (tmp_path / "out").exists()
 
 
-def test_an_old_rtstruct_does_not_outlive_a_run_that_cannot_save(
+def test_an_old_rtstruct_is_removed_also_if_the_run_cannot_save(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(
         contour(series, tmp_path / "file" / "out", predictor)
 
 
-def test_the_montage_is_a_picture_of_some_size(
+def test_the_montage_is_an_image_of_sufficient_size(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
     content = contour(series, tmp_path / "out", predictor).montage.read_bytes()
@@ -289,7 +289,7 @@ def test_the_montage_is_a_picture_of_some_size(
     assert len(content) > 20_000
 
 
-def test_every_object_that_is_asked_for_is_written_proven_and_told_of(
+def test_every_requested_object_is_written_proven_and_reported(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
     roles = ("RTSTRUCT", "SEG", "SR", "PDF", "RTSTRUCT:eclipse", "RTSTRUCT:monaco")
@@ -335,8 +335,8 @@ def test_a_protocol_names_tidies_and_derives(
     assert names == ["Kiefer", "SpinalCord", "Cord_PRV05", "BODY"]
     segments = [str(one.SegmentLabel) for one in pydicom.dcmread(outcome.seg).SegmentSequence]
     assert sorted(segments) == ["Kiefer", "SpinalCord"]
-    told = {row["structure"]: row for row in outcome.report["protocol"]["done"]}
-    assert told["derived cord_prv05"]["made"] == "SpinalCord + 5 mm"
+    done = {row["structure"]: row for row in outcome.report["protocol"]["done"]}
+    assert done["derived cord_prv05"]["made"] == "SpinalCord + 5 mm"
     assert outcome.report["protocol"]["sha256"] == protocol.sha256
 
 

@@ -1,4 +1,4 @@
-"""A protocol is read whole or refused whole, and says what is wrong in words that help."""
+"""A protocol is accepted or refused as a whole, and every problem is described."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def structures(*rows: str) -> str:
 # ---------------------------------------------------------------------- what comes with the node
 
 
-def test_these_come_with_the_node() -> None:
+def test_these_protocols_come_with_the_node() -> None:
     assert protocol_names() == SHIPPED
 
 
@@ -75,7 +75,7 @@ def test_names_fit_every_planning_system_as_they_are(
         assert len(entry.name) <= 16, "TG-263"
 
 
-def test_the_default_asks_for_nothing() -> None:
+def test_the_default_protocol_is_empty() -> None:
     shipped = load_protocol("default")
     assert shipped == Protocol(description=shipped.description)
 
@@ -100,19 +100,19 @@ def test_a_protocol_is_found_by_its_name_or_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["thorac", "Thorax"])
-def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(name: str) -> None:
+def test_for_a_misspelt_name_the_similar_one_is_suggested(name: str) -> None:
     with pytest.raises(ConfigError, match="did you mean 'thorax'"):
         load_protocol(name)
 
 
 @pytest.mark.parametrize("name", ["zzz", "", "../protocols/thorax", "/etc/passwd"])
-def test_a_name_that_is_wrong_is_answered_with_all_there_are(name: str) -> None:
+def test_for_an_unknown_name_all_names_are_listed(name: str) -> None:
     with pytest.raises(ConfigError, match="there are: abdomen_pelvis, default, head_and_neck, thorax"):
         load_protocol(name)
 
 
 @pytest.mark.parametrize("content", [b"others = ", b"\xff\xfe", b"a = 1\na = 2\n"])
-def test_what_is_no_toml_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_toml_is_reported_as_such(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ours.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="is not TOML"):
@@ -126,7 +126,7 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_an_error(tmp_path: Path) -> 
             load_protocol(str(tmp_path / name))
 
 
-def test_everything_that_may_be_said_is_understood() -> None:
+def test_every_setting_is_understood() -> None:
     ours = protocol(
         """
         description = "Ours."
@@ -189,7 +189,7 @@ def test_a_margin_is_given_once_in_three_or_in_six(text: str, margin: Margin) ->
 # ---------------------------------------------------------------------- what is wrong
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = problems(
         'profil = "eclipse"\nothers = "some"\n'
         + structures(
@@ -323,7 +323,7 @@ def test_settings_of_organs_that_make_no_sense_are_refused(row: str) -> None:
         ),
     ],
 )
-def test_contradictions_are_told(text: str, line: str) -> None:
+def test_contradictions_are_reported(text: str, line: str) -> None:
     assert problems(text) == [line]
 
 
@@ -342,7 +342,7 @@ def test_a_ring_may_begin_nearer_to_one_side_than_it_ends() -> None:
     assert protocol(structures(row)).derived[0].name == "R"
 
 
-def test_organs_that_the_table_does_not_have_are_told_with_those_that_may_be_meant(
+def test_unknown_organs_are_reported_with_suggestions(
     organ_table: OrganTable,
 ) -> None:
     found = misfits(
@@ -370,7 +370,7 @@ def test_parts_are_the_left_and_then_the_right_one(organ_table: OrganTable) -> N
         assert found == ["'kidneys' is split into a left and a right organ, in this order"]
 
 
-def test_names_that_the_table_gives_are_not_given_again(organ_table: OrganTable) -> None:
+def test_names_of_the_table_cannot_be_given_to_others(organ_table: OrganTable) -> None:
     found = misfits(
         structures(
             'organ = "lung_left"',

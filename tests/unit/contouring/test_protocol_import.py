@@ -1,4 +1,4 @@
-"""A protocol from what a clinic has: nothing guessed, nothing lost without a word, nothing dangerous read."""
+"""Importing a protocol: nothing is guessed, nothing is lost silently, and no dangerous input is processed."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def rtstruct(tmp_path: Path, organ_table: OrganTable) -> Path:
     return path
 
 
-def test_names_colours_and_order_of_a_structure_set_are_taken_over(
+def test_names_colours_and_order_of_a_structure_set_are_imported(
     rtstruct: Path, organ_table: OrganTable
 ) -> None:
     result = import_protocol(rtstruct, organ_table)
@@ -228,7 +228,7 @@ def test_a_structure_set_without_colours_and_types_still_gives_its_names(
     assert result.unmatched == ("Liver_PRV03", "Outline")
 
 
-def test_targets_are_no_organs_whatever_their_name(rtstruct: Path, organ_table: OrganTable) -> None:
+def test_targets_are_never_organs(rtstruct: Path, organ_table: OrganTable) -> None:
     dataset = dcmread(rtstruct)
     for item in dataset.RTROIObservationsSequence:
         item.RTROIInterpretedType = "PTV"
@@ -254,9 +254,7 @@ def test_damaged_structure_sets_and_other_objects_are_refused(
 # ---------------------------------------------------------------------- structure templates
 
 
-def test_names_colours_and_order_of_a_template_are_taken_over(
-    tmp_path: Path, organ_table: OrganTable
-) -> None:
+def test_names_colours_and_order_of_a_template_are_imported(tmp_path: Path, organ_table: OrganTable) -> None:
     content = xml(
         structure("PTV", "PTV", "#ff0000"),
         structure("Bladder", color="255, 255, 0"),
@@ -280,7 +278,7 @@ def test_names_colours_and_order_of_a_template_are_taken_over(
 
 
 @pytest.mark.parametrize("style", ["facade", "Decade 1", "Style 1 2 3 4", "999999999 1 2", "12", "١ ٢ ٣"])
-def test_names_of_styles_are_no_colours(style: str, tmp_path: Path, organ_table: OrganTable) -> None:
+def test_style_names_are_not_colours(style: str, tmp_path: Path, organ_table: OrganTable) -> None:
     _, protocol = imported(tmp_path, xml(structure("Liver", color=style)), organ_table)
     assert protocol.organs[0].color is None
 
@@ -300,7 +298,7 @@ def test_one_name_for_two_things_is_taken_once(tmp_path: Path, organ_table: Orga
 
 
 @pytest.mark.parametrize("name", ["A" * 70, "Lung&#10;left&#9;", "tab\tin it", "x&#x7f;y", "ünïcode"])
-def test_whatever_is_written_in_a_name_the_protocol_can_be_read(
+def test_with_any_text_in_a_name_the_protocol_can_be_read(
     name: str, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     content = xml(structure(name, "External"), structure("Liver"))
@@ -363,7 +361,7 @@ def test_document_types_and_entities_are_refused(
         b"<T/>garbage",
     ],
 )
-def test_what_is_no_sound_xml_is_refused(content: bytes, tmp_path: Path, organ_table: OrganTable) -> None:
+def test_invalid_xml_is_refused(content: bytes, tmp_path: Path, organ_table: OrganTable) -> None:
     assert "no sound XML" in refusal(tmp_path, content, organ_table).detail
 
 
@@ -372,7 +370,7 @@ def test_what_is_neither_is_refused(content: bytes, tmp_path: Path, organ_table:
     assert isinstance(refusal(tmp_path, content, organ_table), InputError)
 
 
-def test_a_template_without_organs_says_so(tmp_path: Path, organ_table: OrganTable) -> None:
+def test_a_template_without_organs_is_reported(tmp_path: Path, organ_table: OrganTable) -> None:
     assert "lists no structure" in refusal(tmp_path, b"<T/>", organ_table).detail
     error = refusal(tmp_path, xml(structure("Xyz"), structure("PTV", "PTV")), organ_table)
     assert isinstance(error, ConfigError)
@@ -393,7 +391,7 @@ def test_huge_files_are_refused_unread(tmp_path: Path, organ_table: OrganTable) 
 
 
 @pytest.mark.timeout(20)
-def test_structures_nested_without_end_are_read_in_one_go(tmp_path: Path, organ_table: OrganTable) -> None:
+def test_deeply_nested_structures_are_read_in_linear_time(tmp_path: Path, organ_table: OrganTable) -> None:
     depth = 50_000
     content = b'<Structure ID="Liver">' * depth + b"</Structure>" * depth
     result, _ = imported(tmp_path, content, organ_table)
@@ -401,7 +399,7 @@ def test_structures_nested_without_end_are_read_in_one_go(tmp_path: Path, organ_
 
 
 @pytest.mark.timeout(20)
-def test_many_structures_are_no_matter(tmp_path: Path, organ_table: OrganTable) -> None:
+def test_many_structures_are_read(tmp_path: Path, organ_table: OrganTable) -> None:
     rows = "".join(f'<Structure ID="Node {n}"/>' for n in range(20_000))
     content = f'<T>{rows}<Structure ID="Liver"/></T>'.encode()
     result, _ = imported(tmp_path, content, organ_table)

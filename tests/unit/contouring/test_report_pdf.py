@@ -1,4 +1,4 @@
-"""The page says all a person must know, fits on its sheet whatever there is to say, each time alike."""
+"""The page shows all that a person must know, fits for any content, and is reproducible."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def _lines(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-def _said(figure: Figure) -> str:
+def _text(figure: Figure) -> str:
     return "\n".join(_lines(figure))
 
 
-def test_it_says_that_nobody_reviewed_it_first_of_all() -> None:
+def test_it_begins_with_not_reviewed() -> None:
     lines = _lines(draw_page(_report(), _montage()))
     assert lines[0] == "AUTOMATIC, NOT REVIEWED"
     assert "qualified person" in lines[1]
@@ -72,35 +72,35 @@ def test_it_says_that_nobody_reviewed_it_first_of_all() -> None:
 
 
 def test_organs_findings_models_and_versions_are_there() -> None:
-    said = _said(draw_page(_report(organs=8), None))
-    assert re.search(r"Organ_3 +40\.00 ml Dice 0\.93, 11\.0-1234\.5 ml", said)
-    assert re.search(r"Organ_7 +not found", said)
-    assert re.search(r"Organ_2 +26\.67 ml *(Organ|$)", said, re.MULTILINE)
-    assert "WARNING Organ 1 reaches the first slice" in said
-    assert f"m0 1.0 sha256 {'ab' * 32}" in said
+    text = _text(draw_page(_report(organs=8), None))
+    assert re.search(r"Organ_3 +40\.00 ml Dice 0\.93, 11\.0-1234\.5 ml", text)
+    assert re.search(r"Organ_7 +not found", text)
+    assert re.search(r"Organ_2 +26\.67 ml *(Organ|$)", text, re.MULTILINE)
+    assert "WARNING Organ 1 reaches the first slice" in text
+    assert f"m0 1.0 sha256 {'ab' * 32}" in text
     for name in VERSIONS:
-        assert f"{name} 1.2.3" in said
+        assert f"{name} 1.2.3" in text
 
 
-def test_no_findings_is_said_too() -> None:
+def test_the_absence_of_findings_is_stated() -> None:
     assert "Findings: none" in _lines(draw_page(_report(findings=0), None))
 
 
-def test_the_patient_is_named_only_if_asked_for() -> None:
-    assert "Patient" not in _said(draw_page(_report(), None))
+def test_the_patient_is_named_only_on_request() -> None:
+    assert "Patient" not in _text(draw_page(_report(), None))
     assert "Patient: Doe^Jane" in _lines(draw_page(_report(), None, patient="Doe^Jane"))
 
 
-def test_what_does_not_fit_is_counted_and_the_gravest_findings_stay() -> None:
+def test_entries_that_do_not_fit_are_counted_and_the_worst_findings_stay() -> None:
     report = _report(organs=104, findings=0, models=9)
     report["findings"] = [_finding(n, "info") for n in range(60)] + [_finding(60, "error")]
-    said = _said(draw_page(report, _montage()))
-    shown = len(set(re.findall(r"Organ_\d+", said)))
-    assert f"... and {104 - shown} more organs" in said
-    listed = len(re.findall(r"^(?:ERROR|INFO) ", said, re.MULTILINE))
-    assert f"... and {61 - listed} more findings" in said
-    assert "ERROR   Organ 60" in said
-    assert "... and 3 more models" in said
+    text = _text(draw_page(report, _montage()))
+    shown = len(set(re.findall(r"Organ_\d+", text)))
+    assert f"... and {104 - shown} more organs" in text
+    listed = len(re.findall(r"^(?:ERROR|INFO) ", text, re.MULTILINE))
+    assert f"... and {61 - listed} more findings" in text
+    assert "ERROR   Organ 60" in text
+    assert "... and 3 more models" in text
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_counted_and_the_gravest_findings_stay() -> None:
         (255, 300, 30, _montage(30, 900)),
     ],
 )
-def test_nothing_leaves_the_sheet_and_nothing_covers_anything(
+def test_everything_is_on_the_page_and_nothing_overlaps(
     organs: int, findings: int, models: int, montage: bytes | None
 ) -> None:
     report = _report(organs, findings, models)
@@ -138,9 +138,9 @@ def test_any_text_can_be_drawn() -> None:
     report = _report()
     report["organs"] = [_organ(1, "\u76ae\u819a $\\frac$"), _organ(2, "R\u00fcckenmark")]
     report["findings"][0]["message"] = "Line\nbreak and \u200b nothing"
-    said = _said(draw_page(report, None))
-    assert "?? $\\frac$" in said
-    assert "R\u00fcckenmark" in said
+    text = _text(draw_page(report, None))
+    assert "?? $\\frac$" in text
+    assert "R\u00fcckenmark" in text
     assert render_report_pdf(report, None).startswith(b"%PDF-")
 
 

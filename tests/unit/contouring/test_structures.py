@@ -1,4 +1,4 @@
-"""What a protocol asks for is done, nothing else, and all of it is told."""
+"""Everything in a protocol is done and reported, and nothing else is done."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_default_protocol_changes_nothing(
     assert (applied.regions, applied.order, applied.findings, applied.recorded) == ((), (), (), ())
 
 
-def test_what_was_given_is_never_changed(label_map: LabelMap, body: Mask, organ_table: OrganTable) -> None:
+def test_the_input_is_never_changed(label_map: LabelMap, body: Mask, organ_table: OrganTable) -> None:
     labels, organs, patient = label_map.labels.copy(), dict(label_map.organs), body.copy()
     asked = protocol(
         'organ = "liver"\nkeep_components = 1\nfill_holes = "3d"\nname = "L"\nmin_ml = 100',
@@ -135,7 +135,7 @@ def test_black_is_a_colour(label_map: LabelMap, body: Mask, organ_table: OrganTa
     assert applied.label_map.organs[LIVER].color == (0, 0, 0)
 
 
-def test_tidying_takes_crumbs_away_and_fills_background_only(
+def test_tidying_removes_islands_and_fills_background_only(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol('organ = "liver"\nname = "Leber"\nkeep_components = 1\nfill_holes = "2d"')
@@ -161,7 +161,7 @@ def test_tidying_that_changes_much_is_a_warning(
     assert finding.value == pytest.approx(48 * VOXEL_ML)
 
 
-def test_tidying_that_finds_nothing_to_do_says_nothing(
+def test_tidying_without_an_effect_gives_no_finding(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     applied = apply_protocol(protocol('organ = "spleen"\nkeep_components = 1'), label_map, body, organ_table)
@@ -169,7 +169,7 @@ def test_tidying_that_finds_nothing_to_do_says_nothing(
     assert applied.recorded[0]["removed_ml"] == applied.recorded[0]["filled_ml"] == 0
 
 
-def test_skipped_slices_are_filled_where_asked_for(
+def test_skipped_slices_are_filled_on_request(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     labels = label_map.labels.copy()
@@ -182,7 +182,7 @@ def test_skipped_slices_are_filled_where_asked_for(
 
 
 @pytest.mark.parametrize(("ml", "voxels"), [(8 * VOXEL_ML - 1e-9, 8), (8 * VOXEL_ML + 1e-6, 0)])
-def test_organs_below_their_least_volume_are_left_out_and_told(
+def test_organs_below_their_minimum_volume_are_left_out_and_reported(
     ml: float, voxels: int, label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(f'organ = "spleen"\nmin_ml = {ml:.12f}')
@@ -193,7 +193,7 @@ def test_organs_below_their_least_volume_are_left_out_and_told(
     np.testing.assert_array_equal(applied.label_map.mask(LIVER), label_map.mask(LIVER))
 
 
-def test_the_least_volume_counts_after_tidying(
+def test_the_minimum_volume_applies_after_tidying(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     kidney = 48 * VOXEL_ML
@@ -203,7 +203,7 @@ def test_the_least_volume_counts_after_tidying(
     assert applied.findings[1].value == pytest.approx(kidney)
 
 
-def test_an_organ_that_was_not_found_is_no_matter_of_volume(
+def test_the_minimum_volume_does_not_apply_to_an_organ_that_was_not_found(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol('organ = "rectum"\nmin_ml = 5\nkeep_components = 1')
@@ -280,13 +280,13 @@ def test_sides_are_those_of_the_patient_and_not_of_the_picture(
     assert mask_of(applied, "kidney_left")[..., 3:7].sum() == 48
 
 
-def test_a_pair_that_grew_together_is_cut_where_the_patient_is_halved(
+def test_a_connected_pair_is_cut_at_the_middle_of_the_patient(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     labels = label_map.labels.copy()
     labels[4, 12:14, 3:21] = KIDNEYS
     shifted = np.zeros_like(body)
-    shifted[:, 2:18, 0:18] = True  # its middle lies between columns 8 and 9
+    shifted[:, 2:18, 0:18] = True  # its middle is between columns 8 and 9
     horseshoe = LabelMap(grid=GRID, labels=labels, organs=label_map.organs)
     applied = apply_protocol(protocol(SPLIT), horseshoe, shifted, organ_table)
     assert mask_of(applied, "kidney_right").any(axis=(0, 1)).nonzero()[0].max() == 8
@@ -304,7 +304,7 @@ def test_what_is_split_is_tidied_side_by_side(
     assert [finding.organ for finding in applied.findings] == ["kidney_left"]
 
 
-def test_a_side_that_a_model_found_besides_is_united_with_what_is_split(
+def test_a_side_that_a_model_also_found_is_united_with_the_split_part(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     labels = label_map.labels.copy()
@@ -317,7 +317,7 @@ def test_a_side_that_a_model_found_besides_is_united_with_what_is_split(
     assert [organ.key for organ in applied.label_map.organs.values()].count("kidney_left") == 1
 
 
-def test_a_pair_that_was_not_found_is_split_into_two_that_were_not(
+def test_a_pair_that_was_not_found_gives_two_organs_that_were_not_found(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     labels = np.where(label_map.labels == KIDNEYS, 0, label_map.labels).astype(np.uint8)
@@ -331,7 +331,7 @@ def test_a_pair_that_was_not_found_is_split_into_two_that_were_not(
 # ---------------------------------------------------------------------- structures made from others
 
 
-def test_every_derivation_is_what_its_name_says(
+def test_every_derivation_does_what_its_name_means(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     liver, spleen, kidneys = (label_map.mask(label) for label in (LIVER, SPLEEN, KIDNEYS))
@@ -371,7 +371,7 @@ def test_every_derivation_is_what_its_name_says(
     assert applied.label_map.labels is label_map.labels, "the label map knows nothing of them"
 
 
-def test_what_is_derived_can_be_kept_inside_the_patient(
+def test_a_derived_structure_can_be_kept_inside_the_patient(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(
@@ -386,7 +386,7 @@ def test_what_is_derived_can_be_kept_inside_the_patient(
     assert applied.regions[1].derivation == "Liver + 9 mm, 2 mm inside the body"
 
 
-def test_names_colours_types_and_codes_of_what_is_derived(
+def test_names_colours_types_and_codes_of_derived_structures(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(
@@ -407,7 +407,7 @@ def test_names_colours_types_and_codes_of_what_is_derived(
     assert [each.key for each in (a, b, c)] == ["derived a", "derived b", "derived c"]
 
 
-def test_left_and_right_together_are_coded_as_neither(
+def test_a_union_of_left_and_right_has_no_side(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(
@@ -431,7 +431,7 @@ def test_the_order_is_that_of_the_protocol(label_map: LabelMap, body: Mask, orga
     assert applied.order == ("spleen", "derived prv", "kidney_left", "kidney_right", "liver")
 
 
-def test_a_source_that_was_not_found_is_told_and_the_rest_is_made(
+def test_a_source_that_was_not_found_is_reported_and_the_rest_is_made(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(
@@ -452,7 +452,7 @@ def test_a_source_that_was_not_found_is_told_and_the_rest_is_made(
     assert [row["without"] for row in applied.recorded] == [["Rectum"], ["Larynx"]]
 
 
-def test_without_any_source_nothing_is_made_whatever_is_made_from_it(
+def test_without_any_source_no_derived_structure_is_made(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(
@@ -469,7 +469,7 @@ def test_without_any_source_nothing_is_made_whatever_is_made_from_it(
     assert applied.order == ("derived prv", "derived i", "derived more", "derived even more")
 
 
-def test_what_shrinks_away_is_told_and_is_no_source(
+def test_a_structure_that_shrinks_to_nothing_is_reported_and_is_no_source(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(
@@ -483,7 +483,7 @@ def test_what_shrinks_away_is_told_and_is_no_source(
     assert "nothing is left of it" in applied.findings[0].message
 
 
-def test_what_was_left_out_as_too_small_is_no_source(
+def test_an_organ_that_is_too_small_is_no_source(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     asked = protocol(
@@ -493,7 +493,7 @@ def test_what_was_left_out_as_too_small_is_no_source(
     assert codes(applied) == ["ORGAN_TOO_SMALL", "DERIVED_EMPTY"]
 
 
-def test_the_outline_of_the_patient_is_drawn_where_asked_for(
+def test_the_body_contour_is_drawn_on_request(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
     tail = '[external]\nname = "Outline"\ncolor = [7, 8, 9]\n'
@@ -539,7 +539,7 @@ def stack() -> SliceStack:
 def test_volumes_on_uneven_slices_are_those_of_each_slice(
     stack: SliceStack, label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
-    """A kidney of as many voxels is smaller where the slices lie close."""
+    """A kidney with the same number of voxels is smaller where the slices are close together."""
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[3, 12:16, 3:7] = KIDNEYS  # 1 mm thick
     labels[5, 12:14, 17:21] = KIDNEYS  # 3 mm thick, half as many voxels

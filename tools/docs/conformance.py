@@ -34,7 +34,7 @@ from orgseg_node.node.config.stow import StowSection
 from orgseg_node.node.dimse import association, c_store, commitment_scu
 from orgseg_node.node.dimse.storage_scu import offered_syntaxes
 from tools.docs import conformance_services as services
-from tools.docs import conformance_text as said
+from tools.docs import conformance_text as sentences
 from tools.docs.created_objects import Attribute, created_objects
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")
@@ -56,17 +56,17 @@ def conformance() -> str:
     sections = [
         ("1 Overview", _overview()),
         ("2 Table of contents", _CONTENTS),
-        ("3 Introduction", said.INTRODUCTION),
+        ("3 Introduction", sentences.INTRODUCTION),
         ("4 Networking", _networking()),
-        ("5 Media interchange", said.MEDIA),
+        ("5 Media interchange", sentences.MEDIA),
         ("6 Support of character sets", _character_sets()),
-        ("7 Security", said.SECURITY),
+        ("7 Security", sentences.SECURITY),
         ("8 Annexes", _annexes()),
     ]
     text = "\n".join(f"## {title}\n\n{body.strip()}\n" for title, body in sections)
     headings = re.findall(r"^##(#*) (.+)$", text, flags=re.MULTILINE)
     contents = "\n".join(f"{'  ' * len(depth)}* {title}" for depth, title in headings)
-    return said.HEAD + text.replace(_CONTENTS, contents, 1)
+    return sentences.HEAD + text.replace(_CONTENTS, contents, 1)
 
 
 def _overview() -> str:
@@ -75,12 +75,12 @@ def _overview() -> str:
     rows += [[_name(uid), "yes", "no"] for uid, _, _ in _CREATED]
     rows += [[_name(uid), "yes", "no"] for uid in (association.FIND, association.MOVE, association.GET)]
     rows += [[_name(PUSH_MODEL), "yes", "no"]]
-    return f"{said.OVERVIEW}\n\n{_table(['SOP class', 'user (SCU)', 'provider (SCP)'], rows)}"
+    return f"{sentences.OVERVIEW}\n\n{_table(['SOP class', 'user (SCU)', 'provider (SCP)'], rows)}"
 
 
 def _networking() -> str:
     parts = [
-        ("4.1 Implementation model", said.FLOW),
+        ("4.1 Implementation model", sentences.FLOW),
         ("4.2 Application entity", _association_policies()),
         ("4.2.1 Association acceptance", _acceptance()),
         ("4.2.2 Association initiation", _initiation()),
@@ -129,7 +129,7 @@ def _acceptance() -> str:
         [
             f"0x{c_store.NOT_MATCHING:04X}",
             "Error: dataset does not match SOP class",
-            "announced UIDs are others",
+            "UIDs differ from those announced",
         ],
         [
             f"0x{c_store.CANNOT_UNDERSTAND:04X}",
@@ -145,16 +145,16 @@ def _acceptance() -> str:
         ],
         [
             "transient, service provider (presentation), 2",
-            "as many are open as are allowed, in all or to this peer",
+            "as many are open as allowed, in total or for this peer",
         ],
     ]
     return "\n".join(
         [
             _table(["SOP class", "UID", "transfer syntaxes", "role"], contexts),
-            "Of several transfer syntaxes in one presentation context, the first of these is taken:\n",
+            "Of several transfer syntaxes in one presentation context, the first of these is accepted:\n",
             _table(["transfer syntax", "UID"], syntaxes),
-            said.LOSSY,
-            said.STORED,
+            sentences.LOSSY,
+            sentences.STORED,
             _table(["status", "meaning", "when"], statuses),
             "Rejected associations:\n",
             _table(["result, source, reason", "when"], rejections),
@@ -189,21 +189,21 @@ def _initiation() -> str:
     contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _commitment_syntaxes(), "SCU"]]
     statuses = [
         ["0x0000", "stored"],
-        ["0xB000 to 0xBFFF, 0x0001, 0x0107, 0x0116", "stored; the remark is kept"],
+        ["0xB000 to 0xBFFF, 0x0001, 0x0107, 0x0116", "stored; the warning is kept"],
         ["all others, no answer, broken association", "not stored; tried again"],
     ]
     delivery = DeliverySection()
     tries = (
-        f"The first retry comes after {delivery.retry_first_s:g} s, each later one after twice the time, at "
+        f"The first retry is after {delivery.retry_first_s:g} s, each later one after twice the time, at "
         f"most {delivery.retry_longest_s:g} s; after {delivery.give_up_after_h:g} h the delivery is shown as "
         "failed (configurable)."
     )
     return "\n".join(
         [
-            said.SENT,
+            sentences.SENT,
             _table(["SOP class", "UID", "transfer syntaxes", "role"], contexts),
             "C-STORE responses of the destination:\n",
-            _table(["status", "what the node makes of it"], statuses),
+            _table(["status", "meaning for the node"], statuses),
             f"{tries}\n",
             services.COMMITMENT_USER,
         ]
@@ -218,7 +218,7 @@ def _configuration() -> str:
         ["Port with TLS; certificate, key, trusted certificates", "none", "`[tls]`"],
         ["Further AE titles it answers to", "none", "`[node] also_called`"],
         ["AE titles and networks that may send, and what", "none", "`[[peers]]`"],
-        ["What is contoured, how and for whom", "all, alike", "`[rules]`"],
+        ["Rules for what is contoured, and how", "none", "`[rules]`"],
         ["Destinations: AE title, host, port, objects, planning system", "none", "`[destinations.NAME]`"],
         ["Destinations by DICOMweb: URL, token or password", "none", "`[destinations.NAME]`"],
         ["Storage commitment asked of a destination", "no", "`commitment`"],
@@ -240,14 +240,14 @@ which each of these holds."""
 
 def _annexes() -> str:
     objects = created_objects()
-    parts = [f"### 8.1 Created objects\n\n{said.PRESENCE}\n"]
+    parts = [f"### 8.1 Created objects\n\n{sentences.PRESENCE}\n"]
     for number, (uid, _, kind) in enumerate(_CREATED, start=1):
         parts.append(f"#### 8.1.{number} {_name(uid)}\n\n{_attributes(objects[kind])}")
     parts.append(f"#### 8.1.{len(_CREATED) + 1} Profiles of planning systems\n\n{_profiles()}")
     parts += [
-        f"### 8.2 Attributes coerced and mapped\n\n{said.COERCION}\n",
+        f"### 8.2 Attributes coerced and mapped\n\n{sentences.COERCION}\n",
         f"### 8.3 Private attributes and SOP classes\n\n{_private(objects.values())}\n",
-        f"### 8.4 Coded terminology\n\n{said.TERMS}",
+        f"### 8.4 Coded terminology\n\n{sentences.TERMS}",
         f"### 8.5 Error codes\n\nWhy a series is refused or held:\n\n{_errors(InputError)}",
         f"Why a result is not sent:\n\n{_errors(OutputError)}",
     ]

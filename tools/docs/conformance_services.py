@@ -1,4 +1,4 @@
-"""Storage commitment and DICOMweb in the DICOM Conformance Statement; `conformance` puts it together."""
+"""Storage commitment and DICOMweb in the DICOM Conformance Statement; `conformance` assembles it."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ could not be stored with 0x0110.
 """
 
 STOW_IN: Final = """\
-Images may be stored by STOW-RS (PS3.18 10.5) where the configuration names a file of tokens: `POST
+Images may be stored by STOW-RS (PS3.18 10.5) if the configuration names a file of tokens: `POST
 {path}/studies` and `{path}/studies/STUDY`, `multipart/related; type="application/dicom"`, answered in
-`application/dicom+json`. Requests come with a bearer token (RFC 6750), which belongs to an AE title; a
-token of which the SHA-256 is not listed, or from another network, is refused before the body is read. SOP
-classes, transfer syntaxes and durability are those of C-STORE. There is no Retrieve URL, for nothing is
-given out.
+`application/dicom+json`. Requests need a bearer token (RFC 6750), which belongs to an AE title; a token whose
+SHA-256 is not listed, or from another network, is refused before the body is read. SOP classes, transfer
+syntaxes and durability are those of C-STORE. There is no Retrieve URL: objects cannot be retrieved from the
+node.
 """
 
 STOW_OUT: Final = """\
 A destination with a `url` gets its objects by STOW-RS, each in a request of its own, as they are on the
-disk. Its certificate is always verified. Who sends is told by a bearer token or a password, both from
-files. The entry of an object in the answer counts; without one, 200 is stored. 5xx, 408, 425 and 429 are
-tried again as if nobody had answered, 401 and 403 as not authorised, all others as refused.
+disk. Its certificate is always verified. The node identifies itself by a bearer token or a password, both
+from files. The entry of the object in the response decides; without an entry, status 200 is stored. 5xx, 408,
+425 and 429 are tried again like no answer, 401 and 403 as not authorised, all others are refused.
 """
 
 
 def stow_reasons() -> list[list[str]]:
-    """Why an instance that came by STOW-RS is not stored."""
+    """The failure reasons of STOW-RS."""
     return [
         [f"0x{c_store.OUT_OF_RESOURCES:04X}", "disk full, or any doubt; send again"],
-        [f"0x{c_store.NOT_MATCHING:04X}", "of another study than the address names"],
+        [f"0x{c_store.NOT_MATCHING:04X}", "of another study than the URL names"],
         [f"0x{c_store.CANNOT_UNDERSTAND:04X}", "unreadable, or without its UIDs"],
         [f"0x{stow.CLASS_NOT_SUPPORTED:04X}", "SOP class not supported"],
         [f"0x{stow.SYNTAX_NOT_SUPPORTED:04X}", "transfer syntax not supported"],
@@ -56,14 +56,14 @@ def stow_reasons() -> list[list[str]]:
 
 
 def stow_statuses() -> list[list[str]]:
-    """What requests by STOW-RS are answered."""
+    """The HTTP statuses of STOW-RS."""
     return [
         ["200, 202, 409", "all, some, none of the instances are stored"],
         [
             "400, 413, 408",
-            "broken or too large body, or silence; the answer lists what was stored until then",
+            "broken or too large body, or time-out; the response lists what was stored until then",
         ],
-        ["401, 403", "token unknown; its owner is not listed, or not from this network"],
-        ["406, 415", "another media type is wanted, or was sent"],
-        ["503 with Retry-After", "too many requests, or no room: send again"],
+        ["401, 403", "token unknown; its owner is not listed, or not allowed from this network"],
+        ["406, 415", "another media type is requested, or was sent"],
+        ["503 with Retry-After", "too many requests, or no disk space: send again"],
     ]

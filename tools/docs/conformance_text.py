@@ -1,4 +1,4 @@
-"""What a conformance statement says in sentences; the rest is found in the code."""
+"""The sentences of the conformance statement; its tables are made from the code."""
 
 from __future__ import annotations
 
@@ -7,60 +7,58 @@ from typing import Final
 HEAD: Final = """\
 # DICOM Conformance Statement
 
-Made by `python -m tools.docs.conformance` from what the code accepts, sends and writes; a test keeps it
-true. Sections follow DICOM PS3.2.
+Made by `python -m tools.docs.conformance` from what the code accepts, sends and writes; a test checks that
+it agrees. Sections follow DICOM PS3.2.
 
 """
 
 OVERVIEW: Final = """\
 orgseg_node contours organs at risk on planning CT. It receives CT images by C-STORE, runs neural networks,
 and sends the result by C-STORE: an RT Structure Set and a Segmentation, on request also a structured report
-and a PDF. All results are automatic and not reviewed, and say so in every object. Images and results may also
-go by DICOMweb (STOW-RS). Storage commitment is supported as a user only.
+and a PDF. All results are automatic and not reviewed, and every object is marked so. Images and results may
+also be sent by DICOMweb (STOW-RS). Storage commitment is supported as a user only.
 
-It is one application entity. It queries and retrieves as a user; it does not print, nor keep an archive for
-others."""
+It is one application entity. It queries and retrieves as a user; it does not print and is no archive."""
 
 INTRODUCTION: Final = """\
 For those who connect systems: PACS administrators, medical physicists, service engineers. Conformance to
-DICOM does not by itself guarantee that two systems understand each other; whoever connects this node to a
-planning system commissions the import of its structure sets first (`orgseg commission tps` makes a phantom
-for that).
+DICOM does not by itself guarantee that two systems understand each other. Before clinical use, commission the
+import of structure sets into the planning system (`orgseg commission tps` makes a phantom for that).
 
 AE application entity, SCP service class provider, SCU service class user, SOP service-object pair, IOD
 information object definition, TPS treatment planning system."""
 
 FLOW: Final = """\
-* **Receive**: a remote AE opens an association and stores CT images. The answer Success is given only when
-  the image is durably on the disk and remembered in the database; on any doubt the answer is a failure and
-  the sender keeps the image. Bytes are stored as received.
-* **Contour**: when no image of a series came for a while and no association that sent some is open, the
-  series is complete and becomes a job. Series that cannot be used are held and shown with a reason.
-* **Send**: objects of a finished job are re-read, compared with the result voxel by voxel, and stored at
-  each destination that is configured. Until a destination has them, sending is tried again; what it does not
-  take may go to another destination instead.
+* **Receive**: a remote AE opens an association and stores CT images. The status is Success only when the
+  image is durably on the disk and recorded in the database; on any doubt it is a failure, so that the sender
+  keeps the image. Bytes are stored as received.
+* **Contour**: when no image of a series arrived for some time and no association that sent images of it is
+  open, the series is complete and becomes a job. Series that cannot be used are held and shown with a reason.
+* **Send**: objects of a finished job are read back, compared with the result voxel by voxel, and stored at
+  each configured destination. Sending is repeated until the destination has them; objects that it does not
+  accept may be sent to another destination instead.
 * **Confirm**: destinations may be asked to commit to the objects that they were sent. The node commits to
   nothing that it receives."""
 
 LOSSY: Final = """\
-For images compressed with loss there is none. What was compressed with loss before is refused as a series,
-with INPUT_LOSSY.
+There is none for lossy compression. A series whose images were compressed with loss earlier is refused with
+INPUT_LOSSY.
 """
 
 STORED: Final = """\
-C-STORE responses. An image that is sent again with other content under the same UID is kept beside the
-first, and its series is held.
+C-STORE responses. If an image is sent again with other content under the same UID, both are kept and the
+series is held.
 """
 
 SENT: Final = """\
 The objects of a job for a destination are sent in one association when the job is done, each with its own
-response; up to two jobs at once to each destination (configurable). `orgseg echo` sends
-C-ECHO; `orgseg send` stores any DICOM files of its user, with their own SOP classes and transfer syntaxes.
+response; up to two jobs at once to each destination (configurable). `orgseg echo` sends C-ECHO; `orgseg send`
+stores any DICOM files, with their own SOP classes and transfer syntaxes.
 
 `orgseg query` and `orgseg pull` ask a configured source by patient, accession number, study, series, modality
-or date (C-FIND, study root), and bring series into a folder (C-GET; the node is then SCP of the storage
-classes that it offers, in the same association) or to the running node (C-MOVE, or C-GET and C-STORE). A
-retrieval without a patient, accession number, study or series is refused, and so are wildcards in it.
+or date (C-FIND, study root), and retrieve series into a folder (C-GET; the node is then SCP of the proposed
+storage classes in the same association) or to the running node (C-MOVE, or C-GET and C-STORE). A retrieval
+needs a patient, accession number, study or series without wildcards.
 """
 
 MEDIA: Final = """\
@@ -74,19 +72,21 @@ table (`organs.toml`).
 COERCION: Final = """\
 Attributes of received images are never changed. Patient and study attributes of created objects are copied
 from the first slice of the CT as encoded, with its Specific Character Set. Study or Series Instance UIDs
-that are absent, as after anonymisation, are replaced in created objects by derived ones, with a warning.
+that are absent, for example after anonymisation, are replaced in created objects by derived ones, with a
+warning.
 UIDs of created objects derive from the content of the CT and the settings that change the result (models,
 method, protocol, storage of the SEG, program version). So the same CT contoured again, also from files on
 the command line, gives the same UIDs; so does the same CT in another uncompressed transfer syntax."""
 
 SECURITY: Final = """\
-Associations are accepted from AE titles that are configured, where wanted only from given networks; all
-others are rejected; an AE title can be bound to a certificate, kept to some of the node's AE titles and to
-some SOP classes, whose presentation contexts alone are then accepted. The non-downgrading BCP 195 TLS profile
+Associations are accepted from configured AE titles, optionally only from given networks; all others are
+rejected. An AE title can be bound to a certificate, and limited to some of the node's AE titles and to some
+SOP classes; then only their presentation contexts are accepted. The non-downgrading BCP 195 TLS profile
 (PS3.15 B.12) is supported in both roles: TLS 1.2 or later, ephemeral keys, authenticated encryption,
-certificates on both sides unless configured otherwise; certificates of those who are called must hold their
-host name. Revocation lists are not read. The port without TLS can be closed. User identity negotiation is not
-supported. Logs, notices and file names hold no patient data. No de-identification is done."""
+certificates on both sides unless configured otherwise; the certificate of a peer that the node calls must
+hold its host name. Revocation lists are not read. The port without TLS can be closed. User identity
+negotiation is not supported. Logs, notices and file names hold no patient data. There is no
+de-identification."""
 
 PRESENCE: Final = """\
 Presence: ALWAYS with a value; VNAP value not always present (empty where the CT has none); ANAP attribute

@@ -1,1 +1,1 @@
-"""What the configuration file says: one module for each section."""
+"""The configuration file: one module for each section."""

@@ -146,7 +146,7 @@ class Source(PeerTls):
     ----------
     ae_title : its AE title
     calling_ae_title : AE title that the node uses there; its own when None
-    method : how series are retrieved: the source sends them to the node (C-MOVE), or they come over the same
+    method : how series are retrieved: the source sends them to the node (C-MOVE), or over the same
         association (C-GET) and are then stored in the node
     move_to : AE title under which the source knows the node; its own when None
     timeout_s : how long to wait for each answer

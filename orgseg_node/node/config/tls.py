@@ -175,7 +175,7 @@ def tls_contradictions(data: dict[str, Any]) -> list[str]:
     if listening and own.get("require_certificate", True) and not own.get("ca"):
         problems.append("tls.ca: is missing; it holds the CA of the certificates of senders")
     if not plain and not listening:
-        problems.append("tls.plain: with neither port nor tls.port nobody can send")
+        problems.append("tls.plain: with neither port nor tls.port no sender can connect")
     if listening and plain and own["port"] == dict(tables(data)).get("node", {}).get("port", 11112) != 0:
         problems.append("tls.port: is the port without TLS; the usual one with TLS is 2762")
     for number, peer in tables(data.get("peers")):

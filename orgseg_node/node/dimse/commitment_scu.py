@@ -1,7 +1,7 @@
 """Asks archives to confirm that they keep the objects they were sent (storage commitment SCU, PS3.4 J.3).
 
-The report comes over the same association if the archive is quick, otherwise over an association that the
-archive opens to the node's port. An object that the archive does not keep is sent again. An archive that
+The archive reports over the same association if it is quick, otherwise over an association that
+it opens to the node's port. An object that the archive does not keep is sent again. An archive that
 never reports is asked again a few times; then the objects are shown as stored and not confirmed.
 
 The node is no storage commitment provider (SCP): it deletes series after the retention time, so it must not
@@ -228,7 +228,7 @@ class CommitmentScu:
             return INVALID_ARGUMENT
         except OrgsegError as error:
             _log.error("commitment report not stored", peer=calling_ae, code=error.code)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the archive shall report again)
+        except Exception as error:  # noqa: BLE001 (after any error the archive must report again)
             _log.error("commitment report not stored", peer=calling_ae, kind=type(error).__name__)
         return PROCESSING_FAILURE
 

@@ -163,7 +163,7 @@ def test_shrinking_is_the_distance_transform_of_what_is_outside(
 
 @given(st.data(), masks(14), MM, MM)
 @settings(max_examples=100, deadline=None)
-def test_a_ring_lies_between_two_distances(data: st.DataObject, mask: Mask, one: float, two: float) -> None:
+def test_a_ring_is_between_two_distances(data: st.DataObject, mask: Mask, one: float, two: float) -> None:
     grid = data.draw(straight(mask.shape))
     inner, outer = sorted((one, two))
     distance = to_border(mask, grid)
@@ -193,7 +193,7 @@ def test_shrinking_moves_each_side_inwards_by_its_own_margin(
 
 @given(st.data(), masks(6), margins())
 @settings(max_examples=100, deadline=None)
-def test_on_an_oblique_grid_each_axis_stands_for_the_nearest_direction(
+def test_on_an_oblique_grid_each_axis_is_assigned_the_nearest_direction(
     data: st.DataObject, mask: Mask, margin: Margin
 ) -> None:
     grid = data.draw(oblique(mask.shape))

@@ -56,7 +56,7 @@ def rules(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def fits(wanted: Any, value: Any) -> bool:
-    """Whether a value is what is wanted, told in another way than the node does; None where there is none."""
+    """Whether a value is expected, computed in another way than in the node; None if there is none."""
     if isinstance(wanted, dict):
         ((name, limit),) = wanted.items()
         if name == "present":

@@ -77,7 +77,7 @@ def test_the_fraction_is_of_the_patients_of_each_data_set(patients: int, fractio
 
 @given(cases=CASES)
 @settings(max_examples=100, deadline=None)
-def test_every_fold_has_positives_or_it_is_said(cases: list[StoredCase]) -> None:
+def test_every_fold_has_positives_or_it_is_an_error(cases: list[StoredCase]) -> None:
     splits = make_splits(EXPERIMENT, cases)
     drawn = {case.key: case.drawn for case in cases}
     full = all(

@@ -32,7 +32,7 @@ def test_couch_is_removed_though_it_touches_the_back() -> None:
     scene = Scene(shape=(24, 384, 384), spacing_mm=(5.0, 1.0, 1.0)).trunk().couch()
     body = find_body(scene.volume())
     couch = (scene.hu == 100) & ~scene.patient
-    assert body.mask[couch].mean() < 0.08, "only the skin line where the back lies on it"
+    assert body.mask[couch].mean() < 0.08, "only the skin line under the back"
 
 
 def test_blanket_and_mask_are_removed() -> None:
@@ -81,14 +81,14 @@ def test_metal_stays_inside() -> None:
     assert body.mask[scene.hu == 20000].all()
 
 
-def test_patient_cut_by_the_field_of_view_is_kept_and_told() -> None:
+def test_patient_cut_by_the_field_of_view_is_kept_and_reported() -> None:
     scene = Scene(shape=(30, 100, 100), spacing_mm=(3.0, 3.0, 3.0)).cylinder(0, 0, 250, 400, 30, patient=True)
     body = find_body(scene.volume())
     assert dice(body.mask, scene.patient) > 0.97
     assert [f.level for f in body.findings if f.code == "BODY_TOUCHES_FOV"] == [Level.WARNING]
 
 
-def test_patient_cut_by_the_reconstruction_circle_is_told() -> None:
+def test_patient_cut_by_the_reconstruction_circle_is_reported() -> None:
     scene = Scene(shape=(30, 100, 100)).cylinder(0, 0, 200, 290, 30, patient=True)
     j, i = np.ogrid[:100, :100]
     scene.hu[:, np.hypot(j - 49.5, i - 49.5) > 50] = -1024
@@ -96,7 +96,7 @@ def test_patient_cut_by_the_reconstruction_circle_is_told() -> None:
     assert "BODY_TOUCHES_FOV" in _codes(find_body(scene.volume()))
 
 
-def test_lung_that_runs_out_of_the_picture_stays_open_or_filled_but_body_is_kept() -> None:
+def test_lung_that_runs_out_of_the_image_stays_open_or_filled_but_body_is_kept() -> None:
     scene = Scene(shape=(30, 100, 100)).cylinder(0, 60, 220, 300, 30, patient=True)
     scene.cylinder(0, 130, 60, 70, -800, patient=True)
     body = find_body(scene.volume())
@@ -114,7 +114,7 @@ def test_thin_chest_wall_of_a_child_holds_its_lungs() -> None:
 
 
 @pytest.mark.parametrize("level", [-1000, -500])
-def test_a_picture_without_a_patient_is_refused(level: int) -> None:
+def test_a_image_without_a_patient_is_refused(level: int) -> None:
     scene = Scene()
     scene.hu[:] = level
     with pytest.raises(BodyNotFound):
@@ -133,7 +133,7 @@ def test_effective_diameter_is_that_of_the_ellipse() -> None:
     assert find_body(scene.volume()).effective_diameter_mm == pytest.approx(np.sqrt(200 * 300), rel=0.03)
 
 
-def test_cut_to_body_blanks_what_lies_outside_and_keeps_the_margin() -> None:
+def test_cut_to_body_blanks_what_is_outside_and_keeps_the_margin() -> None:
     scene = Scene().trunk()
     scene.slab((150, 180), (-150, 150), 77)
     volume = scene.volume()

@@ -72,7 +72,7 @@ def test_the_spinal_cord_may_leave_the_scan_without_a_warning(organ_table: Organ
 @pytest.mark.parametrize(
     "block", [np.s_[3:6, :4, 8:12], np.s_[3:6, -4:, 8:12], np.s_[3:6, 8:12, :4], np.s_[3:6, 8:12, -4:]]
 )
-def test_an_organ_at_each_border_of_the_picture_is_a_warning(organ_table: OrganTable, block: object) -> None:
+def test_an_organ_at_each_border_of_the_image_is_a_warning(organ_table: OrganTable, block: object) -> None:
     labels = empty()
     labels[block] = 1  # type: ignore[index]  # numpy's s_ gives a tuple of slices
     assert codes(check_labels(label_map(labels, organ_table, ["brainstem"]))) == ["ORGAN_AT_PICTURE_BORDER"]

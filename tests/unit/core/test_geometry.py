@@ -98,7 +98,7 @@ def tilted(heights: tuple[float, ...] = (0.0, 2.0, 5.0, 6.0)) -> SliceStack:
     )
 
 
-def test_a_slice_of_a_stack_lies_where_its_own_position_says() -> None:
+def test_a_slice_of_a_stack_is_at_its_own_position() -> None:
     stack = tilted()
     assert stack.to_lps([(2, 0, 0), (2, 3, 4)]).tolist() == [[10.0, 22.5, 35.0], [14.0, 28.5, 35.0]]
     assert stack.to_lps([(1.5, 0, 0)]).tolist() == [[10.0, 21.75, 33.5]]

@@ -1,4 +1,4 @@
-"""Margins by hand: distances that are exactly reached, directions of the patient, the edge of the picture."""
+"""Margins by hand: distances that are exactly reached, directions of the patient, the edge of the image."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_slices_farther_apart_than_the_margin_are_not_reached() -> None:
     assert {(1, 0, 0), (-1, 0, 0)} <= found
 
 
-def test_the_edge_of_the_picture_cuts_off_and_takes_nothing_away() -> None:
+def test_the_edge_of_the_image_cuts_off_and_takes_nothing_away() -> None:
     corner = dot(where=(0, 0, 0))
     assert grow(corner, grid(), Margin.uniform(1)).sum() == 4
     full = np.ones(SHAPE, dtype=np.bool_)
@@ -151,7 +151,7 @@ def test_axes_near_to_the_same_direction_still_take_one_each() -> None:
     assert sorted(max(abs(where[axis]) for where in found) for axis in range(3)) == [1, 2, 3]
 
 
-def test_margins_are_said_as_briefly_as_possible() -> None:
+def test_margins_are_shown_as_short_text() -> None:
     assert str(Margin.uniform(5)) == "5 mm"
     assert str(Margin.per_axis(3, 3.5, 10)) == "3 x 3.5 x 10 mm"
     six = Margin(left=1, right=2, anterior=3, posterior=4, superior=5, inferior=6)

@@ -66,7 +66,7 @@ def test_left_is_on_the_right_and_the_head_is_up(grid: Grid) -> None:
             assert below[2] < 0  # the feet are below
 
 
-def test_polygons_lie_around_the_organ_in_the_picture(grid: Grid, organ_table: OrganTable) -> None:
+def test_polygons_surround_the_organ_in_the_image(grid: Grid, organ_table: OrganTable) -> None:
     scene = scene_on(grid, organ_table)
     (view,) = [view for view in _views(grid) if view.fixed == 0]
     structure = scene.structures.structures[-1]

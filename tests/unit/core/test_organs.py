@@ -20,7 +20,7 @@ display = [4, 5, 6]
 
 
 def problems(folder: Path, document: str) -> str:
-    """What is said about a wrong table."""
+    """The problems of an invalid table."""
     path = folder / "organs.toml"
     path.write_text(document)
     with pytest.raises(ConfigError) as caught:
@@ -86,7 +86,7 @@ def test_a_row_becomes_an_organ(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (("name", "nom"), "lacks name"),
         (("name", "nom"), "unknown setting nom"),
@@ -100,11 +100,11 @@ def test_a_row_becomes_an_organ(tmp_path: Path) -> None:
         (("display", 'side = "middle"\ndisplay'), 'side must be "left" or "right"'),
     ],
 )
-def test_every_mistake_in_a_row_is_told(tmp_path: Path, change: tuple[str, str], told: str) -> None:
-    assert told in problems(tmp_path, GOOD.replace(*change))
+def test_every_mistake_in_a_row_is_reported(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
+    assert expected in problems(tmp_path, GOOD.replace(*change))
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     second = GOOD.replace("[mandible]", "[jaw]").replace("Bone_Mandible", "BONE_MANDIBLE")
     third = GOOD.replace("[mandible]", "[chin]").replace("color", "colour")
     detail = problems(tmp_path, "liver = 5\n" + GOOD + second + third)

@@ -110,7 +110,7 @@ def test_holes_are_filled_slice_by_slice_or_where_closed_on_all_sides() -> None:
     assert by_volume.sum() == hollow().sum() + 1
 
 
-def test_a_bay_that_is_open_to_the_edge_of_the_picture_is_no_hole() -> None:
+def test_a_bay_that_is_open_to_the_edge_of_the_image_is_no_hole() -> None:
     mask = nothing()
     mask[2:5, 0:4, 0:4] = True
     mask[2:5, 0:2, 1:3] = False
@@ -136,12 +136,12 @@ def cone(missing: list[int]) -> Mask:
     return mask
 
 
-def test_skipped_slices_are_filled_with_what_lies_between() -> None:
+def test_skipped_slices_are_interpolated() -> None:
     whole = cone([])
     found = tidied(cone([2, 3, 5]), BETWEEN)
     for k, below, above in ((2, 1, 4), (3, 1, 4), (5, 4, 6)):
         assert (whole[above] <= found[k]).all(), "holds the smaller one"
-        assert (found[k] <= whole[below]).all(), "lies in the larger one"
+        assert (found[k] <= whole[below]).all(), "is within the larger one"
         assert whole[above].sum() < found[k].sum() < whole[below].sum()
     kept = [0, 1, 4, 6, 7]
     np.testing.assert_array_equal(found[kept], whole[kept])
@@ -159,7 +159,7 @@ def test_a_skipped_slice_near_to_one_neighbour_is_like_it() -> None:
     np.testing.assert_array_equal(far, mask[2])
 
 
-def test_the_edge_of_the_picture_is_a_border_of_what_fills_it() -> None:
+def test_the_edge_of_the_image_is_a_border_of_what_fills_it() -> None:
     mask = np.ones((3, 5, 5), dtype=np.bool_)
     mask[1] = False
     assert tidied(mask, BETWEEN).all()

@@ -26,7 +26,7 @@ def test_it_is_a_copy_as_small_as_its_box(organ_table: OrganTable) -> None:
     mask[2:4, 3:8, 5:6] = True
     region = Region.of(organ_table["rectum"], mask, "")
     mask[:] = False
-    assert region.mask.base is None, "no view that keeps the whole picture in memory"
+    assert region.mask.base is None, "no view that keeps the whole image in memory"
     assert region.mask.shape == (2, 5, 1)
     assert region.mask.all()
 

@@ -70,7 +70,7 @@ def test_all_slices_lie_on_planes_where_a_usual_distance_allows_it_and_are_copie
     assert np.array_equal(seen[on], hu)
 
 
-def test_what_lies_between_two_slices_is_interpolated_between_them() -> None:
+def test_planes_between_two_slices_are_interpolated() -> None:
     stack = stack_at([0, 3, 6, 12, 15])
     hu = noise(stack)
     seen = to_grid(hu, stack, grid_for(stack))

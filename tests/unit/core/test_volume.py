@@ -66,7 +66,7 @@ def test_a_label_map_of_the_wrong_kind_is_an_error(organ_table: OrganTable) -> N
         LabelMap(grid=GRID, labels=np.zeros(GRID.shape, dtype=np.uint8), organs={0: organ_table["mandible"]})
 
 
-def test_volumes_are_those_of_the_slices_an_organ_lies_on(organ_table: OrganTable) -> None:
+def test_volumes_are_those_of_the_slices_with_the_organ(organ_table: OrganTable) -> None:
     stack = SliceStack(
         shape=(3, 2, 2),
         positions_mm=np.array([(0.0, 0.0, 0.0), (0.0, 0.0, 2.0), (0.0, 0.0, 8.0)]),

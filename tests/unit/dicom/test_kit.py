@@ -75,7 +75,7 @@ def test_each_structure_set_is_the_pieces_to_the_voxel(name: str, kit: Kit, seri
     assert set(wrong.values()) == {0}, wrong
 
 
-def test_structure_sets_can_be_told_apart(kit: Kit) -> None:
+def test_structure_sets_can_be_distinguished(kit: Kit) -> None:
     datasets = [dcmread(path) for path in kit.structure_sets.values()]
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StructureSetLabel", "SeriesDescription"):
         assert len({str(dataset[keyword].value) for dataset in datasets}) == len(datasets)
@@ -145,7 +145,7 @@ def test_the_command_writes_the_kit(tmp_path: Path) -> None:
     assert (tmp_path / "kit" / "README.md").exists()
 
 
-def test_the_command_tells_the_volumes_to_programs(tmp_path: Path) -> None:
+def test_the_command_prints_the_volumes_as_json(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["tps", "--out", str(tmp_path / "kit"), "--json"])
     assert [row["name"] for row in json.loads(answer.stdout)] == [piece.name for piece in KIT_STRUCTURES]
 

@@ -64,7 +64,7 @@ def test_rightly_nothing_and_not_looked_for_are_not_the_same() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 14])
-def test_an_organ_at_the_edge_of_the_scan_is_said_to_be_cropped(start: int) -> None:
+def test_an_organ_at_the_edge_of_the_scan_is_reported_as_cropped(start: int) -> None:
     assert compare(block(start), block(start), SPACING).status is Status.CROPPED_BY_FOV
     assert compare(block(), block(start), SPACING).status is Status.OK, "the reference decides"
 
@@ -86,7 +86,7 @@ def test_added_path_counts_contour_pixels_slice_by_slice() -> None:
     reference, moved = block(), np.roll(block(), 1, axis=2)
     path = added_path(reference, moved, SPACING)
     assert path.contour_mm == 6 * 20
-    kept = 2 * 5  # of the upper and lower side; the left side is bare, the right one lies inside
+    kept = 2 * 5  # of the upper and lower side; the left side is free, the right one is inside
     assert path.added_mm == 6 * (20 - kept)
     assert path.added_beyond_1px_mm == 0
     assert path.percent == pytest.approx(50.0)
@@ -100,7 +100,7 @@ def test_one_pixel_is_a_step_along_a_side_and_not_across_a_corner() -> None:
     assert added_path(reference, np.roll(reference, 1, axis=1), SPACING).added_beyond_1px_mm == 0.0
 
 
-def test_where_the_picture_ends_there_is_no_contour() -> None:
+def test_where_the_image_ends_there_is_no_contour() -> None:
     reference = np.zeros((2, 6, 6), bool)
     reference[:, :3] = True
     assert added_path(reference, reference, (3.0, 1.0, 2.0)).contour_mm == 2 * 6 * 1.5

@@ -59,14 +59,14 @@ def test_area_of_a_ball_is_near_the_truth_though_steps_enlarge_it(
     assert area / (4 * math.pi * 25.0**2) == pytest.approx(1.1, abs=0.08)
 
 
-def test_a_mask_lies_no_distance_from_itself() -> None:
+def test_a_mask_has_no_distance_from_itself() -> None:
     same = surface_distances(block((5, 5, 5)), block((5, 5, 5)), SPACING)
     assert (same.mean_mm, same.hausdorff_mm, same.hausdorff95_mm) == (0.0, 0.0, 0.0)
     assert same.surface_dice(0.0) == 1.0
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_block_moved_by_two_voxels_lies_that_far_in_mm_on_each_axis(axis: int) -> None:
+def test_a_block_moved_by_two_voxels_has_that_distance_in_mm_on_each_axis(axis: int) -> None:
     start = [5, 5, 5]
     start[axis] += 2
     moved = surface_distances(block((5, 5, 5)), block((start[0], start[1], start[2])), SPACING)
@@ -103,7 +103,7 @@ def test_mean_distance_pools_both_surfaces_by_area() -> None:
     assert found.mean_mm == pytest.approx(np.average(values, weights=weights))
 
 
-def test_surface_dice_counts_what_lies_within_the_tolerance_and_on_it() -> None:
+def test_surface_dice_counts_what_is_within_the_tolerance_and_on_it() -> None:
     moved = surface_distances(block((5, 5, 5)), block((5, 5, 7)), SPACING)
     assert moved.surface_dice(2.2 + 1e-9) == 1.0
     assert 0.3 < moved.surface_dice(2.19) < 1.0

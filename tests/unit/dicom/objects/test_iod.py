@@ -23,7 +23,7 @@ Make = Callable[[], Dataset]
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory, organ_table: OrganTable) -> dict[str, Make]:
-    """Every kind of object that the node writes, made anew at each call."""
+    """Every kind of object that the node writes, newly made at each call."""
     options = PhantomOptions(slices=8, rows=40, columns=40)
     series = series_of(tmp_path_factory.mktemp("ct"), options)
     label_map = awkward_label_map(series.geometry, organ_table)
@@ -102,7 +102,7 @@ def test_what_is_taken_out_is_missed(kind: str, path: str, number: int, make: di
     assert bool(says_empty) is (number == 1)
 
 
-def test_the_place_in_the_sequences_is_told(make: dict[str, Make]) -> None:
+def test_the_path_in_the_sequences_is_reported(make: dict[str, Make]) -> None:
     dataset = make["RTSTRUCT"]()
     del dataset.ROIContourSequence[2].ContourSequence[1].ContourImageSequence[0].ReferencedSOPInstanceUID
     place = "ROIContourSequence[3].ContourSequence[2].ContourImageSequence[1].ReferencedSOPInstanceUID"

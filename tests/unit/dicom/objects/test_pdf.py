@@ -54,11 +54,11 @@ def test_it_says_what_it_is_and_that_nobody_reviewed_it(series: CtSeries) -> Non
     assert "FrameOfReferenceUID" not in written
 
 
-@pytest.mark.parametrize(("names_patient", "said"), [(False, "NO"), (True, "YES")])
+@pytest.mark.parametrize(("names_patient", "expected"), [(False, "NO"), (True, "YES")])
 def test_it_says_whether_the_page_names_the_patient(
-    series: CtSeries, said: str, *, names_patient: bool
+    series: CtSeries, expected: str, *, names_patient: bool
 ) -> None:
-    assert write_pdf(PDF, series, PROVENANCE, names_patient=names_patient).BurnedInAnnotation == said
+    assert write_pdf(PDF, series, PROVENANCE, names_patient=names_patient).BurnedInAnnotation == expected
 
 
 def test_patient_and_study_are_those_of_the_ct(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_each_slice_counts_at_its_own_position(series: CtSeries, label_map: Labe
         prove(written, label_map, series)
 
 
-def test_nothing_found_is_said_and_not_written(series: CtSeries) -> None:
+def test_nothing_found_is_an_error_and_not_written(series: CtSeries) -> None:
     with pytest.raises(NothingFound):
         write_rtstruct(StructureSet(grid=series.grid, structures=()), series, PROVENANCE)
 
@@ -529,7 +529,7 @@ def test_regions_are_written_and_proven_beside_the_organs(
             prove(written, label_map, series, regions)
 
 
-def test_slices_of_one_file_are_told_by_their_frames(series: CtSeries, label_map: LabelMap) -> None:
+def test_slices_of_one_file_are_referenced_by_their_frames(series: CtSeries, label_map: LabelMap) -> None:
     slices = tuple(
         replace(ct_slice, frame=8 - k, sop_instance_uid="2.25.7", sop_class_uid=str(EnhancedCTImageStorage))
         for k, ct_slice in enumerate(series.slices)

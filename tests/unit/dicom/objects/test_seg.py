@@ -320,7 +320,7 @@ def test_label_numbers_may_have_gaps(series: CtSeries, organ_table: OrganTable) 
     prove_seg(written, label_map, series)
 
 
-def test_nothing_found_is_said_and_not_written(series: CtSeries, label_map: LabelMap) -> None:
+def test_nothing_found_is_an_error_and_not_written(series: CtSeries, label_map: LabelMap) -> None:
     with pytest.raises(NothingFound):
         write_seg(replace(label_map, labels=np.zeros_like(label_map.labels)), series, PROVENANCE)
 

@@ -225,6 +225,8 @@ def test_segmentation_without_one_of_the_organs_is_refused(
         write_report_sr(label_map, series, PROVENANCE, fewer)
 
 
-def test_nothing_found_is_said_and_not_written(series: CtSeries, label_map: LabelMap, seg: Dataset) -> None:
+def test_nothing_found_is_an_error_and_not_written(
+    series: CtSeries, label_map: LabelMap, seg: Dataset
+) -> None:
     with pytest.raises(NothingFound):
         write_report_sr(replace(label_map, labels=np.zeros_like(label_map.labels)), series, PROVENANCE, seg)

@@ -1,4 +1,4 @@
-"""What people are told about a series, as a whole and slice by slice."""
+"""The description of a series and the table of its slices."""
 
 from __future__ import annotations
 
@@ -20,28 +20,42 @@ def small(**settings: object) -> PhantomOptions:
     return PhantomOptions(**given)  # type: ignore[arg-type]  # the test's own keywords
 
 
-def test_the_description_tells_nothing_about_who_the_patient_is(ct_folder: Path) -> None:
+def test_the_description_has_no_patient_data(ct_folder: Path) -> None:
     series = read_series(ct_folder)
-    told = describe(series)
-    assert (told["slices"], told["rows"], told["slice_spacing_mm"], told["kvp"]) == (24, 64, 3.0, "120")
-    assert (told["is_regular"], told["missing_slices"], told["tilt_deg"], told["part"]) == (True, 0, 0.0, "")
-    assert told["transfer_syntaxes"] == ["Explicit VR Little Endian"]
+    described = describe(series)
+    assert (described["slices"], described["rows"], described["slice_spacing_mm"], described["kvp"]) == (
+        24,
+        64,
+        3.0,
+        "120",
+    )
+    assert (
+        described["is_regular"],
+        described["missing_slices"],
+        described["tilt_deg"],
+        described["part"],
+    ) == (True, 0, 0.0, "")
+    assert described["transfer_syntaxes"] == ["Explicit VR Little Endian"]
     for secret in SECRETS:
-        assert secret not in str(told) + str(slice_table(series))
+        assert secret not in str(described) + str(slice_table(series))
 
 
 def test_gaps_and_tilt_are_described(tmp_path: Path) -> None:
     build_ct_series(tmp_path, small(positions_mm=[0, 3, 6, 12, 15, 18], shear=0.2))
-    told = describe(read_series(tmp_path))
-    assert (told["narrowest_gap_mm"], told["widest_gap_mm"], told["missing_slices"]) == (3.0, 6.0, 1)
-    assert told["slice_spacing_mm"] == 3.0
-    assert told["tilt_deg"] == pytest.approx(11.31, abs=0.01)
-    assert not told["is_regular"]
-    assert told["grid_shape"] == [7, 17, 16]
-    assert told["grid_spacing_mm"] == [3.0, 16.0, 16.0]
+    described = describe(read_series(tmp_path))
+    assert (described["narrowest_gap_mm"], described["widest_gap_mm"], described["missing_slices"]) == (
+        3.0,
+        6.0,
+        1,
+    )
+    assert described["slice_spacing_mm"] == 3.0
+    assert described["tilt_deg"] == pytest.approx(11.31, abs=0.01)
+    assert not described["is_regular"]
+    assert described["grid_shape"] == [7, 17, 16]
+    assert described["grid_spacing_mm"] == [3.0, 16.0, 16.0]
 
 
-def test_each_slice_tells_its_place_its_gap_and_its_scale(tmp_path: Path) -> None:
+def test_each_slice_has_its_position_gap_and_scale(tmp_path: Path) -> None:
     def change(k: int, dataset: Dataset) -> None:
         dataset.InstanceNumber = 60 - k
         if k == 2:
@@ -77,6 +91,6 @@ def test_a_slice_beside_the_others_is_noted(tmp_path: Path) -> None:
     assert rows[3]["sideways_mm"] == [0.3, 0]
 
 
-def test_an_instance_number_that_is_none_is_told_as_none(tmp_path: Path) -> None:
+def test_an_instance_number_that_is_none_is_reported_as_none(tmp_path: Path) -> None:
     build_ct_series(tmp_path, small(attributes={"InstanceNumber": None}))
     assert {row["instance"] for row in slice_table(read_series(tmp_path))} == {None}

@@ -49,7 +49,7 @@ SYNTAXES = {
 
 
 def assert_true(series: CtSeries, stack: Stack) -> None:
-    """Every frame has the HU and lies at the place of the plane it shows."""
+    """Every frame has the HU and the position of its own plane."""
     hu = read_slices(series)
     assert len(series.slices) == len(stack.planes)
     for k, one in enumerate(series.slices):
@@ -136,7 +136,7 @@ def test_phases_in_one_file_are_parts(tmp_path: Path) -> None:
     assert parts[0].content_sha256 != parts[1].content_sha256
 
 
-def test_frames_of_another_stack_or_direction_are_told_apart(tmp_path: Path) -> None:
+def test_frames_of_another_stack_or_direction_are_separated(tmp_path: Path) -> None:
     write_enhanced(tmp_path, [SMALL])
 
     def turn(dataset: FileDataset) -> None:

@@ -61,7 +61,7 @@ def test_a_copied_file_counts_once(ct_folder: Path) -> None:
     assert survey(files_in(ct_folder)).set_aside == {Reason.COPY: 1}
 
 
-def test_slices_sent_again_under_new_uids_count_once_and_are_told(tmp_path: Path) -> None:
+def test_slices_sent_again_under_new_uids_count_once_and_are_reported(tmp_path: Path) -> None:
     build_ct_series(tmp_path / "a", small())
 
     def rename(k: int, dataset: Dataset) -> bool:
@@ -99,7 +99,7 @@ def test_the_same_pixels_of_another_meaning_are_not_the_same(
         read_series(tmp_path)
 
 
-def test_one_uid_with_two_pictures_is_refused(tmp_path: Path) -> None:
+def test_one_uid_with_two_images_is_refused(tmp_path: Path) -> None:
     build_ct_series(tmp_path / "a", small())
     build_ct_series(tmp_path / "b", small(seed=1), lambda k, _: k == 3)
     with pytest.raises(DuplicateSlices, match="same SOP Instance UID"):
@@ -176,7 +176,7 @@ def test_a_part_needs_its_series_where_there_are_several(tmp_path: Path) -> None
     assert read_series(tmp_path, "1.2.3", "acquisition 2").slices[0].path.parent.name == "other b"
 
 
-def test_two_attributes_together_may_tell_phases_apart(tmp_path: Path) -> None:
+def test_two_attributes_together_may_separate_phases(tmp_path: Path) -> None:
     for n, (number, kernel) in enumerate([(1, "A"), (1, "B"), (2, "A"), (2, "B")]):
         write(tmp_path, f"p{n}", {"AcquisitionNumber": number, "ConvolutionKernel": kernel})
     parts = survey(files_in(tmp_path)).accepted
@@ -274,7 +274,7 @@ Make = Callable[[Path], None]
         ({"slices": 2, "positions_mm": [1.5, 4.5]}, {"FrameOfReferenceUID": "1.2"}, "frame of reference"),
     ],
 )
-def test_images_that_are_no_part_of_the_volume_are_left_aside_and_told(
+def test_images_that_are_no_part_of_the_volume_are_left_out_and_reported(
     tmp_path: Path, settings: dict[str, object], values: dict[str, object], kind: str
 ) -> None:
     write(tmp_path, "main")

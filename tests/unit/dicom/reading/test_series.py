@@ -170,7 +170,7 @@ def test_every_patient_position_is_accepted_and_stacked_along_its_normal(
     assert np.allclose(grid.affine, grid_of(options).affine, atol=1e-6)
 
 
-def test_an_oblique_series_is_accepted_and_said_to_be_oblique(tmp_path: Path) -> None:
+def test_an_oblique_series_is_accepted_and_reported_as_oblique(tmp_path: Path) -> None:
     c, s = np.cos(0.2), np.sin(0.2)
     options = small(orientation=(1, 0, 0, 0, c, s))
     build_ct_series(tmp_path, options)
@@ -367,7 +367,7 @@ def test_lossy_and_unknown_syntaxes_are_refused(tmp_path: Path, syntax: str, err
 def test_what_cannot_be_read_safely_is_refused_with_its_own_reason(
     tmp_path: Path, settings: dict[str, object], error: type[InputError]
 ) -> None:
-    # noise, so that slices at one place are not the same picture twice
+    # noise, so that slices at one position are not equal images
     build_ct_series(tmp_path, small(**settings, noise_hu=5.0))
     assert type(refusal(tmp_path)) is error
 
@@ -435,7 +435,7 @@ def test_slices_shifted_sideways_by_less_than_half_a_pixel_keep_their_places(tmp
     assert np.ptp(series.stack.positions_mm[:, 0]) == pytest.approx(0.4)
 
 
-def test_the_number_of_missing_slices_is_told(tmp_path: Path) -> None:
+def test_the_number_of_missing_slices_is_reported(tmp_path: Path) -> None:
     build_ct_series(tmp_path, small(slices=9), lambda k, _: k not in {3, 5, 6})
     (finding,) = read_series(tmp_path).findings
     assert finding.value == 3
@@ -605,10 +605,10 @@ def test_choosing_from_an_empty_inventory_is_an_empty_folder() -> None:
         choose(survey([]), "1.2.3")
 
 
-# what is told
+# findings
 
 
-def test_refusals_tell_nothing_about_who_the_patient_is(tmp_path: Path) -> None:
+def test_refusals_have_no_patient_data(tmp_path: Path) -> None:
     build_ct_series(tmp_path / "Doe^Jane", small(), on_slice(2, ImagePositionPatient=None))
     build_ct_series(tmp_path / "2", small(series="two", patient_id="PHANTOM-2", slices=2))
     for one in survey(files_in(tmp_path)).refused:

@@ -74,7 +74,7 @@ def test_names_are_made_acceptable(name: str, eclipse: str, generic: str, organ_
     assert _names(organ_table, GENERIC, name) == [generic]
 
 
-def test_names_stay_apart_whatever_their_case_and_length(organ_table: OrganTable) -> None:
+def test_names_stay_different_whatever_their_case_and_length(organ_table: OrganTable) -> None:
     names = _names(
         organ_table, ECLIPSE, "Heart", "HEART", "heart", "Ventricle_Left_Front_L", "Ventricle_Left_L"
     )
@@ -90,7 +90,7 @@ def test_two_structures_of_one_key_are_refused(organ_table: OrganTable) -> None:
         names_for([organ_table["liver"], organ_table["liver"]], GENERIC)
 
 
-def test_profiles_are_careful_and_differ_from_generic_only_where_said() -> None:
+def test_profiles_are_cautious_and_differ_from_generic_only_as_documented() -> None:
     assert list(PROFILES) == ["generic", "eclipse", "raystation", "monaco", "pinnacle"]
     for name, profile in PROFILES.items():
         assert profile.name == name

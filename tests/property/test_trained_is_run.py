@@ -20,8 +20,10 @@ from pydicom import dcmread
 from orgseg_node.core.body import find_body
 from orgseg_node.core.contours import trace
 from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.rasterise import rasterise
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
+from orgseg_node.dicom.objects.rtstruct_reader import read_rtstruct
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
 from orgseg_node.dicom.tps.tps_names import names_for
@@ -32,7 +34,6 @@ from orgseg_node.inference.engine.plans import read_network_plan
 from orgseg_node.inference.preparing import prepare_ct
 from orgseg_node.shipped import shipped_demo
 from orgseg_training.datasets.case import Contents, SourceCase
-from orgseg_training.datasets.structure_masks import masks_by_name
 from orgseg_training.experiment.config import load_experiment
 from orgseg_training.experiment.prepare import cut
 from orgseg_training.experiment.workspace import Work
@@ -77,7 +78,8 @@ def test_a_written_rtstruct_is_read_back_as_the_labels_it_was_made_of(
     buffer = BytesIO()
     write_rtstruct(trace(written), series, PROVENANCE).save_as(buffer, enforce_file_format=True)
     buffer.seek(0)
-    masks = masks_by_name(dcmread(buffer), series)
+    contours = read_rtstruct(dcmread(buffer), series)
+    masks = {name: rasterise(found, series.geometry) for name, found in contours.items()}
     names = names_for(list(organs.values()), GENERIC)
     drawn = {number: organ for number, organ in organs.items() if (labels == number).any()}
     assert masks.keys() == {names[organ.key] for organ in drawn.values()}

@@ -37,11 +37,6 @@ class Status(StrEnum):
         """Whether the case counts in means of overlaps."""
         return self in {Status.OK, Status.CROPPED_BY_FOV, Status.PRED_EMPTY}
 
-    @property
-    def has_distances(self) -> bool:
-        """Whether both masks have a surface."""
-        return self in {Status.OK, Status.CROPPED_BY_FOV}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:

@@ -60,7 +60,6 @@ def test_rightly_nothing_and_not_looked_for_are_not_the_same() -> None:
     assert not Status.BOTH_EMPTY.is_scored
     assert not Status.NOT_LABELLED.is_scored
     assert Status.PRED_EMPTY.is_scored
-    assert not Status.PRED_EMPTY.has_distances
 
 
 @pytest.mark.parametrize("start", [0, 14])

@@ -28,6 +28,7 @@
     │   ├── DatabaseUnreachable (retryable)
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
     ├── JobError                a job of the node
+    │   ├── UnexpectedFailure  SystemCallFailed (retryable)
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
     ├── EvaluationError         comparison of predictions with references, offline
@@ -106,7 +107,9 @@ from orgseg_node.errors.jobs import (
     LateImages,
     RuleUndecided,
     SeriesRefuses,
+    SystemCallFailed,
     TimeLimit,
+    UnexpectedFailure,
     WorkerDied,
 )
 from orgseg_node.errors.machine import (
@@ -236,6 +239,7 @@ __all__ = [
     "SidewaysDrift",
     "StorageError",
     "StoreRefused",
+    "SystemCallFailed",
     "TiltedGantry",
     "TimeLimit",
     "TlsFailed",
@@ -244,6 +248,7 @@ __all__ = [
     "ToolMissing",
     "TruncatedFile",
     "UndecodablePixels",
+    "UnexpectedFailure",
     "UnknownBundle",
     "UnknownDestination",
     "UnknownJob",

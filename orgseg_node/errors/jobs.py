@@ -19,6 +19,23 @@ class WorkerDied(JobError):
     retryable = True
 
 
+class UnexpectedFailure(JobError):
+    """The program failed over this job in a way that it does not know."""
+
+    code = "JOB_UNEXPECTED"
+    next_step = (
+        "Report this type and place to whoever maintains the node; 'orgseg jobs retry' tries it again."
+    )
+
+
+class SystemCallFailed(JobError):
+    """The operating system could not do what a job needed."""
+
+    code = "JOB_SYSTEM"
+    retryable = True
+    next_step = "Check the disk and the system's log, then run 'orgseg jobs retry'."
+
+
 class TimeLimit(JobError):
     """The job took longer than the time limit."""
 

@@ -29,10 +29,11 @@ from orgseg_node.contouring.protocol import parse_protocol
 from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
-from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, OutOfMemory
+from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
 from orgseg_node.inference.predictor import Predictor, ProgressCallback
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
+from orgseg_node.node.processing.unexpected import coded, stack_without_text
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
 from orgseg_node.node.store.model import JobState
 from orgseg_node.shipped import shipped_config
@@ -93,11 +94,10 @@ def main(arguments: Sequence[str], make_predictor: MakePredictor = open_networks
             _await_lock(lock)
             outcome = _contour(request, make_predictor, send, preloader)
         send(event="done", **_describe(outcome))
-    except OrgsegError as error:
-        send(**_error_message(error))
-        return 1
-    except MemoryError:
-        send(**_error_message(OutOfMemory()))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the node has to know it
+        if not isinstance(error, OrgsegError):
+            sys.stderr.write(stack_without_text(error))
+        send(**_error_message(coded(error)))
         return 1
     return 0
 

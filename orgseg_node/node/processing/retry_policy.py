@@ -6,7 +6,8 @@
     transient      errors that are retryable: disk full, not durable    inference.attempts
     out of memory  memory ran out                                       2, the second with half of the memory
     crash          a process died: the child's, or the node's own       until worker.deaths processes died
-    permanent      everything else: the input, the model, time          1
+    permanent      everything else: the input, the model, time, and     1
+                   exceptions that have no code of their own
 
 A job over which processes die again and again is given up (dead letter), so that it affects no other job.
 """

@@ -35,6 +35,7 @@ from orgseg_node.node.processing.child_run import ChildRunner
 from orgseg_node.node.processing.dead_letter import move_to_dead_letter
 from orgseg_node.node.processing.job_objects import first_changed, pairs_to_send, stored_objects
 from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
+from orgseg_node.node.processing.unexpected import coded
 from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.scheduler import DISPATCH, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
@@ -155,13 +156,21 @@ class Worker:
             return self._failed(
                 job_id, error.code, f"{error.sentence} {error.next_step}", retryable=error.retryable
             )
-        except Exception:
+        except Exception as error:  # noqa: BLE001  # otherwise the engine would repeat the job
             self._wait_if_stopping()
-            raise
+            return self._failed_unexpectedly(job_id, error)
 
     def apply_result(self, job_id: str, result_text: str) -> None:
         """Step: send what was written, hold it for review, or fail the job."""
-        result = json.loads(result_text)
+        try:
+            self._apply_result(job_id, json.loads(result_text))
+        except OrgsegError:
+            raise
+        except Exception as error:  # noqa: BLE001  # otherwise the engine would repeat the job
+            self._wait_if_stopping()
+            self._failed_unexpectedly(job_id, error)
+
+    def _apply_result(self, job_id: str, result: Mapping[str, Any]) -> None:
         job = self._store.job(job_id)  # fresh: this step may run again, or the job was stopped meanwhile
         if result["outcome"] == "retry" and job.state is JobState.RETRY_WAIT:
             self._store.move(job_id, JobState.FAILED, result["text"], reason=result["code"])
@@ -277,6 +286,13 @@ class Worker:
         self._store.move(job_id, target, text, reason=code)
         _log.error("job attempt failed", job=job_id, code=code, kind=kind.value, state=target.value)
         return {"outcome": "retry" if again else "failed", "code": code, "text": text, "kind": kind.value}
+
+    def _failed_unexpectedly(self, job_id: str, error: Exception) -> dict[str, Any]:
+        """Store an exception that has no code of its own, by its type and place."""
+        known = coded(error)
+        _log.error("unexpected failure", job=job_id, code=known.code, detail=known.detail)
+        text = f"{known.sentence} {known.next_step}"
+        return self._failed(job_id, known.code, text, retryable=known.retryable)
 
     def _give_up(self, job_id: str, deaths: int, last: str) -> dict[str, Any]:
         """Give up a job over which processes die again and again."""

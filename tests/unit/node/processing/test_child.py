@@ -117,6 +117,21 @@ def test_a_child_out_of_memory_reports_it_and_limits_its_progress_messages(
     assert inferring[0] == "segmenting"
 
 
+def test_an_unexpected_exception_is_reported_by_type_and_place_without_its_text(
+    ct_folder: Path, tmp_path: Path
+) -> None:
+    file = request(ct_folder, tmp_path / "out")
+    command = [sys.executable, "-c", PROGRAM.replace("{what}", "raise KeyError('Mueller^Anna')"), str(file)]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
+    last = json.loads(ended.stdout.splitlines()[-1])
+    assert (ended.returncode, last["event"], last["code"]) == (1, "error", "JOB_UNEXPECTED")
+    assert last["retryable"] is False
+    assert re.search(r"KeyError at orgseg_node\.contouring\.pipeline:\d+\.", last["sentence"])
+    assert "Mueller" not in ended.stdout + ended.stderr
+    assert "KeyError" in ended.stderr
+    assert "in predict" in ended.stderr, "the stack is in the log of the job"
+
+
 def test_temporary_files_are_in_the_folder_of_the_job(ct_folder: Path, tmp_path: Path) -> None:
     what = "raise InferenceFailed(tempfile.NamedTemporaryFile().name)"
     *_, last = run_program(what, request(ct_folder, tmp_path / "out"))

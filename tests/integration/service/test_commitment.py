@@ -51,7 +51,7 @@ def no_patient_in(node: NodeProcess, file: Path) -> None:
     assert str(sent.PatientID) not in text
 
 
-def test_an_archive_confirms_by_a_call_of_its_own(tmp_path: Path, ct_folder: Path) -> None:
+def test_an_archive_reports_over_its_own_association(tmp_path: Path, ct_folder: Path) -> None:
     with (
         orthanc(tmp_path / "archive", DicomAet="TPS") as archive,
         running_node(tmp_path, archive.dicom_port, inference=TPS_MAY_CALL, tps=CONFIRM) as node,
@@ -91,9 +91,7 @@ def test_what_an_archive_does_not_keep_is_sent_again_as_the_same_object(
         assert "0x0112" in again[0]
 
 
-def test_an_archive_that_never_answers_is_asked_again_and_then_it_is_said(
-    tmp_path: Path, ct_folder: Path
-) -> None:
+def test_an_archive_that_never_reports_is_asked_again_and_then_noted(tmp_path: Path, ct_folder: Path) -> None:
     soon = CONFIRM + "\ncommitment_timeout_h = 0.0002"
     with (
         committing_archive(silent=True) as archive,
@@ -113,7 +111,7 @@ def test_an_archive_that_never_answers_is_asked_again_and_then_it_is_said(
         assert {d.state for d in deliveries(node, job)} == {DeliveryState.COMMITTED}
 
 
-def test_an_answer_survives_the_node_and_counts_only_from_who_was_asked(
+def test_a_report_after_a_crash_counts_and_only_from_the_archive_that_was_asked(
     tmp_path: Path, ct_folder: Path
 ) -> None:
     with (
@@ -145,9 +143,7 @@ def test_the_node_confirms_nothing_to_senders(tmp_path: Path) -> None:
         assert "commitment request refused" in (node.folder / "log").read_text()
 
 
-def test_one_of_two_objects_is_refused_and_goes_to_the_alternate_instead(
-    tmp_path: Path, ct_folder: Path
-) -> None:
+def test_one_of_two_objects_is_refused_and_is_sent_to_the_alternate(tmp_path: Path, ct_folder: Path) -> None:
     with (
         committing_archive(refuse_stores={STORAGE_CLASSES["SEG"]: 0xC000}) as first,
         committing_archive() as second,

@@ -46,7 +46,7 @@ def _login(*arguments: Any) -> AuthResult:
     return AuthResult(success=well)
 
 
-def test_mail_goes_out_by_starttls_with_a_login_and_to_nobody_without_a_known_certificate(
+def test_mail_is_sent_by_starttls_with_a_login_and_only_with_a_trusted_certificate(
     tmp_path: Path, bench: Bench
 ) -> None:
     authority = Authority(tmp_path)
@@ -109,7 +109,7 @@ def channel(folder: Path, url: str, **more: Any) -> dict[str, Any]:
     return {"channels": [{"name": "physics", "url_file": str(file), **more}]}
 
 
-def test_a_webhook_that_fails_is_tried_again_with_the_same_number_after_a_growing_pause(bench: Bench) -> None:
+def test_a_webhook_that_fails_is_tried_again_with_the_same_key_after_growing_pauses(bench: Bench) -> None:
     with serving() as hook:
         hook.fail = 2
         notices = {"webhook": {"url": f"http://127.0.0.1:{hook.server_address[1]}/"}}
@@ -155,7 +155,7 @@ def test_a_channel_verifies_the_certificate_of_its_server(tmp_path: Path, bench:
     assert len(hook.got) == 1
 
 
-def test_a_channel_whose_file_is_gone_does_not_hold_up_the_others(tmp_path: Path, bench: Bench) -> None:
+def test_a_channel_whose_file_is_missing_does_not_block_the_others(tmp_path: Path, bench: Bench) -> None:
     with serving() as hook:
         url = f"json://127.0.0.1:{hook.server_address[1]}/"
         notices = channel(tmp_path, url)

@@ -1,4 +1,4 @@
-"""The conformance statement says what the code does, and no more."""
+"""The conformance statement agrees with the code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def objects() -> dict[str, tuple[Attribute, ...]]:
     return created_objects()
 
 
-def test_the_written_statement_is_what_the_program_does(statement: str) -> None:
+def test_the_committed_statement_is_up_to_date(statement: str) -> None:
     assert DOCS.read_text(encoding="utf-8") == statement, "run 'make docs'"
 
 
@@ -55,15 +55,15 @@ def _by_path(attributes: tuple[Attribute, ...]) -> dict[str, Attribute]:
 
 def test_causes_are_found(objects: dict[str, tuple[Attribute, ...]]) -> None:
     found = _by_path(objects["RT Structure Set"])
-    told = {path: (found[path].presence, found[path].source) for path in found}
-    assert told["PatientID"] == ("VNAP", "CT")
-    assert told["StudyDescription"] == ("ANAP", "CT")
-    assert told["SOPInstanceUID"] == ("ALWAYS", "job")
-    assert told["InstitutionName"] == ("ANAP", "job"), "only where a site gives its name"
-    assert told["StructureSetROISequence > ROIName"] == ("ALWAYS", "result")
-    assert told["ApprovalStatus"] == ("ALWAYS", "fixed: `UNAPPROVED`")
-    assert told["OperatorsName"] == ("VNAP", "empty")
-    assert told["ROIContourSequence > ContourSequence > ContourData"][1] == "CT and result"
+    causes = {path: (found[path].presence, found[path].source) for path in found}
+    assert causes["PatientID"] == ("VNAP", "CT")
+    assert causes["StudyDescription"] == ("ANAP", "CT")
+    assert causes["SOPInstanceUID"] == ("ALWAYS", "job")
+    assert causes["InstitutionName"] == ("ANAP", "job"), "only where a site gives its name"
+    assert causes["StructureSetROISequence > ROIName"] == ("ALWAYS", "result")
+    assert causes["ApprovalStatus"] == ("ALWAYS", "fixed: `UNAPPROVED`")
+    assert causes["OperatorsName"] == ("VNAP", "empty")
+    assert causes["ROIContourSequence > ContourSequence > ContourData"][1] == "CT and result"
 
 
 def _paths(dataset: Dataset, above: str = "") -> set[str]:
@@ -77,7 +77,7 @@ def _paths(dataset: Dataset, above: str = "") -> set[str]:
     return found
 
 
-def test_objects_hold_nothing_that_is_not_told(
+def test_objects_hold_no_attribute_that_is_not_listed(
     objects: dict[str, tuple[Attribute, ...]], tmp_path: Path, organ_table: OrganTable
 ) -> None:
     series = series_of(tmp_path / "ct")

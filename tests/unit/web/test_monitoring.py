@@ -10,8 +10,8 @@ from orgseg_node.node.scheduler import Watchdog
 from tests.unit.node.monitoring.test_alerts import Bench
 
 
-class Hands:
-    """A clock that is moved by hand."""
+class ManualClock:
+    """A clock that the test sets."""
 
     seconds = 0.0
 
@@ -19,16 +19,16 @@ class Hands:
         return self.seconds
 
 
-def test_a_tick_that_does_not_come_to_its_end_is_overdue_and_well_again_when_it_does() -> None:
-    hands = Hands()
-    watchdog = Watchdog(hands)
+def test_a_tick_that_does_not_finish_is_overdue_until_it_does() -> None:
+    clock = ManualClock()
+    watchdog = Watchdog(clock)
     watchdog.expect("judge", 10)
     watchdog.expect("purge", 100)
-    hands.seconds = 11
+    clock.seconds = 11
     assert watchdog.overdue() == ["judge"]
     watchdog.check_in("judge")
     assert watchdog.overdue() == []
-    hands.seconds = 200
+    clock.seconds = 200
     assert watchdog.overdue() == ["judge", "purge"]
 
 

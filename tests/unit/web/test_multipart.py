@@ -1,4 +1,4 @@
-"""A multipart body is taken apart wherever it is cut, and refused where it is none."""
+"""A multipart body is read correctly wherever it is split, and refused if it is invalid."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def read(data: bytes, cuts: list[int], limit: int = 1000) -> list[Part]:
 
 
 @given(st.lists(CONTENT, min_size=1, max_size=4), st.lists(st.integers(0, 600), max_size=12))
-def test_parts_come_out_as_they_went_in_wherever_the_body_is_cut(
-    contents: list[bytes], cuts: list[int]
-) -> None:
+def test_parts_are_read_correctly_wherever_the_body_is_split(contents: list[bytes], cuts: list[int]) -> None:
     honest = [one for one in contents if b"\r\n--b-1" not in b"\r\n" + one + b"\r\n"]
     if honest:
         parts = read(body(honest), cuts)
@@ -43,14 +41,14 @@ def test_parts_come_out_as_they_went_in_wherever_the_body_is_cut(
 
 
 @given(st.integers(1, 60), st.lists(st.integers(0, 200), max_size=4))
-def test_a_body_without_its_last_boundary_is_not_whole(missing: int, cuts: list[int]) -> None:
+def test_a_body_without_its_last_boundary_is_incomplete(missing: int, cuts: list[int]) -> None:
     data = body([b"one", b"two"])
     with pytest.raises(NotMultipart):
         read(data[: -min(missing + 3, len(data))], cuts)
 
 
 @given(st.binary(max_size=200))
-def test_whatever_comes_is_parts_or_refused(data: bytes) -> None:
+def test_any_body_gives_parts_or_is_refused(data: bytes) -> None:
     reader = PartReader(BOUNDARY, 1000)
     try:
         reader.feed(data)

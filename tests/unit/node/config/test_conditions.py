@@ -124,7 +124,7 @@ def test_body_part_is_body_part_examined() -> None:
     assert holds("body_part", {"present": False})
 
 
-def test_a_title_that_is_not_known_fulfils_nothing_not_even_that_there_is_none() -> None:
+def test_an_unknown_ae_title_passes_no_test_not_even_that_for_absence() -> None:
     for wanted in ("X", {"like": "*"}, {"present": False}, {"present": True}):
         one = condition("called_ae", wanted)
         assert not one.holds(SeriesFacts(header=Dataset(), slices=1).value_of(one.subject))
@@ -168,7 +168,7 @@ def test_an_age_that_is_not_known_is_neither_young_nor_old() -> None:
     assert holds("PatientAge", {"at_least": 0.4}, PatientAge="006M")
 
 
-def test_a_value_that_cannot_be_read_is_there_and_fulfils_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_value_is_present_and_passes_no_test(tmp_path: Path) -> None:
     dataset = header(SOPClassUID="1.2.840.10008.5.1.4.1.1.2", SOPInstanceUID="1.2", SliceThickness="3.0")
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -213,7 +213,7 @@ def test_a_value_that_cannot_be_read_is_there_and_fulfils_nothing(tmp_path: Path
         ("slices", {"at_least": 5, "at_most": 4}, "the lower limit is above the upper one"),
     ],
 )
-def test_what_cannot_be_meant_has_its_sentence(name: str, wanted: Any, line: str) -> None:
+def test_invalid_conditions_are_described(name: str, wanted: Any, line: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         parse_conditions({name: wanted})
     assert line in str(caught.value)
@@ -226,7 +226,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "of_patient", "told"),
+    ("name", "of_patient", "shown"),
     [
         ("PatientName", True, False),
         ("PatientBirthDate", True, False),
@@ -240,6 +240,6 @@ def test_all_problems_are_told_at_once() -> None:
         ("SeriesInstanceUID", False, True),
     ],
 )
-def test_what_may_be_told(name: str, of_patient: bool, told: bool) -> None:  # noqa: FBT001
+def test_which_values_may_be_shown(name: str, of_patient: bool, shown: bool) -> None:  # noqa: FBT001
     subject = parse_subject(name)
-    assert (subject.of_patient, subject.may_be_shown) == (of_patient, told)
+    assert (subject.of_patient, subject.may_be_shown) == (of_patient, shown)

@@ -1,4 +1,4 @@
-"""What the configuration says of the database and the worker, and what it refuses."""
+"""The sections database and worker of the configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PASSWORD, raising=False)
 
 
-def test_without_a_word_it_is_sqlite_in_the_data_folder(tmp_path: Path) -> None:
+def test_the_default_is_sqlite_in_the_data_folder(tmp_path: Path) -> None:
     config = loaded(tmp_path, '[node]\ndata_dir = "data"\n')
     assert config.database_location == tmp_path / "data" / "db" / "node.sqlite"
     assert config.worker.own_name
@@ -50,7 +50,7 @@ def test_a_password_comes_from_its_file_or_the_environment_and_is_never_shown(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ('[database]\nurl = "postgresql://u:hush@h/d"', "must not hold a password"),
         ('[database]\nurl = "postgresql://u@h/d?password=hush"', "must not hold a password"),
@@ -64,8 +64,8 @@ def test_a_password_comes_from_its_file_or_the_environment_and_is_never_shown(
         ('[worker]\nroles = ["sender"]', "worker.roles"),
     ],
 )
-def test_mistakes_are_named_and_passwords_not_repeated(tmp_path: Path, text: str, told: str) -> None:
+def test_mistakes_are_reported_without_the_password(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as error:
         loaded(tmp_path, text + "\n")
-    assert told in str(error.value)
+    assert problem in str(error.value)
     assert "hush" not in str(error.value)

@@ -1,4 +1,4 @@
-"""What the configuration says of deliveries, storage commitment and DICOMweb."""
+"""Destinations in the configuration: deliveries, storage commitment and DICOMweb."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def problems(tmp_path: Path, text: str) -> str:
         ('[[peers]]\nae_title = "CT"\n[stow]\ntokens = "none"', "stow.tokens: "),
     ],
 )
-def test_what_is_wrong_with_deliveries_is_told(tmp_path: Path, text: str, line: str) -> None:
+def test_mistakes_of_destinations_are_reported(tmp_path: Path, text: str, line: str) -> None:
     assert line in problems(tmp_path, text)
 
 
-def test_destinations_by_dicomweb_and_standby(tmp_path: Path) -> None:
+def test_dicomweb_destinations_and_alternates(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n")
     (tmp_path / "token").chmod(0o600)
     config = load(

@@ -1,4 +1,4 @@
-"""The configuration file: what is accepted, and that every problem is told at once."""
+"""The configuration file: what is accepted, and that all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def problems(tmp_path: Path, text: str) -> str:
     return caught.value.detail
 
 
-def test_the_shipped_template_is_correct_and_says_the_defaults() -> None:
+def test_the_shipped_template_is_valid_and_shows_the_defaults() -> None:
     config = load_config(shipped_config("node.toml"))
     bare = NodeConfig.model_validate({"peers": [{"ae_title": "CT"}]})
     for section in ("receiver", "rules", "inference", "delivery", "retention"):
@@ -49,8 +49,8 @@ def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.bundle_paths[:3] == (tmp_path / "models", Path("/abs"), tmp_path / "here" / "bundles")
 
 
-def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> None:
-    told = problems(
+def test_all_problems_are_reported_at_once_with_suggestions(tmp_path: Path) -> None:
+    listed = problems(
         tmp_path,
         PEER + PEER + TPS + TPS.replace("tps]", "copy]") + '[node]\nae_titel = "X"\nport = 70000\n'
         '[reciever]\nquiet_seconds = 5\n[destinations.half]\nae_title = "H"\n[inference]\ndevice = "gpu"\n',
@@ -65,7 +65,7 @@ def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> No
         "peers: 'CT' is listed twice",
         "destinations.copy: the same AE title, host and port as 'tps'",
     ):
-        assert line in told
+        assert line in listed
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_all_problems_are_told_at_once_with_what_was_meant(tmp_path: Path) -> No
         ("peers = 3", "peers"),
     ],
 )
-def test_each_problem_has_its_sentence(tmp_path: Path, text: str, line: str) -> None:
+def test_each_problem_is_described(tmp_path: Path, text: str, line: str) -> None:
     assert line in problems(tmp_path, text)
 
 
-def test_contradictions_of_inference_are_told_once_each_with_all_the_rest(tmp_path: Path) -> None:
+def test_contradictions_of_inference_are_reported_once_with_all_others(tmp_path: Path) -> None:
     wrong = 'backend = "fast"\nmethod = "whole"\ndevice = "cuda"\noverlap_mm = 400\n'
     lines = [
         "inference: overlap_mm must be smaller than chunk_mm",
@@ -118,10 +118,10 @@ def test_contradictions_of_inference_are_told_once_each_with_all_the_rest(tmp_pa
         "inference: backend 'fast' runs on the CPU: device must be 'auto' or 'cpu'",
     ]
     for also in ("", "threads = 0\n"):
-        told = problems(tmp_path, "[inference]\n" + wrong + also)
-        assert [told.count(line) for line in lines] == [1, 1, 1]
-        assert ("inference.threads" in told) == bool(also)
-    assert "peers: list at least one sender" in told
+        listed = problems(tmp_path, "[inference]\n" + wrong + also)
+        assert [listed.count(line) for line in lines] == [1, 1, 1]
+        assert ("inference.threads" in listed) == bool(also)
+    assert "peers: list at least one sender" in listed
 
 
 def test_the_settings_of_a_node_are_those_of_the_networks_with_the_same_defaults_and_choices() -> None:
@@ -153,7 +153,7 @@ def _accepted(kind: type[InferenceSection | InferenceSettings], values: dict[str
     return True
 
 
-def test_every_setting_of_inference_reaches_the_networks_as_it_stands_in_the_file(tmp_path: Path) -> None:
+def test_every_setting_of_inference_reaches_the_networks_unchanged(tmp_path: Path) -> None:
     written = {
         "method": "streaming",
         "backend": "fast",
@@ -170,7 +170,7 @@ def test_every_setting_of_inference_reaches_the_networks_as_it_stands_in_the_fil
     assert asdict(InferenceSettings(**settings)) == written
 
 
-def test_what_is_no_file_or_no_toml_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_invalid_toml_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "absent.toml")
     assert "is not TOML" in problems(tmp_path, "[node")
@@ -182,7 +182,7 @@ def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
         config.node.port = 1  # type: ignore[misc]
 
 
-def test_a_destination_is_found_by_name_or_the_near_one_is_named(tmp_path: Path) -> None:
+def test_a_destination_is_found_by_name_or_a_similar_one_is_suggested(tmp_path: Path) -> None:
     config = load(tmp_path, PEER + TPS)
     assert config.destination("tps").ae_title == "TPS"
     assert config.calling_ae_for(config.destination("tps")) == "ORGSEG"

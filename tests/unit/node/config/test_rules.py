@@ -1,4 +1,4 @@
-"""Routing rules: the first that fits decides, and every mistake in them is told at once."""
+"""Routing rules: the first that applies decides, and all mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def decision_for(config: NodeConfig, *, slices: int = 50, called: str = "ORGSEG"
         ({}, "default", Action.CONTOUR),
     ],
 )
-def test_the_first_rule_that_fits_decides(
+def test_the_first_rule_that_applies_decides(
     tmp_path: Path, given: dict[str, Any], rule: str, action: Action
 ) -> None:
     decision = decision_for(load(tmp_path), **given)
     assert (decision.rule, decision.action) == (rule, action)
 
 
-def test_a_rule_says_what_it_wants_and_leaves_the_rest_to_the_node(tmp_path: Path) -> None:
+def test_a_rule_sets_some_settings_and_leaves_the_others_to_the_node(tmp_path: Path) -> None:
     config = load(tmp_path)
     head = decision_for(config, called="ORGSEG_HN", BodyPartExamined="HEAD")
     assert (head.protocol, head.bundles, head.destinations) == ("head_and_neck", ("one", "two"), ("pacs",))
@@ -106,7 +106,7 @@ def test_a_rule_says_what_it_wants_and_leaves_the_rest_to_the_node(tmp_path: Pat
     assert decision_for(config).priority == 50
 
 
-def test_what_fits_no_rule_is_held_where_that_is_wanted(tmp_path: Path) -> None:
+def test_a_series_without_a_rule_is_held_if_configured(tmp_path: Path) -> None:
     config = NodeConfig.model_validate(
         {
             "peers": [{"ae_title": "CT"}],
@@ -118,7 +118,7 @@ def test_what_fits_no_rule_is_held_where_that_is_wanted(tmp_path: Path) -> None:
     assert decision_for(config, slices=1).action is Action.CONTOUR
 
 
-def test_a_rule_on_a_title_that_is_not_known_holds_rather_than_lets_another_decide(tmp_path: Path) -> None:
+def test_a_rule_on_an_unknown_ae_title_holds_the_series(tmp_path: Path) -> None:
     config = load(tmp_path)
     unknown = decision_for(config, called="", BodyPartExamined="NECK")
     assert (unknown.rule, unknown.action, unknown.undecided) == ("head", Action.HOLD, True)
@@ -128,8 +128,8 @@ def test_a_rule_on_a_title_that_is_not_known_holds_rather_than_lets_another_deci
 def test_an_explanation_names_the_first_condition_that_failed_of_every_earlier_rule(tmp_path: Path) -> None:
     facts = SeriesFacts(header=Dataset(), slices=50, called_ae="ORGSEG", calling_ae="CT")
     found = decide(load(tmp_path), facts)
-    told = [(m.rule, m.condition.subject.name, m.condition.expected) for m in found.unmatched]
-    assert told == [
+    reasons = [(m.rule, m.condition.subject.name, m.condition.expected) for m in found.unmatched]
+    assert reasons == [
         ("few", "slices", "less than 10"),
         ("child", "age", "less than 18"),
         ("head", "called_ae", "'ORGSEG_HN'"),
@@ -138,7 +138,7 @@ def test_an_explanation_names_the_first_condition_that_failed_of_every_earlier_r
     ]
 
 
-def test_every_problem_of_the_rules_is_told_at_once_with_those_of_the_rest(tmp_path: Path) -> None:
+def test_all_problems_of_rules_and_other_settings_are_reported_at_once(tmp_path: Path) -> None:
     rules = """
 rules = 3
 [[rule]]
@@ -196,7 +196,7 @@ when.PatientsName = "x"
         ("rule = 3", "rule"),
     ],
 )
-def test_what_is_wrong_with_the_file_of_rules_is_told(tmp_path: Path, text: str, line: str) -> None:
+def test_problems_of_the_file_of_rules_are_reported(tmp_path: Path, text: str, line: str) -> None:
     (tmp_path / "broken").write_text("[[rule")
     (tmp_path / "fine.toml").write_text("")
     (tmp_path / "node.toml").write_text(f"{text}\n[[peers]]\nae_title = 'CT'\n")
@@ -205,7 +205,7 @@ def test_what_is_wrong_with_the_file_of_rules_is_told(tmp_path: Path, text: str,
     assert line in caught.value.detail
 
 
-def test_rules_may_stand_in_the_configuration_and_files_are_relative_to_where_they_are_named(
+def test_rules_may_be_in_the_configuration_and_paths_are_relative_to_their_file(
     tmp_path: Path,
 ) -> None:
     one = '[[rule]]\nname = "x"\nprotocol = "own.toml"\n'
@@ -217,7 +217,7 @@ def test_rules_may_stand_in_the_configuration_and_files_are_relative_to_where_th
     assert load_config(tmp_path / "node.toml").rule[0].protocol == str(tmp_path / "sub" / "own.toml")
 
 
-def test_the_shipped_rules_are_correct_and_so_are_those_they_suggest(tmp_path: Path) -> None:
+def test_the_shipped_rules_and_the_suggested_ones_are_valid(tmp_path: Path) -> None:
     text = shipped_config("rules.toml").read_text(encoding="utf-8")
     assert load(tmp_path, text).rule == ()
     suggested = re.sub(r"^# ", "", text[text.index("# [[rule]]") :], flags=re.MULTILINE)

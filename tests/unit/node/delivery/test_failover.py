@@ -1,4 +1,4 @@
-"""When what one destination does not take goes to another."""
+"""When an object that a destination does not accept goes to its alternate."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ DELIVERY = Delivery(
 
 
 @pytest.mark.parametrize("status", [0xA700, 0xA701, 0x0110, 0x0213])
-def test_want_of_resources_may_pass(status: int) -> None:
+def test_missing_resources_are_temporary(status: int) -> None:
     assert not is_permanent(StoreRefused("no", status=status))
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122, 0x0124, None])
-def test_what_is_not_understood_will_not_be_understood_later(status: int | None) -> None:
+def test_an_object_that_is_not_understood_is_refused_permanently(status: int | None) -> None:
     assert is_permanent(StoreRefused("no", status=status))
 
 
-def test_silence_is_not_permanent() -> None:
+def test_a_missing_answer_is_not_permanent() -> None:
     assert not is_permanent(Unreachable("gone"))
 
 
@@ -46,7 +46,7 @@ def test_silence_is_not_permanent() -> None:
         (NotDicom("SEG.dcm"), 100, False),
     ],
 )
-def test_the_alternate_waits_its_time_unless_the_refusal_is_for_good(
+def test_the_alternate_is_used_after_its_time_or_a_permanent_refusal(
     error: OrgsegError,
     hours: float,
     due: bool,  # noqa: FBT001  # a table
@@ -66,7 +66,7 @@ def test_the_alternate_waits_its_time_unless_the_refusal_is_for_good(
         (DeliveryState.RETRY_WAIT, "WANTED", "retry wait"),
     ],
 )
-def test_an_outcome_says_what_the_destination_has_said_and_no_more(
+def test_an_outcome_describes_the_response_of_the_destination(
     state: DeliveryState, confirmation: str, words: str
 ) -> None:
     assert replace(DELIVERY, state=state, confirmation=confirmation).outcome == words

@@ -174,7 +174,7 @@ def test_a_report_with_something_else_than_uids_is_refused() -> None:
         read_report(dataset)
 
 
-def test_nothing_is_asked_before_all_is_stored_and_nothing_twice(bench: Bench) -> None:
+def test_commitment_is_requested_once_and_only_when_all_is_stored(bench: Bench) -> None:
     job_id = bench.sent()
     assert bench.store.job(job_id).state is JobState.SENDING
     bench.ask("1.9")
@@ -183,7 +183,7 @@ def test_nothing_is_asked_before_all_is_stored_and_nothing_twice(bench: Bench) -
     assert {delivery.note for delivery in bench.of(job_id)} == {"asked"}
 
 
-def test_failures_count_only_as_answer_to_the_latest_question(bench: Bench) -> None:
+def test_failures_count_only_in_the_report_on_the_latest_request(bench: Bench) -> None:
     job_id = bench.sent()
     bench.ask("1.9")
     bench.ask("1.10")
@@ -199,7 +199,7 @@ def test_failures_count_only_as_answer_to_the_latest_question(bench: Bench) -> N
     assert bench.store.job(job_id).state is JobState.DONE
 
 
-def test_an_archive_that_never_keeps_it_fails_the_delivery_in_the_end(bench: Bench) -> None:
+def test_a_delivery_that_the_archive_never_keeps_fails_after_the_limit(bench: Bench) -> None:
     job_id = bench.sent()
     bench.now += timedelta(hours=bench.config.delivery.give_up_after_h)
     bench.ask("1.9")
@@ -208,7 +208,7 @@ def test_an_archive_that_never_keeps_it_fails_the_delivery_in_the_end(bench: Ben
     assert bench.store.job(job_id).reason == "NOT_DELIVERED"
 
 
-def test_an_archive_that_cannot_be_asked_is_said_in_the_end(bench: Bench) -> None:
+def test_an_archive_that_cannot_be_asked_is_reported_after_the_limit(bench: Bench) -> None:
     job_id = bench.sent()
     for role in ("RTSTRUCT", "SEG"):
         (bench.config.node.data_dir / f"{role}.dcm").write_bytes(b"")
@@ -221,7 +221,7 @@ def test_an_archive_that_cannot_be_asked_is_said_in_the_end(bench: Bench) -> Non
     assert {d.outcome for d in bench.of(job_id)} == {"stored, not confirmed"}
 
 
-def test_a_late_no_to_a_job_that_is_over_is_a_remark(bench: Bench) -> None:
+def test_a_failure_reported_after_the_job_is_done_is_only_noted(bench: Bench) -> None:
     job_id = bench.sent()
     one = bench.ask("1.9")
     bench.confirmations.waive(one, "no answer")
@@ -231,7 +231,7 @@ def test_a_late_no_to_a_job_that_is_over_is_a_remark(bench: Bench) -> None:
     assert [d.note for d in bench.of(job_id)] == ["no answer", "The archive does not keep it: 0x0112."]
 
 
-def test_an_answer_from_another_or_to_no_question_changes_nothing(bench: Bench) -> None:
+def test_a_report_from_another_ae_or_without_request_changes_nothing(bench: Bench) -> None:
     job_id = bench.sent()
     bench.ask("1.9")
     assert bench.scu.apply_report(report("1.9", ONE, TWO), "OTHER") == 0x0112

@@ -73,12 +73,12 @@ def test_a_key_that_dicom_would_misread_is_refused_without_repeating_it(key: dic
 
 
 @pytest.mark.parametrize("dates", ["", "20260105", "20260101-20260131", "20260101-", "-20260131"])
-def test_dates_and_ranges_are_taken(dates: str) -> None:
+def test_dates_and_ranges_are_accepted(dates: str) -> None:
     assert QueryKey(dates=dates).dates == dates
 
 
 @pytest.mark.parametrize(
-    ("key", "is_narrow"),
+    ("key", "is_specific"),
     [
         (QueryKey(), False),
         (QueryKey(modality="CT", dates="20260101"), False),
@@ -92,8 +92,8 @@ def test_dates_and_ranges_are_taken(dates: str) -> None:
         (QueryKey(series_uid="1.2"), True),
     ],
 )
-def test_only_a_named_patient_order_study_or_series_is_narrow(key: QueryKey, *, is_narrow: bool) -> None:
-    assert key.is_specific is is_narrow
+def test_only_a_given_patient_order_study_or_series_is_specific(key: QueryKey, *, is_specific: bool) -> None:
+    assert key.is_specific is is_specific
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_only_a_named_patient_order_study_or_series_is_narrow(key: QueryKey, *, 
         QueryKey(patient_id="PAT-1", modality="MR"),
     ],
 )
-def test_answers_to_another_question_are_not_pulled(key: QueryKey) -> None:
+def test_series_that_do_not_match_the_key_are_not_retrieved(key: QueryKey) -> None:
     with pytest.raises(PullTooWide) as caught:
         require_matches(key, [SERIES])
     assert "Secret" not in caught.value.sentence
 
 
-def test_answers_to_the_question_are_pulled_whatever_the_case_of_letters() -> None:
+def test_series_that_match_in_another_case_are_retrieved() -> None:
     require_matches(QueryKey(patient_id="PAT-1", accession="ACC*", study_uid="1.2", modality="CT"), [SERIES])
 
 
@@ -126,21 +126,21 @@ def test_answers_to_the_question_are_pulled_whatever_the_case_of_letters() -> No
         (0x0999, "0x0999, a status that the standard does not define"),
     ],
 )
-def test_every_status_has_its_sentence(status: int, text: str) -> None:
+def test_every_status_has_a_description(status: int, text: str) -> None:
     assert describe_status(status).startswith(text)
 
 
-def test_all_ways_to_store_fit_into_one_association() -> None:
+def test_all_storage_contexts_fit_into_one_association() -> None:
     contexts = storage_contexts()
     assert len(contexts) + 1 <= 128  # PS3.8 9.3.2.2: odd numbers from 1 to 255
     assert len({(kind, *syntaxes) for kind, syntaxes in contexts}) == len(contexts)
 
 
-def _answers(*told: tuple[int, int, int, int]) -> Callable[[], Iterator[tuple[Dataset, None]]]:
+def _answers(*counts: tuple[int, int, int, int]) -> Callable[[], Iterator[tuple[Dataset, None]]]:
     """Responses with status and completed, failed and warning sub-operations."""
 
     def send() -> Iterator[tuple[Dataset, None]]:
-        for status, completed, failed, warning in told:
+        for status, completed, failed, warning in counts:
             response = Dataset()
             response.Status = status
             response.NumberOfCompletedSuboperations = completed
@@ -151,7 +151,7 @@ def _answers(*told: tuple[int, int, int, int]) -> Callable[[], Iterator[tuple[Da
     return send
 
 
-def test_remarks_are_images_that_came() -> None:
+def test_images_with_a_warning_were_received() -> None:
     operations = _SubOperations(source=SOURCE)
     operations.run(_answers((0xFF00, 1, 0, 0), (0xB000, 2, 0, 2)))
     operations.count_missing(4, 4)
@@ -159,7 +159,7 @@ def test_remarks_are_images_that_came() -> None:
     assert (operations.completed, operations.remarks, operations.failed) == (4, 2, 0)
 
 
-def test_failures_are_counted_over_all_series_and_told() -> None:
+def test_failures_are_counted_over_all_series() -> None:
     operations = _SubOperations(source=SOURCE)
     operations.run(_answers((0x0000, 3, 0, 0)))
     operations.run(_answers((0xFF00, 1, 0, 0), (0xB000, 1, 2, 0)))
@@ -174,7 +174,7 @@ def test_nothing_at_all_is_not_success() -> None:
         operations.require_all(0)
 
 
-def test_an_unknown_receiver_ends_it_at_once() -> None:
+def test_an_unknown_receiver_stops_the_retrieval() -> None:
     operations = _SubOperations(source=SOURCE, to=", for NODE")
     with pytest.raises(QueryRefused, match=r"0xA801, .*, for NODE") as caught:
         operations.run(_answers((0xA801, 0, 4, 0)))
@@ -202,7 +202,7 @@ def _load(folder: Path, text: str) -> NodeConfig:
     return load_config(file)
 
 
-def test_a_source_is_found_by_name_or_the_near_one_is_named(tmp_path: Path) -> None:
+def test_a_source_is_found_by_name_or_a_similar_one_is_suggested(tmp_path: Path) -> None:
     config = _load(tmp_path, PACS)
     source = config.source("pacs")
     assert (source.method, source.move_to, config.calling_ae_for(source)) == ("move", None, "ORGSEG")
@@ -219,7 +219,7 @@ def test_a_source_is_found_by_name_or_the_near_one_is_named(tmp_path: Path) -> N
         (PACS.replace("pacs", "'a b'"), "sources.a b: a name has up to 32"),
     ],
 )
-def test_each_problem_of_a_source_has_its_sentence(tmp_path: Path, text: str, line: str) -> None:
+def test_each_problem_of_a_source_is_described(tmp_path: Path, text: str, line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(tmp_path, text)
     assert line in caught.value.detail

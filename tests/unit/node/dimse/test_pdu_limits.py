@@ -30,7 +30,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield mine, theirs
 
 
-def test_what_comes_in_pieces_is_read_whole(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_pdu_that_arrives_in_pieces_is_read_completely(pair: tuple[socket.socket, socket.socket]) -> None:
     mine, theirs = pair
     limits = ConnectionLimits(connection=Connection(mine), pdu_s=5, message_bytes=100)
     theirs.sendall(b"abc")
@@ -41,7 +41,9 @@ def test_what_comes_in_pieces_is_read_whole(pair: tuple[socket.socket, socket.so
     assert mine.gettimeout() is None, "sending waits as before"
 
 
-def test_a_length_no_pdu_has_is_not_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_pdu_with_an_impossible_length_is_refused_at_once(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
     mine, theirs = pair
     limits = ConnectionLimits(connection=Connection(mine), pdu_s=5, message_bytes=1 << 40)
     with pytest.raises(OSError, match="PDU of"):
@@ -61,7 +63,7 @@ def test_a_message_is_bounded_and_the_next_begins_again(pair: tuple[socket.socke
         connection.recv(3)  # type: ignore[attr-defined]
 
 
-def test_bytes_that_trickle_do_not_extend_the_time(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_slow_bytes_do_not_extend_the_time_limit(pair: tuple[socket.socket, socket.socket]) -> None:
     mine, theirs = pair
     now = 0.0
 

@@ -8,7 +8,7 @@ from orgseg_node.node.dimse.reject_log import INTERVAL_S, RateLimitedRejectLog
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -16,7 +16,7 @@ class Clock:
         return self.now
 
 
-def test_one_line_a_minute_for_each_caller_with_the_number_of_what_was_not_told() -> None:
+def test_one_line_a_minute_for_each_caller_with_the_number_of_the_others() -> None:
     clock = Clock()
     refusals = RateLimitedRejectLog(clock)
     with structlog.testing.capture_logs() as lines:
@@ -37,7 +37,7 @@ def test_one_line_a_minute_for_each_caller_with_the_number_of_what_was_not_told(
         assert len(lines) == 5
 
 
-def test_made_up_callers_are_counted_together_and_take_no_memory() -> None:
+def test_forged_callers_are_counted_together_and_use_no_memory() -> None:
     refusals = RateLimitedRejectLog(Clock())
     with structlog.testing.capture_logs() as lines:
         for number in range(10_000):

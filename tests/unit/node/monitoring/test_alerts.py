@@ -1,4 +1,4 @@
-"""Notices are raised once, told once, and come again only when what they tell of comes again."""
+"""Notices are raised and sent once, and again only when the problem begins again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Bench:
         return Watch(self.config, self.store.database, clock=lambda: self.now).scan()
 
     def outbox(self) -> Outbox:
-        """As a process that starts anew has it."""
+        """As a process that has just started sees it."""
         return Outbox(self.store.database, clock=lambda: self.now)
 
     def series(self, uid: str) -> None:
@@ -66,7 +66,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_a_failed_job_is_told_once_and_again_when_it_fails_again(bench: Bench) -> None:
+def test_a_failed_job_is_reported_once_and_again_when_it_fails_again(bench: Bench) -> None:
     job = bench.job("1.2")
     bench.store.move(job, JobState.FAILED, "It failed.", reason="JOB")
     assert [bench.scan(), bench.scan(), bench.scan()] == [1, 0, 0]
@@ -77,7 +77,7 @@ def test_a_failed_job_is_told_once_and_again_when_it_fails_again(bench: Bench) -
     assert bench.codes() == ["JOB_FAILED", "JOB_FAILED"]
 
 
-def test_held_series_conflicts_and_late_images_are_told(bench: Bench) -> None:
+def test_held_series_conflicts_and_late_images_are_reported(bench: Bench) -> None:
     bench.series("1.2")
     held = bench.store.one_series("1.2")
     assert bench.store.judge(held, SeriesState.HOLD, reason="INPUT_MISSING_SLICES", note="Some.")
@@ -90,7 +90,7 @@ def test_held_series_conflicts_and_late_images_are_told(bench: Bench) -> None:
     assert bench.codes() == ["LATE_IMAGES", "SERIES_CONFLICT", "SERIES_HELD"]
 
 
-def test_a_delivery_is_late_after_the_hours_that_are_set(bench: Bench) -> None:
+def test_a_delivery_is_late_after_the_configured_hours(bench: Bench) -> None:
     job = bench.job("1.2")
     for state in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
         bench.store.move(job, state, "")
@@ -103,7 +103,7 @@ def test_a_delivery_is_late_after_the_hours_that_are_set(bench: Bench) -> None:
     assert bench.codes() == ["DELIVERY_LATE"]
 
 
-def test_a_condition_is_told_when_it_begins_and_again_after_it_was_over(bench: Bench) -> None:
+def test_a_condition_is_reported_when_it_begins_and_when_it_begins_again(bench: Bench) -> None:
     for full, raised in ((10**9, 1), (10**9, 0), (0, 0), (10**9, 1), (10**9, 0)):
         bench.min_free_mb = full
         bench.now += timedelta(minutes=1)
@@ -112,7 +112,7 @@ def test_a_condition_is_told_when_it_begins_and_again_after_it_was_over(bench: B
     assert len(bench.notices()) == 2
 
 
-def test_notices_go_out_together_and_each_once_on_each_channel(bench: Bench) -> None:
+def test_notices_are_sent_together_and_each_once_on_each_channel(bench: Bench) -> None:
     for number in range(3):
         job = bench.job(f"1.{number}")
         bench.store.move(job, JobState.FAILED, "It failed.", reason="JOB")
@@ -137,7 +137,7 @@ def test_notices_go_out_together_and_each_once_on_each_channel(bench: Bench) -> 
     assert len(message.notices) == 1
 
 
-def test_a_message_that_was_not_settled_is_the_same_message_at_the_next_try(bench: Bench) -> None:
+def test_an_unfinished_message_is_the_same_message_at_the_next_attempt(bench: Bench) -> None:
     bench.store.move(bench.job("1.2"), JobState.FAILED, "It failed.", reason="JOB")
     bench.scan()
     bench.outbox().gather("email", 0)
@@ -153,7 +153,7 @@ def test_a_message_that_was_not_settled_is_the_same_message_at_the_next_try(benc
     assert (again.message_id, again.notices, again.attempts) == (first.message_id, first.notices, 2)
 
 
-def test_an_e_mail_tells_codes_counts_and_numbers(bench: Bench) -> None:
+def test_an_email_holds_codes_counts_and_identifiers(bench: Bench) -> None:
     job = bench.job("1.2")
     bench.store.move(job, JobState.FAILED, "It failed.", reason="JOB_TIME_LIMIT")
     bench.scan()

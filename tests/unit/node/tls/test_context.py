@@ -1,4 +1,4 @@
-"""TLS as configured: what is told of settings and files, whose certificate speaks for whom, why it failed."""
+"""TLS: settings and files, certificates bound to AE titles, and why a connection failed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def problems(folder: Path, text: str) -> str:
     return caught.value.detail
 
 
-def test_a_destination_takes_from_the_node_what_it_does_not_name(
+def test_a_destination_takes_missing_tls_settings_from_the_node(
     tmp_path: Path, clinic: Authority, node_pair: Pair
 ) -> None:
     base = node_pair.certificate.parent
@@ -77,7 +77,7 @@ def test_a_destination_takes_from_the_node_what_it_does_not_name(
         (PEER + "[tls]\nport = 2762\nca = 'x'", "tls.port: needs certificate and key"),
         (PEER + "[tls]\ncertificate = 'x'", "tls: certificate and key belong together"),
         (PEER + "[tls]\nport = 2762\ncertificate = 'x'\nkey = 'x'", "tls.ca: is missing"),
-        (PEER + "[tls]\nplain = false", "tls.plain: with neither port nor tls.port nobody can send"),
+        (PEER + "[tls]\nplain = false", "tls.plain: with neither port nor tls.port no sender can connect"),
         (PEER + "[tls]\nport = 11112", "tls.port: is the port without TLS"),
         (PEER + "[tls]\nports = 1", "tls.ports: there is no such setting; did you mean 'port'?"),
         (PEER + f"certificate_sha256 = '{PRINT}'", "peers.1: a certificate needs TLS"),
@@ -87,15 +87,15 @@ def test_a_destination_takes_from_the_node_what_it_does_not_name(
         (PEER + TPS + "tls = true\ntls_key = 'x'", "destinations.tps.tls: tls_certificate and tls_key"),
     ],
 )
-def test_settings_that_contradict_each_other_are_told(tmp_path: Path, text: str, line: str) -> None:
+def test_contradicting_settings_are_reported(tmp_path: Path, text: str, line: str) -> None:
     assert line in problems(tmp_path, text)
 
 
-def test_every_problem_is_told_at_once_files_included(tmp_path: Path, clinic: Authority) -> None:
+def test_all_problems_are_reported_at_once_including_files(tmp_path: Path, clinic: Authority) -> None:
     open_pair, other = clinic.sign("open"), clinic.sign("other")
     open_pair.key.chmod(0o604)
     (tmp_path / "not.pem").write_text("hello")
-    told = problems(
+    listed = problems(
         tmp_path,
         f'{PEER}[node]\nprot = 1\n[tls]\nport = 2762\nca = "gone.crt"\n'
         f'certificate = "{open_pair.certificate}"\nkey = "{open_pair.key}"\n'
@@ -109,11 +109,11 @@ def test_every_problem_is_told_at_once_files_included(tmp_path: Path, clinic: Au
         f"destinations.tps.tls_ca: {tmp_path / 'not.pem'} holds no certificates in PEM form.",
         f"destinations.tps.tls_certificate: {other.key} is not the key of {open_pair.certificate}.",
     ):
-        assert line in told
+        assert line in listed
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o620, 0o660, 0o601])
-def test_a_key_open_to_others_is_refused(clinic: Authority, node_pair: Pair, mode: int) -> None:
+def test_a_key_that_others_can_read_is_refused(clinic: Authority, node_pair: Pair, mode: int) -> None:
     pair = clinic.sign(f"open{mode:o}")
     pair.key.chmod(mode)
     with pytest.raises(ConfigError, match="open to other users"):
@@ -122,7 +122,7 @@ def test_a_key_open_to_others_is_refused(clinic: Authority, node_pair: Pair, mod
 
 def test_a_key_with_a_passphrase_is_refused_and_not_asked_for(tmp_path: Path, node_pair: Pair) -> None:
     locked = tmp_path / "locked.key"
-    # a header is enough: whoever reads it asks for the passphrase first
+    # a header is enough: the reader needs the passphrase first
     text = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,"
     locked.write_text(f"{text}{'0' * 32}\n\n{'A' * 64}\n-----END RSA PRIVATE KEY-----\n")
     locked.chmod(0o600)
@@ -130,7 +130,7 @@ def test_a_key_with_a_passphrase_is_refused_and_not_asked_for(tmp_path: Path, no
         client_context(node_pair.certificate, Identity(certificate=node_pair.certificate, key=locked))
 
 
-def test_a_connection_is_as_bcp_195_asks(clinic: Authority, node_pair: Pair) -> None:
+def test_a_connection_follows_bcp_195(clinic: Authority, node_pair: Pair) -> None:
     identity = Identity(certificate=node_pair.certificate, key=node_pair.key)
     client = client_context(clinic.certificate, None)
     server = server_context(identity, clinic.certificate, require=True)
@@ -145,7 +145,7 @@ def test_a_connection_is_as_bcp_195_asks(clinic: Authority, node_pair: Pair) -> 
         server_context(identity, None, require=True)
 
 
-def test_the_end_of_a_certificate_is_read_from_its_file(clinic: Authority, tmp_path: Path) -> None:
+def test_the_expiry_of_a_certificate_is_read_from_its_file(clinic: Authority, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     for days in (3, -1, 365 * 40):  # forty years on is written as GeneralizedTime
         left = certificate_end(clinic.sign(f"lasts{days}", days=days).certificate) - now
@@ -171,13 +171,13 @@ def test_a_title_is_bound_to_fingerprint_or_name() -> None:
     assert peer_certificate(object()) is None
 
 
-def test_files_that_are_gone_when_a_destination_is_called_make_it_tried_again(tmp_path: Path) -> None:
+def test_a_destination_whose_tls_files_are_missing_is_tried_again(tmp_path: Path) -> None:
     place = {"ae_title": "A", "host": "127.0.0.1", "port": 1, "tls": True}
-    for more, said in (
+    for more, reason in (
         ({}, "No CA is configured"),
         ({"tls_ca": tmp_path / "gone.crt"}, "gone.crt cannot be read"),
     ):
-        with pytest.raises(TlsFailed, match=said) as caught:
+        with pytest.raises(TlsFailed, match=reason) as caught:
             DicomSender().echo(Destination.model_validate(place | more), "B")
         assert caught.value.retryable
 
@@ -189,7 +189,7 @@ def error(reason: str) -> ssl.SSLError:
 
 
 @pytest.mark.parametrize(
-    ("cause", "kind", "said"),
+    ("cause", "kind", "reason"),
     [
         (TimeoutError(), TlsFailed, "did not finish in time"),
         (ConnectionResetError(), TlsFailed, "closed the connection"),
@@ -203,8 +203,8 @@ def error(reason: str) -> ssl.SSLError:
         (error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), OwnCertificateRefused, "has expired"),
     ],
 )
-def test_why_tls_failed_is_said_in_words(cause: OSError, kind: type[Exception], said: str) -> None:
-    told = tls_error(cause, "PACS at 10.0.0.1:2762")
-    assert type(told) is kind
-    assert told.detail.startswith("PACS at 10.0.0.1:2762: ")
-    assert said in told.detail
+def test_why_tls_failed_is_described(cause: OSError, kind: type[Exception], reason: str) -> None:
+    error_of_peer = tls_error(cause, "PACS at 10.0.0.1:2762")
+    assert type(error_of_peer) is kind
+    assert error_of_peer.detail.startswith("PACS at 10.0.0.1:2762: ")
+    assert reason in error_of_peer.detail

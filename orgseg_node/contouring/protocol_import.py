@@ -22,9 +22,9 @@ from orgseg_node.dicom.reading.files import open_header, text, without_pydicom_w
 from orgseg_node.errors import ConfigError, InputError
 
 _BODY: Final = "body"
-_LARGEST: Final = 5_000_000  # bytes of a template; real ones have some ten thousand
+_MAX_BYTES: Final = 5_000_000  # bytes of a template; real ones have some ten thousand
 _BEFORE_XML: Final = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # byte order marks of UTF-8 and UTF-16, and blanks
-_LONGEST: Final = 64  # characters of a ROI Name (PS3.5, LO)
+_MAX_NAME: Final = 64  # characters of a ROI Name (PS3.5, LO)
 _LEFT: Final = frozenset({"l", "lt", "left", "li", "links", "gauche", "sin"})
 _RIGHT: Final = frozenset({"r", "rt", "right", "re", "rechts", "droite", "dex"})
 _SPELLINGS: Final[Mapping[str, str]] = {  # words without side, case and separators: key without side
@@ -182,12 +182,12 @@ def _rgb(values: Sequence[int] | None) -> Rgb | None:
 
 def _from_xml(path: Path) -> list[ListedStructure]:
     """Structures of a template: ID, type and colour; the names of the elements vary with the version."""
-    if path.stat().st_size > _LARGEST:
+    if path.stat().st_size > _MAX_BYTES:
         raise InputError("The file is too large for a structure template.")
     try:
         root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise InputError(f"It is no sound XML: {type(error).__name__}.") from error
+        raise InputError(f"It is not valid XML: {type(error).__name__}.") from error
     return [_listed(each) for each in _structures(root) if _clean(_named(each))]
 
 
@@ -271,7 +271,7 @@ def _commented(external: str) -> Iterator[str]:
 
 def _key_of(one: ListedStructure, table: OrganTable) -> str | None:
     """The organ key of a structure, or None if that is not certain."""
-    if not 0 < len(one.name) <= _LONGEST or "\\" in one.name or one.type in _OTHER_TYPES:
+    if not 0 < len(one.name) <= _MAX_NAME or "\\" in one.name or one.type in _OTHER_TYPES:
         return None
     return _BODY if one.type == "EXTERNAL" else match_organ(one.name, table)
 

@@ -135,7 +135,7 @@ def _require_calibration(find: Callable[[], ModelBundle]) -> None:
 
 
 def _database(settings: NodeConfig) -> Check:
-    """The database answers; a SQLite file may not be there yet."""
+    """Whether the database answers; an SQLite file may not exist yet."""
     from orgseg_node.node.config.database import Server, describe  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
 
@@ -143,10 +143,10 @@ def _database(settings: NodeConfig) -> Check:
     if not isinstance(place, Server):
         if not place.exists():
             return Check(
-                name="database", level="info", message=f"{describe(place)}; made when the node starts"
+                name="database", level="info", message=f"{describe(place)}; created when the node starts"
             )
-        look = partial(_ask, partial(Database, place, read_only=True))
-        return _try("database", ENVIRONMENT, f"{describe(place)}, answers", look)
+        open_and_close = partial(_open_database, partial(Database, place, read_only=True))
+        return _try("database", ENVIRONMENT, f"{describe(place)}, answers", open_and_close)
     from orgseg_node.node.store.postgres import durable  # noqa: PLC0415  # psycopg only when needed
 
     try:
@@ -154,12 +154,12 @@ def _database(settings: NodeConfig) -> Check:
     except OrgsegError as error:
         return _failed("database", error, ENVIRONMENT)
     if not safe:
-        message = f"{describe(place)}: fsync is off; what was acknowledged may be lost with the power"
+        message = f"{describe(place)}: fsync is off; acknowledged images may be lost in a power failure"
         return Check(name="database", level="error", message=message)
     return Check(name="database", level="info", message=f"{describe(place)}, answers")
 
 
-def _ask(open_database: Callable[[], Database]) -> None:
+def _open_database(open_database: Callable[[], Database]) -> None:
     open_database().close()
 
 

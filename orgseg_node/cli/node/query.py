@@ -165,7 +165,7 @@ def _select(settings: NodeConfig, name: str, key: QueryKey, limit: int) -> tuple
     found = find_series(source, settings.calling_ae_for(source), key, limit)
     require_matches(key, found.items)
     if found.has_more:
-        raise PullTooWide(f"There are more than {limit} series; raise --limit if all are meant.")
+        raise PullTooWide(f"There are more than {limit} series; raise --limit if you want all of them.")
     if not found.items:
         raise NothingMatches
     return found.items

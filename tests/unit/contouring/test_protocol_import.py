@@ -345,7 +345,7 @@ def test_document_types_and_entities_are_refused(
     content = f'{head}<T><Structure ID="Liver"><Note>{inside}</Note></Structure></T>'
     error = refusal(tmp_path, content.encode(), organ_table)
     assert isinstance(error, InputError)
-    assert "no sound XML" in error.detail
+    assert "not valid XML" in error.detail
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_document_types_and_entities_are_refused(
     ],
 )
 def test_invalid_xml_is_refused(content: bytes, tmp_path: Path, organ_table: OrganTable) -> None:
-    assert "no sound XML" in refusal(tmp_path, content, organ_table).detail
+    assert "not valid XML" in refusal(tmp_path, content, organ_table).detail
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"[structures]", b"\0" * 132 + b"DICM"])

@@ -30,7 +30,7 @@
     ├── JobError                a job of the node
     │   ├── UnexpectedFailure  SystemCallFailed (retryable)
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
-    │   └── JobRefuses  SeriesRefuses  IncompleteSeries  LateImages
+    │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
@@ -106,6 +106,7 @@ from orgseg_node.errors.jobs import (
     JobStopped,
     LateImages,
     RuleUndecided,
+    SendingBroken,
     SeriesRefuses,
     SystemCallFailed,
     TimeLimit,
@@ -232,6 +233,7 @@ __all__ = [
     "QueryRefused",
     "ReloadRefused",
     "RuleUndecided",
+    "SendingBroken",
     "SeriesRefuses",
     "SeveralParts",
     "SeveralPatients",

@@ -80,6 +80,13 @@ class IncompleteSeries(JobError):
     next_step = "Send the missing images, or contour the received ones with 'orgseg series force'."
 
 
+class SendingBroken(JobError):
+    """The sending of the series was broken off, and no later association ended in order."""
+
+    code = "SENDING_BROKEN"
+    next_step = "Send the series again, or contour what is there with 'orgseg series force'."
+
+
 class LateImages(JobError):
     """Images were received after contours of the series had been delivered."""
 

@@ -123,6 +123,7 @@ class StowService:
         """Store the parts as they arrive; after an error, the response lists what was stored until then."""
         outcomes: list[Outcome] = []
         status = None
+        in_order = False
         number = id(request)
         loop = asyncio.get_running_loop()
         # one thread for each request: its database connection is closed at the end
@@ -135,6 +136,7 @@ class StowService:
                         await loop.run_in_executor(with_disk, self._store_part, part, peer, study, number)
                     )
             reader.finish()
+            in_order = True
         except TooLarge:
             status = 413
         except (NotMultipart, ClientDisconnect):
@@ -142,7 +144,8 @@ class StowService:
         except TimeoutError:
             status = 408
         finally:
-            with_disk.submit(self._inbox.association_ended, number)
+            cause = "the request was not complete"
+            with_disk.submit(self._inbox.association_ended, number, released=in_order, cause=cause)
             with_disk.shutdown(wait=False)
         status = status or status_of(outcomes)
         stored = sum(one.reason is None for one in outcomes)

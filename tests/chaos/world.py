@@ -36,6 +36,9 @@ quiet_seconds = {quiet_s}
 min_free_mb = 1
 accept_any_calling_ae = true
 
+[completeness]
+broken_wait_s = 2.0
+
 [delivery]
 retry_first_s = 0.5
 retry_longest_s = 2.0

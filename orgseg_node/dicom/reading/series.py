@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from orgseg_node.core.geometry import Grid, SliceStack, VoxelGeometry
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.files import open_header, without_pydicom_warnings
 from orgseg_node.dicom.reading.grouping import Part, parts_of
+from orgseg_node.dicom.reading.header_counts import count_findings
 from orgseg_node.dicom.reading.image_hash import image_hash
 from orgseg_node.dicom.reading.multiframe import frame_header
 from orgseg_node.dicom.reading.slices import (
@@ -328,7 +329,11 @@ def _volumes(members: Sequence[PlacedSlice | UnusableFile]) -> tuple[list[CtSeri
     if damaged:
         raise damaged[0].error
     parts, aside = parts_of([member for member in members if isinstance(member, PlacedSlice)])
-    return [_series(part) for part in parts], aside
+    volumes = [_series(part) for part in parts]
+    images = len(members)
+    return [
+        replace(one, findings=(*one.findings, *count_findings(one.header, images))) for one in volumes
+    ], aside
 
 
 def _series(part: Part) -> CtSeries:

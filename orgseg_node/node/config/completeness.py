@@ -16,11 +16,15 @@ class CompletenessSection(Section):
     Attributes
     ----------
     expect : ``ask`` the source of a sender how many images a series has, and retrieve those that are missing
-    quiet_seconds_after_release : quiet time of a series whose associations were all released; that of the
+    quiet_seconds_after_release : quiet time of a series whose associations all ended in order; that of the
         section ``receiver`` when None
     fetches : how often missing images are retrieved
     fetch_wait_s : pause between two retrievals
     answer_within_s : time limit for a source that does not answer; then geometry alone decides
+    broken : a series whose sending was broken off (idle time-out, A-ABORT, lost connection, stop of the node)
+        waits for the sender to send it again; then ``wait`` contours it, and the objects say so, and ``hold``
+        holds it
+    broken_wait_s : how long it waits, in seconds from the break
     late : ``hold`` a series if images arrive after its contours were delivered, or ``contour`` it again
     """
 
@@ -29,6 +33,8 @@ class CompletenessSection(Section):
     fetches: Annotated[int, Field(ge=0, le=20)] = 3
     fetch_wait_s: Annotated[float, Field(ge=0.1, le=3600)] = 15.0
     answer_within_s: Annotated[float, Field(ge=0.1, le=86400)] = 300.0
+    broken: Literal["wait", "hold"] = "wait"
+    broken_wait_s: Annotated[float, Field(ge=0.1, le=86400)] = 300.0
     late: Literal["hold", "contour"] = "hold"
 
 

@@ -273,9 +273,11 @@ class NodeConfig(Section):
 
     @property
     def completeness_sources(self) -> tuple[str, ...]:
-        """The sources that are asked whether a series is complete."""
-        asked = {peer.source for peer in self.peers if peer.source is not None}
-        return tuple(sorted(asked)) if self.completeness.expect == "ask" else ()
+        """The sources that are asked whether a series is complete.
+
+        With ``expect = "none"`` they are asked only about series whose sending was broken off.
+        """
+        return tuple(sorted({peer.source for peer in self.peers if peer.source is not None}))
 
     def calling_ae_for(self, peer: Destination | WebDestination | Source) -> str:
         """The AE title the node uses towards a destination or source."""

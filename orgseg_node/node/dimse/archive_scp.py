@@ -50,7 +50,7 @@ class FolderArchive:
         durable.write_durably(path, part10.part10(incoming.encoded, header, incoming.transfer_syntax))
         return path
 
-    def association_ended(self, association: int, *, released: bool = False) -> None:
+    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
         """Nothing has to be done between two instances."""
 
 

@@ -69,6 +69,13 @@ class Intake(Protocol):
         """Store one instance durably. Raises OrgsegError if that fails."""
         ...
 
-    def association_ended(self, association: int, *, released: bool = False) -> None:
-        """An association that may have sent instances ended; whether it was released."""
+    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
+        """An association that may have sent instances ended.
+
+        Parameters
+        ----------
+        association : its number
+        released : whether it was released
+        cause : otherwise what ended it, in words
+        """
         ...

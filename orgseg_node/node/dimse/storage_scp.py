@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import structlog
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
+from pynetdicom.pdu import A_RELEASE_RP
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
 from orgseg_node.errors import (
@@ -39,6 +40,7 @@ from orgseg_node.node.dimse.c_store import (
     c_store_status,
     incoming_instance,
 )
+from orgseg_node.node.dimse.open_associations import OpenAssociations, cause_of_end
 from orgseg_node.node.dimse.reject_log import RateLimitedRejectLog
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.tls.context import (
@@ -99,7 +101,7 @@ class Receiver:
         self._storage = storage
         self._inbox = inbox
         self._reject_log = RateLimitedRejectLog()
-        self._open: dict[str, set[int]] = {}
+        self._open = OpenAssociations()
         self._servers: list[Any] = []
         self.tls_port: int | None = None
         self._idle = threading.Condition()
@@ -148,6 +150,7 @@ class Receiver:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_PDU_SENT, self._sent),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._ended),
             (evt.EVT_CONN_CLOSE, self._ended),
@@ -257,16 +260,8 @@ class Receiver:
             return _CALLING_UNKNOWN
         if peer is not None and not peer.may_call(called):
             return _CALLED_UNKNOWN
-        with self._idle:
-            open_now = self._open.setdefault(calling, set())
-            if (
-                peer is not None
-                and peer.max_associations is not None
-                and len(open_now) >= peer.max_associations
-            ):
-                return _TOO_MANY
-            open_now.add(id(event.assoc))
-        return None
+        limit = peer.max_associations if peer is not None else None
+        return None if self._open.add(calling, id(event.assoc), limit) else _TOO_MANY
 
     def _restrict(self, event: Event, calling: str, address: str) -> None:
         """Accept only the SOP classes that a caller may send; other contexts are rejected at negotiation."""
@@ -337,14 +332,22 @@ class Receiver:
             return OUT_OF_RESOURCES
         return SUCCESS
 
+    def _sent(self, event: Event) -> None:
+        """Note a release when it is answered: the connection may be closed before pynetdicom reports it."""
+        if isinstance(event.pdu, A_RELEASE_RP):
+            self._released(event)
+
     def _released(self, event: Event) -> None:
+        self._open.remove(id(event.assoc))
         self._inbox.association_ended(id(event.assoc), released=True)
 
     def _ended(self, event: Event) -> None:
-        with self._idle:
-            for calling in [name for name, ids in self._open.items() if id(event.assoc) in ids]:
-                self._open[calling].discard(id(event.assoc))
-                if not self._open[calling]:
-                    del self._open[calling]
+        """End an association that was not released, or whose end is known already."""
+        cause = cause_of_end(event, stopping=self._stopping)
+        calling = self._open.remove(id(event.assoc))
         pdu_limits.release(event.assoc)
-        self._inbox.association_ended(id(event.assoc))
+        if calling is not None:
+            self._meters.broken_associations.labels(cause).inc()
+            address = str(event.assoc.requestor.address)
+            _log.warning("association broken off", calling=calling, address=address, cause=cause)
+        self._inbox.association_ended(id(event.assoc), cause=cause)

@@ -155,10 +155,12 @@ class CompletenessChecker:
                 retrieve_by_move(source, calling, wanted, source.move_to or self._config.node.ae_title)
                 return
             sink = _InboxSink(inbox=self._inbox, associations=set())
+            in_order = False
             try:
                 retrieve_by_get(source, calling, wanted, sink)
+                in_order = True
             finally:
-                sink.close()
+                sink.close(in_order=in_order)
         except OrgsegError as error:
             _log.warning("missing images did not come", source=source.ae_title, code=error.code)
 
@@ -222,13 +224,13 @@ class _InboxSink:
         self.associations.add(incoming.association)
         return self.inbox.accept(incoming)
 
-    def association_ended(self, association: int, *, released: bool = False) -> None:
+    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
         """Do nothing: `close` ends them together."""
 
-    def close(self) -> None:
+    def close(self, *, in_order: bool) -> None:
         """End the associations."""
         for association in self.associations:
-            self.inbox.association_ended(association, released=True)
+            self.inbox.association_ended(association, released=in_order, cause="the retrieval failed")
 
 
 def _study_uid(path: Path) -> str:

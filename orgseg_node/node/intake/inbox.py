@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -27,16 +27,14 @@ from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.intake.recovery import adopt_files
+from orgseg_node.node.intake.series_judge import SeriesJudge
 from orgseg_node.node.intake.survey_cache import Surveys
+from orgseg_node.node.intake.transfers import Transfers
 from orgseg_node.node.monitoring.metrics import Meters
-from orgseg_node.node.routing.decision import ae_titles_of, decide, new_job
-from orgseg_node.node.routing.facts import facts_of
-from orgseg_node.node.routing.verdict import judge_completeness, judge_late_images, judge_series
 from orgseg_node.node.scheduler import DISPATCH, JUDGE, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.data_folder import INBOX
-from orgseg_node.node.store.model import Incoming, Instance, NewJob, Notice, Series, SeriesState
-from orgseg_node.node.store.routing_rows import SEVERAL_TITLES
+from orgseg_node.node.store.model import Incoming, Instance, Series, SeriesState
 from orgseg_node.node.store.series_overrides import SeriesOverride, SeriesOverrides
 from orgseg_node.node.store.source_answers import Answers
 from orgseg_node.node.store.store import Store
@@ -94,9 +92,8 @@ class Inbox:
         self._answers = Answers(store.database)
         self._surveys = Surveys(self._data)
         self._callbacks = callbacks or InboxCallbacks()
-        self._open: dict[int, set[str]] = {}
-        self._aborted: set[str] = set()
-        self._open_lock = threading.Lock()
+        self._transfers = Transfers(store.database, clock)
+        self._judge = SeriesJudge(self._current, store, self._surveys, self._overrides)
         self._judging = threading.Lock()
         self._adopted_at: datetime | None = None
         durable.make_folder(self._root)
@@ -129,8 +126,7 @@ class Inbox:
         durable.require_space(self._root, self._config.receiver.min_free_mb)
         header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
         part10.require_match(header, incoming.sop_class_uid, incoming.sop_uid)
-        with self._open_lock:
-            self._open.setdefault(incoming.association, set()).add(header.series_uid)
+        self._transfers.brings(incoming.association, header.series_uid)
         sha256 = part10.content_hash(incoming.encoded, incoming.transfer_syntax)
         with self._locks[hash(header.sop_uid) % _LOCKS]:
             known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
@@ -180,18 +176,16 @@ class Inbox:
             durable.write_durably(path, content)
         return path
 
-    def association_ended(self, association: int, *, released: bool = False) -> None:
+    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
         """Note that an association ended, and close the database connection of its thread.
 
         Parameters
         ----------
         association : its number
         released : whether it ended by A-RELEASE (PS3.8 9.3.6); otherwise the sender may have more images
+        cause : what ended it if it was not released, in words
         """
-        with self._open_lock:
-            series = self._open.pop(association, set())
-            if not released:
-                self._aborted |= series
+        series = self._transfers.ended(association, released=released, cause=cause or "connection lost")
         self._store.close()
         if series:
             self._callbacks.trigger(JUDGE, 0.0)
@@ -205,13 +199,17 @@ class Inbox:
         -------
         How many files were adopted, and how many were moved to quarantine
         """
-        self._adopted_at = self._clock()
-        return adopt_files(self._data, self._store, clock=self._clock)
+        self._adopted_at = now = self._clock()
+        found = adopt_files(self._data, self._store, clock=self._clock)
+        self._transfers.node_started(now)
+        return found
 
     # ------------------------------------------------------------------ judge
 
     def judge_stable_series(self) -> list[str]:
         """Judge every series that is stable and has no open association.
+
+        A series whose sending was broken off waits longer: the sender may send it again.
 
         An override comes first: a series that a person forced is judged, one that a person keeps waiting is
         not. This may be called at any time and as often as needed. Without an override no series is judged
@@ -231,9 +229,12 @@ class Inbox:
                 for series in self._store.series(state=SeriesState.RECEIVING)
                 if series.series_uid in overrides and overrides[series.series_uid].forces(series.revision)
             ]
-            stable = [series for series in self._stable(overrides) if not self._must_ask(series)]
-            judged = [s.series_uid for s in forced if self._judge(s, forced=True)]
-            judged += [s.series_uid for s in stable if self._judge(s)]
+            stable = [series for series, at in self._stable(overrides) if not self._must_ask(series, at)]
+            broken = self._transfers.state.broken
+            judged = [
+                s.series_uid for s in forced if self._judge.judge(s, broken.get(s.series_uid), forced=True)
+            ]
+            judged += [s.series_uid for s in stable if self._judge.judge(s, broken.get(s.series_uid))]
             if judged:
                 self._callbacks.trigger(DISPATCH, 0.0)
             self._preload()
@@ -245,12 +246,12 @@ class Inbox:
         """Stable series about which a source has to be asked, each with the name of the source."""
         return [
             (series, self._source_of(series) or "")
-            for series in self._stable(self._overrides.all())
-            if self._must_ask(series)
+            for series, at in self._stable(self._overrides.all())
+            if self._must_ask(series, at)
         ]
 
-    def _stable(self, overrides: dict[str, SeriesOverride]) -> list[Series]:
-        """Series that are stable and have no override."""
+    def _stable(self, overrides: dict[str, SeriesOverride]) -> list[tuple[Series, datetime]]:
+        """Series that are stable and have no override, each with the time since which it is stable."""
         now = self._clock()
         still = self._store.series(state=SeriesState.RECEIVING, stable_since=now - min(self._waits))
         found = []
@@ -259,29 +260,35 @@ class Inbox:
             if stable_at <= now and not (
                 override and (override.holds(now) or override.forces(series.revision))
             ):
-                found.append(series)
+                found.append((series, stable_at))
         return found
 
     @property
     def _waits(self) -> tuple[timedelta, timedelta]:
-        """How long no image may arrive until a series is stable: after an abort, and after a release."""
-        after_abort = self._config.receiver.quiet_seconds
-        after_release = self._config.completeness.quiet_seconds_after_release or after_abort
-        return timedelta(seconds=after_abort), timedelta(seconds=after_release)
+        """How long no image may arrive until a series is stable: as a rule, and after a release."""
+        usual = self._config.receiver.quiet_seconds
+        after_release = self._config.completeness.quiet_seconds_after_release or usual
+        return timedelta(seconds=usual), timedelta(seconds=after_release)
 
     def _idle(self, series: Iterable[Series]) -> list[tuple[Series, datetime]]:
-        """Of some series those without an open association, each with the time at which it is stable."""
-        after_abort, after_release = self._waits
-        with self._open_lock:
-            busy = set().union(*self._open.values())
-            broken = set(self._aborted)
+        """Of some series those without an open association, each with the time at which it is stable.
+
+        A sender that lost its connection can only then continue: the waiting starts at the break, and after
+        a stop of the node at its start.
+        """
+        usual, after_release = self._waits
+        after_break = max(usual, timedelta(seconds=self._config.completeness.broken_wait_s))
+        transfers = self._transfers.state
         found = []
         for one in series:
-            wait = after_abort if one.series_uid in broken or self._is_adopted(one) else after_release
-            # a sender that lost its connection when the node stopped cannot continue before the restart
+            if one.series_uid in transfers.open:
+                continue
             since = max(one.last_received_at, self._adopted_at or one.last_received_at)
-            if one.series_uid not in busy:
-                found.append((one, since + wait))
+            broken = transfers.broken.get(one.series_uid)
+            if broken is not None:
+                found.append((one, max(since, broken.at) + after_break))
+            else:
+                found.append((one, since + (usual if self._is_adopted(one) else after_release)))
         return found
 
     def _preload(self) -> None:
@@ -312,59 +319,16 @@ class Inbox:
         sources = {peer.ae_title: peer.source for peer in self._config.peers}
         return sources.get(series.calling_ae)
 
-    def _must_ask(self, series: Series) -> bool:
+    def _must_ask(self, series: Series, stable_at: datetime) -> bool:
         """Whether the source has to be asked before the series is judged; the waiting is limited."""
-        if self._config.completeness.expect == "none" or self._source_of(series) is None:
+        section = self._config.completeness
+        asks = section.expect == "ask" or series.series_uid in self._transfers.state.broken
+        if not asks or self._source_of(series) is None:
             return False
         known = self._answers.of(series)
         if known is not None and known.is_final:
             return False
-        patience = self._config.receiver.quiet_seconds + 3 * self._config.completeness.answer_within_s
-        return self._clock() - series.last_received_at < timedelta(seconds=patience)
-
-    def _judge(self, series: Series, *, forced: bool = False) -> bool:
-        """Survey one series and judge it, unless an image arrived in the meantime."""
-        instances = self._store.instances_of(series.series_uid)
-        if not instances:
-            return False
-        paths = [self._data / instance.path for instance in instances]
-        inventory = self._surveys.of(series.series_uid, instances)
-        decision = decide(self._config, facts_of(inventory, paths, **ae_titles_of(series))).decision
-        verdict, protocol = judge_series(decision, inventory, forced=forced)
-        if self._config.completeness.expect == "ask":
-            verdict = judge_completeness(verdict, self._answers.of(series), forced=forced)
-        job: NewJob | None = None
-        notices: tuple[Notice, ...] = ()
-        if verdict.content_sha256 and protocol is not None:
-            content = (verdict.content_sha256, verdict.slices)
-            job = new_job(self._config, decision, protocol, series_uid=series.series_uid, content=content)
-            again = forced or self._config.completeness.late == "contour"
-            verdict, notices = judge_late_images(
-                verdict, series, job, self._store.jobs_of(series.series_uid), again=again
-            )
-            job = replace(job, remark=verdict.remark) if verdict.state is SeriesState.READY else None
-        if series.note.startswith(SEVERAL_TITLES):
-            verdict = replace(verdict, note=f"{verdict.note} {series.note}")
-        done = self._store.judge(
-            series, verdict.state, reason=verdict.reason, note=verdict.note, job=job, notices=notices
-        )
-        if done:
-            self._surveys.forget(series.series_uid)
-            with self._open_lock:
-                self._aborted.discard(series.series_uid)
-            if forced:
-                self._overrides.judged(series.series_uid)
-            _log.info(
-                "series judged",
-                series=series.series_uid,
-                state=verdict.state.value,
-                reason=verdict.reason,
-                rule=decision.rule,
-                instances=len(instances),
-                job=job.job_id if job else None,
-                forced=forced,
-            )
-        return done
+        return self._clock() - stable_at < timedelta(seconds=3 * section.answer_within_s)
 
 
 def _same(path: Path, sha256: str) -> bool:

@@ -40,6 +40,12 @@ class Meters:
         self.refused_associations = Counter(
             "orgseg_refused_associations", "Rejected associations.", ["reason"], registry=registry
         )
+        self.broken_associations = Counter(
+            "orgseg_broken_associations",
+            "Associations that were not released, by cause.",
+            ["cause"],
+            registry=registry,
+        )
         self.accept_seconds = Histogram(
             "orgseg_accept_seconds",
             "From receiving an instance to storing it durably.",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from orgseg_node.contouring.protocol import ASK, FIRST, Protocol, load_protocol
+from orgseg_node.dicom.reading.header_counts import FEWER_THAN_COUNTED
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, choose
 from orgseg_node.errors import (
     HeldByRule,
@@ -19,14 +20,17 @@ from orgseg_node.errors import (
     MissingSlices,
     OrgsegError,
     RuleUndecided,
+    SendingBroken,
     TooFewSlices,
 )
 from orgseg_node.node.config.rules import Action
 from orgseg_node.node.routing.decision import Decision
 from orgseg_node.node.store.model import Job, JobState, NewJob, Notice, Series, SeriesState
 from orgseg_node.node.store.source_answers import Answer, Completeness
+from orgseg_node.node.store.transfer_rows import BrokenTransfer
 
 _INCOMPLETE: Final = "INCOMPLETE"
+_BROKEN_OFF: Final = "BROKEN OFF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,7 @@ def _ready(series: CtSeries, *, forced: bool) -> Verdict:
     if missing is not None and not forced:
         raise MissingSlices(f"Their number is {count}.")
     note = f"{len(series.slices)} slices" + (f" of {series.part}" if series.part else "")
+    note = "; ".join([note, *(f.message for f in series.findings if f.code == FEWER_THAN_COUNTED)])
     return Verdict(
         state=SeriesState.READY,
         note=note,
@@ -153,6 +158,47 @@ def judge_completeness(verdict: Verdict, known: Completeness | None, *, forced: 
         scope = f"with {known.held} of {known.expected} images that the source has"
         verdict = replace(verdict, remark=f"{_INCOMPLETE}: Contoured by a user's decision {scope}.")
     return replace(verdict, note=f"{verdict.note}; {known.note}")
+
+
+def judge_broken(  # noqa: PLR0913
+    verdict: Verdict,
+    broken: BrokenTransfer,
+    inventory: Inventory,
+    known: Completeness | None,
+    *,
+    hold: bool,
+    forced: bool = False,
+) -> Verdict:
+    """The verdict on a series whose sending was broken off and not repeated.
+
+    If its source has no more images it is as good as any other. Otherwise it is held, if configured or if its
+    own headers count more images than have come, or the objects say that the sending was broken off.
+
+    Parameters
+    ----------
+    verdict : on its images and its completeness
+    broken : how the sending was broken off
+    inventory : of the files of the series
+    known : the answer of the source; None if it was not asked
+    hold : whether such a series is held
+    forced : whether a person has decided that it is contoured as it is
+    """
+    if known is not None and known.answer == Answer.COMPLETE:
+        return verdict
+    what = f"The sending was broken off: {broken.cause}."
+    if verdict.state is not SeriesState.READY:
+        return (
+            replace(verdict, note=f"{verdict.note} {what}") if verdict.state is SeriesState.HOLD else verdict
+        )
+    fewer = next(
+        (f for one in inventory.accepted for f in one.findings if f.code == FEWER_THAN_COUNTED), None
+    )
+    if not forced and (hold or fewer is not None):
+        return _held(SendingBroken(f"{what} {fewer.message if fewer is not None else ''}".strip()))
+    decided = " Contoured by a user's decision." if forced else ""
+    sentence = f"The sending of this series was broken off and not repeated; images may be missing.{decided}"
+    remark = f"{verdict.remark} {sentence}" if verdict.remark else f"{_BROKEN_OFF}: {sentence}"
+    return replace(verdict, remark=remark, note=f"{verdict.note}; {what}")
 
 
 def judge_late_images(

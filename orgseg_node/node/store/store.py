@@ -34,6 +34,7 @@ from orgseg_node.node.store.model import (
     SeriesState,
 )
 from orgseg_node.node.store.routing_rows import reopen_for_called_ae, set_called_ae, write_job
+from orgseg_node.node.store.transfer_rows import note_open
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
@@ -93,6 +94,7 @@ class Store(DeliveryRows):
         uid = instance.series_uid
         with self._db.write() as tx:
             series_states.receive(tx, instance, now)
+            note_open(tx, uid, now)
             tx.run(
                 "INSERT INTO instance (sop_uid, sha256, series_uid, size, path, transfer_syntax, calling_ae,"
                 " received_at, called_ae) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -226,11 +226,9 @@ ae_title = "{archive.AE_TITLE}"
 host = "127.0.0.1"
 port = {pacs.dicom_port}
 method = "get"
-[completeness]
-expect = "ask"
 """
         (tmp_path / "node").mkdir()
-        with running_node(tmp_path / "node", port, inference=more) as node:
+        with running_node(tmp_path / "node", port, inference=more, completeness='expect = "ask"') as node:
             assert storescu(node.port, files[::2], *TO_NODE).returncode == 0
             job = node.job_in(JobState.DONE, seconds=60)
             uid = str(pydicom.dcmread(files[0]).SeriesInstanceUID)

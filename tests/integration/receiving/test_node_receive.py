@@ -14,6 +14,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import structlog
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -34,12 +35,13 @@ from orgseg_node.errors import NodeRunning, PortTaken
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.service import _sole_user, run_node
 from orgseg_node.node.store.model import SeriesState
 from orgseg_node.node.store.store import DATABASE, Store
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.node.leaks import LEAKS
-from tests.support.node.node_process import running_node
+from tests.support.node.node_process import running_node, wait_for
 from tests.support.peers.dcmtk import echoscu, storescu
 
 pytestmark = LEAKS
@@ -55,6 +57,11 @@ class Listening:
     config: NodeConfig
     store: Store
     inbox: Inbox
+    meters: Meters
+
+    @property
+    def open_series(self) -> frozenset[str]:
+        return self.inbox._transfers.state.open
 
     @property
     def files(self) -> list[Path]:
@@ -91,9 +98,10 @@ def listen(tmp_path: Path) -> Iterator[Listen]:
         config = NodeConfig.model_validate(values)
         store = Store(config.node.data_dir)
         inbox = Inbox(config, store)
-        receiver = Receiver(config, inbox)
+        meters = Meters()
+        receiver = Receiver(config, inbox, meters=meters)
         receivers.append(receiver)
-        return Listening(port=receiver.start(), config=config, store=store, inbox=inbox)
+        return Listening(port=receiver.start(), config=config, store=store, inbox=inbox, meters=meters)
 
     yield start
     for receiver in receivers:
@@ -347,3 +355,45 @@ def test_kill_in_mid_transfer_loses_no_acknowledged_image(tmp_path: Path) -> Non
         (instance,) = store.copies(sop_uid)
         assert pydicom.dcmread(tmp_path / "data" / instance.path).SOPInstanceUID == sop_uid
     assert not list((tmp_path / "data").rglob("*.part"))
+
+
+@pytest.mark.parametrize("end", ["idle", "abort", "close", "release"])
+def test_a_sender_that_is_cut_off_is_logged_counted_and_waited_for(
+    listen: Listen, tmp_path: Path, end: str
+) -> None:
+    node = listen(receiver={"idle_timeout_s": 1.0}, completeness={"broken_wait_s": 600.0})
+    files = build_ct_series(tmp_path / "ct", PhantomOptions(slices=4, rows=16, columns=16))
+    association = node.associate()
+    for path in files:
+        assert association.send_c_store(pydicom.dcmread(path)).Status == 0x0000
+    with structlog.testing.capture_logs() as logs:
+        if end == "abort":
+            association.abort()
+        elif end == "close":
+            association.dul.socket.socket.close()
+        elif end == "release":
+            association.release()
+        wait_for(lambda: not node.open_series, 10, "the end of the association")
+    (series,) = node.store.series()
+    time.sleep(0.2)
+    if end == "release":
+        assert node.inbox.judge_stable_series() == [series.series_uid]
+        assert not [entry for entry in logs if entry["log_level"] == "warning"]
+        return
+    assert node.inbox.judge_stable_series() == []
+    cause = {"idle": "idle time-out", "abort": "A-ABORT", "close": "connection lost"}[end]
+    assert {(entry["event"], entry["cause"]) for entry in logs if entry["log_level"] == "warning"} >= {
+        ("association broken off", cause), ("sending broken off", cause),
+    }  # fmt: skip
+    assert node.meters.broken_associations.labels(cause)._value.get() == 1
+    association.kill()
+
+
+def test_a_release_is_no_break_however_fast_the_connection_is_closed(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen()
+    for _ in range(20):
+        assert node.push(ct_slice) == 0x0000
+    wait_for(lambda: not node.open_series, 10, "the end of the associations")
+    assert not node.inbox._transfers.state.broken

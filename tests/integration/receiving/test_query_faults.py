@@ -328,7 +328,7 @@ class _Full:
         self._room -= 1
         return self._archive.accept(incoming)
 
-    def association_ended(self, association: int) -> None:
+    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
         pass
 
 

@@ -53,6 +53,10 @@ host = "127.0.0.1"
 port = {tps_port}
 {tps}
 
+[completeness]
+broken_wait_s = 1.0
+{completeness}
+
 {more}
 
 [inference]
@@ -87,6 +91,7 @@ class NodeProcess:
     name : of this process, for its files, where several have one folder
     node : further lines of that section
     quiet_s : when a series is whole
+    completeness : further lines of that section
     """
 
     folder: Path
@@ -100,6 +105,7 @@ class NodeProcess:
     log_level: str = "info"
     node: str = ""
     quiet_s: float = 0.5
+    completeness: str = ""
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -112,7 +118,7 @@ class NodeProcess:
         """Start it and wait until it listens."""
         config = self.folder / f"{self.name}.toml"
         values = {"tps_port": self.tps_port, "inference": self.inference, "log_level": self.log_level}
-        more = {"tps": self.tps, "more": self.more, "node": self.node}
+        more = {"tps": self.tps, "more": self.more, "node": self.node, "completeness": self.completeness}
         text = CONFIG.format(**values, **more, quiet_s=self.quiet_s)
         config.write_text(text, encoding="utf-8")
         seen = len(self.events())

@@ -66,7 +66,7 @@ def test_a_clean_series_becomes_ready_with_one_job(node: Node, ct_folder: Path) 
     for path in sorted(ct_folder.iterdir()):
         node.take(path)
     assert node.inbox.judge_stable_series() == [], "its association is open"
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     assert node.inbox.judge_stable_series() == [node.series().series_uid]
     assert node.series().state is SeriesState.READY
     (job,) = node.store.jobs()
@@ -81,7 +81,7 @@ def test_another_way_to_the_labels_is_another_job_and_more_memory_is_not(tmp_pat
         node = Node(tmp_path / str(len(list(tmp_path.iterdir()))), **inference)
         for path in files:
             node.take(path)
-        node.inbox.association_ended(1)
+        node.inbox.association_ended(1, released=True)
         node.inbox.judge_stable_series()
         (found,) = node.store.jobs()
         node.store.close()
@@ -99,7 +99,7 @@ def test_a_series_is_not_judged_before_it_is_stable(node: Node, ct_folder: Path)
     node.inbox = Inbox(node.config, node.store)
     for path in sorted(ct_folder.iterdir()):
         node.take(path)
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     assert node.inbox.judge_stable_series() == []
 
 
@@ -117,7 +117,7 @@ def test_a_series_that_cannot_be_used_is_held_with_its_reason(
 ) -> None:
     for path in build_ct_series(tmp_path / "ct", change=change):
         node.take(path)
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     series = node.series()
     assert (series.state, series.reason) == (SeriesState.HOLD, reason)
@@ -129,11 +129,11 @@ def test_a_held_series_is_ready_once_the_missing_slice_has_come(node: Node, ct_f
     files = sorted(ct_folder.iterdir())
     for path in [*files[:10], *files[11:]]:
         node.take(path)
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.HOLD
     node.take(files[10])
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.READY
 
@@ -145,7 +145,7 @@ def test_a_series_of_localizers_is_ignored_by_its_rule(node: Node, tmp_path: Pat
 
     for path in build_ct_series(tmp_path / "ct", change=localizer):
         node.take(path)
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     assert node.series().state is SeriesState.IGNORED
     assert "Nothing to contour: 2" in node.series().note
@@ -204,7 +204,7 @@ def push(node: Node, tmp_path: Path) -> Callable[[str], None]:
     def build(series: str) -> None:
         for path in build_ct_series(tmp_path / series, PhantomOptions(slices=5, series=series)):
             node.take(path, association=hash(series))
-        node.inbox.association_ended(hash(series))
+        node.inbox.association_ended(hash(series), released=True)
 
     return build
 
@@ -225,7 +225,9 @@ def test_a_series_interrupted_by_a_stop_is_not_judged_before_its_sender_could_co
     inbox = Inbox(node.config, node.store, clock=lambda: now)
     inbox.adopt()
     assert inbox.judge_stable_series() == []
-    now += timedelta(seconds=node.config.receiver.quiet_seconds)
+    now += timedelta(seconds=node.config.completeness.broken_wait_s - 1)
+    assert inbox.judge_stable_series() == []
+    now += timedelta(seconds=1)
     assert inbox.judge_stable_series() == [node.series().series_uid]
 
 
@@ -245,14 +247,14 @@ def test_a_series_is_preloaded_before_it_is_stable_and_again_when_more_images_ar
     node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     assert not shown, "more of it may come any moment"
-    now += timedelta(seconds=3)
+    now = node.series().last_received_at + timedelta(seconds=3)
     node.inbox.judge_stable_series()
     node.inbox.judge_stable_series()
     folder = node.data / "inbox" / node.series().series_uid
     assert shown == [folder]
     node.take(last, association=2)
     node.inbox.association_ended(2, released=True)
-    now = datetime.now(UTC) + timedelta(seconds=3)
+    now = node.series().last_received_at + timedelta(seconds=3)
     node.inbox.judge_stable_series()
     assert shown == [folder, folder]
     assert node.series().state is SeriesState.RECEIVING

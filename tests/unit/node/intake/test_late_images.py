@@ -99,11 +99,11 @@ def test_a_series_on_hold_is_judged_again(tmp_path: Path) -> None:
     files = build_ct_series(tmp_path / "ct", SMALL)
     for path in [*files[:2], *files[3:]]:
         node.take(path)
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     assert node.series().reason == "INPUT_MISSING_SLICES"
     node.take(files[2])
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     assert (node.series().state, node.series().revision) == (SeriesState.READY, 2)
     (job,) = node.store.jobs()

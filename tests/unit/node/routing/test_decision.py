@@ -70,7 +70,7 @@ class Node:
     def push(self, called: str = "ORGSEG", files: list[Path] | None = None) -> Series:
         for path in self.files if files is None else files:
             self.take(path, called)
-        self.inbox.association_ended(1)
+        self.inbox.association_ended(1, released=True)
         self.inbox.judge_stable_series()
         (series,) = self.store.series()
         return series
@@ -163,7 +163,7 @@ def test_files_found_at_the_start_get_their_sender_when_sent_again(tmp_path: Pat
     shutil.rmtree(node.data / "db")
     node.start()
     assert node.inbox.adopt() == (4, 0)
-    node.ahead += timedelta(minutes=1)  # its sender had time to go on
+    node.ahead += timedelta(minutes=6)  # its sender had time to go on
     series = node.push(files=[])
     assert (series.state, series.reason) == (SeriesState.HOLD, "RULE_UNDECIDED")
     assert node.push().state is SeriesState.READY
@@ -208,7 +208,7 @@ def test_two_titles_at_once_make_one_notice_however_often_they_alternate(tmp_pat
     for path in node.files:
         for title in ("ORGSEG", "ORGSEG_HN", "ORGSEG", "ORGSEG_HN"):
             node.take(path, title)
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     (series,) = node.store.series()
     assert (series.state, series.revision, node.job().rule) == (SeriesState.READY, 1, "hn")

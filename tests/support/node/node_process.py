@@ -217,6 +217,7 @@ def running_node(
     log_level: str = "info",
     node: str = "",
     quiet_s: float = 0.5,
+    completeness: str = "",
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
     process = NodeProcess(
@@ -229,6 +230,7 @@ def running_node(
         log_level=log_level,
         node=node,
         quiet_s=quiet_s,
+        completeness=completeness,
     )
     process.start()
     try:

@@ -1,8 +1,8 @@
-"""The body contour beside the study's published algorithm taken literally: time and agreement with the truth.
+"""The body contour compared with the study's published algorithm: time and agreement with the truth.
 
-The literal algorithm: one threshold window of -300 to 2000 HU, hole filling per slice, largest 3-D component.
-Both see the same synthetic patient of 512 x 512 x 200 voxels on a hollow couch, with a metal implant and
-separate arms, whose true outline is known. Run: ``python benchmarks/body.py [--slices N]``.
+The published algorithm: one threshold window of -300 to 2000 HU, hole filling per slice, largest 3-D
+component. Both see the same synthetic patient of 512 x 512 x 200 voxels on a hollow couch, with a metal
+implant and separate arms, whose true outline is known. Run: ``python benchmarks/body.py [--slices N]``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from orgseg_node.core.volume import Mask, Volume
 from tests.support.ct.bodies import Scene
 
 
-def literal(volume: Volume) -> Mask:
-    """The study's contour as its text and code give it."""
+def published(volume: Volume) -> Mask:
+    """The study's contour, exactly as its text and code describe it."""
     window = (volume.hu > -300) & (volume.hu < 2000)
     filled = np.stack([ndimage.binary_fill_holes(plane) for plane in window])
     labels, _ = ndimage.label(filled)
@@ -55,16 +55,16 @@ def main() -> None:
         scene.cylinder(20, side, 80, 70, 20, patient=True, taper=0.2)
     scene.hu += np.random.default_rng(1).normal(0, 15, scene.hu.shape).astype(np.int16)
     volume = scene.volume()
-    ours, our_mask = cpu_seconds(lambda: find_body(volume).mask, options.repeats)
-    theirs, their_mask = cpu_seconds(lambda: literal(volume), options.repeats)
+    node_s, node_mask = cpu_seconds(lambda: find_body(volume).mask, options.repeats)
+    published_s, published_mask = cpu_seconds(lambda: published(volume), options.repeats)
     size = " x ".join(map(str, scene.shape))
     print(f"synthetic patient, {size} voxels, best of {options.repeats} runs, CPU seconds")
-    print(f"{'':24s}{'node':>10s}{'literal':>10s}{'ratio':>10s}")
-    print(f"{'time':24s}{ours:10.2f}{theirs:10.2f}{ours / theirs:10.2f}")
+    print(f"{'':24s}{'node':>10s}{'published':>10s}{'ratio':>10s}")
+    print(f"{'time':24s}{node_s:10.2f}{published_s:10.2f}{node_s / published_s:10.2f}")
     truth = scene.patient
-    print(f"{'Dice with the truth':24s}{dice(our_mask, truth):10.4f}{dice(their_mask, truth):10.4f}")
-    for name, wrong in (("missed, litres", truth & ~our_mask), ("added, litres", our_mask & ~truth)):
-        other = truth & ~their_mask if name.startswith("missed") else their_mask & ~truth
+    print(f"{'Dice with the truth':24s}{dice(node_mask, truth):10.4f}{dice(published_mask, truth):10.4f}")
+    for name, wrong in (("missed, litres", truth & ~node_mask), ("added, litres", node_mask & ~truth)):
+        other = truth & ~published_mask if name.startswith("missed") else published_mask & ~truth
         litres = volume.grid.voxel_ml / 1000
         print(f"{name:24s}{wrong.sum() * litres:10.3f}{other.sum() * litres:10.3f}")
 

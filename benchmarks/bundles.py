@@ -32,7 +32,18 @@ Dices = dict[tuple[str, str], float]
 
 
 def measure(folder: Path, cases: Sequence[SourceCase], device: str) -> tuple[Dices, float]:
-    """The Dice of a bundle, and its seconds for each patient."""
+    """The Dice of a bundle, and its time.
+
+    Parameters
+    ----------
+    folder : of the bundle
+    cases : the patients
+    device : ``cpu``, ``cuda`` or ``auto``
+
+    Returns
+    -------
+    the Dice by organ and case, and the seconds per patient
+    """
     predictor = load_predictor(
         open_bundle(folder), load_organs(shipped_config("organs.toml")), InferenceSettings(device=device)
     )

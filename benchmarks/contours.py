@@ -1,13 +1,13 @@
-"""Our RTSTRUCT writer beside rt-utils: CPU time, memory, volume error and what readers make of the file.
+"""The node's RTSTRUCT writer compared with rt-utils: CPU time, memory, volume error, and how readers read it.
 
     python benchmarks/contours.py            20 organs on 512 x 512 x 200
     python benchmarks/contours.py --small    the same on 256 x 256 x 60
 
-Each writer runs three times, in turn and in a process of its own that imports nothing of the other, from the
-CT series on disk and a label map to the saved file; the median counts. Both files are read by the same
-reader: contours filled by the even-odd rule at the pixel centres, volumes from the areas of the polygons.
-Ours is read by plastimatch and dcmrtstruct2nii as well. rt-utils gets the masks in the memory order in which
-it is fastest. The program ends with an error if one of the bounds below is missed.
+Each writer runs three times, alternately and in a process of its own that imports nothing of the other, from
+the CT series on disk and a label map to the saved file; the median counts. Both files are read by the same
+reader: contours are filled by the even-odd rule at the pixel centres, volumes are computed from the areas of
+the polygons. The node's file is also read by plastimatch and dcmrtstruct2nii. rt-utils gets the masks in the
+memory order in which it is fastest. The exit status is 1 if one of the bounds below is exceeded.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Masks = Mapping[str, NDArray[np.bool_]]
 FIELD_MM = (500.0, 500.0, 500.0)  # (z, y, x) around the centre
 FULL_SIZE, SMALL_SIZE = (200, 512, 512), (60, 256, 256)
 RUNS = 3
-BOUNDS = {  # what must hold: at least (dice) or at most (all others)
-    "dice_ours_min": 1.0,
+BOUNDS = {  # minimum (dice) or maximum (all others)
+    "dice_node_min": 1.0,
     "dice_plastimatch_min": 1.0,
     "dice_dcmrtstruct2nii_min": 1.0,
     "volume_error_mean": 0.0002,
@@ -134,12 +134,12 @@ def write_series(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 def peak_mb() -> float:
-    """Most memory this process has had; getrusage would also count its parent's before exec."""
+    """Peak memory of this process; getrusage would also count the memory of its parent before exec."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
     return int(line.split()[1]) / 1024
 
 
-def with_ours(folder: Path) -> dict[str, float]:
+def with_node(folder: Path) -> dict[str, float]:
     from orgseg_node.core.contours import trace  # noqa: PLC0415
     from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance  # noqa: PLC0415
     from orgseg_node.dicom.objects.rtstruct import prove, write_rtstruct  # noqa: PLC0415
@@ -158,9 +158,9 @@ def with_ours(folder: Path) -> dict[str, float]:
     structure_set = trace(label_map)
     traced = time.process_time()
     dataset = write_rtstruct(structure_set, series, provenance)
-    dataset.save_as(folder / "ours.dcm", enforce_file_format=True)
+    dataset.save_as(folder / "node.dcm", enforce_file_format=True)
     written = time.process_time()
-    peak = peak_mb()  # before proof and check, which rt-utils does not have
+    peak = peak_mb()  # before proof and check, which rt-utils does not do
     prove(dataset, label_map, series)
     proven = time.process_time()
     require_valid(dataset, GENERIC)
@@ -196,7 +196,7 @@ def with_rt_utils(folder: Path) -> dict[str, float]:
     }
 
 
-WRITERS: dict[str, Callable[[Path], dict[str, float]]] = {"ours": with_ours, "rt-utils": with_rt_utils}
+WRITERS: dict[str, Callable[[Path], dict[str, float]]] = {"node": with_node, "rt-utils": with_rt_utils}
 
 
 def load_label_map(folder: Path) -> LabelMap:
@@ -228,8 +228,20 @@ def area_px(contours: Iterable[Contour]) -> float:
     return total
 
 
-def judge(folder: Path, writer: str, names: Mapping[int, str], labels: Labels) -> dict[str, float]:
-    """What our own reader finds in a file."""
+def read_back(folder: Path, writer: str, names: Mapping[int, str], labels: Labels) -> dict[str, float]:
+    """Read a file with the node's own reader and compare it with the label map.
+
+    Parameters
+    ----------
+    folder : with the series and the file
+    writer : name of the writer, and of its file
+    names : ROI name of each label number
+    labels : (K, J, I) uint8, the label map
+
+    Returns
+    -------
+    Dice, volume errors, number of points and sizes, by name
+    """
     from orgseg_node.core.contours import rasterise  # noqa: PLC0415
     from orgseg_node.dicom.objects.rtstruct import read_rtstruct  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
@@ -240,8 +252,8 @@ def judge(folder: Path, writer: str, names: Mapping[int, str], labels: Labels) -
     errors = [abs(area_px(found[name]) / np.equal(labels, label).sum() - 1) for label, name in names.items()]
     mean, lowest = overlaps(masks, names, labels)
     return {
-        "dice_ours_mean": mean,
-        "dice_ours_min": lowest,
+        "dice_node_mean": mean,
+        "dice_node_min": lowest,
         "volume_error_mean": float(np.mean(errors)),
         "volume_error_worst": float(np.max(errors)),
         "points": sum(len(c.points) for contours in found.values() for c in contours),
@@ -261,7 +273,14 @@ def sizes(dataset: Dataset) -> dict[str, float]:
 
 
 def overlaps(masks: Masks, names: Mapping[int, str], labels: Labels) -> tuple[float, float]:
-    """Mean and lowest Dice of masks with the label map; a mask that is missing counts 0."""
+    """Mean and lowest Dice of masks with the label map; a missing mask counts as 0.
+
+    Parameters
+    ----------
+    masks : (K, J, I) bool by ROI name
+    names : ROI name of each label number
+    labels : (K, J, I) uint8, the label map
+    """
     from orgseg_node.core.metrics import dice  # noqa: PLC0415
 
     found = [
@@ -271,7 +290,7 @@ def overlaps(masks: Masks, names: Mapping[int, str], labels: Labels) -> tuple[fl
 
 
 def plastimatch_masks(folder: Path) -> Masks:
-    command = ["plastimatch", "convert", "--input", str(folder / "ours.dcm"), "--prefix-format", "mha"]
+    command = ["plastimatch", "convert", "--input", str(folder / "node.dcm"), "--prefix-format", "mha"]
     command += ["--referenced-ct", str(folder / "ct"), "--output-prefix", str(folder / "plastimatch")]
     subprocess.run(command, check=True, capture_output=True)
     return _masks_in(folder / "plastimatch", ".mha", "")
@@ -281,7 +300,7 @@ def dcmrtstruct2nii_masks(folder: Path) -> Masks:
     program = "import sys, pydicom; pydicom.read_file = pydicom.dcmread; "  # the name it had until pydicom 3
     program += "from dcmrtstruct2nii import dcmrtstruct2nii as convert; "
     program += "convert(*sys.argv[1:4], gzip=False, convert_original_dicom=False)"
-    paths = [str(folder / "ours.dcm"), str(folder / "ct"), str(folder / "dcmrtstruct2nii")]
+    paths = [str(folder / "node.dcm"), str(folder / "ct"), str(folder / "dcmrtstruct2nii")]
     subprocess.run([sys.executable, "-c", program, *paths], check=True, capture_output=True)
     return _masks_in(folder / "dcmrtstruct2nii", ".nii", "mask_")
 
@@ -304,8 +323,8 @@ READERS: dict[str, Callable[[Path], Masks]] = {
 }
 
 
-def measured(folder: Path) -> dict[str, dict[str, float]]:
-    """Run the writers in turn; the median of each number."""
+def run_writers(folder: Path) -> dict[str, dict[str, float]]:
+    """Run the writers alternately; the median of each number."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in WRITERS}
     for _ in range(RUNS):
         for name in WRITERS:
@@ -319,25 +338,25 @@ def measured(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def report(results: dict[str, dict[str, float]]) -> None:
-    ours, theirs = results["ours"], results["rt-utils"]
-    print(f"{'':26}{'ours':>12}{'rt-utils':>12}{'ours / rt-utils':>18}")
-    for key, value in ours.items():
-        other = theirs.get(key)
+    node, rt_utils = results["node"], results["rt-utils"]
+    print(f"{'':26}{'node':>12}{'rt-utils':>12}{'node / rt-utils':>18}")
+    for key, value in node.items():
+        other = rt_utils.get(key)
         ratio = f"{value / other:18.2f}" if other else ""
         print(f"{key:26}{value:12.5g}{'' if other is None else f'{other:12.5g}'}{ratio}")
 
 
-def missed(numbers: Mapping[str, float], *, is_full_size: bool) -> list[str]:
-    """Each bound with what was measured; those that are missed."""
+def exceeded(numbers: Mapping[str, float], *, is_full_size: bool) -> list[str]:
+    """Print each measured number with its bound; the names of the bounds that are exceeded."""
     wrong = []
     for key, bound in BOUNDS.items():
         if key in ONLY_FULL_SIZE and not is_full_size:
-            print(f"{key:26}{numbers[key]:12.5g}  not judged on a small series")
+            print(f"{key:26}{numbers[key]:12.5g}  not checked on a small series")
             continue
         sign, holds = "<=", numbers[key] <= bound
         if key.startswith("dice"):
             sign, holds = ">=", numbers[key] >= bound
-        print(f"{key:26}{numbers[key]:12.5g}  {sign} {bound:<8g} {'' if holds else 'MISSED'}")
+        print(f"{key:26}{numbers[key]:12.5g}  {sign} {bound:<8g} {'' if holds else 'EXCEEDED'}")
         wrong += [] if holds else [key]
     return wrong
 
@@ -350,19 +369,19 @@ def compare(folder: Path, shape: tuple[int, int, int]) -> list[str]:
     organs = load_label_map(folder).organs
     written = {label: organ.name for label, organ in organs.items()}
     print(f"{len(NAMES)} organs, {np.count_nonzero(labels)} voxels, {shape}, median of {RUNS} runs")
-    results = measured(folder)
-    results["ours"] |= judge(folder, "ours", written, labels)
-    results["rt-utils"] |= judge(folder, "rt-utils", dict(enumerate(NAMES, start=1)), labels)
+    results = run_writers(folder)
+    results["node"] |= read_back(folder, "node", written, labels)
+    results["rt-utils"] |= read_back(folder, "rt-utils", dict(enumerate(NAMES, start=1)), labels)
     for name, masks_of in READERS.items():
         mean, lowest = overlaps(masks_of(folder), written, labels)
-        results["ours"] |= {f"dice_{name}_mean": mean, f"dice_{name}_min": lowest}
+        results["node"] |= {f"dice_{name}_mean": mean, f"dice_{name}_min": lowest}
     report(results)
-    ours, theirs = results["ours"], results["rt-utils"]
+    node, rt_utils = results["node"], results["rt-utils"]
     ratios = {
-        "cpu_ratio": ours["total_cpu_s"] / theirs["total_cpu_s"],
-        "memory_ratio": ours["peak_mb"] / theirs["peak_mb"],
+        "cpu_ratio": node["total_cpu_s"] / rt_utils["total_cpu_s"],
+        "memory_ratio": node["peak_mb"] / rt_utils["peak_mb"],
     }
-    return missed(ours | ratios, is_full_size=shape == FULL_SIZE)
+    return exceeded(node | ratios, is_full_size=shape == FULL_SIZE)
 
 
 def main() -> int:
@@ -375,11 +394,11 @@ def main() -> int:
         print(json.dumps(WRITERS[arguments.one](arguments.folder)))
         return 0
     if shutil.which("plastimatch") is None:
-        print("plastimatch is not installed; its bound cannot be shown.", file=sys.stderr)
+        print("plastimatch is not installed; its bound cannot be checked.", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as temporary:
         wrong = compare(Path(temporary), SMALL_SIZE if arguments.small else FULL_SIZE)
-    print(f"Bounds missed: {', '.join(wrong)}" if wrong else "All bounds hold.")
+    print(f"Bounds exceeded: {', '.join(wrong)}" if wrong else "All bounds hold.")
     return 1 if wrong else 0
 
 

@@ -1,13 +1,12 @@
-"""From the last slice to the delivered RTSTRUCT: what the node itself takes, and where.
+"""From the last slice to the delivered RTSTRUCT: the time of the node itself, step by step.
 
     python -m benchmarks.overhead [--slices 300] [--size 512] [--repeats 3] [--quiet 20]
 
-A real node, started as a program, is sent one CT series of a synthetic patient by DICOM; a DICOM
-destination takes what comes back. Instead of a network, thresholds find the organs. The quiet time, which
-is waited on purpose, and the prediction are taken off; everything else is the node: judging, handing the
-job to a process, tracing contours, writing, proving, sending. In the quiet time, 20 s as shipped, the node
-surveys and reads the series and finds the body; with a quiet time below 6 s, part of that comes after it
-and is counted.
+A real node, started as a program, receives one CT series of a synthetic patient by DICOM and sends the result
+to a DICOM destination. Thresholds replace the network. The quiet time, an intended wait, and the prediction
+are subtracted; the rest is the node: checking completeness, starting the job in a process, tracing contours,
+writing, proving, sending. During the quiet time, 20 s by default, the node reads the series and finds the
+body; if it is below 6 s, a part of that is done afterwards and counted.
 """
 
 from __future__ import annotations
@@ -56,56 +55,68 @@ port = {tps}
 
 
 class Tps:
-    """A destination that notes when which object came."""
+    """A destination that records when each object arrived."""
 
     def __init__(self) -> None:
-        self.came: dict[str, float] = {}
+        self.arrived_at: dict[str, float] = {}
         ae = AE(ae_title="TPS")
-        for kind in ("1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.66.4"):
-            ae.add_supported_context(kind)
+        for sop_class in ("1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.66.4"):
+            ae.add_supported_context(sop_class)
         handlers = [(evt.EVT_C_STORE, self._store)]
         self.server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = self.server.server_address[1]
 
     def _store(self, event: Event) -> int:
-        self.came[str(event.request.AffectedSOPClassUID)] = time.time()
+        self.arrived_at[str(event.request.AffectedSOPClassUID)] = time.time()
         return 0
 
     @property
     def rtstruct(self) -> float | None:
-        """When the structure set was there; seconds since the epoch."""
-        return self.came.get("1.2.840.10008.5.1.4.1.1.481.3")
+        """Time at which the structure set arrived, in seconds since the epoch."""
+        return self.arrived_at.get("1.2.840.10008.5.1.4.1.1.481.3")
 
 
 def run(folder: Path, files: list[Path], repeat: int, quiet_s: float) -> dict[str, float]:
-    """Seconds of each part, for one series through a fresh node."""
-    place = folder / f"run{repeat}"
-    place.mkdir()
+    """Send one series through a new node.
+
+    Parameters
+    ----------
+    folder : temporary folder
+    files : the series
+    repeat : number of the run
+    quiet_s : quiet time of the node
+
+    Returns
+    -------
+    seconds by name of the step
+    """
+    node_folder = folder / f"run{repeat}"
+    node_folder.mkdir()
     tps, port = Tps(), free_port()
-    (place / "node.toml").write_text(CONFIG.format(port=port, quiet=quiet_s, tps=tps.port))
-    command = [sys.executable, "-m", "tests.support.node.node_program", str(place / "node.toml"), "0"]
+    (node_folder / "node.toml").write_text(CONFIG.format(port=port, quiet=quiet_s, tps=tps.port))
+    command = [sys.executable, "-m", "tests.support.node.node_program", str(node_folder / "node.toml"), "0"]
     with Keeper() as keeper:
-        node = keeper.take(Charge(name="node", command=command, log=place / "log"))
+        node = keeper.take(Charge(name="node", command=command, log=node_folder / "log"))
         until(lambda: listening(node), 60, "the node listens")
         to_node = Destination(ae_title="ORGSEG", host="127.0.0.1", port=port, timeout_s=30)
         DicomSender().send_all(to_node, "BENCH", files)
         last = time.time()
         until(lambda: tps.rtstruct is not None, 300, "the structure set comes", every_s=0.01)
         arrived = tps.rtstruct or 0.0
-        with contextlib.closing(Store(place / "data", read_only=True)) as store:
+        with contextlib.closing(Store(node_folder / "data", read_only=True)) as store:
             (job,) = store.jobs()
             at = {e.change: e.at.timestamp() for e in reversed(store.events(job.job_id)) if e.kind == "job"}
-        out = place / "data" / "jobs" / job.job_id / "out"
+        out = node_folder / "data" / "jobs" / job.job_id / "out"
         steps = json.loads((out / "report.json").read_text())["timings_s"]["steps"]
         written = max(path.stat().st_mtime for path in out.iterdir())
     tps.server.shutdown()
     started = at["QUEUED -> PREPARING"]
-    parts = {"judge and queue": started - last - quiet_s}
+    parts = {"check and queue": started - last - quiet_s}
     inside = {name: float(seconds) for name, seconds in steps.items() if isinstance(seconds, int | float)}
     inside = {name: inside[name] for name in STEPS if name in inside}
     parts["start the child, survey"] = written - started - sum(inside.values())
     parts |= {name: seconds for name, seconds in inside.items() if name != "segment"}
-    parts["child ends, hand over"] = at["CHECKING -> SENDING"] - written
+    parts["child ends, queue sending"] = at["CHECKING -> SENDING"] - written
     parts["send"] = arrived - at["CHECKING -> SENDING"]
     parts["all"] = arrived - last - quiet_s - inside["segment"]
     return parts
@@ -121,20 +132,20 @@ def main() -> int:
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
-    usual = ReceiverSection().quiet_seconds
-    parser.add_argument("--quiet", type=float, default=usual, help="quiet time in seconds (as shipped: 20)")
-    told = parser.parse_args()
+    default = ReceiverSection().quiet_seconds
+    parser.add_argument("--quiet", type=float, default=default, help="quiet time in seconds (default: 20)")
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="orgseg-overhead-"))
-    options = PhantomOptions(
-        slices=told.slices, rows=told.size, columns=told.size,
-        pixel_spacing_mm=(256 / told.size, 256 / told.size), slice_spacing_mm=300 / told.slices,
+    phantom = PhantomOptions(
+        slices=options.slices, rows=options.size, columns=options.size,
+        pixel_spacing_mm=(256 / options.size, 256 / options.size), slice_spacing_mm=300 / options.slices,
     )  # fmt: skip
     try:
-        files = build_ct_series(folder / "ct", options)
-        runs = [run(folder, files, repeat, told.quiet) for repeat in range(told.repeats)]
+        files = build_ct_series(folder / "ct", phantom)
+        runs = [run(folder, files, repeat, options.quiet) for repeat in range(options.repeats)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{told.slices} slices of {told.size} x {told.size}, median of {told.repeats} runs")
+    print(f"{options.slices} slices of {options.size} x {options.size}, median of {options.repeats} runs")
     for name in runs[0]:
         print(f"  {name:26s} {statistics.median(each[name] for each in runs):6.2f} s")
     total = statistics.median(each["all"] for each in runs)

@@ -1,13 +1,13 @@
-"""C-STORE per second: the node with durable accept, beside DCMTK's storescp and Orthanc, in one run.
+"""C-STORE per second: the node with durable storage, DCMTK's storescp and Orthanc, in one run.
 
     python benchmarks/receive.py [--slices 200] [--size 512] [--senders 1 4]
 
-The same synthetic CT slices are pushed by DCMTK's storescu into each, in turn. The node answers 0x0000 only
-after the file, its name and its row are on the disk; Orthanc (SyncStorageArea, its default) syncs the file
-before it answers, but not its index; storescp answers after write(). DCMTK is run with TCP_NODELAY=1 and the
-same PDU size: without it Nagle's algorithm holds storescp at about 20 images a second. A last line gives the
-node's own path without network. The best of some repeats is printed, in images and megabytes per second, with
-ratios.
+DCMTK's storescu sends the same synthetic CT slices to each of them, one after the other. The node answers
+0x0000 only after the file, its name and its database row are on the disk; Orthanc (SyncStorageArea, its
+default) syncs the file before it answers, but not its index; storescp answers after write(). DCMTK runs with
+TCP_NODELAY=1 and the same PDU size: otherwise Nagle's algorithm limits storescp to about 20 images per
+second. The last line is the node's storage without network. The best of the repeats is printed, in images and
+megabytes per second, with ratios.
 """
 
 from __future__ import annotations
@@ -47,7 +47,14 @@ def dcmtk(name: str) -> str:
 
 
 def make_slices(folder: Path, slices: int, size: int) -> list[Path]:
-    """CT slices with headers no larger than needed and noise for pixels."""
+    """CT slices with minimal headers and noise as pixels.
+
+    Parameters
+    ----------
+    folder : new folder for the files
+    slices : number of slices
+    size : rows and columns
+    """
     folder.mkdir()
     random = np.random.default_rng(0)
     series = generate_uid()
@@ -71,16 +78,23 @@ def make_slices(folder: Path, slices: int, size: int) -> list[Path]:
     return paths
 
 
-def push(port: int, paths: list[Path], senders: int) -> float:
-    """Seconds until all slices are acknowledged, by so many storescu at once."""
-    share = [[str(path) for path in paths[n::senders]] for n in range(senders)]
-    begun = time.perf_counter()
+def send(port: int, paths: list[Path], senders: int) -> float:
+    """Seconds until all slices are acknowledged.
+
+    Parameters
+    ----------
+    port : of the receiver
+    paths : the slices
+    senders : number of storescu processes that send at the same time
+    """
+    shares = [[str(path) for path in paths[n::senders]] for n in range(senders)]
+    started = time.perf_counter()
     running = [
         subprocess.Popen([dcmtk("storescu"), "-aec", "ORGSEG", "127.0.0.1", str(port), *files])
-        for files in share
+        for files in shares
     ]
     assert [process.wait() for process in running] == [0] * senders
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 @contextlib.contextmanager
@@ -125,12 +139,12 @@ def orthanc(folder: Path) -> Iterator[int]:
     folder.mkdir()
     port, http = free_port(), free_port()
     settings = folder / "orthanc.json"
-    said = {
+    configuration = {
         "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "storage"), "Plugins": [],
         "DicomAet": "ORGSEG", "DicomPort": port, "HttpPort": http, "DicomAlwaysAllowStore": True,
         "AuthenticationEnabled": False, "SyncStorageArea": True, "MaximumPduLength": 131072,
     }  # fmt: skip
-    settings.write_text(json.dumps(said))
+    settings.write_text(json.dumps(configuration))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, str(settings)], stdout=log, stderr=log)
     try:
@@ -151,8 +165,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def land(folder: Path, paths: list[Path]) -> float:
-    """Seconds of the node's accept alone, without the network."""
+def store_without_network(folder: Path, paths: list[Path]) -> float:
+    """Seconds in which the node stores the slices, without the network."""
     config = NodeConfig.model_validate(
         {"node": {"data_dir": folder}, "receiver": {"accept_any_calling_ae": True, "min_free_mb": 0}}
     )
@@ -167,10 +181,10 @@ def land(folder: Path, paths: list[Path]) -> float:
                 calling_ae="BENCH", association=1, encoded=encoded,
             )
         )  # fmt: skip
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for each in incoming:
         inbox.accept(each)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _uid_of(path: Path) -> str:
@@ -194,36 +208,57 @@ def main() -> None:
     try:
         paths = make_slices(work / "ct", arguments.slices, arguments.size)
         for senders in arguments.senders:
-            show(paths, senders, measure(work, paths, senders, arguments.repeats))
+            print_rates(paths, senders, measure(work, paths, senders, arguments.repeats))
         print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def measure(work: Path, paths: list[Path], senders: int, repeats: int) -> dict[str, float]:
-    """Best seconds of each peer, which take turns."""
+    """Best time of each receiver; they take turns.
+
+    Parameters
+    ----------
+    work : temporary folder
+    paths : the slices
+    senders : number of storescu processes that send at the same time
+    repeats : number of runs of each receiver
+
+    Returns
+    -------
+    seconds by name of the receiver
+    """
     best: dict[str, float] = {}
-    peers = {"storescp": storescp, "Orthanc": orthanc, "node": node}
+    receivers = {"storescp": storescp, "Orthanc": orthanc, "node": node}
     for repeat in range(repeats):
-        for name, peer in peers.items():
+        for name, receiver in receivers.items():
             folder = work / f"{name}-{senders}-{repeat}"
-            with peer(folder) as port:
-                seconds = push(port, paths, senders)
+            with receiver(folder) as port:
+                seconds = send(port, paths, senders)
             best[name] = min(best.get(name, seconds), seconds)
             shutil.rmtree(folder, ignore_errors=True)
         folder = work / f"alone-{senders}-{repeat}"
-        best["accept only"] = min(best.get("accept only", 1e9), land(folder, paths))
+        best["node, no network"] = min(
+            best.get("node, no network", 1e9), store_without_network(folder, paths)
+        )
         shutil.rmtree(folder, ignore_errors=True)
     return best
 
 
-def show(paths: list[Path], senders: int, best: dict[str, float]) -> None:
-    """Rates and ratios."""
+def print_rates(paths: list[Path], senders: int, best: dict[str, float]) -> None:
+    """Print rates and ratios.
+
+    Parameters
+    ----------
+    paths : the slices
+    senders : number of storescu processes that sent at the same time
+    best : seconds by name of the receiver
+    """
     megabytes = sum(path.stat().st_size for path in paths) / 1e6
     print(f"{len(paths)} slices, {senders} senders")
     for name, seconds in best.items():
         rate, speed = len(paths) / seconds, megabytes / seconds
-        print(f"  {name:12s} {seconds:7.2f} s  {rate:7.1f} C-STORE/s  {speed:7.1f} MB/s")
+        print(f"  {name:16s} {seconds:7.2f} s  {rate:7.1f} C-STORE/s  {speed:7.1f} MB/s")
     for name in ("storescp", "Orthanc"):
         print(f"  ratio node / {name}: {best[name] / best['node']:.2f} (above 1 the node is faster)")
 

@@ -1,4 +1,4 @@
-"""One training step on a CPU in both precisions and memory layouts: why the short trainer lays channels last.
+"""One training step on a CPU in both precisions and memory layouts: why the short trainer uses channels last.
 
 Prints the fastest of several steps in seconds for each network width, and the ratio of the layouts.
 Run: ``python benchmarks/training_step.py [--threads N] [--repeats N]``
@@ -17,7 +17,19 @@ WIDTHS = ([8, 16, 32, 64], [12, 24, 48, 96], [16, 32, 64, 128])
 
 
 def step_seconds(features: list[int], layout: torch.memory_format, *, bf16: bool, repeats: int) -> float:
-    """Forward, backward and update of nnU-Net's plain network; the fastest of several."""
+    """Forward, backward and update of nnU-Net's plain network.
+
+    Parameters
+    ----------
+    features : channels of each stage of the network
+    layout : memory layout of weights and batch
+    bf16 : whether to use bfloat16 autocast
+    repeats : number of steps
+
+    Returns
+    -------
+    seconds of the fastest step
+    """
     stages = len(features)
     network = PlainConvUNet(
         1, stages, features, torch.nn.Conv3d, 3, [1] + [2] * (stages - 1), 2, 2, 2,

@@ -1,14 +1,14 @@
-"""The streaming engine beside nnU-Net's predictor, the study's chunks and three parts.
+"""The streaming engine compared with nnU-Net's predictor, the study's chunks and three parts.
 
-Every way runs the same bundle on the same CT, each in a process of its own. The CT is a phantom of the size
-asked for, or a folder with a CT series; the bundle is trained on the phantom if it is not there yet, or any
-bundle. Printed are seconds, CPU seconds, peak memory, the voxels whose label differs from nnU-Net's, and the
-Dice with nnU-Net's labels. Exits 1 when the exact engine differs from nnU-Net in a single voxel (on a CPU;
-on a GPU nnU-Net differs from itself from run to run, so it is run twice and its own difference is printed).
+Every method runs the same bundle on the same CT, in a process of its own. The CT is a phantom of the given
+size or a folder with a CT series; the bundle is any bundle, or one that is trained on the phantom at the
+first run. Printed are seconds, CPU seconds, peak memory, the voxels whose label differs from nnU-Net's, and
+the Dice with nnU-Net's labels. Exits 1 if the exact engine differs from nnU-Net in a single voxel on a CPU.
+On a GPU nnU-Net differs from itself from run to run; run it twice to see how much.
 
     python -m benchmarks.inference                                   # 512 x 512 x 200, 20 classes, CPU or GPU
     python -m benchmarks.inference --ct CT_FOLDER --bundle starter-hn
-    python -m benchmarks.inference --slices 1200 --ways exact        # memory only; nnU-Net would need 60 GB
+    python -m benchmarks.inference --slices 1200 --methods exact     # memory only; nnU-Net would need 60 GB
     python -m benchmarks.inference --slices 400 --folds 5 --features full --device cuda
 """
 
@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.inference.phantom import slab
+from benchmarks.inference.phantom import slices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What every way is run on: files with HU and body, spacing, and the folder of the bundle."""
+    """The input of every method: files with HU and body mask, spacing, and folder of the bundle."""
 
     ct: Path
     body: Path | None
@@ -40,7 +40,7 @@ class Case:
     bundle: Path
 
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "nnunet": {"settings": {"method": "whole"}},
     "nnunet again": {"settings": {"method": "whole"}},
     "exact": {"settings": {"method": "streaming", "skip_outside_body": False}},
@@ -53,7 +53,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def main() -> int:
-    """Run the benchmark; the exit status."""
+    """Run the benchmark; return the exit status."""
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     bundle = _bundle(options)
@@ -62,10 +62,10 @@ def main() -> int:
     spacing = " x ".join(f"{s:g}" for s in case.spacing_mm)
     print(f"CT {' x '.join(map(str, shape))}, {spacing} mm; bundle {bundle.name}")
     results: dict[str, dict[str, Any]] = {}
-    for way in options.ways:
-        results[way] = _run(way, options, case)
-        _tell(way, results, options.work)
-    return _summary(results, exact_counts=options.device != "cuda")
+    for method in options.methods:
+        results[method] = _run(method, options, case)
+        _print_result(method, results, options.work)
+    return _summary(results, must_be_exact=options.device != "cuda")
 
 
 def _options() -> argparse.Namespace:
@@ -85,15 +85,22 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--ct", type=Path, help="folder with a CT series instead of the phantom")
     parser.add_argument("--bundle", help="name or folder of a bundle instead of the phantom's")
-    parser.add_argument("--body", action="store_true", help="cut the phantom to its body, as the node does")
+    parser.add_argument("--body", action="store_true", help="crop the phantom to its body, as the node does")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "orgseg-bench-inference")
-    usual = [way for way in WAYS if way not in {"nnunet again", "fast"}]
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=usual, metavar="WAY")
+    default = [method for method in METHODS if method not in {"nnunet again", "fast"}]
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=list(METHODS),
+        default=default,
+        metavar="METHOD",
+        help=f"of {list(METHODS)}",
+    )
     return parser.parse_args()
 
 
 def _phantom(options: argparse.Namespace, bundle: Path) -> Case:
-    """Write the phantom slab by slab."""
+    """Write the phantom in blocks of slices."""
     spacing = (2.0, 0.977, 0.977)
     path = options.work / f"phantom-{options.slices}x{options.size}-{options.classes}c.npy"
     mask_path = path.with_suffix(".body.npy")
@@ -103,7 +110,7 @@ def _phantom(options: argparse.Namespace, bundle: Path) -> Case:
         mask = np.lib.format.open_memmap(mask_path, mode="w+", dtype=np.bool_, shape=shape)
         for start in range(0, options.slices, 20):
             z_mm = np.arange(start, min(start + 20, options.slices)) * spacing[0]
-            hu[start : start + 20], _ = slab(z_mm, options.size, spacing[1], options.classes, start)
+            hu[start : start + 20], _ = slices(z_mm, options.size, spacing[1], options.classes, start)
             mask[start : start + 20] = hu[start : start + 20] > -900
     return Case(ct=path, body=mask_path if options.body else None, spacing_mm=spacing, bundle=bundle)
 
@@ -129,7 +136,7 @@ def _bundle(options: argparse.Namespace) -> Path:
     if options.bundle:
         given = Path(options.bundle)
         return given if given.is_dir() else find_bundle(options.bundle, [shipped_bundles()]).path
-    wanted = {
+    spec = {
         "classes": options.classes,
         "folds": options.folds,
         "patch": options.patch,
@@ -137,61 +144,61 @@ def _bundle(options: argparse.Namespace) -> Path:
         "features": options.features,
         "steps": options.training_steps,
     }
-    program = "from benchmarks.inference.model import main; main()"  # torch stays out of this process
-    command = [sys.executable, "-c", program, str(options.work), json.dumps(wanted)]
-    fast = ["fast"] if "fast" in options.ways else []
+    program = "from benchmarks.inference.model import main; main()"  # this process does not import torch
+    command = [sys.executable, "-c", program, str(options.work), json.dumps(spec)]
+    fast = ["fast"] if "fast" in options.methods else []
     made = subprocess.run([*command, *fast], check=True, stdout=subprocess.PIPE)
-    *said, folder = made.stdout.decode().splitlines()
-    print("\n".join(said))
+    *messages, folder = made.stdout.decode().splitlines()
+    print("\n".join(messages))
     return Path(folder)
 
 
-def _run(way: str, options: argparse.Namespace, case: Case) -> dict[str, Any]:
-    settings = WAYS[way]["settings"] | {"device": options.device}
+def _run(method: str, options: argparse.Namespace, case: Case) -> dict[str, Any]:
+    settings = METHODS[method]["settings"] | {"device": options.device}
     if settings["method"] == "chunked":
         settings["chunk_mm"] = options.chunk_mm
     if settings["method"] == "streaming":
         settings["memory_budget_mb"] = options.memory_budget_mb
-    order = {
+    request = {
         "ct": str(case.ct),
         "body": str(case.body) if case.body else None,
         "spacing_mm": case.spacing_mm,
         "bundle": str(case.bundle),
         "settings": settings,
-        "parts": WAYS[way].get("parts", 0),
+        "parts": METHODS[method].get("parts", 0),
         "working_mm": options.spacing_mm,
-        "labels": str(_labels(options.work, way)),
+        "labels": str(_labels(options.work, method)),
         "facts": str(options.work / "facts.json"),
     }
-    (options.work / "order.json").write_text(json.dumps(order))
-    with (options.work / f"{way.replace(' ', '-')}.log").open("wb") as log:
-        command = [sys.executable, "-m", "benchmarks.inference.one", str(options.work / "order.json")]
+    (options.work / "request.json").write_text(json.dumps(request))
+    with (options.work / f"{method.replace(' ', '-')}.log").open("wb") as log:
+        command = [sys.executable, "-m", "benchmarks.inference.run_one", str(options.work / "request.json")]
         done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        raise SystemExit(f"{way} ended with status {done.returncode}; see {log.name}")
+        raise SystemExit(f"{method} ended with status {done.returncode}; see {log.name}")
     facts: dict[str, Any] = json.loads((options.work / "facts.json").read_text())
     return facts
 
 
-def _labels(work: Path, way: str) -> Path:
-    return work / f"labels-{way.replace(' ', '-').replace(',', '')}.npy"
+def _labels(work: Path, method: str) -> Path:
+    return work / f"labels-{method.replace(' ', '-').replace(',', '')}.npy"
 
 
-def _tell(way: str, results: dict[str, dict[str, Any]], work: Path) -> None:
-    """Print what one way took, and how its labels compare with nnU-Net's."""
-    facts, base = results[way], results.get("nnunet", results[way])
+def _print_result(method: str, results: dict[str, dict[str, Any]], work: Path) -> None:
+    """Print time and memory of one method, and compare its labels with nnU-Net's."""
+    facts, base = results[method], results.get("nnunet", results[method])
     stages = ", ".join(
         f"{step} {seconds:.1f}" for step, seconds in facts["stages"].items() if seconds >= 0.05
     )
     gpu = f", GPU {facts['gpu_mb']:.0f} MB" if facts["gpu_mb"] else ""
     time_ratio, memory_ratio = (facts[key] / base[key] for key in ("seconds", "peak_mb"))
     print(
-        f"{way:17s} {facts['seconds']:8.1f} s ({time_ratio:.3f} x)  CPU {facts['cpu_s']:8.1f} s  "
+        f"{method:17s} {facts['seconds']:8.1f} s ({time_ratio:.3f} x)  CPU {facts['cpu_s']:8.1f} s  "
         f"peak {facts['peak_mb']:6.0f} MB ({memory_ratio:.3f} x){gpu}  [{stages} s]",
         flush=True,
     )
-    if "nnunet" in results and way != "nnunet":
-        facts |= _compared(_labels(work, way), _labels(work, "nnunet"))
+    if "nnunet" in results and method != "nnunet":
+        facts |= _compare(_labels(work, method), _labels(work, "nnunet"))
         print(
             f"{'':17s} {facts['differ']} of {facts['voxels']} voxels differ from nnU-Net; Dice of "
             f"{facts['organs']} organs: mean {facts['dice_mean']:.4f}, lowest {facts['dice_lowest']:.4f}",
@@ -199,46 +206,47 @@ def _tell(way: str, results: dict[str, dict[str, Any]], work: Path) -> None:
         )
 
 
-def _compared(one: Path, other: Path) -> dict[str, Any]:
+def _compare(one: Path, other: Path) -> dict[str, Any]:
     """Voxels that differ, and Dice per organ, slice by slice."""
     a: NDArray[np.uint8] = np.load(one, mmap_mode="r")
     b: NDArray[np.uint8] = np.load(other, mmap_mode="r")
     differ, counts = 0, np.zeros((3, 256), dtype=np.int64)
-    for here, there in zip(a, b, strict=True):
-        differ += int(np.count_nonzero(here != there))
-        for row, values in enumerate((here, there, here[here == there])):
+    for one_plane, other_plane in zip(a, b, strict=True):
+        differ += int(np.count_nonzero(one_plane != other_plane))
+        for row, values in enumerate((one_plane, other_plane, one_plane[one_plane == other_plane])):
             counts[row] += np.bincount(values.ravel(), minlength=256)
     counts = counts[:, 1:]
-    there_is = counts[1] > 0
-    dice = (2 * counts[2] / np.maximum(counts[0] + counts[1], 1))[there_is]
+    present = counts[1] > 0
+    dice = (2 * counts[2] / np.maximum(counts[0] + counts[1], 1))[present]
     return {
         "differ": differ,
         "voxels": a.size,
-        "organs": int(there_is.sum()),
+        "organs": int(present.sum()),
         "dice_mean": statistics.fmean(dice) if dice.size else 1.0,
         "dice_lowest": float(dice.min()) if dice.size else 1.0,
     }
 
 
-def _summary(results: dict[str, dict[str, Any]], *, exact_counts: bool) -> int:
+def _summary(results: dict[str, dict[str, Any]], *, must_be_exact: bool) -> int:
     exact, base = results.get("exact"), results.get("nnunet")
     if exact is None or base is None:
         each = [
-            f"{way} {facts['seconds']:.1f} s, {facts['peak_mb']:.0f} MB" for way, facts in results.items()
+            f"{method} {facts['seconds']:.1f} s, {facts['peak_mb']:.0f} MB"
+            for method, facts in results.items()
         ]
         print("summary: " + "; ".join(each))
         return 0
-    said = [
+    parts = [
         f"summary: exact engine / nnU-Net: time {exact['seconds'] / base['seconds']:.3f}",
         f"memory {exact['peak_mb'] / base['peak_mb']:.3f}",
         f"{exact['differ']} voxels differ",
     ]
     if "nnunet again" in results:
-        said.append(f"{results['nnunet again']['differ']} between two runs of nnU-Net")
+        parts.append(f"{results['nnunet again']['differ']} between two runs of nnU-Net")
     if "fast" in results:
-        said.append(f"fast / nnU-Net: time {results['fast']['seconds'] / base['seconds']:.3f}")
-    wrong = exact_counts and exact["differ"] > 0
-    print(", ".join(said) + (" - THE EXACT ENGINE IS NOT EXACT" if wrong else ""))
+        parts.append(f"fast / nnU-Net: time {results['fast']['seconds'] / base['seconds']:.3f}")
+    wrong = must_be_exact and exact["differ"] > 0
+    print(", ".join(parts) + (" - THE EXACT ENGINE IS NOT EXACT" if wrong else ""))
     return int(wrong)
 
 

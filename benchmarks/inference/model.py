@@ -1,7 +1,7 @@
-"""A bundle to run: a U-Net of nnU-Net's making, trained for a minute or two on the phantom.
+"""A bundle for the benchmark: a U-Net of nnU-Net, trained for a minute or two on the phantom.
 
-Trained, since random weights give labels that change from voxel to voxel, which no organ does; then every
-voxel would have to be interpolated and every rounding would show.
+It is trained because random weights give labels that change from voxel to voxel, unlike organs; then every
+voxel would have to be interpolated, and every rounding would change labels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch.nn import functional
 
-from benchmarks.inference.phantom import slab
+from benchmarks.inference.phantom import slices
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import load_organs
 from orgseg_node.core.volume import Volume
@@ -34,8 +34,8 @@ _CROP = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which bundle."""
+class BundleSpec:
+    """The properties of the bundle."""
 
     classes: int
     folds: int
@@ -46,44 +46,42 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        """A name that says it all."""
+        """A name that contains all properties."""
         return f"{self.features}-{self.classes}c-{self.folds}f-{self.patch}p-{self.spacing_mm:g}mm"
 
 
-def make_bundle(wanted: Wanted, folder: Path) -> ModelBundle:
-    """The bundle, trained if it is not there yet."""
-    target = folder / wanted.name
+def make_bundle(spec: BundleSpec, folder: Path) -> ModelBundle:
+    """The bundle; it is trained if it does not exist."""
+    target = folder / spec.name
     if target.is_dir():
         return open_bundle(target)
-    plans, dataset = _plans(wanted), _dataset(wanted)
-    trained = (
-        folder / "trained" / wanted.name / "Dataset900_Phantom" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    )
+    plans, dataset = _plans(spec), _dataset(spec)
+    trained = folder / "trained" / spec.name / "Dataset900_Phantom" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     trained.mkdir(parents=True, exist_ok=True)
     (trained / "plans.json").write_text(json.dumps(plans))
     (trained / "dataset.json").write_text(json.dumps(dataset))
-    network = _network(plans, wanted.classes)
-    first = folder / "trained" / f"{wanted.features}-{wanted.classes}c-{wanted.spacing_mm:g}mm.pt"
-    for fold in range(wanted.folds):
+    network = _network(plans, spec.classes)
+    first = folder / "trained" / f"{spec.features}-{spec.classes}c-{spec.spacing_mm:g}mm.pt"
+    for fold in range(spec.folds):
         if fold == 0 and first.exists():
             network.load_state_dict(torch.load(first, weights_only=True))
         else:
-            _train(network, wanted, steps=wanted.steps if fold == 0 else 30, seed=fold)
+            _train(network, spec, steps=spec.steps if fold == 0 else 30, seed=fold)
         if fold == 0:
             torch.save(network.state_dict(), first)
-        place = trained / f"fold_{fold}"
-        place.mkdir(exist_ok=True)
+        fold_folder = trained / f"fold_{fold}"
+        fold_folder.mkdir(exist_ok=True)
         checkpoint = {
             "network_weights": network.state_dict(),
             "trainer_name": "nnUNetTrainer",
             "init_args": {"configuration": "3d_fullres"},
             "inference_allowed_mirroring_axes": None,
         }
-        torch.save(checkpoint, place / "checkpoint_final.pth")
-    keys = list(load_organs(shipped_config("organs.toml")))[: wanted.classes - 1]
+        torch.save(checkpoint, fold_folder / "checkpoint_final.pth")
+    keys = list(load_organs(shipped_config("organs.toml")))[: spec.classes - 1]
     part = PartDraft(folder=trained, label_map=dict(enumerate(keys, start=1)))
     draft = BundleDraft(
-        name=wanted.name,
+        name=spec.name,
         version="1",
         title="Benchmark",
         intended_use="benchmarks only",
@@ -94,21 +92,21 @@ def make_bundle(wanted: Wanted, folder: Path) -> ModelBundle:
     return export_trained([part], draft, target, trusted=False)
 
 
-def calibrated(bundle: ModelBundle, wanted: Wanted) -> ModelBundle:
-    """The bundle with its fast mode measured on a part of the phantom it has not seen."""
+def calibrated(bundle: ModelBundle, spec: BundleSpec) -> ModelBundle:
+    """The bundle with its fast mode measured on a part of the phantom that it was not trained on."""
     if bundle.manifest.calibration is not None:
         return bundle
     spacing = (2.0, 0.977, 0.977)
-    hu, _ = slab(np.arange(100) * spacing[0], 400, spacing[1], wanted.classes, seed=99)
+    hu, _ = slices(np.arange(100) * spacing[0], 400, spacing[1], spec.classes, seed=99)
     grid = Grid(shape=(100, 400, 400), spacing_mm=spacing, origin_mm=(0.0, 0.0, 0.0))
     modes = open_mode_predictors(bundle, load_organs(shipped_config("organs.toml")), None)
     today = dt.datetime.now().astimezone().date()
     measured = measure_agreement(modes, [Volume(grid=grid, hu=hu)], today, lambda *_: None)
     for each in measured.candidates:
         found = each.calibration
-        said = "; ".join(found.shortcomings) or "accepted"
+        result = "; ".join(found.shortcomings) or "accepted"
         lowest = min(organ.dice for organ in found.organs.values())
-        print(f"calibration in {found.precision}: lowest Dice {lowest:.6f}, {said}", flush=True)
+        print(f"calibration in {found.precision}: lowest Dice {lowest:.6f}, {result}", flush=True)
     accepted = measured.accepted
     return bundle if accepted is None else replace_calibration(bundle, accepted.calibration)
 
@@ -126,23 +124,23 @@ def _network(plans: dict[str, Any], classes: int) -> torch.nn.Module:
     )
 
 
-def _train(network: torch.nn.Module, wanted: Wanted, *, steps: int, seed: int) -> None:
-    """A few steps on crops of the phantom, sampled as the network will see it."""
+def _train(network: torch.nn.Module, spec: BundleSpec, *, steps: int, seed: int) -> None:
+    """A few steps on crops of the phantom at the spacing of the network."""
     rng = np.random.default_rng(seed)
-    size, spacing = 224, wanted.spacing_mm
-    hu, labels = slab(np.arange(0, 400, spacing), size, spacing, wanted.classes, seed)
+    size, spacing = 224, spec.spacing_mm
+    hu, labels = slices(np.arange(0, 400, spacing), size, spacing, spec.classes, seed)
     image = torch.from_numpy((np.clip(hu, _LOW, _HIGH).astype(np.float32) - _MEAN) / _STD)
     truth = torch.from_numpy(labels.astype(np.int64))
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
     network.train()
-    voxels = [np.argwhere(labels == number) for number in range(1, wanted.classes)]
+    voxels = [np.argwhere(labels == number) for number in range(1, spec.classes)]
     voxels = [each for each in voxels if len(each)]
     for step in range(steps):
-        middle = rng.choice(voxels[rng.integers(len(voxels))])  # every organ as often as another
+        middle = rng.choice(voxels[rng.integers(len(voxels))])  # all organs equally often
         middle = middle + rng.integers(-_CROP // 4, _CROP // 4, size=3)
-        places = np.clip(middle - _CROP // 2, 0, np.array(image.shape) - _CROP)
-        crop = tuple(slice(int(p), int(p) + _CROP) for p in places)
+        corner = np.clip(middle - _CROP // 2, 0, np.array(image.shape) - _CROP)
+        crop = tuple(slice(int(p), int(p) + _CROP) for p in corner)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(image[crop][None, None])
         loss = functional.cross_entropy(logits.float(), truth[crop][None])
@@ -151,11 +149,11 @@ def _train(network: torch.nn.Module, wanted: Wanted, *, steps: int, seed: int) -
         optimizer.step()
         schedule.step()
         if step % 25 == 0 or step == steps - 1:
-            print(f"training {wanted.name}, fold {seed}, step {step}: loss {loss.item():.3f}", flush=True)
+            print(f"training {spec.name}, fold {seed}, step {step}: loss {loss.item():.3f}", flush=True)
     network.eval()
 
 
-def _plans(wanted: Wanted) -> dict[str, Any]:
+def _plans(spec: BundleSpec) -> dict[str, Any]:
     resample: dict[str, Any] = {}
     for what, seg, order in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
         options = {"is_seg": seg, "order": order, "order_z": 0, "force_separate_z": None}
@@ -163,14 +161,14 @@ def _plans(wanted: Wanted) -> dict[str, Any]:
             f"resampling_fn_{what}": "resample_data_or_seg_to_shape",
             f"resampling_fn_{what}_kwargs": options,
         }
-    stages = min(6, int(math.log2(wanted.patch)) - 1)
+    stages = min(6, int(math.log2(spec.patch)) - 1)
     configuration = {
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": 2,
-        "patch_size": [wanted.patch] * 3,
+        "patch_size": [spec.patch] * 3,
         "median_image_size_in_voxels": [200.0, 300.0, 300.0],
-        "spacing": [wanted.spacing_mm] * 3,
+        "spacing": [spec.spacing_mm] * 3,
         "normalization_schemes": ["CTNormalization"],
         "use_mask_for_norm": [False],
         **resample,
@@ -178,7 +176,7 @@ def _plans(wanted: Wanted) -> dict[str, Any]:
             "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
             "arch_kwargs": {
                 "n_stages": stages,
-                "features_per_stage": list(FEATURES[wanted.features][:stages]),
+                "features_per_stage": list(FEATURES[spec.features][:stages]),
                 "conv_op": "torch.nn.modules.conv.Conv3d",
                 "kernel_sizes": [[3, 3, 3]] * stages,
                 "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
@@ -201,7 +199,7 @@ def _plans(wanted: Wanted) -> dict[str, Any]:
     return {
         "dataset_name": "Dataset900_Phantom",
         "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [wanted.spacing_mm] * 3,
+        "original_median_spacing_after_transp": [spec.spacing_mm] * 3,
         "original_median_shape_after_transp": [200, 300, 300],
         "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2],
@@ -213,15 +211,15 @@ def _plans(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _dataset(wanted: Wanted) -> dict[str, Any]:
-    labels = {"background": 0} | {f"organ_{n}": n for n in range(1, wanted.classes)}
+def _dataset(spec: BundleSpec) -> dict[str, Any]:
+    labels = {"background": 0} | {f"organ_{n}": n for n in range(1, spec.classes)}
     return {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
 
 
 def main() -> None:
-    """Make what the command line asks for and print its folder: FOLDER WANTED_AS_JSON [fast]."""
-    wanted = Wanted(**json.loads(sys.argv[2]))
-    bundle = make_bundle(wanted, Path(sys.argv[1]))
+    """Make the bundle of the command line and print its folder: FOLDER SPEC_AS_JSON [fast]."""
+    spec = BundleSpec(**json.loads(sys.argv[2]))
+    bundle = make_bundle(spec, Path(sys.argv[1]))
     if sys.argv[3:] == ["fast"]:
-        bundle = calibrated(bundle, wanted)
+        bundle = calibrated(bundle, spec)
     print(bundle.path)

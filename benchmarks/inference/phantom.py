@@ -1,4 +1,4 @@
-"""A synthetic CT with as many organs as one likes: ellipsoids of their own HU in a body, repeated along z."""
+"""A synthetic CT with any number of organs: ellipsoids of different HU in a body, repeated along z."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-_PERIOD_MM = 400.0  # the organs come again after so much
+_PERIOD_MM = 400.0  # period of the repetition along z
 _BODY_MM = (180.0, 120.0)  # half axes along x and y
 _NOISE_HU = 15.0
 
@@ -16,13 +16,13 @@ def organs(classes: int) -> NDArray[np.float64]:
     """Centre and radii (z, y, x) in mm and HU of each organ; the same for the same number of classes."""
     rng = np.random.default_rng(classes)
     count = classes - 1
-    turn = np.arange(count) * math.pi * (3 - math.sqrt(5))  # a sunflower, so that they spread evenly
-    out = np.sqrt((np.arange(count) + 0.5) / count) * 0.8
+    angle = np.arange(count) * math.pi * (3 - math.sqrt(5))  # golden angle: the organs spread evenly
+    radius = np.sqrt((np.arange(count) + 0.5) / count) * 0.8
     centres = np.stack(
         [
             (np.arange(count) * 0.618 % 1.0) * _PERIOD_MM,
-            out * np.sin(turn) * _BODY_MM[1],
-            out * np.cos(turn) * _BODY_MM[0],
+            radius * np.sin(angle) * _BODY_MM[1],
+            radius * np.cos(angle) * _BODY_MM[0],
         ],
         axis=1,
     )
@@ -31,7 +31,7 @@ def organs(classes: int) -> NDArray[np.float64]:
     return np.concatenate([centres, radii, rng.permutation(hu)[:, None]], axis=1)
 
 
-def slab(
+def slices(
     z_mm: NDArray[np.float64], size: int, spacing_mm: float, classes: int, seed: int
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """Slices of the phantom.
@@ -39,14 +39,14 @@ def slab(
     Parameters
     ----------
     z_mm : position of each slice
-    size : rows and columns; the centre of the picture is the centre of the body
+    size : rows and columns; the centre of the image is the centre of the body
     spacing_mm : of rows and columns
-    classes : organs and background
+    classes : number of organs, plus 1 for the background
     seed : of the noise
 
     Returns
     -------
-    HU and labels, each (len(z_mm), size, size)
+    HU int16 and labels uint8, each (len(z_mm), size, size)
     """
     at = (np.arange(size) - (size - 1) / 2) * spacing_mm
     y, x = at[:, None], at[None, :]

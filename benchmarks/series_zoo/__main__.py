@@ -1,14 +1,14 @@
-"""The zoo of awkward CT series: what this node makes of each, and what others make of it.
+"""The zoo of awkward CT series: how the node and other tools read each of them.
 
-Every series is synthetic, and the HU of each pixel tell where in the patient it belongs, so that a picture in
-the wrong place shows. Each must be exact (every pixel's HU at its true place, every contour within 0.01 mm of
-its slice and true to the pixel) or refused with the right code. Exits 1 when anything of ours is silently
-wrong or otherwise than expected. The last line is a summary.
+Every series is synthetic, and the HU of each pixel depend on its position in the patient, so that a displaced
+volume is detected. The node must read each series exactly (the HU of every pixel at its true position, every
+contour within 0.01 mm of its slice and true to the pixel) or refuse it with the right code. Exits 1 if the
+node is silently wrong or differs from the expectation. The last line is a summary.
 
-    python -m benchmarks.series_zoo                    # with SimpleITK, dicom2nifti and rt-utils beside it
-    python -m benchmarks.series_zoo --ours             # this node alone
+    python -m benchmarks.series_zoo                    # and SimpleITK, dicom2nifti and rt-utils
+    python -m benchmarks.series_zoo --ours             # the node alone
     python -m benchmarks.series_zoo --only tilt        # series with the word in their name
-    python -m benchmarks.series_zoo --keep FOLDER      # and leave the files there
+    python -m benchmarks.series_zoo --keep FOLDER      # and keep the files there
 """
 
 from __future__ import annotations
@@ -23,78 +23,81 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.series_zoo.assess_node import assess_node
+from benchmarks.series_zoo.assessment import Assessment, Outcome
+from benchmarks.series_zoo.case import ZooCase
 from benchmarks.series_zoo.catalogue import ZOO
-from benchmarks.series_zoo.ours import judge_ours
-from benchmarks.series_zoo.rivals import RIVALS, Rival
-from benchmarks.series_zoo.row import Row
-from benchmarks.series_zoo.verdict import Outcome, Verdict
+from benchmarks.series_zoo.other_tools import OTHER_TOOLS, OtherTool
 from orgseg_node.core.organs import load_organs
 from orgseg_node.shipped import shipped_config
 
-OURS = "orgseg_node"
-_NAME, _OURS, _RIVAL = 56, 34, 25  # widths of the columns
+NODE = "orgseg_node"
+_NAME_WIDTH, _NODE_WIDTH, _TOOL_WIDTH = 56, 34, 25  # widths of the columns
 
 
 def main() -> int:
     """Run the zoo; the exit status."""
     options = _options()
-    rows = [row for row in ZOO if options.only.lower() in row.name.lower()]
-    tools = (OURS,) if options.ours else (OURS, *RIVALS)
+    cases = [case for case in ZOO if options.only.lower() in case.name.lower()]
+    tools = (NODE,) if options.ours else (NODE, *OTHER_TOOLS)
     start = time.monotonic()
     print(_line("series", tools))
-    with tempfile.TemporaryDirectory() as scratch:
-        found = _run(rows, tools, options.keep or Path(scratch), Path(scratch))
+    with tempfile.TemporaryDirectory() as temporary:
+        found = _run(cases, tools, options.keep or Path(temporary), Path(temporary))
     print()
     for tool in tools:
-        counts = Counter(str(verdicts[tool].outcome) for verdicts in found)
+        counts = Counter(str(assessments[tool].outcome) for assessments in found)
         print(f"{tool:14}" + ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common()))
-    return _summary(rows, [verdicts[OURS] for verdicts in found], time.monotonic() - start)
+    return _summary(cases, [assessments[NODE] for assessments in found], time.monotonic() - start)
 
 
 def _run(
-    rows: Sequence[Row], tools: Sequence[str], folder: Path, scratch: Path
-) -> list[Mapping[str, Verdict]]:
+    cases: Sequence[ZooCase], tools: Sequence[str], folder: Path, temporary: Path
+) -> list[Mapping[str, Assessment]]:
     label = load_organs(shipped_config("organs.toml"))["liver"]
-    found: list[Mapping[str, Verdict]] = []
+    found: list[Mapping[str, Assessment]] = []
     with contextlib.ExitStack() as stack:
-        rivals = {tool: stack.enter_context(Rival(tool, scratch)) for tool in tools if tool != OURS}
-        for number, row in enumerate(rows):
-            place = folder / f"{number:02}"
-            stacks = row.build(place)
-            verdicts = {OURS: judge_ours(place, stacks, label)}
-            verdicts |= {tool: rival.judge(place, stacks) for tool, rival in rivals.items()}
-            found.append(verdicts)
-            print(_line(row.name, [str(verdicts[tool]) for tool in tools]))
-            if not row.is_met_by(verdicts[OURS]):
-                print(f"    NOT AS EXPECTED ({row.wanted}) {verdicts[OURS].note}")
+        other_tools = {
+            name: stack.enter_context(OtherTool(name, temporary)) for name in tools if name != NODE
+        }
+        for number, case in enumerate(cases):
+            files = folder / f"{number:02}"
+            stacks = case.build(files)
+            assessments = {NODE: assess_node(files, stacks, label)}
+            assessments |= {name: tool.assess(files, stacks) for name, tool in other_tools.items()}
+            found.append(assessments)
+            print(_line(case.name, [str(assessments[tool]) for tool in tools]))
+            if not case.is_as_expected(assessments[NODE]):
+                print(f"    NOT AS EXPECTED ({case.expected}) {assessments[NODE].note}")
             sys.stdout.flush()
     return found
 
 
 def _line(name: str, cells: Sequence[str]) -> str:
-    ours, *others = cells
-    return f"{name:{_NAME}}{ours:{_OURS}}{''.join(f'{cell:{_RIVAL}}' for cell in others)}".rstrip()
+    node, *others = cells
+    rest = "".join(f"{cell:{_TOOL_WIDTH}}" for cell in others)
+    return f"{name:{_NAME_WIDTH}}{node:{_NODE_WIDTH}}{rest}".rstrip()
 
 
-def _summary(rows: Sequence[Row], ours: Sequence[Verdict], seconds: float) -> int:
-    wrong = sum(v.outcome in {Outcome.WRONG, Outcome.INCOMPLETE} for v in ours)
-    other = sum(not row.is_met_by(verdict) for row, verdict in zip(rows, ours, strict=True))
-    counts = Counter(verdict.outcome for verdict in ours)
-    worst = max((v.error_mm for v in ours if v.outcome in {Outcome.EXACT, Outcome.PARTS}), default=0.0)
+def _summary(cases: Sequence[ZooCase], node: Sequence[Assessment], seconds: float) -> int:
+    wrong = sum(v.outcome in {Outcome.WRONG, Outcome.INCOMPLETE} for v in node)
+    other = sum(not case.is_as_expected(assessment) for case, assessment in zip(cases, node, strict=True))
+    counts = Counter(assessment.outcome for assessment in node)
+    worst = max((v.error_mm for v in node if v.outcome in {Outcome.EXACT, Outcome.PARTS}), default=0.0)
     print(
-        f"{OURS}: {len(rows)} series, {wrong} silently wrong, {counts[Outcome.EXACT]} exact, "
-        f"{counts[Outcome.PARTS]} asked about with exact parts, {counts[Outcome.REFUSED]} refused, "
+        f"{NODE}: {len(cases)} series, {wrong} silently wrong, {counts[Outcome.EXACT]} exact, "
+        f"{counts[Outcome.PARTS]} refused with exact parts, {counts[Outcome.REFUSED]} refused, "
         f"{counts[Outcome.CRASHED]} crashed, {other} not as expected; "
-        f"worst place {worst:.4f} mm; {seconds:.0f} s"
+        f"worst position {worst:.4f} mm; {seconds:.0f} s"
     )
     return 1 if wrong or other else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ours", action="store_true", help="this node alone, without the others")
+    parser.add_argument("--ours", action="store_true", help="the node alone, without other tools")
     parser.add_argument("--only", default="", metavar="WORD", help="series with this word in their name")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write the series here and leave them")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write the series here and keep them")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Series that are stored in an awkward way: HU scales, padding, transfer syntaxes, damaged files, texts."""
+"""Series of awkward encoding: HU scales, padding, transfer syntaxes, damaged files, texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from benchmarks.series_zoo.row import Row, exact, refused
+from benchmarks.series_zoo.case import ZooCase, exact, refused
 from tests.support.ct.phantom import uid
 from tests.support.ct.zoo import Field, Scan, Stack, decimal, images, write
 
@@ -27,30 +27,30 @@ _SLOPES = {k: (1.0 + 0.25 * (k % 5), -1024.0 - 7 * (k % 3)) for k in range(20)}
 
 
 def _overlay_bits(folder: Path) -> list[Stack]:
-    """Bits beyond Bits Stored that belong to an overlay of old times."""
+    """Bits above Bits Stored that belong to an overlay, as in old files."""
 
-    def spoil(_: int, dataset: Dataset) -> None:
+    def change(_: int, dataset: Dataset) -> None:
         words = np.frombuffer(dataset.PixelData, "<u2").copy()
         words[::7] |= 0x5000
         dataset.PixelData = words.tobytes()
 
-    return [write(folder, Scan(bits_stored=12), spoil)]
+    return [write(folder, Scan(bits_stored=12), change)]
 
 
-def _lossy(folder: Path, *, says_so: bool) -> list[Stack]:
+def _lossy(folder: Path, *, marked: bool) -> list[Stack]:
     folder.mkdir(parents=True)
     planes = []
     for k, (dataset, plane) in enumerate(images(Scan())):
         dataset.compress(JPEG2000, j2k_cr=[8.0], generate_instance_uid=False)
-        if says_so:
+        if marked:
             dataset.LossyImageCompression = "01"
         dataset.save_as(folder / f"{k}.dcm", enforce_file_format=True)
         planes.append(plane)
     return [Stack(planes=tuple(planes), field=Field())]
 
 
-def _spoiled_file(folder: Path, content: bytes | None) -> list[Stack]:
-    """The middle slice's file cut in the middle, or replaced."""
+def _damaged_file(folder: Path, content: bytes | None) -> list[Stack]:
+    """The file of the middle slice, truncated or replaced."""
     stack = write(folder, Scan())
     path = sorted(folder.iterdir())[10]
     whole = path.read_bytes()
@@ -66,11 +66,11 @@ def _with_a_text_file(folder: Path) -> list[Stack]:
 
 
 def _without_pixels(folder: Path) -> list[Stack]:
-    def spoil(k: int, dataset: Dataset) -> None:
+    def change(k: int, dataset: Dataset) -> None:
         if k == 5:
             del dataset.PixelData
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
 def _private_syntax(folder: Path) -> list[Stack]:
@@ -84,7 +84,7 @@ def _private_syntax(folder: Path) -> list[Stack]:
 
 
 def _with_an_icon(folder: Path) -> list[Stack]:
-    """A thumbnail, which has pixel data of its own, before those of the picture."""
+    """An icon image, which has pixel data of its own, before that of the slice."""
 
     def add(_: int, dataset: Dataset) -> None:
         icon = Dataset()
@@ -106,38 +106,38 @@ def _without_part_10_header(folder: Path) -> list[Stack]:
 
 
 def _other_study(folder: Path) -> list[Stack]:
-    def spoil(k: int, dataset: Dataset) -> None:
+    def change(k: int, dataset: Dataset) -> None:
         if k > 9:
             dataset.StudyInstanceUID = uid("zoo", "another study")
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
 def _uids_in_the_meta_header_only(folder: Path) -> list[Stack]:
-    def spoil(_: int, dataset: Dataset) -> None:
+    def change(_: int, dataset: Dataset) -> None:
         dataset.SOPInstanceUID = dataset.SOPClassUID = ""
 
     folder.mkdir(parents=True)
     planes = []
     for k, (dataset, plane) in enumerate(images(Scan())):
-        spoil(k, dataset)
+        change(k, dataset)
         dataset.save_as(folder / f"{k}.dcm", enforce_file_format=False)
         planes.append(plane)
     return [Stack(planes=tuple(planes), field=Field())]
 
 
 def _lookup_table(folder: Path) -> list[Stack]:
-    def spoil(_: int, dataset: Dataset) -> None:
+    def change(_: int, dataset: Dataset) -> None:
         table = Dataset()
         table.add_new("LUTDescriptor", "US", [4, 0, 16])
         table.ModalityLUTType = "HU"
         table.add_new("LUTData", "US", [0, 1, 2, 3])
         dataset.ModalityLUTSequence = [table]
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
-def _named(charset: str | list[str], name: str, encoding: bytes) -> Row:
+def _named(charset: str | list[str], name: str, encoding: bytes) -> ZooCase:
     scan = Scan(values={"SpecificCharacterSet": charset, "PatientName": name})
     label = charset if isinstance(charset, str) else charset[-1]
 
@@ -149,7 +149,7 @@ def _named(charset: str | list[str], name: str, encoding: bytes) -> Row:
 
 _PADDED = Field(padded=True)
 
-STORAGE: tuple[Row, ...] = (
+STORAGE: tuple[ZooCase, ...] = (
     exact("slope and intercept differ from slice to slice", Scan(slopes=_SLOPES)),
     exact("slope 0.5, intercept -1000.5", Scan(slope=0.5, intercept=-1000.5)),
     exact("signed 16 bits", Scan(signed=True, intercept=0.0)),
@@ -188,14 +188,14 @@ STORAGE: tuple[Row, ...] = (
         Scan(syntax=JPEG2000Lossless, signed=True, bits_stored=12, intercept=1000.0),
     ),
     exact("RLE, gantry tilt", Scan(syntax=RLELossless, shear=(0.0, math.tan(math.radians(10))))),
-    refused("lossy JPEG 2000", lambda folder: _lossy(folder, says_so=True), "INPUT_LOSSY"),
+    refused("lossy JPEG 2000", lambda folder: _lossy(folder, marked=True), "INPUT_LOSSY"),
     refused(
-        "lossy JPEG 2000 that does not say so", lambda folder: _lossy(folder, says_so=False), "INPUT_LOSSY"
+        "lossy JPEG 2000, not marked as lossy", lambda folder: _lossy(folder, marked=False), "INPUT_LOSSY"
     ),
     refused("private transfer syntax", _private_syntax, "INPUT_UNSUPPORTED_SYNTAX"),
-    refused("half-written file", lambda folder: _spoiled_file(folder, None), "INPUT_TRUNCATED"),
-    refused("file of 0 bytes", lambda folder: _spoiled_file(folder, b""), "INPUT_TRUNCATED"),
-    refused("file full of zeros", lambda folder: _spoiled_file(folder, bytes(9000)), "INPUT_NOT_DICOM"),
+    refused("half-written file", lambda folder: _damaged_file(folder, None), "INPUT_TRUNCATED"),
+    refused("file of 0 bytes", lambda folder: _damaged_file(folder, b""), "INPUT_TRUNCATED"),
+    refused("file full of zeros", lambda folder: _damaged_file(folder, bytes(9000)), "INPUT_NOT_DICOM"),
     refused("a slice without pixel data", _without_pixels, "INPUT_NO_PIXELS"),
     exact("other files beside the slices", _with_a_text_file),
     refused(
@@ -212,7 +212,7 @@ STORAGE: tuple[Row, ...] = (
         Scan(values={"SliceThickness": None, "InstanceNumber": None}),
     ),
     exact(
-        "Slice Thickness and Location that lie",
+        "wrong Slice Thickness and Slice Location",
         Scan(values={"SliceThickness": decimal(10), "SliceLocation": decimal(5)}),
     ),
     _named("ISO_IR 100", "Åström^Björn", "Åström^Björn".encode("latin-1")),

@@ -1,4 +1,4 @@
-"""Folders that hold more than one picture: phases, series, frames of reference, multi-frame files."""
+"""Folders with more than one volume: phases, series, frames of reference, multi-frame files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from benchmarks.series_zoo.row import Row, exact, parts, refused
+from benchmarks.series_zoo.case import ZooCase, exact, parts, refused
 from tests.support.ct import zoo
 from tests.support.ct.phantom import save, uid
 from tests.support.ct.zoo import Field, Scan, Stack, decimal, images, regular, write
@@ -28,11 +28,11 @@ from tests.support.ct.zoo_multiframe import write_concatenation, write_enhanced,
 
 _PARTS, _SERIES = "INPUT_SEVERAL_PARTS", "INPUT_SEVERAL_SERIES"
 _MEMBER = {"SeriesInstanceUID": uid("zoo", "study", "series"), "SeriesNumber": 2}
-"""What makes a scan a member of the usual series, whatever the seeds of its SOP Instance UIDs."""
+"""Attributes that put a scan into the same series, whatever its SOP Instance UIDs."""
 
 
 def _phases(folder: Path, values: Sequence[Mapping[str, Any]]) -> list[Stack]:
-    """Phases of one series at the same places, told apart by some attribute."""
+    """Phases of one series at the same positions, which differ in some attribute."""
     found = []
     for n, value in enumerate(values):
         scan = Scan(
@@ -49,8 +49,8 @@ def _by(keyword: str, *values: object) -> Any:
     return lambda folder: _phases(folder, [{keyword: value} for value in values])
 
 
-def _still_at_the_top(folder: Path) -> list[Stack]:
-    """Phases of which some slices are alike to the last bit, as air above the head is."""
+def _identical_slices_at_the_top(folder: Path) -> list[Stack]:
+    """Phases with some identical slices, such as air above the head."""
     found = []
     for n in range(2):
         scan = Scan(
@@ -62,7 +62,7 @@ def _still_at_the_top(folder: Path) -> list[Stack]:
     return found
 
 
-def _half_a_phase_more(folder: Path) -> list[Stack]:
+def _partial_second_phase(folder: Path) -> list[Stack]:
     """Some slices twice with other pixels, as when a part of the body was scanned again."""
     stack = write(folder, Scan())
     again = Scan(series="again", shows=Field(breath_mm=4.0), values=_MEMBER | {"AcquisitionNumber": 2})
@@ -70,7 +70,7 @@ def _half_a_phase_more(folder: Path) -> list[Stack]:
 
 
 def _localizer(k: int) -> Dataset:
-    """A scout: one coronal picture in the series of the slices, or in another."""
+    """A localizer: one coronal image in the series of the slices, or in another."""
     scan = Scan(
         heights_mm=(0.0, 1.0),
         orientation=zoo.CORONAL,
@@ -85,24 +85,24 @@ def _localizer(k: int) -> Dataset:
     return images(scan)[0][0]
 
 
-def _localizer_inside(folder: Path, *, says_so: bool) -> list[Stack]:
+def _localizer_inside(folder: Path, *, marked: bool) -> list[Stack]:
     stack = write(folder, Scan())
-    scout = _localizer(0)
-    scout.SeriesInstanceUID = uid("zoo", "study", "series")
-    scout.SeriesNumber = 2
-    if not says_so:
-        scout.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-        scout.FrameOfReferenceUID = uid("zoo", "study", "frame")
-    save(scout, folder / zoo.file_name(scout))
+    localizer = _localizer(0)
+    localizer.SeriesInstanceUID = uid("zoo", "study", "series")
+    localizer.SeriesNumber = 2
+    if not marked:
+        localizer.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        localizer.FrameOfReferenceUID = uid("zoo", "study", "frame")
+    save(localizer, folder / zoo.file_name(localizer))
     return [stack]
 
 
 def _capture() -> Dataset:
-    """A screen picture of the scanner, with Modality CT."""
+    """A screenshot of the scanner, with Modality CT."""
     dataset = images(Scan(heights_mm=(0.0, 1.0), series="capture", number=90))[0][0]
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"):
         delattr(dataset, keyword)
-    _become(dataset, SecondaryCaptureImageStorage)
+    _set_sop_class(dataset, SecondaryCaptureImageStorage)
     dataset.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
     return dataset
 
@@ -115,24 +115,24 @@ def _report(sop_class: str, number: int) -> Dataset:
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid("zoo", "study"), uid("zoo", "reports", number)
     dataset.Modality, dataset.SeriesNumber = "SR", number
     dataset.PatientName, dataset.PatientID = "Zoo^Animal", "ZOO-1"
-    _become(dataset, sop_class)
+    _set_sop_class(dataset, sop_class)
     return dataset
 
 
-def _become(dataset: Dataset, sop_class: str) -> None:
+def _set_sop_class(dataset: Dataset, sop_class: str) -> None:
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
 
 
 def _mixed_study(folder: Path) -> list[Stack]:
-    """What comes after a contrast study: scout, two series, reformat, dose sheet, screen picture."""
+    """A contrast study as it is sent: localizer, two series, reformat, dose report, screenshot."""
     for dataset in (
         _localizer(1),
         _capture(),
         _report(EnhancedSRStorage, 91),
         _report(ComprehensiveSRStorage, 92),
     ):
-        save(dataset, folder_of(folder) / zoo.file_name(dataset))
+        save(dataset, made_folder(folder) / zoo.file_name(dataset))
     reformat = Scan(
         series="reformat",
         number=5,
@@ -145,8 +145,8 @@ def _mixed_study(folder: Path) -> list[Stack]:
     return [native, write(folder, contrast)]
 
 
-def folder_of(folder: Path) -> Path:
-    """The folder, made if it is not there."""
+def made_folder(folder: Path) -> Path:
+    """The folder, created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -185,16 +185,16 @@ def _two_patients_in_one_series(folder: Path) -> list[Stack]:
     return [write(folder, Scan(), rename)]
 
 
-def _magnetic(folder: Path) -> list[Stack]:
+def _mr(folder: Path) -> list[Stack]:
     def change(_: int, dataset: Dataset) -> None:
         dataset.Modality = "MR"
-        _become(dataset, MRImageStorage)
+        _set_sop_class(dataset, MRImageStorage)
 
     return [write(folder, Scan(), change)]
 
 
 def _interleaved(folder: Path) -> list[Stack]:
-    """Two acquisitions, the second half a slice further and in another breath, in one series."""
+    """Two acquisitions, the second half a slice further and in another breathing phase, in one series."""
     first = write(folder, Scan())
     second = Scan(
         series="second",
@@ -219,7 +219,7 @@ def _frames_in_plain_ct(folder: Path) -> list[Stack]:
     (path,) = folder.iterdir()
     dataset = dcmread(path)
     del dataset.PerFrameFunctionalGroupsSequence, dataset.SharedFunctionalGroupsSequence
-    _become(dataset, CTImageStorage)
+    _set_sop_class(dataset, CTImageStorage)
     dataset.save_as(path)
     return stacks
 
@@ -232,10 +232,10 @@ _SHUFFLED = tuple(int(k) for k in np.random.default_rng(3).permutation(20))
 _GAPS = tuple(h for k, h in enumerate(regular(20)) if k not in {6, 7, 13})
 _TEN = tuple(range(1, 11))
 
-STUDIES: tuple[Row, ...] = (
-    exact("localizer inside", lambda folder: _localizer_inside(folder, says_so=True)),
-    exact("localizer inside that does not say so", lambda folder: _localizer_inside(folder, says_so=False)),
-    parts("2 phases at the same places, by Acquisition Number", _by("AcquisitionNumber", 1, 2), _PARTS),
+STUDIES: tuple[ZooCase, ...] = (
+    exact("localizer inside", lambda folder: _localizer_inside(folder, marked=True)),
+    exact("localizer inside, not marked as one", lambda folder: _localizer_inside(folder, marked=False)),
+    parts("2 phases at the same positions, by Acquisition Number", _by("AcquisitionNumber", 1, 2), _PARTS),
     parts("4DCT, 2 phases, by Temporal Position Identifier", _by("TemporalPositionIdentifier", 1, 2), _PARTS),
     parts(
         "4DCT, 10 phases, by Temporal Position Identifier", _by("TemporalPositionIdentifier", *_TEN), _PARTS
@@ -246,19 +246,21 @@ STUDIES: tuple[Row, ...] = (
         _by("AcquisitionTime", *[f"1016{n:02}.5" for n in _TEN]),
         _PARTS,
     ),
-    parts("4DCT, slices at the top alike in both phases", _still_at_the_top, _PARTS),
-    refused("2 phases that nothing tells apart", _by("StationName", "A", "A"), "INPUT_DUPLICATE_SLICES"),
-    refused("some slices scanned again", _half_a_phase_more, "INPUT_DUPLICATE_SLICES"),
+    parts("4DCT, identical slices at the top of both phases", _identical_slices_at_the_top, _PARTS),
+    refused(
+        "2 phases that no attribute distinguishes", _by("StationName", "A", "A"), "INPUT_DUPLICATE_SLICES"
+    ),
+    refused("some slices scanned again", _partial_second_phase, "INPUT_DUPLICATE_SLICES"),
     parts("two acquisitions, half a slice apart", _interleaved, _PARTS),
-    parts("two tube voltages at the same places", _by("KVP", "80", "140"), _PARTS),
-    parts("two kernels at the same places", _by("ConvolutionKernel", "B30f", "B60f"), _PARTS),
+    parts("two tube voltages at the same positions", _by("KVP", "80", "140"), _PARTS),
+    parts("two kernels at the same positions", _by("ConvolutionKernel", "B30f", "B60f"), _PARTS),
     parts("mixed study", _mixed_study, _SERIES),
     exact("axial series and reformat under one UID", _series_and_reformat),
     parts("two frames of reference in one series", _two_frames_of_reference, _PARTS),
     parts("two fields of view in one series", _two_sizes, _PARTS),
     refused("two patients", _two_patients, "INPUT_SEVERAL_PATIENTS"),
     refused("two patients in one series", _two_patients_in_one_series, "INPUT_SEVERAL_PATIENTS"),
-    refused("MR", _magnetic, "INPUT_WRONG_MODALITY"),
+    refused("MR", _mr, "INPUT_WRONG_MODALITY"),
     exact("Enhanced CT", lambda folder: write_enhanced(folder, [Scan()])),
     exact("Enhanced CT, frames shuffled", lambda folder: write_enhanced(folder, [Scan()], _SHUFFLED)),
     exact(

@@ -24,8 +24,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
-from benchmarks.series_zoo.ours import judge_ours
-from benchmarks.series_zoo.verdict import Outcome
+from benchmarks.series_zoo.assess_node import assess_node
+from benchmarks.series_zoo.assessment import Outcome
 from orgseg_node.core.metrics import dice
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.rasterise import rasterise
@@ -117,8 +117,8 @@ def test_real_series_are_read_pixel_by_pixel_and_contoured_on_their_own_slices(
     heights = sorted(float(plane.position_mm[2]) for plane in stack.planes)
     assert Counter(round(float(step), 2) for step in np.diff(heights)) == steps_mm
     assert padded == any("PixelPaddingValue" in image for image in _images(folder))
-    verdict = judge_ours(folder, [stack], organ_table["liver"])
-    assert verdict.outcome is Outcome.EXACT, verdict.note
+    assessment = assess_node(folder, [stack], organ_table["liver"])
+    assert assessment.outcome is Outcome.EXACT, assessment.note
     assert len(stack.planes) == slices
 
 
@@ -192,19 +192,19 @@ def test_the_legacy_converted_file_is_read_like_its_single_slices_once_both_say_
 ) -> None:
     """Only Rescale Type keeps them from being CT; with it set, frames and slices must be the same picture."""
     source = shared_data / SMALL / "enhanced_multiframe" / "legacy_converted_24x38x3"
-    pictures, places = [], []
+    volumes, places = [], []
     for part in ("image", "multiframe"):
         shutil.copytree(source / part, tmp_path / part)
         for path in (tmp_path / part).iterdir():
             path.chmod(0o600)
             _say_hu(path)
         series = read_series(tmp_path / part)
-        pictures.append(read_slices(series))
+        volumes.append(read_slices(series))
         places.append([one.position_mm for one in series.slices])
     single = sorted(_images(tmp_path / "image"), key=lambda image: float(image.ImagePositionPatient[2]))
     truth = np.array([_plane(image).hu for image in single])
-    assert np.array_equal(pictures[0], truth)
-    assert np.array_equal(pictures[1], truth)
+    assert np.array_equal(volumes[0], truth)
+    assert np.array_equal(volumes[1], truth)
     assert places[0] == places[1] == [tuple(map(float, image.ImagePositionPatient)) for image in single]
 
 

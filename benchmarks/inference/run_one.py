@@ -1,4 +1,4 @@
-"""One way of running a bundle on a CT, in a process of its own: ``python -m benchmarks.inference.one ORDER``.
+"""Run a bundle on a CT by one method: ``python -m benchmarks.inference.run_one REQUEST``, a JSON file.
 
 Writes the labels and a JSON file with seconds of each stage, CPU seconds and peak memory.
 """
@@ -28,29 +28,29 @@ from orgseg_node.shipped import shipped_config
 _MARGIN_VOXELS = 20  # TotalSegmentator's margin between its three parts, in voxels of the network's grid
 
 
-def main(order: dict[str, Any]) -> None:
-    """Do what an order says."""
-    import torch  # noqa: PLC0415  # the clock starts when everything is imported
+def main(request: dict[str, Any]) -> None:
+    """Run one request."""
+    import torch  # noqa: PLC0415  # imported before the time starts
 
-    volume = _volume(order)
+    volume = _volume(request)
     mask = (
-        np.load(order["body"], mmap_mode="r")
-        if order["body"]
+        np.load(request["body"], mmap_mode="r")
+        if request["body"]
         else np.broadcast_to(np.True_, volume.grid.shape)
     )
     body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=300.0, findings=())
     before = _rss_mb()
     started, cpu = time.perf_counter(), time.process_time()
     organs = load_organs(shipped_config("organs.toml"))
-    bundle = open_bundle(Path(order["bundle"]))
-    predictor = load_predictor(bundle, organs, InferenceSettings(**order["settings"]))
+    bundle = open_bundle(Path(request["bundle"]))
+    predictor = load_predictor(bundle, organs, InferenceSettings(**request["settings"]))
     steps: dict[str, float] = {}
-    if order["parts"]:
-        labels = _in_parts(predictor, volume, body, order, steps)
+    if request["parts"]:
+        labels = _in_parts(predictor, volume, body, request, steps)
     else:
         found = predictor.predict(volume, body, lambda *_: None)
-        labels = _noted(found, steps)
-    cuda = torch.cuda.is_available() and order["settings"].get("device") != "cpu"
+        labels = _add_timings(found, steps)
+    cuda = torch.cuda.is_available() and request["settings"].get("device") != "cpu"
     facts = {
         "seconds": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu,
@@ -60,23 +60,23 @@ def main(order: dict[str, Any]) -> None:
         "stages": steps,
         "device": predictor.device,  # type: ignore[attr-defined]
     }
-    np.save(order["labels"], labels)
-    Path(order["facts"]).write_text(json.dumps(facts))
+    np.save(request["labels"], labels)
+    Path(request["facts"]).write_text(json.dumps(facts))
 
 
-def _volume(order: dict[str, Any]) -> Volume:
-    hu: NDArray[np.int16] = np.load(order["ct"], mmap_mode="r")
+def _volume(request: dict[str, Any]) -> Volume:
+    hu: NDArray[np.int16] = np.load(request["ct"], mmap_mode="r")
     shape = (hu.shape[0], hu.shape[1], hu.shape[2])
-    k, j, i = order["spacing_mm"]
+    k, j, i = request["spacing_mm"]
     return Volume(grid=Grid(shape=shape, spacing_mm=(k, j, i), origin_mm=(0.0, 0.0, 0.0)), hu=hu)
 
 
 def _in_parts(
-    predictor: Predictor, volume: Volume, body: Body, order: dict[str, Any], steps: dict[str, float]
+    predictor: Predictor, volume: Volume, body: Body, request: dict[str, Any], steps: dict[str, float]
 ) -> NDArray[np.uint8]:
-    """TotalSegmentator's way of bounding memory: three parts along z with a margin, each contoured alone."""
-    slices, parts = volume.grid.shape[0], order["parts"]
-    margin = round(_MARGIN_VOXELS * order["working_mm"] / volume.grid.spacing_mm[0])
+    """TotalSegmentator's method to bound memory: three parts along z with a margin, each contoured alone."""
+    slices, parts = volume.grid.shape[0], request["parts"]
+    margin = round(_MARGIN_VOXELS * request["working_mm"] / volume.grid.spacing_mm[0])
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     edges = [slices * n // parts for n in range(parts + 1)]
     for start, stop in pairwise(edges):
@@ -84,19 +84,19 @@ def _in_parts(
         box = Box(start=(low, 0, 0), stop=(high, *volume.grid.shape[1:]))
         mask = body.mask[box.slices]
         part = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=300.0, findings=())
-        found = _noted(predictor.predict(volume.crop(box), part, lambda *_: None), steps)
+        found = _add_timings(predictor.predict(volume.crop(box), part, lambda *_: None), steps)
         labels[start:stop] = found[start - low : stop - low]
     return labels
 
 
-def _noted(found: Prediction, steps: dict[str, float]) -> NDArray[np.uint8]:
+def _add_timings(found: Prediction, steps: dict[str, float]) -> NDArray[np.uint8]:
     for step, seconds in found.timings_s.items():
         steps[step] = steps.get(step, 0.0) + seconds
     return found.label_map.labels
 
 
 def _peak_mb() -> float:
-    """Most memory this program has held; what getrusage tells counts that of the program which started it."""
+    """Peak memory of this process; getrusage would also count the memory of its parent before exec."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
 

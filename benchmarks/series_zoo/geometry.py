@@ -1,4 +1,4 @@
-"""Series whose slices lie in an awkward way: tilt, gaps, duplicates, orientations."""
+"""Series of awkward geometry: tilt, gaps, duplicates, orientations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from benchmarks.series_zoo.row import Row, exact, parts, refused
+from benchmarks.series_zoo.case import ZooCase, exact, parts, refused
 from tests.support.ct import zoo
 from tests.support.ct.phantom import uid
 from tests.support.ct.zoo import Scan, Stack, decimal, regular, turned, write
@@ -35,7 +35,7 @@ def _reversed_numbers(k: int, dataset: Dataset) -> None:
     dataset.InstanceNumber = 100 - k
 
 
-def _tiny_turns() -> dict[int, zoo.Orientation]:
+def _small_rotations() -> dict[int, zoo.Orientation]:
     random = np.random.default_rng(6)
     found: dict[int, zoo.Orientation] = {}
     for k in range(20):
@@ -77,15 +77,15 @@ def _sent_twice(folder: Path) -> list[Stack]:
     return [stack]
 
 
-def _one_uid_two_pictures(folder: Path) -> list[Stack]:
+def _one_uid_two_images(folder: Path) -> list[Stack]:
     stack = write(folder, Scan())
 
-    def spoil(k: int, dataset: Dataset) -> bool:
+    def change(k: int, dataset: Dataset) -> bool:
         dataset.PixelData = dataset.PixelData[::-1]
         dataset.SeriesNumber = 3  # another file name
         return k == 9
 
-    write(folder, Scan(), spoil)
+    write(folder, Scan(), change)
     return [stack]
 
 
@@ -93,29 +93,29 @@ def _first_is_missing(folder: Path) -> list[Stack]:
     return [write(folder, Scan(), lambda k, _: k > 0)]
 
 
-def _place(folder: Path, k: int, position: tuple[object, object, object]) -> list[Stack]:
-    """One slice whose header puts it elsewhere than where it was scanned."""
+def _displaced(folder: Path, k: int, position: tuple[object, object, object]) -> list[Stack]:
+    """One slice with a wrong position in its header."""
 
-    def spoil(number: int, dataset: Dataset) -> None:
+    def change(number: int, dataset: Dataset) -> None:
         if number == k:
             dataset.ImagePositionPatient = [str(v) for v in position]
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
 def _swapped(folder: Path) -> list[Stack]:
-    def spoil(k: int, dataset: Dataset) -> None:
+    def change(k: int, dataset: Dataset) -> None:
         if k == 6:
             x, y, z = dataset.ImagePositionPatient
             dataset.ImagePositionPatient = [z, y, x]
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
 def _not_a_number(folder: Path) -> list[Stack]:
     stack = write(folder, Scan())
     path = min(folder.iterdir())
-    # as bytes: pydicom does not write what is no number
+    # as bytes, since pydicom does not write such a value
     content = path.read_bytes()
     start = content.index(b"\x20\x00\x32\x00DS")
     length = int.from_bytes(content[start + 6 : start + 8], "little")
@@ -125,41 +125,41 @@ def _not_a_number(folder: Path) -> list[Stack]:
 
 
 def _other_spacing(folder: Path) -> list[Stack]:
-    def spoil(k: int, dataset: Dataset) -> None:
+    def change(k: int, dataset: Dataset) -> None:
         if k == 6:
             dataset.PixelSpacing = [decimal(2.1), decimal(2.1)]
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
 def _in_long_numbers(folder: Path) -> list[Stack]:
     """Positions and spacings in more characters than DICOM allows, as some systems write them."""
 
-    def spoil(_: int, dataset: Dataset) -> None:
+    def change(_: int, dataset: Dataset) -> None:
         for keyword in ("ImagePositionPatient", "PixelSpacing"):
             text = "\\".join(f"{float(v):+.17f}" for v in dataset[keyword].value)
             tag = Tag(keyword)
             dataset[tag] = DataElement(tag, "DS", text, already_converted=True)
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
 def _all_in_one_place(folder: Path) -> list[Stack]:
-    """Every slice says that it lies where the first one lies; the true place is only in Slice Location."""
+    """Every slice has the position of the first; the true position is only in Slice Location."""
 
-    def spoil(k: int, dataset: Dataset) -> None:
+    def change(k: int, dataset: Dataset) -> None:
         dataset.SliceLocation = decimal(3.0 * k)
         dataset.ImagePositionPatient = [-63, -63, 0]
 
-    return [write(folder, Scan(), spoil)]
+    return [write(folder, Scan(), change)]
 
 
 def _other_patient_position(folder: Path) -> list[Stack]:
-    def spoil(k: int, dataset: Dataset) -> None:
+    def change(k: int, dataset: Dataset) -> None:
         if k > 9:
             dataset.PatientPosition = "FFS"
 
-    stack = write(folder, Scan(), spoil)
+    stack = write(folder, Scan(), change)
     return [stack.without(*range(10, 20)), stack.without(*range(10))]
 
 
@@ -171,7 +171,7 @@ def _rounded(orientation: zoo.Orientation, decimals: int) -> zoo.Orientation:
 _DRIFTING = {k: (0.02 * (k - 10) ** 2, 0.0, 0.0) for k in range(20)}
 _STEPS = tuple(np.cumsum([0, *[4.22] * 7, 1.14, *[7.38] * 6]) - 37.0)
 
-PLACES: tuple[Row, ...] = (
+GEOMETRY: tuple[ZooCase, ...] = (
     exact("regular", Scan()),
     exact("reversed Instance Number", lambda folder: [write(folder, Scan(), _reversed_numbers)]),
     exact("non-square pixels", Scan(spacing_mm=(1.25, 1.8))),
@@ -191,10 +191,12 @@ PLACES: tuple[Row, ...] = (
     exact("gantry tilt -22.5 degrees, prone", Scan(shear=_tilted(-22.5), orientation=zoo.HFP)),
     exact("gantry tilt 18.5 degrees, uneven steps", Scan(heights_mm=_STEPS, shear=_tilted(18.5))),
     exact("gantry tilt, a slice missing", Scan(heights_mm=_without(8), shear=_tilted(12))),
-    exact("the tag tells of a tilt that is none", Scan(values={"GantryDetectorTilt": decimal(15)})),
+    exact(
+        "Gantry/Detector Tilt of 15 degrees without a tilt", Scan(values={"GantryDetectorTilt": decimal(15)})
+    ),
     exact("position jitter 0.02 mm", Scan(shifts_mm=_jitter(0.02))),
     exact("position jitter 0.1 mm", Scan(shifts_mm=_jitter(0.1))),
-    exact("orientation jitter 1e-5", Scan(orientations=_tiny_turns())),
+    exact("orientation jitter 1e-5", Scan(orientations=_small_rotations())),
     exact(
         "0.625 mm apart, positions in steps of 0.1 mm",
         Scan(heights_mm=[round(h, 1) for h in regular(40, 0.625)]),
@@ -228,7 +230,7 @@ PLACES: tuple[Row, ...] = (
     exact("2 slices sent twice under new UIDs", _two_copies),
     exact("all slices sent twice under new UIDs", _all_copies),
     exact("the same files twice", _sent_twice),
-    refused("one UID, two pictures", _one_uid_two_pictures, "INPUT_DUPLICATE_SLICES"),
+    refused("one UID, two images", _one_uid_two_images, "INPUT_DUPLICATE_SLICES"),
     refused("sideways drift that is no tilt", Scan(shifts_mm=_DRIFTING), "INPUT_GANTRY_TILT", "INPUT_DRIFT"),
     refused("one slice shifted sideways by 5 mm", Scan(shifts_mm={9: (5.0, 0.0, 0.0)}), "INPUT_DRIFT"),
     refused(
@@ -238,7 +240,7 @@ PLACES: tuple[Row, ...] = (
     ),
     refused("one slice with another pixel spacing", _other_spacing, "INPUT_MIXED_GEOMETRY"),
     refused("position is not a number", _not_a_number, "INPUT_INVALID_ATTRIBUTE"),
-    refused("absurd position", lambda f: _place(f, 6, (-63, -63, "1e9")), "INPUT_IRREGULAR_SPACING"),
+    refused("absurd position", lambda f: _displaced(f, 6, (-63, -63, "1e9")), "INPUT_IRREGULAR_SPACING"),
     refused("x and z of one slice swapped", _swapped, "INPUT_DRIFT"),
     refused(
         "gap of 150 mm",

@@ -1,9 +1,9 @@
-"""One rival in a process of its own: a folder in, its volumes or its exception out.
+"""Another tool in a process of its own: reads a folder, returns its volumes or its exception.
 
-    python -m benchmarks.series_zoo.rival_worker TOOL
+    python -m benchmarks.series_zoo.other_tool_worker TOOL
 
 reads one JSON line ``{"folder": ..., "out": ...}`` after the other and answers each with one JSON line. The
-volumes go into the file ``out``. Nothing else ever reaches standard output.
+volumes are written to the file ``out``. Nothing else is written to standard output.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.series_zoo.verdict import Picture
+from benchmarks.series_zoo.assessment import ReadVolume
 from tests.support.ct.zoo import Floats, organ
 
 _LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def with_simpleitk(folder: Path) -> tuple[list[Picture], float]:
+def with_simpleitk(folder: Path) -> tuple[list[ReadVolume], float]:
     """Every series that GDCM finds in the folder, by ImageSeriesReader; multi-frame files by ReadImage."""
     import SimpleITK as sitk  # noqa: N813, PLC0415
 
-    pictures = []
+    volumes = []
     for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series))
         image = reader.Execute()
         if image.GetDimension() == 4:
             if image.GetSize()[3] != 1:
-                raise RuntimeError("a picture of four dimensions")
+                raise RuntimeError("an image of four dimensions")
             image = image[:, :, :, 0]
         affine = np.eye(4)
         affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
         affine[:3, 3] = image.GetOrigin()
-        pictures.append(Picture(hu=sitk.GetArrayFromImage(image), affine=affine))
-    return pictures, 0.0
+        volumes.append(ReadVolume(hu=sitk.GetArrayFromImage(image), affine=affine))
+    return volumes, 0.0
 
 
-def with_dicom2nifti(folder: Path) -> tuple[list[Picture], float]:
-    """Every series that convert_directory writes; one that it cannot convert is only logged by it."""
+def with_dicom2nifti(folder: Path) -> tuple[list[ReadVolume], float]:
+    """Every series that convert_directory writes; it only logs a series that it cannot convert."""
     import dicom2nifti  # noqa: PLC0415
     import nibabel  # noqa: PLC0415
 
-    pictures = []
+    volumes = []
     with tempfile.TemporaryDirectory() as out:
         dicom2nifti.convert_directory(str(folder), out, compression=False, reorient=False)
         for path in sorted(Path(out).glob("*.nii")):
@@ -59,12 +59,12 @@ def with_dicom2nifti(folder: Path) -> tuple[list[Picture], float]:
             values = np.asarray(image.get_fdata())
             phases = [values] if values.ndim == 3 else [values[..., n] for n in range(values.shape[3])]
             affine = _LPS_OF_RAS @ image.affine
-            pictures += [Picture(hu=phase.transpose(2, 1, 0), affine=affine) for phase in phases]
-    return pictures, 0.0
+            volumes += [ReadVolume(hu=phase.transpose(2, 1, 0), affine=affine) for phase in phases]
+    return volumes, 0.0
 
 
-def with_rt_utils(folder: Path) -> tuple[list[Picture], float]:
-    """What its loader takes as the volume, and how far its contours of the zoo's organ lie off."""
+def with_rt_utils(folder: Path) -> tuple[list[ReadVolume], float]:
+    """The volume of its loader, and the largest error of its contours of the zoo's organ."""
     from rt_utils import RTStructBuilder, image_helper  # noqa: PLC0415
 
     structures = RTStructBuilder.create_new(dicom_series_path=str(folder))
@@ -78,8 +78,8 @@ def with_rt_utils(folder: Path) -> tuple[list[Picture], float]:
     for contour in structures.ds.ROIContourSequence[0].ContourSequence:
         image = contour.ContourImageSequence[0]
         points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
-        worst = max(worst, _off_mm(points, *by_uid[str(image.ReferencedSOPInstanceUID)]))
-    return [Picture(hu=hu, affine=affine)], worst
+        worst = max(worst, _contour_error_mm(points, *by_uid[str(image.ReferencedSOPInstanceUID)]))
+    return [ReadVolume(hu=hu, affine=affine)], worst
 
 
 def _vectors(image: Any) -> tuple[Floats, Floats, Floats]:
@@ -95,11 +95,11 @@ def _pixel_points(image: Any) -> Floats:
     return points
 
 
-def _off_mm(points: Floats, image: Any, mask: Any) -> float:
-    """How far a contour lies off the plane of its image, or beyond the mask it was drawn from.
+def _contour_error_mm(points: Floats, image: Any, mask: Any) -> float:
+    """Distance of a contour from the plane of its image, or outside the mask it was drawn from.
 
-    rt-utils draws through the centres of border pixels. That costs the organ half a pixel, which is another
-    matter than a wrong place: within the box of the pixels' centres a contour counts as right.
+    rt-utils draws through the centres of border pixels. The organ loses half a pixel, which is not a wrong
+    position: a contour within the box of the pixel centres counts as right.
     """
     position, row, column = _vectors(image)
     offset = points - position
@@ -112,7 +112,7 @@ def _off_mm(points: Floats, image: Any, mask: Any) -> float:
     return float(max(np.abs(offset @ np.cross(row, column)).max(), *beyond))
 
 
-TOOLS: dict[str, Callable[[Path], tuple[list[Picture], float]]] = {
+TOOLS: dict[str, Callable[[Path], tuple[list[ReadVolume], float]]] = {
     "SimpleITK": with_simpleitk,
     "dicom2nifti": with_dicom2nifti,
     "rt-utils": with_rt_utils,
@@ -130,17 +130,17 @@ def main() -> None:
     tool = TOOLS[sys.argv[1]]
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
-        order = json.loads(line)
+        request = json.loads(line)
         try:
-            pictures, off_mm = tool(Path(order["folder"]))
+            volumes, error_mm = tool(Path(request["folder"]))
             arrays: dict[str, Any] = {}
-            for n, picture in enumerate(pictures):
-                arrays |= {f"hu_{n}": picture.hu, f"affine_{n}": picture.affine}
-            np.savez(order["out"], **arrays)
-            answer: dict[str, Any] = {"pictures": len(pictures), "off_mm": off_mm}
-            if not pictures:
+            for n, volume in enumerate(volumes):
+                arrays |= {f"hu_{n}": volume.hu, f"affine_{n}": volume.affine}
+            np.savez(request["out"], **arrays)
+            answer: dict[str, Any] = {"volumes": len(volumes), "contour_error_mm": error_mm}
+            if not volumes:
                 answer = {"error": "nothing read"}
-        except Exception as error:  # noqa: BLE001  # whatever it raises is its answer
+        except Exception as error:  # noqa: BLE001  # any exception is an answer
             answer = {"error": type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
 

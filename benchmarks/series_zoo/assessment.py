@@ -1,4 +1,4 @@
-"""What became of a series, and by how many millimetres a picture lies wrong."""
+"""How a reader dealt with a series, and by how many millimetres its voxels are displaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.support.ct.zoo import Floats, Stack
 
 EXACT_MM = 0.05
-"""What a rival may be off; the grid of a scanner's decimal strings and of float32 affines lies below."""
+"""Tolerance for other tools; rounding of a scanner's decimal strings and of float32 affines is smaller."""
 
 
 class Outcome(StrEnum):
@@ -22,20 +22,20 @@ class Outcome(StrEnum):
     PARTS = "parts"  # refused as a whole, each part or series of it exact
     REFUSED = "refused"
     WRONG = "SILENTLY WRONG"
-    INCOMPLETE = "INCOMPLETE"  # right where it is, but slices are missing without a word
+    INCOMPLETE = "INCOMPLETE"  # positions are right, but slices are missing without an error
     CRASHED = "crashed"  # the process died or hung
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The judgement on one reader and one series.
+class Assessment:
+    """The assessment of one reader on one series.
 
     Attributes
     ----------
-    outcome : what it did
-    code : why it refused
-    error_mm : by how much the worst place is wrong
-    note : what is wrong, for people
+    outcome : how it dealt with the series
+    code : of the refusal
+    error_mm : largest displacement of a voxel
+    note : description of what is wrong
     """
 
     outcome: Outcome
@@ -55,13 +55,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Picture:
-    """A volume as a reader gives it.
+class ReadVolume:
+    """A volume as a reader returns it.
 
     Attributes
     ----------
     hu : (K, J, I)
-    affine : (4, 4) from ``(i, j, k, 1)`` to LPS mm
+    affine : (4, 4) from voxel indices ``(i, j, k, 1)`` to LPS mm
     """
 
     hu: NDArray[np.generic]
@@ -69,31 +69,31 @@ class Picture:
 
     @property
     def points_mm(self) -> Floats:
-        """(K, J, I, 3) places that the reader claims for its voxels, LPS."""
+        """(K, J, I, 3) positions of the voxels according to the reader, LPS mm."""
         k, j, i = np.indices(self.hu.shape)
         points: Floats = np.stack([i, j, k], axis=-1) @ self.affine[:3, :3].T + self.affine[:3, 3]
         return points
 
 
 def displacement_mm(hu: NDArray[np.generic], points_mm: Floats, stack: Stack, slack_hu: float) -> float:
-    """How far at least the worst voxel is from where a reader says it is.
+    """Lower bound of the largest distance between the true and the reported position of a voxel.
 
     Parameters
     ----------
-    hu : what the reader found
-    points_mm : (..., 3) where it says it found them
-    stack : what is true
-    slack_hu : half the step of the stored values, and what the reader rounds away
+    hu : (...) HU that the reader returned
+    points_mm : (..., 3) their positions according to the reader, LPS
+    stack : the true slices
+    slack_hu : tolerance: half the step of the stored values, and the reader's rounding
 
     Returns
     -------
-    the excess of the HU over the field there, divided by the steepness of the field
+    mm; difference between the HU and the true field at that position, divided by the gradient of the field
     """
     if stack.field is None:
         return 0.0
     excess = np.abs(np.asarray(hu, dtype=np.float64) - np.maximum(stack.field.hu(points_mm), -1024.0))
     excess = excess - slack_hu
-    # a pixel on the rim of what is shown may be drawn on either side of it
+    # a pixel on the border of the field of view may be inside or outside
     excess[stack.field.is_padding(points_mm, near_mm=0.1)] = 0.0
     wrong = excess > 0
     if not wrong.any():
@@ -101,21 +101,21 @@ def displacement_mm(hu: NDArray[np.generic], points_mm: Floats, stack: Stack, sl
     return float((excess[wrong] / stack.field.slope(points_mm[wrong])).max())
 
 
-def judge_pictures(pictures: Sequence[Picture], stacks: Sequence[Stack]) -> Verdict:
-    """The judgement on the volumes a rival made of a folder: each must be one of the true stacks."""
+def assess_volumes(volumes: Sequence[ReadVolume], stacks: Sequence[Stack]) -> Assessment:
+    """The assessment of the volumes that a tool read from a folder: each must be one of the true stacks."""
     worst, fewest = 0.0, np.inf
-    volumes = [picture for picture in pictures if picture.hu.shape[0] > 1]  # a scout is not meant as a volume
+    volumes = [volume for volume in volumes if volume.hu.shape[0] > 1]  # a localizer is not a volume
     if not volumes:
-        return Verdict(outcome=Outcome.REFUSED, code="no volume")
-    for picture in volumes:
-        points = picture.points_mm
-        # half a step of what is stored, and one HU that the rival may round
-        errors = [displacement_mm(picture.hu, points, s, 0.5 * s.quantum_hu + 0.5) for s in stacks]
+        return Assessment(outcome=Outcome.REFUSED, code="no volume")
+    for volume in volumes:
+        points = volume.points_mm
+        # half a step of the stored values, and rounding to 1 HU by the tool
+        errors = [displacement_mm(volume.hu, points, s, 0.5 * s.quantum_hu + 0.5) for s in stacks]
         nearest = int(np.argmin(errors))
         worst = max(worst, errors[nearest])
-        fewest = min(fewest, picture.hu.shape[0] - len(stacks[nearest].planes))
+        fewest = min(fewest, volume.hu.shape[0] - len(stacks[nearest].planes))
     if worst > EXACT_MM:
-        return Verdict(outcome=Outcome.WRONG, error_mm=worst)
+        return Assessment(outcome=Outcome.WRONG, error_mm=worst)
     if fewest < 0:
-        return Verdict(outcome=Outcome.INCOMPLETE, code=f"{-int(fewest)} slices fewer")
-    return Verdict(outcome=Outcome.EXACT, error_mm=worst)
+        return Assessment(outcome=Outcome.INCOMPLETE, code=f"{-int(fewest)} slices fewer")
+    return Assessment(outcome=Outcome.EXACT, error_mm=worst)

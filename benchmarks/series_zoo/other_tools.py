@@ -1,4 +1,4 @@
-"""The judgement on a rival, which works in a process of its own under a time limit."""
+"""The assessment of another tool, which runs in a process of its own under a time limit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any, Self
 
 import numpy as np
 
-from benchmarks.series_zoo.verdict import EXACT_MM, Outcome, Picture, Verdict, judge_pictures
+from benchmarks.series_zoo.assessment import EXACT_MM, Assessment, Outcome, ReadVolume, assess_volumes
 from tests.support.ct.zoo import Stack
 
-RIVALS = ("SimpleITK", "dicom2nifti", "rt-utils")
+OTHER_TOOLS = ("SimpleITK", "dicom2nifti", "rt-utils")
 TIME_LIMIT_S = 60.0
 START_LIMIT_S = 180.0
 
 
-class Rival:
-    """A tool that reads series after series; a process that dies or hangs is replaced by a new one."""
+class OtherTool:
+    """A tool that reads one series after the other; a process that crashes or hangs is replaced."""
 
-    def __init__(self, tool: str, scratch: Path) -> None:
+    def __init__(self, tool: str, temporary: Path) -> None:
         self._tool = tool
-        self._out = scratch / f"{tool}.npz"
+        self._out = temporary / f"{tool}.npz"
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -37,26 +37,27 @@ class Rival:
     ) -> None:
         self._stop()
 
-    def judge(self, folder: Path, stacks: Sequence[Stack]) -> Verdict:
-        """Let the tool read a folder and hold what it makes of it to what is true."""
+    def assess(self, folder: Path, stacks: Sequence[Stack]) -> Assessment:
+        """Let the tool read a folder and compare the result with the true slices."""
         answer = self._ask({"folder": str(folder), "out": str(self._out)})
         if answer is None:
-            return Verdict(outcome=Outcome.CRASHED)
+            return Assessment(outcome=Outcome.CRASHED)
         if "error" in answer:
-            return Verdict(outcome=Outcome.REFUSED, code=answer["error"])
+            return Assessment(outcome=Outcome.REFUSED, code=answer["error"])
         with np.load(self._out) as arrays:
-            pictures = [
-                Picture(hu=arrays[f"hu_{n}"], affine=arrays[f"affine_{n}"]) for n in range(answer["pictures"])
+            volumes = [
+                ReadVolume(hu=arrays[f"hu_{n}"], affine=arrays[f"affine_{n}"])
+                for n in range(answer["volumes"])
             ]
-        verdict = judge_pictures(pictures, stacks)
-        if answer["off_mm"] > max(EXACT_MM, verdict.error_mm):
-            return Verdict(outcome=Outcome.WRONG, error_mm=answer["off_mm"], note="contours")
-        return verdict
+        assessment = assess_volumes(volumes, stacks)
+        if answer["contour_error_mm"] > max(EXACT_MM, assessment.error_mm):
+            return Assessment(outcome=Outcome.WRONG, error_mm=answer["contour_error_mm"], note="contours")
+        return assessment
 
-    def _ask(self, order: dict[str, str]) -> dict[str, Any] | None:
+    def _ask(self, request: dict[str, str]) -> dict[str, Any] | None:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.series_zoo.rival_worker", self._tool],
+                [sys.executable, "-m", "benchmarks.series_zoo.other_tool_worker", self._tool],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -64,12 +65,12 @@ class Rival:
             if self._line(START_LIMIT_S) is None:
                 return None
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._line(TIME_LIMIT_S)
 
     def _line(self, limit_s: float) -> dict[str, Any] | None:
-        """The next answer; None, and no process any more, if there is none in time."""
+        """The next answer; None if there is none in time, and then the process is killed."""
         assert self._process is not None
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], limit_s)

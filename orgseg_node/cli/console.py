@@ -73,6 +73,7 @@ def print_error(error: OrgsegError) -> None:
 
 def print_unexpected_error(error: Exception) -> None:
     """Print that an unexpected error occurred; the details go to a log file that only the user can read."""
+    # a log file may be lost in a power cut, so it is not written durably
     descriptor, name = tempfile.mkstemp(prefix="orgseg-error-", suffix=".log")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)

@@ -339,6 +339,7 @@ def _volumes(members: Sequence[PlacedSlice | UnusableFile]) -> tuple[list[CtSeri
 def _series(part: Part) -> CtSeries:
     stacked = stack(part.slices)
     first = stacked.slices[0]
+    # the UIDs of existing objects derive from these texts: they must not change
     study_uid = first.study_uid or derive_uid("stand-in study", first.frame_uid)
     series_uid = first.series_uid or derive_uid("stand-in series", study_uid, first.frame_uid)
     header = _header(first.image, (study_uid, series_uid))

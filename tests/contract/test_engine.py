@@ -124,6 +124,44 @@ class TestEngine:
         assert lines(log).count("a first running") == 2
 
 
+class TestOneWorker:
+    """On SQLite there is one process, whatever it is called: a container has another host name each time."""
+
+    def test_what_a_process_of_another_name_left_is_adopted_at_the_start(
+        self, tmp_path: Path, log: Path
+    ) -> None:
+        with engine_process(tmp_path / "db", log, worker="container-1") as engine:
+            engine.submit("w", 2.0)
+            engine.submit("waiting")
+            until(log, "container-1 second w")
+            engine.kill()
+        with engine_process(tmp_path / "db", log, worker="container-2"):
+            until(log, "container-2 end w")
+            until(log, "container-2 end waiting")
+        assert len([line for line in lines(log) if line.endswith("first w")]) == 1
+
+    def test_a_workflow_that_kills_its_process_is_given_up_under_any_name(
+        self, tmp_path: Path, log: Path
+    ) -> None:
+        for start in range(1, 6):
+            with engine_process(tmp_path / "db", log, worker=f"container-{start}") as engine:
+                if start == 1:
+                    engine.submit("poison", -1.0)
+                if start == 5:
+                    wait_for(lambda: engine.ask("state", "poison") == WorkflowState.GIVEN_UP, 30, "given up")
+                    break
+                assert engine.process.wait(60) == 1
+        assert len([line for line in lines(log) if line.endswith("second poison")]) == 4
+
+    def test_workflows_of_another_version_and_name_are_dropped(self, tmp_path: Path, log: Path) -> None:
+        with engine_process(tmp_path / "db", log, worker="container-1", version="old") as engine:
+            engine.submit("running", LONG_S)
+            until(log, "container-1 second running")
+            engine.kill()
+        with engine_process(tmp_path / "db", log, worker="container-2", version="new") as engine:
+            assert engine.ask("drop") == ["running"]
+
+
 class TestSeveralWorkers:
     """What PostgreSQL is there for."""
 

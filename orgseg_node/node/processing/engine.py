@@ -4,9 +4,11 @@ It guarantees three things: a submitted workflow runs even if the machine loses 
 finished is not repeated; a workflow whose process dies more than three times is given up, which its state
 shows. The state of a job is not kept here but in `node.store.store`; both are reconciled every minute.
 
-On SQLite one process works; on PostgreSQL several do, each under a name that stays the same when it is
-started again. A process that is started again resumes what it left unfinished. If it does not come back, the
-others adopt its workflows once `orgseg_node.node.processing.heartbeat` has found that it is dead.
+On SQLite one process works, which the lock of the data folder ensures: at its start it adopts everything that
+is unfinished, whatever the process that left it was called. On PostgreSQL several work, each under a name
+that stays the same when it is started again. A process that is started again resumes what it left
+unfinished. If it does not come back, the others adopt its workflows once
+`orgseg_node.node.processing.heartbeat` has found that it is dead.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ class Engine:
     workflows : name and function of each; a function has text arguments only, and does in a `step` what must
         not be repeated
     queues : of the workflows
-    worker : name of this process among those that use the database, the same each time it is started
+    worker : name of this process among those that use a server, the same each time it is started
     poll_s : interval at which a queue is polled
     version : of the steps of the workflows
     """
@@ -111,13 +113,20 @@ class Engine:
         }
         self._queues = queues
         self._worker = worker
+        self._is_sole = isinstance(place, Path)
         self._poll_s = poll_s
         self._version = version
 
     def start(self) -> None:
-        """Start; the workflows that an earlier process of this name left unfinished run first."""
+        """Start; the workflows that an earlier process of this name left unfinished run first.
+
+        On SQLite those of a process of any name are adopted.
+        """
         DBOS.launch()
         self.add_queues(self._queues)
+        if self._is_sole:
+            for worker in self._others():
+                self.adopt(worker)
 
     def add_queues(self, queues: tuple[Queue, ...]) -> None:
         """Open queues; one that exists already gets its new limit."""
@@ -167,6 +176,8 @@ class Engine:
         """
         adopted = []
         for status in self._active("PENDING", worker=worker):
+            if status.app_version not in (None, self._version):
+                continue  # see `drop_outdated`
             known = status.attributes or {}
             starts = int(known.get(_STARTS, 0)) + max(1, status.recovery_attempts or 0)
             if starts > MAX_RECOVERIES:
@@ -182,13 +193,13 @@ class Engine:
         """Delete unfinished workflows of another version of the program; their IDs.
 
         Their steps are not those of this version, so the engine would never run them: they must be submitted
-        again. Those of a process that may still be alive are left alone.
+        again. Those of a process that may still be alive are left alone; on SQLite there is none.
 
         Parameters
         ----------
         dead : names of processes that are known to be dead
         """
-        gone = [self._worker, *dead]
+        gone = {self._worker, *dead, *(self._others() if self._is_sole else ())}
         dropped = [
             status.workflow_id
             for status in self._active(*_ACTIVE)
@@ -198,6 +209,12 @@ class Engine:
         if dropped:
             DBOS.delete_workflows(dropped)
         return dropped
+
+    def _others(self) -> set[str]:
+        """Names of other processes under which workflows are stored as running."""
+        return {status.executor_id for status in self._active("PENDING") if status.executor_id} - {
+            self._worker
+        }
 
     @staticmethod
     def _active(*states: str, worker: str | None = None) -> list[WorkflowStatus]:

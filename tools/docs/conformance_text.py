@@ -46,8 +46,9 @@ INPUT_LOSSY.
 """
 
 STORED: Final = """\
-C-STORE responses. If an image is sent again with other content under the same UID, both are kept and the
-series is held.
+C-STORE responses. The same pixels, geometry and patient are the same image, whatever the transfer syntax and
+whatever an archive has coerced; it is acknowledged and changes nothing. If another image is sent under the
+same UID, both are kept and the series in which it came is held.
 """
 
 SENT: Final = """\

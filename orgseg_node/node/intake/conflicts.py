@@ -1,4 +1,4 @@
-"""Resolves a conflict: of images that share a UID and differ, one counts and the others are set aside.
+"""Conflicts: images that share a UID and differ. Of these one counts and the others are set aside.
 
 No file is deleted: the images that do not count are moved to quarantine. A file is moved before its row is
 deleted, so after a crash between the two the conflict still exists, and the same command finishes it.
@@ -6,15 +6,17 @@ deleted, so after a crash between the two the conflict still exists, and the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
 from orgseg_node import durable
-from orgseg_node.errors import SeriesRefuses, StorageError
-from orgseg_node.node.store.data_folder import QUARANTINE
+from orgseg_node.dicom.reading.same_image import differences
+from orgseg_node.errors import DiskFull, SeriesRefuses, StorageError
+from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
 from orgseg_node.node.store.model import Instance, SeriesState
-from orgseg_node.node.store.series_states import resolve_conflict
+from orgseg_node.node.store.series_states import open_revision, resolve_conflict
 from orgseg_node.node.store.store import Store
 
 
@@ -23,6 +25,54 @@ class Keep(StrEnum):
 
     FIRST = "first"
     LAST = "last"
+
+
+def compare_content(data: Path, copies: Sequence[Instance], content: bytes) -> tuple[Instance | None, str]:
+    """As `compare_with_copies`, for an image that is not stored yet.
+
+    Parameters
+    ----------
+    data : the node's data folder
+    copies : images with the same SOP Instance UID
+    content : a DICOM part 10 file
+
+    Raises
+    ------
+    DiskFull
+        If the temporary file for the comparison cannot be written.
+    """
+    if not copies:
+        return None, ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=data / INBOX, prefix=".compare", suffix=durable.PART) as file:
+            file.write(content)
+            file.flush()
+            return compare_with_copies(data, copies, Path(file.name))
+    except OSError as error:
+        raise DiskFull(f"{error.strerror}.") from error
+
+
+def compare_with_copies(data: Path, copies: Sequence[Instance], path: Path) -> tuple[Instance | None, str]:
+    """Compare an image with those that are here under its UID, by meaning and not by encoding.
+
+    Parameters
+    ----------
+    data : the node's data folder
+    copies : images with the same SOP Instance UID
+    path : the file of the image
+
+    Returns
+    -------
+    The copy that is the same image, or None; and in what the image differs from the others, in words
+    """
+    found = []
+    for copy in copies:
+        if (data / copy.path).is_file():
+            kinds = differences(data / copy.path, path)
+            if not kinds:
+                return copy, ""
+            found += [kind.value for kind in kinds]
+    return None, " and ".join(dict.fromkeys(found))
 
 
 def resolve(store: Store, data: Path, series_uid: str, keep: Keep, note: str) -> int:
@@ -78,8 +128,9 @@ def _set_aside(data: Path, instance: Instance) -> None:
         raise StorageError(f"A file cannot be set aside: {error.detail}") from error
 
 
-def _forget(store: Store, series_uid: str, aside: Iterable[Instance], note: str) -> None:
+def _forget(store: Store, series_uid: str, aside: Sequence[Instance], note: str) -> None:
     """Delete the rows of the files set aside; start a new revision of every series without contradictions."""
+    losing = {one.series_uid for one in aside}
     concerned = {series_uid}
     with store.database.write() as tx:
         for one in aside:
@@ -89,6 +140,9 @@ def _forget(store: Store, series_uid: str, aside: Iterable[Instance], note: str)
             concerned |= {str(uid) for (uid,) in rows}
         for uid in sorted(concerned):
             tx.append_event("series", uid, "settle", note)
+            if uid in losing:  # a series that was not in CONFLICT has lost images to another one
+                open_revision(tx, uid, f"settled: {note}")
+                store.supersede_within(tx, uid)
             contradicting = tx.rows(
                 "SELECT i.sop_uid FROM instance i WHERE i.series_uid = ? AND"
                 " (SELECT count(*) FROM instance o WHERE o.sop_uid = i.sop_uid) > 1",

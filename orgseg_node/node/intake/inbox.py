@@ -26,6 +26,7 @@ from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.intake.conflicts import compare_content
 from orgseg_node.node.intake.recovery import adopt_files
 from orgseg_node.node.intake.series_judge import SeriesJudge
 from orgseg_node.node.intake.survey_cache import Surveys
@@ -107,6 +108,9 @@ class Inbox:
     def accept(self, incoming: Incoming) -> SeriesState:
         """Accept one image; when this returns, it is on disk and in the database.
 
+        An image that is here already changes nothing, also in another encoding (see
+        `orgseg_node.dicom.reading.same_image`). Another image with its UID puts its series into CONFLICT.
+
         Returns
         -------
         The state of its series
@@ -133,6 +137,10 @@ class Inbox:
             if sha256 in known and (self._data / known[sha256].path).is_file():
                 return self._seen_again(known[sha256].series_uid, incoming)
             content = part10.part10(incoming.encoded, header, incoming.transfer_syntax)
+            same, differs = compare_content(self._data, list(known.values()), content)
+            if same is not None:
+                _log.info("same image in another encoding", series=same.series_uid, instance=header.sop_uid)
+                return self._seen_again(same.series_uid, incoming)
             path = self._write(header, sha256, content)
             state = self._store.accept(
                 Instance(
@@ -145,10 +153,11 @@ class Inbox:
                     calling_ae=incoming.calling_ae,
                     received_at=self._clock(),
                     called_ae=incoming.called_ae,
-                )
+                ),
+                differs=differs,
             )
         if state is SeriesState.CONFLICT:
-            _log.warning("conflict", series=header.series_uid, instance=header.sop_uid)
+            _log.warning("conflict", series=header.series_uid, instance=header.sop_uid, differs=differs)
         return state
 
     def _seen_again(self, series_uid: str, incoming: Incoming) -> SeriesState:

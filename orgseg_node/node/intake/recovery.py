@@ -9,6 +9,7 @@ import structlog
 from orgseg_node import durable
 from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import NotDurable, OrgsegError
+from orgseg_node.node.intake.conflicts import compare_with_copies
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
 from orgseg_node.node.store.model import Instance
@@ -39,7 +40,13 @@ def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
             try:
                 if path.suffix == durable.PART or not path.is_file():
                     raise NotDurable("It is not complete.")
-                store.accept(_instance(path, data, clock))
+                instance = _instance(path, data, clock)
+                copies = [copy for copy in store.copies(instance.sop_uid) if copy.path != instance.path]
+                same, differs = compare_with_copies(data, copies, path)
+                if same is not None:  # in another encoding; its sender got no answer
+                    path.unlink()
+                    continue
+                store.accept(instance, differs=differs)
                 adopted += 1
             except (OrgsegError, OSError):
                 _quarantine(path, data)

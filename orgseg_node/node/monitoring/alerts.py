@@ -43,7 +43,7 @@ class NoticeCode(StrEnum):
 SENTENCES: Final = {
     NoticeCode.JOB_FAILED: "A job failed and needs a person. See 'orgseg jobs show'.",
     NoticeCode.SERIES_HELD: "A series is held and will not be contoured as it is. See 'orgseg jobs list'.",
-    NoticeCode.SERIES_CONFLICT: "Different images arrived under one UID. Both are kept, none is contoured.",
+    NoticeCode.SERIES_CONFLICT: "Different images arrived under one UID. See 'orgseg series settle'.",
     NoticeCode.DELIVERY_LATE: "Results could not be delivered for long. They are kept and tried again.",
     NoticeCode.LATE_IMAGES: "Images arrived after the contours of their series were delivered.",
     NoticeCode.DISK_LOW: "The disk is nearly full; images are refused until there is space.",

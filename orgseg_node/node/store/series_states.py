@@ -17,9 +17,14 @@ and appends each change to the history. The functions run inside a transaction o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final
+
 from orgseg_node.node.store.clock import stamp
 from orgseg_node.node.store.database import Transaction
 from orgseg_node.node.store.model import Instance, Series, SeriesState
+
+_CHOOSE: Final = "Choose with 'orgseg series settle' which one counts."
 
 
 def receive(tx: Transaction, instance: Instance, now: str) -> None:
@@ -78,19 +83,46 @@ def open_revision(tx: Transaction, series_uid: str, note: str) -> None:
     )
 
 
-def mark_conflict(tx: Transaction, series_uid: str, sop_uid: str) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contradiction:
+    """Images that share a UID and differ.
+
+    Attributes
+    ----------
+    sop_uid : SOP Instance UID that they have
+    differs : in what they differ, in words; empty if not known
+    other_series : Series Instance UID of the other image; empty if it is the same series
+    """
+
+    sop_uid: str
+    differs: str = ""
+    other_series: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The sentence for the operator."""
+        how = f" ({self.differs})" if self.differs else ""
+        if self.other_series:
+            return (
+                f"Instance {self.sop_uid} is here as part of series {self.other_series}, which continues. "
+                f"It arrived in this series with different content{how}; both are kept. {_CHOOSE}"
+            )
+        return f"Instance {self.sop_uid} arrived with different content{how}; both are kept. {_CHOOSE}"
+
+
+def mark_conflict(tx: Transaction, series_uid: str, contradiction: Contradiction) -> None:
     """Note that a series has an image whose SOP Instance UID also belongs to a different image.
 
     Parameters
     ----------
     tx : the transaction
     series_uid : Series Instance UID
-    sop_uid : SOP Instance UID that both images have
+    contradiction : the images
     """
     tx.run(
         "UPDATE series SET state = 'CONFLICT', reason = 'SAME_UID_OTHER_CONTENT', note = ?"
         " WHERE series_uid = ? AND state <> 'CONFLICT'",
-        (f"Instance {sop_uid} arrived with different content; both are kept.", series_uid),
+        (contradiction.sentence, series_uid),
     )
 
 

@@ -34,6 +34,7 @@ from orgseg_node.node.store.model import (
     SeriesState,
 )
 from orgseg_node.node.store.routing_rows import reopen_for_called_ae, set_called_ae, write_job
+from orgseg_node.node.store.series_states import Contradiction
 from orgseg_node.node.store.transfer_rows import note_open
 
 DATABASE: Final = Path("db") / "node.sqlite"
@@ -79,12 +80,17 @@ class Store(DeliveryRows):
             Instance, "SELECT * FROM instance WHERE series_uid = ? ORDER BY sop_uid, sha256", (series_uid,)
         )
 
-    def accept(self, instance: Instance) -> SeriesState:
+    def accept(self, instance: Instance, *, differs: str = "") -> SeriesState:
         """Add an image whose file is durable.
 
         A new image of a series that was judged already opens a new revision and supersedes a job of it that
-        has not delivered anything. A second image with the same SOP Instance UID but other content puts every
-        series concerned into CONFLICT.
+        has not delivered anything. A second image with the same SOP Instance UID but other content puts its
+        series into CONFLICT; another series that has the first image, and the job of that series, continue.
+
+        Parameters
+        ----------
+        instance : the image
+        differs : in what it differs from the images with its UID that are here, in words
 
         Returns
         -------
@@ -106,18 +112,17 @@ class Store(DeliveryRows):
                 tx, uid, "An instance came after the series was judged; it is judged again."
             )
             set_called_ae(tx, uid, instance.called_ae, instance.calling_ae)
-            concerned = {
-                str(row[0])
-                for row in tx.rows(
-                    "SELECT DISTINCT series_uid FROM instance WHERE sop_uid = ?"
-                    " AND (SELECT count(*) FROM instance WHERE sop_uid = ?) > 1",
-                    (instance.sop_uid, instance.sop_uid),
+            others = tx.rows(
+                "SELECT series_uid FROM instance WHERE sop_uid = ? AND sha256 <> ? ORDER BY series_uid",
+                (instance.sop_uid, instance.sha256),
+            )
+            if others:
+                elsewhere = [str(other) for (other,) in others if other != uid]
+                conflict = Contradiction(
+                    sop_uid=instance.sop_uid, differs=differs, other_series=next(iter(elsewhere), "")
                 )
-            }
-            for other in concerned:
-                series_states.mark_conflict(tx, other, instance.sop_uid)
-            for series_uid in concerned | {uid}:
-                self._supersede(tx, series_uid)
+                series_states.mark_conflict(tx, uid, conflict)
+            self._supersede(tx, uid)
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))
         return SeriesState(state)
 
@@ -138,6 +143,10 @@ class Store(DeliveryRows):
             if reopen_for_called_ae(tx, series_uid, called_ae, calling_ae, self._now()):
                 self._supersede(tx, series_uid)
         return self.one_series(series_uid).state
+
+    def supersede_within(self, tx: Transaction, series_uid: str) -> None:
+        """Supersede every open, undelivered job of a series inside a transaction of the caller."""
+        self._supersede(tx, series_uid)
 
     def _supersede(self, tx: Transaction, series_uid: str) -> None:
         """Supersede every open job of a series of which nothing was delivered."""

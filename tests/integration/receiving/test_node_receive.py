@@ -201,14 +201,19 @@ def test_the_same_uid_with_other_pixels_keeps_both_and_is_a_conflict(
     assert len(node.store.copies(ct_slice.SOPInstanceUID)) == 2
 
 
-def test_the_same_uid_in_another_series_puts_both_series_into_conflict(
+def test_the_same_uid_in_another_series_puts_only_the_new_series_into_conflict(
     listen: Listen, ct_slice: pydicom.FileDataset
 ) -> None:
     node = listen()
     assert node.push(ct_slice) == 0x0000
     ct_slice.SeriesInstanceUID = "1.2.3"
     assert node.push(ct_slice) == 0x0000
-    assert [s.state for s in node.store.series()] == [SeriesState.CONFLICT] * 2
+    states = {s.series_uid: s.state for s in node.store.series()}
+    assert states.pop("1.2.3") is SeriesState.CONFLICT
+    assert list(states.values()) == [SeriesState.RECEIVING]
+    note = node.store.one_series("1.2.3").note
+    assert "orgseg series settle" in note
+    assert "which continues" in note
 
 
 def test_a_nearly_full_disk_is_told_as_out_of_resources_and_nothing_is_kept(

@@ -196,7 +196,7 @@ def test_an_image_that_two_series_claim_stays_with_one_of_them(node: Node, files
     other.SeriesInstanceUID = "1.2.3"
     other.save_as(files[0])
     node.take(files[0])
-    resolve(node.store, node.data, first, Keep.FIRST, ANNA)
+    resolve(node.store, node.data, "1.2.3", Keep.FIRST, ANNA)
     assert node.store.one_series(first).state is SeriesState.RECEIVING
     assert node.store.one_series("1.2.3").reason == "SETTLED_ELSEWHERE"
 

@@ -175,6 +175,15 @@ def test_contradicting_content_is_a_conflict_for_good_and_stops_the_job(store: S
     assert len(store.copies("1.2.1")) == 2
 
 
+def test_a_conflict_names_the_command_and_in_what_the_images_differ(store: Store) -> None:
+    arrive(store, "1.2.1")
+    (first,) = store.copies("1.2.1")
+    store.accept(replace(first, sha256="b" * 64, path="other"), differs="the patient")
+    note = store.one_series("1.2").note
+    assert "(the patient)" in note
+    assert "'orgseg series settle'" in note
+
+
 def test_the_database_refuses_a_second_computing_job_of_a_series(store: Store, tmp_path: Path) -> None:
     arrive(store, "1.2.1")
     ready(store)

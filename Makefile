@@ -37,7 +37,7 @@ contracts: install
 	$(BIN)/lint-imports --no-cache
 
 # Most tests wait for processes and peers, so there are more workers than cores, each with one thread of its own.
-WORKERS ?= $(shell expr 3 \* $$(nproc 2>/dev/null || echo 2))
+WORKERS ?= $(shell expr 3 \* $$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2))
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
 # Hundreds of processes are started: none of them shall compile the same modules again.

@@ -16,6 +16,7 @@ from orgseg_node.shipped import shipped_config
 from tests.support.ct.phantom import build_ct_series
 from tests.support.node.leaks import collect
 from tests.support.peers.postgres import Cluster, cluster
+from tests.support.processes.once import RUN_FOLDER
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -28,9 +29,16 @@ def _logs_to_stderr() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is kept from run to run stays with the tests; the programs they start inherit it."""
+    """What is kept from run to run stays with the tests; the programs they start inherit it.
+
+    All workers of a run share one folder, so that what is expensive is made once.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "run"
+    shared.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv(RUN_FOLDER, str(shared))
+        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
         yield
 
 

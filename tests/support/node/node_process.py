@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +16,8 @@ import psutil
 
 from orgseg_node.node.store.model import Job, JobState
 from orgseg_node.node.store.store import Store
+from tests.support.processes.forked import ForkedProcess
 
-_ROOT = Path(__file__).resolve().parents[3]
 T = TypeVar("T")
 
 CONFIG = """
@@ -107,7 +105,7 @@ class NodeProcess:
     quiet_s: float = 0.5
     completeness: str = ""
     port: int = 0
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _process: ForkedProcess | None = field(default=None, repr=False)
 
     @property
     def data(self) -> Path:
@@ -122,13 +120,13 @@ class NodeProcess:
         text = CONFIG.format(**values, **more, quiet_s=self.quiet_s)
         config.write_text(text, encoding="utf-8")
         seen = len(self.events())
-        command = [sys.executable, "-m", "tests.support.node.node_program", str(config), str(self.seconds)]
-        command += self.child
+        module, arguments = "tests.support.node.node_program", [str(config), str(self.seconds), *self.child]
         if self.seconds is None:
-            command = [sys.executable, "-m", "orgseg_node.cli", "node", "run", "--config", str(config)]
+            module, arguments = "orgseg_node.cli", ["node", "run", "--config", str(config)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=_ROOT, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            self._process = ForkedProcess(
+                module, arguments, environment=environment, streams=(0, 1, log.fileno())
             )
 
         def listening() -> int:
@@ -180,14 +178,8 @@ class NodeProcess:
 
     def reload(self) -> int:
         """Let it read its file again; the exit status of the command."""
-        command = [sys.executable, "-m", "orgseg_node.cli", "node", "reload", "--config"]
-        return subprocess.run(
-            [*command, str(self.folder / "node.toml")],
-            cwd=_ROOT,
-            check=False,
-            capture_output=True,
-            timeout=60,
-        ).returncode
+        config = str(self.folder / "node.toml")
+        return ForkedProcess("orgseg_node.cli", ["node", "reload", "--config", config]).wait(60)
 
     def store(self) -> Store:
         """Its memory, to look at."""

@@ -1,0 +1,108 @@
+"""Processes forked from one with all libraries of the node imported, used as those of `subprocess` are."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.support.processes.once import once, owner
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+_START_S: Final = 120.0
+LONGEST: Final = 1 << 17  # a request: arguments and environment
+STREAMS: Final = 3
+
+
+class ForkedProcess:
+    """A process like ``python -m MODULE ARGUMENTS`` in a session of its own.
+
+    Parameters
+    ----------
+    module, arguments : what it runs, and its arguments
+    environment : its environment variables; those of this process where None
+    streams : descriptors that it has as standard input, output and error
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        streams: Sequence[int] = (0, 1, 2),
+    ) -> None:
+        request = {
+            "module": module,
+            "arguments": [*arguments],
+            "folder": str(ROOT),
+            "environment": dict(os.environ if environment is None else environment),
+        }
+        self.returncode: int | None = None
+        self._server = _connected()
+        socket.send_fds(self._server, [json.dumps(request).encode()], [*streams])
+        self.pid = self._number()
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        if self.returncode is None and select.select([self._server], [], [], 0)[0]:
+            self._finish()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status once it has finished.
+
+        Raises
+        ------
+        subprocess.TimeoutExpired
+            If it has not within the time.
+        """
+        if self.returncode is None:
+            if not select.select([self._server], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+            self._finish()
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has finished."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to finish."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.send_signal(signal.SIGKILL)
+
+    def _finish(self) -> None:
+        self.returncode = self._number()
+        self._server.close()
+
+    def _number(self) -> int:
+        content = self._server.recv(LONGEST)
+        assert content, "the fork server is gone"
+        number: int = json.loads(content)
+        return number
+
+
+def _connected() -> socket.socket:
+    path = once("fork_server", _start)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(str(path))
+    return connection
+
+
+def _start(path: Path) -> None:
+    """Start the server of this run, which listens when this returns."""
+    command = [sys.executable, "-m", "tests.support.processes.fork_server", str(path), str(owner())]
+    subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=_START_S)

@@ -25,7 +25,10 @@ def test_a_ct_pushed_by_storescu_reaches_storescp_as_one_rtstruct_and_one_seg(
     series = read_series(demo_ct())
     files = [each.path for each in series.slices]
     port = free_port()
-    with storescp(tmp_path / "tps", port, "-aet", "TPS") as tps, running_node(tmp_path, port, None) as node:
+    with (
+        storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
+        running_node(tmp_path, port, None, warm=True) as node,
+    ):
         pushed = storescu(node.port, files, "-aec", "ORGSEG", "-aet", "STORESCU", "-xt")
         assert pushed.returncode == 0, pushed.stdout
         if way == "killed":

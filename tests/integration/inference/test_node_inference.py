@@ -60,7 +60,7 @@ def test_kill_in_mid_streaming_gives_one_rtstruct_and_until_then_it_is_told_how_
     port = free_port()
     with (
         storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
-        running_node(tmp_path, port, None, section(bundles)) as node,
+        running_node(tmp_path, port, None, section(bundles), warm=True) as node,
     ):
         assert storescu(node.port, sorted(ct_folder.iterdir()), "-aec", "ORGSEG").returncode == 0
         job = computing(node)

@@ -33,8 +33,13 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def kill_in_inference(node: NodeProcess) -> None:
-    node.job_in(JobState.INFERRING, seconds=60)
+def kill_in_inference(node: NodeProcess, attempt: int = 1) -> None:
+    def infers() -> bool:
+        with contextlib.closing(node.store()) as store:
+            changes = [event.change for job in store.jobs() for event in store.events(job.job_id)]
+        return changes.count("PREPARING -> INFERRING") == attempt
+
+    wait_for(infers, 60, f"attempt {attempt} infers")
     children = node.children()
     node.kill()
     wait_for(lambda: not any(map(is_alive, children)), 10, "the child ends with the node")
@@ -47,7 +52,7 @@ def test_a_child_that_keeps_dying_ends_in_the_dead_letter_and_a_person_starts_it
     port = free_port()
     with (
         storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
-        running_node(tmp_path, port, inference=TWO_DEATHS, child=(DYING, "kill", "2")) as node,
+        running_node(tmp_path, port, inference=TWO_DEATHS, child=(DYING, "kill", "2"), warm=True) as node,
     ):
         push(node, ct_folder)
         job = node.job_in(JobState.FAILED, seconds=90)
@@ -73,7 +78,7 @@ def test_memory_that_ran_out_once_is_no_obstacle(tmp_path: Path, ct_folder: Path
     port = free_port()
     with (
         storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
-        running_node(tmp_path, port, child=(DYING, "memory", "1")) as node,
+        running_node(tmp_path, port, child=(DYING, "memory", "1"), warm=True) as node,
     ):
         push(node, ct_folder)
         job = node.job_in(JobState.DONE, seconds=90)
@@ -87,11 +92,11 @@ def test_memory_that_ran_out_once_is_no_obstacle(tmp_path: Path, ct_folder: Path
 def test_a_node_killed_again_and_again_in_a_job_gives_it_up_and_not_the_others(
     tmp_path: Path, ct_folder: Path
 ) -> None:
-    with running_node(tmp_path, free_port(), seconds=60, inference=TWO_DEATHS) as node:
+    with running_node(tmp_path, free_port(), seconds=60, inference=TWO_DEATHS, warm=True) as node:
         push(node, ct_folder)
         kill_in_inference(node)
         node.start()
-        kill_in_inference(node)
+        kill_in_inference(node, attempt=2)
         node.start()
         job = node.job_in(JobState.FAILED, seconds=60)
         assert (job.reason, job.deaths) == ("JOB_POISON", 2)
@@ -102,7 +107,10 @@ def test_an_engine_that_has_forgotten_everything_loses_no_job_and_no_death(
     tmp_path: Path, ct_folder: Path
 ) -> None:
     port = free_port()
-    with storescp(tmp_path / "tps", port, "-aet", "TPS") as tps, running_node(tmp_path, port, 60) as node:
+    with (
+        storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
+        running_node(tmp_path, port, 60, warm=True) as node,
+    ):
         push(node, ct_folder)
         kill_in_inference(node)
         for path in (node.data / "db").glob("engine.sqlite*"):
@@ -119,7 +127,10 @@ def test_a_person_cancels_a_running_job_forces_a_held_series_and_sends_again(
 ) -> None:
     files = sorted(ct_folder.iterdir())
     port, config = free_port(), tmp_path / "node.toml"
-    with storescp(tmp_path / "tps", port, "-aet", "TPS") as tps, running_node(tmp_path, port, 60) as node:
+    with (
+        storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
+        running_node(tmp_path, port, 60, warm=True) as node,
+    ):
         assert storescu(node.port, [*files[:9], *files[10:]], "-aec", "ORGSEG").returncode == 0
         uid = str(pydicom.dcmread(files[0]).SeriesInstanceUID)
 

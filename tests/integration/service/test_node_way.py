@@ -31,7 +31,10 @@ def test_a_pushed_ct_comes_back_as_rtstruct_and_seg_once(tmp_path: Path, ct_fold
     files = sorted(ct_folder.iterdir())
     sent = pydicom.dcmread(files[0])
     port = free_port()
-    with storescp(tmp_path / "tps", port, "-aet", "TPS") as tps, running_node(tmp_path, port) as node:
+    with (
+        storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
+        running_node(tmp_path, port, warm=True) as node,
+    ):
         assert echoscu(node.port, *TO_NODE).returncode == 0
         pushed = storescu(node.port, files, *TO_NODE)
         assert pushed.returncode == 0, pushed.stdout
@@ -63,7 +66,7 @@ def test_the_series_is_read_in_its_quiet_time(tmp_path: Path, ct_folder: Path) -
     port = free_port()
     with (
         storescp(tmp_path / "tps", port, "-aet", "TPS") as tps,
-        running_node(tmp_path, port, quiet_s=4) as node,
+        running_node(tmp_path, port, quiet_s=4, warm=True) as node,
     ):
         assert storescu(node.port, sorted(ct_folder.iterdir()), *TO_NODE).returncode == 0
         job = node.job_in(JobState.DONE)
@@ -76,7 +79,7 @@ def test_kill_in_mid_inference_and_a_dead_destination_still_give_one_rtstruct(
     tmp_path: Path, ct_folder: Path
 ) -> None:
     port = free_port()
-    with running_node(tmp_path, port, seconds=3) as node:
+    with running_node(tmp_path, port, seconds=3, warm=True) as node:
         assert storescu(node.port, sorted(ct_folder.iterdir()), *TO_NODE).returncode == 0
         node.job_in(JobState.INFERRING)
         children = node.children()

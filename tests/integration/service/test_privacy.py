@@ -137,7 +137,7 @@ port = {free_port()}
     try:
         with (
             storescp(tmp_path / "tps", tps_port, "-aet", "TPS"),
-            running_node(tmp_path, tps_port, inference=more, log_level="debug") as node,
+            running_node(tmp_path, tps_port, inference=more, log_level="debug", warm=True) as node,
         ):
             config = node.folder / "node.toml"
             assert storescu(node.port, delivered, *TO_NODE).returncode == 0

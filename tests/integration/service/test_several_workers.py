@@ -183,9 +183,9 @@ def test_a_worker_killed_for_good_in_mid_inference_is_replaced_and_the_job_ends_
     def part(name: str, role: str) -> NodeProcess:
         more = (
             f'[database]\nurl = "{server.url}"\npassword_file = "secret"\n'
-            f'[worker]\nname = "{name}"\nroles = ["{role}"]\ndead_after_s = {DEAD_AFTER_S}\n'
-            "spare_child = false"  # so that only a worker with a job has a child
+            f'[worker]\nname = "{name}"\nroles = ["{role}"]\ndead_after_s = {DEAD_AFTER_S}'
         )
+        # not warm, so that only a worker with a job has a child
         return NodeProcess(folder=tmp_path, tps_port=port, seconds=5, name=name, more=more)
 
     parts = [part("door", "receiver"), part("one", "worker"), part("two", "worker")]

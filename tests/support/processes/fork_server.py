@@ -92,9 +92,8 @@ class Server:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            with self._asked.pop(pid) as connection:
-                with contextlib.suppress(OSError):  # who asked is gone
-                    connection.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
+            with self._asked.pop(pid) as connection, contextlib.suppress(OSError):  # who asked is gone
+                connection.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
 
     def _end(self) -> None:
         for pid in self._asked:

@@ -18,6 +18,7 @@ from pynetdicom.events import Event
 from orgseg_node.errors import NetworkError
 from orgseg_node.node.config.node_config import Destination, NodeConfig
 from orgseg_node.node.dimse.storage_scu import DicomSender
+from orgseg_node.node.processing.job_objects import stored_objects
 from orgseg_node.node.processing.worker import Tools, Worker
 from orgseg_node.node.store.model import DeliveryState, JobState, NewJob
 from orgseg_node.node.store.store import Store
@@ -79,7 +80,8 @@ def sending(scratch: Path, port: int, **more: Any) -> Iterator[Sending]:
     for state in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
         store.move(new.job_id, state, "")
     path = scratch / "data" / "inbox" / series.series_uid / f"{uid_of(image)}.dcm"
-    held[0].worker.release(new.job_id, [{"role": "RTSTRUCT", "path": str(path), "sop_uid": uid_of(image)}])
+    item = {"role": "RTSTRUCT", "path": str(path), "sop_uid": uid_of(image)}
+    held[0].worker.release(store.job(new.job_id), stored_objects(scratch / "data", [item]))
     try:
         yield held[0]
     finally:

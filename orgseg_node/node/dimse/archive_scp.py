@@ -51,7 +51,12 @@ class FolderArchive:
         return path
 
     def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
-        """Nothing has to be done between two instances."""
+        """Nothing has to be done at the end of an association.
+
+        Parameters
+        ----------
+        association, released, cause : as for `Intake.association_ended`
+        """
 
 
 def run_archive(

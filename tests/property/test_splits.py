@@ -12,7 +12,7 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.scan_groups import groups_of
 from orgseg_training.errors import NoPositives
 from orgseg_training.experiment.config import load_experiment
-from orgseg_training.experiment.splits import make_splits, need_positives
+from orgseg_training.experiment.splits import make_splits, require_positives
 from orgseg_training.shipped import training_config
 
 _SMOKE = load_experiment(training_config("experiments/smoke.toml"))
@@ -84,7 +84,7 @@ def test_every_fold_has_positives_or_it_is_an_error(cases: list[StoredCase]) -> 
         any(organ in drawn[key] for key in fold) for organ in EXPERIMENT.strategy_1 for fold in splits.folds
     )
     try:
-        need_positives(EXPERIMENT, splits, cases)
+        require_positives(EXPERIMENT, splits, cases)
         refused = False
     except NoPositives:
         refused = True

@@ -35,8 +35,8 @@ from orgseg_node.inference.preparing import prepare_ct
 from orgseg_node.shipped import shipped_demo
 from orgseg_training.datasets.case import Contents, SourceCase
 from orgseg_training.experiment.config import load_experiment
-from orgseg_training.experiment.prepare import cut
-from orgseg_training.experiment.workspace import Work
+from orgseg_training.experiment.prepare import crop_to_body
+from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 from tests.support.ct.objects import PROVENANCE, series_of
 from tests.support.ct.phantom import AXIAL, FEET_FIRST, PRONE, PhantomOptions
@@ -114,17 +114,17 @@ SCANS = {
 
 def _trained_on(volume: Volume, model: TinyModel, root: Path) -> NDArray[np.float32]:
     """What nnU-Net trains on: the scan in the store, cut as the pipeline cuts it, preprocessed by nnU-Net."""
-    work = Work(experiment=load_experiment(training_config("experiments/smoke.toml")), root=root)
+    workspace = Workspace(experiment=load_experiment(training_config("experiments/smoke.toml")), root=root)
     seen = np.ones(volume.grid.shape, np.bool_)
     contents = Contents(volume=volume, masks={"liver": seen})
     source = SourceCase(
         database="db", name="a", patient="a", annotated=frozenset({"liver"}), read=lambda: contents
     )
-    work.store.take_in([source])
-    (case,) = work.store.cases()
-    cut(work, case)
+    workspace.store.ingest([source])
+    (case,) = workspace.store.cases()
+    crop_to_body(workspace, case)
     plans, configuration, dataset = _nnunet(model)
-    image = [str(work.cropped(case.key))]
+    image = [str(workspace.cropped(case.key))]
     data, _, _ = configuration.preprocessor_class(verbose=False).run_case(
         image, None, plans, configuration, dataset
     )

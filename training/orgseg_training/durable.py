@@ -15,7 +15,7 @@ from orgseg_training.errors import FolderInUse
 
 
 @contextmanager
-def sole_user(folder: Path) -> Iterator[int]:
+def lock_folder(folder: Path) -> Iterator[int]:
     """Lock a working folder, also for processes that inherit the descriptor; released when the last one ends.
 
     Raises

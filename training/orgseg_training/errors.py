@@ -1,4 +1,4 @@
-"""What can be wrong with an experiment, besides what can be wrong with a node."""
+"""Errors of training, in addition to those of the node."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from orgseg_node.errors import OrgsegError
 
 
 class TrainingError(OrgsegError):
-    """The experiment cannot go on."""
+    """The experiment cannot continue."""
 
     code = "TRAINING"
-    next_step = "Look at the log of the step; every step can be run again."
+    next_step = "Read the log of the step; every step can be run again."
 
 
 class CaseRejected(TrainingError):
     """A scan cannot be used for training."""
 
     code = "TRAINING_CASE_REJECTED"
-    next_step = "Correct the scan or leave it out; it is listed in rejected.json and the others are used."
+    next_step = "Correct the scan or leave it out; it is listed in rejected.json, the other scans are used."
 
 
 class SplitChanged(TrainingError):
-    """The division into training and test scans was fixed before and would now be another."""
+    """The split into training and test scans was fixed before and would now be different."""
 
     code = "TRAINING_SPLIT_CHANGED"
     next_step = "Start a new working folder; a split that was trained on is never changed."
@@ -30,11 +30,11 @@ class ExperimentChanged(TrainingError):
     """The working folder belongs to another experiment."""
 
     code = "TRAINING_EXPERIMENT_CHANGED"
-    next_step = "Choose a new folder with --out, or go on with the experiment as it was."
+    next_step = "Choose a new folder with --out, or continue the experiment as it was."
 
 
 class FolderInUse(TrainingError):
-    """Another run is at work in this folder."""
+    """Another run uses this folder."""
 
     code = "TRAINING_FOLDER_IN_USE"
     next_step = "Wait for it, or stop it; it can be started again."
@@ -48,10 +48,12 @@ class NoPositives(TrainingError):
 
 
 class TrainerFailed(TrainingError):
-    """Training ended before it was done."""
+    """Training ended before it was finished."""
 
     code = "TRAINING_NNUNET"
-    next_step = "Read the last lines of its log; running the step again goes on from the last checkpoint."
+    next_step = (
+        "Read the last lines of its log; the step can be run again and continues from the last checkpoint."
+    )
 
 
 class RejectsInvalid(TrainingError):
@@ -62,12 +64,10 @@ class RejectsInvalid(TrainingError):
 
 
 class RejectsUnsigned(TrainingError):
-    """The list of rejected scans is not signed by whom the experiment names."""
+    """The list of rejected scans is not signed by the person that the experiment names."""
 
     code = "TRAINING_REJECTS_UNSIGNED"
-    next_step = (
-        "Let the person who is responsible look at the list and sign it with orgseg-train rejects sign."
-    )
+    next_step = "Let the responsible person check the list and sign it with orgseg-train rejects sign."
 
 
 class KeyUnusable(TrainingError):
@@ -78,21 +78,21 @@ class KeyUnusable(TrainingError):
 
 
 class CurationChanged(TrainingError):
-    """What is left out was settled before the splits were locked and would now be another."""
+    """What is left out was fixed when the splits were locked and would now be different."""
 
     code = "TRAINING_CURATION_CHANGED"
     next_step = "Start a new working folder; what was trained on is never changed."
 
 
 class AnatomyContradicted(CaseRejected):
-    """Organs of a scan lie where no body has them."""
+    """Organs of a scan are at impossible positions."""
 
     code = "TRAINING_ANATOMY"
-    next_step = "Look whether sides, names or numbers of its labels are exchanged; the scan is left out."
+    next_step = "Check whether sides, names or numbers of its labels are exchanged; the scan is left out."
 
 
 class NoScans(TrainingError):
-    """No scan was taken in here yet."""
+    """No scan was ingested here yet."""
 
     code = "TRAINING_NO_SCANS"
-    next_step = "Name a working folder into which orgseg-train run or step ingest took scans."
+    next_step = "Name a working folder with scans ingested by orgseg-train run or orgseg-train step ingest."

@@ -25,7 +25,7 @@ ORGANS = {"Spinal-Cord": "spinal_cord", "Lung-Left": "lung_left", "Lung-Right": 
 
 def _store(kind: str, folder: Path, out: Path) -> CaseStore:
     store = CaseStore(out)
-    store.take_in(open_database(kind, "db", folder, {}))
+    store.ingest(open_database(kind, "db", folder, {}))
     return store
 
 

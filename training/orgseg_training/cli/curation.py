@@ -1,4 +1,4 @@
-"""``orgseg-train qc`` and ``rejects``: looking at scans, and the signed list of what is left out."""
+"""``orgseg-train qc`` and ``rejects``: quality control of scans, and the signed list of what is left out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 
 from orgseg_node.core.organs import load_organs
 from orgseg_node.shipped import shipped_config
-from orgseg_training.curation.quality_control import look, summary
+from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
-from orgseg_training.curation.rejects import make_key, sign, verified
+from orgseg_training.curation.rejects import make_key, read_signed, sign
 from orgseg_training.datasets.case_store import CaseStore
 
 ListFile = Annotated[Path, typer.Argument(help="The list, a TOML file.")]
@@ -22,46 +22,49 @@ rejects_app = typer.Typer(no_args_is_help=True, help="The signed list of scans a
 
 @rejects_app.command()
 def keygen(
-    out: Annotated[Path, typer.Argument(help="The private key to write; keep it to yourself.")],
+    out: Annotated[Path, typer.Argument(help="The private key to write; keep it secret.")],
 ) -> None:
-    """Make a key for signing; prints the public key that the experiment names."""
+    """Make a key for signing; prints the public key for the experiment file."""
     typer.echo(make_key(out))
 
 
 @rejects_app.command("sign")
 def sign_list(
     file: ListFile,
-    key: Annotated[Path, typer.Option(help="Private key of keygen.")],
-    name: Annotated[str, typer.Option(help="Who signs.")],
+    key: Annotated[Path, typer.Option(help="Private key, made by keygen.")],
+    name: Annotated[str, typer.Option(help="Name of the person who signs.")],
 ) -> None:
-    """Sign a list; the signature is written beside it."""
+    """Sign a list; the signature is written next to it."""
     typer.echo(f"{sign(file, key, name)}")
 
 
 @rejects_app.command()
-def verify(file: ListFile, public_key: Annotated[str, typer.Option(help="Whose signature counts.")]) -> None:
-    """Say who signed a list, or fail if it is not what was signed."""
-    rejects, signer = verified(file, public_key)
+def verify(
+    file: ListFile,
+    public_key: Annotated[str, typer.Option(help="Public key of the person who must have signed.")],
+) -> None:
+    """Print who signed a list; fails if the list is not what was signed."""
+    rejects, signer = read_signed(file, public_key)
     typer.echo(f"{len(rejects)} rejects, signed by {signer}")
 
 
 def qc(
-    out: Annotated[Path, typer.Option("--out", help="Working folder whose scans were taken in.")],
-    who: Annotated[str, typer.Option(help="Your name, for entries of the list of rejects.")] = "",
+    out: Annotated[Path, typer.Option("--out", help="Working folder with ingested scans.")],
+    who: Annotated[str, typer.Option(help="Your name, for entries of the reject list.")] = "",
 ) -> None:
-    """Check all scans and draw their contours: qc/index.html with the worst first; what is drawn is kept."""
+    """Check all scans and draw their contours: qc/index.html, the worst first; unchanged scans are kept."""
     store = CaseStore(out.resolve() / "store")
     folder = out.resolve() / "qc"
     organs = load_organs(shipped_config("organs.toml"))
     with typer.progressbar(length=len(store.keys()), label="scans") as bar:
-        looked = look(store, folder, organs, done=lambda: bar.update(1))
+        reviews = review_scans(store, folder, organs, on_scan_done=lambda: bar.update(1))
     page = folder / "index.html"
-    write_page(looked, page, who=who, when=datetime.now(UTC).astimezone().date())
-    typer.echo(summary(looked))
+    write_page(reviews, page, who=who, when=datetime.now(UTC).astimezone().date())
+    typer.echo(summarise(reviews))
     typer.echo(f"{page}")
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give the command line these commands."""
+    """Add these commands to the command line."""
     app.command()(qc)
     app.add_typer(rejects_app, name="rejects")

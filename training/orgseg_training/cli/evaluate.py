@@ -11,27 +11,27 @@ from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.errors import EvaluationError, LabelsInvalid, StorageError
 from orgseg_node.shipped import shipped_config
 from orgseg_training.evaluation.plots import write_box_plots
-from orgseg_training.evaluation.published_results import inconsistencies, read_printed
+from orgseg_training.evaluation.published_results import inconsistencies, read_published
 from orgseg_training.evaluation.results import read_cases, write_cases
-from orgseg_training.evaluation.scoring import Evaluation, read_facts, read_label_numbers, read_tolerances
+from orgseg_training.evaluation.scoring import Evaluation, read_case_list, read_label_numbers, read_tolerances
 from orgseg_training.evaluation.tables import all_tables, cost_table
 from orgseg_training.shipped import training_config
 
-study_app = typer.Typer(no_args_is_help=True, help="The study's own printed values.")
+study_app = typer.Typer(no_args_is_help=True, help="The values printed in the study.")
 _PRINTED = training_config("study/printed.csv")
 _COST = training_config("study/cost.csv")
 
-Printed = Annotated[Path, typer.Option(help="The study's printed values.")]
+Printed = Annotated[Path, typer.Option(help="Values printed in the study.")]
 
 
 def evaluate(
-    reference: Annotated[Path, typer.Option(help="Folder of CASE.nii.gz, the truth.")],
-    prediction: Annotated[Path, typer.Option(help="Folder of CASE.nii.gz of the same names and grids.")],
+    reference: Annotated[Path, typer.Option(help="Folder of CASE.nii.gz, the reference.")],
+    prediction: Annotated[Path, typer.Option(help="Folder of CASE.nii.gz with the same names and grids.")],
     out: Annotated[Path, typer.Option(help="Per-case results to write (Parquet).")],
     model: Annotated[str, typer.Option(help="Name of the model, as in the tables.")] = "model",
-    subset: Annotated[str, typer.Option(help="cv, 1, 2, 3 as in the study, or any other word.")] = "test",
+    subset: Annotated[str, typer.Option(help="cv, 1, 2, 3 as in the study, or any other name.")] = "test",
     labels: Annotated[
-        Path | None, typer.Option(help="Organ and number: TOML, or dataset.json as beside the references.")
+        Path | None, typer.Option(help="Organ and number: TOML, or dataset.json as next to the references.")
     ] = None,
     prediction_labels: Annotated[
         Path | None, typer.Option(help="The same for the predictions, if their numbers differ.")
@@ -45,7 +45,7 @@ def evaluate(
     tolerances: Annotated[Path, typer.Option(help="Tolerance of each organ.")] = training_config(
         "tolerances.toml"
     ),
-    append: Annotated[bool, typer.Option(help="Add to the results that are in the file.")] = False,
+    append: Annotated[bool, typer.Option(help="Add to the results in the file.")] = False,
 ) -> None:
     """Compare predictions with references, organ by organ."""
     organs = load_organs(shipped_config("organs.toml"))
@@ -56,7 +56,7 @@ def evaluate(
         numbers=_numbers(reference, labels, prediction_labels, organs),
         model=model,
         subset=subset,
-        facts=read_facts(cases) if cases else {},
+        cases=read_case_list(cases) if cases else {},
         tolerances=read_tolerances(tolerances, organs),
     )
     scores = (*earlier, *evaluation.scores())
@@ -67,10 +67,10 @@ def evaluate(
 def _numbers(
     reference: Path, labels: Path | None, prediction_labels: Path | None, organs: OrganTable
 ) -> dict[str, tuple[int, int]]:
-    beside = [folder / "dataset.json" for folder in (reference, reference.parent)]
-    found = labels or next((path for path in beside if path.is_file()), None)
+    candidates = [folder / "dataset.json" for folder in (reference, reference.parent)]
+    found = labels or next((path for path in candidates if path.is_file()), None)
     if found is None:
-        raise LabelsInvalid("There is no dataset.json beside the references, and no --labels.")
+        raise LabelsInvalid("There is no dataset.json next to the references, and no --labels.")
     theirs = read_label_numbers(found, organs)
     ours = read_label_numbers(prediction_labels, organs) if prediction_labels else theirs
     common = {organ: (number, ours[organ]) for organ, number in theirs.items() if organ in ours}
@@ -85,11 +85,11 @@ def tables(
     printed: Printed = _PRINTED,
     cost: Annotated[Path, typer.Option(help="CSV: step,jobs,gpu_hours_each,device.")] = _COST,
 ) -> None:
-    """Make the study's tables (CSV, HTML, LaTeX) and box plots from per-case results."""
+    """Make the tables of the study (CSV, HTML, LaTeX) and box plots from per-case results."""
     scores = read_cases(results)
-    made = (*all_tables(scores, read_printed(printed)), cost_table(cost))
+    written = (*all_tables(scores, read_published(printed)), cost_table(cost))
     try:
-        files = [path for table in made for path in table.write(out)]
+        files = [path for table in written for path in table.write(out)]
         files += write_box_plots(scores, out)
     except StorageError as error:
         raise EvaluationError(f"{out.name} cannot be written to: {error.detail}") from error
@@ -98,8 +98,8 @@ def tables(
 
 @study_app.command()
 def check(printed: Printed = _PRINTED) -> None:
-    """List printed values that contradict themselves, found by computation."""
-    rows = read_printed(printed)
+    """List printed values that are inconsistent with each other."""
+    rows = read_published(printed)
     found = inconsistencies(rows)
     for one in found:
         typer.echo(f"{one.row.name}: {one.reason}")
@@ -108,11 +108,11 @@ def check(printed: Printed = _PRINTED) -> None:
 
 @study_app.callback()
 def _study() -> None:
-    """The study's own printed values."""
+    """The values printed in the study."""
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give the command line these commands."""
+    """Add these commands to the command line."""
     app.command()(evaluate)
     app.command()(tables)
     app.add_typer(study_app, name="study")

@@ -11,18 +11,18 @@ import typer
 
 from orgseg_node.durable import atomic_file
 from orgseg_node.errors import ConfigError, ToolMissing
-from orgseg_training.durable import sole_user
+from orgseg_training.durable import lock_folder
 from orgseg_training.errors import TrainingError
-from orgseg_training.experiment.config import load_experiment, moved, settle
+from orgseg_training.experiment.config import load_experiment, save_experiment, with_folders
 from orgseg_training.experiment.estimate import batches_assumed, estimate, estimate_assumed
-from orgseg_training.experiment.steps import STEPS, Which, ingest, run_step
-from orgseg_training.experiment.workspace import Work
+from orgseg_training.experiment.steps import STEPS, StepTarget, ingest, run_step
+from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.nnunet.run import Machine
 from orgseg_training.shipped import training_config, training_workflow
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, a TOML file.")]
 WorkFolder = Annotated[
-    Path, typer.Option("--out", help="Working folder; an interrupted run goes on from here.")
+    Path, typer.Option("--out", help="Working folder; an interrupted run continues from here.")
 ]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of a step.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -32,16 +32,21 @@ def step(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(STEPS)}.")],
     config: ConfigFile,
     out: WorkFolder,
-    network: Annotated[str | None, typer.Option(help="An organ, or all for that of strategy 2.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Of the network.")] = None,
-    batch: Annotated[int | None, typer.Option(min=0, help="Of scans, for completion.")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Name of a network: by default its organ, or all for strategy 2.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Fold of the network.")] = None,
+    batch: Annotated[int | None, typer.Option(min=0, help="Batch of scans, for the step complete.")] = None,
     threads: Threads = 2,
     device: Device = "cpu",
 ) -> None:
     """Do one step of an experiment; it can be run again at any time."""
-    work = Work(experiment=load_experiment(config), root=out.resolve())
+    workspace = Workspace(experiment=load_experiment(config), root=out.resolve())
     run_step(
-        name, work, Which(network=network, fold=fold, batch=batch), Machine(threads=threads, device=device)
+        name,
+        workspace,
+        StepTarget(network=network, fold=fold, batch=batch),
+        Machine(threads=threads, device=device),
     )
 
 
@@ -49,50 +54,51 @@ def run(
     out: WorkFolder,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="The experiment; that of the profile smoke where left out."),
+        typer.Option("--config", help="The experiment; may be left out with the profile smoke."),
     ] = None,
     profile: Annotated[str, typer.Option(help="local, smoke, slurm, kubernetes, or a folder.")] = "local",
     threads: Threads = 2,
     device: Device = "cpu",
     database: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER: where a data set of the experiment lies here.")
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER: folder of a data set of the experiment on this machine."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Steps at a time.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be done.")] = False,
 ) -> None:
     """Run an experiment from the data sets to the report, from where it was interrupted."""
     if config is None:
         if profile != "smoke":
             raise ConfigError("Name the experiment with --config.")
         config = smoke_experiment(out)
-    experiment = moved(load_experiment(config), database or [])
-    work = Work(experiment=experiment, root=out.resolve())
+    experiment = with_folders(load_experiment(config), database or [])
+    workspace = Workspace(experiment=experiment, root=out.resolve())
     for organ in experiment.strategy_1:
-        work.organs[organ]  # an organ that is none is told before anything is done
-    config = settle(experiment, work.root)
-    absent = dry_run and experiment.assumed is not None and not work.lock.is_file()
+        workspace.organs[organ]  # refuses an unknown organ before anything is done
+    config = save_experiment(experiment, workspace.root)
+    absent = dry_run and experiment.assumed is not None and not workspace.splits_file.is_file()
     if absent:
-        said, batches = estimate_assumed(experiment), batches_assumed(experiment)
+        plan, batches = estimate_assumed(experiment), batches_assumed(experiment)
     else:
-        ingest(work)
-        said, batches = estimate(work), len(work.batches())
-    typer.echo(f"{experiment.name}: {said}")
-    command = _snakemake(work, profile, dry_run=dry_run)
+        ingest(workspace)
+        plan, batches = estimate(workspace), len(workspace.batches())
+    typer.echo(f"{experiment.name}: {plan}")
+    command = _snakemake(workspace, profile, dry_run=dry_run)
     if profile in {"local", "smoke"}:
         command += ["--cores", str(threads * jobs), "--jobs", str(jobs)]
-        if device == "cpu":  # there is no GPU that only one step at a time may use
+        if device == "cpu":  # without a GPU several steps may train at a time
             command += ["--resources", f"gpu={jobs}"]
-    command += ["--config", f"experiment={config.resolve()}", f"work={work.root}"]
+    command += ["--config", f"experiment={config.resolve()}", f"work={workspace.root}"]
     command += [f"threads={threads}", f"device={device}", f"batches={batches}"]
-    with sole_user(work.root) as held:
-        status = subprocess.run(command, check=False, pass_fds=(held,)).returncode
+    with lock_folder(workspace.root) as descriptor:
+        status = subprocess.run(command, check=False, pass_fds=(descriptor,)).returncode
     if status:
-        raise TrainingError(f"Snakemake ended with status {status}; its last lines name the step.")
+        raise TrainingError(f"Snakemake failed with status {status}; its last lines name the step.")
     if not dry_run:
-        typer.echo(f"{work.root / 'report' / 'index.html'}")
+        typer.echo(f"{workspace.root / 'report' / 'index.html'}")
 
 
-def _snakemake(work: Work, profile: str, *, dry_run: bool) -> list[str]:
+def _snakemake(workspace: Workspace, profile: str, *, dry_run: bool) -> list[str]:
     """The command that runs the workflow. Raises ToolMissing or ConfigError."""
     probe = subprocess.run([sys.executable, "-m", "snakemake", "--version"], check=False, capture_output=True)
     if probe.returncode:
@@ -102,13 +108,13 @@ def _snakemake(work: Work, profile: str, *, dry_run: bool) -> list[str]:
     if not folder.is_dir():
         raise ConfigError(f"There is no profile {profile!r}.")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(training_workflow() / "Snakefile")]
-    command += ["--directory", str(work.root), "--profile", str(folder), "--rerun-incomplete"]
-    command += ["--nolock"]  # a lock of Snakemake outlives a kill; `sole_user` does not
+    command += ["--directory", str(workspace.root), "--profile", str(folder), "--rerun-incomplete"]
+    command += ["--nolock"]  # Snakemake's lock remains after a kill; that of `lock_folder` does not
     return [*command, "--dry-run"] if dry_run else command
 
 
 def smoke_experiment(out: Path) -> Path:
-    """Make the small experiment with synthetic patients in the working folder; its file."""
+    """Write the small experiment and its synthetic patients to the working folder; returns its file."""
     from orgseg_training.datasets.synthetic import write_patients  # noqa: PLC0415
 
     folder = out.resolve() / "patients"
@@ -122,6 +128,6 @@ def smoke_experiment(out: Path) -> Path:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give the command line these commands."""
+    """Add these commands to the command line."""
     app.command()(step)
     app.command()(run)

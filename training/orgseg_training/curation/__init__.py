@@ -1,1 +1,1 @@
-"""Who looks at the scans before anything is trained on them: checks, pictures, copies, and signed rejects."""
+"""Review of the scans before training: measurements, checks, pictures, copies, and the signed reject list."""

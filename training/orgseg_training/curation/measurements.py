@@ -1,4 +1,4 @@
-"""What is measured of a scan and its contours before anybody judges them."""
+"""Measurements of a scan and its contours, on which the checks work."""
 
 from __future__ import annotations
 
@@ -23,105 +23,107 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import read_json, write_json
 
 _TISSUE_HU: Final = -500
-_MEASURED: Final = "1"  # facts measured in another way are measured again
+_METHOD_VERSION: Final = "2"  # measurements of another version are made again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrganFacts:
+class OrganMeasurements:
     """One organ that was drawn.
 
     Attributes
     ----------
     volume_ml, mean_hu : of its voxels
-    whole : whether it lies inside the scan, so that its volume is that of the organ
-    stretches : runs of slices, from the first to the last, on which it is drawn
-    skipped : slices between them on which it is not
-    findings : what the node says of such an organ in a result: cut off, in pieces
+    complete : whether it touches no border of the scan, so that the volume is that of the organ
+    runs : number of runs of consecutive slices with contours
+    gap_slices : slices without contour between these runs
+    findings : findings of the node for such an organ in a result: cut off, in pieces
     """
 
     volume_ml: float
     mean_hu: float
-    whole: bool
-    stretches: int
-    skipped: int
+    complete: bool
+    runs: int
+    gap_slices: int
     findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanFacts:
+class ScanMeasurements:
     """One scan.
 
     Attributes
     ----------
-    made_of : hash of what was measured
+    content_hash : hash of the measured files
     shape : slices, rows, columns
-    spacing_mm : of them
-    repeated : slices with tissue that are the same as the one before, voxel for voxel
-    empty : slices of air between slices with tissue
-    organs : what was drawn, by key
-    anatomy : what no body has
+    spacing_mm : slice distance and pixel size, in this order
+    repeated : number of slices with tissue that equal the previous slice in every voxel
+    empty : number of slices of air between slices with tissue
+    organs : organs that were drawn, by key
+    anatomy : findings of impossible anatomy
     """
 
-    made_of: str
+    content_hash: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     repeated: int
     empty: int
-    organs: Mapping[str, OrganFacts]
+    organs: Mapping[str, OrganMeasurements]
     anatomy: tuple[Finding, ...]
 
 
-_ADAPTER: Final = TypeAdapter(ScanFacts)
+_ADAPTER: Final = TypeAdapter(ScanMeasurements)
 
 
-def measure(volume: Volume, masks: Mapping[str, Mask], organs: OrganTable, made_of: str = "") -> ScanFacts:
-    """Everything the checks need to know of a scan.
+def measure(
+    volume: Volume, masks: Mapping[str, Mask], organs: OrganTable, content_hash: str = ""
+) -> ScanMeasurements:
+    """Measure everything that the checks need of a scan.
 
     Parameters
     ----------
     volume : CT in HU
-    masks : (K, J, I) voxels of each organ that was drawn, none empty; they may overlap
+    masks : (K, J, I) bool of each organ that was drawn, none empty; they may overlap
     organs : the organ table
-    made_of : hash of both
+    content_hash : hash of CT and masks
 
     Raises
     ------
     ValueError
         If a mask has another shape than the CT.
     OrganUnknown
-        If the table does not have an organ.
+        If an organ is not in the table.
     """
     anatomy = anatomy_findings(masks, volume.grid)
     tissue: NDArray[np.bool_] = np.asarray((volume.hu > _TISSUE_HU).any(axis=(1, 2)))
-    return ScanFacts(
-        made_of=made_of,
+    return ScanMeasurements(
+        content_hash=content_hash,
         shape=volume.grid.shape,
         spacing_mm=volume.grid.spacing_mm,
         repeated=_repeated(volume.hu, tissue),
         empty=_runs(tissue)[1],
-        organs={key: _organ_facts(volume, mask, organs[key]) for key, mask in sorted(masks.items())},
+        organs={key: _measure_organ(volume, mask, organs[key]) for key, mask in sorted(masks.items())},
         anatomy=anatomy,
     )
 
 
-def _organ_facts(volume: Volume, mask: Mask, organ: Organ) -> OrganFacts:
+def _measure_organ(volume: Volume, mask: Mask, organ: Organ) -> OrganMeasurements:
     grid = volume.grid
     box = Box.around(mask)
     inside = mask[box.slices]
-    stretches, skipped = _runs(np.asarray(inside.any(axis=(1, 2))))
+    runs, gap_slices = _runs(np.asarray(inside.any(axis=(1, 2))))
     alone = LabelMap(grid=grid, labels=mask.view(np.uint8), organs={1: organ})
-    return OrganFacts(
+    return OrganMeasurements(
         volume_ml=float(np.count_nonzero(inside) * grid.voxel_ml),
         mean_hu=float(volume.hu[box.slices][inside].mean(dtype=np.float64)),
-        whole=min(box.start) > 0 and all(e < n for e, n in zip(box.stop, grid.shape, strict=True)),
-        stretches=stretches,
-        skipped=skipped,
+        complete=min(box.start) > 0 and all(e < n for e, n in zip(box.stop, grid.shape, strict=True)),
+        runs=runs,
+        gap_slices=gap_slices,
         findings=check_labels(alone),
     )
 
 
 def _runs(on: NDArray[np.bool_]) -> tuple[int, int]:
-    """How many runs of true there are, and how many places lie between the first and the last of them."""
+    """Number of runs of true, and of false values between the first and the last run."""
     runs = int(ndimage.label(on)[1])
     places = np.flatnonzero(on)
     return runs, int(places[-1] - places[0] + 1 - places.size) if places.size else 0
@@ -131,15 +133,15 @@ def _repeated(hu: HuArray, tissue: NDArray[np.bool_]) -> int:
     return sum(bool(tissue[k]) and np.array_equal(hu[k], hu[k - 1]) for k in range(1, len(hu)))
 
 
-def made_of(case: StoredCase) -> str:
-    """Hash of all files of a scan that tell what was drawn, and of its voxels as they were taken in.
+def content_hash(case: StoredCase) -> str:
+    """Hash of all masks of a scan, of the names of its organs, and of its voxels.
 
     Raises
     ------
     StorageError
         If a file cannot be read.
     """
-    summed = hashlib.sha256(f"{_MEASURED} {case.voxels_sha256} {sorted(case.drawn)}".encode())
+    summed = hashlib.sha256(f"{_METHOD_VERSION} {case.voxels_sha256} {sorted(case.drawn)}".encode())
     for organ in sorted(case.drawn):
         try:
             summed.update((case.folder / "masks" / f"{organ}.nii.gz").read_bytes())
@@ -166,15 +168,15 @@ def read_case(case: StoredCase) -> tuple[Volume, dict[str, Mask]]:
     return volume, masks
 
 
-def kept_facts(file: Path, made: str) -> ScanFacts | None:
-    """Facts that were measured of the same files before; None where there are none that can be used."""
+def read_measurements(file: Path, expected_hash: str) -> ScanMeasurements | None:
+    """Earlier measurements of the same files; None if there are none that can be used."""
     try:
-        facts = _ADAPTER.validate_python(read_json(file), strict=False)
+        measured = _ADAPTER.validate_python(read_json(file), strict=False)
     except (StorageError, ValidationError):
         return None
-    return facts if facts.made_of == made else None
+    return measured if measured.content_hash == expected_hash else None
 
 
-def keep_facts(file: Path, facts: ScanFacts) -> None:
-    """Write facts. Raises StorageError."""
-    write_json(file, _ADAPTER.dump_python(facts, mode="json"))
+def write_measurements(file: Path, measured: ScanMeasurements) -> None:
+    """Write measurements. Raises StorageError."""
+    write_json(file, _ADAPTER.dump_python(measured, mode="json"))

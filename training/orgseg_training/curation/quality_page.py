@@ -1,4 +1,4 @@
-"""The page of quality control: scans with pictures, findings and what to copy to reject them."""
+"""The page of quality control: scans with pictures, findings, and entries for the reject list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tomli_w
 
 from orgseg_node.core.checks import Level
 from orgseg_node.durable import atomic_file
-from orgseg_training.curation.quality_control import Looked, summary
+from orgseg_training.curation.quality_control import QualityReview, summarise
 
 _STYLE = """
 body{font:15px sans-serif;max-width:80em;margin:2em auto;padding:0 1em}
@@ -38,30 +38,30 @@ _REASONS = {
     "SCAN_SLICES_EMPTY": "slices missing",
     "SCAN_UNREADABLE": "damaged",
 }
-"""The same words for the same reason, since the report counts them."""
+"""Reason by finding; always the same words, since the report counts by reason."""
 
 
-def write_page(looked: Sequence[Looked], file: Path, *, who: str, when: date) -> None:
-    """Write the page; it needs nothing but the pictures beside it.
+def write_page(reviews: Sequence[QualityReview], file: Path, *, who: str, when: date) -> None:
+    """Write the page; besides it only the pictures are needed.
 
     Parameters
     ----------
-    looked : scans, in the order of their rows
+    reviews : scans, in the order of their rows
     file : to write, in the folder of the pictures
-    who, when : for the entries of the list of rejects
+    who, when : for the entries of the reject list
 
     Raises
     ------
     StorageError
         If it cannot be written.
     """
-    rows = "".join(_row(one, who, when) for one in looked)
+    rows = "".join(_row(one, who, when) for one in reviews)
     text = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Quality control</title>'
         f"<style>{_STYLE}</style><h1>Quality control</h1>"
-        f"<p>{summary(looked)}. The worst come first. Patient's left is on the right of the pictures. To"
-        " leave a scan or an organ out, copy its entry into the list of rejects, strike what you do not mean,"
-        " and sign the list with orgseg-train rejects sign.</p>"
+        f"<p>{summarise(reviews)}. The worst come first. Patient's left is on the right of the pictures. To"
+        " leave a scan or an organ out, copy its entry into the list of rejects, delete what you do not want"
+        " to reject, and sign the list with orgseg-train rejects sign.</p>"
         "<table><tr><th>Picture</th><th>Scan and findings</th><th>Entry for the list of rejects</th></tr>"
         f"{rows}</table></html>\n"
     )
@@ -69,21 +69,21 @@ def write_page(looked: Sequence[Looked], file: Path, *, who: str, when: date) ->
         part.write_text(text, encoding="utf-8")
 
 
-def rejects_for(one: Looked, *, who: str, when: date) -> str:
-    """Entries that would leave out what the findings warn of: single organs, else the whole scan.
+def suggested_rejects(one: QualityReview, *, who: str, when: date) -> str:
+    """Entries of the reject list that leave out the organs with findings, or the whole scan.
 
     Parameters
     ----------
     one : a scan
-    who, when : decided it; an empty name must be filled in, the list is refused otherwise
+    who, when : person and date of the decision; a list with an empty name is refused, so fill it in
 
     Returns
     -------
     ``[[reject]]`` tables as TOML
     """
-    drawn = one.facts.organs if one.facts else {}
+    drawn = one.measurements.organs if one.measurements else {}
     reasons: dict[str, str] = {}
-    for finding in one.findings:  # the gravest comes first and gives the reason
+    for finding in one.findings:  # the most severe comes first and gives the reason
         if finding.level is not Level.INFO:
             organ = finding.organ if finding.organ in drawn else None
             reasons.setdefault(organ or "", _REASONS.get(finding.code, finding.code))
@@ -98,7 +98,7 @@ def rejects_for(one: Looked, *, who: str, when: date) -> str:
     return "\n".join(entries)
 
 
-def _row(one: Looked, who: str, when: date) -> str:
+def _row(one: QualityReview, who: str, when: date) -> str:
     name = html.escape(one.key)
     picture = "no picture"
     if one.picture:
@@ -110,20 +110,21 @@ def _row(one: Looked, who: str, when: date) -> str:
         for finding in one.findings
     )
     left = "".join(
-        f"<p>Left out already: {html.escape(organ or 'the whole scan')}, “{html.escape(reason)}”.</p>"
+        f"<p>Already left out: {html.escape(organ or 'the whole scan')}, “{html.escape(reason)}”.</p>"
         for organ, reason in sorted(one.left_out.items())
     )
-    entry = html.escape(rejects_for(one, who=who, when=when))
+    entry = html.escape(suggested_rejects(one, who=who, when=when))
     return (
         f'<tr id="{name}"><td>{picture}</td><td><b>{name}</b>{_size(one)}{left}<ul>'
         f"{found or '<li>nothing found</li>'}</ul></td><td><pre>{entry}</pre></td></tr>"
     )
 
 
-def _size(one: Looked) -> str:
-    if not one.facts:
+def _size(one: QualityReview) -> str:
+    measured = one.measurements
+    if not measured:
         return ""
-    voxels = " x ".join(str(n) for n in one.facts.shape)
-    spacing = " x ".join(f"{side:.3g}" for side in one.facts.spacing_mm)
-    drawn = html.escape(", ".join(one.facts.organs))
+    voxels = " x ".join(str(n) for n in measured.shape)
+    spacing = " x ".join(f"{side:.3g}" for side in measured.spacing_mm)
+    drawn = html.escape(", ".join(measured.organs))
     return f"<p>{drawn}<br>{voxels} voxels of {spacing} mm (slice, row, column)</p>"

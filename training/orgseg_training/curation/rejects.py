@@ -1,4 +1,4 @@
-"""The list of scans and organs a person does not want trained on, signed by that person."""
+"""The reject list: scans and organs that a person excludes from training, signed by that person."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from orgseg_node.errors import StorageError
 from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import KeyUnusable, RejectsInvalid, RejectsUnsigned
 
-_PURPOSE: Final = "orgseg-train rejects 1\n"  # a signature given here says nothing anywhere else
+_PURPOSE: Final = "orgseg-train rejects 1\n"  # so a signature of the list is valid for nothing else
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -33,14 +33,14 @@ class _Strict(BaseModel):
 
 
 class Reject(_Strict):
-    """What is not trained on.
+    """A scan or an organ that is not trained on.
 
     Attributes
     ----------
     case : key of the scan, ``DATABASE__NAME``
     organ : the one organ whose contour is wrong; None for the whole scan
-    reason : the same words for the same reason, since the report counts them
-    who, when : decided it
+    reason : use the same words for the same reason, since the report counts by reason
+    who, when : person and date of the decision
     """
 
     case: _Text
@@ -61,7 +61,7 @@ class _Signature(_Strict):
 
 
 def read_rejects(path: Path) -> tuple[Reject, ...]:
-    """The list as it is written, whoever signed it; tables ``[[reject]]`` of a TOML file.
+    """Read the list without regard to its signature: tables ``[[reject]]`` of a TOML file.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def read_rejects(path: Path) -> tuple[Reject, ...]:
 
 
 def make_key(path: Path) -> str:
-    """Write a new private key that only its owner can read; the public key in hexadecimal digits.
+    """Write a new private key that only its owner can read, and return the public key in hexadecimal digits.
 
     Raises
     ------
     KeyUnusable
-        If the file is there already or cannot be written.
+        If the file already exists or cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -104,7 +104,7 @@ def make_key(path: Path) -> str:
 
 
 def sign(path: Path, key_file: Path, signer: str) -> Path:
-    """Sign a list; the signature lies beside it as ``NAME.sig``.
+    """Sign a list; the signature is written next to it as ``NAME.sig``.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def sign(path: Path, key_file: Path, signer: str) -> Path:
     RejectsInvalid
         If the list cannot be read.
     KeyUnusable
-        If the key cannot.
+        If the key cannot be read.
     """
     rejects = read_rejects(path)
     try:
@@ -127,47 +127,48 @@ def sign(path: Path, key_file: Path, signer: str) -> Path:
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnusable(f"{key_file.name} holds a key of another kind.")
     signature = key.sign(_message(rejects, signer)).hex()
-    write_json(signature_of(path), {"signer": signer, "public_key": _public(key), "signature": signature})
-    return signature_of(path)
+    write_json(signature_file(path), {"signer": signer, "public_key": _public(key), "signature": signature})
+    return signature_file(path)
 
 
-def verified(path: Path, public_key: str) -> tuple[tuple[Reject, ...], str]:
-    """The list, if the owner of a key signed just this one; with the name of the signer.
+def read_signed(path: Path, public_key: str) -> tuple[tuple[Reject, ...], str]:
+    """Read a list that the owner of a key has signed, and the name of the signer.
 
     Parameters
     ----------
-    path : the list; its signature lies beside it
-    public_key : whose signature counts, 64 hexadecimal digits; never taken from the signature itself
+    path : the list; its signature is next to it
+    public_key : of the person who must have signed, 64 hexadecimal digits; never taken from the signature
+        file
 
     Raises
     ------
     RejectsInvalid
         If the list cannot be read.
     RejectsUnsigned
-        If it is not signed, was changed since, or somebody else signed it.
+        If it is not signed, was changed after signing, or was signed by another person.
     """
     rejects = read_rejects(path)
     try:
-        said = _Signature.model_validate(read_json(signature_of(path)))
+        signature = _Signature.model_validate(read_json(signature_file(path)))
     except (StorageError, ValidationError) as error:
         raise RejectsUnsigned(f"{path.name} has no signature that can be read.") from error
-    if said.public_key != public_key:
+    if signature.public_key != public_key:
         raise RejectsUnsigned(f"{path.name} is signed with another key than the experiment names.")
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
-        key.verify(bytes.fromhex(said.signature), _message(rejects, said.signer))
+        key.verify(bytes.fromhex(signature.signature), _message(rejects, signature.signer))
     except (ValueError, InvalidSignature) as error:
-        raise RejectsUnsigned(f"{path.name} is not what {said.signer} signed.") from error
-    return rejects, said.signer
+        raise RejectsUnsigned(f"{path.name} is not what {signature.signer} signed.") from error
+    return rejects, signature.signer
 
 
-def signature_of(path: Path) -> Path:
-    """Where the signature of a list lies."""
+def signature_file(path: Path) -> Path:
+    """File of the signature of a list."""
     return path.with_name(f"{path.name}.sig")
 
 
 def _message(rejects: Sequence[Reject], signer: str) -> bytes:
-    """What is signed: the content in one form, so that comments and order do not matter, and the name."""
+    """The signed bytes: the name, and the content in one form, so that comments and order do not matter."""
     entries = sorted(
         (one.model_dump(mode="json") for one in rejects), key=lambda one: (one["case"], one["organ"] or "")
     )

@@ -1,1 +1,1 @@
-"""Public datasets, read into cases with three states per organ: drawn, not drawn, outside the scan."""
+"""Data sets, read into scans with three states per organ: drawn, not drawn, outside the scan."""

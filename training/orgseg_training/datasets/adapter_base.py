@@ -1,4 +1,4 @@
-"""What all adapters share: pairs made of their sides, listed refusals, and the look at the anatomy."""
+"""What all adapters share: pairs made of both sides, rejected scans, and the check of the anatomy."""
 
 from __future__ import annotations
 
@@ -16,37 +16,44 @@ from orgseg_training.datasets.anatomy_check import PAIRS, anatomy_findings
 from orgseg_training.datasets.case import Contents, Mask, SourceCase
 from orgseg_training.errors import AnatomyContradicted, CaseRejected
 
-_SAME_PLACE = 0.1  # of a voxel: what is lost where headers keep few digits
+_MAX_SHIFT_VOXELS = 0.1  # rounding of headers with few digits
 
 
-def finished(key: str, volume: Volume, masks: Mapping[str, Mask]) -> Contents:
-    """The voxels of a scan, both sides of a pair together too.
+def make_contents(key: str, volume: Volume, masks: Mapping[str, Mask]) -> Contents:
+    """The voxels of a scan; for both sides of a pair also their union.
 
     Parameters
     ----------
-    key : number of the scan
+    key : key of the scan
     volume : CT in HU
-    masks : (K, J, I) bool of every organ that was looked for, as the data set divides them
+    masks : (K, J, I) bool of every organ that was looked for, with the labels of the data set
 
     Raises
     ------
     AnatomyContradicted
-        If organs lie where no body has them: their names, sides or numbers are exchanged.
+        If organs are at impossible positions: names, sides or numbers were exchanged.
     """
     unions = {
         both: masks[left] | masks[right]
         for both, (left, right) in PAIRS.items()
         if both not in masks and left in masks and right in masks
     }
-    whole = {**masks, **unions}
-    wrong = [finding for finding in anatomy_findings(whole, volume.grid) if finding.level is Level.ERROR]
+    all_masks = {**masks, **unions}
+    wrong = [finding for finding in anatomy_findings(all_masks, volume.grid) if finding.level is Level.ERROR]
     if wrong:
         raise AnatomyContradicted(f"{key}: " + " ".join(finding.message for finding in wrong[:3]))
-    return Contents(volume=volume, masks=whole)
+    return Contents(volume=volume, masks=all_masks)
 
 
-def refused(database: str, name: str, error: OrgsegError) -> SourceCase:
-    """A scan that cannot be used: it is listed with its reason like one that fails when it is read."""
+def rejected_case(database: str, name: str, error: OrgsegError) -> SourceCase:
+    """A scan that cannot be used; reading it raises the error, so that it is listed with its reason.
+
+    Parameters
+    ----------
+    database : name of the data set in the experiment
+    name : of the scan
+    error : why it cannot be used
+    """
     return SourceCase(
         database=database, name=name, patient=name, annotated=frozenset(), read=partial(_raise, error)
     )
@@ -56,17 +63,23 @@ def _raise(error: OrgsegError) -> NoReturn:
     raise error
 
 
-def require_same_place(name: str, grid: Grid, ct: Grid) -> None:
-    """Refuse labels that do not lie on the voxels of the CT.
+def require_same_grid(name: str, grid: Grid, ct: Grid) -> None:
+    """Refuse labels on another grid than the CT.
+
+    Parameters
+    ----------
+    name : of the label image, for the message
+    grid : of the label image
+    ct : grid of the CT
 
     Raises
     ------
     CaseRejected
-        If sizes differ, or a corner lies more than a tenth of a voxel elsewhere.
+        If sizes differ, or a corner is shifted by more than a tenth of a voxel.
     """
     corners = [(0, 0, 0), tuple(n - 1 for n in ct.shape)]
     if grid.shape == ct.shape:
-        away = np.abs(grid.to_lps(corners) - ct.to_lps(corners)) / np.asarray(ct.spacing_mm)[::-1]
-        if away.max() <= _SAME_PLACE:
+        shift = np.abs(grid.to_lps(corners) - ct.to_lps(corners)) / np.asarray(ct.spacing_mm)[::-1]
+        if shift.max() <= _MAX_SHIFT_VOXELS:
             return
-    raise CaseRejected(f"{name} lies on another grid than the CT.")
+    raise CaseRejected(f"{name} has another grid than the CT.")

@@ -1,9 +1,9 @@
-"""Whether organs lie where organs lie: sides, order from head to feet, front and back, and size.
+"""Checks of plausible anatomy: sides, order from head to feet, front and back, and size of organs.
 
-Label maps found in the wild disagree: numbers are exchanged between releases, left and right between
-conventions. A wrong map shows in the patient: the liver is on the left, the bladder above the heart. Only
-what holds for every body of any age is asked. A patient with mirrored organs (situs inversus) contradicts it
-too, and should be looked at by a person anyway.
+Public label maps disagree: numbers are exchanged between releases, left and right between conventions. A
+wrong map shows in the patient: the liver is on the left, the bladder above the heart. Only what holds for
+every body of any age is checked. A patient with mirrored organs (situs inversus) fails too, and should be
+seen by a person anyway.
 """
 
 from __future__ import annotations
@@ -74,25 +74,26 @@ VOLUMES_ML: Final[Mapping[str, tuple[float, float]]] = {
     "vertebrae": (3, 2500), "whole_bones": (20, 14_000), "brainstem": (4, 60), "parotids": (3, 160),
     "mandible": (4, 180), "larynx": (2, 130),
 }  # fmt: skip
-"""Least and most millilitres, from a newborn with a small organ to an adult with a large one: what lies
-outside is another organ, another unit or a mistake, not an unusual patient. One side of a pair has half.
-The least volume is asked only of organs that lie wholly inside the scan."""
+"""Smallest and largest volume in ml, from a newborn with a small organ to an adult with a large one: a volume
+outside is another organ, another unit or a mistake, not an unusual patient. One side of a pair has half of
+it.
+The smallest volume is checked only for organs that are complete in the scan."""
 
 
 def anatomy_findings(
     masks: Mapping[str, _MASK], grid: VoxelGeometry, *, margin_mm: float = 5.0
 ) -> tuple[Finding, ...]:
-    """Everything about organs that no body has.
+    """Findings of impossible anatomy.
 
     Parameters
     ----------
     masks : (K, J, I) bool, by key of the organ table; empty ones are left out
-    grid : where the voxels are; places are judged in LPS, however the axes run
-    margin_mm : centres are exchanged only if they lie by more than this on the wrong side
+    grid : of the masks; positions are compared in LPS, in whatever direction the axes run
+    margin_mm : a centre must be by more than this on the wrong side
 
     Returns
     -------
-    errors ``ANATOMY_SIDE``, ``ANATOMY_ORDER``, ``ANATOMY_FRONT`` with the distance in mm, naming both organs;
+    Errors ``ANATOMY_SIDE``, ``ANATOMY_ORDER``, ``ANATOMY_FRONT`` with the distance in mm, naming both organs;
     warnings ``ANATOMY_VOLUME`` with the volume in ml
 
     Raises
@@ -105,11 +106,11 @@ def anatomy_findings(
             raise ValueError(f"{organ} has {mask.shape} voxels on a grid of {grid.shape}.")
     present = _with_pairs({organ: mask for organ, mask in masks.items() if mask.any()})
     centres = {organ: _centre(mask, grid) for organ, mask in present.items()}
-    return (*_places(centres, margin_mm), *_volumes(present, grid))
+    return (*_check_positions(centres, margin_mm), *_check_volumes(present, grid))
 
 
 def _with_pairs(masks: Mapping[str, _MASK]) -> dict[str, _MASK]:
-    """The masks, and both sides together where only the sides are there."""
+    """The masks, and the union of both sides where there is no mask of the pair."""
     unions = {
         both: masks[left] | masks[right]
         for both, (left, right) in PAIRS.items()
@@ -119,32 +120,32 @@ def _with_pairs(masks: Mapping[str, _MASK]) -> dict[str, _MASK]:
 
 
 def _centre(mask: _MASK, grid: VoxelGeometry) -> FloatArray:
-    """(x, y, z) of the centre of mass in LPS mm, as good as the slices are even."""
+    """(x, y, z) of the centre of mass in LPS mm, exact for slices at equal distances."""
     counts = [mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) for axis in range(3)]
     mean = [float(np.dot(np.arange(n.size), n) / n.sum()) for n in counts]
     centre: FloatArray = grid.to_lps([mean])[0]
     return centre
 
 
-def _places(centres: Mapping[str, FloatArray], margin_mm: float) -> Iterator[Finding]:
+def _check_positions(centres: Mapping[str, FloatArray], margin_mm: float) -> Iterator[Finding]:
     sides = tuple((right, left) for left, right in PAIRS.values())
     for first, second in (*sides, *_RIGHT_OF):
-        # LPS: x grows to the patient's left
-        yield from _compared(centres, (first, second), (_X, 1.0, margin_mm), "SIDE", "right of")
+        # LPS: x increases to the patient's left
+        yield from _compare(centres, (first, second), (_X, 1.0, margin_mm), "SIDE", "right of")
     for first, second in _ABOVE:
-        yield from _compared(centres, (first, second), (_Z, -1.0, margin_mm), "ORDER", "above")
+        yield from _compare(centres, (first, second), (_Z, -1.0, margin_mm), "ORDER", "above")
     for first, second in _BEFORE:
-        yield from _compared(centres, (first, second), (_Y, 1.0, margin_mm), "FRONT", "in front of")
+        yield from _compare(centres, (first, second), (_Y, 1.0, margin_mm), "FRONT", "in front of")
 
 
-def _compared(
+def _compare(
     centres: Mapping[str, FloatArray],
     organs: tuple[str, str],
     along: tuple[int, float, float],
     code: str,
     words: str,
 ) -> Iterator[Finding]:
-    """A finding if the first organ does not come before the second along an axis, its sign and margin."""
+    """A finding if the first organ is behind the second along an axis, given with its sign and margin."""
     first, second = organs
     axis, sign, margin_mm = along
     if first not in centres or second not in centres:
@@ -160,25 +161,25 @@ def _compared(
         )
 
 
-def _volumes(masks: Mapping[str, _MASK], grid: VoxelGeometry) -> Iterator[Finding]:
+def _check_volumes(masks: Mapping[str, _MASK], grid: VoxelGeometry) -> Iterator[Finding]:
     halves = {side: both for both, sides in PAIRS.items() for side in sides}
     for organ, mask in masks.items():
         limits = VOLUMES_ML.get(organ) or VOLUMES_ML.get(halves.get(organ, ""))
         if limits is None:
             continue
         share = 1.0 if organ in VOLUMES_ML else 0.5
-        least, most = limits[0] * share, limits[1] * share
+        smallest, largest = limits[0] * share, limits[1] * share
         volume = float(np.dot(mask.sum(axis=(1, 2)), grid.slice_ml))
-        if volume > most or (volume < least and not _touches(mask)):
+        if volume > largest or (volume < smallest and not _touches(mask)):
             yield Finding(
                 level=Level.WARNING,
                 code="ANATOMY_VOLUME",
                 organ=organ,
                 value=volume,
-                message=f"{organ} has {volume:.3g} ml; patients have {least:g} to {most:g}.",
+                message=f"{organ} has {volume:.3g} ml; patients have {smallest:g} to {largest:g}.",
             )
 
 
 def _touches(mask: _MASK) -> bool:
-    """Whether an organ touches the border of the scan, so that part of it may lie outside."""
+    """Whether an organ touches the border of the scan, so that part of it may be outside."""
     return any(bool(np.take(mask, end, axis=axis).any()) for axis in range(3) for end in (0, -1))

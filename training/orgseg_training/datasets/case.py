@@ -1,4 +1,4 @@
-"""What a data set says of one scan, whatever its files look like."""
+"""A scan as every data set describes it, independent of the layout of its files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Mask = NDArray[np.bool_]
 
 
 class OrganState(StrEnum):
-    """What is known of an organ in a scan; the three are never confused.
+    """What is known of an organ in a scan; the three states are never confused.
 
-    ``drawn``: somebody contoured it. ``not_drawn``: nobody looked, so nothing is known. ``outside``: whoever
-    contoured this scan contours this organ, and there is none of it in the scan.
+    ``drawn``: it was contoured. ``not_drawn``: it was not looked for, so nothing is known. ``outside``: it
+    was looked for, and no part of it is in the scan.
     """
 
     DRAWN = "drawn"
@@ -48,12 +48,12 @@ class SourceCase:
     ----------
     database : name of the data set in the experiment
     name : of the scan, unique in its data set
-    patient : whom it shows; scans of one patient never lie on both sides of a split
+    patient : name or number of the patient, whose scans are never on both sides of a split
     annotated : organs that were looked for in this scan; of all others nothing is known
     read : reads the voxels
-    age_years : of the patient, None where it is not known
-    test : whether the data set itself holds the scan back for testing
-    unused : names of structures in it that mean no organ of the data set's map
+    age_years : of the patient, None if not known
+    test : whether the scan belongs to the test split of the data set
+    unused : names of its structures to which the data set's description assigns no organ
     """
 
     database: str
@@ -67,7 +67,7 @@ class SourceCase:
 
     @property
     def key(self) -> str:
-        """Number of the scan among all data sets; also the name of its files."""
+        """Identifier of the scan among all data sets; also the name of its files."""
         return f"{self.database}__{self.name}"
 
 

@@ -1,4 +1,4 @@
-"""The scans of an experiment in one form: a CT, one mask for each organ that was drawn, and what is known."""
+"""The scans of an experiment in one form: a CT, a mask for each organ that was drawn, and organ states."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import CaseRejected, CurationChanged
 
 _COARSE_MM = 8.0
-_COARSE_HU = 50  # below the noise of a mean over 8 mm, above what another export of the same scan changes
+_COARSE_HU = 50  # more than another export of the same scan changes a mean over 8 mm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +32,12 @@ class StoredCase:
 
     Attributes
     ----------
-    key : number among all scans
-    database, patient, age_years, test : as its data set says, see `SourceCase`
-    states : what is known of each organ that was looked for; of all others nothing is
+    key : identifier among all scans
+    database, patient, age_years, test : see `SourceCase`
+    states : state of each organ that was looked for; of other organs nothing is known
     voxels_sha256 : hash of the HU in canonical orientation
-    coarse_sha256 : hash of the HU at 8 mm in steps of 50 HU: equal for copies stored otherwise
-    folder : its files
+    coarse_sha256 : hash of the HU at 8 mm in steps of 50 HU; equal for copies stored in another way
+    folder : folder of its files
     """
 
     key: str
@@ -56,13 +56,13 @@ class StoredCase:
 
     @property
     def drawn(self) -> frozenset[str]:
-        """The organs somebody contoured in it."""
+        """The organs that were contoured in it."""
         return frozenset(organ for organ, state in self.states.items() if state is OrganState.DRAWN)
 
     def without(self, organs: Collection[str]) -> StoredCase:
-        """The same scan where nothing is known of some organs: their contours were rejected."""
-        left = {organ: state for organ, state in self.states.items() if organ not in organs}
-        return replace(self, states=left)
+        """The same scan with nothing known of some organs, whose contours were rejected."""
+        remaining = {organ: state for organ, state in self.states.items() if organ not in organs}
+        return replace(self, states=remaining)
 
     @property
     def image(self) -> Path:
@@ -77,7 +77,7 @@ class StoredCase:
             raise StorageError(f"The CT of {self.key} cannot be read.") from error
 
     def mask(self, organ: str) -> Mask:
-        """(K, J, I) voxels of an organ that was drawn. Raises StorageError if it was not, or is damaged."""
+        """(K, J, I) bool of an organ that was drawn. Raises StorageError if it was not, or is damaged."""
         if self.state(organ) is not OrganState.DRAWN:
             raise StorageError(f"{organ} was not drawn in {self.key}.")
         try:
@@ -97,10 +97,10 @@ class CaseStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def take_in(self, cases: Iterable[SourceCase]) -> None:
-        """Bring scans in; what is there is kept, what cannot be used is listed in ``rejected.json``.
+    def ingest(self, cases: Iterable[SourceCase]) -> None:
+        """Store scans; stored ones are kept, and those that cannot be used are listed in ``rejected.json``.
 
-        Names of structures that mean no organ are listed in ``unused.json``, with the scans they are in.
+        Names of structures that mean no organ are listed in ``unused.json``, with their scans.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class CaseStore:
     def _add(self, case: SourceCase) -> None:
         contents = case.read()
         _check(case, contents)
-        contents = _upright(contents)
+        contents = _reoriented(contents)
         with atomic_folder(self.root / "cases" / case.key) as folder:
             write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
             (folder / "masks").mkdir()
@@ -154,61 +154,61 @@ class CaseStore:
 
     @property
     def decisions(self) -> dict[str, Any]:
-        """What is left out and why; nothing before it is decided. Raises StorageError."""
+        """What is left out and why; nothing before that is decided. Raises StorageError."""
         file = self.root / "decisions.json"
         return read_json(file) if file.is_file() else {"cases": {}, "organs": {}, "pairs": [], "signer": ""}
 
-    def decide(self, decisions: Mapping[str, Any], *, final: bool) -> None:
-        """Settle what is left out.
+    def save_decisions(self, decisions: Mapping[str, Any], *, final: bool) -> None:
+        """Write down what is left out.
 
         Parameters
         ----------
-        decisions : for ``decisions.json``
-        final : whether scans were divided by the earlier ones already
+        decisions : content of ``decisions.json``
+        final : whether the splits were already locked with the earlier decisions
 
         Raises
         ------
         CurationChanged
-            If they were, and these leave out something else.
+            If they were, and something else would be left out now.
         """
         same = all(self.decisions[field] == decisions[field] for field in ("cases", "organs"))
         if final and not same:
-            raise CurationChanged("decisions.json says otherwise.")
+            raise CurationChanged("decisions.json differs.")
         write_json(self.root / "decisions.json", decisions)
 
     def cases(self) -> tuple[StoredCase, ...]:
-        """The scans that are not left out, in the order of their keys, without organs that are."""
+        """The scans that are not left out, in the order of their keys, without the organs left out."""
         decisions = self.decisions
         return tuple(
             case.without(decisions["organs"].get(case.key, ()))
-            for case in self.taken_in()
+            for case in self.ingested()
             if case.key not in decisions["cases"]
         )
 
     def keys(self) -> tuple[str, ...]:
-        """Numbers of all scans that were taken in, in order."""
+        """Keys of all ingested scans, in order."""
         folder = self.root / "cases"
         if not folder.is_dir():
             return ()
         return tuple(sorted(file.name for file in folder.iterdir() if not file.name.startswith(".")))
 
-    def taken_in(self) -> tuple[StoredCase, ...]:
-        """Every scan as it came, in the order of its key. Raises StorageError if one is damaged."""
-        return tuple(self.as_taken_in(key) for key in self.keys())
+    def ingested(self) -> tuple[StoredCase, ...]:
+        """Every ingested scan with all its organs, by key. Raises StorageError if one is damaged."""
+        return tuple(self.ingested_case(key) for key in self.keys())
 
     def case(self, key: str) -> StoredCase:
-        """One scan, without organs that are left out. Raises StorageError if it is not there."""
-        return self.as_taken_in(key).without(self.decisions["organs"].get(key, ()))
+        """One scan, without organs that are left out. Raises StorageError if there is none of this key."""
+        return self.ingested_case(key).without(self.decisions["organs"].get(key, ()))
 
-    def as_taken_in(self, key: str) -> StoredCase:
-        """One scan as it came. Raises StorageError if it is not there, or damaged."""
+    def ingested_case(self, key: str) -> StoredCase:
+        """One scan with all its organs. Raises StorageError if there is none of this key or it is damaged."""
         folder = self.root / "cases" / key
-        said = read_json(folder / "case.json")
+        stored = read_json(folder / "case.json")
         try:
-            states = {organ: OrganState(state) for organ, state in said.pop("states").items()}
-            return StoredCase(key=key, folder=folder, states=states, **said)
+            states = {organ: OrganState(state) for organ, state in stored.pop("states").items()}
+            return StoredCase(key=key, folder=folder, states=states, **stored)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StorageError(f"case.json of {key} does not say what it must.") from error
+            raise StorageError(f"case.json of {key} has missing or wrong fields.") from error
 
 
 def coarse_hash(volume: Volume) -> str:
@@ -220,7 +220,7 @@ def coarse_hash(volume: Volume) -> str:
 
     Returns
     -------
-    SHA-256 of the means over blocks of about 8 mm in steps of 50 HU, of the part that holds anything.
+    SHA-256 of the means over blocks of about 8 mm in steps of 50 HU, of the box around the tissue.
     """
     tissue = volume.hu > -500
     if not tissue.any():
@@ -240,8 +240,8 @@ def coarse_hash(volume: Volume) -> str:
     return hashlib.sha256(repr(steps.shape).encode() + steps.tobytes()).hexdigest()
 
 
-def _upright(contents: Contents) -> Contents:
-    """A scan with its axes turned as the node turns them for a network: the store's files keep no axes."""
+def _reoriented(contents: Contents) -> Contents:
+    """A scan with its axes reoriented as the node does for a network; the stored files have no direction."""
     reorientation = reorientation_to(contents.volume.grid)
     masks = {organ: np.ascontiguousarray(reorientation.apply(mask)) for organ, mask in contents.masks.items()}
     hu: Any = np.ascontiguousarray(reorientation.apply(contents.volume.hu))
@@ -249,7 +249,7 @@ def _upright(contents: Contents) -> Contents:
 
 
 def _check(case: SourceCase, contents: Contents) -> None:
-    """Raise CaseRejected for a scan that would teach something wrong."""
+    """Raise CaseRejected for a scan with values, sizes or masks that cannot be right."""
     grid = contents.volume.grid
     for organ, mask in contents.masks.items():
         if mask.shape != grid.shape:
@@ -258,10 +258,10 @@ def _check(case: SourceCase, contents: Contents) -> None:
     if high < 0 or low > -100 or high > 20_000:
         raise CaseRejected(f"The values of {case.key} are not HU: {low:.0f} to {high:.0f}.")
     if min(grid.shape) < 4 or max(grid.spacing_mm) > 12 or min(grid.spacing_mm) < 0.2:
-        raise CaseRejected(f"{case.key} has {grid.shape} voxels of {_said(grid)} mm.")
+        raise CaseRejected(f"{case.key} has {grid.shape} voxels of {_spacing_text(grid)} mm.")
     if not any(mask.any() for organ, mask in contents.masks.items() if organ in case.annotated):
         raise CaseRejected(f"No organ is drawn in {case.key}.")
 
 
-def _said(grid: Grid) -> str:
+def _spacing_text(grid: Grid) -> str:
     return " x ".join(f"{s:.3g}" for s in grid.spacing_mm)

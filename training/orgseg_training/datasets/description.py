@@ -1,4 +1,4 @@
-"""How a public data set is described: its layout, its labels, its licence, and what was looked for in it."""
+"""Description of a data set: its layout, labels, licence, and the organs that were looked for."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class _Strict(BaseModel):
 
 
 class Scans(_Strict):
-    """Where scans lie, relative to the data set's folder; ``{case}`` stands for the scan's name.
+    """Paths of scans in the data set's folder; ``{case}`` is a placeholder for the scan's name.
 
-    ``{patient}`` may stand for a part that several scans of one patient share.
+    ``{patient}`` is a placeholder for a part of the path that several scans of one patient share.
 
     Attributes
     ----------
     image : the CT
     labels : the label image, or the folder of the masks, of the same name
-    case : regular expression that names must match as a whole; others are no scans of this group
-    test : whether the data set holds them back for testing
-    automatic : organs whose labels were not drawn by a person in these scans
+    case : regular expression that a name must match completely; other names are no scans of this group
+    test : whether they are the test split of the data set
+    automatic : organs whose labels in these scans were not drawn by a person
     """
 
     image: str
@@ -48,19 +48,19 @@ class Scans(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Scans:
         if CASE not in self.image or CASE not in self.labels:
-            raise ValueError("image and labels must hold {case}")
+            raise ValueError("image and labels must contain {case}")
         re.compile(self.case)
         return self
 
 
 class Table(_Strict):
-    """A table of the data set that says more of its scans.
+    """A table of the data set with more about its scans.
 
     Attributes
     ----------
     file, separator : of the table
-    case, age, split : columns; empty where there is none
-    test : value of the column ``split`` for scans that are held back for testing
+    case, age, split : names of columns; empty if there is none
+    test : value of the column ``split`` for scans of the test split
     """
 
     file: str
@@ -79,15 +79,15 @@ class DataSet(_Strict):
     title, licence, citation, source : for people and for the bundles' papers
     layout : ``label-map``: one image of numbers for each scan; ``masks``: one image for each organ and scan;
         ``structure-set``: DICOM CT with RTSTRUCT; ``nnunet``: a raw folder of nnU-Net with ``dataset.json``
-    drawn : which organs were looked for in which scans, for people; the fields below are what is done
-    scans : where they lie; the first group that a name matches counts
-    table : what else is said of them
-    labels : for ``label-map``: numbers that make up an organ
-    others : for ``label-map``: numbers without a key; a scan with still other numbers is rejected, since it
+    drawn : which organs were looked for in which scans, in words; the fields below are what the program uses
+    scans : their paths; a name belongs to the first group that it matches
+    table : the data set's table of scans
+    labels : for ``label-map``: label numbers of each organ
+    others : for ``label-map``: numbers without an organ; a scan with any other number is rejected, since it
         comes from another release with other meanings
-    files : for ``masks``: names, without ending, that together make up an organ
-    rois : for ``structure-set``: names that mean an organ, without regard to case, blanks and punctuation
-    patterns : for ``structure-set``: regular expressions likewise, asked where no name fits
+    files : for ``masks``: names of files, without suffix, that together make up an organ
+    rois : for ``structure-set``: names of an organ, without regard to case, blanks and punctuation
+    patterns : for ``structure-set``: regular expressions for an organ, used if no name matches
     """
 
     title: str
@@ -112,28 +112,28 @@ class DataSet(_Strict):
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: no keys of the organ table")
         if self.layout in {"label-map", "masks"} and not self.scans:
-            raise ValueError("scans: say where they lie")
+            raise ValueError("scans: name their paths")
         for pattern in self.patterns.values():
             re.compile(pattern)
         return self
 
     @property
     def parts(self) -> frozenset[str]:
-        """Organs that the data set tells apart, as it divides them."""
+        """Organs with a label of their own in the data set."""
         return frozenset({*self.labels, *self.files, *self.rois, *self.patterns})
 
     @property
     def organs(self) -> frozenset[str]:
-        """Organs that scans of it can give, both sides of a pair together too."""
+        """Organs that its scans can have, with the pairs of which it has both sides."""
         return with_pairs(self.parts)
 
 
 def with_pairs(organs: frozenset[str]) -> frozenset[str]:
-    """Organs and, where both sides of a pair are among them, the pair."""
+    """Organs, and each pair of which both sides are among them."""
     return organs | {both for both, sides in PAIRS.items() if organs.issuperset(sides)}
 
 
-def described() -> tuple[str, ...]:
+def described_data_sets() -> tuple[str, ...]:
     """Names of the data sets that come with the package."""
     return tuple(sorted(path.stem for path in training_config("datasets").glob("*.toml")))
 
@@ -144,7 +144,7 @@ def load_data_set(name: str) -> DataSet:
     Raises
     ------
     ConfigError
-        With every problem of the file, or if there is none.
+        With every problem of the file, or if there is no such data set.
     """
     return read_description(training_config("datasets") / f"{name}.toml")
 
@@ -152,12 +152,12 @@ def load_data_set(name: str) -> DataSet:
 def read_description(path: Path) -> DataSet:
     """Read a description from TOML. Raises ConfigError with every problem of the file."""
     try:
-        return checked(path.name, tomllib.loads(path.read_text(encoding="utf-8")))
+        return parse_description(path.name, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
-def checked(name: str, document: Mapping[str, Any]) -> DataSet:
+def parse_description(name: str, document: Mapping[str, Any]) -> DataSet:
     """A description from its parsed text. Raises ConfigError with every problem."""
     try:
         return DataSet.model_validate(document)

@@ -1,6 +1,6 @@
-"""DICOM trees: CT series, and the RTSTRUCT that belongs to each by what it refers to, never by its folder.
+"""Folders of DICOM: CT series, and the RTSTRUCT that refers to each of them, wherever it is stored.
 
-Scans and patients are named by numbers made from their UIDs and IDs: no name of a file tells a patient.
+Scans and patients are named by hashes of their UIDs and IDs: no file name identifies a patient.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from orgseg_node.dicom.reading.files import open_header, texts
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, Reason, files_in, survey
 from orgseg_node.errors import InputError, OrgsegError, SeveralParts
 from orgseg_node.shipped import shipped_config
-from orgseg_training.datasets.adapter_base import refused
+from orgseg_training.datasets.adapter_base import rejected_case
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.description import DataSet, with_pairs
-from orgseg_training.datasets.organ_names import Dictionary, dictionary
+from orgseg_training.datasets.organ_names import OrganNames, organ_names
 from orgseg_training.datasets.roi_masks import drawn_rois, read_contents
 from orgseg_training.errors import CaseRejected
 
 _RTSTRUCT: Final = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage, PS3.4 B.5
-_PBKDF2_ROUNDS: Final = 20_000  # IDs of a hospital are few: trying them all shall take long
+_PBKDF2_ROUNDS: Final = 20_000  # a hospital has few IDs: hashing all of them must be slow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,36 +47,36 @@ class _Structures:
 def source_cases(
     database: str, folder: Path, data_set: DataSet, *, rois: Mapping[str, tuple[str, ...]]
 ) -> tuple[SourceCase, ...]:
-    """All CT series. What has contours was drawn; of what has none, or is not named, nothing is known.
+    """All CT series. An ROI with contours was drawn; of an organ without, nothing is known.
 
-    A CT without RTSTRUCT, with several of which not just one is approved, or with one of another patient, and
-    an RTSTRUCT without its CT are given as scans that are rejected with the reason.
+    Rejected with the reason are a CT without RTSTRUCT, with several RTSTRUCTs of which not exactly one is
+    approved, or with an RTSTRUCT of another patient, and an RTSTRUCT without its CT.
 
     Parameters
     ----------
     database : name of the data set in the experiment
     folder : searched with all its subfolders
-    data_set : which names mean which organ
-    rois : names of the site, by organ
+    data_set : names of organs
+    rois : additional names used by the site, by organ
 
     Raises
     ------
     InputError
-        If there is neither CT nor RTSTRUCT.
+        If the folder has neither CT nor RTSTRUCT.
     """
     inventory = survey(files_in(folder))
     found, damaged = _structure_sets(inventory)
     if not inventory.accepted and not inventory.refused and not found:
         raise InputError(f"{folder.name} holds no CT series and no RTSTRUCT.")
-    names = dictionary(data_set, load_organs(shipped_config("organs.toml")), rois)
+    names = organ_names(data_set, load_organs(shipped_config("organs.toml")), rois)
     series = defaultdict(list)
     for one in inventory.accepted:
         series[one.series_instance_uid].append(one)
     cases = [
         _case(database, parts, [s for s in found if uid in s.series], names) for uid, parts in series.items()
     ]
-    cases += _left_over(database, folder, inventory, [s for s in found if not s.series & series.keys()])
-    cases += [refused(database, f"file-{_place(folder, path)}", error) for path, error in damaged]
+    cases += _unmatched(database, folder, inventory, [s for s in found if not s.series & series.keys()])
+    cases += [rejected_case(database, f"file-{_place(folder, path)}", error) for path, error in damaged]
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
@@ -104,12 +104,12 @@ def _referenced(dataset: Dataset) -> Iterator[str]:
                 yield from texts(series, "SeriesInstanceUID")
 
 
-def _case(database: str, parts: list[CtSeries], found: list[_Structures], names: Dictionary) -> SourceCase:
+def _case(database: str, parts: list[CtSeries], found: list[_Structures], names: OrganNames) -> SourceCase:
     series = parts[0]
     name = _short(series.series_instance_uid)
     try:
         if len(parts) > 1:
-            raise SeveralParts(f"There are {len(parts)}, and contours do not say which they belong to.")
+            raise SeveralParts(f"There are {len(parts)}, and contours do not name the one they belong to.")
         structures = _chosen(found)
         _require_same_patient(series, structures.dataset)
         rois, unused = drawn_rois(structures.dataset, names)
@@ -117,7 +117,7 @@ def _case(database: str, parts: list[CtSeries], found: list[_Structures], names:
             listed = ", ".join(unused) or "there is none with contours"
             raise CaseRejected(f"None of its ROIs means an organ: {listed}.")
     except OrgsegError as error:
-        return refused(database, name, error)
+        return rejected_case(database, name, error)
     return SourceCase(
         database=database,
         name=name,
@@ -147,18 +147,18 @@ def _require_same_patient(series: CtSeries, dataset: Dataset) -> None:
         raise CaseRejected("The RTSTRUCT that refers to this CT is of another patient.")
 
 
-def _left_over(
+def _unmatched(
     database: str, folder: Path, inventory: Inventory, alone: Iterable[_Structures]
 ) -> Iterator[SourceCase]:
     for refusal in inventory.refused:
         uid = refusal.series_instance_uid
         name = _short(uid) if uid else f"file-{_place(folder, refusal.paths[0])}"
-        yield refused(database, name, refusal.error)
+        yield rejected_case(database, name, refusal.error)
     refused_series = {refusal.series_instance_uid for refusal in inventory.refused}
     for one in alone:
         if not one.series & refused_series:
             error = CaseRejected("The CT that this RTSTRUCT refers to is not here.")
-            yield refused(database, f"file-{_place(folder, one.path)}", error)
+            yield rejected_case(database, f"file-{_place(folder, one.path)}", error)
 
 
 def _short(text: str) -> str:
@@ -170,7 +170,7 @@ def _place(folder: Path, path: Path) -> str:
 
 
 def _patient(series: CtSeries) -> str:
-    """A number of the patient; scans without an ID count as patients of their own."""
+    """Number of the patient; each study without an ID counts as another patient."""
     ids = texts(series.header, "PatientID")
     if not ids:
         return _short(series.study_instance_uid)

@@ -1,4 +1,4 @@
-"""NIfTI images as volumes in the node's own frame, and back."""
+"""NIfTI images as volumes in the node's frame (LPS), and back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIN_FREE_MB: Final = 1  # with less, a failed write means that the disk is full
 
 
 def read_volume(path: Path) -> Volume:
-    """A CT from NIfTI, its axes turned so that k, j, i grow with z, y, x in LPS.
+    """A CT from NIfTI, reoriented so that k, j, i increase with z, y, x in LPS.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
 
 
 def read_label_image(path: Path) -> tuple[NDArray[np.uint8], Grid]:
-    """(K, J, I) label numbers and where they are, on the axes of `read_volume`.
+    """(K, J, I) label numbers and their grid, on the axes of `read_volume`.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def read_label_image(path: Path) -> tuple[NDArray[np.uint8], Grid]:
     array, grid = _read_image(path)
     labels = array.astype(np.uint8)
     if not np.array_equal(labels, array):
-        raise InputError(f"{path.name} holds values that are no label numbers from 0 to 255.")
+        raise InputError(f"{path.name} has values that are no label numbers from 0 to 255.")
     return labels, grid
 
 
@@ -83,22 +83,22 @@ def write_image(path: Path, array: HuArray | NDArray[np.uint8], grid: Grid) -> N
 
 
 def _read_image(path: Path) -> tuple[NDArray[np.float64] | NDArray[np.int16], Grid]:
-    _require_whole(path)
+    _require_complete(path)
     try:
         return _read(path)
     except RuntimeError as error:
         raise InputError(f"{path.name} cannot be read as NIfTI.") from error
     except ValueError as error:
-        raise InputError(f"{path.name} is no three-dimensional picture on a regular grid.") from error
+        raise InputError(f"{path.name} is no three-dimensional image on a regular grid.") from error
 
 
-def _require_whole(path: Path) -> None:
-    """Refuse a file that was cut off: ITK takes what is missing of a compressed one for zeros, silently.
+def _require_complete(path: Path) -> None:
+    """Refuse a truncated file: ITK silently reads zeros for the missing part of a compressed one.
 
     Raises
     ------
     InputError
-        If the file is damaged, or holds fewer bytes than its header tells (NIfTI-1, dim, bitpix, vox_offset).
+        If the file is damaged, or shorter than its header says (NIfTI-1: dim, bitpix, vox_offset).
     """
     if not path.name.endswith((".nii", ".nii.gz")):
         return
@@ -106,15 +106,15 @@ def _require_whole(path: Path) -> None:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             header = stream.read(_HEADER)
             length = len(header)
-            while block := stream.read(_BLOCK):  # to the end, where gzip keeps its checksum
+            while block := stream.read(_BLOCK):  # to the end, where the checksum of gzip is
                 length += len(block)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path.name} is damaged or cut off.") from error
-    if len(header) < _HEADER or length < _told(header):
-        raise InputError(f"{path.name} is cut off.")
+        raise InputError(f"{path.name} is damaged or truncated.") from error
+    if len(header) < _HEADER or length < _expected_bytes(header):
+        raise InputError(f"{path.name} is truncated.")
 
 
-def _told(header: bytes) -> int:
+def _expected_bytes(header: bytes) -> int:
     order = "<" if header[:4] == _HEADER.to_bytes(4, "little") else ">"
     dim = struct.unpack_from(f"{order}8h", header, 40)
     (bits,) = struct.unpack_from(f"{order}h", header, 72)

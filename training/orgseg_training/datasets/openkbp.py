@@ -20,7 +20,7 @@ from orgseg_training.datasets.case import Contents, SourceCase
 from orgseg_training.datasets.nifti import read_label_image, read_volume
 from orgseg_training.errors import CaseRejected
 
-_SAME_PLACE_MM = 0.01
+_MAX_SHIFT_MM = 0.01
 
 ORGANS = {
     "Brainstem": "brainstem",
@@ -45,8 +45,8 @@ class Case:
     ----------
     name : such as ``OKBP_265``
     image, labels : NIfTI files
-    drawn : organs that were contoured in this patient; of the others nothing is known
-    locked : true for the challenge's own test patients, which no training may see
+    drawn : organs that were contoured in this patient; of other organs nothing is known
+    locked : whether it is a test patient of the challenge, never used for training
     """
 
     name: str
@@ -61,7 +61,7 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
 
     Parameters
     ----------
-    folder : holds ``cases.csv``, ``imagesTr`` and ``labelsTr``
+    folder : with ``cases.csv``, ``imagesTr`` and ``labelsTr``
 
     Raises
     ------
@@ -91,7 +91,19 @@ def _case(folder: Path, row: dict[str, str]) -> Case:
 
 
 def source_cases(database: str, folder: Path, options: Mapping[str, Any]) -> tuple[SourceCase, ...]:
-    """All patients as any data set gives its scans. Raises InputError if a file is missing."""
+    """All patients as scans of a data set.
+
+    Parameters
+    ----------
+    database : name of the data set in the experiment
+    folder : with ``cases.csv``, ``imagesTr`` and ``labelsTr``
+    options : none are known
+
+    Raises
+    ------
+    InputError
+        If a file is missing.
+    """
     del options
     return tuple(
         SourceCase(
@@ -113,7 +125,7 @@ def _read(case: Case) -> Contents:
     except InputError as error:
         raise CaseRejected(error.detail) from error
     ours = volume.grid
-    same = grid.shape == ours.shape and np.allclose(grid.affine, ours.affine, rtol=0, atol=_SAME_PLACE_MM)
+    same = grid.shape == ours.shape and np.allclose(grid.affine, ours.affine, rtol=0, atol=_MAX_SHIFT_MM)
     if not same:
-        raise CaseRejected(f"{case.labels.name} lies on another grid than its CT.")
+        raise CaseRejected(f"{case.labels.name} has another grid than its CT.")
     return Contents(volume=volume, masks={organ: labels == LABELS[organ] for organ in sorted(case.drawn)})

@@ -1,4 +1,4 @@
-"""Which adapter reads which data set."""
+"""The adapter of each kind of data set."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orgseg_node.errors import ConfigError, InputError
 from orgseg_training.datasets import dicom_rtstruct, label_image, mask_per_organ, nnunet_raw, openkbp
 from orgseg_training.datasets.case import SourceCase
-from orgseg_training.datasets.description import DataSet, described, load_data_set
+from orgseg_training.datasets.description import DataSet, described_data_sets, load_data_set
 
 _OPENKBP = "openkbp"
 
 
 class Options(BaseModel):
-    """What an experiment may say of a data set; only what its layout knows may be set.
+    """Options of a data set in an experiment; which may be set depends on the layout.
 
     Attributes
     ----------
-    automatic : whether organs that a program labelled count as drawn (``label-map``, ``masks``)
-    rois : names of a site, by organ (``structure-set``)
+    automatic : whether organs that were labelled by a program count as drawn (``label-map``, ``masks``)
+    rois : names used by the site, by organ (``structure-set``)
     organs : keys of the organ table by label name (``nnunet``)
     drawn : organs that were looked for in every scan (``nnunet``)
     """
@@ -41,12 +41,12 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "structure-set": frozenset({"rois"}),
     "nnunet": frozenset({"organs", "drawn"}),
 }
-"""Which options a layout knows."""
+"""Options of each layout."""
 
 
 def kinds() -> tuple[str, ...]:
     """Every kind of data set that an experiment can name."""
-    return tuple(sorted({_OPENKBP, *described()}))
+    return tuple(sorted({_OPENKBP, *described_data_sets()}))
 
 
 def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]) -> tuple[SourceCase, ...]:
@@ -62,7 +62,7 @@ def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]
     Raises
     ------
     ConfigError
-        If there is no adapter of this kind, or it does not know an option.
+        If there is no such kind, or it does not have an option.
     InputError
         If the folder does not hold such a data set.
     """
@@ -73,24 +73,24 @@ def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]
     if kind == _OPENKBP:
         return openkbp.source_cases(name, folder, options)
     data_set = load_data_set(kind)
-    said = _options(name, data_set, options)
+    known = _options(name, data_set, options)
     match data_set.layout:
         case "label-map":
-            return label_image.source_cases(name, folder, data_set, automatic=said.automatic)
+            return label_image.source_cases(name, folder, data_set, automatic=known.automatic)
         case "masks":
-            return mask_per_organ.source_cases(name, folder, data_set, automatic=said.automatic)
+            return mask_per_organ.source_cases(name, folder, data_set, automatic=known.automatic)
         case "structure-set":
-            return dicom_rtstruct.source_cases(name, folder, data_set, rois=said.rois)
+            return dicom_rtstruct.source_cases(name, folder, data_set, rois=known.rois)
         case "nnunet":
-            return nnunet_raw.source_cases(name, folder, data_set, organs=said.organs, drawn=said.drawn)
+            return nnunet_raw.source_cases(name, folder, data_set, organs=known.organs, drawn=known.drawn)
 
 
 def _options(name: str, data_set: DataSet, options: Mapping[str, Any]) -> Options:
     known = _KNOWN[data_set.layout]
-    strange = sorted(options.keys() - known)
-    if strange:
+    unknown = sorted(options.keys() - known)
+    if unknown:
         raise ConfigError(
-            f"databases.{name}.options: {', '.join(strange)}: {', '.join(sorted(known))} are known."
+            f"databases.{name}.options: {', '.join(unknown)}: {', '.join(sorted(known))} are known."
         )
     try:
         return Options.model_validate(options)

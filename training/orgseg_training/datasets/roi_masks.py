@@ -1,4 +1,4 @@
-"""From the contours of an RTSTRUCT to masks on the CT, by the node's own reader and rasteriser."""
+"""Contours of an RTSTRUCT as masks on the CT, by the node's own reader and rasteriser."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
 from orgseg_node.inference.orientation import reorientation_to
-from orgseg_training.datasets.adapter_base import finished
+from orgseg_training.datasets.adapter_base import make_contents
 from orgseg_training.datasets.case import Contents
-from orgseg_training.datasets.organ_names import Dictionary
+from orgseg_training.datasets.organ_names import OrganNames
 from orgseg_training.errors import CaseRejected
 
 _CLOSED: Final = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
-_INSIDE: Final = 1000.0  # a mask between slices is interpolated like a CT, and cut at half of this
+_INSIDE: Final = 1000.0  # between slices a mask is interpolated like a CT, with a threshold at half of this
 
 
-def drawn_rois(dataset: Dataset, names: Dictionary) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Which ROI is which organ, and the names that mean none.
+def drawn_rois(dataset: Dataset, names: OrganNames) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The ROI of each organ, and the names that mean no organ.
 
     Parameters
     ----------
     dataset : RT Structure Set
-    names : what names mean
+    names : organs by name
 
     Returns
     -------
-    ROI number by key of the organ table, of ROIs that have contours; names of the other ROIs with contours
+    ROI number by key of the organ table, for ROIs with contours; names of the other ROIs with contours
 
     Raises
     ------
@@ -73,11 +73,11 @@ def drawn_rois(dataset: Dataset, names: Dictionary) -> tuple[dict[str, int], tup
 
 
 def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int]) -> Contents:
-    """The voxels of a CT and of some ROIs, turned so that k, j, i grow with z, y, x in LPS.
+    """The voxels of a CT and of some ROIs, reoriented so that k, j, i increase with z, y, x in LPS.
 
     Parameters
     ----------
-    key : number of the scan
+    key : identifier of the scan
     series : the CT
     path : of the RTSTRUCT
     rois : ROI number by key of the organ table
@@ -85,16 +85,16 @@ def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int
     Raises
     ------
     CaseRejected
-        If contours lie in another frame of reference or on no slice, or enclose no voxel.
+        If contours have another frame of reference, are on no slice, or enclose no voxel.
     AnatomyContradicted
-        If organs lie where no body has them.
+        If organs are at impossible positions.
     InputError
         If the CT cannot be read.
     """
     with without_pydicom_warnings():
         dataset = dcmread(path)
     try:
-        contours = read_rtstruct(_only(dataset, rois), series)
+        contours = read_rtstruct(_reduced(dataset, rois), series)
     except ObjectInvalid as error:
         raise CaseRejected(f"{key}: {error.detail}") from error
     masks = {organ: _mask(contours[organ], series) for organ in sorted(rois)}
@@ -103,15 +103,15 @@ def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int
         raise CaseRejected(f"{key}: the contours of {', '.join(empty)} enclose no voxel of the CT.")
     volume = read_volume(series)
     reorientation = reorientation_to(volume.grid)
-    return finished(
+    return make_contents(
         key,
         reorientation.apply_to_volume(volume),
         {organ: reorientation.apply(mask) for organ, mask in masks.items()},
     )
 
 
-def _only(dataset: Dataset, rois: Mapping[str, int]) -> Dataset:
-    """The same with these ROIs alone, named by organ: faults of couches and points shall not matter."""
+def _reduced(dataset: Dataset, rois: Mapping[str, int]) -> Dataset:
+    """A structure set of these ROIs only, named by organ, so that errors in other ROIs do not matter."""
     organs = {number: organ for organ, number in rois.items()}
     kept = Dataset()
     kept.StructureSetROISequence = [r for r in dataset.StructureSetROISequence if int(r.ROINumber) in organs]

@@ -1,4 +1,4 @@
-"""Scans that belong together: of one patient, or copies of one acquisition."""
+"""Groups of scans that belong together: of one patient, or copies of one acquisition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def groups_of(
     ----------
     cases : scans
     copies : whether scans with the same hashes belong together
-    links : keys of scans that do, besides
+    links : further pairs of keys that belong together
 
     Returns
     -------
@@ -27,15 +27,15 @@ def groups_of(
     found = list(links)
     seen: dict[tuple[str, str], str] = {}
     for case in by_key.values():
-        marks = [("patient", f"{case.database}/{case.patient}")]
+        features = [("patient", f"{case.database}/{case.patient}")]
         if copies:
-            marks += [("voxels", case.voxels_sha256), ("coarse", case.coarse_sha256)]
-        found += [(seen.setdefault(mark, case.key), case.key) for mark in marks]
+            features += [("voxels", case.voxels_sha256), ("coarse", case.coarse_sha256)]
+        found += [(seen.setdefault(feature, case.key), case.key) for feature in features]
     return [tuple(by_key[key] for key in group) for group in groups_by_links(by_key, found)]
 
 
 def groups_by_links(keys: Iterable[str], links: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
-    """Keys that are linked over any number of steps, in the order of their first one."""
+    """Groups of keys that are linked directly or through others, in the order of their first key."""
     leader = {key: key for key in sorted(keys)}
 
     def find(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Which scans a folder of images holds, and what the data set's own table says of them."""
+"""Index of the scans in a folder of images, with the data set's own table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from orgseg_training.datasets.description import DataSet, Scans, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class IndexedScan:
     """One scan of a folder.
 
     Attributes
     ----------
-    name, patient : as the places say
-    image, labels : where they should be; one of both may be missing
+    name, patient : from the paths
+    image, labels : expected files; one of the two may be missing
     scans : the group it belongs to
-    age_years : by the data set's table
-    test : whether the data set holds it back
-    listed : whether the table, where there is one, knows it
+    age_years : from the data set's table
+    test : whether it belongs to the test split
+    listed : whether the table, if there is one, has it
     """
 
     name: str
@@ -37,7 +37,7 @@ class Found:
 
     @property
     def fault(self) -> str:
-        """What is missing of it; empty if nothing is."""
+        """What is missing; empty if nothing is."""
         if not self.image.is_file():
             return "It has labels, but no CT."
         if not self.labels.exists():
@@ -45,55 +45,55 @@ class Found:
         return "" if self.listed else "The table of the data set does not list it."
 
 
-def find_scans(folder: Path, data_set: DataSet) -> tuple[Found, ...]:
+def find_scans(folder: Path, data_set: DataSet) -> tuple[IndexedScan, ...]:
     """All scans, in the order of their names.
 
     Parameters
     ----------
     folder : of the data set
-    data_set : how it is laid out
+    data_set : its description
 
     Raises
     ------
     InputError
-        If there is none, two have one name, or the data set's own table is missing or has other columns.
+        If there is no scan, two have the same name, or the data set's table is missing or has other columns.
     """
     rows = _rows(folder, data_set.table) if data_set.table else {}
-    found: dict[str, Found] = {}
+    found: dict[str, IndexedScan] = {}
     for scans in data_set.scans:
-        for place in sorted(_places(folder, scans)):
-            known = found.get(place[0])
-            one = _found(folder, scans, place, (data_set.table, rows))
+        for name, patient in sorted(_names(folder, scans)):
+            known = found.get(name)
+            one = _indexed(folder, scans, (name, patient), (data_set.table, rows))
             if known is None:
-                found[place[0]] = one
+                found[name] = one
             elif known.image != one.image:
-                raise InputError(f"Two scans of {data_set.title} have the name {place[0]}.")
+                raise InputError(f"Two scans of {data_set.title} have the name {name}.")
     if not found:
         wanted = " or ".join(scans.image for scans in data_set.scans)
-        raise InputError(f"{folder.name} holds no scan of {data_set.title}: there is no {wanted}.")
+        raise InputError(f"{folder.name} has no scan of {data_set.title}: there is no {wanted}.")
     return tuple(found[name] for name in sorted(found))
 
 
-def _places(folder: Path, scans: Scans) -> set[tuple[str, str]]:
-    """(case, patient) of every image and of every label; the patient is empty where places do not tell."""
-    places = set()
+def _names(folder: Path, scans: Scans) -> set[tuple[str, str]]:
+    """(case, patient) of every image and of every label; the patient is empty if paths do not contain it."""
+    names = set()
     for template in (scans.image, scans.labels):
         fits = re.compile(
             re.sub(
                 r"\\\{(case|patient)\\\}",
-                _Once({"case": f"(?:{scans.case})", "patient": "[^/]+"}),
+                _PlaceholderGroups({"case": f"(?:{scans.case})", "patient": "[^/]+"}),
                 re.escape(template),
             )
         )
         for path in folder.glob(re.sub(r"\{\w+\}", "*", template)):
             match = fits.fullmatch(path.relative_to(folder).as_posix())
             if match:
-                places.add((match["case"], match.groupdict().get("patient", "")))
-    return places
+                names.add((match["case"], match.groupdict().get("patient", "")))
+    return names
 
 
-class _Once:
-    """Turns a placeholder into a group at its first place, and into a reference to it at the others."""
+class _PlaceholderGroups:
+    """Replaces the first occurrence of a placeholder by a group, further ones by a reference to the group."""
 
     def __init__(self, groups: Mapping[str, str]) -> None:
         self._groups = groups
@@ -107,25 +107,25 @@ class _Once:
         return f"(?P<{name}>{self._groups[name]})"
 
 
-def _found(
+def _indexed(
     folder: Path,
     scans: Scans,
-    place: tuple[str, str],
+    name: tuple[str, str],
     table: tuple[Table | None, Mapping[str, Mapping[str, str]]],
-) -> Found:
-    case, patient = place
-    form, rows = table
+) -> IndexedScan:
+    case, patient = name
+    columns, rows = table
     row = rows.get(case, {})
-    test = scans.test or bool(form and form.split and row.get(form.split) == form.test)
-    return Found(
+    test = scans.test or bool(columns and columns.split and row.get(columns.split) == columns.test)
+    return IndexedScan(
         name=case,
         patient=patient or case,
         image=folder / scans.image.format(case=case, patient=patient),
         labels=folder / scans.labels.format(case=case, patient=patient),
         scans=scans,
-        age_years=_age(row.get(form.age, "")) if form and form.age else None,
+        age_years=_age(row.get(columns.age, "")) if columns and columns.age else None,
         test=test,
-        listed=form is None or case in rows,
+        listed=columns is None or case in rows,
     )
 
 
@@ -145,9 +145,7 @@ def _rows(folder: Path, table: Table) -> dict[str, dict[str, str]]:
             _require(path, reader.fieldnames or (), table)
             return {row[table.case]: row for row in reader}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{table.file} cannot be read; without it nobody knows which scans are for testing."
-        ) from error
+        raise InputError(f"{table.file} cannot be read; it is needed to know the test split.") from error
 
 
 def _require(path: Path, columns: Sequence[str], table: Table) -> None:

@@ -1,4 +1,4 @@
-"""Patients that are nobody, in the layout of OpenKBP: for trying the pipeline, never for a model."""
+"""Synthetic patients in the layout of OpenKBP: to try the pipeline, never for a model."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_see
 
     Parameters
     ----------
-    folder : to write; all of it or nothing
-    patients : how many
-    tests : so many of them belong to the data set's own test split, with both organs drawn
-    first_seed : of the first patient; the same seed is the same patient
+    folder : to write, complete or not at all
+    patients : number of patients
+    tests : number of them in the data set's own test split, with both organs drawn
+    first_seed : of the first patient; the same seed gives the same patient
     """
     with atomic_folder(folder) as work:
         for sub in ("imagesTr", "labelsTr"):
@@ -57,10 +57,10 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_see
 
 
 def _patient(seed: int, drawn: Collection[str]) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """A neck with two organs that a network can tell by their brightness."""
+    """A neck with two organs that a network can find by their HU."""
     rng = np.random.default_rng(seed)
     k, j, i = np.ogrid[: _SHAPE[0], : _SHAPE[1], : _SHAPE[2]]
-    # people differ in build and in where their muscles and fat are; else all of them would be copies of one
+    # build, muscles and fat differ, or all patients would count as copies of one
     build = np.random.default_rng((seed, 1))
     depth, width = build.uniform((15.0, 15.0), (20.0, 20.0))
     muscle = ndimage.gaussian_filter(build.normal(0, 1, _SHAPE), 4)

@@ -41,7 +41,7 @@ class Scoring:
         references: Iterable[tuple[str, Mask]],
         spacing_mm: Vector,
     ) -> Iterator[CaseScore]:
-        """Compare what was found in a scan with its references.
+        """Compare the organs found in a scan with its references.
 
         Parameters
         ----------

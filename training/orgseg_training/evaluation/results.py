@@ -1,7 +1,7 @@
-"""The per-case results: one line for each model, patient and organ, the only source of every table.
+"""Per-case results: one line for each model, patient and organ; every table is made from them.
 
-They are kept as Parquet by pyarrow, the smallest package that writes and reads it with typed columns that may
-be empty; CSV would lose the difference between nothing and NaN, and every reader would guess the types.
+They are stored as Parquet, whose columns have types and may be empty: CSV cannot distinguish an empty value
+from NaN, and every reader has to guess the types. pyarrow is the smallest package that reads and writes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VERSION = b"1"
 _VERSION_KEY = b"orgseg.cases.version"
 _TEXTS = ("model", "subset", "case", "organ", "group", "db")
 NUMBERS = tuple(field.name for field in fields(Comparison) if field.name != "status")
-"""Columns that are numbers; empty where the status says that there is none."""
+"""Columns of numbers; empty if there is no value for the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,10 @@ class CaseScore:
     ----------
     model : such as ``strategy-1``
     subset : such as ``cv``, ``1``, ``2``, ``3``
-    case, organ : which
-    group : the patient; scans of one patient share it
-    db : the database the case comes from
-    child : whether the patient is a child, or None where that is not known
+    case, organ : scan and organ
+    group : the patient, the same for all scans of a patient
+    db : data set of the scan
+    child : whether the patient is a child, or None if not known
     comparison : status and metrics
     """
 
@@ -49,11 +49,11 @@ class CaseScore:
 
     @property
     def status(self) -> Status:
-        """What there was to compare."""
+        """Which masks there were to compare."""
         return self.comparison.status
 
     def value(self, metric: str) -> float:
-        """A metric by the name of its column; NaN where there is none."""
+        """A metric by the name of its column; NaN if there is no value."""
         return float(getattr(self.comparison, metric))
 
 
@@ -85,8 +85,8 @@ def read_cases(path: Path) -> tuple[CaseScore, ...]:
     Raises
     ------
     CasesInvalid
-        If the file is missing or damaged, has other columns, a status that is none, or one organ of a case
-        twice for a model.
+        If the file is missing or damaged, or has other columns, an unknown status, or two lines for an organ
+        of a case and a model.
     """
     arrow, parquet = _arrow()
     try:
@@ -99,13 +99,13 @@ def read_cases(path: Path) -> tuple[CaseScore, ...]:
     try:
         scores = tuple(_score(row) for row in table.to_pylist())
     except (TypeError, ValueError) as error:
-        raise CasesInvalid(f"{path.name} holds a value that cannot be.") from error
+        raise CasesInvalid(f"{path.name} has an invalid value.") from error
     require_unique(scores)
     return scores
 
 
 def require_unique(scores: Sequence[CaseScore]) -> None:
-    """Refuse results in which one organ of one case is scored twice for one model.
+    """Refuse results with two lines for an organ of a case and a model.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def require_unique(scores: Sequence[CaseScore]) -> None:
     for score in scores:
         key = (score.model, score.subset, score.case, score.organ)
         if key in seen:
-            raise CasesInvalid(f"{score.organ} of case {score.case} is there twice for {score.model}.")
+            raise CasesInvalid(f"{score.organ} of case {score.case} is given twice for {score.model}.")
         seen.add(key)
 
 

@@ -1,4 +1,4 @@
-"""Predictions beside references: two folders of label images become per-case results."""
+"""Per-case results from two folders of label images: references and predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from orgseg_training.evaluation.results import CaseScore
 
 Labels = NDArray[np.uint8]
 _SUFFIX = ".nii.gz"
-_PLACES_MM = 0.01  # corners of both grids must be nearer than this
+_MAX_SHIFT_MM = 0.01  # largest distance between the corners of both grids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,8 @@ class Tolerances:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseFacts:
-    """What a case list says of one case.
+class CaseInfo:
+    """A line of the case list.
 
     Attributes
     ----------
@@ -69,6 +69,7 @@ def compare_organs(
     reference, prediction : (K, J, I) label numbers
     spacing_mm : distance of voxel centres along ``(k, j, i)``
     numbers : organ -> its number in the reference and in the prediction
+    tolerances : of the surface Dice
     """
     theirs, ours = ndimage.find_objects(reference), ndimage.find_objects(prediction)
     for organ, (in_reference, in_prediction) in numbers.items():
@@ -77,13 +78,13 @@ def compare_organs(
             for found, number in ((theirs, in_reference), (ours, in_prediction))
             if number <= len(found) and found[number - 1] is not None
         ]
-        cut = _around(boxes, reference.shape)
+        cut = _enclosing_box(boxes, reference.shape)
         masks = np.equal(reference[cut], in_reference), np.equal(prediction[cut], in_prediction)
         yield organ, compare(*masks, spacing_mm, tolerances.of(organ))
 
 
-def _around(boxes: list[tuple[slice, ...]], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """The box around boxes with a margin of one voxel; one voxel where there are none."""
+def _enclosing_box(boxes: list[tuple[slice, ...]], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The box around boxes with a margin of one voxel; a box of one voxel if there are none."""
     if not boxes:
         return (slice(0, 1),) * 3
     return tuple(
@@ -94,14 +95,14 @@ def _around(boxes: list[tuple[slice, ...]], shape: tuple[int, ...]) -> tuple[sli
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Two folders and what is known of them.
+    """The comparison of two folders of label images.
 
     Attributes
     ----------
     reference, prediction : folders with one ``CASE.nii.gz`` for each case
     numbers : organ -> its number in the reference and in the prediction
-    model, subset : written into every line; a subset of the case list goes before
-    facts : of cases, by name; of the others, each is its own patient and all organs count as labelled
+    model, subset : written into every line; the subset of the case list, if given, takes precedence
+    cases : the case list, by name of the case; other cases are patients of their own with all organs labelled
     tolerances : of the surface Dice
     """
 
@@ -110,7 +111,7 @@ class Evaluation:
     numbers: Mapping[str, tuple[int, int]]
     model: str
     subset: str
-    facts: Mapping[str, CaseFacts]
+    cases: Mapping[str, CaseInfo]
     tolerances: Tolerances
 
     def scores(self) -> Iterator[CaseScore]:
@@ -119,36 +120,36 @@ class Evaluation:
         Raises
         ------
         NotPaired
-            If a case is in one folder only, or there are none.
+            If a case is in one folder only, or there are no cases.
         GridsDiffer
-            If a prediction lies on other voxels than its reference.
+            If a prediction has another grid than its reference.
         InputError
             If a file cannot be read.
         """
-        for case in self._cases():
-            facts = self.facts.get(case, CaseFacts(group=case))
+        for case in self._names():
+            info = self.cases.get(case, CaseInfo(group=case))
             reference, grid = read_label_image(self.reference / f"{case}{_SUFFIX}")
             prediction, other = read_label_image(self.prediction / f"{case}{_SUFFIX}")
-            _require_same(grid, other, case)
+            _require_same_grid(grid, other, case)
             wanted = {
                 organ: pair
                 for organ, pair in self.numbers.items()
-                if facts.labelled is None or organ in facts.labelled
+                if info.labelled is None or organ in info.labelled
             }
             compared = dict(compare_organs(reference, prediction, grid.spacing_mm, wanted, self.tolerances))
             for organ in self.numbers:
                 yield CaseScore(
                     model=self.model,
-                    subset=facts.subset or self.subset,
+                    subset=info.subset or self.subset,
                     case=case,
                     organ=organ,
-                    group=facts.group,
-                    db=facts.db,
-                    child=facts.child,
+                    group=info.group,
+                    db=info.db,
+                    child=info.child,
                     comparison=compared.get(organ, NOT_LABELLED),
                 )
 
-    def _cases(self) -> list[str]:
+    def _names(self) -> list[str]:
         found = []
         for folder, what in ((self.reference, "reference"), (self.prediction, "prediction")):
             names = {path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}")}
@@ -161,23 +162,23 @@ class Evaluation:
         return sorted(found[0])
 
 
-def _require_same(grid: Grid, other: Grid, case: str) -> None:
+def _require_same_grid(grid: Grid, other: Grid, case: str) -> None:
     corners = [[0, 0, 0], [n - 1 for n in grid.shape]]
     if grid.shape != other.shape or not np.allclose(
-        grid.to_lps(corners), other.to_lps(corners), rtol=0, atol=_PLACES_MM
+        grid.to_lps(corners), other.to_lps(corners), rtol=0, atol=_MAX_SHIFT_MM
     ):
-        raise GridsDiffer(f"Case {case}: {grid.shape} against {other.shape} voxels, or another place.")
+        raise GridsDiffer(f"Case {case}: {grid.shape} against {other.shape} voxels, or another position.")
 
 
 def read_label_numbers(path: Path, organs: OrganTable) -> dict[str, int]:
-    """Organ -> label number, from nnU-Net's ``dataset.json`` or from a TOML file.
+    """Label number of each organ, from nnU-Net's ``dataset.json`` or from a TOML file.
 
     Names may be keys of the organ table or TG-263 names.
 
     Raises
     ------
     LabelsInvalid
-        If the file cannot be read, a name is no organ, or a number is not 1 to 255 or is given twice.
+        If the file cannot be read, a name is no organ, or a number is not from 1 to 255 or is given twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -199,12 +200,11 @@ def read_label_numbers(path: Path, organs: OrganTable) -> dict[str, int]:
     return numbers
 
 
-def read_facts(path: Path) -> dict[str, CaseFacts]:
-    """A case list: CSV with ``case`` and any of ``group,db,subset,child,labelled``.
+def read_case_list(path: Path) -> dict[str, CaseInfo]:
+    """Read a case list: CSV with ``case`` and any of ``group,db,subset,child,labelled``.
 
-    ``child`` is 1, 0 or empty; ``labelled`` holds organ keys with spaces between. Without that column all
-    organs
-    count as labelled; an empty cell in it means that none was.
+    ``child`` is 1, 0 or empty; ``labelled`` is a list of organ keys separated by spaces. Without this column
+    all organs count as labelled; with an empty cell none.
 
     Raises
     ------
@@ -216,28 +216,28 @@ def read_facts(path: Path) -> dict[str, CaseFacts]:
             rows = list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{path.name} cannot be read.") from error
-    facts = {}
+    cases = {}
     for row in rows:
         if not row.get("case") or row.get("child") not in {None, "", "0", "1"}:
             raise ConfigError(f"{path.name}: every line needs a case, and child must be 1, 0 or empty.")
         labelled, child = row.get("labelled"), row.get("child")
-        facts[row["case"]] = CaseFacts(
+        cases[row["case"]] = CaseInfo(
             group=row.get("group") or row["case"],
             db=row.get("db") or "",
             subset=row.get("subset") or "",
             child=child == "1" if child else None,
             labelled=None if labelled is None else frozenset(labelled.split()),
         )
-    return facts
+    return cases
 
 
 def read_tolerances(path: Path, organs: OrganTable) -> Tolerances:
-    """Tolerances from TOML: ``default_mm`` and a table ``[organs_mm]``.
+    """Read tolerances from TOML: ``default_mm`` and a table ``[organs_mm]``.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or something in it is no organ or no distance.
+        If the file cannot be read, or has an unknown organ or an invalid distance.
     """
     try:
         rows = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Tests and intervals for per-case results: what the study used, and what is right beside it."""
+"""Tests and intervals for per-case results: those of the study, and the correct ones."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from scipy import stats
 
 from orgseg_node.errors import ToolMissing
 
-LEAST_PAIRS = 6
-"""With five pairs the smallest two-sided p of the signed-rank test is 0.0625: nothing can be shown."""
+MIN_PAIRS = 6
+"""With five pairs the smallest two-sided p of the signed-rank test is 0.0625, never significant."""
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normality:
-    """Whether values look as if drawn from a normal distribution; p below 0.05 says no.
+    """Tests whether values are from a normal distribution; they are not if p is below 0.05.
 
     Attributes
     ----------
     n : number of values
-    ks_raw_p : Kolmogorov-Smirnov against the *standard* normal distribution, as if called as in the study. It
+    ks_raw_p : Kolmogorov-Smirnov against the *standard* normal distribution, apparently as in the study. It
         rejects any Dice values, normal or not, because their mean is not 0
-    ks_p : the same of standardised values. Too lenient, because mean and deviation come from the values
-    lilliefors_p : the same with p corrected for that (Lilliefors, J. Am. Stat. Assoc. 62 (1967) 399)
+    ks_p : the same for standardised values. Too lenient, because mean and deviation are estimated from them
+    lilliefors_p : the same with p corrected for this (Lilliefors, J. Am. Stat. Assoc. 62 (1967) 399)
     """
 
     n: int
@@ -39,9 +39,9 @@ class Normality:
 
 
 def normality(values: Sequence[float]) -> Normality:
-    """The study's test of normality beside the correct one; NaN with fewer than 6 or only equal values."""
+    """The study's test of normality and the correct one; NaN with fewer than 6 or only equal values."""
     x = np.asarray(values, dtype=np.float64)
-    if x.size < LEAST_PAIRS or np.ptp(x) == 0:
+    if x.size < MIN_PAIRS or np.ptp(x) == 0:
         return Normality(n=x.size, ks_raw_p=math.nan, ks_p=math.nan, lilliefors_p=math.nan)
     try:
         from statsmodels.stats.diagnostic import lilliefors  # noqa: PLC0415 - of the extra 'train' only
@@ -56,15 +56,24 @@ def normality(values: Sequence[float]) -> Normality:
 
 
 def paired_differences(new: Sequence[float], old: Sequence[float], *, higher_is_better: bool) -> Values:
-    """New minus old for each pair, turned so that positive is better; misses take the worst rank.
+    """New minus old for each pair, with the sign changed if needed so that positive is better.
 
     A missing value (NaN: the organ was not found, so there is no distance) is worse than every value
-    (worst-rank analysis: Lachin, Control. Clin. Trials 20 (1999) 408). Where only one is missing the
-    difference is larger than every finite one; where both are, it is 0.
+    (worst-rank analysis: Lachin, Control. Clin. Trials 20 (1999) 408). If only one value of a pair is
+    missing, the difference is larger than every finite one; if both are, it is 0.
+
+    Parameters
+    ----------
+    new, old : (n,) values of a metric for the same scans, in the same order
+    higher_is_better : true for overlaps, false for distances
+
+    Returns
+    -------
+    (n,) float64
     """
     a, b = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"{a.size} and {b.size} values are no pairs.")
+        raise ValueError(f"{a.size} and {b.size} values cannot be paired.")
     differences: Values = (a - b) if higher_is_better else (b - a)
     finite = np.abs(differences[~np.isnan(differences)])
     worst = (float(finite.max()) if finite.size else 0.0) + 1.0
@@ -75,7 +84,7 @@ def paired_differences(new: Sequence[float], old: Sequence[float], *, higher_is_
 
 
 def signed_rank(differences: Sequence[float] | Values) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; NaN, "too few", below 6 pairs; 1 where all are 0.
+    """Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than 6 pairs, 1 if all differences are 0.
 
     Zeros are ranked and then left out (Pratt, J. Am. Stat. Assoc. 54 (1959) 655).
     """
@@ -83,7 +92,7 @@ def signed_rank(differences: Sequence[float] | Values) -> float:
 
 
 def _signed_rank(differences: Values, alternative: str) -> float:
-    if differences.size < LEAST_PAIRS:
+    if differences.size < MIN_PAIRS:
         return math.nan
     if not differences.any():
         return 1.0
@@ -91,7 +100,7 @@ def _signed_rank(differences: Values, alternative: str) -> float:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's correction for several tests (Scand. J. Stat. 6 (1979) 65); NaN are no tests and stay NaN."""
+    """Holm's correction for several tests (Scand. J. Stat. 6 (1979) 65); NaN counts as no test and stays."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, math.nan)
     tests = np.flatnonzero(~np.isnan(p))
@@ -118,19 +127,26 @@ def bootstrap_mean(
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> Interval:
-    """Mean and percentile bootstrap interval, resampling patients and never single scans.
+    """Mean and percentile bootstrap interval, resampling patients, not single scans.
 
-    Scans of one patient resemble each other; to draw them one by one would make intervals too short. Patients
-    are drawn with replacement, each with all of its scans (Davison and Hinkley, Bootstrap Methods, 1997,
-    3.8).
-    With fewer than 6 patients the interval is NaN.
+    Scans of one patient resemble each other; resampling them one by one would make intervals too short.
+    Patients are drawn with replacement, each with all their scans (Davison and Hinkley, Bootstrap Methods,
+    1997, 3.8). With fewer than 6 patients the interval is NaN.
+
+    Parameters
+    ----------
+    values : (n,) one value for each scan
+    patients : (n,) patient of each scan
+    seed : of the random generator
+    level : of confidence
+    resamples : number of bootstrap samples
     """
     x = np.asarray(values, dtype=np.float64)
     if x.size == 0:
         return Interval(mean=math.nan, low=math.nan, high=math.nan)
     _, of = np.unique(np.asarray(patients), return_inverse=True)
     sums, counts = np.bincount(of, weights=x), np.bincount(of)
-    if counts.size < LEAST_PAIRS:
+    if counts.size < MIN_PAIRS:
         return Interval(mean=float(x.mean()), low=math.nan, high=math.nan)
     times = np.random.default_rng(seed).multinomial(
         counts.size, np.full(counts.size, 1 / counts.size), size=resamples
@@ -141,7 +157,7 @@ def bootstrap_mean(
 
 
 class Verdict(StrEnum):
-    """What a non-inferiority test found."""
+    """Result of a non-inferiority test."""
 
     PASS = "pass"  # noqa: S105 - no secret
     FAIL = "fail"
@@ -151,14 +167,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NonInferiority:
-    """Whether a new model is no worse than the old one by more than a margin, in one organ.
+    """Test for one organ that a new model is not worse than the old one by more than a margin.
 
     Attributes
     ----------
-    verdict : pass; fail where it is shown to be worse by more than the margin; inconclusive never promotes
+    verdict : pass; fail if it is shown to be worse by more than the margin; inconclusive does not pass
     p, holm_p : one-sided p, alone and corrected for the number of organs
-    n, needed : pairs, and about how many 80 % power needs if the true difference is 0; None if unknown
-    gross_failures : places of pairs in which the new value is lower by more than 0.10
+    n, needed : number of pairs, and about how many 80 % power needs if the true difference is 0; None if
+        unknown
+    gross_failures : indices of pairs in which the new value is lower by more than 0.10
     """
 
     verdict: Verdict
@@ -174,7 +191,7 @@ _ALPHA = 0.05
 
 
 def non_inferiority(differences: Sequence[Sequence[float]], margin: float) -> tuple[NonInferiority, ...]:
-    """Test for each organ that the new model is not worse than the old by more than a margin.
+    """Test for each organ that a new model is not worse than the old one by more than a margin.
 
     One-sided signed-rank test of the paired differences (new minus old, of Dice or surface Dice) plus the
     margin, Holm-corrected over the organs.
@@ -210,8 +227,8 @@ def _verdict(p: float, against: float) -> Verdict:
 
 def _needed(differences: Values, margin: float) -> int | None:
     """Pairs for 80 % power, one-sided at 5 %: normal approximation, efficiency 3/pi of the test."""
-    if differences.size < LEAST_PAIRS:
+    if differences.size < MIN_PAIRS:
         return None
     z = stats.norm.ppf(1 - _ALPHA) + stats.norm.ppf(0.8)
     pairs = (float(z) * float(differences.std(ddof=1)) / margin) ** 2 * math.pi / 3
-    return max(LEAST_PAIRS, math.ceil(pairs))
+    return max(MIN_PAIRS, math.ceil(pairs))

@@ -40,10 +40,10 @@ class Table:
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError(f"Table {self.name} has rows that are not as wide as its head.")
+            raise ValueError(f"Table {self.name} has rows with another number of cells than columns.")
 
     def as_csv(self) -> str:
-        """Comma-separated, with a head."""
+        """Comma-separated, with a header line."""
         stream = StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(self.columns)
@@ -51,14 +51,14 @@ class Table:
         return stream.getvalue()
 
     def as_html(self) -> str:
-        """A page of its own."""
+        """A complete page."""
         return (
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f"<title>{html.escape(self.title)}</title></head><body>\n{self.html_fragment()}</body></html>\n"
         )
 
     def html_fragment(self) -> str:
-        """The table with its note, to be put into a page."""
+        """The table with its note, as part of a page."""
         head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
         body = "\n".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
@@ -69,7 +69,7 @@ class Table:
         )
 
     def as_latex(self) -> str:
-        """A floating table with rules of the booktabs package."""
+        """A floating table with the rules of the booktabs package."""
 
         def line(cells: Sequence[str]) -> str:
             return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"

@@ -1,4 +1,4 @@
-"""The study's tables, made from per-case results alone, with the study's printed values beside them."""
+"""The tables of the study, made from per-case results, next to the values printed in the study."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scipy import stats
 
 from orgseg_node.core.metrics import Status
 from orgseg_node.errors import ConfigError
-from orgseg_training.evaluation.published_results import PrintedRow, inconsistencies
+from orgseg_training.evaluation.published_results import PublishedRow, inconsistencies
 from orgseg_training.evaluation.results import CaseScore
 from orgseg_training.evaluation.statistics import (
-    LEAST_PAIRS,
+    MIN_PAIRS,
     bootstrap_mean,
     holm,
     normality,
@@ -25,7 +25,7 @@ from orgseg_training.evaluation.statistics import (
 )
 from orgseg_training.evaluation.table_formats import Table
 
-_SEED = 20250101  # of the bootstrap, so that the same results give the same table
+_SEED = 20250101  # of the bootstrap: the same results give the same table
 _METRICS = {
     "dsc": "DSC",
     "jaccard": "J",
@@ -48,22 +48,29 @@ _NOTE = (
 _SELF_CONSISTENCY = (
     " Cross-validation of strategy 2 is against completed labels: it shows self-consistency, not accuracy."
 )
-_INCONSISTENT = " A printed value with * contradicts itself; 'orgseg-train study check' says why."
+_INCONSISTENT = " A printed value with * is inconsistent; 'orgseg-train study check' shows why."
 
-Group = dict[tuple[str, str, str], list[CaseScore]]
+Groups = dict[tuple[str, str, str], list[CaseScore]]
 
 
-def grouped(scores: Iterable[CaseScore]) -> Group:
-    """Results by subset, organ and model, in that order."""
-    groups: Group = defaultdict(list)
+def group_scores(scores: Iterable[CaseScore]) -> Groups:
+    """Results grouped by subset, organ and model, in this order."""
+    groups: Groups = defaultdict(list)
     for score in scores:
         if score.status is not Status.NOT_LABELLED:
             groups[score.subset, score.organ, score.model].append(score)
     return dict(sorted(groups.items()))
 
 
-def study_table(number: str, groups: Group, printed: Sequence[PrintedRow]) -> Table:
-    """Table 1, 2 or 3: a line for each subset, organ and model, ours and as printed."""
+def study_table(number: str, groups: Groups, printed: Sequence[PublishedRow]) -> Table:
+    """Table 1, 2 or 3: a line for each subset, organ and model, with our results and the printed ones.
+
+    Parameters
+    ----------
+    number : 1, 2 or 3
+    groups : per-case results
+    printed : values of the study
+    """
     subsets, title = _STUDY_TABLES[number]
     marked = {(i.row.table, i.row.subset, i.row.model, i.row.organ) for i in inconsistencies(printed)}
     study = {(r.subset, r.organ, r.model): r for r in printed if r.table == number}
@@ -71,9 +78,9 @@ def study_table(number: str, groups: Group, printed: Sequence[PrintedRow]) -> Ta
     rows = []
     for key in sorted(keys):
         subset, organ, model = key
-        theirs = study.get(key)
+        published = study.get(key)
         star = "*" if (number, subset, model, organ) in marked else ""
-        rows.append((subset, organ, model, *_summary(groups.get(key, [])), *_printed(theirs, star)))
+        rows.append((subset, organ, model, *_summary(groups.get(key, [])), *_printed(published, star)))
     return Table(
         name=f"table_{number}",
         title=f"Table {number}. {title}",
@@ -92,7 +99,7 @@ def _summary(scores: Sequence[CaseScore]) -> tuple[str, ...]:
     return str(len(scored)), str(missed), str(cropped), *means
 
 
-def _printed(row: PrintedRow | None, star: str) -> tuple[str, str, str]:
+def _printed(row: PublishedRow | None, star: str) -> tuple[str, str, str]:
     if row is None:
         return "", "", ""
 
@@ -110,11 +117,11 @@ def _printed(row: PrintedRow | None, star: str) -> tuple[str, str, str]:
 
 def mean_and_sd(values: Iterable[float]) -> str:
     """Such as ``0.912 ± 0.034``; without deviation for one value, empty for none."""
-    there = [v for v in values if not math.isnan(v)]
-    if not there:
+    known = [v for v in values if not math.isnan(v)]
+    if not known:
         return ""
-    spread = f" ± {statistics.stdev(there):.3f}" if len(there) > 1 else ""
-    return f"{statistics.mean(there):.3f}{spread}"
+    spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.3f}{spread}"
 
 
 def dice_table(scores: Iterable[CaseScore]) -> str:
@@ -133,8 +140,15 @@ def dice_table(scores: Iterable[CaseScore]) -> str:
     return "\n".join(lines)
 
 
-def comparison_table(groups: Group, metric: str, *, higher_is_better: bool) -> Table:
-    """Every two models on the same cases: mean difference with interval, signed-rank test with Holm."""
+def comparison_table(groups: Groups, metric: str, *, higher_is_better: bool) -> Table:
+    """Every two models on the same cases: mean difference with interval, signed-rank test, Holm's correction.
+
+    Parameters
+    ----------
+    groups : per-case results
+    metric : name of its column
+    higher_is_better : true for overlaps, false for distances
+    """
     pairs = []
     for (subset, organ, one), first in groups.items():
         for other in sorted({key[2] for key in groups if key[:2] == (subset, organ) and key[2] > one}):
@@ -156,16 +170,16 @@ def comparison_table(groups: Group, metric: str, *, higher_is_better: bool) -> T
     return Table(
         name=f"models_{metric}",
         title=f"Models on the same cases: {_METRICS[metric]}",
-        note="Difference: second model minus first; interval: bootstrap by patient. A missed organ takes"
+        note="Difference: second model minus first; interval: bootstrap by patient. A missed organ gets"
         " the worst rank in the test. Wilcoxon signed rank, Holm over this table; below"
-        f" {LEAST_PAIRS} pairs: too few.",
+        f" {MIN_PAIRS} pairs: too few.",
         columns=("subset", "organ", "first", "second", "pairs", "difference", "95 % interval", "p", "p Holm"),
         rows=rows,
     )
 
 
-def normality_table(groups: Group) -> Table:
-    """The study's test of normality beside the correct one, for Dice."""
+def normality_table(groups: Groups) -> Table:
+    """The study's test of normality and the correct one, for Dice."""
     rows = []
     for key, scores in groups.items():
         found = normality([s.value("dsc") for s in scores if s.status.is_scored])
@@ -181,8 +195,8 @@ def normality_table(groups: Group) -> Table:
     )
 
 
-def children_table(groups: Group) -> Table:
-    """Adults beside children, Dice, with the rank-sum test for different patients."""
+def children_table(groups: Groups) -> Table:
+    """Dice of adults and children, with the rank-sum test for independent samples."""
     rows = []
     for key, scores in groups.items():
         values = {
@@ -192,35 +206,31 @@ def children_table(groups: Group) -> Table:
         if not values[False] and not values[True]:
             continue
         least = min(len(v) for v in values.values())
-        p = (
-            float(stats.mannwhitneyu(values[False], values[True]).pvalue)
-            if least >= LEAST_PAIRS
-            else math.nan
-        )
+        p = float(stats.mannwhitneyu(values[False], values[True]).pvalue) if least >= MIN_PAIRS else math.nan
         cells = [cell for v in values.values() for cell in (str(len(v)), mean_and_sd(v))]
         rows.append((*key, *cells, _p(p, least)))
     return Table(
         name="adults_children",
         title="Adults and children: DSC",
-        note=f"Mann-Whitney rank sum, not corrected; below {LEAST_PAIRS} on either side: too few.",
+        note=f"Mann-Whitney rank sum, not corrected; below {MIN_PAIRS} on either side: too few.",
         columns=("subset", "organ", "model", "adults", "DSC adults", "children", "DSC children", "p"),
         rows=tuple(rows),
     )
 
 
-def false_findings_table(groups: Group) -> Table:
-    """Organs that were found where the reference says there are none, and rightly not found."""
+def false_findings_table(groups: Groups) -> Table:
+    """Organs that are not in the reference: falsely found, and correctly not found."""
     rows = []
     for key, scores in groups.items():
         false = [s.value("prediction_ml") for s in scores if s.status is Status.REF_EMPTY]
-        rightly = sum(s.status is Status.BOTH_EMPTY for s in scores)
-        if false or rightly:
-            rows.append((*key, str(len(false)), mean_and_sd(false), str(rightly)))
+        correct = sum(s.status is Status.BOTH_EMPTY for s in scores)
+        if false or correct:
+            rows.append((*key, str(len(false)), mean_and_sd(false), str(correct)))
     return Table(
         name="false_findings",
         title="Organs found where there are none",
-        note="These cases count in no mean of overlaps or distances.",
-        columns=("subset", "organ", "model", "false findings", "volume ml", "rightly nothing"),
+        note="These cases are in no mean of overlaps or distances.",
+        columns=("subset", "organ", "model", "false findings", "volume ml", "correctly nothing"),
         rows=tuple(rows),
     )
 
@@ -246,15 +256,15 @@ def cost_table(path: Path) -> Table:
     return Table(
         name="cost",
         title="Cost in GPU hours",
-        note="Hours of different devices are added as they are.",
+        note="Hours of different devices are added without conversion.",
         columns=("step", "jobs", "hours each", "hours", "device"),
         rows=tuple(rows),
     )
 
 
-def all_tables(scores: Sequence[CaseScore], printed: Sequence[PrintedRow]) -> tuple[Table, ...]:
-    """Every table that per-case results give."""
-    groups = grouped(scores)
+def all_tables(scores: Sequence[CaseScore], printed: Sequence[PublishedRow]) -> tuple[Table, ...]:
+    """Every table that is made from per-case results."""
+    groups = group_scores(scores)
     several = [
         comparison_table(groups, m, higher_is_better=h) for m, h in (("dsc", True), ("hd95_mm", False))
     ]
@@ -268,8 +278,8 @@ def all_tables(scores: Sequence[CaseScore], printed: Sequence[PrintedRow]) -> tu
     )
 
 
-def other_subsets_table(groups: Group) -> Table:
-    """Results of subsets that the study does not have."""
+def other_subsets_table(groups: Groups) -> Table:
+    """Results of subsets that are not in the study."""
     known = {subset for subsets, _ in _STUDY_TABLES.values() for subset in subsets}
     rows = tuple((*key, *_summary(scores)) for key, scores in groups.items() if key[0] not in known)
     return Table(
@@ -291,5 +301,5 @@ def _range(low: float, high: float) -> str:
 
 def _p(value: float, n: int) -> str:
     if math.isnan(value):
-        return "too few" if n < LEAST_PAIRS else ""
+        return "too few" if n < MIN_PAIRS else ""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,1 +1,1 @@
-"""The study's two strategies, step by step; every step reads files, writes files and may be run again."""
+"""Experiments: the two strategies of the study in steps that read files, write files and can be repeated."""

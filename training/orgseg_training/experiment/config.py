@@ -1,4 +1,4 @@
-"""What an experiment is: data sets, organs of both strategies, folds, networks and their budget."""
+"""The experiment file: data sets, organs of both strategies, folds, networks and their budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orgseg_training.errors import ExperimentChanged
 Triple = tuple[float, float, float]
 Counts = tuple[int, int, int]
 Positive = Annotated[int, Field(gt=0)]
-# nnU-Net weighs the outputs of deep supervision by 0/0 where a network has fewer than three stages
+# with fewer than three stages nnU-Net divides 0 by 0 for the weights of deep supervision
 Features = Annotated[tuple[Positive, ...], Field(min_length=3)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
@@ -27,17 +27,17 @@ class _Strict(BaseModel):
 
 
 class Database(_Strict):
-    """A data set and what it is used for.
+    """A data set and its use.
 
     Attributes
     ----------
     name : in the tables
-    kind : which adapter reads it
-    folder : where it is; relative to the experiment's file
-    test : which of its scans are held back: those of its own test split (``source``), a part of its patients
+    kind : of the adapter that reads it
+    folder : of the data set; relative to the experiment file
+    test : which of its scans are held out: those of its own test split (``source``), a part of its patients
         (``fraction``), all of them (``all``) or none
-    subset : number of the test subset they make up: 1, 2 or 3 as in the study
-    fraction : of patients, where ``test`` is ``fraction``
+    subset : number of the test subset of these scans: 1, 2 or 3 as in the study
+    fraction : of patients, if ``test`` is ``fraction``
     options : of the adapter
     """
 
@@ -51,12 +51,12 @@ class Database(_Strict):
 
 
 class Rejects(_Strict):
-    """The signed list of what is not trained on.
+    """The signed list of scans and organs that are not trained on.
 
     Attributes
     ----------
-    file : the list; relative to the experiment's file
-    public_key : of the person whose signature counts
+    file : the list; relative to the experiment file
+    public_key : of the person who must have signed
     """
 
     file: Path
@@ -64,11 +64,11 @@ class Rejects(_Strict):
 
 
 class Plan(_Strict):
-    """How the networks are built.
+    """Architecture of the networks.
 
     Attributes
     ----------
-    kind : ``nnunet``: as nnU-Net plans 3d_fullres for each data set; ``fixed``: all alike, as said here
+    kind : ``nnunet``: as nnU-Net plans 3d_fullres for each data set; ``fixed``: as given here
     spacing_mm : target spacing, slice, row, column
     patch_size : voxels
     features : channels of each stage
@@ -87,11 +87,11 @@ class Training(_Strict):
 
     Attributes
     ----------
-    trainer : ``paper``: nnU-Net's own recipe (SGD, poly schedule, mirroring); ``short``: AdamW, bf16 where a
-        CPU has it
+    trainer : ``paper``: as nnU-Net trains (SGD, poly schedule, mirroring); ``short``: AdamW, in bf16 on CPUs
+        that compute it
     epochs, iterations_per_epoch : length of the schedule
-    learning_rate : at its beginning
-    max_minutes : a network stops there, wherever it is in its schedule; None for never
+    learning_rate : at the start
+    max_minutes : time limit of a training, after which it ends early; None for no limit
     """
 
     trainer: Literal["paper", "short"]
@@ -102,7 +102,7 @@ class Training(_Strict):
 
 
 class NetworkSettings(_Strict):
-    """One network of strategy 1, where not every organ gets a network of its own with the same settings.
+    """One network of strategy 1, for experiments with other networks than one for each organ.
 
     Attributes
     ----------
@@ -140,13 +140,13 @@ class BundleSettings(_Strict):
 
 
 class Costs(_Strict):
-    """What one of everything costs, from earlier runs; only the plan that is shown beforehand uses it.
+    """Costs known from earlier runs, used only for the estimate before a run.
 
     Attributes
     ----------
-    hours_per_network : training
-    seconds_per_prediction : one scan with one fold of one network
-    gigabytes_per_dataset : nnU-Net's preprocessed copy
+    hours_per_network : training of one fold
+    seconds_per_prediction : of one scan with one fold of one network
+    gigabytes_per_dataset : of nnU-Net's preprocessed copy
     """
 
     hours_per_network: float
@@ -154,14 +154,14 @@ class Costs(_Strict):
     gigabytes_per_dataset: float
 
 
-class Assumed(_Strict):
-    """How large the data sets are, for the plan of an experiment whose data are not here.
+class AssumedSizes(_Strict):
+    """Sizes of the data sets, for the estimate of an experiment without its data.
 
     Attributes
     ----------
-    development, tested : scans in the cross-validation, and held back
+    development, tested : number of scans in the cross-validation, and held out
     drawn : pairs of a development scan and an organ of strategy 1 that was drawn in it
-    missing : pairs of a development scan and an organ of strategy 2 that was not
+    missing : pairs of a development scan and an organ of strategy 2 that was not drawn in it
     """
 
     development: Positive
@@ -171,26 +171,27 @@ class Assumed(_Strict):
 
 
 class Experiment(_Strict):
-    """The whole of it.
+    """An experiment.
 
     Attributes
     ----------
     name : of the experiment
     mode : ``strict``: copies of a scan count as one patient, subset 1 is held out of both strategies, paired
         tests on the same scans; ``paper``: as the study did it, with its weaknesses
-    seed : of every choice made by chance
+    seed : of every random choice
     folds : of the cross-validation
-    trained_folds : how many of the folds are trained, the first ones; None for all
-    strategy_1 : organs with a network each, unless ``networks`` says otherwise
-    strategy_2 : organs of the one network; empty for strategy 1 alone, which must then name its bundle
-    batch : scans completed by one step
-    body_margin_mm : outside the body grown by this everything becomes air
-    tile_step_size : step of the sliding window as part of the patch; 0.5 sees every voxel eight times
+    trained_folds : number of folds that are trained, the first ones; None for all
+    strategy_1 : organs with a network each, if ``networks`` is not given
+    strategy_2 : organs of the one network; may be empty if ``bundle`` is given
+    batch : number of scans completed by one step
+    body_margin_mm : everything farther outside the body contour is set to air
+    tile_step_size : step of the sliding window as a fraction of the patch; 0.5 predicts every voxel eight
+        times
     licence, intended_use : of the bundles
     networks : the networks of strategy 1; empty for one network for each organ
     bundle : all networks of strategy 1 as one bundle; None for a bundle of each network only
     assumed : sizes for a dry run without the data
-    rejects : what is left out
+    rejects : scans and organs that are left out
     """
 
     name: Name
@@ -211,7 +212,7 @@ class Experiment(_Strict):
     networks: tuple[NetworkSettings, ...] = ()
     bundle: BundleSettings | None = None
     costs: Costs
-    assumed: Assumed | None = None
+    assumed: AssumedSizes | None = None
     rejects: Rejects | None = None
 
     @model_validator(mode="after")
@@ -227,7 +228,7 @@ class Experiment(_Strict):
             ("databases", tuple(database.name for database in self.databases)),
         ):
             if len(set(names)) != len(names):
-                raise ValueError(f"{field}: a name is there twice")
+                raise ValueError(f"{field}: a name is given twice")
             if not names and not (field == "strategy_2" and self.bundle):
                 raise ValueError(f"{field}: name at least one")
         if (self.trained_folds or 1) > self.folds:
@@ -263,7 +264,7 @@ class Experiment(_Strict):
 
     @property
     def mirroring(self) -> bool:
-        """Whether predictions are averaged over mirrored copies; left and right organs forbid it."""
+        """Whether predictions are averaged over mirrored copies; not possible with left and right organs."""
         return self.training.trainer == "paper" and not any(
             organ.endswith(("_left", "_right")) for organ in self.strategy_1
         )
@@ -299,25 +300,27 @@ def load_experiment(path: Path) -> Experiment:
     return experiment.model_copy(update={"databases": placed, "rejects": rejects})
 
 
-def moved(experiment: Experiment, places: Sequence[str]) -> Experiment:
-    """The same with data sets elsewhere.
+def with_folders(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
+    """The same experiment with data sets in other folders.
 
     Parameters
     ----------
-    experiment : which data sets there are
-    places : NAME=FOLDER of some of them
+    experiment : names the data sets
+    assignments : NAME=FOLDER for some of them
 
     Raises
     ------
     ConfigError
-        If there is no such data set, or a place is not written so.
+        If there is no such data set, or an assignment has another form.
     """
     folders = {}
     known = {database.name for database in experiment.databases}
-    for place in places:
-        name, found, folder = place.partition("=")
-        if not found or name not in known:
-            raise ConfigError(f"--database {place}: NAME=FOLDER with NAME of {', '.join(sorted(known))}.")
+    for assignment in assignments:
+        name, equals, folder = assignment.partition("=")
+        if not equals or name not in known:
+            raise ConfigError(
+                f"--database {assignment}: NAME=FOLDER with NAME of {', '.join(sorted(known))}."
+            )
         folders[name] = Path(folder).expanduser().resolve()
     databases = tuple(
         database.model_copy(update={"folder": folders.get(database.name, database.folder)})
@@ -326,24 +329,24 @@ def moved(experiment: Experiment, places: Sequence[str]) -> Experiment:
     return experiment.model_copy(update={"databases": databases})
 
 
-def settle(experiment: Experiment, root: Path) -> Path:
-    """Write an experiment into its working folder, from where every step reads it; the file.
+def save_experiment(experiment: Experiment, root: Path) -> Path:
+    """Write an experiment to its working folder, where every step reads it; returns the file.
 
     Raises
     ------
     ExperimentChanged
-        If the folder holds another experiment; only data sets may have moved.
+        If the folder has another experiment; only folders of data sets may differ.
     """
     file = root / "experiment.toml"
-    if file.is_file() and moved_away(load_experiment(file)) != moved_away(experiment):
-        raise ExperimentChanged(f"{file} says otherwise.")
+    if file.is_file() and without_folders(load_experiment(file)) != without_folders(experiment):
+        raise ExperimentChanged(f"{file} differs.")
     with atomic_file(file) as part:
         text = tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))
         part.write_text(text, encoding="utf-8")
     return file
 
 
-def moved_away(experiment: Experiment) -> Experiment:
-    """The experiment without the places of its data sets."""
+def without_folders(experiment: Experiment) -> Experiment:
+    """The experiment without the folders of its data sets."""
     names = [f"{database.name}=/" for database in experiment.databases]
-    return moved(experiment, names)
+    return with_folders(experiment, names)

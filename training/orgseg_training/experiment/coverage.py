@@ -1,4 +1,4 @@
-"""How often each organ was drawn, was outside, or was not drawn: an organ that is empty everywhere shows."""
+"""How often each organ was drawn, outside the scan, or not drawn; shows organs that are empty everywhere."""
 
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ def require_drawn(cases: Sequence[StoredCase], organs: Iterable[str], file: Path
     Parameters
     ----------
     cases : all scans
-    organs : that shall be trained
-    file : gets the counts, and by data set the organs that were looked for and are empty in all its scans
+    organs : that are to be trained
+    file : to write: the counts, and by data set the organs that were looked for and are empty in all its
+        scans
 
     Raises
     ------
     NoPositives
-        With every organ that no scan of any data set has.
+        With every organ that was drawn in no scan of any data set.
     StorageError
         If the counts cannot be written.
     """
     coverage = coverage_of(cases)
     empty = {
-        database: [organ for organ, counts in said.items() if not counts.get(OrganState.DRAWN, 0)]
-        for database, said in coverage.items()
+        database: [organ for organ, counts in organs_of.items() if not counts.get(OrganState.DRAWN, 0)]
+        for database, organs_of in coverage.items()
     }
     write_json(file, {"scans": coverage, "looked_for_and_never_there": empty})
     drawn = {organ for case in cases for organ in case.drawn}

@@ -1,4 +1,4 @@
-"""Trained networks as the node runs them, and what they find in the scans of an experiment."""
+"""Bundles of trained networks, and their predictions as the node makes them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, Predictor
-from orgseg_training.experiment.workspace import Network, Work
+from orgseg_training.experiment.workspace import Network, Workspace
 from orgseg_training.nnunet.run import CONFIGURATION, Machine
 
 
-def draft_of(work: Work, name: str, card: str = "Made for the measurements of an experiment.") -> BundleDraft:
-    """What a bundle of an experiment says about itself.
+def bundle_draft(
+    workspace: Workspace, name: str, card: str = "Made for the measurements of an experiment."
+) -> BundleDraft:
+    """Description of a bundle of an experiment.
 
     Parameters
     ----------
-    work : the experiment
+    workspace : of the experiment
     name : of the bundle
     card : the model card, as Markdown text
     """
-    experiment = work.experiment
+    experiment = workspace.experiment
     return BundleDraft(
         name=name,
         version="1.0.0",
@@ -41,8 +43,8 @@ def draft_of(work: Work, name: str, card: str = "Made for the measurements of an
     )
 
 
-def bundle_of(  # noqa: PLR0913  # the parts of a bundle
-    work: Work,
+def make_bundle(  # noqa: PLR0913  # the parts of a bundle
+    workspace: Workspace,
     networks: Sequence[Network],
     folds: Sequence[int],
     draft: BundleDraft,
@@ -52,14 +54,14 @@ def bundle_of(  # noqa: PLR0913  # the parts of a bundle
 ) -> ModelBundle:
     """Write the bundle of some folds of some networks; a bundle that is already there is opened.
 
-    So the measured networks are run as in the node: its own crop to the body, resampling and engine.
+    So networks are measured as the node runs them: with its own crop to the body, resampling and engine.
 
     Parameters
     ----------
-    work : the experiment
+    workspace : of the experiment
     networks : the parts of the bundle, in this order
     folds : averaged in use
-    draft : what the bundle says about itself
+    draft : description of the bundle
     ranks : Dice of each organ in the cross-validation; a voxel that two organs claim goes to the higher
     folder : folder of the workspace in which the bundle's own folder is written
 
@@ -68,13 +70,13 @@ def bundle_of(  # noqa: PLR0913  # the parts of a bundle
     ModelNotImportable
         If a fold is not trained yet.
     """
-    target = work.root / folder / draft.name
+    target = workspace.root / folder / draft.name
     if target.is_dir():
         return open_bundle(target)
     given = ranks or {}
     parts = [
         PartDraft(
-            folder=work.workspace.trained(network.dataset),
+            folder=workspace.nnunet.trained(network.dataset),
             label_map=dict(enumerate(network.organs, 1)),
             priority={organ: given[organ] for organ in network.organs if organ in given},
             folds=tuple(folds),
@@ -92,29 +94,29 @@ def ensemble_name(network: Network) -> str:
     return f"s{network.strategy}-{network.name.replace('_', '-')}"
 
 
-class Finder:
-    """Finds organs with a bundle.
+class BundlePredictor:
+    """Runs a bundle on scans.
 
     Parameters
     ----------
-    work : the experiment
+    workspace : of the experiment
     bundle : the networks
     machine : what they run on
     """
 
-    def __init__(self, work: Work, bundle: ModelBundle, machine: Machine) -> None:
+    def __init__(self, workspace: Workspace, bundle: ModelBundle, machine: Machine) -> None:
         settings = InferenceSettings(device=machine.device, threads=machine.threads)
-        self._predictor: Predictor = load_predictor(bundle, work.organs, settings)
+        self._predictor: Predictor = load_predictor(bundle, workspace.organs, settings)
 
-    def find(self, volume: Volume, body: Body | None = None) -> LabelMap:
+    def predict(self, volume: Volume, body: Body | None = None) -> LabelMap:
         """The organs in a CT, on its own grid."""
-        return self._predictor.predict(volume, body or find_body(volume), _silent).label_map
+        return self._predictor.predict(volume, body or find_body(volume), _ignore_progress).label_map
 
 
-def forget(folder: Path) -> None:
-    """Delete a bundle that is not needed any more."""
+def delete_bundle(folder: Path) -> None:
+    """Delete a bundle that is no longer needed."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _silent(_done: float, _doing: str) -> None:
+def _ignore_progress(_done: float, _doing: str) -> None:
     pass

@@ -1,4 +1,4 @@
-"""What an experiment will take before any of it is done."""
+"""Estimate of time and disk space before an experiment is run."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case import OrganState
-from orgseg_training.experiment.config import Assumed, Experiment
-from orgseg_training.experiment.prepare import cases_of
-from orgseg_training.experiment.workspace import Work
+from orgseg_training.experiment.config import AssumedSizes, Experiment
+from orgseg_training.experiment.prepare import training_cases
+from orgseg_training.experiment.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What is to be done, and about how much it takes with the costs the experiment names.
+    """Amount of work, and about how much time and disk space it takes with the costs in the experiment file.
 
     Attributes
     ----------
-    scans, networks, trainings, predictions : how many
-    hours : of computing, one after the other
+    scans, networks, trainings, predictions : numbers of them
+    hours : of computing, one step after the other
     gigabytes : of nnU-Net's preprocessed copies
     """
 
@@ -36,23 +36,25 @@ class Estimate:
         )
 
 
-def estimate(work: Work) -> Estimate:
-    """Count what an experiment whose scans are taken in will take.
+def estimate(workspace: Workspace) -> Estimate:
+    """Estimate an experiment with ingested scans.
 
     Raises
     ------
     StorageError
-        If the scans were not taken in yet.
+        If the scans were not ingested yet.
     """
-    experiment, splits, cases = work.experiment, work.splits, work.store.cases()
+    experiment, splits, cases = workspace.experiment, workspace.splits, workspace.store.cases()
     development = [case for case in cases if case.key in splits.development]
     tested = [case for case in cases if case.key in splits.tested]
     return _estimate(
         experiment,
-        Assumed.model_construct(
+        AssumedSizes.model_construct(
             development=len(development),
             tested=len(tested),
-            drawn=sum(len(cases_of(work, network)) for network in work.first_networks),
+            drawn=sum(
+                len(training_cases(workspace, network)) for network in workspace.networks_of_strategy_1
+            ),
             missing=sum(
                 case.state(organ) is OrganState.NOT_DRAWN
                 for case in development
@@ -63,24 +65,24 @@ def estimate(work: Work) -> Estimate:
 
 
 def estimate_assumed(experiment: Experiment) -> Estimate:
-    """The same for an experiment whose data are not here. Raises ConfigError if it assumes nothing."""
+    """Estimate an experiment without its data. Raises ConfigError if it has no section ``assumed``."""
     if experiment.assumed is None:
-        raise ConfigError("The experiment has no section assumed, so its data sets must be here.")
+        raise ConfigError("The experiment has no section assumed, so its data sets are needed.")
     return _estimate(experiment, experiment.assumed)
 
 
 def batches_assumed(experiment: Experiment) -> int:
-    """Batches of completion for the assumed number of scans."""
+    """Number of batches of completion for the assumed number of scans."""
     return 0 if experiment.assumed is None else -(-experiment.assumed.development // experiment.batch)
 
 
-def _estimate(experiment: Experiment, sizes: Assumed) -> Estimate:
+def _estimate(experiment: Experiment, sizes: AssumedSizes) -> Estimate:
     networks = len(experiment.networks_of_strategy_1) + bool(experiment.strategy_2)
     folds = experiment.trained_folds or experiment.folds
     trainings = networks * folds
     validations = sizes.drawn + (sizes.development if experiment.strategy_2 else 0)
     ensembles = networks * sizes.tested + sizes.missing
-    if experiment.bundle:  # all networks of strategy 1 once more, together
+    if experiment.bundle:  # all networks of strategy 1 again, together
         ensembles += len(experiment.networks_of_strategy_1) * sizes.tested
     predictions = validations * folds // experiment.folds + folds * ensembles
     costs = experiment.costs

@@ -1,4 +1,4 @@
-"""What an experiment leaves to the node: each trained ensemble as a bundle whose card says how good it is."""
+"""Bundles for the node: each trained ensemble with its scores in the model card."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_training.durable import read_json
 from orgseg_training.evaluation.results import CaseScore, read_cases
 from orgseg_training.experiment.combined_bundle import export_bundle
-from orgseg_training.experiment.ensembles import bundle_of, draft_of, ensemble_name
+from orgseg_training.experiment.ensembles import bundle_draft, ensemble_name, make_bundle
 from orgseg_training.experiment.validate import CV
-from orgseg_training.experiment.workspace import Network, Work
+from orgseg_training.experiment.workspace import Network, Workspace
 
 _METRICS = ("dsc", "sdsc", "hd95_mm")
 
 
-def export_models(work: Work) -> tuple[ModelBundle, ...]:
+def export_models(workspace: Workspace) -> tuple[ModelBundle, ...]:
     """Write a bundle of every network, and that of the experiment, to ``models/``; existing ones are kept.
 
     Raises
@@ -27,32 +27,34 @@ def export_models(work: Work) -> tuple[ModelBundle, ...]:
     ModelNotImportable
         If a fold is not trained yet.
     """
-    bundles = tuple(_export(work, network) for network in work.networks)
-    return (*bundles, export_bundle(work)) if work.experiment.bundle else bundles
+    bundles = tuple(_export(workspace, network) for network in workspace.networks)
+    return (*bundles, export_bundle(workspace)) if workspace.experiment.bundle else bundles
 
 
-def scores_of(work: Work, network: Network) -> tuple[str, ...]:
-    """Names of the scores of a network: its trained folds in the cross-validation, and its tests."""
-    return (*(f"cv-{network.name}-{fold}" for fold in work.trained_folds), f"test-{network.name}")
+def score_names(workspace: Workspace, network: Network) -> tuple[str, ...]:
+    """Names of the scores of a network: its folds in the cross-validation, and its tests."""
+    return (*(f"cv-{network.name}-{fold}" for fold in workspace.trained_folds), f"test-{network.name}")
 
 
-def _export(work: Work, network: Network) -> ModelBundle:
-    scores = [score for name in scores_of(work, network) for score in read_cases(work.scores(name))]
-    ranks = read_json(work.root / "rank.json") if network.strategy == 1 else {}
-    draft = draft_of(work, ensemble_name(network), model_card(work, network, scores))
-    return bundle_of(work, [network], work.trained_folds, draft, ranks=ranks, folder="models")
+def _export(workspace: Workspace, network: Network) -> ModelBundle:
+    scores = [
+        score for name in score_names(workspace, network) for score in read_cases(workspace.scores(name))
+    ]
+    ranks = read_json(workspace.root / "rank.json") if network.strategy == 1 else {}
+    draft = bundle_draft(workspace, ensemble_name(network), model_card(workspace, network, scores))
+    return make_bundle(workspace, [network], workspace.trained_folds, draft, ranks=ranks, folder="models")
 
 
-def model_card(work: Work, network: Network, scores: Sequence[CaseScore]) -> str:
-    """The card of a network, with a line of measurements for each organ and set of scans.
+def model_card(workspace: Workspace, network: Network, scores: Sequence[CaseScore]) -> str:
+    """The model card of a network, with a line of scores for each organ and set of scans.
 
     Parameters
     ----------
-    work : the experiment
+    workspace : of the experiment
     network : one of its networks
-    scores : its cross-validation and its tests
+    scores : of its cross-validation and its tests
     """
-    experiment = work.experiment
+    experiment = workspace.experiment
     databases = ", ".join(database.name for database in experiment.databases)
     agreement = (
         "\nThe cross-validation of this network was scored against the completed set: agreement with itself,"
@@ -64,15 +66,15 @@ def model_card(work: Work, network: Network, scores: Sequence[CaseScore]) -> str
 
 **{experiment.intended_use}**
 
-Trained on {databases}, {len(work.trained_folds)} folds, averaged. Licence: {experiment.licence}
+Trained on {databases}, {len(workspace.trained_folds)} folds, averaged. Licence: {experiment.licence}
 
 Contours are automatic and unreviewed; they become a plan's contours only when a person has approved them.
 
 ## How good it is
 
 Measured through the node's own body contour and engine, on the scan's own grid. In the cross-validation (cv)
-each scan was seen by the fold that was not trained on it, on the test subsets by all folds together. Means
-over the scans in which the organ was drawn; HD95 only where the organ was found.
+each scan was predicted by the fold that was not trained on it, on the test subsets by all folds together.
+Means over the scans in which the organ was drawn; HD95 only over those in which it was found.
 {agreement}
 | organ | scans | number | Dice | surface Dice | HD95 mm |
 |---|---|---|---|---|---|

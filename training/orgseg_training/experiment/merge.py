@@ -1,4 +1,4 @@
-"""One label for each voxel where several organs claim it: the study's rule, and what it did."""
+"""One label for each voxel that several organs claim, by the rule of the study, and a list of conflicts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Conflict:
     Attributes
     ----------
     winner, loser : organs
-    winner_drawn, loser_drawn : whether each was drawn, and not predicted
-    voxels : how many
+    winner_drawn, loser_drawn : whether it was drawn, else it was predicted
+    voxels : number of voxels
     """
 
     winner: str
@@ -29,7 +29,7 @@ class Conflict:
     voxels: int
 
 
-def merge(
+def merge_masks(
     organs: Sequence[str],
     drawn: Mapping[str, Mask],
     predicted: Mapping[str, Mask],
@@ -37,13 +37,13 @@ def merge(
 ) -> tuple[NDArray[np.uint8], tuple[Conflict, ...]]:
     """Put the organs of a scan into one label image.
 
-    What was drawn beats what was predicted; among the same kind the organ with the higher Dice in the
-    cross-validation of strategy 1 gets the voxel, as in the study.
+    A drawn organ takes a voxel before a predicted one; of two drawn or two predicted organs the one with the
+    higher Dice in the cross-validation of strategy 1, as in the study.
 
     Parameters
     ----------
-    organs : label number = place in this list, from 1
-    drawn, predicted : (K, J, I) masks by organ; an organ that was drawn has no prediction
+    organs : label number = position in this list, from 1
+    drawn, predicted : (K, J, I) bool by organ; an organ that was drawn has no prediction
     ranks : Dice by organ
 
     Returns
@@ -59,7 +59,7 @@ def merge(
     owner = dict(enumerate(organs, 1))
     numbers = {organ: number for number, organ in owner.items()}
     conflicts = []
-    # the strongest first; who comes later gets what is left
+    # in the order of precedence; later organs get only free voxels
     order = sorted(masks, key=lambda organ: (organ not in drawn, -ranks.get(organ, 0.0), organ))
     for organ in order:
         taken = labels[masks[organ]]

@@ -1,4 +1,4 @@
-"""Who is trained on, who validates and who is held back; fixed once, before anything is trained."""
+"""Splits of the scans into training, validation and test; fixed once, before anything is trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Splits:
     Attributes
     ----------
     subsets : of each test subset, by its number
-    folds : of each fold's validation; together they are all that is trained on
+    folds : of the validation scans of each fold; together they are all scans of the cross-validation
     """
 
     subsets: Mapping[int, tuple[str, ...]]
@@ -34,17 +34,13 @@ class Splits:
 
     @property
     def development(self) -> frozenset[str]:
-        """Everything the cross-validation sees."""
+        """All scans of the cross-validation."""
         return frozenset(key for fold in self.folds for key in fold)
 
     @property
     def tested(self) -> frozenset[str]:
-        """Everything that is held back."""
+        """All scans that are held out."""
         return frozenset(key for keys in self.subsets.values() for key in keys)
-
-    def fold_of(self, key: str) -> int:
-        """The fold a scan validates. Raises KeyError for a scan that is held back."""
-        return next(number for number, keys in enumerate(self.folds) if key in keys)
 
 
 def make_splits(
@@ -54,17 +50,17 @@ def make_splits(
     copies: Iterable[tuple[str, str]] = (),
     left_out: Iterable[str] = (),
 ) -> Splits:
-    """Divide the scans; a patient, with all copies of their scans, is never on two sides.
+    """Split the scans; a patient, with all copies of their scans, is never on two sides.
 
-    In the mode ``paper`` copies in other data sets are not looked for, as in the study, and only the patients
-    that a data set itself names are kept together.
+    In the mode ``paper`` copies in other data sets are not looked for, as in the study, and only scans of the
+    same patient in a data set are kept together.
 
     Parameters
     ----------
-    experiment : which data sets are held back, how many folds
-    cases : all scans; those left out as well, since their patients may have others
-    copies : keys of scans that are copies of each other, besides those with the same hashes
-    left_out : keys of scans that are on no side
+    experiment : its data sets and number of folds
+    cases : all scans, also those left out, since their patients may have others
+    copies : keys of scans that are copies of each other, in addition to those with equal hashes
+    left_out : keys of scans that are in no fold and no subset
 
     Raises
     ------
@@ -75,16 +71,18 @@ def make_splits(
     strict = experiment.mode == "strict"
     without = set(left_out)
     together = groups_of(cases, copies=strict, links=copies if strict else ())
-    groups = [left for group in together if (left := tuple(c for c in group if c.key not in without))]
-    chance = random.Random(experiment.seed)  # noqa: S311 (reproducible, no secret)
+    groups = [used for group in together if (used := tuple(c for c in group if c.key not in without))]
+    rng = random.Random(experiment.seed)  # noqa: S311 (reproducible, no secret)
     subsets: dict[int, list[str]] = defaultdict(list)
     development: list[tuple[StoredCase, ...]] = []
-    chosen = _chosen(by_database, groups, chance)
+    chosen = _sample_held_out(by_database, groups, rng)
     for number, group in enumerate(groups):
-        held = {by_database[c.database].subset for c in group if is_held(experiment, c) or number in chosen}
+        held = {
+            by_database[c.database].subset for c in group if is_held_out(experiment, c) or number in chosen
+        }
         if held:
             for case in group:
-                # a copy of a held scan in another data set is held back with it, in its own database's subset
+                # a copy in another data set is held out too, in the subset of its own data set
                 subset = by_database[case.database].subset
                 subsets[subset if subset in held else min(held)].append(case.key)
         else:
@@ -93,12 +91,24 @@ def make_splits(
         raise ConfigError(f"{len(development)} patients are left for {experiment.folds} folds.")
     return Splits(
         subsets={number: tuple(sorted(keys)) for number, keys in sorted(subsets.items())},
-        folds=_folds(development, experiment.folds, chance),
+        folds=_folds(development, experiment.folds, rng),
     )
 
 
-def need_positives(experiment: Experiment, splits: Splits, cases: Sequence[StoredCase]) -> None:
-    """Raise NoPositives unless each organ was drawn in a scan of every fold."""
+def require_positives(experiment: Experiment, splits: Splits, cases: Sequence[StoredCase]) -> None:
+    """Refuse splits with a fold in which an organ was drawn in no scan.
+
+    Parameters
+    ----------
+    experiment : its organs
+    splits : of its scans
+    cases : the scans
+
+    Raises
+    ------
+    NoPositives
+        With the first such organ and its folds.
+    """
     drawn = {case.key: case.drawn for case in cases}
     for organ in experiment.strategy_1:
         without = [n for n, fold in enumerate(splits.folds) if not any(organ in drawn[key] for key in fold)]
@@ -106,28 +116,28 @@ def need_positives(experiment: Experiment, splits: Splits, cases: Sequence[Store
             raise NoPositives(f"Fold without positives: {organ} in {', '.join(map(str, without))}.")
 
 
-def is_held(experiment: Experiment, case: StoredCase) -> bool:
-    """Whether a scan is held back whatever the chance, as its data set or the experiment says."""
+def is_held_out(experiment: Experiment, case: StoredCase) -> bool:
+    """Whether a scan is held out by its data set or the experiment, not by chance."""
     how = next(database.test for database in experiment.databases if database.name == case.database)
     return how == "all" or (how == "source" and case.test)
 
 
-def _chosen(
-    databases: Mapping[str, Database], groups: Sequence[tuple[StoredCase, ...]], chance: random.Random
+def _sample_held_out(
+    databases: Mapping[str, Database], groups: Sequence[tuple[StoredCase, ...]], rng: random.Random
 ) -> frozenset[int]:
-    """Places of the groups that are held back by chance, a part of each data set."""
+    """Indices of the groups that are held out by chance, a fraction of each data set."""
     chosen: set[int] = set()
     for name, database in sorted(databases.items()):
         if database.test == "fraction":
             own = [n for n, group in enumerate(groups) if any(case.database == name for case in group)]
-            chosen |= set(chance.sample(own, max(1, round(database.fraction * len(own))))) if own else set()
+            chosen |= set(rng.sample(own, max(1, round(database.fraction * len(own))))) if own else set()
     return frozenset(chosen)
 
 
 def _folds(
-    groups: Sequence[tuple[StoredCase, ...]], count: int, chance: random.Random
+    groups: Sequence[tuple[StoredCase, ...]], count: int, rng: random.Random
 ) -> tuple[tuple[str, ...], ...]:
-    """Deal the patients of each kind in turn, so that every fold has its share of each."""
+    """Stratified folds: patients of each data set, age group and set of organs are distributed evenly."""
     strata: dict[tuple[object, ...], list[tuple[StoredCase, ...]]] = defaultdict(list)
     for group in groups:
         first = group[0]
@@ -136,14 +146,14 @@ def _folds(
     folds: list[list[str]] = [[] for _ in range(count)]
     turn = 0
     for _, members in sorted(strata.items(), key=lambda item: repr(item[0])):
-        chance.shuffle(members)
+        rng.shuffle(members)
         for group in members:
             folds[turn % count] += [case.key for case in group]
             turn += 1
     return tuple(tuple(sorted(fold)) for fold in folds)
 
 
-def lock(splits: Splits, path: Path) -> None:
+def lock_splits(splits: Splits, path: Path) -> None:
     """Write the splits; once written they are never changed.
 
     Raises
@@ -180,7 +190,7 @@ def read_splits(path: Path) -> Splits:
     document = read_json(path)
     sha256 = document.pop("sha256", "")
     if _sha256(document) != sha256:
-        raise SplitChanged(f"{path.name} does not have its own hash.")
+        raise SplitChanged(f"{path.name} does not have the hash of its content.")
     return Splits(
         subsets={int(number): tuple(keys) for number, keys in document["subsets"].items()},
         folds=tuple(tuple(fold) for fold in document["folds"]),

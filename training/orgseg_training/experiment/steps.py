@@ -8,91 +8,98 @@ from functools import partial
 from typing import Final
 
 from orgseg_node.errors import ConfigError
-from orgseg_training.curation.duplicates import find_pairs
+from orgseg_training.curation.duplicates import find_duplicates
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.experiment.combined_bundle import measure_bundle
-from orgseg_training.experiment.complete import complete, merge_all
+from orgseg_training.experiment.complete import complete_batch, merge_all
 from orgseg_training.experiment.coverage import require_drawn
-from orgseg_training.experiment.exclusions import decide, signed_rejects
+from orgseg_training.experiment.exclusions import find_exclusions, signed_rejects
 from orgseg_training.experiment.export_bundles import export_models
-from orgseg_training.experiment.prepare import prepare
-from orgseg_training.experiment.report import report
-from orgseg_training.experiment.splits import is_held, lock, make_splits, need_positives
-from orgseg_training.experiment.validate import rank, test, validate
-from orgseg_training.experiment.workspace import Network, Work
+from orgseg_training.experiment.prepare import prepare_network
+from orgseg_training.experiment.report import write_report
+from orgseg_training.experiment.splits import is_held_out, lock_splits, make_splits, require_positives
+from orgseg_training.experiment.validate import rank_organs, score_ensemble, validate_fold
+from orgseg_training.experiment.workspace import Network, Workspace
 from orgseg_training.nnunet.run import Machine, train
 
 STEPS = ("ingest", "prepare", "train", "validate", "rank", "complete", "merge", "test", "bundle", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Which:
-    """What a step is done for: a network by its name, one of its folds, or a batch of scans."""
+class StepTarget:
+    """What a step works on: a network by its name, one of its folds, or a batch of scans."""
 
     network: str | None = None
     fold: int | None = None
     batch: int | None = None
 
-    def need(self, *names: str) -> None:
+    def require(self, *names: str) -> None:
         """Raise ConfigError unless these were given."""
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
             raise ConfigError(f"This step needs {', '.join(f'--{name}' for name in missing)}.")
 
 
-def run_step(name: str, work: Work, which: Which, machine: Machine) -> None:
-    """Do one step; what of it is done already is not done again.
+def run_step(name: str, workspace: Workspace, target: StepTarget, machine: Machine) -> None:
+    """Do one step; finished parts of it are not repeated.
+
+    Parameters
+    ----------
+    name : one of `STEPS`
+    workspace : of the experiment
+    target : network, fold or batch, for the steps that need one
+    machine : what networks run on
 
     Raises
     ------
     ConfigError
         If there is no such step, network or fold.
-    TrainingError, InferenceFailed, StorageError and what the step itself says
+    TrainingError, InferenceFailed, StorageError and the errors of the step itself
         If it fails; it can be run again.
     """
-    if name in _WHOLE:
-        _WHOLE[name](work)
+    if name in _STEPS_OF_EXPERIMENT:
+        _STEPS_OF_EXPERIMENT[name](workspace)
     elif name == "complete":
-        which.need("batch")
-        complete(work, which.batch or 0, machine)
+        target.require("batch")
+        complete_batch(workspace, target.batch or 0, machine)
     elif name == "bundle":
-        measure_bundle(work, machine)
-    elif name in _NETWORK:
-        which.need("network")
-        _NETWORK[name](work, _named(work, which), machine)
-    elif name in _FOLD:
-        which.need("network", "fold")
-        _FOLD[name](work, _named(work, which), which.fold or 0, machine)
+        measure_bundle(workspace, machine)
+    elif name in _STEPS_OF_NETWORK:
+        target.require("network")
+        _STEPS_OF_NETWORK[name](workspace, _network(workspace, target), machine)
+    elif name in _STEPS_OF_FOLD:
+        target.require("network", "fold")
+        _STEPS_OF_FOLD[name](workspace, _network(workspace, target), target.fold or 0, machine)
     else:
         raise ConfigError(f"There is no step {name!r}; there are {', '.join(STEPS)}.")
 
 
-def _named(work: Work, which: Which) -> Network:
-    known = {network.name: network for network in work.networks}
-    if which.network not in known:
-        raise ConfigError(f"There is no network {which.network!r}; there are {', '.join(known)}.")
-    if which.fold is not None and which.fold not in work.trained_folds:
-        raise ConfigError(f"There are folds 0 to {work.trained_folds[-1]}.")
-    return known[which.network]
+def _network(workspace: Workspace, target: StepTarget) -> Network:
+    known = {network.name: network for network in workspace.networks}
+    if target.network not in known:
+        raise ConfigError(f"There is no network {target.network!r}; there are {', '.join(known)}.")
+    if target.fold is not None and target.fold not in workspace.trained_folds:
+        raise ConfigError(f"There are folds 0 to {workspace.trained_folds[-1]}.")
+    return known[target.network]
 
 
-def _prepare(work: Work, network: Network, machine: Machine) -> None:
+def _prepare(workspace: Workspace, network: Network, machine: Machine) -> None:
     del machine
-    prepare(work, network)
+    prepare_network(workspace, network)
 
 
-def _train(work: Work, network: Network, fold: int, machine: Machine) -> None:
-    train(work.workspace, network.dataset, work.schedule(network, fold), machine, fold)
+def _train(workspace: Workspace, network: Network, fold: int, machine: Machine) -> None:
+    train(workspace.nnunet, network.dataset, workspace.schedule(network, fold), machine, fold)
 
 
-def _report(work: Work) -> None:
-    export_models(work)
-    report(work)
+def _report(workspace: Workspace) -> None:
+    export_models(workspace)
+    write_report(workspace)
 
 
-def ingest(work: Work) -> None:
-    """Take the scans of all data sets in, and lock who is trained on.
+def ingest(workspace: Workspace) -> None:
+    """Store the scans of all data sets, and lock the splits.
 
     Raises
     ------
@@ -101,43 +108,46 @@ def ingest(work: Work) -> None:
     NoPositives
         If an organ was drawn in no scan, or a fold has no scan in which an organ was drawn.
     RejectsInvalid, RejectsUnsigned
-        If the list of rejects is not what was signed, or names what is not there.
+        If the reject list is not what was signed, or names an unknown scan or organ.
     CurationChanged
-        If something else was left out before the splits were locked.
+        If something else was left out when the splits were locked.
     SplitChanged
-        If other scans were locked before.
+        If the splits were locked for other scans.
     """
-    experiment, store = work.experiment, work.store
-    signed_rejects(experiment)  # nothing is read for a list that is not signed
-    store.take_in(_sources(work))
-    taken = store.taken_in()
-    require_drawn(taken, experiment.strategy_1, store.root / "coverage.json")
-    pairs = find_pairs(taken)
-    decisions = decide(experiment, taken, pairs, held=partial(is_held, experiment))
+    experiment, store = workspace.experiment, workspace.store
+    signed_rejects(experiment)  # an unsigned list is refused before anything is read
+    store.ingest(_sources(workspace))
+    cases = store.ingested()
+    require_drawn(cases, experiment.strategy_1, store.root / "coverage.json")
+    pairs = find_duplicates(cases)
+    decisions = find_exclusions(experiment, cases, pairs, held_out=partial(is_held_out, experiment))
     splits = make_splits(
         experiment,
-        [case.without(decisions["organs"].get(case.key, ())) for case in taken],
+        [case.without(decisions["organs"].get(case.key, ())) for case in cases],
         copies=[(pair.first, pair.second) for pair in pairs],
         left_out=decisions["cases"],
     )
-    store.decide(decisions, final=work.lock.is_file())
-    need_positives(experiment, splits, store.cases())
-    lock(splits, work.lock)
+    store.save_decisions(decisions, final=workspace.splits_file.is_file())
+    require_positives(experiment, splits, store.cases())
+    lock_splits(splits, workspace.splits_file)
 
 
-def _sources(work: Work) -> Iterator[SourceCase]:
-    for database in work.experiment.databases:
+def _sources(workspace: Workspace) -> Iterator[SourceCase]:
+    for database in workspace.experiment.databases:
         yield from open_database(database.kind, database.name, database.folder, database.options)
 
 
-_WHOLE: Final[Mapping[str, Callable[[Work], object]]] = {
+_STEPS_OF_EXPERIMENT: Final[Mapping[str, Callable[[Workspace], object]]] = {
     "ingest": ingest,
-    "rank": rank,
+    "rank": rank_organs,
     "merge": merge_all,
     "report": _report,
 }
-_NETWORK: Final[Mapping[str, Callable[[Work, Network, Machine], None]]] = {"prepare": _prepare, "test": test}
-_FOLD: Final[Mapping[str, Callable[[Work, Network, int, Machine], None]]] = {
+_STEPS_OF_NETWORK: Final[Mapping[str, Callable[[Workspace, Network, Machine], None]]] = {
+    "prepare": _prepare,
+    "test": score_ensemble,
+}
+_STEPS_OF_FOLD: Final[Mapping[str, Callable[[Workspace, Network, int, Machine], None]]] = {
     "train": _train,
-    "validate": validate,
+    "validate": validate_fold,
 }

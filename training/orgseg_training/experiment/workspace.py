@@ -1,4 +1,4 @@
-"""Where everything of an experiment lies, and which networks it has."""
+"""The files of an experiment, and its networks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.case_store import CaseStore
 from orgseg_training.experiment.config import Experiment, NetworkSettings
 from orgseg_training.experiment.splits import Splits, read_splits
-from orgseg_training.nnunet.run import Dataset, Schedule, Shape, Workspace
+from orgseg_training.nnunet.run import Dataset, NetworkShape, NnunetFolders, Schedule
 
-_FIRST_NUMBER: Final = 101
-_SECOND_NUMBER: Final = 901
+_STRATEGY_1_NUMBER: Final = 101
+_STRATEGY_2_NUMBER: Final = 901
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Network:
     Attributes
     ----------
     strategy : 1 or 2
-    settings : name, organs, and what differs from the settings of the experiment
+    settings : name, organs, and settings that differ from those of the experiment
     dataset : its nnU-Net data set
     """
 
@@ -45,23 +45,23 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Workspace:
     """An experiment and its working folder.
 
     ::
 
         store/            scans, one folder each
-        splits.lock.json  who is trained on; never changed
-        cropped/          each CT cut to the body
+        splits.lock.json  scans for training, validation and test; never changed
+        cropped/          each CT cropped to the body
         nnunet/           nnU-Net's three folders
-        bundles/          networks as the node runs them, to be measured
-        models/           the same with what was measured in their cards, to be given to a node
-        scores/           per-case measurements (parquet)
-        completed/        masks of organs that were not drawn
+        bundles/          bundles of networks, for the measurements
+        models/           bundles with the scores in their model cards, for a node
+        scores/           per-case scores (Parquet)
+        completed/        predicted masks of organs that were not drawn
         merged/           the completed set
         qc/               pictures and findings of `orgseg-train qc`
-        rank.json         organs by the Dice of their cross-validation
-        report/           tables and pictures
+        rank.json         Dice of each organ in the cross-validation
+        report/           tables and plots
     """
 
     experiment: Experiment
@@ -73,24 +73,24 @@ class Work:
         return CaseStore(self.root / "store")
 
     @property
-    def quality(self) -> Path:
-        """What quality control found."""
+    def quality_folder(self) -> Path:
+        """Results of quality control."""
         return self.root / "qc"
 
     @property
-    def lock(self) -> Path:
-        """The locked splits."""
+    def splits_file(self) -> Path:
+        """File of the locked splits."""
         return self.root / "splits.lock.json"
 
     @property
     def splits(self) -> Splits:
-        """Who is trained on. Raises SplitChanged or StorageError."""
-        return read_splits(self.lock)
+        """The locked splits. Raises SplitChanged or StorageError."""
+        return read_splits(self.splits_file)
 
     @property
-    def workspace(self) -> Workspace:
+    def nnunet(self) -> NnunetFolders:
         """nnU-Net's folders."""
-        return Workspace(root=self.root / "nnunet")
+        return NnunetFolders(root=self.root / "nnunet")
 
     @property
     def organs(self) -> OrganTable:
@@ -99,24 +99,24 @@ class Work:
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """Every network: those of strategy 1, and the one of strategy 2 where there is one."""
+        """Every network: those of strategy 1, and that of strategy 2 if there is one."""
         trainer = self.experiment.training.trainer
         networks = [
             Network(
                 strategy=1,
                 settings=settings,
-                dataset=Dataset(number=_FIRST_NUMBER + n, name=settings.name, trainer=trainer),
+                dataset=Dataset(number=_STRATEGY_1_NUMBER + n, name=settings.name, trainer=trainer),
             )
             for n, settings in enumerate(self.experiment.networks_of_strategy_1)
         ]
         if self.experiment.strategy_2:
             settings = NetworkSettings.model_construct(name="all", organs=self.experiment.strategy_2)
-            dataset = Dataset(number=_SECOND_NUMBER, name="all", trainer=trainer)
+            dataset = Dataset(number=_STRATEGY_2_NUMBER, name="all", trainer=trainer)
             networks.append(Network(strategy=2, settings=settings, dataset=dataset))
         return tuple(networks)
 
     @property
-    def first_networks(self) -> tuple[Network, ...]:
+    def networks_of_strategy_1(self) -> tuple[Network, ...]:
         """The networks of strategy 1."""
         return tuple(network for network in self.networks if network.strategy == 1)
 
@@ -134,12 +134,12 @@ class Work:
         name = network.settings.warm_start
         return None if name is None else self.network(name)
 
-    def shape(self, network: Network) -> Shape | None:
-        """Shape of a network; None where nnU-Net plans it."""
+    def shape(self, network: Network) -> NetworkShape | None:
+        """Shape of a network; None if nnU-Net plans it."""
         plan, own = self.experiment.plan, network.settings
         if plan.kind == "nnunet":
             return None
-        return Shape(
+        return NetworkShape(
             spacing_mm=plan.spacing_mm,
             patch_size=own.patch_size or plan.patch_size,
             features=own.features or plan.features,
@@ -159,7 +159,7 @@ class Work:
         )
 
     def cropped(self, key: str) -> Path:
-        """The CT of a scan cut to the body, with where it was cut beside it."""
+        """The CT of a scan cropped to the body; the box is next to it as JSON."""
         return self.root / "cropped" / f"{key}.nii.gz"
 
     def completed(self, key: str, organ: str) -> Path:
@@ -167,15 +167,15 @@ class Work:
         return self.root / "completed" / key / f"{organ}.nii.gz"
 
     def merged(self, key: str) -> Path:
-        """All organs of strategy 2 in a scan."""
+        """Label image of all organs of strategy 2 in a scan."""
         return self.root / "merged" / f"{key}.nii.gz"
 
     def scores(self, name: str) -> Path:
-        """Measurements of one step."""
+        """Scores of one step."""
         return self.root / "scores" / f"{name}.parquet"
 
     def batches(self) -> Sequence[tuple[str, ...]]:
-        """The scans of the cross-validation in batches, as completion takes them."""
+        """The scans of the cross-validation in batches, for completion."""
         keys = sorted(self.splits.development)
         size = self.experiment.batch
         return [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]

@@ -1,1 +1,1 @@
-"""nnU-Net's planning and training as child processes, and our trainers."""
+"""Planning and training with nnU-Net in child processes, and our own trainers."""

@@ -1,4 +1,4 @@
-"""Plan, preprocess and train networks with nnU-Net, from Python and resumable."""
+"""Plan, preprocess and train networks with nnU-Net; every call can be repeated."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What is said of a network instead of leaving it to nnU-Net.
+class NetworkShape:
+    """Shape of a network, in place of that planned by nnU-Net.
 
     Attributes
     ----------
     spacing_mm : target spacing, widest first as in nnU-Net's plans
-    patch_size : voxels along the same axes; multiples of two to the power of the stages less one
+    patch_size : voxels along the same axes; multiples of 2 to the power of (number of stages - 1)
     features : channels of each stage
     batch_size : patches of a batch
     """
@@ -63,15 +63,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how a network is trained.
+    """Schedule of a training.
 
     Attributes
     ----------
-    learning_rate : at the beginning
+    learning_rate : at the start
     epochs, iterations_per_epoch : length
     seed : of initial weights and augmentation
-    warm_start : folder name of the data set whose network (same fold) is the start, or empty
-    max_minutes : training ends there with what it has; None for never
+    warm_start : folder name of the data set from whose network (same fold) training starts, or empty
+    max_minutes : time limit, after which training ends early; None for no limit
     """
 
     learning_rate: float
@@ -91,7 +91,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
+class NnunetFolders:
     """nnU-Net's three folders."""
 
     root: Path
@@ -116,7 +116,7 @@ class Workspace:
         return self.trained(dataset) / f"fold_{fold}" / "checkpoint_final.pth"
 
     def environment(self, threads: int) -> dict[str, str]:
-        """What nnU-Net reads from the environment."""
+        """Environment variables for nnU-Net."""
         return os.environ | {
             "nnUNet_raw": str(self.raw),
             "nnUNet_preprocessed": str(self.preprocessed),
@@ -131,21 +131,21 @@ class Workspace:
 
 
 def plan_and_preprocess(
-    workspace: Workspace,
+    folders: NnunetFolders,
     dataset: Dataset,
     folds: Sequence[Fold],
-    shape: Shape | None,
+    shape: NetworkShape | None,
     donor: Dataset | None = None,
 ) -> None:
-    """Write plans, the preprocessed cases and the division into folds; nothing if that was done before.
+    """Write plans, preprocessed cases and folds; nothing if that was done before.
 
     Parameters
     ----------
-    workspace : nnU-Net's folders
-    dataset : raw data are there
+    folders : nnU-Net's folders
+    dataset : its raw data must be there
     folds : names of the cases
-    shape : of the network; None for what nnU-Net plans
-    donor : the data set whose network this one starts from: its intensity clipping is taken over, since
+    shape : of the network; None for that planned by nnU-Net
+    donor : data set of the network from which this one starts: its intensity properties are used, since
         weights only fit the normalisation they were trained with
 
     Raises
@@ -153,12 +153,12 @@ def plan_and_preprocess(
     TrainerFailed
         If nnU-Net fails.
     """
-    folder = workspace.preprocessed / dataset.folder
+    folder = folders.preprocessed / dataset.folder
     if (folder / "done.json").is_file():
         return
     spacing = "" if shape is None else f", overwrite_target_spacing={tuple(shape.spacing_mm)!r}"
     _python(
-        workspace,
+        folders,
         dataset,
         f"""
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
@@ -173,10 +173,10 @@ plan_experiments([{dataset.number}]{spacing}, overwrite_plans_name={PLANS!r})
         _set_shape(plans["configurations"][CONFIGURATION], shape)
     if donor:
         key = "foreground_intensity_properties_per_channel"
-        plans[key] = read_json(workspace.preprocessed / donor.folder / f"{PLANS}.json")[key]
+        plans[key] = read_json(folders.preprocessed / donor.folder / f"{PLANS}.json")[key]
     write_json(file, plans)
     _python(
-        workspace,
+        folders,
         dataset,
         f"""
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
@@ -189,7 +189,7 @@ preprocess([{dataset.number}], {PLANS!r}, ({CONFIGURATION!r},), num_processes=[2
     write_json(folder / "done.json", {"folds": len(folds)})
 
 
-def _set_shape(configuration: dict[str, Any], shape: Shape) -> None:
+def _set_shape(configuration: dict[str, Any], shape: NetworkShape) -> None:
     stages = len(shape.features)
     configuration["patch_size"] = list(shape.patch_size)
     configuration["batch_size"] = shape.batch_size
@@ -205,28 +205,36 @@ def _set_shape(configuration: dict[str, Any], shape: Shape) -> None:
 
 
 def train(
-    workspace: Workspace, dataset: Dataset, schedule: Schedule, machine: Machine, fold: int = 0
+    folders: NnunetFolders, dataset: Dataset, schedule: Schedule, machine: Machine, fold: int = 0
 ) -> None:
-    """Train one fold to the end, going on from the last checkpoint where there is one.
+    """Train one fold to the end, from the last checkpoint if there is one.
+
+    Parameters
+    ----------
+    folders : nnU-Net's folders
+    dataset : planned and preprocessed
+    schedule : of the training
+    machine : what it runs on
+    fold : number of the fold, from 0
 
     Raises
     ------
     TrainerFailed
         If nnU-Net fails.
     """
-    if workspace.checkpoint(dataset, fold).is_file():
+    if folders.checkpoint(dataset, fold).is_file():
         return
-    go_on = (workspace.trained(dataset) / f"fold_{fold}" / "checkpoint_latest.pth").is_file()
-    plans = workspace.preprocessed / dataset.folder / f"{PLANS}.json"
+    resume = (folders.trained(dataset) / f"fold_{fold}" / "checkpoint_latest.pth").is_file()
+    plans = folders.preprocessed / dataset.folder / f"{PLANS}.json"
     module, trainer = TRAINERS[dataset.trainer]
-    # on a small machine, processes of their own for the augmentation are one more thing that dies
+    # on a small machine augmentation runs in the training process: further processes are a source of failures
     few = (os.cpu_count() or 1) < _MANY_CORES
     workers = "import os; os.environ['nnUNet_n_proc_DA'] = '0'" if few else ""
-    more = {"orgseg_schedule": asdict(schedule), "continue_training": go_on}
-    # the class is named, not searched for: nnU-Net's search imports every trainer it ships, and one of them
-    # needs a torchvision that fits the CUDA build of torch
+    more = {"orgseg_schedule": asdict(schedule), "continue_training": resume}
+    # the class is imported, not searched for: nnU-Net's search imports all its trainers, and one of them
+    # needs a torchvision for the CUDA build of torch
     _python(
-        workspace,
+        folders,
         dataset,
         f"""
 {workers}
@@ -237,21 +245,21 @@ torch.set_num_threads({machine.threads})
 plans = json.load(open({str(plans)!r})) | {more!r}
 dataset = json.load(open({str(plans.with_name("dataset.json"))!r}))
 trainer = {trainer}(plans, {CONFIGURATION!r}, {fold}, dataset, torch.device({machine.device!r}))
-maybe_load_checkpoint(trainer, {go_on}, False)
+maybe_load_checkpoint(trainer, {resume}, False)
 trainer.run_training()
 """,
         machine.threads,
     )
 
 
-def _python(workspace: Workspace, dataset: Dataset, code: str, threads: int = 2) -> None:
-    """Run nnU-Net in a process of its own: it reads its folders from the environment at import."""
+def _python(folders: NnunetFolders, dataset: Dataset, code: str, threads: int = 2) -> None:
+    """Run nnU-Net in a separate process: it reads its folders from the environment at import."""
     guarded = "if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in code.strip().splitlines())
-    script = workspace.root / "steps" / f"{dataset.folder}_{os.getpid()}.py"
+    script = folders.root / "steps" / f"{dataset.folder}_{os.getpid()}.py"
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(guarded, encoding="utf-8")
     try:
-        done = subprocess.run([sys.executable, str(script)], env=workspace.environment(threads), check=False)
+        done = subprocess.run([sys.executable, str(script)], env=folders.environment(threads), check=False)
     finally:
         script.unlink(missing_ok=True)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""What our trainers add to nnU-Net's: a schedule from the plans, whole checkpoints, a time limit."""
+"""Base of our trainers: nnU-Net's with a schedule from the plans, atomic checkpoints and a time limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orgseg_node.durable import atomic_file
 
 
 class nnUNetTrainerOrgseg(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - nnU-Net names its trainers so
-    """3d_fullres as nnU-Net trains it, for as long as the plans' ``orgseg_schedule`` says."""
+    """3d_fullres as nnU-Net trains it, with the schedule ``orgseg_schedule`` of the plans."""
 
     def __init__(  # the signature nnU-Net calls
         self,
@@ -29,27 +29,27 @@ class nnUNetTrainerOrgseg(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - n
         self.initial_lr = schedule["learning_rate"]
         self.num_epochs = schedule["epochs"]
         self.num_iterations_per_epoch = schedule["iterations_per_epoch"]
-        self.save_every = 25  # nnU-Net's 50 epochs are hours of work lost on a node that may be taken away
+        self.save_every = 25  # nnU-Net's 50 epochs would be hours lost when a job is interrupted
         self._seed = schedule["seed"]
         self._warm_start = schedule["warm_start"]
         minutes = schedule["max_minutes"]
         self._ends = None if minutes is None else time.monotonic() + 60.0 * minutes
 
     def initialize(self) -> None:
-        """Seed, and build the network."""
+        """Seed the random generators and build the network."""
         torch.manual_seed(self._seed)
         np.random.seed(self._seed)  # noqa: NPY002 - nnU-Net's augmentation draws from the global generator
         super().initialize()
 
     def on_epoch_end(self) -> None:
-        """End the schedule after this epoch when the time is over."""
+        """End the training after this epoch if the time limit is reached."""
         if self._ends is not None and time.monotonic() > self._ends:
-            self.print_to_log_file(f"The time is over after {self.current_epoch + 1} epochs.")
+            self.print_to_log_file(f"The time limit is reached after {self.current_epoch + 1} epochs.")
             self.num_epochs = self.current_epoch + 1
         super().on_epoch_end()
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write a checkpoint whole or not at all: a run that is killed here must be able to go on."""
+        """Write a checkpoint completely or not at all, so that a run killed here can continue."""
         if self.local_rank or self.disable_checkpointing:
             super().save_checkpoint(filename)  # writes nothing
             return

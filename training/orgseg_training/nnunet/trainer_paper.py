@@ -1,7 +1,7 @@
-"""The study's trainer: nnU-Net's own recipe, longer.
+"""The study's trainer: as nnU-Net trains, but longer.
 
-Stochastic gradient descent with Nesterov momentum 0.99 from a rate of 0.01, poly schedule, weight decay 3e-5
-(which the study calls a decay of the rate), mirroring in training and use.
+Stochastic gradient descent with Nesterov momentum 0.99 and an initial learning rate of 0.01, poly schedule,
+weight decay 3e-5 (in the study called a decay of the learning rate), mirroring in training and prediction.
 """
 
 from __future__ import annotations

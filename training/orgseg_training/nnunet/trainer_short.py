@@ -1,4 +1,4 @@
-"""An nnU-Net trainer for short budgets: AdamW, bf16 where a CPU has it, no mirroring, warm start.
+"""An nnU-Net trainer for short schedules: AdamW, bf16 on CPUs that compute it, no mirroring, warm start.
 
 The study's own runs use `orgseg_training.nnunet.trainer_paper`.
 """
@@ -24,11 +24,11 @@ _DECODER_STAGE = re.compile(r"^(decoder\.(?:stages|transpconvs)\.)(\d+)\.")
 def computes_bf16(capabilities: Mapping[str, Any]) -> bool:
     """Whether a CPU has instructions for bfloat16.
 
-    One without them emulates it: a step then takes many times as long as in 32 bits.
+    Without them bfloat16 is emulated, and a step takes many times as long as in 32 bits.
 
     Parameters
     ----------
-    capabilities : as `torch.cpu.get_capabilities` gives them, for x86 or ARM
+    capabilities : as `torch.cpu.get_capabilities` returns them, for x86 or ARM
     """
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
@@ -76,12 +76,12 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         # older torch has no get_capabilities
         capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         self._bf16 = computes_bf16(capabilities) and _UNSAFE_BF16_DEPTH not in depths
-        # What laying few channels last gains depends on the CPU: a tenth to a third of the time with
-        # avx512_bf16, next to nothing with amx_bf16, nothing without either (benchmarks/training_step.py).
+        # The gain of channels_last depends on the CPU: a tenth to a third of the time with avx512_bf16,
+        # almost nothing with amx_bf16, nothing without either (benchmarks/training_step.py).
         self._layout = torch.channels_last_3d if self._bf16 and device.type == "cpu" else None
 
     def initialize(self) -> None:
-        """Build, and load the weights of an earlier network where the recipe says so."""
+        """Build the network, and load the weights of an earlier network if the schedule names one."""
         super().initialize()
         if self._layout is not None:
             self.network.to(memory_format=self._layout)
@@ -89,13 +89,13 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
             own_folder = Path(self.output_folder)
             donor = own_folder.parents[2] / self._warm_start / own_folder.parent.name / own_folder.name
             checkpoint = torch.load(donor / "checkpoint_final.pth", map_location="cpu", weights_only=False)
-            self._take_over(checkpoint["network_weights"])
+            self._load_donor_weights(checkpoint["network_weights"])
 
-    def _take_over(self, donor: dict[str, Any]) -> None:
+    def _load_donor_weights(self, donor: dict[str, Any]) -> None:
         """Start from another network's weights, all but the last layers; it may have more stages.
 
-        Encoder stages are counted from the top, decoder stages from the bottom, so that those of the same
-        resolution have other numbers in a network of another depth.
+        Encoder stages are numbered from the top, decoder stages from the bottom, so decoder stages of the
+        same resolution have different numbers in networks with different numbers of stages.
         """
         own = self.network.state_dict()
         deeper = _depth(donor) - _depth(own)
@@ -107,7 +107,7 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         self.network.load_state_dict(own | fitting)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """AdamW: SGD at 1e-2 needs several times the iterations to find small organs."""
+        """AdamW: SGD at 1e-2 needs several times as many iterations to find small organs."""
         optimizer = torch.optim.AdamW(
             self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
         )
@@ -120,7 +120,7 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
         return rotation, dummy_2d, initial, None
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One step; on a CPU in bf16 where it has that, which the stock trainer does only on CUDA."""
+        """One step; in bf16 on CPUs that compute it, where nnU-Net's own trainer uses 32 bits."""
         if self.device.type != "cpu":
             result: dict[str, Any] = super().train_step(batch)
             return result

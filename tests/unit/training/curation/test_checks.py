@@ -11,23 +11,28 @@ from scipy import ndimage
 
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
-from orgseg_training.curation.duplicates import ALIKE_HU, Likeness, find_pairs, make_print
+from orgseg_training.curation.duplicates import (
+    MAX_DIFFERENCE_HU,
+    DuplicateKind,
+    find_duplicates,
+    make_fingerprint,
+)
 from orgseg_training.curation.rejects import make_key, sign
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.datasets.nifti import read_volume, write_image
 from orgseg_training.datasets.synthetic import write_patients
 from orgseg_training.errors import CurationChanged, NoPositives, RejectsInvalid, RejectsUnsigned
 from orgseg_training.experiment.config import Rejects, load_experiment
-from orgseg_training.experiment.exclusions import counted
-from orgseg_training.experiment.report import _curation
+from orgseg_training.experiment.exclusions import count_reasons
+from orgseg_training.experiment.report import _curation_lines
 from orgseg_training.experiment.steps import ingest
-from orgseg_training.experiment.workspace import Work
+from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 
 SMOKE = load_experiment(training_config("experiments/smoke.toml"))
 
 
-def work(root: Path, *, mode: str = "strict", rejects: Rejects | None = None) -> Work:
+def work(root: Path, *, mode: str = "strict", rejects: Rejects | None = None) -> Workspace:
     """The small experiment on synthetic patients, with a second data set that shares one scan with them."""
     if not (root / "patients").is_dir():
         write_patients(root / "patients")
@@ -40,7 +45,7 @@ def work(root: Path, *, mode: str = "strict", rejects: Rejects | None = None) ->
     first = SMOKE.databases[0].model_copy(update={"folder": root / "patients"})
     second = first.model_copy(update={"name": "other", "folder": root / "other", "test": "none", "subset": 1})
     experiment = SMOKE.model_copy(update={"mode": mode, "databases": (first, second), "rejects": rejects})
-    return Work(experiment=experiment, root=root / mode)
+    return Workspace(experiment=experiment, root=root / mode)
 
 
 def reject_list(root: Path, text: str) -> Rejects:
@@ -85,10 +90,10 @@ def test_a_print_stays_what_it_is_for_a_copy(how: str) -> None:
     else:
         hu = ndimage.zoom(hu, 0.75, order=1, grid_mode=True, mode="nearest")
         grid = Grid(shape=hu.shape, spacing_mm=(4.0, 2 / 0.75, 2 / 0.75), origin_mm=(0.0, 0.0, 0.0))
-    first, second = make_print(one), make_print(Volume(grid=grid, hu=hu.astype(np.int16)))
-    assert np.abs(first.hu - second.hu).mean() < ALIKE_HU
+    first, second = make_fingerprint(one), make_fingerprint(Volume(grid=grid, hu=hu.astype(np.int16)))
+    assert np.abs(first.hu - second.hu).mean() < MAX_DIFFERENCE_HU
     assert np.allclose(first.extent_mm, second.extent_mm, rtol=0.05)
-    assert np.abs(first.hu - make_print(body(2)).hu).mean() > 2 * ALIKE_HU, "another patient"
+    assert np.abs(first.hu - make_fingerprint(body(2)).hu).mean() > 2 * MAX_DIFFERENCE_HU, "another patient"
 
 
 def test_strict_keeps_the_copy_with_more_organs_and_paper_keeps_both(tmp_path: Path) -> None:
@@ -98,10 +103,10 @@ def test_strict_keeps_the_copy_with_more_organs_and_paper_keeps_both(tmp_path: P
     assert decisions["cases"] == {"synthetic__SYN_001": "copy"}
     assert decisions["kept"] == {"synthetic__SYN_001": "other__SYN_002"}
     (pair,) = decisions["pairs"]
-    assert pair[:3] == ["other__SYN_002", "synthetic__SYN_001", Likeness.ALIKE]
+    assert pair[:3] == ["other__SYN_002", "synthetic__SYN_001", DuplicateKind.ALIKE]
     assert "synthetic__SYN_001" not in strict.splits.development | strict.splits.tested
-    assert counted(decisions) == {"copy": (1, 0)}
-    said = "\n".join(_curation(strict))
+    assert count_reasons(decisions) == {"copy": (1, 0)}
+    said = "\n".join(_curation_lines(strict))
     assert "“copy”: 1 scans" in said
     assert "1 pairs of copies were found; one of each was kept" in said
 
@@ -120,7 +125,7 @@ def test_a_rejected_organ_is_not_known_and_a_rejected_scan_is_on_no_side(tmp_pat
     assert made.store.case("synthetic__SYN_002").state("mandible") is OrganState.DRAWN
     assert "synthetic__SYN_003" not in made.splits.development | made.splits.tested
     assert "synthetic__SYN_003" not in {case.key for case in made.store.cases()}
-    assert counted(made.store.decisions) == {"copy": (1, 0), "metal": (1, 0), "wrong side": (0, 1)}
+    assert count_reasons(made.store.decisions) == {"copy": (1, 0), "metal": (1, 0), "wrong side": (0, 1)}
 
 
 def test_a_list_that_was_changed_or_names_nothing_is_refused(tmp_path: Path) -> None:
@@ -149,14 +154,14 @@ def test_a_fold_without_positives_is_refused_before_anything_is_locked(tmp_path:
     made = work(tmp_path, rejects=reject_list(tmp_path, text))
     with pytest.raises(NoPositives, match="larynx"):
         ingest(made)
-    assert not made.lock.exists()
+    assert not made.splits_file.exists()
 
 
 def test_a_print_is_made_once(tmp_path: Path) -> None:
     made = work(tmp_path)
     ingest(made)
-    cases = made.store.taken_in()
+    cases = made.store.ingested()
     for case in cases:
         case.image.unlink()
-    assert len(find_pairs(cases)) == 1
+    assert len(find_duplicates(cases)) == 1
     shutil.rmtree(made.root)

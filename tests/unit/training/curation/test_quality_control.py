@@ -20,10 +20,10 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Mask, Volume
 from orgseg_training.cli.app import app
-from orgseg_training.curation.checks import CHECKS, LEAST_SCANS, Cohort, findings_of
-from orgseg_training.curation.measurements import ScanFacts, measure, read_case
-from orgseg_training.curation.quality_control import FINDINGS, look, said_of_quality
-from orgseg_training.curation.quality_page import rejects_for, write_page
+from orgseg_training.curation.checks import CHECKS, MIN_SCANS, Cohort, check_scan
+from orgseg_training.curation.measurements import ScanMeasurements, measure, read_case
+from orgseg_training.curation.quality_control import FINDINGS, quality_lines, review_scans
+from orgseg_training.curation.quality_page import suggested_rejects, write_page
 from orgseg_training.curation.rejects import read_rejects
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.datasets.nifti import write_image
@@ -34,7 +34,7 @@ from orgseg_training.errors import NoScans
 from orgseg_training.experiment.config import load_experiment
 from orgseg_training.experiment.report import _page
 from orgseg_training.experiment.steps import ingest
-from orgseg_training.experiment.workspace import Work
+from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 
 PATIENTS = 10
@@ -48,14 +48,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> CaseStore:
     root = tmp_path_factory.mktemp("qc")
     write_patients(root / "patients", patients=PATIENTS)
     store = CaseStore(root / "store")
-    store.take_in(open_database("openkbp", "synthetic", root / "patients", {}))
+    store.ingest(open_database("openkbp", "synthetic", root / "patients", {}))
     return store
 
 
 @pytest.fixture(scope="module")
 def scans(sound: CaseStore) -> Mapping[str, Scan]:
     """Their voxels."""
-    return {case.key: read_case(case) for case in sound.taken_in()}
+    return {case.key: read_case(case) for case in sound.ingested()}
 
 
 @pytest.fixture
@@ -63,22 +63,22 @@ def spoiled(tmp_path: Path) -> CaseStore:
     """Three patients in a working folder, to be spoiled."""
     write_patients(tmp_path / "patients", patients=3, tests=1)
     store = CaseStore(tmp_path / "work" / "store")
-    store.take_in(open_database("openkbp", "synthetic", tmp_path / "patients", {}))
+    store.ingest(open_database("openkbp", "synthetic", tmp_path / "patients", {}))
     return store
 
 
-def facts_of(scan: Scan, organs: OrganTable) -> ScanFacts:
+def measurements_of(scan: Scan, organs: OrganTable) -> ScanMeasurements:
     return measure(*scan, organs)
 
 
 def codes(scan: Scan, cohort: Cohort, organs: OrganTable) -> set[str]:
-    return {finding.code for finding in findings_of(facts_of(scan, organs), cohort)}
+    return {finding.code for finding in check_scan(measurements_of(scan, organs), cohort)}
 
 
 @pytest.fixture(scope="module")
 def cohort(scans: Mapping[str, Scan], organ_table: OrganTable) -> Cohort:
     """What is usual among the sound ones."""
-    return Cohort.of(facts_of(scan, organ_table) for scan in scans.values())
+    return Cohort.of(measurements_of(scan, organ_table) for scan in scans.values())
 
 
 def with_hu(scan: Scan, change: Callable[[np.ndarray], None]) -> Scan:
@@ -186,14 +186,16 @@ def test_what_was_spoiled_is_found(
 def test_every_check_can_find_something(
     scans: Mapping[str, Scan], cohort: Cohort, organ_table: OrganTable
 ) -> None:
-    measured = [facts_of(spoil(scans["synthetic__SYN_000"]), organ_table) for _, spoil in SPOILED.values()]
+    measured = [
+        measurements_of(spoil(scans["synthetic__SYN_000"]), organ_table) for _, spoil in SPOILED.values()
+    ]
     silent = [check.__name__ for check in CHECKS if not any(any(check(one, cohort)) for one in measured)]
     assert silent == []
 
 
 def test_the_median_of_too_few_scans_says_nothing(scans: Mapping[str, Scan], organ_table: OrganTable) -> None:
     large = SPOILED["too large"][1](scans["synthetic__SYN_000"])
-    few = Cohort.of(facts_of(scan, organ_table) for scan in [*scans.values()][: LEAST_SCANS - 1])
+    few = Cohort.of(measurements_of(scan, organ_table) for scan in [*scans.values()][: MIN_SCANS - 1])
     assert "VOLUME_OUTLIER" not in codes(large, few, organ_table)
 
 
@@ -204,7 +206,7 @@ def test_a_cut_organ_says_nothing_about_volumes(
     volume, masks = scans["synthetic__SYN_000"]
     half = with_mandible((volume, masks), half_outside)
     assert "VOLUME_OUTLIER" not in codes(half, cohort, organ_table)
-    many = Cohort.of([facts_of(half, organ_table)] * 30)
+    many = Cohort.of([measurements_of(half, organ_table)] * 30)
     assert "mandible" not in many.log_volumes
     assert "mandible" in many.mean_hu
 
@@ -222,7 +224,7 @@ def test_a_pair_may_have_a_gap_and_a_single_organ_not(cohort: Cohort, organ_tabl
 
 
 def test_the_worst_comes_first_with_a_picture_of_each(spoiled: CaseStore, tmp_path: Path) -> None:
-    worst, bad = (spoiled.as_taken_in(key) for key in ("synthetic__SYN_002", "synthetic__SYN_001"))
+    worst, bad = (spoiled.ingested_case(key) for key in ("synthetic__SYN_002", "synthetic__SYN_001"))
     swap(worst)
     spoil(bad, every_second)
     page, folder = qc(tmp_path)
@@ -240,12 +242,12 @@ def test_the_worst_comes_first_with_a_picture_of_each(spoiled: CaseStore, tmp_pa
         assert 300 < height < 3000
     assert [*folder.rglob(".*")] == []  # nothing half-written
     assert {file.name for file in folder.iterdir()} == {
-        *(f"{key}.png" for key in rows), "facts", FINDINGS, "index.html"
+        *(f"{key}.png" for key in rows), "measurements", FINDINGS, "index.html"
     }  # fmt: skip
 
 
 def test_entries_of_the_page_are_a_list_of_rejects(spoiled: CaseStore, tmp_path: Path) -> None:
-    spoil(spoiled.as_taken_in("synthetic__SYN_000"), every_second)
+    spoil(spoiled.ingested_case("synthetic__SYN_000"), every_second)
     page, _ = qc(tmp_path)
     file = tmp_path / "rejects.toml"
     file.write_text("\n".join(unescape(entry) for entry in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)))
@@ -260,31 +262,33 @@ def test_an_organ_that_was_not_drawn_rejects_the_whole_scan(
     spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     """What is said of a pair cannot be rejected by the name of the pair: only its sides were drawn."""
-    first, *_ = look(spoiled, tmp_path / "out", organ_table)
+    first, *_ = review_scans(spoiled, tmp_path / "out", organ_table)
     pair = replace(
-        findings_of(*some(spoiled, every_second, organ_table))[0], organ="parotids", level=Level.ERROR
+        check_scan(*some(spoiled, every_second, organ_table))[0], organ="parotids", level=Level.ERROR
     )
-    entries = tomllib.loads(rejects_for(replace(first, findings=(pair,)), who="A", when=WHEN))["reject"]
+    entries = tomllib.loads(suggested_rejects(replace(first, findings=(pair,)), who="A", when=WHEN))["reject"]
     assert [(entry["case"], entry.get("organ")) for entry in entries] == [(first.key, None)]
 
 
-def some(store: CaseStore, change: Callable[[Mask], Mask], organs: OrganTable) -> tuple[ScanFacts, Cohort]:
+def some(
+    store: CaseStore, change: Callable[[Mask], Mask], organs: OrganTable
+) -> tuple[ScanMeasurements, Cohort]:
     """Facts of a spoiled scan, without others to compare it with."""
-    scan = with_mandible(read_case(store.taken_in()[0]), change)
-    return facts_of(scan, organs), Cohort.of(())
+    scan = with_mandible(read_case(store.ingested()[0]), change)
+    return measurements_of(scan, organs), Cohort.of(())
 
 
 def test_what_was_drawn_is_kept_and_what_changed_is_drawn_anew(
     spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     out = tmp_path / "out"
-    look(spoiled, out, organ_table)
+    review_scans(spoiled, out, organ_table)
     first, second, third = keys = spoiled.keys()
     times = {key: (out / f"{key}.png").stat().st_mtime_ns for key in keys}
-    spoil(spoiled.as_taken_in(first), every_second)
-    (out / "facts" / f"{third}.json").write_text("{")
+    spoil(spoiled.ingested_case(first), every_second)
+    (out / "measurements" / f"{third}.json").write_text("{")
     (out / f"{third}.png").unlink()
-    looked = {one.key: one for one in look(spoiled, out, organ_table)}
+    looked = {one.key: one for one in review_scans(spoiled, out, organ_table)}
     again = {key: (out / f"{key}.png").stat().st_mtime_ns for key in keys}
     assert [key for key in times if times[key] == again[key]] == [second]
     assert "SLICES_SKIPPED" in {finding.code for finding in looked[first].findings}
@@ -311,8 +315,8 @@ def another_grid(case: StoredCase) -> None:
 def test_a_damaged_scan_is_listed_first_and_the_others_are_looked_at(
     damage: Callable[[StoredCase], None], spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
-    damage(spoiled.as_taken_in("synthetic__SYN_001"))
-    looked = look(spoiled, tmp_path / "out", organ_table)
+    damage(spoiled.ingested_case("synthetic__SYN_001"))
+    looked = review_scans(spoiled, tmp_path / "out", organ_table)
     assert [one.key for one in looked] == ["synthetic__SYN_001", "synthetic__SYN_000", "synthetic__SYN_002"]
     assert [finding.code for finding in looked[0].findings] == ["SCAN_UNREADABLE"]
     assert looked[0].picture is None
@@ -325,12 +329,12 @@ def test_a_damaged_scan_is_listed_first_and_the_others_are_looked_at(
 def test_overlapping_organs_keep_their_own_volumes_and_outlines(
     spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
-    case = spoiled.as_taken_in("synthetic__SYN_000")
+    case = spoiled.ingested_case("synthetic__SYN_000")
     volume, masks = read_case(case)
     write_image(case.folder / "masks" / "larynx.nii.gz", masks["mandible"].astype(np.uint8), volume.grid)
-    (one,) = (one for one in look(spoiled, tmp_path / "out", organ_table) if one.key == case.key)
-    assert one.facts is not None
-    sizes = {organ: facts.volume_ml for organ, facts in one.facts.organs.items()}
+    (one,) = (one for one in review_scans(spoiled, tmp_path / "out", organ_table) if one.key == case.key)
+    assert one.measurements is not None
+    sizes = {organ: measured.volume_ml for organ, measured in one.measurements.organs.items()}
     assert sizes["larynx"] == sizes["mandible"] > 0
 
 
@@ -338,21 +342,21 @@ def test_the_page_says_what_is_left_out_already(
     spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     scans, parts = {"synthetic__SYN_001": "copy"}, {"synthetic__SYN_000": {"larynx": "wrong side"}}
-    spoiled.decide({**spoiled.decisions, "cases": scans, "organs": parts}, final=False)
+    spoiled.save_decisions({**spoiled.decisions, "cases": scans, "organs": parts}, final=False)
     page = tmp_path / "out" / "index.html"
-    write_page(look(spoiled, tmp_path / "out", organ_table), page, who="A", when=WHEN)
-    assert "Left out already: the whole scan, “copy”" in page.read_text()
-    assert "Left out already: larynx, “wrong side”" in page.read_text()
+    write_page(review_scans(spoiled, tmp_path / "out", organ_table), page, who="A", when=WHEN)
+    assert "Already left out: the whole scan, “copy”" in page.read_text()
+    assert "Already left out: larynx, “wrong side”" in page.read_text()
 
 
 def test_the_report_counts_what_was_found(
     spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
-    assert "Nobody" in said_of_quality(tmp_path / "out")[0]
-    spoil(spoiled.as_taken_in("synthetic__SYN_000"), every_second)
-    look(spoiled, tmp_path / "out", organ_table)
-    said = said_of_quality(tmp_path / "out")
-    assert "looked at 3 scans; in 2 there is nothing to warn of" in said[0]
+    assert "was not run" in quality_lines(tmp_path / "out")[0]
+    spoil(spoiled.ingested_case("synthetic__SYN_000"), every_second)
+    review_scans(spoiled, tmp_path / "out", organ_table)
+    said = quality_lines(tmp_path / "out")
+    assert "checked 3 scans; 2 have neither errors nor warnings" in said[0]
     assert "SLICES_SKIPPED: 1 findings." in said
     assert set(read_json(tmp_path / "out" / FINDINGS)) == set(spoiled.keys())
 
@@ -361,12 +365,14 @@ def test_the_page_of_the_report_has_a_part_on_quality_control(tmp_path: Path) ->
     write_patients(tmp_path / "patients")
     smoke = load_experiment(training_config("experiments/smoke.toml"))
     database = smoke.databases[0].model_copy(update={"folder": tmp_path / "patients"})
-    work = Work(experiment=smoke.model_copy(update={"databases": (database,)}), root=tmp_path / "work")
+    work = Workspace(experiment=smoke.model_copy(update={"databases": (database,)}), root=tmp_path / "work")
     ingest(work)
-    write_json(work.quality / FINDINGS, {"a": [{"level": "warning", "code": "HU_OUTLIER"}], "b": [], "c": []})
+    write_json(
+        work.quality_folder / FINDINGS, {"a": [{"level": "warning", "code": "HU_OUTLIER"}], "b": [], "c": []}
+    )
     page = _page(work, {"scans": 0}, [], [])
     assert "<h2>Quality control</h2>" in page
-    assert "looked at 3 scans; in 2 there is nothing" in page
+    assert "checked 3 scans; 2 have neither" in page
     assert "HU_OUTLIER: 1 findings." in page
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orgseg_training.cli.app import app
-from orgseg_training.curation.rejects import make_key, read_rejects, sign, signature_of, verified
+from orgseg_training.curation.rejects import make_key, read_rejects, read_signed, sign, signature_file
 from orgseg_training.errors import KeyUnusable, RejectsInvalid, RejectsUnsigned
 
 LIST = """
@@ -39,7 +39,7 @@ def signed(tmp_path: Path) -> tuple[Path, str]:
 
 
 def test_a_signed_list_is_read_with_its_signer(signed: tuple[Path, str]) -> None:
-    rejects, signer = verified(*signed)
+    rejects, signer = read_signed(*signed)
     assert [(one.case, one.organ) for one in rejects] == [
         ("synthetic__SYN_000", "larynx"),
         ("synthetic__SYN_001", None),
@@ -51,7 +51,7 @@ def test_comments_and_order_may_change_and_nothing_else(signed: tuple[Path, str]
     file, public = signed
     first, second = LIST.strip().split("\n\n")
     file.write_text(f"# seen twice\n{second}\n\n{first}\n", encoding="utf-8")
-    verified(file, public)
+    read_signed(file, public)
     for old, new in [
         ("SYN_000", "SYN_002"),
         ('organ = "larynx"', ""),
@@ -61,15 +61,15 @@ def test_comments_and_order_may_change_and_nothing_else(signed: tuple[Path, str]
     ]:
         file.write_text(LIST.replace(old, new), encoding="utf-8")
         with pytest.raises(RejectsUnsigned, match="not what"):
-            verified(file, public)
+            read_signed(file, public)
 
 
 def test_the_name_of_the_signer_is_signed_too(signed: tuple[Path, str]) -> None:
     file, public = signed
-    signature = signature_of(file)
+    signature = signature_file(file)
     signature.write_text(signature.read_text().replace("A. Physicist", "B. Physicist"))
     with pytest.raises(RejectsUnsigned):
-        verified(file, public)
+        read_signed(file, public)
 
 
 def test_an_unsigned_list_and_one_signed_by_another_are_refused(
@@ -78,13 +78,13 @@ def test_an_unsigned_list_and_one_signed_by_another_are_refused(
     file, public = signed
     other = make_key(tmp_path / "other.pem")
     with pytest.raises(RejectsUnsigned, match="another key"):
-        verified(file, other)
+        read_signed(file, other)
     sign(file, tmp_path / "other.pem", "A. Physicist")
     with pytest.raises(RejectsUnsigned, match="another key"):
-        verified(file, public)
-    signature_of(file).unlink()
+        read_signed(file, public)
+    signature_file(file).unlink()
     with pytest.raises(RejectsUnsigned, match="no signature"):
-        verified(file, public)
+        read_signed(file, public)
 
 
 def test_a_list_that_cannot_be_meant_is_refused_with_every_problem(tmp_path: Path) -> None:

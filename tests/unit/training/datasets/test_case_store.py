@@ -52,7 +52,7 @@ def test_a_scan_that_lies_otherwise_is_stored_upright_with_its_organs(tmp_path: 
     )
     feet_first = Volume(grid=turned, hu=volume().hu[::-1, :, ::-1])
     store = CaseStore(tmp_path)
-    store.take_in([source(volume=feet_first, masks={"liver": mask(5, 9, 9)[::-1, :, ::-1]})])
+    store.ingest([source(volume=feet_first, masks={"liver": mask(5, 9, 9)[::-1, :, ::-1]})])
     (case,) = store.cases()
     assert np.array_equal(case.volume().hu, volume().hu)
     assert case.volume().grid == GRID
@@ -66,7 +66,7 @@ def test_three_states_are_never_confused() -> None:
 
 def test_a_scan_comes_back_as_it_was(tmp_path: Path) -> None:
     store = CaseStore(tmp_path)
-    store.take_in([source(annotated=("liver", "spleen"))])
+    store.ingest([source(annotated=("liver", "spleen"))])
     (case,) = store.cases()
     assert (case.key, case.drawn) == ("db__a", {"liver"})
     assert case.state("spleen") is OrganState.OUTSIDE
@@ -81,7 +81,7 @@ def test_what_would_teach_something_wrong_is_listed_and_the_others_come_in(tmp_p
     store = CaseStore(tmp_path)
     raw = Volume(grid=GRID, hu=np.full(GRID.shape, 500, np.int16))
     other_grid = {"liver": np.ones((3, 3, 3), bool)}
-    store.take_in(
+    store.ingest(
         [
             source("good"),
             source("raw", volume=raw),

@@ -19,7 +19,7 @@ from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.datasets.case_store import CaseStore
 from orgseg_training.datasets.description import load_data_set
-from orgseg_training.datasets.organ_names import dictionary
+from orgseg_training.datasets.organ_names import organ_names
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.durable import read_json
 from tests.support.ct.objects import PROVENANCE, series_of
@@ -63,7 +63,7 @@ def rename(names: Names) -> Callable[[Dataset], None]:
 def stored(folder: Path, out: Path, kind: str = "dicom-rtstruct", **options: object) -> CaseStore:
     """A tree taken in."""
     store = CaseStore(out)
-    store.take_in(open_database(kind, "db", folder, options))
+    store.ingest(open_database(kind, "db", folder, options))
     return store
 
 
@@ -281,7 +281,7 @@ PUBLIC = {
 
 @pytest.mark.parametrize("kind", sorted(PUBLIC))
 def test_names_mean_what_the_data_set_says(kind: str) -> None:
-    names = dictionary(load_data_set(kind), load_organs(shipped_config("organs.toml")), {})
+    names = organ_names(load_data_set(kind), load_organs(shipped_config("organs.toml")), {})
     assert {name: names.organ(name) for name in PUBLIC[kind]} == PUBLIC[kind]
 
 

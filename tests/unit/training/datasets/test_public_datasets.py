@@ -14,7 +14,7 @@ from orgseg_node.errors import ConfigError, InputError, OrgsegError
 from orgseg_training.datasets.anatomy_check import PAIRS
 from orgseg_training.datasets.case import OrganState, SourceCase
 from orgseg_training.datasets.case_store import CaseStore
-from orgseg_training.datasets.description import described, load_data_set, read_description
+from orgseg_training.datasets.description import described_data_sets, load_data_set, read_description
 from orgseg_training.datasets.registry import kinds, open_database
 from orgseg_training.durable import read_json
 from orgseg_training.errors import AnatomyContradicted
@@ -36,7 +36,7 @@ def only(kind: str, folder: Path, **options: object) -> SourceCase:
 def stored(kind: str, folder: Path, out: Path, **options: object) -> CaseStore:
     """A data set taken in."""
     store = CaseStore(out)
-    store.take_in(open_database(kind, "db", folder, options))
+    store.ingest(open_database(kind, "db", folder, options))
     return store
 
 
@@ -296,7 +296,7 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 
 
 def test_every_description_is_whole_and_every_kind_of_the_study_is_there() -> None:
-    for name in described():
+    for name in described_data_sets():
         data_set = load_data_set(name)
         assert all((data_set.title, data_set.licence, data_set.citation, data_set.source, data_set.drawn))
         numbers = [n for group in data_set.labels.values() for n in group]
@@ -372,7 +372,7 @@ def test_a_scan_with_ignored_voxels_is_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"channel_names": {"0": "T1"}}, "not CT alone"),
+        ({"channel_names": {"0": "T1"}}, "not one CT"),
         ({"labels": {"background": 0, "tumour": 1}}, "no label means an organ: tumour"),
         ({"labels": None}, "cannot be read"),
     ],

@@ -15,7 +15,7 @@ from orgseg_node.core.metrics import Comparison, Status, compare
 from orgseg_node.core.metrics.comparison import NOT_LABELLED
 from orgseg_node.errors import CasesInvalid, ConfigError, EvaluationError
 from orgseg_training.evaluation.plots import write_box_plots
-from orgseg_training.evaluation.published_results import inconsistencies, jaccard_bound, read_printed
+from orgseg_training.evaluation.published_results import inconsistencies, jaccard_bound, read_published
 from orgseg_training.evaluation.results import CaseScore, read_cases, write_cases
 from orgseg_training.evaluation.table_formats import Table
 from orgseg_training.evaluation.tables import all_tables, cost_table
@@ -33,7 +33,7 @@ def score(
 
 
 def cells(scores: list[CaseScore], name: str) -> list[dict[str, str]]:
-    table = next(t for t in all_tables(scores, read_printed(PRINTED)) if t.name == name)
+    table = next(t for t in all_tables(scores, read_published(PRINTED)) if t.name == name)
     return list(csv.DictReader(table.as_csv().splitlines()))
 
 
@@ -101,7 +101,7 @@ def test_means_count_misses_as_zero_and_leave_false_findings_out() -> None:
     assert row["DSC"] == f"{1.6 / 3:.3f} ± {np.std([0.9, 0.7, 0], ddof=1):.3f}"
     assert row["HD95 mm"].startswith("2.000"), "of the two that were found"
     false = cells(scores, "false_findings")[0]
-    assert (false["false findings"], false["rightly nothing"]) == ("1", "1")
+    assert (false["false findings"], false["correctly nothing"]) == ("1", "1")
 
 
 def test_models_are_compared_on_the_same_cases_only() -> None:
@@ -133,7 +133,7 @@ def test_the_study_s_values_stand_beside_ours_and_the_wrong_ones_are_marked() ->
 
 
 def test_the_study_s_inconsistent_rows_are_found_by_computation() -> None:
-    found = {(i.row.subset, i.row.organ): i.reason for i in inconsistencies(read_printed(PRINTED))}
+    found = {(i.row.subset, i.row.organ): i.reason for i in inconsistencies(read_published(PRINTED))}
     assert set(found) == {("3", "aorta"), ("2", "gall_bladder"), ("", "adrenal_glands")}
     assert "at least 0.730" in found["3", "aorta"]
     assert "equal to liver" in found["2", "gall_bladder"]
@@ -146,7 +146,7 @@ def test_the_study_s_inconsistent_rows_are_found_by_computation() -> None:
         ("0.9,0.05,0.82,0.1,1,5,3", ""),
         ("0.9,0.05,0.95,0.1,1,5,3", "above mean D"),
         ("0.9,0.05,0.80,0.1,1,5,3", "at least"),
-        ("0.9,0.45,0.82,0.1,1,5,3", "deviate"),
+        ("0.9,0.45,0.82,0.1,1,5,3", "standard deviation"),
         ("0.9,0.05,0.82,0.1,1,2,3", "largest distance"),
         ("1.2,,,,,,", "outside"),
     ],
@@ -155,7 +155,7 @@ def test_each_rule_of_consistency(tmp_path: Path, values: str, reason: str) -> N
     path = tmp_path / "printed.csv"
     head = next(line for line in PRINTED.read_text().splitlines() if line.startswith("table,"))
     path.write_text(f"{head}\n3,2,strategy-1,liver,65,{values},made\n")
-    found = inconsistencies(read_printed(path))
+    found = inconsistencies(read_published(path))
     assert [reason in one.reason for one in found] == ([True] if reason else [])
 
 
@@ -163,10 +163,10 @@ def test_printed_values_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "printed.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="columns"):
-        read_printed(path)
+        read_published(path)
     path.write_text(PRINTED.read_text() + "1,cv,strategy-1,liver,many,,,,,,,,made\n")
     with pytest.raises(ConfigError, match="printed values"):
-        read_printed(path)
+        read_published(path)
 
 
 def test_cost_of_the_full_study() -> None:
@@ -182,7 +182,7 @@ def test_every_format_escapes_what_it_must(tmp_path: Path) -> None:
     assert "<th>&lt;c&gt;</th>" in html_file.read_text()
     assert r"a\_b & $<$c$>$ \\" in latex_file.read_text()
     assert r"1 $\pm$ 2, 3 & x" in latex_file.read_text()
-    with pytest.raises(ValueError, match="as wide"):
+    with pytest.raises(ValueError, match="another number of cells"):
         Table(name="t", title="", note="", columns=("a",), rows=(("1", "2"),))
 
 

@@ -17,10 +17,10 @@ from orgseg_training.cli.app import app
 from orgseg_training.datasets.nifti import write_image
 from orgseg_training.evaluation.results import read_cases
 from orgseg_training.evaluation.scoring import (
-    CaseFacts,
+    CaseInfo,
     Evaluation,
     Tolerances,
-    read_facts,
+    read_case_list,
     read_label_numbers,
     read_tolerances,
 )
@@ -48,7 +48,7 @@ def evaluation(root: Path, **changes: object) -> Evaluation:
         "numbers": NUMBERS,
         "model": "m",
         "subset": "test",
-        "facts": {"b": CaseFacts(group="p", subset="2", child=True, labelled=frozenset({"liver"}))},
+        "cases": {"b": CaseInfo(group="p", subset="2", child=True, labelled=frozenset({"liver"}))},
         "tolerances": Tolerances(organs_mm={"liver": 1.0}),
     }
     return Evaluation(**(given | changes))  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_every_organ_of_every_case_is_scored_as_by_hand(tmp_path: Path) -> None:
 
 
 def test_an_organ_in_neither_image_is_a_true_negative(tmp_path: Path) -> None:
-    scores = list(evaluation(tmp_path, numbers={"heart": (9, 9)}, facts={}).scores())
+    scores = list(evaluation(tmp_path, numbers={"heart": (9, 9)}, cases={}).scores())
     assert {s.status for s in scores} == {Status.BOTH_EMPTY}
 
 
@@ -96,7 +96,7 @@ def test_files_that_hold_no_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no label numbers"):
         list(setup.scores())
     (tmp_path / "prediction" / "a.nii.gz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="damaged or cut off"):
+    with pytest.raises(InputError, match="damaged or truncated"):
         list(setup.scores())
 
 
@@ -118,15 +118,15 @@ def test_labels_that_say_nothing_sure_are_refused(tmp_path: Path, organ_table: O
 def test_a_case_list_tells_not_drawn_from_not_said(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
     path.write_text("case,child,labelled\na,1,liver spleen\nb,,\n")
-    facts = read_facts(path)
-    assert facts["a"].labelled == {"liver", "spleen"}
-    assert facts["a"].child is True
-    assert facts["b"].labelled == frozenset()
+    cases = read_case_list(path)
+    assert cases["a"].labelled == {"liver", "spleen"}
+    assert cases["a"].child is True
+    assert cases["b"].labelled == frozenset()
     path.write_text("case\na\n")
-    assert read_facts(path)["a"].labelled is None
+    assert read_case_list(path)["a"].labelled is None
     path.write_text("name\na\n")
     with pytest.raises(ConfigError):
-        read_facts(path)
+        read_case_list(path)
 
 
 def test_tolerances_by_organ(tmp_path: Path, organ_table: OrganTable) -> None:

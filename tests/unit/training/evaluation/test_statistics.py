@@ -69,7 +69,7 @@ def test_a_miss_takes_the_worst_rank_and_two_misses_are_a_draw() -> None:
     assert found[2] == -found[1]
     assert found[3] == 0.0
     assert paired_differences([0.9], [0.8], higher_is_better=True) == pytest.approx([0.1])
-    with pytest.raises(ValueError, match="no pairs"):
+    with pytest.raises(ValueError, match="cannot be paired"):
         paired_differences([1.0], [1.0, 2.0], higher_is_better=True)
 
 

@@ -17,9 +17,9 @@ from orgseg_training.datasets.openkbp import LABELS, source_cases
 from orgseg_training.durable import read_json
 from orgseg_training.errors import NoPositives
 from orgseg_training.experiment.config import load_experiment
-from orgseg_training.experiment.prepare import cut, prepare
-from orgseg_training.experiment.splits import lock, make_splits
-from orgseg_training.experiment.workspace import Work
+from orgseg_training.experiment.prepare import crop_to_body, prepare_network
+from orgseg_training.experiment.splits import lock_splits, make_splits
+from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 from tests.support.ct.openkbp_tree import write_openkbp_tree
 
@@ -70,20 +70,20 @@ def test_a_bad_scan_is_listed_and_the_others_come_in(spoil: Callable[[Path], Non
     data = write_openkbp_tree(tmp_path / "data", {GOOD: ("larynx",), BAD: ("larynx",)})
     spoil(data)
     store = CaseStore(tmp_path / "store")
-    store.take_in(source_cases("db", data, {}))
+    store.ingest(source_cases("db", data, {}))
     assert [case.key for case in store.cases()] == [f"db__{GOOD}"]
     rejected = read_json(tmp_path / "store" / "rejected.json")
     assert {key: why["code"] for key, why in rejected.items()} == {f"db__{BAD}": "TRAINING_CASE_REJECTED"}
     assert sorted(p.name for p in (tmp_path / "store" / "cases").iterdir()) == [f"db__{GOOD}"]
 
 
-def _work(tmp_path: Path, drawn: dict[str, tuple[str, ...]]) -> Work:
+def _work(tmp_path: Path, drawn: dict[str, tuple[str, ...]]) -> Workspace:
     experiment = load_experiment(training_config("experiments/smoke.toml"))
-    work = Work(experiment=experiment, root=tmp_path / "work")
+    workspace = Workspace(experiment=experiment, root=tmp_path / "work")
     data = write_openkbp_tree(tmp_path / "data", drawn)
-    work.store.take_in(source_cases("synthetic", data, {}))
-    lock(make_splits(experiment, work.store.cases()), work.lock)
-    return work
+    workspace.store.ingest(source_cases("synthetic", data, {}))
+    lock_splits(make_splits(experiment, workspace.store.cases()), workspace.splits_file)
+    return workspace
 
 
 @pytest.mark.parametrize("with_larynx", [0, 1], ids=["an organ that is drawn nowhere", "a fold without it"])
@@ -91,22 +91,22 @@ def test_an_organ_without_positives_is_told_before_anything_is_written(
     with_larynx: int, tmp_path: Path
 ) -> None:
     drawn = {f"P{n}": ("mandible", "larynx")[: 1 + (n < with_larynx)] for n in range(4)}
-    work = _work(tmp_path, drawn)
+    workspace = _work(tmp_path, drawn)
     with pytest.raises(NoPositives, match="larynx"):
-        prepare(work, work.network("larynx"))
-    assert not work.workspace.raw.exists()
+        prepare_network(workspace, workspace.network("larynx"))
+    assert not workspace.nnunet.raw.exists()
 
 
 def test_a_scan_damaged_in_the_store_is_an_error_with_a_code(tmp_path: Path) -> None:
-    work = _work(tmp_path, {f"P{n}": ("larynx",) for n in range(2)})
-    case = work.store.cases()[0]
+    workspace = _work(tmp_path, {f"P{n}": ("larynx",) for n in range(2)})
+    case = workspace.store.cases()[0]
     case.image.write_bytes(b"damaged")
     (case.folder / "masks" / "larynx.nii.gz").write_bytes(b"damaged")
     with pytest.raises(StorageError, match="cannot be read"):
-        cut(work, case)
+        crop_to_body(workspace, case)
     with pytest.raises(StorageError, match="cannot be read"):
         case.mask("larynx")
-    assert not work.cropped(case.key).exists()
+    assert not workspace.cropped(case.key).exists()
 
 
 @pytest.fixture
@@ -129,13 +129,13 @@ def test_a_full_disk_leaves_nothing_and_the_run_goes_on_when_there_is_room(
     filler.write_bytes(bytes(100 << 10))
     store = CaseStore(small_disk / "store")
     with pytest.raises(DiskFull):
-        store.take_in(source_cases("db", data, {}))
+        store.ingest(source_cases("db", data, {}))
     assert store.cases() == ()
     assert not (small_disk / "store" / "rejected.json").exists(), "a full disk says nothing about a scan"
     assert list((small_disk / "store" / "cases").iterdir()) == []
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    store.take_in(source_cases("db", data, {}))
+    store.ingest(source_cases("db", data, {}))
     (case,) = store.cases()
     assert case.drawn == set(LABELS)
     assert case.mask("larynx").any()

@@ -10,7 +10,7 @@ from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import ConfigError
 from orgseg_node.shipped import shipped_config
 from orgseg_training.experiment.config import load_experiment
-from orgseg_training.experiment.workspace import Work
+from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 
 STARTER = training_config("experiments/starter.toml")
@@ -35,14 +35,14 @@ def test_the_starter_experiment_names_known_organs_once() -> None:
 
 
 def test_each_network_of_the_starter_has_its_own_shape_and_schedule(tmp_path: Path) -> None:
-    work = Work(experiment=load_experiment(STARTER), root=tmp_path)
-    assert [network.name for network in work.networks] == ["common", "larynx", "esophagus"]
-    assert list(work.trained_folds) == [0]
-    common, larynx, _ = work.networks
-    shape = work.shape(larynx)
+    workspace = Workspace(experiment=load_experiment(STARTER), root=tmp_path)
+    assert [network.name for network in workspace.networks] == ["common", "larynx", "esophagus"]
+    assert list(workspace.trained_folds) == [0]
+    common, larynx, _ = workspace.networks
+    shape = workspace.shape(larynx)
     assert shape is not None
     assert (shape.patch_size, len(shape.features), shape.batch_size) == ((32, 48, 48), 4, 2)
-    first, second = work.schedule(common, 0), work.schedule(larynx, 0)
+    first, second = workspace.schedule(common, 0), workspace.schedule(larynx, 0)
     assert (first.epochs, first.learning_rate, first.warm_start) == (50, 0.002, "")
     assert (second.epochs, second.learning_rate) == (12, 0.001)
     assert second.warm_start == common.dataset.folder

@@ -12,9 +12,9 @@ from orgseg_node.core.body import cut_to_body, find_body
 from orgseg_training.datasets.nifti import read_labels, read_volume
 from orgseg_training.datasets.openkbp import LABELS, Case, read_cases, source_cases
 from orgseg_training.experiment.config import NetworkSettings, load_experiment
-from orgseg_training.experiment.prepare import cases_of, write_dataset
-from orgseg_training.experiment.splits import lock, make_splits
-from orgseg_training.experiment.workspace import Network, Work
+from orgseg_training.experiment.prepare import training_cases, write_dataset
+from orgseg_training.experiment.splits import lock_splits, make_splits
+from orgseg_training.experiment.workspace import Network, Workspace
 from orgseg_training.nnunet.run import Dataset
 from orgseg_training.shipped import training_config
 from tests.support.ct.openkbp_tree import write_openkbp_tree
@@ -29,12 +29,14 @@ def case(tmp_path: Path) -> Case:
 
 
 @pytest.fixture
-def work(case: Case, tmp_path: Path) -> Work:
+def workspace(case: Case, tmp_path: Path) -> Workspace:
     """A workspace that holds one scan."""
-    work = Work(experiment=load_experiment(training_config("experiments/smoke.toml")), root=tmp_path / "work")
-    assert work.experiment.body_margin_mm == MARGIN_MM
-    work.store.take_in(source_cases("db", case.image.parents[1], {}))
-    return work
+    workspace = Workspace(
+        experiment=load_experiment(training_config("experiments/smoke.toml")), root=tmp_path / "work"
+    )
+    assert workspace.experiment.body_margin_mm == MARGIN_MM
+    workspace.store.ingest(source_cases("db", case.image.parents[1], {}))
+    return workspace
 
 
 def _network(*organs: str) -> Network:
@@ -42,36 +44,40 @@ def _network(*organs: str) -> Network:
     return Network(strategy=1, settings=settings, dataset=Dataset(number=801, name="some"))
 
 
-def _write(work: Work, *organs: str) -> Path:
+def _write(workspace: Workspace, *organs: str) -> Path:
     network = _network(*organs)
-    write_dataset(work, network, work.store.cases())
-    return work.workspace.raw / network.dataset.folder
+    write_dataset(workspace, network, workspace.store.cases())
+    return workspace.nnunet.raw / network.dataset.folder
 
 
 @pytest.fixture
-def locked(tmp_path: Path) -> Work:
+def locked(tmp_path: Path) -> Workspace:
     """Three patients: the larynx was not drawn in the first, and the last is of the test split."""
     drawn = {"OKBP_001": COMMON, "OKBP_002": (*COMMON, "larynx"), "OKBP_003": tuple(LABELS)}
     data = write_openkbp_tree(tmp_path / "data", drawn, locked=["OKBP_003"])
-    work = Work(experiment=load_experiment(training_config("experiments/smoke.toml")), root=tmp_path / "work")
-    work.store.take_in(source_cases("synthetic", data, {}))
-    lock(make_splits(work.experiment, work.store.cases()), work.lock)
-    return work
+    workspace = Workspace(
+        experiment=load_experiment(training_config("experiments/smoke.toml")), root=tmp_path / "work"
+    )
+    workspace.store.ingest(source_cases("synthetic", data, {}))
+    lock_splits(make_splits(workspace.experiment, workspace.store.cases()), workspace.splits_file)
+    return workspace
 
 
-def test_only_patients_with_the_organ_drawn_train_it(locked: Work) -> None:
-    assert [case.key for case in cases_of(locked, _network("larynx"))] == ["synthetic__OKBP_002"]
-    assert [case.key for case in cases_of(locked, _network("mandible", "larynx"))] == ["synthetic__OKBP_002"]
+def test_only_patients_with_the_organ_drawn_train_it(locked: Workspace) -> None:
+    assert [case.key for case in training_cases(locked, _network("larynx"))] == ["synthetic__OKBP_002"]
+    assert [case.key for case in training_cases(locked, _network("mandible", "larynx"))] == [
+        "synthetic__OKBP_002"
+    ]
 
 
-def test_patients_of_the_test_split_never_train(locked: Work) -> None:
-    cases = [case.key for organ in LABELS for case in cases_of(locked, _network(organ))]
+def test_patients_of_the_test_split_never_train(locked: Workspace) -> None:
+    cases = [case.key for organ in LABELS for case in training_cases(locked, _network(organ))]
     assert "synthetic__OKBP_001" in cases
     assert "synthetic__OKBP_003" not in cases
 
 
-def test_the_image_is_cut_exactly_as_the_node_cuts_it(case: Case, work: Work) -> None:
-    folder = _write(work, "larynx")
+def test_the_image_is_cut_exactly_as_the_node_cuts_it(case: Case, workspace: Workspace) -> None:
+    folder = _write(workspace, "larynx")
     volume = read_volume(case.image)
     expected, _ = cut_to_body(volume, find_body(volume), MARGIN_MM, outside_to_air=True)
     written = read_volume(folder / "imagesTr" / "db__OKBP_001_0000.nii.gz")
@@ -79,8 +85,8 @@ def test_the_image_is_cut_exactly_as_the_node_cuts_it(case: Case, work: Work) ->
     assert np.allclose(written.grid.affine, expected.grid.affine)
 
 
-def test_labels_are_numbered_by_their_place_and_others_vanish(case: Case, work: Work) -> None:
-    folder = _write(work, "parotid_left", "mandible")
+def test_labels_are_numbered_by_their_place_and_others_vanish(case: Case, workspace: Workspace) -> None:
+    folder = _write(workspace, "parotid_left", "mandible")
     written = read_labels(folder / "labelsTr" / "db__OKBP_001.nii.gz")
     source = read_labels(case.labels)
     assert set(np.unique(written)) == {0, 1, 2}
@@ -90,10 +96,10 @@ def test_labels_are_numbered_by_their_place_and_others_vanish(case: Case, work: 
     assert description["labels"] == {"background": 0, "parotid_left": 1, "mandible": 2}
 
 
-def test_cases_already_written_are_kept(work: Work) -> None:
-    image = _write(work, "larynx") / "imagesTr" / "db__OKBP_001_0000.nii.gz"
+def test_cases_already_written_are_kept(workspace: Workspace) -> None:
+    image = _write(workspace, "larynx") / "imagesTr" / "db__OKBP_001_0000.nii.gz"
     before = image.stat().st_mtime_ns
-    _write(work, "larynx")
+    _write(workspace, "larynx")
     assert image.stat().st_mtime_ns == before
 
 

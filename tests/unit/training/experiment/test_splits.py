@@ -12,7 +12,7 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.scan_groups import groups_of
 from orgseg_training.errors import SplitChanged
 from orgseg_training.experiment.config import Experiment, load_experiment
-from orgseg_training.experiment.splits import lock, make_splits, read_splits
+from orgseg_training.experiment.splits import lock_splits, make_splits, read_splits
 from orgseg_training.shipped import training_config
 
 SMOKE = load_experiment(training_config("experiments/smoke.toml"))
@@ -101,11 +101,11 @@ def test_too_few_patients_are_refused() -> None:
 def test_a_locked_split_is_never_changed(tmp_path: Path) -> None:
     file = tmp_path / "splits.lock.json"
     splits = make_splits(experiment(folds=2), [case(n) for n in range(6)])
-    lock(splits, file)
+    lock_splits(splits, file)
     assert read_splits(file) == splits
-    lock(splits, file)
+    lock_splits(splits, file)
     with pytest.raises(SplitChanged):
-        lock(make_splits(experiment(folds=3), [case(n) for n in range(6)]), file)
+        lock_splits(make_splits(experiment(folds=3), [case(n) for n in range(6)]), file)
     file.write_text(file.read_text().replace("synthetic__003", "synthetic__004"))
     with pytest.raises(SplitChanged, match="hash"):
         read_splits(file)

@@ -35,10 +35,16 @@ def require_space(folder: Path, min_free_mb: int) -> None:
         raise DiskFull(f"{free // 1_000_000} MB are free, the limit is {min_free_mb} MB.")
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes, *, mode: int = 0o660) -> None:
     """Write a file in one step: after a power cut it is complete, or not there.
 
-    ``*.part`` with O_EXCL, for its owner and, if the umask allows, its group; fsync, rename, folder fsync.
+    ``*.part`` with O_EXCL, fsync, rename, folder fsync.
+
+    Parameters
+    ----------
+    path : the file
+    content : its bytes
+    mode : its permissions, less those of the umask; usually for its owner and group
 
     Raises
     ------
@@ -47,7 +53,7 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{PART}")
     with _as_storage_errors(), _removed(part):
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             view = memoryview(content)
             while view:

@@ -15,7 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from safetensors import SafetensorError, safe_open
 
 from orgseg_node.errors import BundleInvalid
-from orgseg_node.inference.bundles.bundle import ModelBundle, Part
+from orgseg_node.inference.bundles.bundle import ModelBundle, Part, check_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,6 +98,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     BundleInvalid
         If the file was not written by this software.
     """
+    check_weights(path)
     try:
         with safe_open(path, framework="pt") as stored:
             aliases = json.loads((stored.metadata() or {}).get("aliases", "{}"))

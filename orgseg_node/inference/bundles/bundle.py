@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from orgseg_node.errors import BundleError, BundleHashMismatch, BundleInvalid, UnknownBundle
 from orgseg_node.inference.bundles.manifest import MANIFEST, Manifest, Part, Preprocessing, parse_manifest
@@ -26,6 +27,7 @@ __all__ = [
     "Part",
     "Preprocessing",
     "broken_bundles",
+    "check_weights",
     "file_sha256",
     "find_bundle",
     "list_bundles",
@@ -33,6 +35,10 @@ __all__ = [
     "open_bundles",
     "verify_bundle",
 ]
+
+_LENGTH_BYTES: Final = 8
+_MAX_HEADER_BYTES: Final = 16 << 20
+"""A header has some 100 bytes for each tensor; the largest networks have a few thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +173,24 @@ def verify_bundle(bundle: ModelBundle) -> None:
     wrong += [f"{name} (added)" for name in sorted(present - bundle.manifest.files.keys() - {MANIFEST})]
     if wrong:
         raise BundleHashMismatch(f"'{bundle.manifest.name}': {_some(wrong)}.")
+
+
+def check_weights(path: Path) -> None:
+    """Check the length of the header that a safetensors file states, before anything is allocated for it.
+
+    Raises
+    ------
+    BundleInvalid
+        If it is longer than the file, or than any network needs; or if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+        size = path.stat().st_size
+    except OSError as error:
+        raise BundleInvalid(f"{path.name} cannot be read: {error.strerror}.") from error
+    if not 0 < length <= min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+        raise BundleInvalid(f"{path.name} states a header of {length} bytes, and has {size} bytes.")
 
 
 def file_sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import DiskFull, ModelNotImportable, OrganUnknown
-from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verify_bundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, check_weights, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing
 from orgseg_node.inference.bundles.matching import match_labels, unused_entries
 from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel, find_trained
@@ -147,6 +147,9 @@ def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
 
 def _copy_bundle(bundle: ModelBundle, folder: Path) -> ModelBundle:
     verify_bundle(bundle)
+    for name in bundle.manifest.files:
+        if name.endswith(".safetensors"):
+            check_weights(bundle.path / name)
     with new_bundle_folder(folder / bundle.manifest.name) as work:
         for name in (MANIFEST, *bundle.manifest.files):
             (work / name).parent.mkdir(parents=True, exist_ok=True)

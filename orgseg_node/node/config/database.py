@@ -31,10 +31,12 @@ class Server:
     url : ``postgresql://user@host:port/name``; ``?host=/folder`` for a socket, and ``sslmode`` and other
         parameters of libpq
     password : never shown, logged or written to a file
+    key_file : the key of the history; None to mark no events
     """
 
     url: str
     password: str = field(default="", repr=False)
+    key_file: Path | None = None
 
     @property
     def description(self) -> str:
@@ -104,7 +106,7 @@ class DatabaseSection(Section):
                 password = self.password_file.read_text(encoding="utf-8").strip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"database.password_file: {self.password_file} cannot be read.") from error
-        return Server(url=self.url, password=password)
+        return Server(url=self.url, password=password, key_file=data_dir / "history.key")
 
 
 def database_problems(data: dict[str, Any], base: Path) -> list[str]:

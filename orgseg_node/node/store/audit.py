@@ -14,6 +14,10 @@ out.
 
     hash of link n = SHA-256(hash of link n-1 | n | the event's number, time, kind, subject, change and note)
 
+Marks. In the transaction in which the node appends an event it also writes a keyed hash of it; the key is a
+file in the data folder, for the user of the node only. Only events with such a mark are sealed, and one that
+was added with SQL is reported as forged. Events from before there was a key have none.
+
 A person who can write to the database can also make the whole chain again, or cut off its end. Against that,
 note the head elsewhere (``orgseg audit verify`` prints it, the log has one for each hour), and verify with
 ``--expect``.
@@ -22,15 +26,14 @@ note the head elsewhere (``orgseg audit verify`` prints it, the log has one for 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import structlog
 
 from orgseg_node.errors import AuditBroken, IllegalTransition
-from orgseg_node.node.store.canonical import canonical, short_hash
+from orgseg_node.node.store.canonical import canonical, event_values, short_hash
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.model import Event
@@ -38,6 +41,8 @@ from orgseg_node.node.store.model import Event
 _START: Final = "0" * 64
 _AT_ONCE: Final = 2000  # events in one transaction, so that other processes do not wait long
 _WINDOW: Final = 1000  # an event of a long transaction may appear this many numbers late
+
+_SHOWN: Final = 10  # numbers of forged events in a message
 
 _log = structlog.get_logger("orgseg.audit")
 
@@ -112,6 +117,12 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    number: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
     context: str
     content: str
@@ -139,11 +150,13 @@ class Audit:
         -------
         How many events were sealed
         """
-        sealed, count = 0, _AT_ONCE
+        sealed, last = 0, 0 if not self._swept else None
         try:
-            while count == _AT_ONCE:
-                count = self._some(sweep=not self._swept)
+            while True:
+                count, last = self._some(last)
                 sealed += count
+                if last is None:
+                    break
         except IllegalTransition:
             return sealed  # another process is sealing at the same time
         self._swept = True
@@ -155,26 +168,48 @@ class Audit:
         self.seal()
         head = self.head()
         _log.info("audit sealed", links=head.link, head=head.hash)
+        if forged := self.forged():
+            _log.error("events that the node did not write", count=len(forged), first=forged[0])
         return head
 
-    def _some(self, *, sweep: bool) -> int:
-        """Seal some events in one transaction; returns how many."""
+    def _some(self, after: int | None) -> tuple[int, int | None]:
+        """Seal some events in one transaction.
+
+        Parameters
+        ----------
+        after : only events with a higher number; None for those near the last one that was sealed
+
+        Returns
+        -------
+        How many were sealed, and the number after which to continue; None if there are no more
+        """
+        is_own = self._db.own_events()
         with self._db.write() as tx:
             last = tx.rows("SELECT link, hash, event_number FROM seal ORDER BY link DESC LIMIT 1")
             link, previous, number = last[0] if last else (0, _START, 0)
-            since = 0 if sweep else max(0, int(number) - _WINDOW)
+            begin = link
+            since = max(0, int(number) - _WINDOW) if after is None else after
             rows = tx.rows(
-                "SELECT e.number, e.at, e.kind, e.subject, e.change, e.note FROM event e WHERE e.number > ?"
+                "SELECT e.number, e.at, e.kind, e.subject, e.change, e.note, m.code FROM event e"
+                " LEFT JOIN event_mark m ON m.number = e.number WHERE e.number > ?"
                 " AND NOT EXISTS (SELECT 1 FROM seal s WHERE s.event_number = e.number)"
                 " ORDER BY e.number LIMIT ?",
                 (since, _AT_ONCE),
             )
-            for row in rows:
+            for *row, code in rows:
+                if not is_own(row, code):
+                    continue  # forged: never sealed, and reported by `verify`
                 link, previous = link + 1, _hash(previous, link + 1, row)
                 tx.run(
                     "INSERT INTO seal (link, event_number, hash) VALUES (?, ?, ?)", (link, row[0], previous)
                 )
-        return len(rows)
+        return link - begin, int(rows[-1][0]) if len(rows) == _AT_ONCE else None
+
+    def forged(self) -> list[int]:
+        """Numbers of the events that this node did not write. Raises AuditBroken if its key is missing."""
+        is_own = self._db.own_events()
+        marks = {mark.number: mark.code for mark in self._db.read(_Mark, "SELECT * FROM event_mark")}
+        return [e.number for e in self._events() if not is_own(_row(e), marks.get(e.number))]
 
     def head(self) -> Head:
         """The end of the chain."""
@@ -195,8 +230,12 @@ class Audit:
         Raises
         ------
         AuditBroken
-            With the number of the first link at which the history differs from what was sealed.
+            With the number of the first link at which the history differs from what was sealed, or of the
+            events that the node did not write.
         """
+        if forged := self.forged():
+            numbers = ", ".join(map(str, forged[:_SHOWN])) + (", ..." if len(forged) > _SHOWN else "")
+            raise AuditBroken(f"{len(forged)} events were not written by the node: {numbers}.")
         events = {event.number: event for event in self._events()}
         head, at = Head(link=0, hash=_START), {"0": _START}
         for link in self._db.read(Link, "SELECT * FROM seal ORDER BY link"):
@@ -249,9 +288,6 @@ def _row(event: Event) -> tuple[Any, ...]:
     return (event.number, event.at, event.kind, event.subject, event.change, event.note)
 
 
-def _hash(previous: str, link: int, row: tuple[Any, ...]) -> str:
-    """The hash of a link; a time is hashed in one form, however the database writes it."""
-    number, at, *rest = row
-    moment = at if isinstance(at, datetime) else datetime.fromisoformat(at)
-    text = canonical([previous, link, number, moment.isoformat(timespec="milliseconds"), *rest])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _hash(previous: str, link: int, row: Sequence[Any]) -> str:
+    """The hash of a link."""
+    return hashlib.sha256(canonical([previous, link, *event_values(row)]).encode()).hexdigest()

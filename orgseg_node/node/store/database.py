@@ -17,8 +17,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from orgseg_node.errors import StorageError
+from orgseg_node.errors import AuditBroken, StorageError
 from orgseg_node.node.config.database import Server
+from orgseg_node.node.store.canonical import HISTORY_KEY, HistoryKey, event_values
 from orgseg_node.node.store.driver import Driver, Execute
 from orgseg_node.node.store.model import (
     Delivery,
@@ -31,6 +32,8 @@ from orgseg_node.node.store.model import (
 )
 
 T = TypeVar("T")
+
+_NEW_EVENTS: Final = "SELECT number, at, kind, subject, change, note FROM event WHERE number > ?"
 
 
 class Transaction:
@@ -74,6 +77,7 @@ class Database:
 
     def __init__(self, place: Path | Server, *, read_only: bool = False) -> None:
         self._driver = _driver(place, read_only=read_only)
+        self._key = HistoryKey(place.key_file if isinstance(place, Server) else place.with_name(HISTORY_KEY))
         if not read_only:
             try:
                 self._migrate()
@@ -112,6 +116,30 @@ class Database:
                 execute("DELETE FROM allowed_transition", ())
                 for row in sorted(allowed):
                     execute("INSERT INTO allowed_transition VALUES (?, ?, ?)", row)
+            self._begin_marks(Transaction(execute))
+
+    def _begin_marks(self, tx: Transaction) -> None:
+        """Read or make the key of the history; note from which event on its events are marked."""
+        if not self._key.is_wanted:
+            return
+        self._key.read_or_make()
+        known = tx.rows("SELECT number, code FROM marked_since")
+        if any(self._key.is_code(code, "since", int(number)) for number, code in known):
+            return
+        last = _last_event(tx)
+        code = self._key.code("since", last + 1)
+        tx.run("INSERT INTO marked_since (number, code) VALUES (?, ?)", (last + 1, code))
+        if known:
+            note = f"The key of the history is a new one; events up to number {last} cannot be checked by it."
+            tx.append_event("audit", "-", "key", note)
+            self._mark_events(tx, last)
+
+    def _mark_events(self, tx: Transaction, last: int) -> None:
+        """Mark the events that a transaction has appended after this number."""
+        if self._key.is_wanted:
+            for row in tx.rows(_NEW_EVENTS, (last,)):
+                code = self._key.code(*event_values(row))
+                tx.run("INSERT INTO event_mark (number, code) VALUES (?, ?)", (row[0], code))
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -128,7 +156,34 @@ class Database:
             If the database cannot be written.
         """
         with self._driver.transaction() as execute:
-            yield Transaction(execute)
+            tx = Transaction(execute)
+            last = _last_event(tx)
+            yield tx
+            self._mark_events(tx, last)
+
+    def own_events(self) -> Callable[[Sequence[Any], str | None], bool]:
+        """A function of an event and its mark: whether this node wrote the event.
+
+        Events from before there was a key count as its own; so does every event where none is wanted.
+
+        Raises
+        ------
+        AuditBroken
+            If events are marked and the key is missing, or is not that of any of them.
+        """
+        if not self._key.is_wanted:
+            return lambda _row, _code: True
+        since = [(int(n), str(c)) for n, c in self._rows("SELECT number, code FROM marked_since")]
+        if not self._key.read() and not since:
+            return lambda _row, _code: True
+        own = [number for number, code in since if self._key.is_code(code, "since", number)]
+        if not own:
+            raise AuditBroken(f"{HISTORY_KEY} is missing, or is not the key with which events were marked.")
+        first = min(own)
+        return lambda row, code: int(row[0]) < first or self._key.is_code(code, *event_values(row))
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self._driver.query(sql, ()).fetchall()]
 
     def read(self, kind: type[T], sql: str, parameters: Sequence[Any] = ()) -> list[T]:
         """Execute a query; returns its rows as dataclasses.
@@ -147,6 +202,11 @@ class Database:
         cursor = self._driver.query(sql, _plain(parameters))
         names = [str(column[0]) for column in cursor.description or ()]
         return [_record(kind, dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+
+
+def _last_event(tx: Transaction) -> int:
+    ((last,),) = tx.rows("SELECT coalesce(max(number), 0) FROM event")
+    return int(last)
 
 
 def _driver(place: Path | Server, *, read_only: bool) -> Driver:

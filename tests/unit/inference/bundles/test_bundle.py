@@ -10,6 +10,7 @@ import pytest
 from orgseg_node.errors import BundleHashMismatch, BundleInvalid, UnknownBundle
 from orgseg_node.inference.bundles.bundle import (
     broken_bundles,
+    check_weights,
     find_bundle,
     list_bundles,
     open_bundle,
@@ -97,3 +98,13 @@ def test_an_invalid_bundle_is_listed_as_invalid_and_does_not_hide_others(tmp_pat
 def test_a_bundle_under_construction_is_not_listed(tmp_path: Path) -> None:
     write_bundle(tmp_path / ".paper-bundle-x1", name="half-done")
     assert "half-done" not in {b.manifest.name for b in list_bundles([tmp_path])}
+
+
+@pytest.mark.parametrize("length", [0, 2**62, 2**63, 100])
+def test_a_header_longer_than_the_file_is_refused_before_it_is_read(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "fold_0.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b"{}")
+    with pytest.raises(BundleInvalid, match="states a header of"):
+        check_weights(path)
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+    check_weights(path)

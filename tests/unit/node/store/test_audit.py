@@ -13,6 +13,7 @@ import pytest
 
 from orgseg_node.errors import AuditBroken
 from orgseg_node.node.store.audit import Audit
+from orgseg_node.node.store.canonical import HISTORY_KEY, HistoryKey, event_values
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import Instance, JobState, NewJob, SeriesState
 from orgseg_node.node.store.store import DATABASE, Store
@@ -105,17 +106,89 @@ def test_a_cut_off_end_is_seen_by_the_head_that_was_noted(sealed: tuple[Path, Au
         audit.verify(noted)
 
 
+def insert(folder: Path, numbers: list[int], *, marked: bool) -> None:
+    """Add events with SQL, with the marks of the node or without."""
+    key = HistoryKey((folder / DATABASE).with_name(HISTORY_KEY))
+    assert key.read()
+    with closing(sqlite3.connect(folder / DATABASE)) as file, file:
+        for number in numbers:
+            row = (number, "2026-01-02T03:04:05.000+00:00", "config", "-", "x", "")
+            file.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", row)
+            if marked:
+                file.execute("INSERT INTO event_mark VALUES (?, ?)", (number, key.code(*event_values(row))))
+
+
 def test_an_event_that_came_late_is_sealed_later_and_none_is_left_out(sealed: tuple[Path, Audit]) -> None:
     folder, audit = sealed
-    with closing(sqlite3.connect(folder / DATABASE)) as file, file:
-        sql = "INSERT INTO event (number, kind, subject, change) VALUES (?, 'config', '-', 'x')"
-        file.executemany(sql, [(30,), (20,)])
+    insert(folder, [30, 20], marked=True)
     assert audit.seal() == 2
-    with closing(sqlite3.connect(folder / DATABASE)) as file, file:
-        file.execute(sql, (10,))
+    insert(folder, [10], marked=True)
     assert audit.seal() == 1
     assert audit.verify().link == 10
     assert audit.unsealed() == 0
+
+
+def test_a_forged_event_is_never_sealed_and_is_reported(sealed: tuple[Path, Audit]) -> None:
+    folder, audit = sealed
+    insert(folder, [8], marked=False)
+    assert audit.seal() == 0
+    with pytest.raises(AuditBroken, match="1 events were not written by the node: 8"):
+        audit.verify()
+    store = Store(folder)
+    with store.database.write() as tx:
+        tx.append_event("config", "-", "x", "")
+    assert audit.seal() == 1, "what the node writes afterwards is sealed"
+    assert audit.forged() == [8]
+
+
+def test_a_forged_event_with_a_mark_and_a_link_of_its_own_is_reported(sealed: tuple[Path, Audit]) -> None:
+    folder, audit = sealed
+    insert(folder, [8], marked=False)
+    tamper(
+        folder,
+        "INSERT INTO event_mark SELECT 8, code FROM event_mark WHERE number = 7",
+        "INSERT INTO seal SELECT 8, 8, hash FROM seal WHERE link = 7",
+    )
+    assert audit.forged() == [8]
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM marked_since", "UPDATE marked_since SET number = 9"])
+def test_marks_cannot_be_switched_off_with_sql(sealed: tuple[Path, Audit], statement: str) -> None:
+    folder, audit = sealed
+    tamper(folder, statement)
+    with pytest.raises(AuditBroken, match="key"):
+        audit.verify()
+
+
+def test_the_key_is_for_the_user_of_the_node_only(sealed: tuple[Path, Audit]) -> None:
+    folder, _ = sealed
+    assert (folder / DATABASE).with_name(HISTORY_KEY).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lost_key_is_replaced_at_the_next_start_and_the_history_says_so(
+    sealed: tuple[Path, Audit],
+) -> None:
+    folder, audit = sealed
+    (folder / DATABASE).with_name(HISTORY_KEY).unlink()
+    with pytest.raises(AuditBroken, match="key"):
+        Audit(Database(folder / DATABASE, read_only=True)).verify()
+    store = Store(folder)
+    audit = Audit(store.database)
+    assert audit.seal() == 1
+    assert audit.verify().link == 8
+    assert [event.change for event in store.events("-")] == ["key"]
+
+
+def test_events_from_before_there_was_a_key_are_sealed_as_they_are(tmp_path: Path) -> None:
+    with_job(tmp_path)
+    tamper(
+        tmp_path, "DROP TABLE event_mark", "DROP TABLE marked_since",
+        "DELETE FROM schema_step WHERE name = '008_event_marks'",
+    )  # fmt: skip
+    (tmp_path / DATABASE).with_name(HISTORY_KEY).unlink()
+    audit = Audit(Store(tmp_path).database)
+    assert audit.seal() == 7
+    assert audit.verify().link == 7
 
 
 def test_two_that_seal_at_once_make_one_chain(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def node(tmp_path: Path, files: list[Path]) -> Node:
     node = Node(tmp_path)
     for path in files:
         node.take(path)
-    node.inbox.association_ended(1)
+    node.inbox.association_ended(1, released=True)
     node.inbox.judge_stable_series()
     (job,) = node.store.jobs()
     assert job.state is JobState.QUEUED
@@ -51,7 +51,7 @@ def again(node: Node, files: list[Path], change: Change, syntax: str = ExplicitV
         change(dataset)
         recode(dataset, path, syntax)
         node.take(path, association=2)
-    node.inbox.association_ended(2)
+    node.inbox.association_ended(2, released=True)
 
 
 def nothing(_: pydicom.Dataset) -> None:

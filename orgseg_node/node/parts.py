@@ -54,6 +54,16 @@ class EntryPoint(Protocol):
         """Start it. Raises OrgsegError if that is not possible."""
         ...
 
+    def start_refusing(self, config: NodeConfig, problem: str) -> None:
+        """Start it before the node runs, to report a problem that keeps the node from starting.
+
+        Parameters
+        ----------
+        config : the checked configuration
+        problem : in a few words, without details
+        """
+        ...
+
     def stop(self) -> None:
         """Stop it; requests that have begun are finished first."""
         ...

@@ -23,6 +23,7 @@ from orgseg_node.node.delivery.echo import EchoMonitor
 from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.dimse.commitment_scu import CommitmentScu
 from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.full_disk import await_space
 from orgseg_node.node.intake.completeness import CompletenessChecker, SourcePoller
 from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
 from orgseg_node.node.monitoring.alerts import Watch
@@ -59,6 +60,8 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
 ) -> None:
     """Run the node, or the part of it that ``worker.roles`` names, until a signal or `stop` ends it.
 
+    On a full disk it waits for space before it starts, and refuses images meanwhile.
+
     Parameters
     ----------
     config : the checked configuration
@@ -80,8 +83,11 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     with ExitStack() as stack:
         stack.enter_context(_private_files(config))
         stack.enter_context(_sole_user(config, config.worker.roles))
-        stack.enter_context(pid_file(config.node.data_dir))
         stack.enter_context(_signals(stop, reload))
+        await_space(config, entry_points, stop, poll_s=5.0 * tick_s)
+        if stop.is_set():
+            return
+        stack.enter_context(pid_file(config.node.data_dir))
         current, sender = CurrentConfig(config), AnySender()
         store = Store(Database(config.database_location))
         stack.callback(store.close)

@@ -47,5 +47,22 @@ def monitoring_routes(parts: Parts) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
+def refusing_routes(problem: str) -> list[Route]:
+    """``/healthz``, and 503 with a problem for everything else, while the node waits to start."""
+
+    def healthz(request: Request) -> Response:
+        del request
+        return _problems_response([])
+
+    def refuse(request: Request) -> Response:
+        del request
+        response = _problems_response([problem])
+        response.headers["Retry-After"] = "60"
+        return response
+
+    methods = ["GET", "POST", "PUT", "DELETE", "OPTIONS"]
+    return [Route("/healthz", healthz), Route("/{path:path}", refuse, methods=methods)]
+
+
 def _problems_response(problems: list[str]) -> Response:
     return JSONResponse({"ok": not problems, "problems": problems}, status_code=503 if problems else 200)

@@ -12,8 +12,10 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from orgseg_node.errors import ConfigError, EnvironmentFault, PortTaken
+from orgseg_node.node.config.alerts import WebSection
+from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.parts import Parts
-from orgseg_node.web.app import http_app, monitoring_routes
+from orgseg_node.web.app import http_app, monitoring_routes, refusing_routes
 
 _START_S: Final = 20.0
 _STOP_S: Final = 10
@@ -48,11 +50,29 @@ class HttpServer:
         ConfigError
             If certificate or key cannot be used.
         """
-        section = parts.config.config.web
+        routes = [route for routes in self._routes for route in routes(parts)]
+        self._serve(parts.config.config.web, routes)
+
+    def start_refusing(self, config: NodeConfig, problem: str) -> None:
+        """Answer ``/healthz``, report a problem in ``/readyz``, and refuse everything else with 503.
+
+        Parameters
+        ----------
+        config : the checked configuration
+        problem : in a few words, without details
+
+        Raises
+        ------
+        PortTaken, EnvironmentFault, ConfigError
+            As `start`.
+        """
+        self._serve(config.web, refusing_routes(problem))
+
+    def _serve(self, section: WebSection, routes: Routes) -> None:
         if section.port is None:
             return
         listener = _listen(section.host, section.port)
-        app = http_app([route for routes in self._routes for route in routes(parts)])
+        app = http_app(routes)
         config = uvicorn.Config(
             app,
             log_config=None,  # uvicorn would log requested URLs

@@ -42,6 +42,7 @@ from orgseg_node.dicom.objects.object_header import (
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, UNREVIEWED, Provenance
 from orgseg_node.dicom.objects.seg_proof import SAME_POSITION_MM, occurring_labels, prove_seg
 from orgseg_node.dicom.objects.uids import derive_uid
+from orgseg_node.dicom.reading.files import slice_thickness
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import NothingFound, ObjectInvalid
 
@@ -219,7 +220,7 @@ def _source_images(series: CtSeries) -> list[Dataset]:
     shared.Rows, shared.Columns = series.rows, series.columns
     shared.ImageOrientationPatient = _ds(series.orientation)
     shared.PixelSpacing = _ds(series.pixel_spacing_mm)
-    shared.SliceThickness = series.header.get("SliceThickness") or _ds(series.grid.spacing_mm[:1])[0]
+    shared.SliceThickness = _ds([slice_thickness(series.header) or series.grid.spacing_mm[0]])[0]
     images = []
     for k, ct_slice in enumerate(series.slices):
         image = Dataset()

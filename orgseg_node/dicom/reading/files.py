@@ -28,6 +28,7 @@ from orgseg_node.errors import InvalidAttribute, MissingAttribute, NotDicom, Tru
 
 PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
+_THICKEST_MM = 1000.0
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 
@@ -222,3 +223,22 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
         return None if value is None or value == "" else int(value)
     except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
         raise InvalidAttribute(f"{dictionary_description(keyword)} is not one whole number.") from None
+
+
+def optional_number(dataset: Dataset, keyword: str) -> float | None:
+    """The finite number of an attribute that is not needed; None if it is absent or cannot be read.
+
+    A decimal comma is read as a decimal point.
+    """
+    strings = texts(dataset, keyword)
+    try:
+        (value,) = {float(part.replace(",", ".")) for part in strings}
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def slice_thickness(dataset: Dataset) -> float | None:
+    """Slice Thickness in mm; None if it is absent or no plausible number. Geometry does not need it."""
+    value = optional_number(dataset, "SliceThickness")
+    return value if value is not None and 0 < value < _THICKEST_MM else None

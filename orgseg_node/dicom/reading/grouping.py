@@ -9,11 +9,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import NoReturn
 
 import numpy as np
 
 from orgseg_node.core.checks import Finding, Level
-from orgseg_node.dicom.reading.phases import phases
+from orgseg_node.dicom.reading.joining import (
+    PARALLEL,
+    Group,
+    adjoin,
+    alternate,
+    difference,
+    join_within_rounding,
+    leave_gaps,
+    stack_id,
+)
+from orgseg_node.dicom.reading.phases import alternating_attribute, phases
 from orgseg_node.dicom.reading.pixels import PixelReader
 from orgseg_node.dicom.reading.slices import PlacedSlice, Reason, SetAside
 from orgseg_node.dicom.reading.stacking import (
@@ -27,7 +39,6 @@ from orgseg_node.dicom.reading.stacking import (
 )
 from orgseg_node.errors import DuplicateSlices, InvalidAttribute, MixedGeometry, SeveralPatients
 
-_PARALLEL = 0.985  # cosine of 10 degrees: a localizer or reformat is turned by more
 _SAME_POSITION_MM = 0.01
 
 
@@ -70,19 +81,25 @@ def parts_of(slices: Sequence[PlacedSlice]) -> tuple[tuple[Part, ...], tuple[Set
     _of_one_study(slices)
     pixels = PixelReader()
     slices, aside = _without_repeated_files(slices, pixels)
-    groups = _groups_of_same_geometry(slices)
-    volumes = [group for group in groups if len(group) >= MIN_SLICES and is_axial(group[0])]
+    groups = join_within_rounding(_groups_of_same_geometry(slices))
+    volumes = [one for one in groups if len(one.slices) >= MIN_SLICES and is_axial(one.slices[0])]
     if not volumes:
-        stack(max(groups, key=len))  # raises the reason
-        raise MixedGeometry("No three of its images share direction, size and frame of reference.")
-    ungrouped = [one for group in groups if not any(group is volume for volume in volumes) for one in group]
-    _refuse_misplaced_slices(ungrouped, volumes)
+        _refuse_without_volume(groups)
+    ungrouped = [one for group in groups if group not in volumes for one in group.slices]
+    _refuse_misplaced_slices(ungrouped, [volume.slices for volume in volumes])
+    neighbours = _neighbours_findings(volumes)
     found: list[Part] = []
-    for number, volume in enumerate(volumes, start=1):
-        by_phase, copies = _phases_and_copies(volume, pixels)
+    for number, (volume, beside) in enumerate(zip(volumes, neighbours, strict=True), start=1):
+        by_phase, copies = _phases_and_copies(volume.slices, pixels)
         aside += [_aside(one, Reason.COPY) for one in copies if one.image.frame is None]
-        findings = _excluded_finding(ungrouped, volume) + _copies_finding(copies)
-        where = _named(number, volume, len(volumes)) if len(volumes) > 1 else ""
+        findings = (
+            *volume.findings,
+            *beside,
+            *_excluded_finding(ungrouped, volume.slices),
+            *_copies_finding(copies),
+            *_phases_findings(by_phase),
+        )
+        where = _named(number, volume.slices, len(volumes)) if len(volumes) > 1 else ""
         for phase, members in by_phase.items():
             name = ", ".join(text for text in (where, phase) if text)
             found.append(Part(name=name, slices=tuple(members), findings=findings))
@@ -141,9 +158,7 @@ def _has_same_geometry(one: PlacedSlice, other: PlacedSlice) -> bool:
 
 
 def _group_key(one: PlacedSlice) -> tuple[object, ...]:
-    # the writer of a multi-frame file assigns its frames to stacks (PS3.3, C.7.6.16.2.2.4)
-    stack_id = one.discriminators.get("StackID", "") if one.image.frame is not None else ""
-    return one.frame_uid, one.rows, one.columns, one.patient_position, stack_id
+    return one.frame_uid, one.rows, one.columns, one.patient_position, stack_id(one)
 
 
 def _groups_of_same_geometry(slices: Iterable[PlacedSlice]) -> list[list[PlacedSlice]]:
@@ -159,7 +174,9 @@ def _groups_of_same_geometry(slices: Iterable[PlacedSlice]) -> list[list[PlacedS
     return sorted((group for groups in sorts.values() for group in groups), key=len, reverse=True)
 
 
-def _refuse_misplaced_slices(ungrouped: Sequence[PlacedSlice], volumes: Sequence[list[PlacedSlice]]) -> None:
+def _refuse_misplaced_slices(
+    ungrouped: Sequence[PlacedSlice], volumes: Sequence[Sequence[PlacedSlice]]
+) -> None:
     """Refuse a slice that fits into a gap of a volume: it belongs there, whatever its header states."""
     for volume in volumes:
         normal = slice_axes(volume[0].image.orientation)[0]
@@ -170,23 +187,85 @@ def _refuse_misplaced_slices(ungrouped: Sequence[PlacedSlice], volumes: Sequence
             height = float(np.dot(one.image.position_mm, normal))
             near = float(np.abs(heights - height).min())
             inside = heights[0] - 1.5 * ordinary < height < heights[-1] + 1.5 * ordinary
-            parallel = abs(float(slice_axes(one.image.orientation)[0] @ normal)) > _PARALLEL
+            parallel = abs(float(slice_axes(one.image.orientation)[0] @ normal)) > PARALLEL
             if parallel and inside and near > ordinary / 4:
-                raise MixedGeometry(f"The slice in a gap differs in {_difference(one, volume[0])}.")
+                raise MixedGeometry(f"The slice in a gap differs in {difference(one, volume[0])}.")
 
 
-def _difference(one: PlacedSlice, other: PlacedSlice) -> str:
-    pairs = {
-        "frame of reference": (one.frame_uid, other.frame_uid),
-        "size": ((one.rows, one.columns), (other.rows, other.columns)),
-        "patient position": (one.patient_position, other.patient_position),
-        "pixel spacing": (one.pixel_spacing_mm, other.pixel_spacing_mm),
-    }
-    return next((name for name, (a, b) in pairs.items() if a != b), "orientation")
+def _refuse_without_volume(groups: Sequence[Group]) -> NoReturn:
+    """Raise why no images form a volume; if one attribute divides them, name it."""
+    largest = groups[0].slices
+    others = [one for group in groups[1:] for one in group.slices if is_axial(one)]
+    if len(largest) < MIN_SLICES and is_axial(largest[0]):
+        heights = np.sort(normal_positions(largest[0].image.orientation, [*largest, *others]))
+        if int((np.diff(heights) > SAME_POSITION_MM).sum()) + 1 >= MIN_SLICES:
+            differences = Counter(difference(one, largest[0]) for one in others)
+            raise MixedGeometry(f"Its slices differ in {differences.most_common(1)[0][0]}.")
+    stack(largest)  # raises the reason
+    raise MixedGeometry("No three of its images share direction, size and frame of reference.")
+
+
+def _neighbours_findings(volumes: Sequence[Group]) -> list[tuple[Finding, ...]]:
+    """For each volume, how it is placed to the others.
+
+    Raises
+    ------
+    MixedGeometry
+        If the slices of two volumes alternate: each would be half of one volume.
+    """
+    found: list[list[Finding]] = [[] for _ in volumes]
+    for (n, one), (m, other) in combinations(enumerate(volumes), 2):
+        differs = difference(one.slices[0], other.slices[0])
+        if alternate([one.slices, other.slices]):
+            if any(leave_gaps(each.slices, unknown=True) for each in (one, other)):
+                raise MixedGeometry(f"Slices that alternate along the series differ in {differs}.")
+            finding = _alternating_finding(differs)
+        elif adjoin(one.slices, other.slices):
+            message = (
+                f"Another part of the series, which differs in {differs}, begins where this one ends: "
+                "this part alone may be incomplete."
+            )
+            finding = Finding(level=Level.WARNING, code="SERIES_PART_CONTINUES", message=message)
+        else:
+            continue
+        found[n].append(finding)
+        found[m].append(finding)
+    return [tuple(dict.fromkeys(each)) for each in found]
+
+
+def _alternating_finding(differs: str) -> Finding:
+    message = (
+        f"The slices of this part and of another one, which differs in {differs}, are in each other's gaps: "
+        "they may be halves of one volume."
+    )
+    return Finding(level=Level.WARNING, code="SERIES_PARTS_ALTERNATE", message=message)
+
+
+def _phases_findings(by_phase: Mapping[str, Sequence[PlacedSlice]]) -> tuple[Finding, ...]:
+    """What a person should know about the positions of the phases to each other."""
+    members = list(by_phase.values())
+    if len(members) == 1:
+        attribute = alternating_attribute(members[0])
+        if attribute is None:
+            return ()
+        message = f"Slices that alternate differ in {attribute}; they leave no gaps only as one volume."
+        return (Finding(level=Level.WARNING, code="SERIES_ACQUISITIONS_JOINED", message=message),)
+    if alternate(members):
+        return (_alternating_finding("its acquisition or phase"),)
+    orientation = members[0][0].image.orientation
+    ends = np.array([(h.min(), h.max()) for h in (normal_positions(orientation, m) for m in members)])
+    lengths = ends[:, 1] - ends[:, 0]
+    if float(np.ptp(ends, axis=0).max()) < SAME_POSITION_MM:
+        return ()
+    message = (
+        f"The parts of the series cover different lengths, {lengths.min():.0f} to {lengths.max():.0f} mm, "
+        "or different places: check that this one is the one to contour."
+    )
+    return (Finding(level=Level.WARNING, code="SERIES_PARTS_DIFFER", message=message),)
 
 
 def _phases_and_copies(
-    volume: list[PlacedSlice], pixels: PixelReader
+    volume: Sequence[PlacedSlice], pixels: PixelReader
 ) -> tuple[Mapping[str, Sequence[PlacedSlice]], list[PlacedSlice]]:
     """The phases of a volume by name, and the copies.
 
@@ -226,7 +305,7 @@ def _have_same_content(
 
 
 def _without_copies(
-    volume: list[PlacedSlice], pixels: PixelReader
+    volume: Sequence[PlacedSlice], pixels: PixelReader
 ) -> tuple[list[PlacedSlice], list[PlacedSlice]]:
     """One of each group of equal images at one position; only images that share a position are compared."""
     heights = normal_positions(volume[0].image.orientation, volume)
@@ -259,7 +338,7 @@ def _copies_finding(copies: Sequence[PlacedSlice]) -> tuple[Finding, ...]:
 def _excluded_finding(ungrouped: Sequence[PlacedSlice], volume: Sequence[PlacedSlice]) -> tuple[Finding, ...]:
     if not ungrouped:
         return ()
-    kinds = Counter(_difference(one, volume[0]) for one in ungrouped)
+    kinds = Counter(difference(one, volume[0]) for one in ungrouped)
     named = ", ".join(f"{count} of another {kind}" for kind, count in sorted(kinds.items()))
     message = f"Images of the series do not belong to the volume and were left out: {named}."
     code = "SERIES_IMAGES_LEFT_ASIDE"

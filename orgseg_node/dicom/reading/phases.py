@@ -1,11 +1,14 @@
 """Separates phases and acquisitions at the same positions by the attributes in their headers.
 
-A split is accepted only if every slice has the attribute, and all parts are complete stacks with the same
-positions, once each. So nothing is guessed, and a part that lacks a slice is not accepted as complete.
+A split is accepted only if every slice has the attribute, and all parts are stacks without gaps and without
+two slices at one position. Splits into stacks with the same positions are preferred; parts of unequal length,
+such as the passes of a scan that overlap, are accepted if a specific attribute separates them. So nothing is
+guessed.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations, pairwise
@@ -13,6 +16,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from orgseg_node.core.geometry import FloatArray
+from orgseg_node.dicom.reading.joining import alternate, leave_gaps
 from orgseg_node.dicom.reading.slices import DISCRIMINATING_ATTRIBUTES, PlacedSlice
 from orgseg_node.dicom.reading.stacking import (
     MIN_SLICES,
@@ -34,6 +38,8 @@ _NAMES = {
     "ConvolutionKernel": "kernel",
     "ImageType": "image type",
     "TriggerTime": "trigger time",
+    "SeriesDescription": "description",
+    "ImageComments": "comment",
     "ContentTime": "time of the image",
     "SOPInstanceUID": "file",
     "SidewaysPlace": "field of view",
@@ -46,8 +52,14 @@ _RUNS = (
     "FrameAcquisitionNumber",
     "AcquisitionTime",
     "AcquisitionDateTime",
+    "NominalPercentageOfRespiratoryPhase",
+    "NominalPercentageOfCardiacPhase",
+    "SeriesDescription",
+    "ImageComments",
 )
 _OVERLAP = 2  # slice distances by which two acquisitions of one volume may overlap
+_WIDEST_STEP = 1.5  # of the usual slice distance of a part: a wider one is a missing slice
+_PERCENT = re.compile(r"(?<!\d)(\d{1,2}|100)(?:\.\d+)?\s*%")
 _KEYS = (*DISCRIMINATING_ATTRIBUTES, "SOPInstanceUID", "SidewaysPlace")
 
 
@@ -61,7 +73,7 @@ def phases(slices: Sequence[PlacedSlice]) -> Mapping[str, tuple[PlacedSlice, ...
     Raises
     ------
     DuplicateSlices
-        If some are, and no attribute splits all slices into complete, equal stacks.
+        If some are, and no attribute splits all slices into stacks.
     """
     heights = normal_positions(slices[0].image.orientation, slices)
     same = int((np.diff(np.sort(heights)) < SAME_POSITION_MM).sum())
@@ -72,7 +84,22 @@ def phases(slices: Sequence[PlacedSlice]) -> Mapping[str, tuple[PlacedSlice, ...
         members = _members([tuple(values_by_key[key][n] for key in keys) for n in range(len(slices))])
         if _are_equal_stacks([np.sort(heights[indices]) for indices in members.values()]):
             return _named(keys, members, slices)
+    specific = [key for key in values_by_key if key in _RUNS]
+    for keys in (*((key,) for key in specific), *combinations(specific, 2)):
+        members = _members([tuple(values_by_key[key][n] for key in keys) for n in range(len(slices))])
+        if _are_overlapping_stacks([np.sort(heights[indices]) for indices in members.values()]):
+            return _named(keys, members, slices)
     raise DuplicateSlices(f"{same} of {len(slices)} images are at the position of another one.")
+
+
+def alternating_attribute(slices: Sequence[PlacedSlice]) -> str | None:
+    """The attribute that differs between slices that alternate and are one volume together; or None."""
+    found = _alternating(slices, normal_positions(slices[0].image.orientation, slices))
+    return _name_of(found[0]) if found is not None and _are_halves(slices, found[1]) else None
+
+
+def _name_of(key: str) -> str:
+    return _NAMES.get(key, "time of the acquisition")
 
 
 def _values(slices: Sequence[PlacedSlice], key: str) -> list[str] | None:
@@ -101,8 +128,37 @@ def _are_equal_stacks(heights: Sequence[FloatArray]) -> bool:
     return all(len(h) == len(first) and np.abs(h - first).max() < SAME_POSITION_MM for h in heights[1:])
 
 
+def _are_overlapping_stacks(heights: Sequence[FloatArray]) -> bool:
+    """Whether these are stacks without gaps, of which each overlaps another one."""
+    if len(heights) < 2:
+        return False
+    for n, one in enumerate(heights):
+        gaps = np.diff(one)
+        if (
+            len(one) < MIN_SLICES
+            or gaps.min() < SAME_POSITION_MM
+            or gaps.max() > _WIDEST_STEP * np.median(gaps)
+        ):
+            return False
+        others = [other for m, other in enumerate(heights) if m != n]
+        if not any(min(one[-1], o[-1]) - max(one[0], o[0]) > -SAME_POSITION_MM for o in others):
+            return False
+    return True
+
+
 def _interleaved(slices: Sequence[PlacedSlice], heights: FloatArray) -> Mapping[str, tuple[PlacedSlice, ...]]:
-    """Acquisitions whose slices are interleaved: at different positions, but not one volume.
+    """Acquisitions whose slices are interleaved: at different positions, but not one volume."""
+    found = _alternating(slices, heights)
+    if found is None or _are_halves(slices, found[1]):
+        return {}
+    key, members = found
+    return _named((key,), members, slices)
+
+
+def _alternating(
+    slices: Sequence[PlacedSlice], heights: FloatArray
+) -> tuple[str, Mapping[Hashable, list[int]]] | None:
+    """The attribute by which acquisitions overlap, and the indices of each.
 
     Step-and-shoot scanners number each step; those acquisitions have few slices and follow each other.
     """
@@ -115,22 +171,31 @@ def _interleaved(slices: Sequence[PlacedSlice], heights: FloatArray) -> Mapping[
         )
         overlap = any(high - low > allowed for (_, high), (low, _) in pairwise(ranges))
         if len(ranges) == len(members) and overlap:
-            return _named((key,), members, slices)
-    return {}
+            return key, members
+    return None
+
+
+def _are_halves(slices: Sequence[PlacedSlice], members: Mapping[Hashable, list[int]]) -> bool:
+    """Whether acquisitions leave gaps alone, and are evenly spaced together: they are one volume."""
+    groups = [[slices[n] for n in indices] for indices in members.values()]
+    return alternate(groups) and all(leave_gaps(group, unknown=False) for group in groups)
 
 
 def _named(
     keys: Sequence[str], members: Mapping[Hashable, list[int]], slices: Sequence[PlacedSlice]
 ) -> Mapping[str, tuple[PlacedSlice, ...]]:
-    """Parts in order of their values; a value is shown only if it is a plain number."""
+    """Parts in order of their values; only a plain number or a percentage in a value is shown."""
     ordered = sorted(members.items(), key=lambda item: [_rank(str(v)) for v in _as_tuple(item[0])])
     named = {}
-    what = " and ".join(_NAMES.get(key, "time of the acquisition") for key in keys)
+    what = " and ".join(map(_name_of, keys))
+    percents = [_PERCENT.findall(_as_tuple(value)[0]) if len(keys) == 1 else [] for value, _ in ordered]
+    is_percent = all(len(one) == 1 for one in percents) and len({one[0] for one in percents}) == len(percents)
     for n, (value, indices) in enumerate(ordered, start=1):
-        number = _as_tuple(value)[0] if len(keys) == 1 and _NAMES.get(keys[0]) in _SHOWN else None
-        name = (
-            f"{what} {number}" if number is not None and number.isdigit() else f"{what} {n} of {len(members)}"
-        )
+        number = _as_tuple(value)[0] if len(keys) == 1 and _NAMES.get(keys[0]) in _SHOWN else ""
+        if is_percent:
+            name = f"{what} {percents[n - 1][0]} %"
+        else:
+            name = f"{what} {number}" if number.isdigit() else f"{what} {n} of {len(members)}"
         named[name] = tuple(slices[index] for index in indices)
     return named
 

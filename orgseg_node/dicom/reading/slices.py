@@ -31,6 +31,7 @@ from orgseg_node.dicom.reading.files import (
     numbers,
     open_header,
     required_text,
+    slice_thickness,
     text,
     texts,
     uid_name,
@@ -94,6 +95,8 @@ DISCRIMINATING_ATTRIBUTES = (
     "FrameAcquisitionDateTime",
     "FrameReferenceDateTime",
     "ContentTime",
+    "SeriesDescription",
+    "ImageComments",
 )
 """Attributes that separate phases and acquisitions in one series, the most specific first."""
 
@@ -186,6 +189,7 @@ class PlacedSlice:
     tilt_deg : Gantry/Detector Tilt of the header in degrees
     uids_from_meta : whether the SOP UIDs are those of the file meta information
     discriminators : non-empty values of `DISCRIMINATING_ATTRIBUTES`, by keyword
+    thickness_mm : Slice Thickness; None if it is absent or no positive number
     """
 
     image: CtSlice
@@ -200,6 +204,7 @@ class PlacedSlice:
     tilt_deg: float
     uids_from_meta: bool
     discriminators: Mapping[str, str] = field(default_factory=dict)
+    thickness_mm: float | None = None
 
     @property
     def series_key(self) -> str:
@@ -340,6 +345,7 @@ def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> Place
             for keyword in DISCRIMINATING_ATTRIBUTES
             if (value := "\\".join(texts(dataset, keyword)))
         },
+        thickness_mm=slice_thickness(dataset),
     )
 
 

@@ -47,6 +47,29 @@ def write(folder: Path, name: str, values: dict[str, object] | None = None, **se
     build_ct_series(folder / name, small(series=name, seed=seed, attributes=attributes, **settings))
 
 
+def every_other(change: Callable[[Dataset], None]) -> Callable[[int, Dataset], None]:
+    """Change slices 1, 3, 5 and so on."""
+
+    def changed(k: int, dataset: Dataset) -> None:
+        if k % 2:
+            change(dataset)
+
+    return changed
+
+
+def setting(**values: object) -> Callable[[Dataset], None]:
+    """Set attributes; None deletes."""
+
+    def change(dataset: Dataset) -> None:
+        for keyword, value in values.items():
+            if value is None:
+                del dataset[keyword]
+            else:
+                setattr(dataset, keyword, value)
+
+    return change
+
+
 def codes(series: CtSeries) -> list[str]:
     return [finding.code for finding in series.findings]
 
@@ -184,12 +207,34 @@ def test_two_attributes_together_may_separate_phases(tmp_path: Path) -> None:
     assert parts[0].part == "acquisition and kernel 1 of 4"
 
 
-@pytest.mark.parametrize("heights", [[0, 3, 6, 9], [0, 3, 6, 9, 12, 16], [0, 3, 6, 9, 12, 15, 18]])
-def test_phases_that_are_not_complete_and_equal_are_refused(tmp_path: Path, heights: list[float]) -> None:
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "SeriesDescription", "ImageComments"])
+@pytest.mark.parametrize("heights", [[0, 3, 6, 9], [0, 3, 6, 9, 12, 16], [9, 12, 15, 18, 21, 24, 27, 30]])
+def test_phases_of_unequal_length_and_passes_that_overlap_are_parts_with_a_warning(
+    tmp_path: Path, heights: list[float], keyword: str
+) -> None:
+    write(tmp_path, "a", {keyword: "1"}, positions_mm=[0, 3, 6, 9, 12, 15])
+    write(tmp_path, "b", {keyword: "2"}, positions_mm=heights, slices=len(heights))
+    parts = survey(files_in(tmp_path)).accepted
+    assert sorted(len(part.slices) for part in parts) == sorted([6, len(heights)])
+    assert all(len({one.path.parent for one in part.slices}) == 1 for part in parts)
+    assert all("SERIES_PARTS_DIFFER" in codes(part) for part in parts)
+
+
+@pytest.mark.parametrize("heights", [[0, 3, 9, 12, 15], [0, 3]])
+def test_a_phase_that_lacks_a_slice_inside_or_is_no_volume_is_refused(
+    tmp_path: Path, heights: list[float]
+) -> None:
     write(tmp_path, "a", {"AcquisitionNumber": 1}, positions_mm=[0, 3, 6, 9, 12, 15])
     write(tmp_path, "b", {"AcquisitionNumber": 2}, positions_mm=heights, slices=len(heights))
     with pytest.raises(DuplicateSlices):
         read_series(tmp_path)
+
+
+def test_phases_are_told_apart_by_a_percentage_in_their_description(tmp_path: Path) -> None:
+    for percent in (0, 50, 90):
+        write(tmp_path, f"p{percent}", {"SeriesDescription": f"Doe CT Gated {percent}.0%"})
+    names = [part.part for part in survey(files_in(tmp_path)).accepted]
+    assert names == ["description 0 %", "description 50 %", "description 90 %"]
 
 
 def test_one_slice_that_does_not_tell_its_phase_refuses_the_series(tmp_path: Path) -> None:
@@ -343,3 +388,99 @@ def test_the_hu_of_each_phase_are_its_own(tmp_path: Path) -> None:
     for n, name in enumerate("ab", start=1):
         alone = read_slices(read_series(tmp_path / name))
         assert np.array_equal(read_slices(read_series(tmp_path, part=f"acquisition {n}")), alone)
+
+
+# halves of one volume
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"PixelSpacing": ["16.002", "16.002"]}, "pixel spacing"),
+        ({"PatientPosition": None}, "patient position"),
+        ({"ImageOrientationPatient": ["1", "0.0004", "0", "-0.0004", "1", "0"]}, "orientation"),
+    ],
+)
+@pytest.mark.parametrize("every", [2, 3])
+def test_slices_whose_headers_differ_by_rounding_are_one_volume(
+    tmp_path: Path, values: dict[str, object], name: str, every: int
+) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        if k % every:
+            setting(**values)(dataset)
+
+    build_ct_series(tmp_path, small(slices=12), change)
+    series = read_series(tmp_path)
+    assert (len(series.slices), series.is_regular, series.patient_position) == (12, True, "HFS")
+    (finding,) = series.findings
+    assert (finding.code, finding.level) == ("SERIES_HEADERS_ROUNDED", Level.WARNING)
+    assert name in finding.message
+
+
+def test_the_pixel_spacing_of_most_slices_counts_and_then_the_more_exact_one(tmp_path: Path) -> None:
+    build_ct_series(tmp_path, small(slices=12), every_other(setting(PixelSpacing=["16.002", "16.002"])))
+    assert read_series(tmp_path).pixel_spacing_mm == (16.002, 16.002)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"FrameOfReferenceUID": "1.2.3"}, "frame of reference"),
+        ({"PixelSpacing": ["15.5", "15.5"]}, "pixel spacing"),
+        ({"PatientPosition": "FFS"}, "patient position"),
+        ({"ImageOrientationPatient": ["1", "0.002", "0", "-0.002", "1", "0"]}, "orientation"),
+        ({"Rows": 8}, "size"),
+    ],
+)
+def test_slices_that_alternate_in_more_than_rounding_refuse_the_series(
+    tmp_path: Path, values: dict[str, object], name: str
+) -> None:
+    build_ct_series(tmp_path, small(slices=12), every_other(setting(**values)))
+    with pytest.raises(MixedGeometry, match=f"alternate along the series differ in {name}"):
+        read_series(tmp_path)
+
+
+def test_a_frame_of_reference_for_each_slice_is_named(tmp_path: Path) -> None:
+    build_ct_series(tmp_path, small(), lambda k, one: setattr(one, "FrameOfReferenceUID", f"1.2.{k + 1}"))
+    with pytest.raises(MixedGeometry, match="differ in frame of reference"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({"AcquisitionNumber": 2}, True),
+        ({"TemporalPositionIdentifier": 2}, True),
+        ({"SeriesDescription": "b"}, True),
+        ({"AcquisitionTime": "111111"}, True),
+        ({"ConvolutionKernel": "B70f"}, False),
+        ({"ContentDate": "20200102"}, False),
+    ],
+)
+def test_acquisitions_that_leave_gaps_alone_are_one_volume(
+    tmp_path: Path, values: dict[str, object], *, warned: bool
+) -> None:
+    others = {"AcquisitionNumber": 1, "TemporalPositionIdentifier": 1, "SeriesDescription": "a"}
+    attributes = others | {
+        "AcquisitionTime": "101010",
+        "ConvolutionKernel": "B30f",
+        "ContentDate": "20200101",
+    }
+    build_ct_series(tmp_path, small(slices=12, attributes=attributes), every_other(setting(**values)))
+    series = read_series(tmp_path)
+    assert (len(series.slices), series.is_regular) == (12, True)
+    assert codes(series) == (["SERIES_ACQUISITIONS_JOINED"] if warned else [])
+
+
+def test_acquisitions_in_each_others_gaps_are_parts_with_a_warning(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"AcquisitionNumber": 1}, positions_mm=[0, 3, 6, 9, 12, 15])
+    write(tmp_path, "b", {"AcquisitionNumber": 2}, positions_mm=[1.5, 4.5, 7.5, 10.5, 13.5, 16.5])
+    parts = survey(files_in(tmp_path)).accepted
+    assert [codes(part) for part in parts] == [["SERIES_PARTS_ALTERNATE"]] * 2
+
+
+def test_a_volume_that_another_one_continues_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "a", positions_mm=[0, 3, 6, 9, 12, 15])
+    write(tmp_path, "b", {"FrameOfReferenceUID": "1.2"}, positions_mm=[18, 21, 24, 27, 30, 33])
+    parts = survey(files_in(tmp_path)).accepted
+    assert [codes(part) for part in parts] == [["SERIES_PART_CONTINUES"]] * 2

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from orgseg_node import durable
 from orgseg_node.dicom.reading.same_image import differences
@@ -18,6 +19,9 @@ from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
 from orgseg_node.node.store.model import Instance, SeriesState
 from orgseg_node.node.store.series_states import open_revision, resolve_conflict
 from orgseg_node.node.store.store import Store
+
+COMPARED: Final = ".compared"
+"""Beginning of the names of images in the inbox that are only compared; deleted at the start."""
 
 
 class Keep(StrEnum):
@@ -44,7 +48,7 @@ def compare_content(data: Path, copies: Sequence[Instance], content: bytes) -> t
     if not copies:
         return None, ""
     try:
-        with tempfile.NamedTemporaryFile(dir=data / INBOX, prefix=".compare", suffix=durable.PART) as file:
+        with tempfile.NamedTemporaryFile(dir=data / INBOX, prefix=COMPARED, suffix=durable.PART) as file:
             file.write(content)
             file.flush()
             return compare_with_copies(data, copies, Path(file.name))

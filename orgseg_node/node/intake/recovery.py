@@ -9,7 +9,7 @@ import structlog
 from orgseg_node import durable
 from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import NotDurable, OrgsegError
-from orgseg_node.node.intake.conflicts import compare_with_copies
+from orgseg_node.node.intake.conflicts import COMPARED, compare_with_copies
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
 from orgseg_node.node.store.model import Instance
@@ -31,6 +31,8 @@ def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
     -------
     How many files were adopted, and how many were moved to quarantine
     """
+    for path in (data / INBOX).glob(f"{COMPARED}*"):
+        path.unlink(missing_ok=True)
     adopted = quarantined = 0
     for folder in sorted(p for p in (data / INBOX).iterdir() if p.is_dir()):
         known = {instance.path for instance in store.instances_of(folder.name)}

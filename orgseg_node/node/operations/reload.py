@@ -183,14 +183,22 @@ def pid_file(data_dir: Path) -> Iterator[None]:
         with suppress(BlockingIOError):  # another process of the same node, on a database server
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "namespace": _namespace()}).encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
+def _namespace() -> str:
+    """The namespace in which process IDs of this process count; that of a container is its own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
 def running_pid(data_dir: Path) -> int | None:
-    """The process ID of the node that runs on a data folder of this machine, if any."""
+    """The process ID of the node that runs on a data folder, if any; 0 if it runs in another container."""
     try:
         descriptor = os.open(data_dir / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -198,7 +206,8 @@ def running_pid(data_dir: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return int(json.loads(os.pread(descriptor, 200, 0))["pid"])
+        running = json.loads(os.pread(descriptor, 200, 0))
+        return int(running["pid"]) if running.get("namespace", _namespace()) == _namespace() else 0
     else:
         return None
     finally:
@@ -224,6 +233,8 @@ def ask_to_reload(config: NodeConfig, store: Store, *, wait_s: float = 20.0) -> 
     pid = running_pid(config.node.data_dir)
     if pid is None:
         raise NodeNotRunning(f"Data folder: {config.node.data_dir}.")
+    if not pid:
+        raise ReloadRefused("The node runs in another container: run the command there, or send it SIGHUP.")
     before = len(config_events(store))
     os.kill(pid, signal.SIGHUP)
     end = time.monotonic() + wait_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -73,9 +74,12 @@ class HistoryKey:
     def read_or_make(self) -> None:
         """Read the file, or make it. Raises StorageError."""
         if self._path is not None and not self.read():
-            shared = self._path.parent.stat().st_mode & _GROUP_WRITES
+            folder = self._path.parent.stat()
             self._key = secrets.token_bytes(_KEY_BYTES)
-            write_durably(self._path, self._key.hex().encode(), mode=0o660 if shared else 0o600)
+            mode = 0o660 if folder.st_mode & _GROUP_WRITES else 0o600
+            write_durably(self._path, self._key.hex().encode(), mode=mode)
+            if os.geteuid() == 0:  # a command of the administrator: the node has to read it too
+                os.chown(self._path, folder.st_uid, folder.st_gid)
 
     def code(self, *values: Any) -> str:
         """The keyed hash (HMAC-SHA-256) of some values."""

@@ -166,6 +166,9 @@ def test_a_file_in_another_encoding_that_got_no_row_is_no_conflict_at_the_start(
     dataset = pydicom.dcmread(files[0])
     left = node.data / INBOX / before[0].series_uid / f"{dataset.SOPInstanceUID}~0123456789abcdef.dcm"
     recode(dataset, left, ImplicitVRLittleEndian)
+    compared = node.data / INBOX / ".compared1234.part"
+    compared.touch()
     assert node.inbox.adopt() == (0, 0)
     assert node.store.series() == before
     assert not left.exists()
+    assert not compared.exists()

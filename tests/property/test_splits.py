@@ -1,4 +1,4 @@
-"""Whatever the scans, nobody is on two sides and the same scans are divided the same way."""
+"""For any scans: no patient is on two sides, and the same scans are split in the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real contours of real patients: they become the masks others made of them, and no anatomy is accused."""
+"""Real contours of real patients: they become the published masks, and none has impossible anatomy."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_a_real_planning_ct_and_its_contours(shared_data: Path, tmp_path: Path) 
 def test_a_real_rtstruct_of_the_same_patient_with_another_series_is_listed(
     shared_data: Path, tmp_path: Path
 ) -> None:
-    """It has the patient's ID, and UIDs that another anonymisation gave: nothing says that it fits."""
+    """It has the patient's ID, but UIDs of another anonymisation: nothing shows that it belongs to the CT."""
     source = shared_data / "dicom" / "LUNG1-001"
     unpacked(source, tmp_path / "data")
     packed = source / "rtstruct_xio_mismatched_refs.dcm.gz"
     (tmp_path / "data" / "structures.dcm").write_bytes(gzip.decompress(packed.read_bytes()))
     store = _store("dicom-rtstruct", tmp_path / "data", tmp_path / "store")
     assert store.cases() == ()
-    reasons = sorted(said["why"] for said in read_json(store.root / "rejected.json").values())
+    reasons = sorted(entry["why"] for entry in read_json(store.root / "rejected.json").values())
     assert ["No RTSTRUCT refers" in reasons[0], "is not here" in reasons[1]] == [True, True]
 
 
@@ -79,7 +79,7 @@ def test_a_real_body_in_the_layout_of_totalsegmentator(shared_data: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_no_patient_of_openkbp_is_accused(shared_data: Path) -> None:
+def test_no_patient_of_openkbp_has_impossible_anatomy(shared_data: Path) -> None:
     for case in source_cases("openkbp", shared_data / "openkbp_head_neck", {}):
         contents = case.read()
         findings = anatomy_findings(contents.masks, contents.volume.grid)

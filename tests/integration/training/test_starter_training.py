@@ -1,4 +1,4 @@
-"""An experiment like the starter's in small: trained, killed, resumed, measured and loaded, with nnU-Net."""
+"""An experiment like the starter's on a small scale: trained, killed, resumed, scored and loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 EXPERIMENT = """
 name = "tiny"
-mode = "paper"                  # these patients look so alike that "strict" would take them for copies
+mode = "paper"                  # these patients are so similar that "strict" counts them as copies
 seed = 1
 folds = 2
 trained_folds = 1
@@ -67,7 +67,7 @@ name = "tiny"
 version = "0.0.1"
 title = "Tiny"
 trained_on = "Synthetic patients."
-limits = ["Nobody is like them."]
+limits = ["Synthetic patients only."]
 
 [costs]
 hours_per_network = 0.01
@@ -76,7 +76,7 @@ gigabytes_per_dataset = 0.01
 """
 
 
-def test_a_killed_training_goes_on_and_ends_in_a_bundle_the_node_runs(tmp_path: Path) -> None:
+def test_a_killed_training_continues_and_ends_in_a_bundle_the_node_runs(tmp_path: Path) -> None:
     organs = tuple(LABELS)
     drawn = {f"OKBP_{n:03d}": organs if n != 2 else ("brainstem", "mandible") for n in range(1, 7)}
     write_openkbp_tree(tmp_path / "data", drawn, locked=["OKBP_006"])

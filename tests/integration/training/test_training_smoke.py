@@ -1,4 +1,4 @@
-"""Both strategies in small, from data to report: killed in mid-training, gone on, and never done twice."""
+"""Both strategies on a small scale, from data to report: killed, continued, nothing done twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUN = [sys.executable, "-m", "orgseg_training.cli", "run"]
 
 
 @pytest.mark.slow
-def test_an_experiment_that_is_killed_goes_on_and_ends_in_a_report(tmp_path: Path) -> None:
+def test_an_experiment_that_is_killed_continues_and_ends_in_a_report(tmp_path: Path) -> None:
     command = [*RUN, "--profile", "smoke", "--out", str(tmp_path), "--threads", "2"]
     first = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -64,13 +64,13 @@ def test_the_whole_study_is_planned_without_its_data(tmp_path: Path) -> None:
     command = [*RUN, "--config", str(config), "--out", str(tmp_path), "--dry-run"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = estimate_assumed(load_experiment(config))
-    assert f"{said.trainings} trainings" in done.stdout
-    assert said.trainings == 27 * 5
+    plan = estimate_assumed(load_experiment(config))
+    assert f"{plan.trainings} trainings" in done.stdout
+    assert plan.trainings == 27 * 5
     assert re.search(r"^train +135$", done.stdout + done.stderr, re.MULTILINE)
 
 
-def test_another_experiment_does_not_go_on_in_the_same_folder(tmp_path: Path) -> None:
+def test_another_experiment_is_refused_in_the_same_folder(tmp_path: Path) -> None:
     config = training_config("experiments/study.toml")
     other = tmp_path / "other.toml"
     other.write_text(config.read_text(encoding="utf-8").replace("seed = 4082", "seed = 1"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A body whose organs are boxes at about the places where they are in a patient; coarse, whole, quick."""
+"""A body whose organs are boxes at about their positions in a patient; coarse, complete, fast to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quality control finds what was spoiled and nothing else, draws every scan, and goes on where it was."""
+"""Quality control finds the introduced errors and nothing else, draws every scan, and can be continued."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Scan = tuple[Volume, dict[str, Mask]]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> CaseStore:
-    """Synthetic patients as they were taken in; never changed."""
+    """Synthetic patients as ingested; never changed."""
     root = tmp_path_factory.mktemp("qc")
     write_patients(root / "patients", patients=PATIENTS)
     store = CaseStore(root / "store")
@@ -59,8 +59,8 @@ def scans(sound: CaseStore) -> Mapping[str, Scan]:
 
 
 @pytest.fixture
-def spoiled(tmp_path: Path) -> CaseStore:
-    """Three patients in a working folder, to be spoiled."""
+def store(tmp_path: Path) -> CaseStore:
+    """Three patients in a working folder, in which a test introduces errors."""
     write_patients(tmp_path / "patients", patients=3, tests=1)
     store = CaseStore(tmp_path / "work" / "store")
     store.ingest(open_database("openkbp", "synthetic", tmp_path / "patients", {}))
@@ -104,7 +104,7 @@ def grown(mask: Mask) -> Mask:
 
 
 def in_two(mask: Mask) -> Mask:
-    """A second one beside it."""
+    """A second piece next to it."""
     mask[18:22, 40:43, 4:8] = True
     return mask
 
@@ -116,7 +116,7 @@ def cut(mask: Mask) -> Mask:
 
 
 def over_border(mask: Mask) -> Mask:
-    """Up to the border of the picture."""
+    """Up to the border of the image."""
     mask[20, 16, :24] = True
     return mask
 
@@ -149,7 +149,7 @@ def blank(hu: np.ndarray) -> None:
     hu[3] = -1000
 
 
-SPOILED: Mapping[str, tuple[str, Callable[[Scan], Scan]]] = {
+ERRORS: Mapping[str, tuple[str, Callable[[Scan], Scan]]] = {
     "exchanged": (
         "ANATOMY_ORDER",
         lambda scan: (scan[0], {"mandible": scan[1]["larynx"], "larynx": scan[1]["mandible"]}),
@@ -175,26 +175,27 @@ def test_sound_scans_have_no_findings(
         assert codes(scan, cohort, organ_table) == set()
 
 
-@pytest.mark.parametrize("how", SPOILED)
+@pytest.mark.parametrize("how", ERRORS)
 def test_what_was_spoiled_is_found(
     how: str, scans: Mapping[str, Scan], cohort: Cohort, organ_table: OrganTable
 ) -> None:
-    code, spoil = SPOILED[how]
-    assert code in codes(spoil(scans["synthetic__SYN_000"]), cohort, organ_table)
+    code, introduce_error = ERRORS[how]
+    assert code in codes(introduce_error(scans["synthetic__SYN_000"]), cohort, organ_table)
 
 
 def test_every_check_can_find_something(
     scans: Mapping[str, Scan], cohort: Cohort, organ_table: OrganTable
 ) -> None:
     measured = [
-        measurements_of(spoil(scans["synthetic__SYN_000"]), organ_table) for _, spoil in SPOILED.values()
+        measurements_of(introduce_error(scans["synthetic__SYN_000"]), organ_table)
+        for _, introduce_error in ERRORS.values()
     ]
     silent = [check.__name__ for check in CHECKS if not any(any(check(one, cohort)) for one in measured)]
     assert silent == []
 
 
 def test_the_median_of_too_few_scans_says_nothing(scans: Mapping[str, Scan], organ_table: OrganTable) -> None:
-    large = SPOILED["too large"][1](scans["synthetic__SYN_000"])
+    large = ERRORS["too large"][1](scans["synthetic__SYN_000"])
     few = Cohort.of(measurements_of(scan, organ_table) for scan in [*scans.values()][: MIN_SCANS - 1])
     assert "VOLUME_OUTLIER" not in codes(large, few, organ_table)
 
@@ -223,10 +224,10 @@ def test_a_pair_may_have_a_gap_and_a_single_organ_not(cohort: Cohort, organ_tabl
     assert found == {"kidneys": set(), "liver": {"SLICES_SKIPPED"}}
 
 
-def test_the_worst_comes_first_with_a_picture_of_each(spoiled: CaseStore, tmp_path: Path) -> None:
-    worst, bad = (spoiled.ingested_case(key) for key in ("synthetic__SYN_002", "synthetic__SYN_001"))
+def test_the_worst_comes_first_with_a_picture_of_each(store: CaseStore, tmp_path: Path) -> None:
+    worst, bad = (store.ingested_case(key) for key in ("synthetic__SYN_002", "synthetic__SYN_001"))
     swap(worst)
-    spoil(bad, every_second)
+    change_masks(bad, every_second)
     page, folder = qc(tmp_path)
     rows = re.findall(r'<tr id="(.*?)">', page)
     assert rows == [worst.key, bad.key, "synthetic__SYN_000"]
@@ -246,25 +247,25 @@ def test_the_worst_comes_first_with_a_picture_of_each(spoiled: CaseStore, tmp_pa
     }  # fmt: skip
 
 
-def test_entries_of_the_page_are_a_list_of_rejects(spoiled: CaseStore, tmp_path: Path) -> None:
-    spoil(spoiled.ingested_case("synthetic__SYN_000"), every_second)
+def test_entries_of_the_page_are_a_list_of_rejects(store: CaseStore, tmp_path: Path) -> None:
+    change_masks(store.ingested_case("synthetic__SYN_000"), every_second)
     page, _ = qc(tmp_path)
     file = tmp_path / "rejects.toml"
     file.write_text("\n".join(unescape(entry) for entry in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)))
     rejects = {one.case: one for one in read_rejects(file)}
-    assert set(rejects) == set(spoiled.keys())
+    assert set(rejects) == set(store.keys())
     one = rejects["synthetic__SYN_000"]
     assert (one.organ, one.who) == ("mandible", "A. Physicist")
     assert rejects["synthetic__SYN_001"].organ is None
 
 
 def test_an_organ_that_was_not_drawn_rejects_the_whole_scan(
-    spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
+    store: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
-    """What is said of a pair cannot be rejected by the name of the pair: only its sides were drawn."""
-    first, *_ = review_scans(spoiled, tmp_path / "out", organ_table)
+    """A finding of a pair cannot be rejected by the name of the pair: only its sides were drawn."""
+    first, *_ = review_scans(store, tmp_path / "out", organ_table)
     pair = replace(
-        check_scan(*some(spoiled, every_second, organ_table))[0], organ="parotids", level=Level.ERROR
+        check_scan(*some(store, every_second, organ_table))[0], organ="parotids", level=Level.ERROR
     )
     entries = tomllib.loads(suggested_rejects(replace(first, findings=(pair,)), who="A", when=WHEN))["reject"]
     assert [(entry["case"], entry.get("organ")) for entry in entries] == [(first.key, None)]
@@ -273,25 +274,25 @@ def test_an_organ_that_was_not_drawn_rejects_the_whole_scan(
 def some(
     store: CaseStore, change: Callable[[Mask], Mask], organs: OrganTable
 ) -> tuple[ScanMeasurements, Cohort]:
-    """Facts of a spoiled scan, without others to compare it with."""
+    """Measurements of a scan with an error, without other scans to compare it with."""
     scan = with_mandible(read_case(store.ingested()[0]), change)
     return measurements_of(scan, organs), Cohort.of(())
 
 
 def test_what_was_drawn_is_kept_and_what_changed_is_drawn_anew(
-    spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
+    store: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     out = tmp_path / "out"
-    review_scans(spoiled, out, organ_table)
-    first, second, third = keys = spoiled.keys()
+    review_scans(store, out, organ_table)
+    first, second, third = keys = store.keys()
     times = {key: (out / f"{key}.png").stat().st_mtime_ns for key in keys}
-    spoil(spoiled.ingested_case(first), every_second)
+    change_masks(store.ingested_case(first), every_second)
     (out / "measurements" / f"{third}.json").write_text("{")
     (out / f"{third}.png").unlink()
-    looked = {one.key: one for one in review_scans(spoiled, out, organ_table)}
+    reviews = {one.key: one for one in review_scans(store, out, organ_table)}
     again = {key: (out / f"{key}.png").stat().st_mtime_ns for key in keys}
     assert [key for key in times if times[key] == again[key]] == [second]
-    assert "SLICES_SKIPPED" in {finding.code for finding in looked[first].findings}
+    assert "SLICES_SKIPPED" in {finding.code for finding in reviews[first].findings}
 
 
 def damage_ct(case: StoredCase) -> None:
@@ -312,53 +313,51 @@ def another_grid(case: StoredCase) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_ct, damage_mask, damage_note, another_grid])
-def test_a_damaged_scan_is_listed_first_and_the_others_are_looked_at(
-    damage: Callable[[StoredCase], None], spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
+def test_a_damaged_scan_is_listed_first_and_the_others_are_reviewed(
+    damage: Callable[[StoredCase], None], store: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
-    damage(spoiled.ingested_case("synthetic__SYN_001"))
-    looked = review_scans(spoiled, tmp_path / "out", organ_table)
-    assert [one.key for one in looked] == ["synthetic__SYN_001", "synthetic__SYN_000", "synthetic__SYN_002"]
-    assert [finding.code for finding in looked[0].findings] == ["SCAN_UNREADABLE"]
-    assert looked[0].picture is None
+    damage(store.ingested_case("synthetic__SYN_001"))
+    reviews = review_scans(store, tmp_path / "out", organ_table)
+    assert [one.key for one in reviews] == ["synthetic__SYN_001", "synthetic__SYN_000", "synthetic__SYN_002"]
+    assert [finding.code for finding in reviews[0].findings] == ["SCAN_UNREADABLE"]
+    assert reviews[0].picture is None
     page = tmp_path / "out" / "index.html"
-    write_page(looked, page, who="A", when=WHEN)
+    write_page(reviews, page, who="A", when=WHEN)
     assert "SCAN_UNREADABLE" in page.read_text()
     assert "no picture" in page.read_text()
 
 
 def test_overlapping_organs_keep_their_own_volumes_and_outlines(
-    spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
+    store: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
-    case = spoiled.ingested_case("synthetic__SYN_000")
+    case = store.ingested_case("synthetic__SYN_000")
     volume, masks = read_case(case)
     write_image(case.folder / "masks" / "larynx.nii.gz", masks["mandible"].astype(np.uint8), volume.grid)
-    (one,) = (one for one in review_scans(spoiled, tmp_path / "out", organ_table) if one.key == case.key)
+    (one,) = (one for one in review_scans(store, tmp_path / "out", organ_table) if one.key == case.key)
     assert one.measurements is not None
     sizes = {organ: measured.volume_ml for organ, measured in one.measurements.organs.items()}
     assert sizes["larynx"] == sizes["mandible"] > 0
 
 
 def test_the_page_says_what_is_left_out_already(
-    spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
+    store: CaseStore, tmp_path: Path, organ_table: OrganTable
 ) -> None:
     scans, parts = {"synthetic__SYN_001": "copy"}, {"synthetic__SYN_000": {"larynx": "wrong side"}}
-    spoiled.save_decisions({**spoiled.decisions, "cases": scans, "organs": parts}, final=False)
+    store.save_decisions({**store.decisions, "cases": scans, "organs": parts}, final=False)
     page = tmp_path / "out" / "index.html"
-    write_page(review_scans(spoiled, tmp_path / "out", organ_table), page, who="A", when=WHEN)
+    write_page(review_scans(store, tmp_path / "out", organ_table), page, who="A", when=WHEN)
     assert "Already left out: the whole scan, “copy”" in page.read_text()
     assert "Already left out: larynx, “wrong side”" in page.read_text()
 
 
-def test_the_report_counts_what_was_found(
-    spoiled: CaseStore, tmp_path: Path, organ_table: OrganTable
-) -> None:
+def test_the_report_counts_what_was_found(store: CaseStore, tmp_path: Path, organ_table: OrganTable) -> None:
     assert "was not run" in quality_lines(tmp_path / "out")[0]
-    spoil(spoiled.ingested_case("synthetic__SYN_000"), every_second)
-    review_scans(spoiled, tmp_path / "out", organ_table)
+    change_masks(store.ingested_case("synthetic__SYN_000"), every_second)
+    review_scans(store, tmp_path / "out", organ_table)
     said = quality_lines(tmp_path / "out")
     assert "checked 3 scans; 2 have neither errors nor warnings" in said[0]
     assert "SLICES_SKIPPED: 1 findings." in said
-    assert set(read_json(tmp_path / "out" / FINDINGS)) == set(spoiled.keys())
+    assert set(read_json(tmp_path / "out" / FINDINGS)) == set(store.keys())
 
 
 def test_the_page_of_the_report_has_a_part_on_quality_control(tmp_path: Path) -> None:
@@ -382,7 +381,7 @@ def test_a_folder_without_scans_is_told(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def spoil(case: StoredCase, change: Callable[[Mask], Mask]) -> None:
+def change_masks(case: StoredCase, change: Callable[[Mask], Mask]) -> None:
     """Another contour of the mandible."""
     volume, masks = read_case(case)
     write_image(

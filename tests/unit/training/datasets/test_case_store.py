@@ -1,4 +1,4 @@
-"""Scans come in whole or not at all, with what is known of each organ; what cannot be used is listed."""
+"""Scans are ingested completely or not at all, with the state of each organ; unusable ones are listed."""
 
 from __future__ import annotations
 

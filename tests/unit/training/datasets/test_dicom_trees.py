@@ -61,7 +61,7 @@ def rename(names: Names) -> Callable[[Dataset], None]:
 
 
 def stored(folder: Path, out: Path, kind: str = "dicom-rtstruct", **options: object) -> CaseStore:
-    """A tree taken in."""
+    """The ingested folder."""
     store = CaseStore(out)
     store.ingest(open_database(kind, "db", folder, options))
     return store
@@ -69,7 +69,7 @@ def stored(folder: Path, out: Path, kind: str = "dicom-rtstruct", **options: obj
 
 def why(store: CaseStore) -> list[tuple[str, str]]:
     """Code and reason of every rejected scan."""
-    return [(said["code"], said["why"]) for said in read_json(store.root / "rejected.json").values()]
+    return [(entry["code"], entry["why"]) for entry in read_json(store.root / "rejected.json").values()]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def _no_number(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (_other_patient, "of another patient"),
         (_other_frame, "another frame of reference"),
@@ -207,13 +207,13 @@ def _no_number(dataset: Dataset) -> None:
     ],
 )
 def test_what_does_not_fit_is_rejected_with_its_reason(
-    change: Callable[[Dataset], None], said: str, organ_table: OrganTable, tmp_path: Path
+    change: Callable[[Dataset], None], message: str, organ_table: OrganTable, tmp_path: Path
 ) -> None:
     write_patient(tmp_path / "data", organ_table, change=change)
     store = stored(tmp_path / "data", tmp_path / "store")
     ((code, reason),) = why(store)
     assert code == "TRAINING_CASE_REJECTED"
-    assert said in reason
+    assert message in reason
     assert store.cases() == ()
     assert not list(store.root.rglob("*.nii.gz"))
 

@@ -1,4 +1,4 @@
-"""Public layouts are read as their papers say, exchanged labels are seen, and the three states stay apart."""
+"""Public layouts are read as published, exchanged labels are detected, and the three states stay distinct."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def only(kind: str, folder: Path, **options: object) -> SourceCase:
 
 
 def stored(kind: str, folder: Path, out: Path, **options: object) -> CaseStore:
-    """A data set taken in."""
+    """An ingested data set."""
     store = CaseStore(out)
     store.ingest(open_database(kind, "db", folder, options))
     return store
 
 
 def rejected(store: CaseStore) -> dict[str, str]:
-    """Code of each rejected scan; nothing else and nothing half may lie in the store."""
+    """Code of each rejected scan; nothing else and nothing incomplete may be in the store."""
     assert not list(store.root.rglob(".*"))
     return {key: why["code"] for key, why in read_json(store.root / "rejected.json").items()}
 
@@ -272,7 +272,7 @@ def test_a_spoilt_scan_is_listed_and_the_others_come_in(
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "error", "said"),
+    ("kind", "options", "error", "message"),
     [
         ("nothing", {}, ConfigError, "kind 'nothing' must be"),
         ("amos22", {"rois": {}}, ConfigError, "rois: automatic are known"),
@@ -284,9 +284,9 @@ def test_a_spoilt_scan_is_listed_and_the_others_come_in(
     ],
 )
 def test_a_folder_or_option_that_cannot_be_used_is_refused(
-    kind: str, options: dict[str, object], error: type[OrgsegError], said: str, tmp_path: Path
+    kind: str, options: dict[str, object], error: type[OrgsegError], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         open_database(kind, "db", tmp_path, options)
 
 
@@ -305,7 +305,10 @@ def test_every_description_is_whole_and_every_kind_of_the_study_is_there() -> No
     study = load_experiment(training_config("experiments/study.toml"))
     assert {database.kind for database in study.databases} <= set(kinds())
     given = set().union(*(load_data_set(database.kind).organs for database in study.databases))
-    assert set(study.strategy_1) - given == {"eyeballs", "rectus_abdominis"}  # said in the file
+    assert set(study.strategy_1) - given == {
+        "eyeballs",
+        "rectus_abdominis",
+    }  # as the comment of the file says
 
 
 def test_the_documentation_counts_the_organs_of_the_study_as_they_are() -> None:
@@ -329,9 +332,9 @@ def test_a_description_with_faults_is_refused_with_all_of_them(tmp_path: Path) -
         read_description(wrong)
 
 
-def _nnunet(folder: Path, said: dict[str, object]) -> None:
+def _nnunet(folder: Path, document: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset.json").write_text(json.dumps(said), encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps(document), encoding="utf-8")
     numbers = {1: "liver", 2: "spleen", 3: "kidney_left"}
     for case, part in (("a", "Tr"), ("b", "Ts")):
         write_ct(folder / f"images{part}" / f"{case}_0000.nii.gz", seed=ord(case))
@@ -346,9 +349,9 @@ NEW = {
 OLD = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "Liver", "2": "milz", "3": "tumour"}}
 
 
-@pytest.mark.parametrize("said", [NEW, OLD], ids=["new", "old"])
-def test_any_folder_of_nnunet(said: dict[str, object], tmp_path: Path) -> None:
-    _nnunet(tmp_path, said)
+@pytest.mark.parametrize("document", [NEW, OLD], ids=["new", "old"])
+def test_any_folder_of_nnunet(document: dict[str, object], tmp_path: Path) -> None:
+    _nnunet(tmp_path, document)
     first, second = open_database("nnunet", "db", tmp_path, {"organs": {"milz": "spleen"}})
     assert (first.name, first.test, second.name, second.test) == ("a", False, "b", True)
     assert first.annotated == {"liver", "spleen"}
@@ -370,7 +373,7 @@ def test_a_scan_with_ignored_voxels_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"channel_names": {"0": "T1"}}, "not one CT"),
         ({"labels": {"background": 0, "tumour": 1}}, "no label means an organ: tumour"),
@@ -378,8 +381,8 @@ def test_a_scan_with_ignored_voxels_is_rejected(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_of_nnunet_that_cannot_be_used_is_refused(
-    change: dict[str, object], said: str, tmp_path: Path
+    change: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     _nnunet(tmp_path, NEW | change)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         open_database("nnunet", "db", tmp_path, {})

@@ -1,4 +1,4 @@
-"""Per-case results survive the file, bad files are refused, and the tables say what the results say."""
+"""Per-case results are read back as written, bad files are refused, and the tables agree with the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our statistics beside scipy, statsmodels and numbers worked out by hand."""
+"""Our statistics compared with scipy, statsmodels and values calculated by hand."""
 
 from __future__ import annotations
 

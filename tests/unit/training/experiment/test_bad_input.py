@@ -66,7 +66,9 @@ def _no_labels(data: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_shifted, _smaller, _empty, _flat, _cut_short, _no_image, _no_labels])
-def test_a_bad_scan_is_listed_and_the_others_come_in(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_bad_scan_is_listed_and_the_others_are_ingested(
+    spoil: Callable[[Path], None], tmp_path: Path
+) -> None:
     data = write_openkbp_tree(tmp_path / "data", {GOOD: ("larynx",), BAD: ("larynx",)})
     spoil(data)
     store = CaseStore(tmp_path / "store")

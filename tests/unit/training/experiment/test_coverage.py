@@ -1,4 +1,4 @@
-"""An organ that was looked for and is nowhere is seen before anything is trained."""
+"""An organ that was looked for and never found is reported before anything is trained."""
 
 from __future__ import annotations
 

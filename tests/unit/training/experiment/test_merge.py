@@ -1,4 +1,4 @@
-"""Where several organs claim a voxel: drawn beats predicted, then the higher rank; every conflict is told."""
+"""Voxels claimed by several organs: drawn before predicted, then by rank; every conflict is listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is trained on and who is held back: nobody on two sides, and never changed once it is fixed."""
+"""Splits: no patient is on two sides, and locked splits are never changed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_copy_of_a_held_scan_in_another_data_set_is_held_back_in_strict_mode_a
     strict = make_splits(both, cases)
     assert "other__009" in strict.tested
     paper = make_splits(both.model_copy(update={"mode": "paper"}), cases)
-    assert "other__009" in paper.development, "the study's weakness, kept where it is asked for"
+    assert "other__009" in paper.development, "a weakness of the study, reproduced in the mode paper"
 
 
 def test_a_fraction_of_the_patients_is_held_back_the_same_every_time() -> None:

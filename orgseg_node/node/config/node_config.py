@@ -95,6 +95,9 @@ class ReceiverSection(Section):
     max_pdu : largest PDU that is negotiated, in bytes
     max_instance_mb : largest image that is accepted
     accept_any_calling_ae : whether senders that are not listed in ``peers`` are accepted
+    other_classes : what is done with storage classes that are no CT (RTSTRUCT, RTPLAN, RTDOSE, PET, MR,
+        secondary captures ...): ``set_aside`` stores them, shows their series as IGNORED and deletes them
+        after the retention time; ``refuse`` rejects them, after which some archives send no CT either
     """
 
     quiet_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 20.0
@@ -106,6 +109,7 @@ class ReceiverSection(Section):
     max_pdu: Annotated[int, Field(ge=4096, le=1 << 20)] = 1 << 18
     max_instance_mb: Annotated[int, Field(ge=1, le=100_000)] = 1000
     accept_any_calling_ae: bool = False
+    other_classes: Literal["refuse", "set_aside"] = "set_aside"
 
 
 class Peer(PeerRules):

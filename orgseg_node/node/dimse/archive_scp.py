@@ -79,7 +79,7 @@ def run_archive(
     configure_logs("text", "info")
     config = NodeConfig(
         node=NodeSection(ae_title=ae_title, host=host, port=port, data_dir=folder),
-        receiver=ReceiverSection(accept_any_calling_ae=True),
+        receiver=ReceiverSection(accept_any_calling_ae=True, other_classes="refuse"),
     )
     if stop is None:
         stop = threading.Event()

@@ -12,6 +12,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
 )
+from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.events import Event
 
 from orgseg_node.dicom.reading.slices import SUPPORTED_SYNTAXES
@@ -25,6 +26,19 @@ SYNTAXES: Final[list[UID | str]] = [
 """Lossless syntaxes that the reader supports; lossy ones are rejected at negotiation."""
 
 STORAGE_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+
+OTHER_CLASSES: Final = tuple(
+    str(context.abstract_syntax)
+    for context in AllStoragePresentationContexts
+    if context.abstract_syntax not in STORAGE_CLASSES
+)
+"""Every other storage class: a study contains them, and archives send none of it if one is rejected."""
+
+OTHER_SYNTAXES: Final[list[UID | str]] = [
+    ExplicitVRLittleEndian,
+    *(UID(syntax) for syntax in ALL_TRANSFER_SYNTAXES if "JPIP" not in UID(syntax).name),
+]
+"""Transfer syntaxes of the other classes: all with the pixels inside, since nothing is decoded."""
 
 
 # PS3.4 B.2.3 C-STORE statuses

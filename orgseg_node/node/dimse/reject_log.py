@@ -8,10 +8,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
+from pydicom.uid import UID
+from pynetdicom.association import Association
+
+from orgseg_node.node.monitoring.metrics import Meters
 
 INTERVAL_S: Final = 60.0
 _MAX_CALLERS: Final = 200
 _OTHERS: Final = "(others)"
+_MAX_NAMES: Final = 20
+_CLASS_NOT_SUPPORTED: Final = 0x03  # PS3.8 9.3.3.2
 
 _log = structlog.get_logger("orgseg.receiver")
 
@@ -63,3 +69,36 @@ class RateLimitedRejectLog:
                 del self._logged_at[name]
         for count, event, fields in held:
             _log.warning(event, **fields, times=count)
+
+
+def note_refused_contexts(association: Association, log: RateLimitedRejectLog, meters: Meters) -> None:
+    """Log and count the presentation contexts of an accepted association that were rejected.
+
+    Parameters
+    ----------
+    association : as negotiated
+    log : of the rejections
+    meters : count them
+    """
+    accepted = {context.abstract_syntax for context in association.accepted_contexts}
+    rejected = association.rejected_contexts
+    calling = str(association.requestor.ae_title).strip()
+    address = str(association.requestor.address)
+    fields: dict[str, Any] = {"calling": calling, "address": address}
+    classes = sorted({str(context.abstract_syntax) for context in rejected} - {str(one) for one in accepted})
+    for context in rejected:
+        refused = "SOP_CLASS" if context.result == _CLASS_NOT_SUPPORTED else "TRANSFER_SYNTAX"
+        meters.refused_contexts.labels(refused).inc()
+    if classes:
+        names = [UID(uid).name for uid in classes[:_MAX_NAMES]]
+        listed = {"sop_classes": classes[:_MAX_NAMES], "names": names, "count": len(classes)}
+        log.note("sop classes refused", f"{calling}@{address} classes", **fields, **listed)
+    syntaxes = {
+        (UID(context.abstract_syntax or "").name, UID(syntax).name)
+        for context in rejected
+        if context.abstract_syntax in accepted
+        for syntax in context.transfer_syntax
+    }
+    if syntaxes:
+        listed = {"contexts": [f"{one}: {syntax}" for one, syntax in sorted(syntaxes)[:_MAX_NAMES]]}
+        log.note("transfer syntaxes refused", f"{calling}@{address} syntaxes", **fields, **listed)

@@ -30,8 +30,10 @@ from orgseg_node.errors import (
 )
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Peer
-from orgseg_node.node.dimse import pdu_limits
+from orgseg_node.node.dimse import pdu_limits, reject_log
 from orgseg_node.node.dimse.c_store import (
+    OTHER_CLASSES,
+    OTHER_SYNTAXES,
     OUT_OF_RESOURCES,
     STORAGE_CLASSES,
     SUCCESS,
@@ -81,7 +83,7 @@ class Receiver:
     ----------
     config : AE title, port, peers and limits
     inbox : stores accepted instances
-    storage : accepted SOP classes
+    storage : accepted SOP classes; those of the node when None, others then as ``receiver.other_classes``
     service : a further service on the same port
     meters : count rejected associations
     """
@@ -91,7 +93,7 @@ class Receiver:
         config: NodeConfig | CurrentConfig,
         inbox: Intake,
         *,
-        storage: Sequence[str] = STORAGE_CLASSES,
+        storage: Sequence[str] | None = None,
         service: DimseService | None = None,
         meters: Meters | None = None,
     ) -> None:
@@ -143,11 +145,14 @@ class Receiver:
         ae.dimse_timeout = self._config.receiver.message_timeout_s
         ae.maximum_pdu_size = self._config.receiver.max_pdu
         ae.add_supported_context(Verification)
-        for storage in self._storage:
+        for storage in STORAGE_CLASSES if self._storage is None else self._storage:
             ae.add_supported_context(storage, SYNTAXES)
+        for storage in OTHER_CLASSES if self._storage is None else ():
+            ae.add_supported_context(storage, OTHER_SYNTAXES)
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._connected),
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_PDU_SENT, self._sent),
@@ -240,7 +245,7 @@ class Receiver:
         address = str(event.assoc.requestor.address)
         reason = self._reject_reason(event, calling, called, address)
         if reason is None:
-            self._restrict(event, calling, address)
+            self._restrict(event, calling)
             return
         self._meters.refused_associations.labels(_REASONS[reason]).inc()
         fields = {"calling": calling, "called": called, "address": address, "reason": reason[2]}
@@ -263,21 +268,22 @@ class Receiver:
         limit = peer.max_associations if peer is not None else None
         return None if self._open.add(calling, id(event.assoc), limit) else _TOO_MANY
 
-    def _restrict(self, event: Event, calling: str, address: str) -> None:
+    def _restrict(self, event: Event, calling: str) -> None:
         """Accept only the SOP classes that a caller may send; other contexts are rejected at negotiation."""
         peer = self._peers.get(calling)
-        if peer is None or peer.sop_classes is None:
-            return
+        restricted = peer is not None and peer.sop_classes is not None
+        takes_others = self._config.receiver.other_classes == "set_aside" and not restricted
+        others = () if self._storage is not None or takes_others else OTHER_CLASSES
         acceptor: Any = event.assoc.acceptor
         acceptor.supported_contexts = [
-            context for context in acceptor.supported_contexts if peer.may_send(str(context.abstract_syntax))
+            context
+            for context in acceptor.supported_contexts
+            if (uid := str(context.abstract_syntax)) not in others and (peer is None or peer.may_send(uid))
         ]
-        request: Any = event.assoc.requestor.primitive
-        asked = {str(context.abstract_syntax) for context in request.presentation_context_definition_list}
-        refused = sorted(uid for uid in asked if not peer.may_send(uid))
-        if refused:
-            fields = {"calling": calling, "address": address, "sop_classes": refused}
-            self._reject_log.note("sop classes refused", f"{calling}@{address} classes", **fields)
+
+    def _accepted(self, event: Event) -> None:
+        """Log and count the presentation contexts that were rejected."""
+        reject_log.note_refused_contexts(event.assoc, self._reject_log, self._meters)
 
     def _admits(self, event: Event, calling: str, address: str) -> bool:
         """Whether a caller is listed, has the right address and presents the right certificate."""

@@ -312,9 +312,11 @@ class Inbox:
         for series, wait_s in coming[: Surveys.MOST]:
             if wait_s <= min(_PRELOAD_S, min(self._waits).total_seconds() / 2):
                 instances = self._store.instances_of(series.series_uid)
-                if not self._surveys.has(series.series_uid, instances):
+                if (
+                    not self._surveys.has(series.series_uid, instances)
+                    and self._surveys.of(series.series_uid, instances).accepted
+                ):
                     self._callbacks.preload(self._root / series.series_uid)
-                    self._surveys.of(series.series_uid, instances)
         if coming:
             soonest = coming[0][1]
             self._callbacks.trigger(JUDGE, soonest / 2 if soonest > 1.0 else soonest)

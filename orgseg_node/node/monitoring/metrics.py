@@ -40,6 +40,12 @@ class Meters:
         self.refused_associations = Counter(
             "orgseg_refused_associations", "Rejected associations.", ["reason"], registry=registry
         )
+        self.refused_contexts = Counter(
+            "orgseg_refused_contexts",
+            "Rejected presentation contexts, by what is not accepted.",
+            ["reason"],
+            registry=registry,
+        )
         self.broken_associations = Counter(
             "orgseg_broken_associations",
             "Associations that were not released, by cause.",

@@ -1,10 +1,11 @@
 """Deletes the files of what was delivered once the retention time is over, and watches the free disk space.
 
-Nothing that was not delivered is ever deleted.
+No CT that was not delivered is ever deleted. Objects that are no CT and were set aside are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from datetime import datetime, timedelta
 
@@ -15,10 +16,12 @@ from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.processing.engine import Engine
 from orgseg_node.node.processing.workflow_ids import every_workflow_id
+from orgseg_node.node.routing.verdict import OTHER_CLASSES
 from orgseg_node.node.scheduler import Tick
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.data_folder import INBOX, JOBS, PURGING
 from orgseg_node.node.store.model import Job
+from orgseg_node.node.store.set_aside import delete_images, set_aside_before
 from orgseg_node.node.store.store import Store
 
 _log = structlog.get_logger("orgseg.retention")
@@ -71,7 +74,22 @@ class Retention:
             for folder in (aside, data / JOBS / job.job_id):
                 shutil.rmtree(folder, ignore_errors=True)
             _log.info("purged", job=job.job_id)
+        self._purge_set_aside()
         return len(jobs)
+
+    def _purge_set_aside(self) -> None:
+        """Delete the objects that came with a study and are no CT; the rows of their series stay."""
+        data, days = self._config.node.data_dir, self._config.retention.days
+        if not days:
+            return
+        before = self._clock() - timedelta(days=days)
+        for series in set_aside_before(self._store.database, OTHER_CLASSES, before):
+            count = delete_images(
+                self._store.database, series, lambda path: (data / path).unlink(missing_ok=True)
+            )
+            with contextlib.suppress(OSError):  # an image came meanwhile
+                (data / INBOX / series.series_uid).rmdir()
+            _log.info("set-aside series purged", series=series.series_uid, instances=count)
 
     def watch_disk(self) -> None:
         """Log an error while senders are refused because too little disk space is free."""

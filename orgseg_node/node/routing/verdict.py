@@ -13,6 +13,7 @@ from typing import Final
 from orgseg_node.contouring.protocol import ASK, FIRST, Protocol, load_protocol
 from orgseg_node.dicom.reading.header_counts import FEWER_THAN_COUNTED
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, choose
+from orgseg_node.dicom.reading.slices import Reason
 from orgseg_node.errors import (
     HeldByRule,
     IncompleteSeries,
@@ -29,6 +30,10 @@ from orgseg_node.node.store.model import Job, JobState, NewJob, Notice, Series, 
 from orgseg_node.node.store.source_answers import Answer, Completeness
 from orgseg_node.node.store.transfer_rows import BrokenTransfer
 
+OTHER_CLASSES: Final = "OTHER_CLASSES"
+"""Reason of a series that was received with a study and is no CT (``receiver.other_classes``)."""
+
+_OTHER_CLASSES: Final = frozenset({Reason.OTHER_OBJECT, Reason.OTHER_MODALITY, Reason.CAPTURE})
 _INCOMPLETE: Final = "INCOMPLETE"
 _BROKEN_OFF: Final = "BROKEN OFF"
 
@@ -105,6 +110,9 @@ def judge_images(inventory: Inventory, *, phase: str = ASK, forced: bool = False
         except OrgsegError as error:
             return _held(error)
     rules = ", ".join(f"{count} {rule}" for rule, count in sorted(inventory.set_aside.items()))
+    if {item.reason for item in inventory.aside} <= _OTHER_CLASSES:
+        note = f"Set aside by receiver.other_classes, since it is no CT: {rules}."
+        return Verdict(state=SeriesState.IGNORED, reason=OTHER_CLASSES, note=note)
     return Verdict(state=SeriesState.IGNORED, reason="ONLY_SET_ASIDE", note=f"Nothing to contour: {rules}.")
 
 

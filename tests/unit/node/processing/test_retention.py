@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from orgseg_node.node.store.model import DeliveryState, Job
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.processing.retention import Retention
+from orgseg_node.node.store.model import DeliveryState, Instance, Job, SeriesState
+from orgseg_node.node.store.store import Store
 from tests.support.node.job_bench import JobBench
 
 
@@ -67,3 +70,33 @@ def test_an_image_that_comes_while_its_series_is_purged_stays_on_the_disk(bench:
     assert bench.retention.purge() == 1
     assert (folder / "late.dcm").read_bytes() == b"accepted"
     assert not list((bench.data / "purging").iterdir())
+
+
+def test_objects_that_are_no_ct_are_deleted_after_the_retention_time(bench: JobBench) -> None:
+    store = Store(bench.data.parent / "aside")
+    data = bench.data.parent / "aside"
+    config = NodeConfig.model_validate(
+        {"node": {"data_dir": data}, "receiver": {"accept_any_calling_ae": True}, "retention": {"days": 30}}
+    )
+    elapsed = timedelta(0)
+    retention = Retention(config, store, bench.engine, clock=lambda: datetime.now(UTC) + elapsed)
+    for uid, reason in (("1.2", "OTHER_CLASSES"), ("1.3", "a rule")):
+        path = data / "inbox" / uid / f"{uid}.1.dcm"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"object")
+        store.accept(
+            Instance(
+                sop_uid=f"{uid}.1", series_uid=uid, sha256=uid[-1] * 64, size=6,
+                path=str(path.relative_to(data)),
+                transfer_syntax="1.2.840.10008.1.2", calling_ae="ARCHIVE", received_at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+        store.judge(store.one_series(uid), SeriesState.IGNORED, reason=reason, note="")
+    retention.purge()
+    assert store.instances_of("1.2"), "not before the time"
+    elapsed = timedelta(days=31)
+    retention.purge()
+    assert not (data / "inbox" / "1.2").exists()
+    assert not store.instances_of("1.2")
+    assert store.one_series("1.2").state is SeriesState.IGNORED
+    assert (data / "inbox" / "1.3" / "1.3.1.dcm").exists(), "a rule set this one aside"

@@ -4,7 +4,7 @@
 
     OrgsegError
     ├── InputError              the input cannot be used
-    │   ├── NotDicom  TruncatedFile  WrongModality  NoPixelData  NotImages
+    │   ├── NotDicom  Unreadable  TruncatedFile  WrongModality  NoPixelData  NotImages
     │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
     │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
     │   ├── NotMatching  NotMultipart
@@ -31,10 +31,11 @@
     │   ├── UnexpectedFailure  SystemCallFailed (retryable)
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
+    │       SeriesUnexpected  SeriesUnreadable
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
-    │   ├── NotNotified (retryable)  AuditBroken  BackupRefused  BackupInvalid
+    │   ├── NotNotified (retryable)  ItemsFailed  AuditBroken  BackupRefused  BackupInvalid
     │   └── NodeNotRunning  ReloadRefused
     ├── ConfigError             node.toml, organs.toml
     └── EnvironmentFault        missing on this machine
@@ -93,6 +94,7 @@ from orgseg_node.errors.inputs import (
     TooLarge,
     TruncatedFile,
     UndecodablePixels,
+    Unreadable,
     UnsupportedPixels,
     UnsupportedSyntax,
     WrongModality,
@@ -108,6 +110,8 @@ from orgseg_node.errors.jobs import (
     RuleUndecided,
     SendingBroken,
     SeriesRefuses,
+    SeriesUnexpected,
+    SeriesUnreadable,
     SystemCallFailed,
     TimeLimit,
     UnexpectedFailure,
@@ -143,6 +147,7 @@ from orgseg_node.errors.operations import (
     AuditBroken,
     BackupInvalid,
     BackupRefused,
+    ItemsFailed,
     NodeNotRunning,
     NotNotified,
     OperationError,
@@ -188,6 +193,7 @@ __all__ = [
     "InputError",
     "InvalidAttribute",
     "IrregularSpacing",
+    "ItemsFailed",
     "JobError",
     "JobRefuses",
     "JobStopped",
@@ -235,6 +241,8 @@ __all__ = [
     "RuleUndecided",
     "SendingBroken",
     "SeriesRefuses",
+    "SeriesUnexpected",
+    "SeriesUnreadable",
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",
@@ -256,6 +264,7 @@ __all__ = [
     "UnknownJob",
     "UnknownSource",
     "Unreachable",
+    "Unreadable",
     "UnsupportedPixels",
     "UnsupportedSyntax",
     "WorkerDied",

@@ -19,6 +19,13 @@ class NotDicom(InputError):
     next_step = "Remove the file, or export the series again as DICOM part 10 files."
 
 
+class Unreadable(NotDicom):
+    """The system could not read a file."""
+
+    code = "INPUT_UNREADABLE"
+    next_step = "Check the disk, and whether this user may read the file."
+
+
 class TruncatedFile(InputError):
     """A file is incomplete."""
 

@@ -73,6 +73,23 @@ class SeriesRefuses(JobError):
     next_step = "Run 'orgseg series show' for its state."
 
 
+class SeriesUnexpected(JobError):
+    """The series could not be judged: the program failed over it in a way that it does not know."""
+
+    code = "SERIES_UNEXPECTED"
+    next_step = (
+        "Report this type and place to the person who maintains the node; "
+        "'orgseg series force' tries it again."
+    )
+
+
+class SeriesUnreadable(JobError):
+    """Files of the series could not be read, several times."""
+
+    code = "SERIES_UNREADABLE"
+    next_step = "Check the disk and the system log, then run 'orgseg series force'."
+
+
 class IncompleteSeries(JobError):
     """The source has more images of the series than were received."""
 

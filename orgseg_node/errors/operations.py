@@ -19,6 +19,13 @@ class NotNotified(OperationError):
     next_step = "Check [notices] in node.toml and its server; the notice is kept and sent again."
 
 
+class ItemsFailed(OperationError):
+    """Single items of a periodic task failed; the others were done."""
+
+    code = "OPERATION_ITEMS"
+    next_step = "Search the node's log for 'item failed'; each entry names the item, the error and the place."
+
+
 class AuditBroken(OperationError):
     """The audit trail was changed after it was sealed."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
@@ -19,13 +20,20 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from orgseg_node.errors import OrgsegError
+from orgseg_node.errors import ItemsFailed, OrgsegError
+from orgseg_node.errors.unexpected import place
+from orgseg_node.node.isolation import code_of
 
 _THREADS: Final = 8
 """Three ticks may wait for a peer (commitment, echo, notify), one for the disk (purge); others are short."""
 
 _SLOWEST_S: Final = 600.0
 """A tick that takes longer is overdue."""
+
+_TIMES: Final = 3
+"""A tick that failed so often in a row is reported."""
+
+_RARE_S, _TIMES_OF_A_RARE = 2 * _SLOWEST_S, 2
 
 _log = structlog.get_logger("orgseg.scheduler")
 
@@ -66,8 +74,33 @@ class Wakeup:
                 job.modify(next_run_time=at)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingTick:
+    """A tick that failed the last time.
+
+    Attributes
+    ----------
+    name : of the tick
+    code : of the last error
+    detail : the last error as a sentence, without data of a patient
+    times : how often it failed without a success in between
+    since : time of the first of these failures
+    """
+
+    name: str
+    code: str
+    detail: str
+    times: int
+    since: datetime
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only single items failed, and the others were done."""
+        return self.code == ItemsFailed.code
+
+
 class Watchdog:
-    """Knows when each tick last finished, with success or with an error, and which are overdue.
+    """Knows when each tick last finished, which are overdue, and which fail again and again.
 
     Parameters
     ----------
@@ -78,6 +111,7 @@ class Watchdog:
         self._now = now
         self._lock = threading.Lock()
         self._expected: dict[str, float] = {}
+        self._failures: dict[str, FailingTick] = {}
         self._last: dict[str, float] = {}
 
     def expect(self, name: str, within_s: float) -> None:
@@ -90,6 +124,38 @@ class Watchdog:
         """Note that a tick finished."""
         with self._lock:
             self._last[name] = self._now()
+
+    def succeeded(self, name: str) -> None:
+        """Note that a tick did its work."""
+        with self._lock:
+            self._failures.pop(name, None)
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Note that a tick ended with an error."""
+        if isinstance(error, ItemsFailed):
+            detail = error.detail
+        elif isinstance(error, OrgsegError):
+            detail = error.sentence
+        else:
+            detail = f"{type(error).__name__} at {place(error)}."
+        with self._lock:
+            before = self._failures.get(name)
+            self._failures[name] = FailingTick(
+                name=name,
+                code=code_of(error),
+                detail=detail,
+                times=1 if before is None else before.times + 1,
+                since=datetime.now(UTC) if before is None else before.since,
+            )
+
+    def failing(self) -> list[FailingTick]:
+        """The ticks that failed several times in a row; of those that run rarely, twice is enough."""
+        with self._lock:
+            return [
+                one
+                for name, one in self._failures.items()
+                if one.times >= (_TIMES_OF_A_RARE if self._expected.get(name, 0.0) > _RARE_S else _TIMES)
+            ]
 
     def overdue(self) -> list[str]:
         """The ticks that should have finished by now and did not."""
@@ -133,9 +199,14 @@ def _safely(name: str, scan: Callable[[], object], watchdog: Watchdog) -> Callab
         try:
             scan()
         except OrgsegError as error:
+            watchdog.failed(name, error)
             _log.error("tick failed", tick=name, code=error.code, detail=error.sentence)
         except Exception as error:  # noqa: BLE001 (one failed tick must not stop the scheduler)
-            _log.error("tick failed", tick=name, code="UNEXPECTED", kind=type(error).__name__)
+            watchdog.failed(name, error)
+            kind, at = type(error).__name__, place(error)
+            _log.error("tick failed", tick=name, code=code_of(error), kind=kind, place=at)
+        else:
+            watchdog.succeeded(name)
         finally:
             watchdog.check_in(name)
 

@@ -13,7 +13,7 @@ from types import FrameType
 
 import structlog
 
-from orgseg_node.errors import NodeRunning, OrgsegError, StorageError
+from orgseg_node.errors import ItemsFailed, NodeRunning, OrgsegError, StorageError
 from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.database import Server
@@ -41,6 +41,7 @@ from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
 from orgseg_node.node.scheduler import Tick, Watchdog, start_scheduler
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.failing_tasks import FailingTasks
 from orgseg_node.node.store.store import Store
 
 _POLL_S = 0.2  # the engine polls its queues at least this often
@@ -157,7 +158,8 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
     config = parts.config.config
     parts.engine = engine
     dispatcher = Dispatcher(parts.config, parts.store, engine, worker)
-    dispatcher.reconcile()
+    with suppress(ItemsFailed):  # logged; a single job must not keep the node from starting
+        dispatcher.reconcile()
     ticks = [*dispatcher.ticks(tick_s), *Retention(parts.config, parts.store, engine).ticks()]
     if isinstance(config.database_location, Server):
         limit_s = config.worker.dead_after_s
@@ -202,11 +204,15 @@ def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: fl
     database = parts.store.database
     audit, echoes = Audit(database), EchoMonitor(parts.config, database, sender)
     watch, notifier = Watch(parts.config, database), Notifier(parts.config, database)
+    roles = "-".join(sorted(parts.config.config.worker.roles))
+    process = f"{parts.config.config.worker.own_name} ({roles})"
+    failing = FailingTasks(database, process, parts.watchdog)
     asked_every_s = parts.config.config.watch.echo_minutes * 60.0
     slow_s = 10.0 * tick_s
     return (
         ("reload", reloader.tick, tick_s),
         ("models", reloader.record_context, 60.0),
+        ("failing tasks", failing.store, slow_s),
         ("seal", audit.seal, slow_s),
         ("sweep", audit.sweep, 3600.0),
         ("watch", watch.scan, slow_s),

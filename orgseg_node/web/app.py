@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from orgseg_node.node.parts import Parts
-from orgseg_node.web.health import liveness_problems, readiness_problems
+from orgseg_node.web.health import liveness_problems, readiness_problems, readiness_warnings
 from orgseg_node.web.metrics import render
 
 
@@ -33,7 +33,7 @@ def monitoring_routes(parts: Parts) -> list[Route]:
     def readyz(request: Request) -> Response:
         del request
         try:
-            return _problems_response(readiness_problems(parts))
+            return _problems_response(readiness_problems(parts), readiness_warnings(parts))
         finally:
             parts.store.close()
 
@@ -64,5 +64,6 @@ def refusing_routes(problem: str) -> list[Route]:
     return [Route("/healthz", healthz), Route("/{path:path}", refuse, methods=methods)]
 
 
-def _problems_response(problems: list[str]) -> Response:
-    return JSONResponse({"ok": not problems, "problems": problems}, status_code=503 if problems else 200)
+def _problems_response(problems: list[str], warnings: list[str] | None = None) -> Response:
+    content = {"ok": not problems, "problems": problems} | ({"warnings": warnings} if warnings else {})
+    return JSONResponse(content, status_code=503 if problems else 200)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.parts import Parts
+from orgseg_node.node.scheduler import FailingTick
 from orgseg_node.node.store.clock import stamp, utc_now
 
 
@@ -16,14 +17,29 @@ def liveness_problems(parts: Parts) -> list[str]:
 
 
 def readiness_problems(parts: Parts) -> list[str]:
-    """List what keeps the node from receiving and contouring, without any details."""
+    """List what keeps the node from receiving and contouring, without any details.
+
+    A periodic task that fails again and again is such a problem, unless only single items of it fail.
+    """
     checks: tuple[tuple[str, Callable[[Parts], bool]], ...] = (
         ("database not writable", _database),
         ("disk below watermark", _disk),
         ("receiver not listening", lambda p: p.receiver is None or p.receiver.listening),
         ("engine not alive", _engine),
     )
-    return [problem for problem, check in checks if not _works(check, parts)] + liveness_problems(parts)
+    failing = [_failing(one) for one in parts.watchdog.failing() if not one.is_partial]
+    wrong = [problem for problem, check in checks if not _works(check, parts)]
+    return wrong + failing + liveness_problems(parts)
+
+
+def readiness_warnings(parts: Parts) -> list[str]:
+    """List periodic tasks of which single items fail again and again, while the node does all else."""
+    return [_failing(one) for one in parts.watchdog.failing() if one.is_partial]
+
+
+def _failing(tick: FailingTick) -> str:
+    detail = f" ({tick.detail})" if tick.is_partial else ""
+    return f"tick {tick.name} fails: {tick.code}, {tick.times} times{detail}"
 
 
 def _works(check: Callable[[Parts], bool], parts: Parts) -> bool:

@@ -111,6 +111,7 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
         if settings.inference.backend == "fast":
             yield _try(f"fast mode {name}", FAILED, "calibrated", partial(_require_calibration, find))
     yield _database(settings)
+    yield from _tasks(settings)
     yield _disk(settings.node.data_dir, max(_MIN_FREE_GB, settings.receiver.min_free_mb / 1000))
     yield _port(settings)
     yield from _certificates(settings)
@@ -157,6 +158,31 @@ def _database(settings: NodeConfig) -> Check:
         message = f"{describe(place)}: fsync is off; acknowledged images may be lost in a power failure"
         return Check(name="database", level="error", message=message)
     return Check(name="database", level="info", message=f"{describe(place)}, answers")
+
+
+def _tasks(settings: NodeConfig) -> Iterator[Check]:
+    """Periodic tasks of the running node that fail again and again."""
+    from orgseg_node.node.config.database import Server  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415
+    from orgseg_node.node.store.database import Database  # noqa: PLC0415
+    from orgseg_node.node.store.failing_tasks import failing_tasks  # noqa: PLC0415
+
+    place = settings.database_location
+    if not isinstance(place, Server) and not place.exists():
+        return
+    try:
+        database = Database(place, read_only=True)
+        try:
+            found = failing_tasks(database, utc_now())
+        finally:
+            database.close()
+    except OrgsegError:
+        return  # the check of the database reports it; one of an earlier version has no such table
+    for task in found:
+        message = f"failed {task.times} times: {task.code} {task.detail}"
+        yield Check(
+            name=f"task {task.task} of {task.process}", level="error", message=message, exit_code=FAILED
+        )
 
 
 def _open_database(open_database: Callable[[], Database]) -> None:

@@ -24,7 +24,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from orgseg_node.dicom.reading.limits import open_bounded
-from orgseg_node.errors import InvalidAttribute, MissingAttribute, NotDicom, TruncatedFile
+from orgseg_node.errors import InvalidAttribute, MissingAttribute, NotDicom, TruncatedFile, Unreadable
 
 PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
@@ -55,7 +55,9 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
     Raises
     ------
     NotDicom
-        If the file has no DICOM prefix (PS3.10, 7.1) or cannot be opened.
+        If the file has no DICOM prefix (PS3.10, 7.1).
+    Unreadable
+        If the system cannot read it.
     TruncatedFile
         If the file is empty, or ends inside its header or its pixel data.
     TooLarge
@@ -65,7 +67,7 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
         with open_bounded(path) as file, without_pydicom_warnings():
             return _parse(file, path.stat().st_size)
     except OSError as error:
-        raise NotDicom(f"It cannot be read: {error.strerror}.") from None
+        raise Unreadable(f"It cannot be read: {error.strerror}.") from None
 
 
 def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:
@@ -73,7 +75,9 @@ def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:
         dataset = dcmread(file, stop_before_pixels=True)
     except InvalidDicomError:
         raise NotDicom from None
-    except Exception:  # noqa: BLE001  # damaged bytes make the parser raise any exception
+    except Exception as error:  # damaged bytes make the parser raise any exception
+        if isinstance(error, OSError) and error.errno is not None:  # the disk, not the bytes
+            raise
         raise TruncatedFile("Its header cannot be read to the end.") from None
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         return _parse_deflated(file)

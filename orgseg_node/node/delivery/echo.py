@@ -12,6 +12,7 @@ from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.delivery.sender import AnySender
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database
 
@@ -62,18 +63,21 @@ class EchoMonitor:
         config = self._current.config
         if config.watch.echo_minutes == 0:
             return
+        isolation = Isolation("echo")
         for name, destination in config.destinations.items():
-            code = ""
-            try:
-                self._sender.echo(destination, config.calling_ae_for(destination))
-            except OrgsegError as error:
-                code = error.code
-                _log.warning("destination does not answer", destination=name, code=code)
-            self._record(name, code)
+            with isolation.item(f"destination {name}"):
+                code = ""
+                try:
+                    self._sender.echo(destination, config.calling_ae_for(destination))
+                except OrgsegError as error:
+                    code = error.code
+                    _log.warning("destination does not answer", destination=name, code=code)
+                self._record(name, code)
         for echo in self.statuses():
             if echo.destination not in config.destinations:
                 with self._db.write() as tx:
                     tx.run("DELETE FROM destination_echo WHERE destination = ?", (echo.destination,))
+        isolation.finish()
 
     def _record(self, name: str, code: str) -> None:
         now = stamp(self._clock())

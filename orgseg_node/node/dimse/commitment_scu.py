@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dimse.association import destination_association
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.commitment_pending import Confirmations, Unconfirmed
 from orgseg_node.node.store.model import Delivery
@@ -122,15 +124,18 @@ class CommitmentScu:
         """Ask every destination whose confirmation is due; one that is down does not delay the others."""
         due = sorted(self._confirmations.due(), key=lambda one: one.destination)
         groups = [list(group) for _, group in groupby(due, key=lambda one: one.destination)]
+        isolation = Isolation("commitment")
         if groups:
             with ThreadPoolExecutor(min(_THREADS, len(groups))) as pool:
-                for _ in pool.map(self._request_all, groups):
+                for _ in pool.map(partial(self._request_all, isolation), groups):
                     pass
+        isolation.finish()
 
-    def _request_all(self, group: Iterable[Unconfirmed]) -> None:
+    def _request_all(self, isolation: Isolation, group: Iterable[Unconfirmed]) -> None:
         try:
             for pending in group:
-                self._request(pending)
+                with isolation.item(f"job {pending.job_id} to {pending.destination}"):
+                    self._request(pending)
         finally:
             self._store.close()
 

@@ -19,13 +19,14 @@ from typing import Final
 import pydicom
 import structlog
 
-from orgseg_node.errors import NetworkError, OrgsegError
+from orgseg_node.errors import DatabaseUnreachable, NetworkError, OrgsegError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Source
 from orgseg_node.node.dimse.find_scu import QueryKey, find_images, find_series
 from orgseg_node.node.dimse.find_scu import Series as FoundSeries
 from orgseg_node.node.dimse.retrieve_scu import require_matches, retrieve_by_get, retrieve_by_move
 from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import Incoming, Series
 from orgseg_node.node.store.source_answers import Answer, Answers, Completeness
@@ -73,18 +74,35 @@ class CompletenessChecker:
         About how many series it was asked
         """
         asked = 0
+        isolation = Isolation("ask sources")
         for series, name in self._inbox.series_to_ask_about():
             if name != source_name:
                 continue
-            now = self._clock()
-            known = self._answers.of(series) or Completeness(
-                series_uid=series.series_uid, revision=series.revision, answer=Answer.ASKING, expected=None,
-                held=None, fetches=0, note="", first_asked_at=now, next_at=now,
-            )  # fmt: skip
-            if known.next_at <= now:
-                self._answers.put(self._ask(series, known, self._config.source(name)))
-                asked += 1
+            with isolation.item(f"series {series.series_uid}"):
+                asked += self._check_one(series, self._config.source(name))
+        isolation.finish()
         return asked
+
+    def _check_one(self, series: Series, source: Source) -> bool:
+        """Ask about one series if it is time; whether it was asked.
+
+        If something unforeseen goes wrong, the series is asked about again later, not at each scan.
+        """
+        now = self._clock()
+        known = self._answers.of(series) or Completeness(
+            series_uid=series.series_uid, revision=series.revision, answer=Answer.ASKING, expected=None,
+            held=None, fetches=0, note="", first_asked_at=now, next_at=now,
+        )  # fmt: skip
+        if known.next_at > now:
+            return False
+        try:
+            self._answers.put(self._ask(series, known, source))
+        except DatabaseUnreachable:
+            raise
+        except Exception:
+            self._answers.put(self._no_answer(known, f"{source.ae_title} could not be asked"))
+            raise
+        return True
 
     def _ask(self, series: Series, known: Completeness, source: Source) -> Completeness:
         """Ask once, and retrieve what is missing; returns what is known then."""

@@ -31,6 +31,7 @@ from orgseg_node.node.intake.recovery import adopt_files
 from orgseg_node.node.intake.series_judge import SeriesJudge
 from orgseg_node.node.intake.survey_cache import Surveys
 from orgseg_node.node.intake.transfers import Transfers
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.scheduler import DISPATCH, JUDGE, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
@@ -94,8 +95,9 @@ class Inbox:
         self._surveys = Surveys(self._data)
         self._callbacks = callbacks or InboxCallbacks()
         self._transfers = Transfers(store.database, clock)
-        self._judge = SeriesJudge(self._current, store, self._surveys, self._overrides)
+        self._judge = SeriesJudge(self._current, store, self._surveys, self._overrides, clock=clock)
         self._judging = threading.Lock()
+        self._preloaded: set[tuple[str, int]] = set()
         self._adopted_at: datetime | None = None
         durable.make_folder(self._root)
 
@@ -156,6 +158,8 @@ class Inbox:
                 ),
                 differs=differs,
             )
+            if not path.is_file():  # retention moved it away at this moment
+                raise NotDurable("Its series was being deleted; it can be sent again.")
         if state is SeriesState.CONFLICT:
             _log.warning("conflict", series=header.series_uid, instance=header.sop_uid, differs=differs)
         return state
@@ -238,18 +242,36 @@ class Inbox:
                 for series in self._store.series(state=SeriesState.RECEIVING)
                 if series.series_uid in overrides and overrides[series.series_uid].forces(series.revision)
             ]
-            stable = [series for series, at in self._stable(overrides) if not self._must_ask(series, at)]
-            broken = self._transfers.state.broken
-            judged = [
-                s.series_uid for s in forced if self._judge.judge(s, broken.get(s.series_uid), forced=True)
-            ]
-            judged += [s.series_uid for s in stable if self._judge.judge(s, broken.get(s.series_uid))]
+            isolation = Isolation("judge")
+            judged = self._judge_each(isolation, [(series, None) for series in forced])
+            judged += self._judge_each(isolation, self._stable(overrides))
             if judged:
                 self._callbacks.trigger(DISPATCH, 0.0)
-            self._preload()
+            self._preload(isolation)
+            isolation.finish()
             return judged
         finally:
             self._judging.release()
+
+    def _judge_each(
+        self, isolation: Isolation, series: Iterable[tuple[Series, datetime | None]]
+    ) -> list[str]:
+        """Judge series; those that come without the time since which they are stable are forced.
+
+        Returns
+        -------
+        Series Instance UIDs of those that were judged
+        """
+        broken = self._transfers.state.broken
+        judged = []
+        for one, stable_at in series:
+            with isolation.item(f"series {one.series_uid}"):
+                forced = stable_at is None
+                if stable_at is not None and self._must_ask(one, stable_at):
+                    continue
+                if self._judge.judge(one, broken.get(one.series_uid), forced=forced):
+                    judged.append(one.series_uid)
+        return judged
 
     def series_to_ask_about(self) -> list[tuple[Series, str]]:
         """Stable series about which a source has to be asked, each with the name of the source."""
@@ -300,7 +322,7 @@ class Inbox:
                 found.append((one, since + (usual if self._is_adopted(one) else after_release)))
         return found
 
-    def _preload(self) -> None:
+    def _preload(self, isolation: Isolation) -> None:
         """Survey and preload series that will soon be stable, and have them judged at that moment."""
         now = self._clock()
         coming = [
@@ -311,15 +333,22 @@ class Inbox:
         coming.sort(key=lambda each: each[1])
         for series, wait_s in coming[: Surveys.MOST]:
             if wait_s <= min(_PRELOAD_S, min(self._waits).total_seconds() / 2):
-                instances = self._store.instances_of(series.series_uid)
-                if (
-                    not self._surveys.has(series.series_uid, instances)
-                    and self._surveys.of(series.series_uid, instances).accepted
-                ):
-                    self._callbacks.preload(self._root / series.series_uid)
+                with isolation.item(f"series {series.series_uid}"):
+                    self._preload_one(series)
         if coming:
             soonest = coming[0][1]
             self._callbacks.trigger(JUDGE, soonest / 2 if soonest > 1.0 else soonest)
+
+    def _preload_one(self, series: Series) -> None:
+        """Survey and preload one series, unless that failed before; then the judging reports it."""
+        instances = self._store.instances_of(series.series_uid)
+        seen = (series.series_uid, len(instances))
+        if self._surveys.has(series.series_uid, instances) or seen in self._preloaded:
+            return
+        self._preloaded.add(seen)
+        if self._surveys.of(series.series_uid, instances).accepted:
+            self._callbacks.preload(self._root / series.series_uid)
+        self._preloaded.discard(seen)
 
     def _is_adopted(self, series: Series) -> bool:
         """Whether its last image came before this process started; the end of its association is unknown."""

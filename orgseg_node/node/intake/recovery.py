@@ -8,7 +8,7 @@ import structlog
 
 from orgseg_node import durable
 from orgseg_node.dicom.reading import part10
-from orgseg_node.errors import NotDurable, OrgsegError
+from orgseg_node.errors import DatabaseUnreachable, NotDurable, OrgsegError
 from orgseg_node.node.intake.conflicts import COMPARED, compare_with_copies
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
@@ -41,7 +41,7 @@ def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
                 continue
             try:
                 if path.suffix == durable.PART or not path.is_file():
-                    raise NotDurable("It is not complete.")
+                    raise NotDurable("It is not complete.")  # noqa: TRY301
                 instance = _instance(path, data, clock)
                 copies = [copy for copy in store.copies(instance.sop_uid) if copy.path != instance.path]
                 same, differs = compare_with_copies(data, copies, path)
@@ -50,9 +50,10 @@ def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
                     continue
                 store.accept(instance, differs=differs)
                 adopted += 1
-            except (OrgsegError, OSError):
-                _quarantine(path, data)
-                quarantined += 1
+            except DatabaseUnreachable:
+                raise  # the files stay where they are
+            except Exception:  # noqa: BLE001  # whatever is in the file, the node starts
+                quarantined += _quarantine(path, data)
     if adopted or quarantined:
         _log.warning("inbox scanned", adopted=adopted, quarantined=quarantined)
     return adopted, quarantined
@@ -76,7 +77,14 @@ def _instance(path: Path, data: Path, clock: Clock) -> Instance:
     )
 
 
-def _quarantine(path: Path, data: Path) -> None:
+def _quarantine(path: Path, data: Path) -> bool:
+    """Move a file to quarantine; whether it was moved."""
     place = data / QUARANTINE
-    durable.make_folder(place)
-    durable.move_durably(path, place / f"{path.parent.name}_{path.name.lstrip('.')}")
+    try:
+        durable.make_folder(place)
+        durable.move_durably(path, place / f"{path.parent.name}_{path.name.lstrip('.')}")
+    except (OrgsegError, OSError) as error:
+        kind = type(error).__name__
+        _log.error("file not set aside", series=path.parent.name, kind=kind)
+        return False
+    return True

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import structlog
 
+from orgseg_node.errors import (
+    DatabaseUnreachable,
+    OrgsegError,
+    SeriesUnexpected,
+    SeriesUnreadable,
+    StorageError,
+    Unreadable,
+)
+from orgseg_node.errors.unexpected import place
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.intake.survey_cache import Surveys
@@ -18,12 +28,17 @@ from orgseg_node.node.routing.verdict import (
     judge_late_images,
     judge_series,
 )
+from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.model import NewJob, Notice, Series, SeriesState
 from orgseg_node.node.store.routing_rows import SEVERAL_TITLES
+from orgseg_node.node.store.series_attempts import SeriesAttempts
 from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.store.source_answers import Answers
 from orgseg_node.node.store.store import Store
 from orgseg_node.node.store.transfer_rows import BrokenTransfer
+
+_ATTEMPTS: Final = 5
+"""So many times a series is tried whose files cannot be read."""
 
 _log = structlog.get_logger("orgseg.inbox")
 
@@ -37,23 +52,34 @@ class SeriesJudge:
     store : the node's database
     surveys : of the series
     overrides : what persons decided about series
+    clock : source of the time
     """
 
     def __init__(
-        self, config: CurrentConfig, store: Store, surveys: Surveys, overrides: SeriesOverrides
+        self,
+        config: CurrentConfig,
+        store: Store,
+        surveys: Surveys,
+        overrides: SeriesOverrides,
+        *,
+        clock: Clock,
     ) -> None:
         self._current = config
         self._store = store
         self._surveys = surveys
         self._overrides = overrides
+        self._clock = clock
         self._answers = Answers(store.database)
+        self._attempts = SeriesAttempts(store.database)
 
     @property
     def _config(self) -> NodeConfig:
         return self._current.config
 
     def judge(self, series: Series, broken: BrokenTransfer | None, *, forced: bool = False) -> bool:
-        """Survey one series and judge it.
+        """Survey one series and judge it; if that fails, the series is held with the error as the reason.
+
+        Errors that may pass, such as a read error, are tried again several times before.
 
         Parameters
         ----------
@@ -65,11 +91,50 @@ class SeriesJudge:
         -------
         Whether it was judged; not if it has no image, or one arrived in the meantime
         """
+        before = self._attempts.of(series)
+        if before is not None and before.next_at > self._clock() and not forced:
+            return False
+        try:
+            done = self._judge(series, broken, forced=forced)
+        except DatabaseUnreachable:
+            raise  # it concerns every series
+        except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to this series
+            return self._failed(series, error, forced=forced)
+        if done and before is not None:
+            self._attempts.forget(series.series_uid)
+        return done
+
+    def _failed(self, series: Series, error: Exception, *, forced: bool) -> bool:
+        """Count a failed attempt at a series, and hold it unless it is tried again; whether it was held."""
+        uid = series.series_uid
+        attempts = self._attempts.failed(series, self._clock())
+        reason = _reason(error)
+        hold = forced or attempts >= _ATTEMPTS or not isinstance(reason, (SeriesUnreadable, StorageError))
+        _log.error(
+            "series not judged", series=uid, code=reason.code, kind=type(error).__name__, place=place(error),
+            attempt=attempts, held=hold,
+        )  # fmt: skip
+        if not hold:
+            return False
+        self._surveys.forget(uid)
+        note = f"{reason.sentence} {reason.next_step}"
+        held = self._store.judge(series, SeriesState.HOLD, reason=reason.code, note=note)
+        if held:
+            self._attempts.forget(uid)
+            if forced:
+                self._overrides.judged(uid)
+        return held
+
+    def _judge(self, series: Series, broken: BrokenTransfer | None, *, forced: bool) -> bool:
         instances = self._store.instances_of(series.series_uid)
         if not instances:
             return False
         paths: list[Path] = [self._config.node.data_dir / instance.path for instance in instances]
         inventory = self._surveys.of(series.series_uid, instances)
+        unread = next((one.error for one in inventory.refused if isinstance(one.error, Unreadable)), None)
+        if unread is not None:
+            self._surveys.forget(series.series_uid)
+            raise SeriesUnreadable(unread.detail)
         decision = decide(self._config, facts_of(inventory, paths, **ae_titles_of(series))).decision
         verdict, protocol = judge_series(decision, inventory, forced=forced)
         section = self._config.completeness
@@ -109,3 +174,11 @@ class SeriesJudge:
                 forced=forced,
             )
         return done
+
+
+def _reason(error: Exception) -> OrgsegError:
+    """The error with which a series is held; without the text of libraries, which may be patient data."""
+    if isinstance(error, OrgsegError):
+        return error
+    where = f"{type(error).__name__} at {place(error)}."
+    return SeriesUnreadable(where) if isinstance(error, (OSError, MemoryError)) else SeriesUnexpected(where)

@@ -11,7 +11,7 @@ text from an image.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,8 +21,10 @@ from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
+from orgseg_node.node.store.failing_tasks import failing_tasks
 from orgseg_node.node.store.model import DeliveryState, JobState, SeriesState
 from orgseg_node.node.tls.context import certificate_end
 
@@ -38,6 +40,7 @@ class NoticeCode(StrEnum):
     DISK_LOW = "DISK_LOW"
     CERTIFICATE_ENDS = "CERTIFICATE_ENDS"
     DESTINATION_SILENT = "DESTINATION_SILENT"
+    TASK_FAILS = "TASK_FAILS"
 
 
 SENTENCES: Final = {
@@ -48,6 +51,7 @@ SENTENCES: Final = {
     NoticeCode.LATE_IMAGES: "Images arrived after the contours of their series were delivered.",
     NoticeCode.DISK_LOW: "The disk is nearly full; images are refused until there is space.",
     NoticeCode.CERTIFICATE_ENDS: "A certificate expires soon or has expired. Renew it.",
+    NoticeCode.TASK_FAILS: "A periodic task of the node fails again and again. See 'orgseg doctor'.",
     NoticeCode.DESTINATION_SILENT: "A destination does not answer C-ECHO. See 'orgseg echo'.",
 }
 
@@ -77,6 +81,11 @@ class Finding:
     subject: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Destination:
+    destination: str
+
+
 class Watch:
     """Scans for problems that need a person.
 
@@ -96,11 +105,22 @@ class Watch:
 
     def scan(self) -> int:
         """Raise new notices, clear those that are over; the number of new ones."""
+        isolation = Isolation("watch")
+        conditions: dict[NoticeCode, list[Finding]] = {}
+        for kind, find in (
+            (NoticeCode.DISK_LOW, self._disk),
+            (NoticeCode.CERTIFICATE_ENDS, self._certificates),
+            (NoticeCode.DESTINATION_SILENT, self._silent_destinations),
+            (NoticeCode.TASK_FAILS, self._tasks),
+        ):
+            with isolation.item(kind):  # of a kind that cannot be looked at, nothing is cleared
+                conditions[kind] = list(find())
         with self._db.write() as tx:
             found = [*_jobs(tx), *_series(tx), *self._late(tx), *_late_images(tx)]
             raised = sum(self._raise(tx, finding) for finding in found)
-            conditions = [*self._disk(), *self._certificates(), *_silent_destinations(tx)]
-            return raised + self._conditions(tx, conditions)
+            raised += self._conditions(tx, conditions)
+        isolation.finish()
+        return raised
 
     def _raise(self, tx: Transaction, finding: Finding, *, key: str = "") -> int:
         return tx.run(
@@ -109,13 +129,11 @@ class Watch:
             (key or finding.key, finding.code, finding.subject, stamp(self._clock())),
         )
 
-    def _conditions(self, tx: Transaction, found: list[Finding]) -> int:
+    def _conditions(self, tx: Transaction, conditions: Mapping[NoticeCode, Sequence[Finding]]) -> int:
         """Raise conditions that began and clear those that ended; a new beginning has a new key."""
-        kinds = (NoticeCode.DISK_LOW, NoticeCode.CERTIFICATE_ENDS, NoticeCode.DESTINATION_SILENT)
-        rows = tx.rows(
-            "SELECT notice_key, code, subject FROM notice WHERE cleared_at IS NULL AND code IN (?, ?, ?)",
-            kinds,
-        )
+        found = [finding for each in conditions.values() for finding in each]
+        rows = tx.rows("SELECT notice_key, code, subject FROM notice WHERE cleared_at IS NULL")
+        rows = [row for row in rows if row[1] in conditions]
         raised = {(str(code), str(subject)) for _, code, subject in rows}
         now = stamp(self._clock())
         wanted = {(finding.code.value, finding.subject) for finding in found}
@@ -137,6 +155,16 @@ class Watch:
             yield Finding(
                 key=f"late:{job_id}:{run}:{destination}", code=NoticeCode.DELIVERY_LATE, subject=subject
             )
+
+    def _silent_destinations(self) -> Iterator[Finding]:
+        for echo in self._db.read(_Destination, "SELECT destination FROM destination_echo WHERE code <> ''"):
+            name = echo.destination
+            yield Finding(key=f"silent:{name}", code=NoticeCode.DESTINATION_SILENT, subject=name)
+
+    def _tasks(self) -> Iterator[Finding]:
+        for task in failing_tasks(self._db, self._clock()):
+            subject = f"{task.task} of {task.process}: {task.code} {task.detail}"
+            yield Finding(key=f"task:{task.process}:{task.task}", code=NoticeCode.TASK_FAILS, subject=subject)
 
     def _disk(self) -> Iterator[Finding]:
         config = self._current.config
@@ -197,8 +225,3 @@ def _late_images(tx: Transaction) -> Iterator[Finding]:
     rows = tx.rows("SELECT number, subject FROM event WHERE change = 'notice' OR kind = 'notice'")
     for number, subject in rows:
         yield Finding(key=f"event:{number}", code=NoticeCode.LATE_IMAGES, subject=str(subject))
-
-
-def _silent_destinations(tx: Transaction) -> Iterator[Finding]:
-    for (name,) in tx.rows("SELECT destination FROM destination_echo WHERE code <> ''"):
-        yield Finding(key=f"silent:{name}", code=NoticeCode.DESTINATION_SILENT, subject=str(name))

@@ -17,6 +17,7 @@ import structlog
 from orgseg_node.errors import ConfigError, NotNotified
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.monitoring.apprise_transport import send_by_apprise
 from orgseg_node.node.monitoring.email_transport import send_email
 from orgseg_node.node.monitoring.outbox import Message, Outbox
@@ -55,7 +56,12 @@ class Notifier:
     def send(self) -> int:
         """Send what is due on each channel; the number of messages that were sent."""
         config = self._current.config
-        return sum(self._send(channel, send, config) for channel, send in self._transports(config))
+        isolation, sent = Isolation("notify"), 0
+        for channel, send in self._transports(config):
+            with isolation.item(f"channel {channel}"):
+                sent += self._send(channel, send, config)
+        isolation.finish()
+        return sent
 
     def _transports(self, config: NodeConfig) -> Iterator[tuple[str, Transport]]:
         """Each configured channel and how to send a message on it."""

@@ -30,10 +30,10 @@ from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
+from orgseg_node.errors.unexpected import coded, stack_without_text
 from orgseg_node.inference.predictor import Predictor, ProgressCallback
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
-from orgseg_node.node.processing.unexpected import coded, stack_without_text
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
 from orgseg_node.node.store.model import JobState
 from orgseg_node.shipped import shipped_config

@@ -14,6 +14,7 @@ import structlog
 
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.processing.dead_letter import move_to_dead_letter
 from orgseg_node.node.processing.engine import Engine, Queue, WorkflowState
 from orgseg_node.node.processing.job_commands import JobCommands
@@ -90,23 +91,29 @@ class Dispatcher:
         The engine gets only as many jobs as can run now, so that a more urgent one overtakes all others.
         """
         with self._dispatching:
-            self._release_approved()
-            self._submit_jobs()
-            self._submit_deliveries()
+            isolation = Isolation("dispatch")
+            for part in (self._release_approved, self._submit_jobs, self._submit_deliveries):
+                with isolation.item(part.__name__.strip("_").replace("_", " ")):
+                    part(isolation)
+            isolation.finish()
 
-    def _release_approved(self) -> None:
+    def _release_approved(self, isolation: Isolation) -> None:
         for job in self._commands.approved():
-            self._worker.release_approved(job)
-            self._commands.clear_approval(job.job_id)
+            with isolation.item(f"job {job.job_id}"):
+                self._worker.release_approved(job)
+                self._commands.clear_approval(job.job_id)
 
-    def _submit_jobs(self) -> None:
-        begun = self._store.jobs(states=NEEDS_WORKER - {JobState.QUEUED})
-        busy = sum(self._workflow_state(job) is WorkflowState.ACTIVE for job in begun)
+    def _submit_jobs(self, isolation: Isolation) -> None:
+        busy = 0
+        for job in self._store.jobs(states=NEEDS_WORKER - {JobState.QUEUED}):
+            with isolation.item(f"job {job.job_id}"):
+                busy += self._workflow_state(job) is WorkflowState.ACTIVE
         waiting = self._store.jobs(states={JobState.QUEUED})
         for job in queue_order(waiting, self._clock(), self._config.worker.ageing_per_hour):
             if busy >= self._slots():
                 break
-            busy += self._submit_job(job)
+            with isolation.item(f"job {job.job_id}"):
+                busy += self._submit_job(job)
 
     def _submit_job(self, job: Job) -> bool:
         """Have the engine run `Worker.contour`; whether it has the job. `reconcile` handles an ended one."""
@@ -116,11 +123,12 @@ class Dispatcher:
             _log.info("job queued", job=job.job_id, slices=job.slices)
         return state in {WorkflowState.ABSENT, WorkflowState.ACTIVE}
 
-    def _submit_deliveries(self) -> None:
+    def _submit_deliveries(self, isolation: Isolation) -> None:
         by_attempts = sorted(self._store.due_deliveries(), key=lambda d: d.attempts)
         due = {(d.job_id, d.destination): d for d in by_attempts}  # the one with the most attempts counts
         for delivery in due.values():
-            self._submit_delivery(delivery)
+            with isolation.item(f"job {delivery.job_id} to {delivery.destination}"):
+                self._submit_delivery(delivery)
 
     def _submit_delivery(self, delivery: Delivery) -> None:
         """Have the engine run `Worker.deliver` for all objects of a job that are due at a destination."""
@@ -141,16 +149,23 @@ class Dispatcher:
 
     def reconcile(self) -> None:
         """Carry out the action of the table for every job and delivery on which store and engine disagree."""
+        isolation = Isolation("reconcile")
         for job in self._store.jobs(states=NEEDS_WORKER):  # the table leaves all other states alone
-            action = job_action(job.state, self._workflow_state(job))
-            if action is JobAction.LEAVE:
-                continue
-            now = self._store.job(job.job_id)  # it may have changed while the engine was asked
-            if (now.state, now.workflow_id) == (job.state, job.workflow_id):
-                self._repair(job, action)
+            with isolation.item(f"job {job.job_id}"):
+                self._reconcile_job(job)
         for delivery in self._store.sending_deliveries():
-            if self._is_abandoned(delivery):
-                self._store.requeue_delivery(delivery)
+            with isolation.item(f"job {delivery.job_id} to {delivery.destination}"):
+                if self._is_abandoned(delivery):
+                    self._store.requeue_delivery(delivery)
+        isolation.finish()
+
+    def _reconcile_job(self, job: Job) -> None:
+        action = job_action(job.state, self._workflow_state(job))
+        if action is JobAction.LEAVE:
+            return
+        now = self._store.job(job.job_id)  # it may have changed while the engine was asked
+        if (now.state, now.workflow_id) == (job.state, job.workflow_id):
+            self._repair(job, action)
 
     def _repair(self, job: Job, action: JobAction) -> None:
         """Carry out the action of the table for a job."""

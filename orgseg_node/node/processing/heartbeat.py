@@ -22,6 +22,7 @@ import psutil
 import structlog
 
 from orgseg_node.errors import NodeRunning, OrgsegError
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.processing.engine import Engine
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database
@@ -191,10 +192,13 @@ class DeadWorkerDetector:
         with self._db.write() as tx:
             rows = tx.rows("SELECT name, life, state, beats FROM worker WHERE name <> ?", (self._name,))
         adopted: list[str] = []
+        isolation = Isolation("dead workers")
         for name, start_id, state, beats in rows:
-            if state == "ALIVE" and not self._declare_dead(name, start_id, beats):
-                continue
-            adopted += self._adopt(name, start_id)
+            with isolation.item(f"worker {name}"):
+                if state == "ALIVE" and not self._declare_dead(name, start_id, beats):
+                    continue
+                adopted += self._adopt(name, start_id)
+        isolation.finish()
         return adopted
 
     def _declare_dead(self, name: str, start_id: str, beats: int) -> bool:

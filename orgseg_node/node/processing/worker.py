@@ -23,6 +23,7 @@ from orgseg_node.errors import (
     StorageError,
     WorkerDied,
 )
+from orgseg_node.errors.unexpected import coded
 from orgseg_node.inference.engine.available import free_memory
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination, WebDestination
@@ -35,7 +36,6 @@ from orgseg_node.node.processing.child_run import ChildRunner
 from orgseg_node.node.processing.dead_letter import move_to_dead_letter
 from orgseg_node.node.processing.job_objects import first_changed, pairs_to_send, stored_objects
 from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
-from orgseg_node.node.processing.unexpected import coded
 from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.scheduler import DISPATCH, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now

@@ -235,7 +235,6 @@ def judge_late_images(
         for job in jobs
         if job is not same
         and job.content_sha256 != new.content_sha256  # if equal, it was only routed again
-        and job.purged_at is None
         and (job.delivered_at is not None or job.state is JobState.SENDING)
     ]
     if not earlier:

@@ -8,7 +8,7 @@ transitions that the tables of `orgseg_node.node.store.model` do not list, and a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -350,9 +350,28 @@ class Store(DeliveryRows):
             (stamp(before),),
         )
 
-    def mark_purged(self, job: Job) -> None:
-        """Note that the files of a job and its series are about to be deleted."""
+    def mark_purged(self, job: Job, *, is_here: Callable[[str], bool] = lambda _path: False) -> bool:
+        """Note that the files of a job and its series were moved away and are about to be deleted.
+
+        Only the rows of images without a file are deleted. An image that was accepted since the files were
+        moved keeps its row, even if it has the name of one of them.
+
+        Parameters
+        ----------
+        job : whose retention time is over
+        is_here : whether there is a file at a path, relative to the data folder
+
+        Returns
+        -------
+        False, with nothing changed, if an image arrived before: the files are still needed
+        """
         with self._db.write() as tx:
+            ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (job.series_uid,))
+            if state != SeriesState.READY:
+                return False
             tx.run("UPDATE job SET purged_at = ? WHERE job_id = ?", (self._now(), job.job_id))
-            tx.run("DELETE FROM instance WHERE series_uid = ?", (job.series_uid,))
+            for (path,) in tx.rows("SELECT path FROM instance WHERE series_uid = ?", (job.series_uid,)):
+                if not is_here(str(path)):
+                    tx.run("DELETE FROM instance WHERE path = ?", (path,))
             tx.append_event("job", job.job_id, "purged", "Its files were deleted after the retention time.")
+        return True

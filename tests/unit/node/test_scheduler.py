@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 import structlog
 
+from orgseg_node.errors import DatabaseUnreachable, ItemsFailed, StorageError
+from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.scheduler import Wakeup, Watchdog, _safely, start_scheduler
 
 
@@ -45,3 +48,53 @@ def test_a_tick_that_fails_is_logged_and_does_not_stop_the_scheduler() -> None:
         _safely("purge", fail, Watchdog())()
     assert logs[0]["tick"] == "purge"
     assert logs[0]["kind"] == "ZeroDivisionError"
+
+
+def test_a_tick_that_fails_again_and_again_is_reported_until_it_succeeds() -> None:
+    watchdog = Watchdog()
+    watchdog.expect("judge", 601)
+    watchdog.expect("purge", 4200)
+    errors: dict[str, Exception | None] = {
+        "judge": StorageError("node.sqlite: locked."),
+        "purge": KeyError("x"),
+    }
+
+    def scan(name: str) -> None:
+        error = errors[name]
+        if error is not None:
+            raise error
+
+    def run(name: str) -> None:
+        _safely(name, lambda: scan(name), watchdog)()
+
+    for _ in range(2):
+        run("judge")
+        run("purge")
+    (purge,) = watchdog.failing()  # it runs rarely: twice is enough
+    assert (purge.name, purge.code, purge.times) == ("purge", "UNEXPECTED", 2)
+    assert "KeyError" in purge.detail
+    run("judge")
+    assert {one.name: one.code for one in watchdog.failing()} == {"judge": "STORAGE", "purge": "UNEXPECTED"}
+    errors["judge"] = None
+    run("judge")
+    assert [one.name for one in watchdog.failing()] == ["purge"]
+
+
+def test_items_of_a_scan_are_isolated_and_the_scan_names_those_that_failed() -> None:
+    isolation = Isolation("purge")
+    done = []
+    with structlog.testing.capture_logs() as logs:
+        for n in range(8):
+            with isolation.item(f"job {n}"):
+                if n % 2 or n == 0:
+                    raise ValueError("Mueller^Anna")
+                done.append(n)
+    assert done == [2, 4, 6]
+    assert [(entry["item"], entry["kind"]) for entry in logs] == [
+        (f"job {n}", "ValueError") for n in (0, 1, 3, 5, 7)
+    ]
+    with pytest.raises(ItemsFailed, match="job 0: UNEXPECTED; job 1") as caught:
+        isolation.finish()
+    assert "Mueller" not in str(logs) + str(caught.value)
+    with pytest.raises(DatabaseUnreachable), isolation.item("job 9"):
+        raise DatabaseUnreachable

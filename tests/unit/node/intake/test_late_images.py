@@ -170,3 +170,32 @@ def test_an_image_that_changes_nothing_to_contour_is_no_late_image(tmp_path: Pat
     assert node.series().state is SeriesState.READY
     assert [job.state for job in node.store.jobs()] == [JobState.DONE]
     assert node.notices() == []
+
+
+@pytest.mark.parametrize("late", ["hold", "contour"])
+def test_after_retention_too_another_structure_set_is_never_sent_in_silence(
+    tmp_path: Path, late: str
+) -> None:
+    node = Late(tmp_path, late=late)
+    done(node)
+    assert node.store.mark_purged(node.first)
+    for path in node.files:  # all of it is sent again, with the image that was missing
+        node.take(path)
+    node.judge()
+    if late == "hold":
+        assert (node.series().state, node.series().reason) == (SeriesState.HOLD, "LATE_IMAGES")
+        assert len(node.store.jobs()) == 1
+    else:
+        assert node.store.jobs()[0].remark.startswith("REV 2: Images came after contours")
+    assert node.notices() == ["LATE_IMAGES"]
+
+
+def test_after_retention_the_same_series_is_contoured_again_as_the_same_job(tmp_path: Path) -> None:
+    node = Late(tmp_path)
+    done(node)
+    assert node.store.mark_purged(node.first)
+    for path in node.files[:5]:
+        node.take(path)
+    node.judge()
+    assert node.series().state is SeriesState.READY
+    assert [job.state for job in node.store.jobs()] == [JobState.QUEUED]

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from orgseg_node.errors import ItemsFailed
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.monitoring.alerts import Notice, Watch
 from orgseg_node.node.monitoring.email_transport import email_of
 from orgseg_node.node.monitoring.outbox import Outbox
+from orgseg_node.node.scheduler import Watchdog
+from orgseg_node.node.store.failing_tasks import FailingTasks, failing_tasks
 from orgseg_node.node.store.model import Instance, JobState, NewJob, OutputObject, SeriesState
 from orgseg_node.node.store.store import Store
 
@@ -169,3 +172,40 @@ def test_an_email_holds_codes_counts_and_identifiers(bench: Bench) -> None:
     assert email["Subject"] == "ORGSEG: JOB_FAILED (1)"
     assert f"job {job}: JOB_TIME_LIMIT" in email.get_content()
     assert email["Message-ID"] == f"<{message.message_id}@orgseg.invalid>"
+
+
+def test_a_task_that_fails_again_and_again_is_reported_with_its_items_and_cleared(bench: Bench) -> None:
+    watchdog = Watchdog()
+    tasks = FailingTasks(bench.store.database, "ct-node", watchdog, clock=lambda: bench.now)
+    tasks.store()
+    assert bench.scan() == 0
+    for _ in range(3):
+        watchdog.failed("judge", ItemsFailed("series 1.2.3: UNEXPECTED"))
+    tasks.store()
+    assert [bench.scan(), bench.scan()] == [1, 0]
+    (notice,) = bench.notices()
+    assert notice.code == "TASK_FAILS"
+    assert "series 1.2.3" in notice.subject
+    watchdog.succeeded("judge")
+    tasks.store()
+    bench.scan()
+    assert bench.notices()[0].cleared_at is not None
+
+
+def test_a_task_of_a_process_that_has_ended_is_reported_no_more(bench: Bench) -> None:
+    watchdog = Watchdog()
+    for _ in range(3):
+        watchdog.failed("purge", KeyError("x"))
+    FailingTasks(bench.store.database, "worker-a", watchdog, clock=lambda: bench.now).store()
+    assert len(failing_tasks(bench.store.database, bench.now)) == 1
+    bench.now += timedelta(minutes=6)
+    assert failing_tasks(bench.store.database, bench.now) == []
+
+
+def test_a_condition_that_cannot_be_checked_does_not_stop_the_notices(bench: Bench, tmp_path: Path) -> None:
+    job = bench.job("1.2")
+    bench.store.move(job, JobState.FAILED, "It failed.", reason="JOB")
+    bench.folder = tmp_path / "gone"
+    with pytest.raises(ItemsFailed, match="DISK_LOW"):
+        bench.scan()
+    assert bench.codes() == ["JOB_FAILED"]

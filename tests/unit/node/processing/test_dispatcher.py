@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from orgseg_node.errors import ItemsFailed
 from orgseg_node.node.processing.dispatcher import queue_order, queues_of
 from orgseg_node.node.processing.engine import WorkflowState
 from orgseg_node.node.store.model import DeliveryState, JobState
 from tests.support.node.job_bench import JobBench
+from tests.support.node.memory_engine import MemoryEngine
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -163,3 +165,44 @@ def test_the_engine_gets_the_next_job_only_when_one_can_run(tmp_path: Path) -> N
     bench.engine.states[first.workflow_id] = WorkflowState.FINISHED
     bench.dispatcher.dispatch()
     assert [entry[3] for entry in bench.engine.submitted] == [first.job_id, second.job_id]
+
+
+class OddEngine(MemoryEngine):
+    """An engine with workflows that it fails over."""
+
+    odd: tuple[str, ...] = ()
+
+    def state(self, workflow_id: str) -> WorkflowState:
+        if workflow_id.startswith(self.odd):
+            raise LookupError(workflow_id)
+        return super().state(workflow_id)
+
+
+@pytest.fixture
+def odd_bench(tmp_path: Path) -> JobBench:
+    return JobBench(tmp_path, engine=OddEngine())
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.PREPARING])
+def test_a_job_that_the_engine_fails_over_does_not_stop_the_others(
+    odd_bench: JobBench, state: JobState
+) -> None:
+    odd, good = odd_bench.job("1.1"), odd_bench.job("1.2")
+    if state is not JobState.QUEUED:
+        odd_bench.store.move(odd.job_id, state, "")
+    odd_bench.engine.odd = (odd.job_id,)
+    with pytest.raises(ItemsFailed, match=odd.job_id):
+        odd_bench.dispatcher.dispatch()
+    assert [submitted[-1] for submitted in odd_bench.engine.submitted] == [good.job_id]
+    odd_bench.engine.states[good.workflow_id] = WorkflowState.FAILED
+    with pytest.raises(ItemsFailed, match=odd.job_id):
+        odd_bench.dispatcher.reconcile()
+    assert odd_bench.store.job(good.job_id).spent == 1
+
+
+def test_a_delivery_that_the_engine_fails_over_does_not_stop_the_others(odd_bench: JobBench) -> None:
+    odd, good = odd_bench.sending("tps", series="1.1"), odd_bench.sending("tps", series="1.2")
+    odd_bench.engine.odd = (odd.job_id,)
+    with pytest.raises(ItemsFailed, match=f"job {odd.job_id} to tps: UNEXPECTED"):
+        odd_bench.dispatcher.dispatch()
+    assert [submitted[3:] for submitted in odd_bench.engine.submitted] == [(good.job_id, "tps")]

@@ -17,7 +17,7 @@ from orgseg_node.errors import (
     SystemCallFailed,
     UnexpectedFailure,
 )
-from orgseg_node.node.processing.unexpected import coded, place, stack_without_text
+from orgseg_node.errors.unexpected import coded, place, stack_without_text
 from orgseg_node.node.store.model import JobState
 from tests.unit.node.processing.test_worker import JOB, Bench
 

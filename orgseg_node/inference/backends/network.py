@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from orgseg_node.errors import BundleInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part, check_weights
+from orgseg_node.inference.bundles.plan_names import plan_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,7 +43,7 @@ def open_network(bundle: ModelBundle, part: Part) -> PartNetwork:
     Raises
     ------
     BundleInvalid
-        If a file of weights was not written by this software.
+        If a file of weights was not written by this software, or the plans name what is not nnU-Net's own.
     """
     plans, configuration, dataset = open_plans(bundle, part)
     return PartNetwork(
@@ -55,10 +56,25 @@ def open_network(bundle: ModelBundle, part: Part) -> PartNetwork:
 
 
 def open_plans(bundle: ModelBundle, part: Part) -> tuple[PlansManager, ConfigurationManager, dict[str, Any]]:
-    """The plans, the configuration and the data set description of a part of a bundle."""
+    """The plans, the configuration and the data set description of a part of a bundle.
+
+    Raises
+    ------
+    BundleInvalid
+        If the plans name a class, function or argument that is not nnU-Net's own.
+    """
     plans = PlansManager(json.loads((bundle.path / part.plans).read_text(encoding="utf-8")))
     dataset = json.loads((bundle.path / part.dataset).read_text(encoding="utf-8"))
-    return plans, plans.get_configuration(part.configuration), dataset
+    return plans, _checked(plans, part.configuration), dataset
+
+
+def _checked(plans: PlansManager, name: str) -> ConfigurationManager:
+    """One configuration. nnU-Net imports what plans name when it is used, so nothing is used before."""
+    configuration = plans.get_configuration(name)
+    problem = plan_problem(plans.plans, configuration.configuration)
+    if problem is not None:
+        raise BundleInvalid(problem)
+    return configuration
 
 
 def build_network(
@@ -75,9 +91,14 @@ def build_network(
     Returns
     -------
     the network in evaluation mode, on the CPU
+
+    Raises
+    ------
+    BundleInvalid
+        If the plans name a class, function or argument that is not nnU-Net's own.
     """
     manager = PlansManager(json.loads(json.dumps(plans)))
-    chosen = manager.get_configuration(configuration)
+    chosen = _checked(manager, configuration)
     network: torch.nn.Module = get_network_from_plans(
         chosen.network_arch_class_name,
         chosen.network_arch_init_kwargs,

@@ -169,7 +169,7 @@ def verify_bundle(bundle: ModelBundle) -> None:
         actual = _hash_or_none(root / name)
         if actual != expected:
             wrong.append(f"{name} ({'missing' if actual is None else 'changed'})")
-    present = {p.relative_to(root).as_posix() for p in root.rglob("*") if not p.is_dir()}
+    present = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() or not p.is_dir()}
     wrong += [f"{name} (added)" for name in sorted(present - bundle.manifest.files.keys() - {MANIFEST})]
     if wrong:
         raise BundleHashMismatch(f"'{bundle.manifest.name}': {_some(wrong)}.")

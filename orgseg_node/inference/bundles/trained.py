@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from orgseg_node.errors import ModelNotImportable
+from orgseg_node.inference.bundles.plan_names import plan_problem
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
-# plans.json names Python classes, which are imported; only classes of these packages are allowed
-_NETWORK_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
 _MAX_LABEL = 65_535
 
 
@@ -142,7 +141,7 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
     ------
     ModelNotImportable
         For 2d and cascade configurations, several input channels, channels that are not CT, region-based
-        labels, and plans that name Python classes of other packages.
+        labels, and plans with a class, function or argument that is not nnU-Net's own.
     """
     resolved = _resolve(plans, configuration)
     if len(resolved.get("patch_size", ())) != 3:
@@ -155,7 +154,9 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
         )
     _refuse_channels(dataset, resolved)
     _refuse_labels(dataset)
-    _refuse_classes(resolved)
+    problem = plan_problem(plans, resolved)
+    if problem is not None:
+        raise ModelNotImportable(problem)
 
 
 def _refuse_channels(dataset: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
@@ -177,24 +178,6 @@ def _refuse_labels(dataset: Mapping[str, Any]) -> None:
         raise ModelNotImportable(f"Labels {', '.join(wrong)} have no number from 0 to {_MAX_LABEL}.")
     if labels.get("background") != 0:
         raise ModelNotImportable("Its label 0 is not 'background'.")
-
-
-def _refuse_classes(resolved: Mapping[str, Any]) -> None:
-    architecture = resolved.get("architecture")
-    if (
-        architecture is None
-    ):  # plans from before nnU-Net 2.4, for which nnU-Net builds one of its own two networks
-        return
-    kwargs = architecture.get("arch_kwargs", {})
-    named = [
-        architecture.get("network_class_name"),
-        *(kwargs.get(k) for k in architecture.get("_kw_requires_import", ())),
-    ]
-    for name in named:
-        if name is not None and not str(name).startswith(_NETWORK_PACKAGES):
-            raise ModelNotImportable(
-                f"Its plans name the class {name}, which is not part of nnU-Net's networks."
-            )
 
 
 def _resolve(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:

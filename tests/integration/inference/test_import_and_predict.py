@@ -35,7 +35,7 @@ from orgseg_node.errors import (
 from orgseg_node.inference.backends.context import coded_errors
 from orgseg_node.inference.backends.convert import convert
 from orgseg_node.inference.backends.convert import main as convert_main
-from orgseg_node.inference.backends.network import load_weights
+from orgseg_node.inference.backends.network import build_network, load_weights, open_plans
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.importing import ImportOptions, _choose, _parts, import_model
 from orgseg_node.inference.bundles.trained import find_trained
@@ -261,6 +261,20 @@ def test_weights_that_do_not_fit_their_plans_are_refused(tmp_path: Path) -> None
     (trained / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(ModelNotImportable, match="do not fit"):
         convert(_request(trained))
+
+
+def test_a_bundle_whose_plans_name_other_code_is_not_loaded(tmp_path: Path, options: Options) -> None:
+    bundle = import_model(write_tiny(tmp_path / "results"), options())
+    part = bundle.manifest.parts[0]
+    file = bundle.path / part.plans
+    plans = json.loads(file.read_text())
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    architecture["network_class_name"] = "torch.nn.modules.module.os.system"
+    file.write_text(json.dumps(plans))
+    with pytest.raises(BundleInvalid, match=r"os\.system, which is not part of nnU-Net"):
+        build_network(plans, json.loads((bundle.path / part.dataset).read_text()), "3d_fullres")
+    with pytest.raises(BundleInvalid, match=r"os\.system, which is not part of nnU-Net"):
+        open_plans(bundle, part)
 
 
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "not finite"), (1e30, "too large for 16 bits")])

@@ -145,6 +145,7 @@ port = {free_port()}
             assert storescu(node.port, conflict[:12], *TO_NODE).returncode == 0
             other = pydicom.dcmread(conflict[0])
             other.PatientComments = "ZQcomment, and another"
+            other.ImagePositionPatient = [0, 0, 999]  # another image: other attributes alone are no conflict
             other.save_as(conflict[0])
             assert storescu(node.port, conflict[:1], *TO_NODE).returncode == 0
             for path in failed:  # images that hold no pixels: the survey or the child gives up

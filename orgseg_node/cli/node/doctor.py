@@ -85,6 +85,7 @@ def examine(config: Path | None) -> Iterator[Check]:
     yield _python()
     yield from _packages()
     yield _gpu()
+    yield _sandbox()
     if config is None:
         yield from _bundles(bundle_folders())
         yield _disk(Path.cwd(), _MIN_FREE_GB)
@@ -281,6 +282,17 @@ def _gpu() -> Check:
         message = f"{gpus}; but torch is the CPU build"
         return Check(name="gpu", level="warning", message=message)
     return Check(name="gpu", level="info", message=gpus)
+
+
+def _sandbox() -> Check:
+    """How checkpoints from outside are kept apart while they are converted."""
+    from orgseg_node.inference.bundles.sandbox import Sandbox, find_sandbox  # noqa: PLC0415  # quick start
+
+    found = find_sandbox()
+    level: Level = "warning" if found == Sandbox.LIMITS else "info"
+    return Check(
+        name="import of models", level=level, message=f"checkpoints are converted {found.description}"
+    )
 
 
 def _disk(folder: Path, wanted_gb: float) -> Check:

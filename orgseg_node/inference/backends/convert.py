@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from orgseg_node.errors import ModelNotImportable, OrgsegError
 from orgseg_node.inference.backends.network import build_network
+from orgseg_node.inference.bundles.sandbox import limit_this_process
 from orgseg_node.inference.bundles.trained import refuse_unusable
 
 _PREFIXES = ("module.", "_orig_mod.")  # left by distributed training and torch.compile
@@ -134,5 +135,11 @@ def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None
     save_file(unique, path, metadata={"format": "pt", "aliases": json.dumps(aliases, sort_keys=True)})
 
 
+def _largest(request_file: str) -> int:
+    requests = json.loads(Path(request_file).read_text(encoding="utf-8"))
+    return max((Path(one["checkpoint"]).stat().st_size for one in requests), default=0)
+
+
 if __name__ == "__main__":
+    limit_this_process(_largest(sys.argv[1]))
     sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orgseg_node.errors import ModelNotImportable
+from orgseg_node.inference.bundles.sandbox import find_sandbox, reduced_environment, sandboxed
 
 _LIMIT_S = 3600
 
@@ -48,7 +49,7 @@ class ConversionResult:
 
 
 def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionResult, ...]:
-    """Convert pickled checkpoints to safetensors, all in one process.
+    """Convert pickled checkpoints to safetensors, all in one process, in the best sandbox of the machine.
 
     Raises
     ------
@@ -67,8 +68,16 @@ def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionRe
             str(request),
             str(reply),
         ]
+        folders = {conversion.weights.parent.resolve() for conversion in conversions}
+        command = sandboxed(command, find_sandbox(), [Path(scratch), *sorted(folders)])
         try:
-            done = subprocess.run(command, capture_output=True, check=False, timeout=_LIMIT_S)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                check=False,
+                timeout=_LIMIT_S,
+                env=reduced_environment(Path(scratch)),
+            )
         except subprocess.TimeoutExpired:
             raise ModelNotImportable(
                 f"The conversion did not finish within {_LIMIT_S // 60} minutes."

@@ -20,7 +20,8 @@
     ├── OutputError             the written objects
     │   └── ProofFailed  NothingFound  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
-    │   ├── Unreachable  AssociationRejected  StoreRefused  UnknownDestination
+    │   ├── Unreachable (AssociationAborted  NoAnswer)  AssociationRejected  StoreRefused (ClassRefused)
+    │   ├── UnknownDestination
     │   ├── NotAuthorised  CommitmentRefused
     │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
@@ -126,10 +127,13 @@ from orgseg_node.errors.machine import (
     ToolMissing,
 )
 from orgseg_node.errors.network import (
+    AssociationAborted,
     AssociationRejected,
+    ClassRefused,
     CommitmentRefused,
     KeyUnusable,
     NetworkError,
+    NoAnswer,
     NotAuthorised,
     NothingMatches,
     OwnCertificateRefused,
@@ -164,6 +168,7 @@ from orgseg_node.errors.storage import (
 )
 
 __all__ = [
+    "AssociationAborted",
     "AssociationRejected",
     "AuditBroken",
     "BackupInvalid",
@@ -175,6 +180,7 @@ __all__ = [
     "BundleHashMismatch",
     "BundleInvalid",
     "CasesInvalid",
+    "ClassRefused",
     "CommitmentRefused",
     "ConfigError",
     "DatabaseUnreachable",
@@ -207,6 +213,7 @@ __all__ = [
     "ModelNotImportable",
     "MultiframeImage",
     "NetworkError",
+    "NoAnswer",
     "NoPixelData",
     "NoSeries",
     "NodeNotRunning",

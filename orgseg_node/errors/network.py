@@ -23,6 +23,19 @@ class Unreachable(NetworkError):
     code = "NETWORK_UNREACHABLE"
 
 
+class AssociationAborted(Unreachable):
+    """The peer broke off the association request."""
+
+    code = "NETWORK_ABORTED"
+
+
+class NoAnswer(Unreachable):
+    """The peer received an object and did not answer in time."""
+
+    code = "NETWORK_NO_ANSWER"
+    next_step = "See at the peer whether the object is there; give the destination a longer timeout_s."
+
+
 class AssociationRejected(NetworkError):
     """The peer rejected the association."""
 
@@ -56,6 +69,14 @@ class StoreRefused(NetworkError):
 
     code = "NETWORK_STORE_REFUSED"
     next_step = "Look up the status code in the peer's log; the object is kept and sent again."
+
+
+class ClassRefused(StoreRefused):
+    """The peer does not accept objects of this kind."""
+
+    code = "NETWORK_CLASS_REFUSED"
+    retryable = False
+    next_step = "Enable this kind of object at the peer, or leave it out of 'objects' of the destination."
 
 
 class NotAuthorised(NetworkError):

@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import structlog
 
-from orgseg_node.errors import NetworkError, OrgsegError, StoreRefused
+from orgseg_node.errors import NetworkError, NoAnswer, OrgsegError, StoreRefused
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination, WebDestination
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.delivery import failover
-from orgseg_node.node.dimse.storage_scu import Sender, SendOutcome
+from orgseg_node.node.delivery.unanswered import is_stored, source_of, unanswered_roles, with_longer_limit
+from orgseg_node.node.dimse.storage_scu import Sender, SendOutcome, Stored
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.delivery_states import Alternate
@@ -54,6 +55,7 @@ class Deliverer:
 
     def send(self, job_id: str, destination: str) -> None:
         """Send each object that is due, and record the response to each."""
+        doubtful = unanswered_roles(self._store.deliveries(job_id), destination)
         due = self._store.claim(job_id, destination)
         if not due:
             return
@@ -63,23 +65,52 @@ class Deliverer:
             for delivery in due:
                 self._record(delivery, None, error)
             return
+        due = [one for one in due if one.role not in doubtful or not self._is_settled(one, to)]
+        if doubtful:
+            to = with_longer_limit(to, max((one.attempts for one in due), default=1))
         paths = [self._config.node.data_dir / delivery.path for delivery in due]
         outcomes = self._sender.send_each(to, self._config.calling_ae_for(to), paths)
         for delivery in due:
             if self._store.job(job_id).state is JobState.SENDING:
                 with self._meters.send_seconds.labels(destination).time():
                     outcome = next(outcomes)
-                self._record(delivery, to, outcome)
+                self._record(delivery, to, outcome, again=delivery.role in doubtful)
             else:  # the job was stopped meanwhile
                 now, note = self._clock(), "stopped before it was sent"
                 self._store.record_delivery(
                     delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now
                 )
 
+    def _is_settled(self, delivery: Delivery, to: Destination | WebDestination) -> bool:
+        """Ask by C-FIND, where possible, about an object that may be stored; False if it is to be sent."""
+        source = source_of(self._config, to)
+        if source is None:
+            return False
+        path = self._config.node.data_dir / delivery.path
+        try:
+            if not is_stored(source, self._config.calling_ae_for(source), path):
+                return False
+        except OrgsegError as error:
+            why = f"It may be stored, and cannot be asked for ({error.code})."
+            self._record(delivery, to, NoAnswer(why))
+            return True
+        note = "stored; found by C-FIND after no answer had come"
+        self._record(delivery, to, Stored(sop_uid=delivery.sop_uid, status=0, note=note))
+        return True
+
+    def _may_send_again(self, to: Destination | WebDestination | None, *, again: bool) -> bool:
+        """Whether an object without an answer is tried again: at most once if nobody can be asked."""
+        return not again or (to is not None and source_of(self._config, to) is not None)
+
     def _record(
-        self, delivery: Delivery, to: Destination | WebDestination | None, outcome: SendOutcome
+        self,
+        delivery: Delivery,
+        to: Destination | WebDestination | None,
+        outcome: SendOutcome,
+        *,
+        again: bool = False,
     ) -> None:
-        """Record the outcome for one object."""
+        """Record the outcome for one object; `again` if it was sent again after no answer had come."""
         now = self._clock()
         if isinstance(outcome, OrgsegError):
             status = outcome.status if isinstance(outcome, StoreRefused) else None
@@ -87,17 +118,23 @@ class Deliverer:
             limit = timedelta(hours=self._config.delivery.give_up_after_h)
             over = delivery.first_attempt_at is not None and now - delivery.first_attempt_at >= limit
             alternate = self._alternate(delivery, to, outcome)
-            if alternate is not None:
+            unanswered = isinstance(outcome, NoAnswer)
+            if unanswered and delivery.confirmation == "WANTED":
+                state = DeliveryState.STORED
+                note = f"{note} The archive is asked whether it keeps it."
+                job_state = self._store.record_delivery(delivery, state, status=None, note=note, next_at=now)
+            elif alternate is not None:
                 state = DeliveryState.DROPPED
                 job_state = self._store.divert(delivery, alternate, status=status, note=note)
             else:
                 final = over or not (isinstance(outcome, NetworkError) and outcome.retryable)
+                final = final or (unanswered and not self._may_send_again(to, again=again))
                 state = DeliveryState.FAILED if final else DeliveryState.RETRY_WAIT
                 wait = timedelta(seconds=self._config.delivery.wait_s(delivery.attempts))
                 job_state = self._store.record_delivery(
                     delivery, state, status=status, note=note, next_at=now + wait
                 )
-            log = _log.warning if state is DeliveryState.RETRY_WAIT else _log.error
+            log = _log.error if state in {DeliveryState.FAILED, DeliveryState.DROPPED} else _log.warning
         else:
             state, code, log = DeliveryState.STORED, "", _log.info
             note = (

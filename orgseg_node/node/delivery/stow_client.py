@@ -21,6 +21,7 @@ from pydicom.errors import InvalidDicomError
 from orgseg_node.errors import (
     ConfigError,
     NetworkError,
+    NoAnswer,
     NotAuthorised,
     NotDicom,
     OrgsegError,
@@ -29,7 +30,7 @@ from orgseg_node.errors import (
 )
 from orgseg_node.node.config.destinations import WebDestination
 from orgseg_node.node.config.secrets import read_secret
-from orgseg_node.node.dimse.storage_scu import SendOutcome, Stored
+from orgseg_node.node.dimse.storage_scu import DUPLICATE, SendOutcome, Stored
 from orgseg_node.node.tls.context import CIPHERS, https_context
 from orgseg_node.node.tls.faults import tls_error
 
@@ -163,6 +164,9 @@ def _coded_error(error: httpx.HTTPError, destination: WebDestination) -> Network
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"{destination.description} does not answer.")
+    if isinstance(error, httpx.ReadTimeout):
+        limit = f"no answer within {destination.timeout_s:g} s"
+        return NoAnswer(f"{destination.description}: {limit}; it may have stored the object.")
     return Unreachable(
         f"{destination.description} closed the connection, or was silent for {destination.timeout_s:g} s."
     )
@@ -231,6 +235,8 @@ def _outcome(response: httpx.Response, content: bytes, sop_uid: str, destination
     failed = _entry(found, _FAILED, sop_uid)
     if failed is not None:
         reason = _number(failed, _FAILURE_REASON)
+        if reason == DUPLICATE:
+            return Stored(sop_uid=sop_uid, status=reason, note="it was stored before (0x0111)")
         code = "" if reason is None else f" with 0x{reason:04X}"
         raise StoreRefused(f"{destination.description} refused it{code}.", status=reason)
     stored = _entry(found, _REFERENCED, sop_uid)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
-from orgseg_node.errors import AssociationRejected, NetworkError, QueryRefused, StoreRefused, Unreachable
+from orgseg_node.errors import (
+    AssociationAborted,
+    AssociationRejected,
+    NetworkError,
+    QueryRefused,
+    StoreRefused,
+    Unreachable,
+)
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import MAX_PDU, Source
 from orgseg_node.node.config.tls import context_of_peer
@@ -100,6 +108,8 @@ def destination_association(
         If TLS is used and fails.
     AssociationRejected
         If it does not accept one of the two AE titles.
+    AssociationAborted
+        If it breaks off the request.
     StoreRefused
         If it accepts none of the contexts.
     """
@@ -153,6 +163,9 @@ def _open_association(
     tls = context_of_peer(peer, peer.description)
     if tls is not None:
         options["tls_args"] = (tls, peer.tls_name or peer.host)
+    connected: list[float] = []
+    noted = (evt.EVT_CONN_OPEN, lambda _event: connected.append(monotonic()))
+    options["evt_handlers"] = [*options.get("evt_handlers", ()), noted]
     try:
         association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, **options)
     except (OSError, UnicodeError) as error:
@@ -165,6 +178,8 @@ def _open_association(
             raise AssociationRejected(f"{peer.description}: {reason}.")
         if association.rejected_contexts:
             raise refused
+        if connected and monotonic() - connected[0] < peer.timeout_s:
+            raise AssociationAborted(f"{peer.description} closed the connection.")
         raise Unreachable(f"{peer.description} does not answer.")
     try:
         yield association

@@ -232,6 +232,28 @@ def find_images(source: Source, calling_ae: str, series: Series, limit: int) -> 
     return QueryResult(items=uids, has_more=has_more)
 
 
+def has_object(source: Source, calling_ae: str, header: Dataset) -> bool:
+    """Whether a source has an object.
+
+    Parameters
+    ----------
+    source : the source to query
+    calling_ae : AE title of the node
+    header : with the UIDs of the study, the series and the object
+
+    Raises
+    ------
+    As `find_studies`.
+    """
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    identifier = _identifier("IMAGE", names)
+    for name in names:
+        setattr(identifier, name, header.get(name, ""))
+    with source_association(source, calling_ae, [(FIND, SYNTAXES)]) as association:
+        matches, _ = _find(association, source, identifier, 2)
+    return any(_text(match, "SOPInstanceUID") == identifier.SOPInstanceUID for match in matches)
+
+
 def _find_studies(association: Association, source: Source, key: QueryKey, limit: int) -> QueryResult[Study]:
     identifier = _identifier("STUDY", _STUDY_KEYS)
     identifier.PatientID, identifier.AccessionNumber = key.patient_id, key.accession

@@ -9,15 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final, Protocol, TypeVar
 
 import pydicom
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import from a table
 
 from orgseg_node.errors import (
+    AssociationAborted,
+    AssociationRejected,
+    ClassRefused,
+    NoAnswer,
     NotDicom,
     OrgsegError,
     StoreRefused,
@@ -27,7 +40,21 @@ from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.dimse.association import destination_association
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
+_LABEL_MAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage
 _CONNECT_S: Final = 10.0
+_TIMED_OUT: Final = 0.95
+
+DUPLICATE: Final = 0x0111
+"""Duplicate SOP Instance (PS3.7 C.4.2): the peer has an object with this UID, which is the node's."""
+
+ROLE_OF_CLASS: Final = {
+    str(RTStructureSetStorage): "RTSTRUCT",
+    str(SegmentationStorage): "SEG",
+    _LABEL_MAP: "SEG",
+    str(ComprehensiveSRStorage): "SR",
+    str(EncapsulatedPDFStorage): "PDF",
+}
+"""The word in ``objects`` of a destination for each SOP class that the node sends."""
 
 OnProgress = Callable[[int], None]
 """Called with the number of objects that are stored so far."""
@@ -188,15 +215,17 @@ class DicomSender:
         after it are sent in a new association.
         """
         left = [(path, _kind_or_error(path)) for path in paths]
+        by_class, accepted = False, False
         while left:
             kinds = [kind for _, kind in left if not isinstance(kind, OrgsegError)]
             if not kinds:
                 yield from (kind for _, kind in left if isinstance(kind, OrgsegError))
                 return
+            batch = [kind for kind in kinds if not by_class or kind[0] == kinds[0][0]]
             try:
-                with destination_association(destination, calling_ae, _contexts(kinds)) as association:
-                    whole = True
-                    while left and whole:
+                with destination_association(destination, calling_ae, _contexts(batch)) as association:
+                    whole = accepted = True
+                    while left and whole and (isinstance(left[0][1], OrgsegError) or left[0][1] in batch):
                         path, kind = left.pop(0)
                         answer = (
                             kind
@@ -206,8 +235,36 @@ class DicomSender:
                         whole = not isinstance(answer, Unreachable)
                         yield answer
             except OrgsegError as error:
-                yield from (kind if isinstance(kind, OrgsegError) else error for _, kind in left)
-                return
+                broken = isinstance(error, (AssociationRejected, AssociationAborted))
+                if broken and len({sop_class for sop_class, _ in batch}) > 1:
+                    by_class = True
+                    continue
+                refused = isinstance(error, StoreRefused) or (broken and accepted and by_class)
+                while left and (not by_class or isinstance(left[0][1], OrgsegError) or left[0][1] in batch):
+                    _, kind = left.pop(0)
+                    if isinstance(kind, OrgsegError):
+                        yield kind
+                    else:
+                        yield class_refused(destination, kind[0], error) if refused else error
+
+
+def class_refused(destination: Destination, sop_class: str, why: OrgsegError | None = None) -> ClassRefused:
+    """The error that a destination does not accept a SOP class; it names the setting without this class.
+
+    Parameters
+    ----------
+    destination : the destination
+    sop_class : UID of the class
+    why : the error by which it was noticed; None if the presentation context was rejected
+    """
+    role = ROLE_OF_CLASS.get(sop_class, "")
+    detail = f"{destination.description} does not accept {UID(sop_class).name}"
+    if isinstance(why, (AssociationRejected, AssociationAborted)):
+        detail = f"{destination.description} breaks off associations that propose {UID(sop_class).name}"
+    others = [f'"{one}"' for one in destination.objects if one != role]
+    if role in destination.objects and others:
+        detail += f"; without it the setting is objects = [{', '.join(others)}]"
+    return ClassRefused(f"{detail}.")
 
 
 def _contexts(kinds: Sequence[tuple[UID, UID]]) -> list[tuple[UID, list[UID]]]:
@@ -258,6 +315,9 @@ def offered_syntaxes(syntax: UID) -> list[UID]:
 def _store(association: Association, destination: Destination, path: Path) -> Stored:
     """Send one object over an open association."""
     dataset = _read(path)
+    if not any(one.abstract_syntax == dataset.SOPClassUID for one in association.accepted_contexts):
+        raise class_refused(destination, str(dataset.SOPClassUID))
+    began = monotonic()
     try:
         answer = association.send_c_store(dataset)
     except ValueError as error:
@@ -265,6 +325,9 @@ def _store(association: Association, destination: Destination, path: Path) -> St
     except RuntimeError as error:
         raise Unreachable(f"{destination.description} closed the connection.") from error
     if "Status" not in answer:
+        if monotonic() - began >= _TIMED_OUT * destination.timeout_s:
+            limit = f"no answer within {destination.timeout_s:g} s"
+            raise NoAnswer(f"{destination.description}: {limit}; it may have stored the object.")
         raise Unreachable(f"{destination.description} closed the connection while storing.")
     status = int(answer.Status)
     # 0xBxxx, 0x0001, 0x0107 and 0x0116 are warnings: the object is stored (PS3.7 annex C)
@@ -273,4 +336,8 @@ def _store(association: Association, destination: Destination, path: Path) -> St
     if status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116):
         note = f"stored with the warning 0x{status:04X}"
         return Stored(sop_uid=str(dataset.SOPInstanceUID), status=status, note=note)
+    if status == DUPLICATE:  # the answer to an earlier attempt was lost
+        return Stored(
+            sop_uid=str(dataset.SOPInstanceUID), status=status, note="it was stored before (0x0111)"
+        )
     raise StoreRefused(f"{destination.description} answered 0x{status:04X}.", status=status)

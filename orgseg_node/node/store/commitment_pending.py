@@ -127,6 +127,7 @@ class Confirmations:
     def waive(self, one: Unconfirmed, note: str) -> None:
         """Wait no longer for a report: the objects are stored, and shown as not confirmed."""
         with self._db.write() as tx:
+            delivery_states.fail_doubtful(tx, (one.job_id, one.destination))
             self._note(tx, one, note, "WAIVED")
             self._forget(tx, one.job_id, one.destination)
             finish(tx, one.job_id, self._now())

@@ -8,6 +8,7 @@ function         change                                         when
 `record_result`  SENDING -> STORED, RETRY_WAIT, FAILED          the destination answered, or did not
 `confirm`        STORED -> COMMITTED                            storage commitment: it is kept
 `reject_stored`  STORED -> RETRY_WAIT, FAILED                   storage commitment: it is not kept
+`fail_doubtful`  STORED -> RETRY_WAIT -> FAILED                  neither answered nor confirmed
 `requeue`        SENDING -> RETRY_WAIT                          the process that was sending it died
 `divert`         SENDING -> FAILED -> DROPPED; new -> PENDING   the alternate destination gets the object
 `drop_unsent`    PENDING, RETRY_WAIT, FAILED -> DROPPED         the job was stopped, replaced or rerouted
@@ -195,6 +196,27 @@ def reject_stored(
             " AND state = 'RETRY_WAIT' AND note = ? AND first_attempt_at < ?",
             (*key, sop_uid, note, give_up_before),
         )
+
+
+def fail_doubtful(tx: Transaction, key: tuple[str, str]) -> None:
+    """Note that nobody knows whether a destination has objects: it neither answered nor confirmed them.
+
+    Parameters
+    ----------
+    tx : the transaction
+    key : number of the job, name of the destination
+    """
+    note = "Neither answered nor confirmed; see at the destination whether the object is there."
+    tx.run(
+        "UPDATE delivery SET state = 'RETRY_WAIT', note = ? WHERE job_id = ? AND destination = ?"
+        " AND state = 'STORED' AND confirmation = 'WANTED' AND status IS NULL",
+        (note, *key),
+    )
+    tx.run(
+        "UPDATE delivery SET state = 'FAILED' WHERE job_id = ? AND destination = ?"
+        " AND state = 'RETRY_WAIT' AND note = ?",
+        (*key, note),
+    )
 
 
 def requeue(tx: Transaction, delivery: Delivery, now: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 PIXELS = b"\xe0\x7f\x10\x00"
 PIXELS_BIG = b"\x7f\xe0\x00\x10"
@@ -57,3 +59,15 @@ def places_in(dataset: Dataset) -> list[tuple[Dataset, int]]:
             for item in element.value:
                 found += places_in(item)
     return found
+
+
+def small_object(path: Path, sop_class: str, sop_uid: str) -> Path:
+    """Write an object of a class that has little more than its UIDs; its file."""
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, sop_uid
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.100", f"{sop_uid}.1"
+    dataset.PatientID = "P"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    return path

@@ -14,6 +14,7 @@ from types import FrameType
 import structlog
 
 from orgseg_node.errors import ItemsFailed, NodeRunning, OrgsegError, StorageError
+from orgseg_node.errors.unexpected import place
 from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.database import Server
@@ -229,6 +230,9 @@ def _log_unusable_bundles(config: NodeConfig) -> None:
             open_bundles([name], config.bundle_paths)
         except OrgsegError as error:
             _log.error("bundle cannot be used", bundle=name, code=error.code, next_step=error.next_step)
+        except Exception as error:  # noqa: BLE001  # whatever is in the bundle, the node starts
+            kind, at = type(error).__name__, place(error)
+            _log.error("bundle cannot be used", bundle=name, code="UNEXPECTED", kind=kind, place=at)
 
 
 @contextmanager

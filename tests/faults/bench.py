@@ -78,6 +78,7 @@ def listening(data: Path, *, clock: Clock = utc_now, **sections: Any) -> Iterato
     values: dict[str, Any] = {
         "node": {"host": "127.0.0.1", "port": 0, "data_dir": data},
         "receiver": {"min_free_mb": 0, "quiet_seconds": 0.2, "accept_any_calling_ae": True},
+        "completeness": {"broken_wait_s": 0.5},
     }
     for name, section in sections.items():
         values[name] = values.get(name, {}) | section
@@ -101,6 +102,7 @@ def node_process(folder: Path, receiver: str = "", *, archive_port: int = 9) -> 
     config.write_text(
         f'[node]\nhost = "127.0.0.1"\nport = {port}\ndata_dir = "data"\nlog_format = "json"\n'
         f"[receiver]\nmin_free_mb = 1\nquiet_seconds = 1.0\naccept_any_calling_ae = true\n{receiver}\n"
+        "[completeness]\nbroken_wait_s = 1.0\n"
         f'[destinations.tps]\nae_title = "TPS"\nhost = "127.0.0.1"\nport = {archive_port}\n',
         encoding="utf-8",
     )

@@ -28,6 +28,7 @@ from orgseg_node.node.full_disk import await_space
 from orgseg_node.node.intake.completeness import CompletenessChecker, SourcePoller
 from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
 from orgseg_node.node.monitoring.alerts import Watch
+from orgseg_node.node.monitoring.failing_tasks import FailingTasks
 from orgseg_node.node.monitoring.logs import configure_logs
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.monitoring.notifier import Notifier
@@ -42,7 +43,6 @@ from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
 from orgseg_node.node.scheduler import Tick, Watchdog, start_scheduler
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.database import Database
-from orgseg_node.node.store.failing_tasks import FailingTasks
 from orgseg_node.node.store.store import Store
 
 _POLL_S = 0.2  # the engine polls its queues at least this often

@@ -149,7 +149,7 @@ def _database(settings: NodeConfig) -> Check:
             )
         open_and_close = partial(_open_database, partial(Database, place, read_only=True))
         return _try("database", ENVIRONMENT, f"{describe(place)}, answers", open_and_close)
-    from orgseg_node.node.store.postgres import durable  # noqa: PLC0415  # psycopg only when needed
+    from orgseg_node.node.store.drivers.postgres import durable  # noqa: PLC0415  # psycopg only when needed
 
     try:
         safe = durable(place)
@@ -164,9 +164,9 @@ def _database(settings: NodeConfig) -> Check:
 def _tasks(settings: NodeConfig) -> Iterator[Check]:
     """Periodic tasks of the running node that fail again and again."""
     from orgseg_node.node.config.database import Server  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.monitoring.failing_tasks import failing_tasks  # noqa: PLC0415
     from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
-    from orgseg_node.node.store.failing_tasks import failing_tasks  # noqa: PLC0415
 
     place = settings.database_location
     if not isinstance(place, Server) and not place.exists():

@@ -22,9 +22,9 @@ from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.isolation import Isolation
+from orgseg_node.node.monitoring.failing_tasks import failing_tasks
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
-from orgseg_node.node.store.failing_tasks import failing_tasks
 from orgseg_node.node.store.model import DeliveryState, JobState, SeriesState
 from orgseg_node.node.tls.context import certificate_end
 

@@ -1,8 +1,8 @@
 """The node's database: transactions that are durable when they end, rows as dataclasses.
 
 SQLite and PostgreSQL behave alike: writing transactions run one after the other, so a block may read, decide
-and write without regard to other processes. The differences are in `orgseg_node.node.store.sqlite` and
-`orgseg_node.node.store.postgres`, the only modules that import a driver. `orgseg_node.node.store.model`
+and write without regard to other processes. The differences are in `drivers.sqlite` and
+`drivers.postgres`, the only modules that import a driver. `orgseg_node.node.store.model`
 explains the rows.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from orgseg_node.errors import AuditBroken, StorageError
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.store.canonical import HISTORY_KEY, HistoryKey, event_values
-from orgseg_node.node.store.driver import Driver, Execute
+from orgseg_node.node.store.drivers.driver import Driver, Execute
 from orgseg_node.node.store.model import (
     Delivery,
     DeliveryState,
@@ -211,10 +211,10 @@ def _last_event(tx: Transaction) -> int:
 
 def _driver(place: Path | Server, *, read_only: bool) -> Driver:
     if isinstance(place, Server):
-        from orgseg_node.node.store.postgres import PostgresDriver  # noqa: PLC0415  # only if it is used
+        from orgseg_node.node.store.drivers.postgres import PostgresDriver  # noqa: PLC0415  # only if it is used
 
         return PostgresDriver(place, read_only=read_only)
-    from orgseg_node.node.store.sqlite import SqliteDriver  # noqa: PLC0415  # likewise
+    from orgseg_node.node.store.drivers.sqlite import SqliteDriver  # noqa: PLC0415  # likewise
 
     return SqliteDriver(place, read_only=read_only)
 

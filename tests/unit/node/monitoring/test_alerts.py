@@ -12,9 +12,9 @@ from orgseg_node.errors import ItemsFailed
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.monitoring.alerts import Notice, Watch
 from orgseg_node.node.monitoring.email_transport import email_of
+from orgseg_node.node.monitoring.failing_tasks import FailingTasks, failing_tasks
 from orgseg_node.node.monitoring.outbox import Outbox
 from orgseg_node.node.scheduler import Watchdog
-from orgseg_node.node.store.failing_tasks import FailingTasks, failing_tasks
 from orgseg_node.node.store.model import Instance, JobState, NewJob, OutputObject, SeriesState
 from orgseg_node.node.store.store import Store
 

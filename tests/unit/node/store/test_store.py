@@ -12,6 +12,7 @@ import pytest
 
 from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
 from orgseg_node.node.processing.job_commands import JobCommands
+from orgseg_node.node.store.drivers.sqlite import SqliteDriver
 from orgseg_node.node.store.model import (
     DeliveryState,
     Instance,
@@ -22,7 +23,6 @@ from orgseg_node.node.store.model import (
     OutputObject,
     SeriesState,
 )
-from orgseg_node.node.store.sqlite import SqliteDriver
 from orgseg_node.node.store.store import DATABASE, Store
 
 RTSTRUCT = OutputObject(role="RTSTRUCT", path="jobs/x/out/RTSTRUCT.dcm", sop_uid="2.25.1")

@@ -22,7 +22,7 @@ from psycopg.adapt import Loader
 
 from orgseg_node.errors import DatabaseUnreachable, IllegalTransition, StorageError
 from orgseg_node.node.config.database import Server
-from orgseg_node.node.store.driver import Cursor, Execute
+from orgseg_node.node.store.drivers.driver import Cursor, Execute
 
 SCHEMA: Final = "orgseg"
 _LOCK: Final = 0x6F7267736567  # "orgseg": the number of the writers' lock

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orgseg_node.errors import IllegalTransition, StorageError
-from orgseg_node.node.store.driver import Cursor, Execute
+from orgseg_node.node.store.drivers.driver import Cursor, Execute
 
 _WAIT_S: Final = 10.0
 

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.events import Event
 
 from orgseg_node.errors import (
     AssociationAborted,
@@ -23,6 +24,8 @@ from orgseg_node.errors import (
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import MAX_PDU, Source
 from orgseg_node.node.config.tls import context_of_peer
+from orgseg_node.node.dimse.association_pdus import make_readable
+from orgseg_node.node.dimse.pdu_limits import MAX_PDU_LENGTH
 from orgseg_node.node.dimse.reject_reason import reject_reason
 from orgseg_node.node.tls.faults import tls_error
 
@@ -146,6 +149,11 @@ def source_association(
         yield association
 
 
+def _on_connected(event: Event, connected: list[float]) -> None:
+    connected.append(monotonic())
+    make_readable(event.assoc.dul.socket, MAX_PDU_LENGTH)
+
+
 @contextmanager
 def _open_association(
     peer: Destination | Source,
@@ -164,7 +172,7 @@ def _open_association(
     if tls is not None:
         options["tls_args"] = (tls, peer.tls_name or peer.host)
     connected: list[float] = []
-    noted = (evt.EVT_CONN_OPEN, lambda _event: connected.append(monotonic()))
+    noted = (evt.EVT_CONN_OPEN, lambda event: _on_connected(event, connected))
     options["evt_handlers"] = [*options.get("evt_handlers", ()), noted]
     try:
         association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, **options)

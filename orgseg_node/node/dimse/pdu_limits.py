@@ -18,9 +18,13 @@ from typing import Any, Final
 
 import structlog
 
+from orgseg_node.node.dimse.association_pdus import make_readable
+
 MAX_PDU_LENGTH: Final = 1 << 20
 """Longest PDU that is read, in bytes: four times the usual maximum (PS3.8 D.1), and more than any association
 request needs."""
+
+_HEADER_BYTES: Final = 6
 
 _log = structlog.get_logger("orgseg.receiver")
 
@@ -36,6 +40,7 @@ class ConnectionLimits:
     message_bytes : largest accepted message, command and dataset together
     clock : seconds that only increase
     was_closed : whether the caller exceeded a limit and was disconnected
+    was_requested : whether its association request could be read, or it was reported that it could not
     """
 
     connection: Any
@@ -43,7 +48,13 @@ class ConnectionLimits:
     message_bytes: int
     clock: Callable[[], float] = time.monotonic
     was_closed: bool = False
+    was_requested: bool = False
     _received: int = 0
+
+    @property
+    def has_received(self) -> bool:
+        """Whether more than the beginning of a PDU has been asked for."""
+        return self._received > _HEADER_BYTES
 
     def message_ended(self) -> None:
         """A message is complete: the next may be as large again."""
@@ -97,6 +108,7 @@ def limit_connection(connection: Any, *, pdu_s: float, message_bytes: int) -> No
     """
     limits = ConnectionLimits(connection=connection, pdu_s=pdu_s, message_bytes=message_bytes)
     connection.limits, connection.recv = limits, limits.recv
+    make_readable(connection, MAX_PDU_LENGTH)
 
 
 def message_ended(connection: Any) -> None:
@@ -104,6 +116,15 @@ def message_ended(connection: Any) -> None:
     limits = getattr(connection, "limits", None)
     if isinstance(limits, ConnectionLimits):
         limits.message_ended()
+
+
+def request_read(connection: Any) -> bool:
+    """Note that the association request of a connection was read; whether one that was unreadable came."""
+    limits = getattr(connection, "limits", None)
+    if not isinstance(limits, ConnectionLimits) or limits.was_requested:
+        return False
+    limits.was_requested = True
+    return limits.has_received
 
 
 def release(association: Any) -> None:

@@ -241,6 +241,7 @@ class Receiver:
 
     def _requested(self, event: Event) -> None:
         request: Any = event.assoc.requestor.primitive
+        pdu_limits.request_read(event.assoc.dul.socket)
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         address = str(event.assoc.requestor.address)
         reason = self._reject_reason(event, calling, called, address)
@@ -351,6 +352,10 @@ class Receiver:
         """End an association that was not released, or whose end is known already."""
         cause = cause_of_end(event, stopping=self._stopping)
         calling = self._open.remove(id(event.assoc))
+        if calling is None and pdu_limits.request_read(event.assoc.dul.socket):
+            address = str(event.assoc.requestor.address)
+            self._meters.refused_associations.labels("UNREADABLE").inc()
+            self._reject_log.note("association request unreadable", f"{address} unreadable", address=address)
         pdu_limits.release(event.assoc)
         if calling is not None:
             self._meters.broken_associations.labels(cause).inc()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from orgseg_node.cli.console import out, print_json
+from orgseg_node.cli.console import err, out, print_json
 
 app = typer.Typer(name="config", help="Check the configuration of the node.", no_args_is_help=True)
 
@@ -27,10 +27,14 @@ def check(
         bool, typer.Option("--json", help="Print all settings, with defaults, as JSON on stdout.")
     ] = False,
 ) -> None:
-    """Check a configuration file and report all its problems. The exit code is 3 if there is any."""
+    """Check a configuration file and report all its problems. The exit code is 3 if there is any.
+
+    Warnings, which do not change the exit code, are about what is allowed but may not be meant.
+    """
     from orgseg_node.cli.ct.protocols import load_checked_protocol  # noqa: PLC0415
     from orgseg_node.node.config.database import describe  # noqa: PLC0415
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.config.tls import tls_warnings  # noqa: PLC0415
 
     config = load_config(file)
     load_checked_protocol(config.contours.protocol)
@@ -38,6 +42,8 @@ def check(
         from orgseg_node.node.routing.explain import check_references  # noqa: PLC0415  # pydicom only for rules
 
         check_references(config)
+    for warning in tls_warnings(config.tls, {peer.ae_title: peer for peer in config.peers}):
+        err().print(f"warning: {escape(warning)}")
     if json:
         print_json(config.model_dump(mode="json"))
         return
@@ -45,7 +51,9 @@ def check(
     console = out()
     console.print(f"{escape(str(file))} is correct.")
     titles = ", ".join(config.ae_titles)
-    console.print(f"AE title {titles}, port {config.node.port}, destinations: {escape(names)}")
+    ports = [f"port {config.node.port}"] if config.tls.plain_open else []
+    ports += [] if config.tls.port is None else [f"port {config.tls.port} with TLS"]
+    console.print(f"AE title {titles}, {', '.join(ports)}, destinations: {escape(names)}")
     console.print(f"database: {escape(describe(config.database_location))}")
     console.print(f"protocol: {escape(config.contours.protocol)}")
     console.print(f"rules: {len(config.rule)}, otherwise: {config.rules.otherwise}")

@@ -196,6 +196,8 @@ def _port(settings: NodeConfig) -> Check:
     from orgseg_node.node.dimse.storage_scu import DicomSender  # noqa: PLC0415  # network only when needed
 
     node = settings.node
+    if not settings.tls.plain_open:
+        return Check(name="port", level="info", message="closed; senders use the port with TLS")
     if node.port == 0:
         return Check(name="port", level="info", message="any free one")
     family = socket.AF_INET6 if ":" in node.host else socket.AF_INET

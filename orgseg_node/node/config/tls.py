@@ -7,6 +7,7 @@ itself.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -42,14 +43,14 @@ class TlsSection(Section):
     Attributes
     ----------
     port : port with TLS; 0 takes any free port; no such port when None
-    plain : whether the port without TLS is open
+    plain : whether the port without TLS is open; when None, only if there is no port with TLS
     certificate, key : PEM files of the node's own certificate, with intermediate certificates, and of its key
     ca : PEM file with the CA certificates trusted for peers
     require_certificate : refuse senders that present no certificate
     """
 
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    plain: bool = True
+    plain: bool | None = None
     certificate: Path | None = None
     key: Path | None = None
     ca: Path | None = None
@@ -59,6 +60,11 @@ class TlsSection(Section):
     def identity(self) -> Identity | None:
         """The node's own certificate and key, if it has them."""
         return _identity(self.certificate, self.key)
+
+    @property
+    def plain_open(self) -> bool:
+        """Whether the port without TLS is open."""
+        return self.port is None if self.plain is None else self.plain
 
     def resolved(self, base: Path) -> TlsSection:
         """The same with absolute paths."""
@@ -167,7 +173,8 @@ def tls_contradictions(data: dict[str, Any]) -> list[str]:
     """List contradictions between settings of TLS; also runs on a configuration with invalid fields."""
     own = dict(tables(data)).get("tls", {})
     problems = []
-    listening, plain = own.get("port") is not None, own.get("plain", True)
+    listening = own.get("port") is not None
+    plain = not listening if own.get("plain") is None else own["plain"]
     if bool(own.get("certificate")) != bool(own.get("key")):
         problems.append("tls: certificate and key belong together")
     elif listening and not own.get("certificate"):
@@ -185,6 +192,33 @@ def tls_contradictions(data: dict[str, Any]) -> list[str]:
     for setting, peer in _called_peers(data):
         problems += [f"{setting}.{problem}" for problem in _peer_contradictions(peer, own)]
     return problems
+
+
+def tls_warnings(tls: TlsSection, peers: Mapping[str, SenderCertificate]) -> list[str]:
+    """What is allowed with a port with TLS, but leaves a way in that may not be meant.
+
+    Parameters
+    ----------
+    tls : the section ``tls`` of the node
+    peers : the listed senders by AE title
+    """
+    if tls.port is None:
+        return []
+    warnings = []
+    if tls.plain_open:
+        warnings.append("tls.plain: the port without TLS is open as well, as the configuration says")
+    unbound = sorted(
+        title
+        for title, peer in peers.items()
+        if peer.certificate_sha256 is None and peer.certificate_name is None
+    )
+    if unbound:
+        any_one = "any certificate of tls.ca" if tls.require_certificate else "anyone, with no certificate,"
+        titles = ", ".join(unbound)
+        warnings.append(
+            f"peers: {any_one} may call as {titles}; certificate_name or certificate_sha256 binds them"
+        )
+    return warnings
 
 
 def _called_peers(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -165,7 +165,7 @@ class Receiver:
         context = self._secure()
         ports = []
         try:
-            if tls.plain:
+            if tls.plain_open:
                 ports.append(self._listen(ae, section.port, handlers, None))
             if context is not None and tls.port is not None:
                 self.tls_port = self._listen(ae, tls.port, handlers, context)

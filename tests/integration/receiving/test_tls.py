@@ -115,6 +115,27 @@ def failures(logs: list[Any]) -> list[tuple[str, str]]:
 # ------------------------------------------------------------------ the node is called
 
 
+def test_once_there_is_tls_the_plain_port_is_closed_unless_it_is_asked_for(
+    kept: Path, clinic: Authority, node_pair: Pair
+) -> None:
+    port = free_port()
+    tls_files = {"ca": clinic.certificate, "certificate": node_pair.certificate, "key": node_pair.key}
+    for plain, is_open in (({}, False), ({"plain": True}, True)):
+        values = {
+            "node": {"host": "127.0.0.1", "port": port, "data_dir": kept},
+            "receiver": {"accept_any_calling_ae": True},
+            "tls": {"port": 0, **tls_files, **plain},
+        }
+        receiver = Receiver(NodeConfig.model_validate(values), FolderArchive(kept), storage=STORAGE_CLASSES)
+        receiver.start()
+        try:
+            with socket.socket() as probe:
+                probe.settimeout(5)
+                assert (probe.connect_ex(("127.0.0.1", port)) == 0) is is_open
+        finally:
+            receiver.stop()
+
+
 @pytest.mark.peer
 def test_a_series_that_dcmtk_sends_by_tls_is_kept(
     listen: Listen, clinic: Authority, peer_pair: Pair, ct_folder: Path, kept: Path

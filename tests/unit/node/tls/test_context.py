@@ -11,6 +11,7 @@ import pytest
 from orgseg_node.errors import ConfigError, OwnCertificateRefused, PeerCertificateRefused, TlsFailed
 from orgseg_node.node.config.load import load_config
 from orgseg_node.node.config.node_config import Destination, NodeConfig, Peer
+from orgseg_node.node.config.tls import SenderCertificate, TlsSection, tls_warnings
 from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.tls.context import (
     CIPHERS,
@@ -78,7 +79,7 @@ def test_a_destination_takes_missing_tls_settings_from_the_node(
         (PEER + "[tls]\ncertificate = 'x'", "tls: certificate and key belong together"),
         (PEER + "[tls]\nport = 2762\ncertificate = 'x'\nkey = 'x'", "tls.ca: is missing"),
         (PEER + "[tls]\nplain = false", "tls.plain: with neither port nor tls.port no sender can connect"),
-        (PEER + "[tls]\nport = 11112", "tls.port: is the port without TLS"),
+        (PEER + "[tls]\nplain = true\nport = 11112", "tls.port: is the port without TLS"),
         (PEER + "[tls]\nports = 1", "tls.ports: there is no such setting; did you mean 'port'?"),
         (PEER + f"certificate_sha256 = '{PRINT}'", "peers.1: a certificate needs TLS"),
         (PEER + "certificate_sha256 = 'abc'", "peers.1.certificate_sha256: a SHA-256 fingerprint has 64"),
@@ -208,3 +209,18 @@ def test_why_tls_failed_is_described(cause: OSError, kind: type[Exception], reas
     assert type(error_of_peer) is kind
     assert error_of_peer.detail.startswith("PACS at 10.0.0.1:2762: ")
     assert reason in error_of_peer.detail
+
+
+def test_titles_without_certificate_and_an_open_plain_port_are_warned_of() -> None:
+    peers = {
+        "CT1": SenderCertificate(),
+        "CT2": SenderCertificate(certificate_name="ct2.clinic"),
+        "CT3": SenderCertificate(certificate_sha256="ab" * 32),
+    }
+    assert tls_warnings(TlsSection(), peers) == []
+    (one,) = tls_warnings(TlsSection(port=2762), peers)
+    assert "any certificate of tls.ca may call as CT1;" in one
+    first, second = tls_warnings(TlsSection(port=2762, plain=True, require_certificate=False), peers)
+    assert "port without TLS is open" in first
+    assert "with no certificate, may call as CT1;" in second
+    assert tls_warnings(TlsSection(port=2762), {"CT2": peers["CT2"]}) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import unicodedata
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -12,27 +11,9 @@ from pydicom.uid import UID
 from orgseg_node.core.organs import Organ, Side
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, Provenance
 from orgseg_node.dicom.objects.uids import IMPLEMENTATION_UID
-from orgseg_node.dicom.reading.files import without_pydicom_warnings
+from orgseg_node.dicom.reading.patient_study import POSITION_REFERENCE, TYPE_2, TYPE_3, patient_study
 from orgseg_node.dicom.reading.series import CtSeries
 
-TYPE_2 = (  # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): empty if the CT has none
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
-_TYPE_3 = (  # copied if the CT has them
-    "IssuerOfPatientID",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "StudyDescription",
-)
 _SIDES = {Side.LEFT: ("7771000", "Left"), Side.RIGHT: ("24028007", "Right")}
 
 
@@ -98,14 +79,14 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool
     series : the CT
     has_frame : whether the object has a frame of reference; reports have none
     """
-    header = series.header
-    for keyword in ("SpecificCharacterSet", *TYPE_2, *_TYPE_3):
+    copied = {element.keyword: element for element in patient_study(series.header).elements}
+    reference = copied.pop(POSITION_REFERENCE, None)
+    for keyword in ("SpecificCharacterSet", *TYPE_2, *TYPE_3):
         tag = Tag(keyword)
         if tag in dataset:
             del dataset[tag]
-        if tag in header:
-            with without_pydicom_warnings():
-                dataset[tag] = copy.deepcopy(header[tag])
+        if keyword in copied:
+            dataset[tag] = copied[keyword]
         elif keyword in TYPE_2:
             setattr(dataset, keyword, "")
     if dataset.get("PatientIdentityRemoved") == "YES" and not _has_deidentification_method(dataset):
@@ -114,7 +95,7 @@ def set_patient_and_study(dataset: Dataset, series: CtSeries, *, has_frame: bool
     dataset.StudyInstanceUID = series.study_instance_uid
     if has_frame:
         dataset.FrameOfReferenceUID = series.frame_of_reference_uid
-        dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
+        dataset.PositionReferenceIndicator = "" if reference is None else reference.value
 
 
 def _has_deidentification_method(dataset: Dataset) -> bool:

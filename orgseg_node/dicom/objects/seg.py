@@ -27,7 +27,6 @@ from pydicom.valuerep import DSfloat
 from orgseg_node.core.organs import Organ
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.object_header import (
-    TYPE_2,
     algorithm_item,
     code_item,
     file_meta,
@@ -43,6 +42,7 @@ from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, UNREV
 from orgseg_node.dicom.objects.seg_proof import SAME_POSITION_MM, occurring_labels, prove_seg
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.files import slice_thickness
+from orgseg_node.dicom.reading.patient_study import TYPE_2
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import NothingFound, ObjectInvalid
 

@@ -17,7 +17,6 @@ from orgseg_node.core.checks import Finding
 from orgseg_node.core.organs import Organ
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.object_header import (
-    TYPE_2,
     algorithm_item,
     code_item,
     file_meta,
@@ -31,6 +30,7 @@ from orgseg_node.dicom.objects.object_header import (
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, Provenance
 from orgseg_node.dicom.objects.seg_proof import occurring_labels
 from orgseg_node.dicom.objects.uids import derive_uid
+from orgseg_node.dicom.reading.patient_study import TYPE_2
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import NothingFound, ObjectInvalid
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import FloatArray
-from orgseg_node.dicom.reading.files import text, uid_name
+from orgseg_node.dicom.reading.files import slice_thickness, text, uid_name
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.dicom.reading.stacking import DRIFT_MM, SPACING_FRACTION, SPACING_MM
 
@@ -34,7 +34,7 @@ def describe(series: CtSeries) -> dict[str, Any]:
         "is_regular": series.is_regular,
         "grid_shape": list(series.grid.shape),
         "grid_spacing_mm": [round(step, 4) for step in series.grid.spacing_mm],
-        "slice_thickness_mm": text(header, "SliceThickness"),
+        "slice_thickness_mm": text(header, "SliceThickness") if slice_thickness(header) is not None else "",
         "first_slice_z_mm": round(float(series.slices[0].position_mm[2]), 3),
         "last_slice_z_mm": round(float(series.slices[-1].position_mm[2]), 3),
         "extent_mm": [[round(float(v), 2) for v in corner] for corner in corners],

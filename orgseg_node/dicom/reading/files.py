@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from orgseg_node.errors import InvalidAttribute, MissingAttribute, NotDicom, Tru
 PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _THICKEST_MM = 1000.0
+_UID_LENGTH, _UID = 64, re.compile(r"[0-9]+(\.[0-9]+)*")
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 
@@ -246,3 +248,26 @@ def slice_thickness(dataset: Dataset) -> float | None:
     """Slice Thickness in mm; None if it is absent or no plausible number. Geometry does not need it."""
     value = optional_number(dataset, "SliceThickness")
     return value if value is not None and 0 < value < _THICKEST_MM else None
+
+
+def valid_uid(keyword: str, uid: str) -> str:
+    """The UID, if objects that refer to it can be valid; an empty one is returned as it is.
+
+    A component with a leading zero is accepted, since archives do; see `has_leading_zero`.
+
+    Raises
+    ------
+    InvalidAttribute
+        If it has more than 64 characters, or others than digits and points (PS3.5, 9.1).
+    """
+    name = dictionary_description(keyword)
+    if len(uid) > _UID_LENGTH:
+        raise InvalidAttribute(f"{name} has {len(uid)} characters; a UID has at most {_UID_LENGTH}.")
+    if uid and not _UID.fullmatch(uid):
+        raise InvalidAttribute(f"{name} is not a UID, which consists of numbers with points between them.")
+    return uid
+
+
+def has_leading_zero(uid: str) -> bool:
+    """Whether a component of a UID has a leading zero, which DICOM forbids (PS3.5, 9.1)."""
+    return any(len(part) > 1 and part.startswith("0") for part in uid.split("."))

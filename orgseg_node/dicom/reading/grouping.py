@@ -15,6 +15,7 @@ from typing import NoReturn
 import numpy as np
 
 from orgseg_node.core.checks import Finding, Level
+from orgseg_node.dicom.reading.image_kind import Reason
 from orgseg_node.dicom.reading.joining import (
     PARALLEL,
     Group,
@@ -27,7 +28,7 @@ from orgseg_node.dicom.reading.joining import (
 )
 from orgseg_node.dicom.reading.phases import alternating_attribute, phases
 from orgseg_node.dicom.reading.pixels import PixelReader
-from orgseg_node.dicom.reading.slices import PlacedSlice, Reason, SetAside
+from orgseg_node.dicom.reading.slices import PlacedSlice, SetAside
 from orgseg_node.dicom.reading.stacking import (
     MIN_SLICES,
     ORIENTATION_TOLERANCE,

@@ -11,6 +11,7 @@ from orgseg_node.core.resample import OUTSIDE_HU, to_grid
 from orgseg_node.core.volume import HuArray, Volume
 from orgseg_node.dicom.reading.pixels import PixelReader
 from orgseg_node.dicom.reading.series import CtSeries, CtSlice
+from orgseg_node.dicom.reading.slices import signed_or_not
 from orgseg_node.errors import HuOutOfRange
 
 PADDING_HU: Final = OUTSIDE_HU
@@ -109,7 +110,7 @@ def _stored(words: NDArray[np.uint16], image: CtSlice) -> tuple[_Stored, NDArray
     if image.padding is not None:
         padded |= words == image.padding & 0xFFFF
         if image.padding_limit is not None:
-            ends = [_signed_or_not(v, image) for v in (image.padding, image.padding_limit)]
+            ends = [signed_or_not(v, image) for v in (image.padding, image.padding_limit)]
             padded |= (stored >= min(ends)) & (stored <= max(ends))
     return stored, padded
 
@@ -119,12 +120,6 @@ def _interpreted(words: NDArray[np.uint16], image: CtSlice) -> _Stored:
     if image.signed:
         stored[stored >= 1 << (image.bits_stored - 1)] -= 1 << image.bits_stored
     return stored
-
-
-def _signed_or_not(value: int, image: CtSlice) -> int:
-    # the VR of the padding attributes follows Pixel Representation; some writers get it wrong
-    word = value & 0xFFFF
-    return word - 0x10000 if image.signed and word >= 0x8000 else word
 
 
 def _rescale(stored: _Stored, image: CtSlice) -> NDArray[np.int32] | NDArray[np.float64]:

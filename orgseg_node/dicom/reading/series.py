@@ -13,25 +13,26 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from pydicom.datadict import dictionary_description, dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from orgseg_node.core.checks import Finding
+from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import Grid, SliceStack, VoxelGeometry
 from orgseg_node.dicom.objects.uids import derive_uid
-from orgseg_node.dicom.reading.files import open_header, without_pydicom_warnings
+from orgseg_node.dicom.reading.files import open_header
 from orgseg_node.dicom.reading.grouping import Part, parts_of
 from orgseg_node.dicom.reading.header_counts import count_findings
 from orgseg_node.dicom.reading.image_hash import image_hash
+from orgseg_node.dicom.reading.image_kind import Reason
+from orgseg_node.dicom.reading.joining import alternate
 from orgseg_node.dicom.reading.multiframe import frame_header
+from orgseg_node.dicom.reading.patient_study import patient_study
 from orgseg_node.dicom.reading.slices import (
     NO_UID,
     CtSlice,
     Orientation,
     PlacedSlice,
-    Reason,
     SetAside,
     UnusableFile,
     classify_file,
@@ -39,7 +40,7 @@ from orgseg_node.dicom.reading.slices import (
 from orgseg_node.dicom.reading.stacking import stack
 from orgseg_node.errors import (
     InputError,
-    InvalidAttribute,
+    MissingAttribute,
     NoSeries,
     NotDicom,
     NotImages,
@@ -48,8 +49,6 @@ from orgseg_node.errors import (
     SeveralSeries,
     WrongModality,
 )
-
-_IDENTITY_GROUPS = frozenset({0x0008, 0x0010, 0x0020})
 
 __all__ = [
     "CtSeries",
@@ -187,19 +186,24 @@ def survey(paths: Iterable[Path]) -> Inventory:
     series: defaultdict[str, list[PlacedSlice | UnusableFile]] = defaultdict(list)
     refused: list[Refusal] = []
     aside: list[SetAside] = []
+    pages: Counter[str] = Counter()
     for file in chain.from_iterable(map(classify_file, paths)):
         match file:
             case SetAside():
                 aside.append(file)
+                if file.series_key is not None:
+                    pages[file.series_key] += 1
             case UnusableFile(series_key=None):
                 refused.append(Refusal(series_instance_uid=None, error=file.error, paths=(file.path,)))
             case _:
                 series[str(file.series_key)].append(file)
+    _find_slices_without_series(series)
     accepted: list[CtSeries] = []
     for key, members in series.items():
         try:
             volumes, left = _volumes(members)
-            accepted += volumes
+            found = _pages_finding(pages[key])
+            accepted += [replace(one, findings=(*one.findings, *found)) for one in volumes]
             aside += left
         except InputError as error:
             uid = None if key.startswith(NO_UID) else key
@@ -211,6 +215,33 @@ def survey(paths: Iterable[Path]) -> Inventory:
         aside=tuple(aside),
         patients=len({member.patient for members in series.values() for member in members}),
     )
+
+
+def _find_slices_without_series(series: dict[str, list[PlacedSlice | UnusableFile]]) -> None:
+    """Assign slices without Series Instance UID to the series whose gaps they fill, which is then refused."""
+    placed = {
+        key: [one for one in members if isinstance(one, PlacedSlice)] for key, members in series.items()
+    }
+    for key in [key for key in placed if key.startswith(NO_UID) and placed[key]]:
+        for owner, slices in placed.items():
+            same_frame = (
+                not owner.startswith(NO_UID) and f"{NO_UID}{slices[0].frame_uid}" == key if slices else False
+            )
+            if same_frame and alternate([slices, placed[key]]):
+                error = MissingAttribute("Some of its slices have no Series Instance UID.")
+                series[owner] += [
+                    UnusableFile(path=one.image.path, error=error, series_key=owner, patient=one.patient)
+                    for one in placed[key]
+                ]
+                series.pop(key, None)
+
+
+def _pages_finding(pages: int) -> tuple[Finding, ...]:
+    if not pages:
+        return ()
+    message = f"Images without any position, such as pages of a dose report, were left out: {pages}."
+    code = "SERIES_PAGES_LEFT_ASIDE"
+    return (Finding(level=Level.WARNING, code=code, message=message, value=float(pages)),)
 
 
 def read_series(folder: Path, series_uid: str | None = None, part: str | None = None) -> CtSeries:
@@ -308,17 +339,6 @@ def _header(image: CtSlice, study_and_series: tuple[str, str]) -> Dataset:
     return header
 
 
-def _refuse_undecodable(header: Dataset) -> None:
-    """Refuse a header whose patient and study attributes cannot be decoded: objects copy them from it."""
-    for tag in [tag for tag in header.keys() if tag.group in _IDENTITY_GROUPS]:  # noqa: SIM118  # no decoding
-        try:
-            with without_pydicom_warnings():
-                header[tag]
-        except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
-            name = dictionary_description(tag) if dictionary_has_tag(tag) else "An attribute"
-            raise InvalidAttribute(f"{name} cannot be decoded.") from None
-
-
 def _path(member: PlacedSlice | UnusableFile) -> Path:
     return member.path if isinstance(member, UnusableFile) else member.image.path
 
@@ -343,7 +363,7 @@ def _series(part: Part) -> CtSeries:
     study_uid = first.study_uid or derive_uid("stand-in study", first.frame_uid)
     series_uid = first.series_uid or derive_uid("stand-in series", study_uid, first.frame_uid)
     header = _header(first.image, (study_uid, series_uid))
-    _refuse_undecodable(header)
+    copied = patient_study(header)
     return CtSeries(
         slices=tuple(one.image for one in stacked.slices),
         study_instance_uid=study_uid,
@@ -359,7 +379,7 @@ def _series(part: Part) -> CtSeries:
         stack=stacked.slice_stack,
         is_regular=stacked.is_regular,
         part=part.name,
-        findings=(*part.findings, *stacked.findings),
+        findings=(*part.findings, *stacked.findings, *copied.findings),
     )
 
 

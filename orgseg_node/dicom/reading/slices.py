@@ -4,37 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import (
-    JPEG2000,
-    CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    LegacyConvertedEnhancedCTImageStorage,
-    RLELossless,
-)
+from pydicom.uid import CTImageStorage
 
 from orgseg_node.core.geometry import Vector
 from orgseg_node.dicom.reading.files import (
     integer,
     numbers,
     open_header,
+    optional_number,
     required_text,
     slice_thickness,
     text,
     texts,
-    uid_name,
+    valid_uid,
+    without_pydicom_warnings,
+)
+from orgseg_node.dicom.reading.image_kind import (
+    MULTIFRAME_CT,
+    Reason,
+    kinds,
+    reason_aside,
+    refuse_unusable,
+    sop_uid,
 )
 from orgseg_node.dicom.reading.limits import check_size
 from orgseg_node.dicom.reading.multiframe import frame_headers
@@ -42,35 +38,12 @@ from orgseg_node.errors import (
     HuOutOfRange,
     InputError,
     InvalidAttribute,
-    LossyCompression,
     MissingAttribute,
-    MultiframeImage,
-    NoPixelData,
     NotDicom,
-    UnsupportedPixels,
-    UnsupportedSyntax,
-    WrongModality,
 )
 
-SUPPORTED_SYNTAXES = frozenset(
-    {
-        ImplicitVRLittleEndian,
-        ExplicitVRLittleEndian,
-        ExplicitVRBigEndian,
-        DeflatedExplicitVRLittleEndian,
-        RLELossless,
-        JPEGLossless,
-        JPEGLosslessSV1,
-        JPEGLSLossless,
-        JPEG2000Lossless,
-        JPEG2000,  # unless the header states lossy compression
-    }
-)
-# JPEG processes with a discrete cosine transform, JPEG-LS near-lossless (PS3.6, A; several retired)
-_LOSSY_SYNTAXES = frozenset(
-    {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 52, 53, 54, 55, 56, 59, 60, 61, 62, 63, 64, 81)}
-)
-_MULTIFRAME_CT = {EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
+_UNSPECIFIED = "US"  # Rescale Type (0028,1054)
+_NOT_NEEDED = ("GantryDetectorTilt", "PixelPaddingValue", "PixelPaddingRangeLimit", "SliceThickness")
 _UNIT_TOLERANCE = 1e-3
 # numbers beyond these are damage and would overflow
 _FARTHEST_MM, _WIDEST_PIXEL_MM, _LARGEST_RESCALE = 1e12, 1e3, 1e6
@@ -103,24 +76,19 @@ DISCRIMINATING_ATTRIBUTES = (
 Orientation = tuple[float, float, float, float, float, float]
 
 
-class Reason(StrEnum):
-    """Why a file was set aside: it belongs to no CT volume, which is not an error."""
-
-    NOT_DICOM = "not a DICOM file"
-    LOCALIZER = "localizer"
-    CAPTURE = "secondary capture"
-    COPY = "the same image once more"
-    OTHER_GEOMETRY = "image of another direction, size or place than its series"
-    OTHER_MODALITY = "image of another modality"
-    OTHER_OBJECT = "no image (directory, report, structure set or the like)"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """A file that is no CT slice, which is not an error."""
+    """A file that is no CT slice, which is not an error.
+
+    Attributes
+    ----------
+    path, reason : the file, and why it is none
+    series_key : the series of a page among CT images; None for other files
+    """
 
     path: Path
     reason: Reason
+    series_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +158,8 @@ class PlacedSlice:
     uids_from_meta : whether the SOP UIDs are those of the file meta information
     discriminators : non-empty values of `DISCRIMINATING_ATTRIBUTES`, by keyword
     thickness_mm : Slice Thickness; None if it is absent or no positive number
+    is_unspecified : whether Rescale Type is ``US``, unspecified, as GDCM and SimpleITK write it
+    unreadable : names of attributes that cannot be read and are not needed
     """
 
     image: CtSlice
@@ -205,6 +175,8 @@ class PlacedSlice:
     uids_from_meta: bool
     discriminators: Mapping[str, str] = field(default_factory=dict)
     thickness_mm: float | None = None
+    is_unspecified: bool = False
+    unreadable: tuple[str, ...] = ()
 
     @property
     def series_key(self) -> str:
@@ -229,96 +201,40 @@ def classify_file(path: Path) -> tuple[ClassifiedFile, ...]:
         if isinstance(error, NotDicom) and not claims:
             return (SetAside(path=path, reason=Reason.NOT_DICOM),)
         return (UnusableFile(path=path, error=error),)
-    if (reason := _aside(dataset)) is not None:
-        return (SetAside(path=path, reason=reason),)
+    if (reason := reason_aside(dataset)) is not None:
+        is_page = reason is Reason.CAPTURE and sop_uid(dataset, "SOPClassUID") == CTImageStorage
+        return (SetAside(path=path, reason=reason, series_key=_key_of(dataset) if is_page else None),)
     try:
-        _refuse_unusable(dataset, has_pixels=has_pixels)
-        if _uid(dataset, "SOPClassUID") not in _MULTIFRAME_CT:
+        refuse_unusable(dataset, has_pixels=has_pixels)
+        if sop_uid(dataset, "SOPClassUID") not in MULTIFRAME_CT:
             return (_placed(path, dataset),)
         return _frames(path, dataset)
     except InputError as error:
-        key = _series_key(text(dataset, "SeriesInstanceUID"), text(dataset, "FrameOfReferenceUID"))
-        return (UnusableFile(path=path, error=error, series_key=key, patient=_patient(dataset)),)
+        return (UnusableFile(path=path, error=error, series_key=_key_of(dataset), patient=_patient(dataset)),)
 
 
 def _frames(path: Path, dataset: FileDataset) -> tuple[ClassifiedFile, ...]:
     shown = [
         _placed(path, header, number)
         for number, header in frame_headers(dataset)
-        if "LOCALIZER" not in _kinds(header)
+        if "LOCALIZER" not in kinds(header)
     ]
     return tuple(shown) or (SetAside(path=path, reason=Reason.LOCALIZER),)
 
 
-def _series_key(series_uid: str, frame_uid: str) -> str | None:
+def _key_of(dataset: Dataset) -> str | None:
+    """Key of the series that a file belongs to; None if it states none."""
+    series_uid, frame_uid = text(dataset, "SeriesInstanceUID"), text(dataset, "FrameOfReferenceUID")
     return series_uid or (f"{NO_UID}{frame_uid}" if frame_uid else None)
-
-
-def _aside(dataset: FileDataset) -> Reason | None:
-    sop_class = _uid(dataset, "SOPClassUID")
-    if sop_class == CTImageStorage:
-        return Reason.LOCALIZER if "LOCALIZER" in _kinds(dataset) else None
-    if sop_class in _MULTIFRAME_CT:
-        return None
-    if not sop_class:
-        return Reason.OTHER_OBJECT
-    name = uid_name(sop_class)
-    if "Secondary Capture" in name:
-        return Reason.CAPTURE
-    is_image = "Image Storage" in name and "Rows" in dataset
-    return Reason.OTHER_MODALITY if is_image else Reason.OTHER_OBJECT
-
-
-def _kinds(dataset: Dataset) -> set[str]:
-    return {value.upper() for value in texts(dataset, "ImageType")}
-
-
-def _uid(dataset: FileDataset, keyword: str) -> str:
-    """A SOP UID of the dataset, or if it is empty that of the file meta information (PS3.10, 7.1)."""
-    return text(dataset, keyword) or text(dataset.file_meta, f"MediaStorage{keyword}")
 
 
 def _patient(dataset: Dataset) -> str:
     return text(dataset, "PatientID") or text(dataset, "PatientName")
 
 
-def _refuse_unusable(dataset: FileDataset, *, has_pixels: bool) -> None:
-    if text(dataset, "Modality") != "CT":
-        raise WrongModality
-    is_multiframe = _uid(dataset, "SOPClassUID") in _MULTIFRAME_CT
-    if not is_multiframe and (integer(dataset, "NumberOfFrames") or 1) > 1:
-        raise MultiframeImage
-    if not has_pixels:
-        raise NoPixelData
-    syntax = required_text(dataset.file_meta, "TransferSyntaxUID")
-    if syntax in _LOSSY_SYNTAXES or text(dataset, "LossyImageCompression") == "01":
-        raise LossyCompression
-    if syntax not in SUPPORTED_SYNTAXES:
-        raise UnsupportedSyntax(f"It is {uid_name(syntax) or 'none that DICOM defines'}.")
-    _refuse_no_hu(dataset)
-
-
-def _refuse_no_hu(dataset: FileDataset) -> None:
-    if (
-        text(dataset, "PhotometricInterpretation") != "MONOCHROME2"
-        or integer(dataset, "SamplesPerPixel") != 1
-    ):
-        raise UnsupportedPixels("The Photometric Interpretation is not MONOCHROME2.")
-    if "ModalityLUTSequence" in dataset:
-        raise UnsupportedPixels("HU are given by a lookup table.")
-    bits = integer(dataset, "BitsStored") or 0
-    if (
-        integer(dataset, "BitsAllocated") != 16
-        or not 8 <= bits <= 16
-        or integer(dataset, "HighBit") != bits - 1
-    ):
-        raise UnsupportedPixels("Bits Allocated, Bits Stored and High Bit do not fit together.")
-    if integer(dataset, "PixelRepresentation") not in {0, 1}:
-        raise MissingAttribute("Pixel Representation.")
-
-
 def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> PlacedSlice:
-    if text(dataset, "RescaleType").upper() not in {"", "HU"}:
+    rescale_type = text(dataset, "RescaleType").upper()
+    if rescale_type not in {"", "HU", _UNSPECIFIED}:
         raise HuOutOfRange("Rescale Type is not HU.")
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     if not rows or not columns:
@@ -327,18 +243,17 @@ def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> Place
     (row_mm, column_mm), _ = numbers(dataset, "PixelSpacing", 2)
     if not 0 < min(row_mm, column_mm) <= max(row_mm, column_mm) < _WIDEST_PIXEL_MM:
         raise InvalidAttribute("Pixel Spacing must be positive and below 1 m.")
-    tilt = numbers(dataset, "GantryDetectorTilt", 1)[0][0] if text(dataset, "GantryDetectorTilt") else 0.0
     return PlacedSlice(
         image=_image(path, dataset, frame),
         patient=_patient(dataset),
-        study_uid=text(dataset, "StudyInstanceUID"),
-        series_uid=text(dataset, "SeriesInstanceUID"),
-        frame_uid=required_text(dataset, "FrameOfReferenceUID"),
+        study_uid=valid_uid("StudyInstanceUID", text(dataset, "StudyInstanceUID")),
+        series_uid=valid_uid("SeriesInstanceUID", text(dataset, "SeriesInstanceUID")),
+        frame_uid=valid_uid("FrameOfReferenceUID", required_text(dataset, "FrameOfReferenceUID")),
         rows=rows,
         columns=columns,
         pixel_spacing_mm=(row_mm, column_mm),
         patient_position=text(dataset, "PatientPosition"),
-        tilt_deg=tilt,
+        tilt_deg=optional_number(dataset, "GantryDetectorTilt") or 0.0,
         uids_from_meta=not (text(dataset, "SOPInstanceUID") and text(dataset, "SOPClassUID")),
         discriminators={
             keyword: value
@@ -346,6 +261,10 @@ def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> Place
             if (value := "\\".join(texts(dataset, keyword)))
         },
         thickness_mm=slice_thickness(dataset),
+        is_unspecified=rescale_type == _UNSPECIFIED,
+        unreadable=tuple(
+            dictionary_description(keyword) for keyword in _NOT_NEEDED if _is_unreadable(dataset, keyword)
+        ),
     )
 
 
@@ -368,13 +287,13 @@ def _image(path: Path, dataset: FileDataset, frame: int | None) -> CtSlice:
         raise InvalidAttribute("Rescale Slope must be positive.")
     if max(slope, abs(intercept)) > _LARGEST_RESCALE:
         raise HuOutOfRange("Rescale Slope or Rescale Intercept is implausibly large.")
-    sop_class, sop_instance = _uid(dataset, "SOPClassUID"), _uid(dataset, "SOPInstanceUID")
+    sop_class, sop_instance = sop_uid(dataset, "SOPClassUID"), sop_uid(dataset, "SOPInstanceUID")
     if not sop_instance:
         raise MissingAttribute("SOP Instance UID.")
     return CtSlice(
         path=path,
         sop_class_uid=sop_class,
-        sop_instance_uid=sop_instance,
+        sop_instance_uid=valid_uid("SOPInstanceUID", sop_instance),
         transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
         position_mm=(x, y, z),
         position_ds=(x_ds, y_ds, z_ds),
@@ -385,8 +304,8 @@ def _image(path: Path, dataset: FileDataset, frame: int | None) -> CtSlice:
         intercept=intercept,
         signed=integer(dataset, "PixelRepresentation") == 1,
         bits_stored=integer(dataset, "BitsStored") or 16,
-        padding=integer(dataset, "PixelPaddingValue"),
-        padding_limit=integer(dataset, "PixelPaddingRangeLimit"),
+        padding=_padding(dataset, "PixelPaddingValue"),
+        padding_limit=_padding(dataset, "PixelPaddingRangeLimit"),
     )
 
 
@@ -396,3 +315,27 @@ def _number(dataset: Dataset, keyword: str) -> int | None:
         return integer(dataset, keyword)
     except InvalidAttribute:
         return None
+
+
+def _padding(dataset: Dataset, keyword: str) -> int | None:
+    """A padding value, also if it is repeated; None if it is absent or cannot be read."""
+    value = optional_number(dataset, keyword)
+    return int(value) if value is not None and value.is_integer() else None
+
+
+def _is_unreadable(dataset: Dataset, keyword: str) -> bool:
+    """Whether an attribute has a value that is no number."""
+    if keyword not in dataset or optional_number(dataset, keyword) is not None:
+        return False
+    try:
+        with without_pydicom_warnings():
+            return dataset[keyword].VM > 0
+    except Exception:  # noqa: BLE001  # pydicom raises many things for a value that cannot be decoded
+        return True
+
+
+def signed_or_not(value: int, image: CtSlice) -> int:
+    """A padding value as the stored value of a pixel."""
+    # the VR of the padding attributes follows Pixel Representation; some writers get it wrong
+    word = value & 0xFFFF
+    return word - 0x10000 if image.signed and word >= 0x8000 else word

@@ -15,8 +15,9 @@ import numpy as np
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import FloatArray, Grid, SliceStack, Vector
 from orgseg_node.core.resample import grid_for
+from orgseg_node.dicom.reading.files import has_leading_zero
 from orgseg_node.dicom.reading.limits import check_size
-from orgseg_node.dicom.reading.slices import Orientation, PlacedSlice
+from orgseg_node.dicom.reading.slices import CtSlice, Orientation, PlacedSlice, signed_or_not
 from orgseg_node.errors import (
     DuplicateSlices,
     IrregularSpacing,
@@ -47,6 +48,7 @@ _NO_TILT_DEG = 0.2  # smaller angles come from rounded orientations, not from a 
 _TRAVEL = 2  # a tilt must shift the slices by this many times their deviation from it, or it is chance
 _AS_WIDE_AGAIN = 1.5
 _RUN = 3  # this many equal wide gaps in a row are another slice distance, not missing slices
+_HIGHEST_TISSUE = 4000.0  # HU of dense bone and metal end below
 _AXIAL_COSINE, _OBLIQUE_COSINE = 0.9, 0.9998  # 26 and 1 degrees
 
 
@@ -271,9 +273,35 @@ def _findings(ordered: Sequence[PlacedSlice], *, is_tilted: bool) -> tuple[Findi
             "The images have no Study or Series Instance UID, as after anonymisation; derived UIDs are used, "
             "so an archive cannot store the result with the images.",
         )
+    uids = {
+        uid for s in ordered for uid in (s.study_uid, s.series_uid, s.frame_uid, s.image.sop_instance_uid)
+    }
+    if any(map(has_leading_zero, uids)):
+        warn(
+            "SERIES_UID_LEADING_ZERO",
+            "UIDs of the images have components with leading zeros, which DICOM forbids; objects refer to "
+            "them as they are, and a strict archive may refuse these.",
+        )
+    if any(s.is_unspecified for s in ordered):
+        warn(
+            "SERIES_RESCALE_UNSPECIFIED",
+            "Rescale Type is US (unspecified); the values are taken for Hounsfield units.",
+        )
+    unreadable = sorted({name for s in ordered for name in s.unreadable})
+    if unreadable:
+        warn(
+            "SERIES_ATTRIBUTES_IGNORED", f"These cannot be read and are not needed: {', '.join(unreadable)}."
+        )
     paddings = [
-        s.image.padding * s.image.slope + s.image.intercept for s in ordered if s.image.padding is not None
+        hu for s in ordered if (hu := padding_hu(s.image)) is not None and -900 < hu < _HIGHEST_TISSUE
     ]
-    if paddings and max(paddings) > -900:
+    if paddings:
         warn("SERIES_PADDING_IN_TISSUE", "The padding value is within the HU range of tissue.", max(paddings))
     return tuple(found)
+
+
+def padding_hu(image: CtSlice) -> float | None:
+    """Pixel Padding Value in HU, read as a stored value whatever its VR; None if there is none."""
+    if image.padding is None:
+        return None
+    return signed_or_not(image.padding, image) * image.slope + image.intercept

@@ -15,7 +15,7 @@ from pydicom.uid import (
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.events import Event
 
-from orgseg_node.dicom.reading.slices import SUPPORTED_SYNTAXES
+from orgseg_node.dicom.reading.image_kind import SUPPORTED_SYNTAXES
 from orgseg_node.errors import InputError, NotMatching, OrgsegError
 from orgseg_node.node.store.model import Incoming
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from orgseg_node.contouring.protocol import ASK, FIRST, Protocol, load_protocol
 from orgseg_node.dicom.reading.header_counts import FEWER_THAN_COUNTED
+from orgseg_node.dicom.reading.image_kind import Reason
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, choose
-from orgseg_node.dicom.reading.slices import Reason
 from orgseg_node.errors import (
     HeldByRule,
     IncompleteSeries,

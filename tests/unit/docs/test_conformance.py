@@ -12,7 +12,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.objects.seg import SegKind, write_seg
 from orgseg_node.dicom.objects.sr import write_report_sr
-from orgseg_node.dicom.reading.slices import SUPPORTED_SYNTAXES
+from orgseg_node.dicom.reading.image_kind import SUPPORTED_SYNTAXES
 from orgseg_node.dicom.tps.tps import PROFILES
 from orgseg_node.errors import InputError
 from orgseg_node.node.dimse.c_store import STORAGE_CLASSES, SYNTAXES

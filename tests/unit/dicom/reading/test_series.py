@@ -315,7 +315,7 @@ def test_words_where_numbers_belong_are_refused(tmp_path: Path, tag: int, value:
         ({"HighBit": 11}, UnsupportedPixels),
         ({"BitsStored": 17}, UnsupportedPixels),
         ({"ModalityLUTSequence": Sequence([Dataset()])}, UnsupportedPixels),
-        ({"RescaleType": "US"}, HuOutOfRange),
+        ({"RescaleType": "OD"}, HuOutOfRange),
         ({"RescaleIntercept": "1e300"}, HuOutOfRange),
         ({"RescaleSlope": "4e9"}, HuOutOfRange),
         ({"LossyImageCompression": "01"}, LossyCompression),

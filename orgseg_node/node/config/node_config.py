@@ -89,7 +89,8 @@ class ReceiverSection(Section):
     ----------
     quiet_seconds : a series is complete if no image arrived for this time
     min_free_mb : with less free disk space, images are refused
-    max_associations : how many associations may be open at once
+    max_associations : how many associations may be open at once, and how many connections of one address may
+        wait for their association request
     idle_timeout_s, request_timeout_s, message_timeout_s : time limits of a connection, of the association
         request, and of the rest of a message
     max_pdu : largest PDU that is negotiated, in bytes

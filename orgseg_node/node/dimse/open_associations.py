@@ -18,7 +18,7 @@ class OpenAssociations:
         self._lock = threading.Lock()
         self._open: dict[str, set[int]] = {}
 
-    def add(self, calling: str, number: int, limit: int | None) -> bool:
+    def add(self, calling: str, number: int, limit: int | None, *, total: int | None = None) -> bool:
         """Count an association.
 
         Parameters
@@ -26,12 +26,15 @@ class OpenAssociations:
         calling : calling AE title
         number : of the association
         limit : how many this title may have open; None for any number
+        total : how many may be open together; None for any number
 
         Returns
         -------
         False, with nothing changed, if there are as many already
         """
         with self._lock:
+            if total is not None and sum(map(len, self._open.values())) >= total:
+                return False
             there = self._open.setdefault(calling, set())
             if limit is not None and len(there) >= limit:
                 return False
@@ -47,6 +50,42 @@ class OpenAssociations:
                     del self._open[calling]
                 return calling
         return None
+
+
+class WaitingConnections:
+    """Counts the connections of each address whose association request has not come yet."""
+
+    ADDRESSES = 10
+    """All addresses together may have this many times the limit of one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[int, str] = {}
+
+    def add(self, address: str, number: int, limit: int) -> bool:
+        """Count a connection.
+
+        Parameters
+        ----------
+        address : where it comes from
+        number : of the association
+        limit : how many of this address may wait
+
+        Returns
+        -------
+        False, with nothing changed, if there are as many already
+        """
+        with self._lock:
+            same = sum(1 for one in self._waiting.values() if one == address)
+            if same >= limit or len(self._waiting) >= self.ADDRESSES * limit:
+                return False
+            self._waiting[number] = address
+        return True
+
+    def remove(self, number: int) -> None:
+        """Count a connection no more."""
+        with self._lock:
+            self._waiting.pop(number, None)
 
 
 def cause_of_end(event: Event, *, stopping: bool) -> str:

@@ -8,7 +8,9 @@ the image. Pixels are never decoded here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import socket
 import ssl
 import threading
 from collections.abc import Sequence
@@ -42,7 +44,7 @@ from orgseg_node.node.dimse.c_store import (
     c_store_status,
     incoming_instance,
 )
-from orgseg_node.node.dimse.open_associations import OpenAssociations, cause_of_end
+from orgseg_node.node.dimse.open_associations import OpenAssociations, WaitingConnections, cause_of_end
 from orgseg_node.node.dimse.reject_log import RateLimitedRejectLog
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.tls.context import (
@@ -58,6 +60,7 @@ from orgseg_node.node.tls.faults import tls_error
 # PS3.8 9.3.4: result (1 permanent), source (1 service user), reason
 _CALLING_UNKNOWN: Final = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN: Final = (0x01, 0x01, 0x07)
+_NO_LIMIT: Final = 1 << 30
 _TOO_MANY: Final = (0x02, 0x03, 0x02)  # transient, presentation layer: local limit exceeded
 _REASONS: Final = {
     _CALLING_UNKNOWN: "CALLING_UNKNOWN",
@@ -104,6 +107,7 @@ class Receiver:
         self._inbox = inbox
         self._reject_log = RateLimitedRejectLog()
         self._open = OpenAssociations()
+        self._waiting = WaitingConnections()
         self._servers: list[Any] = []
         self.tls_port: int | None = None
         self._idle = threading.Condition()
@@ -139,7 +143,7 @@ class Receiver:
         """
         section, tls = self._config.node, self._config.tls
         ae = AE(ae_title=section.ae_title)
-        ae.maximum_associations = self._config.receiver.max_associations
+        ae.maximum_associations = _NO_LIMIT  # the node counts itself, and only established associations
         ae.network_timeout = self._config.receiver.idle_timeout_s
         ae.acse_timeout = self._config.receiver.request_timeout_s
         ae.dimse_timeout = self._config.receiver.message_timeout_s
@@ -224,6 +228,15 @@ class Receiver:
         """Set limits of a connection and complete its TLS handshake; in the thread of the connection."""
         connection = event.assoc.dul.socket
         limits = self._config.receiver
+        address = str(event.assoc.requestor.address)
+        closed = self._reason_to_close(event, address)
+        if connection is not None and closed:
+            self._meters.refused_associations.labels(closed).inc()
+            self._reject_log.note("connection closed", f"{address} {closed}", address=address, reason=closed)
+            event.assoc.acse_timeout = 0  # no request will come
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+            return
         if connection is not None:
             pdu_limits.limit_connection(
                 connection, pdu_s=limits.idle_timeout_s, message_bytes=limits.max_instance_mb * 1_000_000
@@ -239,9 +252,19 @@ class Receiver:
         _log.warning("tls failed", address=str(event.assoc.requestor.address), code=why.code, why=why.detail)
         event.assoc.acse_timeout = 0  # no request will come; waiting would use up one of the associations
 
+    def _reason_to_close(self, event: Event, address: str) -> str:
+        """Why a connection is closed before anything is read from it; empty if it is not."""
+        peers, limits = self._config.peers, self._config.receiver
+        known = limits.accept_any_calling_ae or any(peer.admits(address) for peer in peers)
+        if not known:
+            return "STRANGER"
+        waits = self._waiting.add(address, id(event.assoc), limits.max_associations)
+        return "" if waits else "TOO_MANY_WAITING"
+
     def _requested(self, event: Event) -> None:
         request: Any = event.assoc.requestor.primitive
         pdu_limits.request_read(event.assoc.dul.socket)
+        self._waiting.remove(id(event.assoc))
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         address = str(event.assoc.requestor.address)
         reason = self._reject_reason(event, calling, called, address)
@@ -267,7 +290,8 @@ class Receiver:
         if peer is not None and not peer.may_call(called):
             return _CALLED_UNKNOWN
         limit = peer.max_associations if peer is not None else None
-        return None if self._open.add(calling, id(event.assoc), limit) else _TOO_MANY
+        total = self._config.receiver.max_associations
+        return None if self._open.add(calling, id(event.assoc), limit, total=total) else _TOO_MANY
 
     def _restrict(self, event: Event, calling: str) -> None:
         """Accept only the SOP classes that a caller may send; other contexts are rejected at negotiation."""
@@ -351,6 +375,7 @@ class Receiver:
     def _ended(self, event: Event) -> None:
         """End an association that was not released, or whose end is known already."""
         cause = cause_of_end(event, stopping=self._stopping)
+        self._waiting.remove(id(event.assoc))
         calling = self._open.remove(id(event.assoc))
         if calling is None and pdu_limits.request_read(event.assoc.dul.socket):
             address = str(event.assoc.requestor.address)

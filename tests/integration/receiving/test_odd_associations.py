@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -52,12 +53,12 @@ def request(
 class Node:
     """A receiver that listens, with its meters."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, networks: list[str] | None = None) -> None:
         config = NodeConfig.model_validate(
             {
                 "node": {"host": "127.0.0.1", "port": 0, "data_dir": folder},
-                "receiver": {"min_free_mb": 0},
-                "peers": [{"ae_title": "CT1"}],
+                "receiver": {"min_free_mb": 0, "max_associations": 3},
+                "peers": [{"ae_title": "CT1", "networks": networks or []}],
             }
         )
         self.meters = Meters()
@@ -114,6 +115,32 @@ def test_an_unreadable_request_is_logged_and_counted(node: Node) -> None:
         node.ask(request(contexts=b"\x20\x00\xff\xff"))
         wait_for(lambda: node.refused("UNREADABLE") == 1, 10, "it is counted")
     assert "association request unreadable" in [line["event"] for line in lines]
+
+
+def test_silent_connections_keep_nobody_out_and_are_limited(node: Node) -> None:
+    with contextlib.ExitStack() as silent, structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            silent.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=10))
+        for _ in range(5):
+            assert node.ask(request()) == AC
+        for _ in range(6):
+            silent.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=10))
+        wait_for(lambda: node.refused("TOO_MANY_WAITING") == 5, 10, "those beyond the limit are closed")
+    closed = [line for line in lines if line["event"] == "connection closed"]
+    assert [line["reason"] for line in closed] == ["TOO_MANY_WAITING"]
+    wait_for(lambda: node.ask(request()) == AC, 10, "there is room again")
+
+
+def test_strangers_are_closed_at_once(tmp_path: Path) -> None:
+    node = Node(tmp_path / "data", ["192.0.2.0/24"])
+    try:
+        with structlog.testing.capture_logs() as lines:
+            with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+                assert connection.recv(1) == b""
+            wait_for(lambda: node.refused("STRANGER") == 1, 10, "it is counted")
+        assert [line["reason"] for line in lines if line["event"] == "connection closed"] == ["STRANGER"]
+    finally:
+        node.receiver.stop()
 
 
 @pytest.mark.parametrize("extra", [item(0x5F, b"abcd"), item(0x55, b"A_LONG_VERSION_NAME_OF_24")])

@@ -230,7 +230,7 @@ class Receiver:
         limits = self._config.receiver
         address = str(event.assoc.requestor.address)
         closed = self._reason_to_close(event, address)
-        if connection is not None and closed:
+        if connection is not None and connection.socket is not None and closed:
             self._meters.refused_associations.labels(closed).inc()
             self._reject_log.note("connection closed", f"{address} {closed}", address=address, reason=closed)
             event.assoc.acse_timeout = 0  # no request will come

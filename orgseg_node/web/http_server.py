@@ -16,6 +16,7 @@ from orgseg_node.node.config.alerts import WebSection
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.parts import Parts
 from orgseg_node.web.app import http_app, monitoring_routes, refusing_routes
+from orgseg_node.web.connections import limited_protocol, raise_descriptor_limit
 
 _START_S: Final = 20.0
 _STOP_S: Final = 10
@@ -71,6 +72,7 @@ class HttpServer:
     def _serve(self, section: WebSection, routes: Routes) -> None:
         if section.port is None:
             return
+        raise_descriptor_limit()
         listener = _listen(section.host, section.port)
         app = http_app(routes)
         config = uvicorn.Config(
@@ -83,6 +85,8 @@ class HttpServer:
             ssl_certfile=section.certificate,
             ssl_keyfile=section.key,
             timeout_graceful_shutdown=_STOP_S,
+            http=limited_protocol(),
+            ws="none",
         )
         try:
             config.load()

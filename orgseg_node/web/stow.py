@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -38,12 +39,20 @@ _JSON: Final = "application/dicom+json"
 _ACCEPTED: Final = (_JSON, "application/json", "application/*", "*/*")
 _BEARER: Final = "bearer "
 _MB: Final = 1_000_000
+_CLOSE: Final = {"Connection": "close"}
 
 # PS3.18 Table 10.5.3-2 and PS3.4 B.2.3
 CLASS_NOT_SUPPORTED: Final = 0x0122
 SYNTAX_NOT_SUPPORTED: Final = 0xC122
 
 _log = structlog.get_logger("orgseg.stow")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Arriving:
+    """The part that arrives now; `began_s` is in the time of the event loop."""
+
+    began_s: float
 
 
 def stow_routes(inbox: Intake, config: NodeConfig) -> list[Route]:
@@ -130,11 +139,15 @@ class StowService:
         with_disk = ThreadPoolExecutor(1)
         try:
             reader = PartReader(boundary, self._config.stow.max_part_mb * _MB)
-            async for chunk in self._chunks(request):
-                for part in reader.feed(chunk):
+            arriving = _Arriving(began_s=loop.time())
+            async for chunk in self._chunks(request, arriving):
+                parts = reader.feed(chunk)
+                for part in parts:
                     outcomes.append(  # noqa: PERF401  # parts that are stored are reported, even if a later one fails
                         await loop.run_in_executor(with_disk, self._store_part, part, peer, study, number)
                     )
+                if parts:
+                    arriving.began_s = loop.time()
             reader.finish()
             in_order = True
         except TooLarge:
@@ -151,15 +164,20 @@ class StowService:
         stored = sum(one.reason is None for one in outcomes)
         _log.info("stow", peer=peer, stored=stored, failed=len(outcomes) - stored, status=status)
         headers = {"Retry-After": "60"} if status == 503 else None
+        if not in_order:  # the rest of the body is not read
+            headers = (headers or {}) | _CLOSE
         return JSONResponse(answer(outcomes), status, headers, media_type=_JSON)
 
-    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
+    async def _chunks(self, request: Request, part: _Arriving) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises TooLarge, TimeoutError or ClientDisconnect."""
+        stow = self._config.stow
+        loop = asyncio.get_running_loop()
         total = 0
         stream = request.stream()
         while True:
             try:
-                async with asyncio.timeout(self._config.stow.idle_timeout_s):
+                left_s = part.began_s + stow.part_timeout_s - loop.time()
+                async with asyncio.timeout(max(0.0, min(stow.idle_timeout_s, left_s))):
                     chunk = await anext(stream)
             except StopAsyncIteration:
                 return
@@ -213,4 +231,5 @@ class StowService:
 
 
 def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(f"{text}\n", status, headers, "text/plain")
+    """An answer without reading the body: the connection is closed."""
+    return Response(f"{text}\n", status, (headers or {}) | _CLOSE, "text/plain")

@@ -29,6 +29,7 @@ class StowSection(Section):
     max_part_mb, max_total_mb : limits of one instance and of one request
     at_once : how many requests are accepted at the same time
     idle_timeout_s : how long a sender may pause within a request
+    part_timeout_s : how long one instance may take to arrive
     """
 
     tokens: Path | None = None
@@ -37,6 +38,7 @@ class StowSection(Section):
     max_total_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 8000
     at_once: Annotated[int, Field(ge=1, le=50)] = 4
     idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    part_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
 
     def resolved(self, base: Path) -> StowSection:
         """The same with an absolute path."""

@@ -237,6 +237,44 @@ def test_one_who_says_nothing_gives_his_place_back(tmp_path: Path, images: list[
         assert post(url, body(*images)).status_code == 200
 
 
+def test_one_byte_at_a_time_does_not_hold_a_slot(tmp_path: Path, images: list[bytes]) -> None:
+    door = Door(tmp_path, at_once=1, idle_timeout_s=5, part_timeout_s=1)
+    head = (
+        "POST /dicomweb/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+        f"Content-Type: {TYPE}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        "--xyz\r\nContent-Type: application/dicom\r\n\r\n"
+    )
+    with door.open() as url:
+        port = int(url.split(":")[2].split("/")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=0.1) as slow:
+            slow.sendall(head.encode())
+            answer = b""
+            for _ in range(50):
+                with contextlib.suppress(OSError):
+                    slow.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    answer = slow.recv(4096)
+                    break
+        assert b" 408 " in answer
+        assert b"connection: close" in answer.lower()
+        assert post(url, body(*images)).status_code == 200
+
+
+def test_the_body_of_a_refused_request_is_not_read(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    head = (
+        "POST /dicomweb/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n"
+        f"Content-Type: {TYPE}\r\n\r\n"
+    )
+    with door.open() as url:
+        port = int(url.split(":")[2].split("/")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
+            stranger.sendall(head.encode())
+            answer = b"".join(iter(lambda: stranger.recv(4096), b""))
+            assert b" 401 " in answer
+            assert b"connection: close" in answer.lower()
+
+
 def test_the_service_is_off_by_default() -> None:
     config = NodeConfig.model_validate({"receiver": {"accept_any_calling_ae": True}})
     assert stow_routes(None, config) == []  # type: ignore[arg-type]

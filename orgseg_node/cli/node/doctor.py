@@ -117,7 +117,8 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
     yield _port(settings)
     yield from _certificates(settings)
     for name, destination in settings.destinations.items():
-        ask = partial(AnySender().echo, destination, settings.calling_ae_for(destination))
+        calling = settings.calling_ae_for(destination)
+        ask = partial(AnySender().check, destination, calling, seg=settings.contours.seg)
         yield _try(f"destination {name}", FAILED, "answers", ask)
 
 

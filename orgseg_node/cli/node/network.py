@@ -29,11 +29,16 @@ CallingAe = Annotated[
 
 
 def echo(dest: Dest, config: Config = None, calling_ae: CallingAe = None) -> None:
-    """Test whether a peer answers: by C-ECHO, or by a query with DICOMweb."""
+    """Test whether a peer answers; one that --config names must also accept its kinds of objects."""
     from orgseg_node.node.delivery.sender import AnySender  # noqa: PLC0415  # network only when needed
 
     destination, calling = resolve(dest, config, calling_ae)
-    AnySender().echo(destination, calling)
+    if config is not None and not _ADDRESS.fullmatch(dest):
+        from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
+
+        AnySender().check(destination, calling, seg=load_config(config).contours.seg)
+    else:
+        AnySender().echo(destination, calling)
     out().print(f"[green]answered[/] {escape(destination.description)}")
 
 

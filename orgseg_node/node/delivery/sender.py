@@ -24,6 +24,24 @@ class AnySender:
         else:
             self._dicom.echo(destination, calling_ae)
 
+    def check(self, destination: Destination | WebDestination, calling_ae: str, *, seg: str) -> None:
+        """Check whether a destination answers and, by DICOM, accepts the classes of its objects.
+
+        Parameters
+        ----------
+        destination : the destination
+        calling_ae : AE title of the node
+        seg : kind of the DICOM Segmentation, ``binary`` or ``labelmap``
+
+        Raises
+        ------
+        NetworkError
+            If it does not.
+        """
+        self.echo(destination, calling_ae)
+        if isinstance(destination, Destination):
+            self._dicom.check_classes(destination, calling_ae, seg=seg)
+
     def send(self, destination: Destination | WebDestination, calling_ae: str, path: Path) -> Stored:
         """Store one object.
 

@@ -143,6 +143,40 @@ class DicomSender:
             if "Status" not in status or status.Status != 0:
                 raise Unreachable(f"{destination.description} does not answer C-ECHO.")
 
+    def check_classes(self, destination: Destination, calling_ae: str, *, seg: str) -> None:
+        """Check whether a destination accepts the classes of its objects; nothing is sent.
+
+        Parameters
+        ----------
+        destination : the destination
+        calling_ae : AE title of the node
+        seg : kind of the DICOM Segmentation, ``binary`` or ``labelmap``
+
+        Raises
+        ------
+        ClassRefused
+            If it does not accept one of them.
+        NetworkError
+            As `echo`.
+        """
+        classes = [
+            UID(uid)
+            for uid, role in ROLE_OF_CLASS.items()
+            if role in destination.objects and (role != "SEG" or (uid == _LABEL_MAP) == (seg == "labelmap"))
+        ]
+        try:
+            accepted = _accepted_classes(destination, calling_ae, classes)
+        except (AssociationRejected, AssociationAborted):
+            accepted = set()
+            for one in classes:  # it may reject the association because of one class
+                try:
+                    accepted |= _accepted_classes(destination, calling_ae, [one])
+                except (AssociationRejected, AssociationAborted) as error:
+                    raise class_refused(destination, one, error) from error
+        for one in classes:
+            if one not in accepted:
+                raise class_refused(destination, one)
+
     def send(self, destination: Destination, calling_ae: str, path: Path) -> Stored:
         """Store one object at a destination (C-STORE).
 
@@ -246,6 +280,16 @@ class DicomSender:
                         yield kind
                     else:
                         yield class_refused(destination, kind[0], error) if refused else error
+
+
+def _accepted_classes(destination: Destination, calling_ae: str, classes: Sequence[UID]) -> set[str]:
+    """Which of some SOP classes a destination accepts."""
+    contexts = [(one, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]) for one in classes]
+    try:
+        with destination_association(destination, calling_ae, contexts) as association:
+            return {str(one.abstract_syntax) for one in association.accepted_contexts}
+    except StoreRefused:
+        return set()
 
 
 def class_refused(destination: Destination, sop_class: str, why: OrgsegError | None = None) -> ClassRefused:

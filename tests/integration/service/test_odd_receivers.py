@@ -115,6 +115,20 @@ def test_one_that_rejects_the_context_of_seg_has_it_failed_at_once(receive: Begi
     assert isinstance(alone, ClassRefused)
 
 
+@pytest.mark.parametrize("requested", [reject_seg, abort_seg, lambda _event: None])
+def test_a_check_proposes_the_classes_and_sends_nothing(
+    receive: Begin, requested: Callable[[Event], None]
+) -> None:
+    receiver = receive(classes=CLASSES[:1], requested=requested)
+    port = receiver.server.server_address[1]
+    to = Destination(ae_title="TPS", host="127.0.0.1", port=port, timeout_s=5)
+    with pytest.raises(ClassRefused, match=r'objects = \["RTSTRUCT"\]'):
+        DicomSender().check_classes(to, "ORGSEG", seg="binary")
+    only = to.model_copy(update={"objects": ("RTSTRUCT",)})
+    DicomSender().check_classes(only, "ORGSEG", seg="binary")
+    assert not receiver.got
+
+
 def test_a_duplicate_is_stored(receive: Begin, files: list[Path]) -> None:
     outcomes = receive(store=lambda _event: 0x0111).send(files)
     assert [(one.status, one.note) for one in outcomes if isinstance(one, Stored)] == [

@@ -66,7 +66,7 @@ def grid_for(stack: SliceStack) -> Grid:
     )
 
 
-def to_grid(hu: HuArray, stack: SliceStack, grid: Grid) -> HuArray:
+def resample_hu_to_grid(hu: HuArray, stack: SliceStack, grid: Grid) -> HuArray:
     """Resample the Hounsfield units of slices to a regular grid.
 
     Parameters

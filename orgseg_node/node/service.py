@@ -111,7 +111,9 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
                 trigger=parts.wakeup.trigger,
             )
             worker = Worker(current, store, tools)
-            engine = stack.enter_context(_engine(config, store.database, worker, min(_POLL_S, tick_s)))
+            engine = stack.enter_context(
+                _running_workflow_engine(config, store.database, worker, min(_POLL_S, tick_s))
+            )
             ticks += _make_worker(parts, engine, worker, tick_s)
             ticks += [("commitment", commitment.request_due, tick_s)]
         port = 0
@@ -171,7 +173,9 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
 
 
 @contextmanager
-def _engine(config: NodeConfig, database: Database, worker: Worker, poll_s: float) -> Iterator[Engine]:
+def _running_workflow_engine(
+    config: NodeConfig, database: Database, worker: Worker, poll_s: float
+) -> Iterator[Engine]:
     """Run the engine; with a heartbeat if other processes may take over the work of this one."""
     place = config.database_location
     shared = isinstance(place, Server)

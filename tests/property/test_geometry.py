@@ -16,7 +16,7 @@ from orgseg_node.core.resample import (
     ON_PLANE_FRACTION,
     ON_PLANE_MM,
     grid_for,
-    to_grid,
+    resample_hu_to_grid,
     to_slices,
 )
 from orgseg_node.core.volume import LabelMap
@@ -234,7 +234,7 @@ def test_the_grid_of_a_stack_holds_all_of_it_and_is_not_much_larger(place: Slice
 def test_labels_on_slices_that_lie_on_the_grid_come_back_to_the_voxel(place: SliceStack, seed: int) -> None:
     grid = grid_for(place)
     on_slices = np.random.default_rng(seed).integers(0, 4, place.shape).astype(np.int16)
-    labels = to_grid(on_slices, place, grid).clip(0).astype(np.uint8)
+    labels = resample_hu_to_grid(on_slices, place, grid).clip(0).astype(np.uint8)
     back = to_slices(LabelMap(grid=grid, labels=labels, organs={}), place).labels
     index = grid.to_index(place.positions_mm)
     near = max(ON_PLANE_MM, ON_PLANE_FRACTION * grid.spacing_mm[0]) / grid.spacing_mm[0]

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.resample import OUTSIDE_HU, to_grid
+from orgseg_node.core.resample import OUTSIDE_HU, resample_hu_to_grid
 from orgseg_node.core.volume import HuArray, Volume
 from orgseg_node.dicom.reading.pixels import PixelReader
 from orgseg_node.dicom.reading.series import CtSeries, CtSlice
@@ -46,7 +46,7 @@ def read_volume(series: CtSeries) -> Volume:
     """
     hu = read_slices(series)
     if not series.is_regular:
-        hu = to_grid(hu, series.stack, series.grid)
+        hu = resample_hu_to_grid(hu, series.stack, series.grid)
     return Volume(grid=series.grid, hu=hu)
 
 

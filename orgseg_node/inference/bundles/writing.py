@@ -213,7 +213,7 @@ def _write_manifest(work: Path, draft: BundleDraft, parts: Sequence[Part]) -> No
         files=files,
     )
     content = render_manifest(manifest)
-    parse_manifest(content)  # it must be readable again
+    parse_manifest(content)  # a check only: raises if the new manifest cannot be parsed
     (work / MANIFEST).write_bytes(content)
 
 
@@ -230,7 +230,7 @@ def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelB
         If the folder of the bundle cannot be written.
     """
     content = render_manifest(replace(bundle.manifest, calibration=calibration))
-    parse_manifest(content)  # it must be readable again
+    parse_manifest(content)  # a check only: raises if the new manifest cannot be parsed
     place = bundle.path / MANIFEST
     try:
         with atomic_file(place) as new:

@@ -17,7 +17,7 @@ from orgseg_node.inference.engine.tiles import Tiling
 
 _MB: Final = 1 << 20
 _SHARE: Final = 0.9  # of the free memory; the rest is for other steps and for the system
-_CHANNELS: Final = 16  # oneDNN rounds channels up to this
+_CHANNELS: Final = 16  # oneDNN pads the number of channels to a multiple of this
 _FRAGMENTATION: Final = 1.3  # memory that is kept for the next tile is reused with gaps
 _SLICES: Final = 128  # slices of the CT in float64 while working planes are computed
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.secrets import read_secret
 from orgseg_node.node.config.section import AeTitle, Section, tables
-from orgseg_node.node.config.tls import PeerTls, TlsSection, resolve_peer
+from orgseg_node.node.config.tls import PeerTls, TlsSection, resolve_peer_tls
 from orgseg_node.node.tls.context import client_context
 
 Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
@@ -133,7 +133,7 @@ def resolve_destination(
     base : folder to which paths are relative
     """
     if isinstance(one, Destination):
-        return resolve_peer(one, tls, base)
+        return resolve_peer_tls(one, tls, base)
     named = {name: getattr(one, name) for name in _FILES}
     return one.model_copy(
         update={name: base / path.expanduser() for name, path in named.items() if path is not None}

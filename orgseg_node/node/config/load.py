@@ -26,7 +26,7 @@ from orgseg_node.node.config.node_config import NodeConfig, contradictions
 from orgseg_node.node.config.peers import REMOVED_OF_PEERS
 from orgseg_node.node.config.rules import merge_rules_file, resolve_rules
 from orgseg_node.node.config.stow import stow_problems
-from orgseg_node.node.config.tls import resolve_peer, tls_file_problems
+from orgseg_node.node.config.tls import resolve_peer_tls, tls_file_problems
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -77,7 +77,7 @@ def _resolved(config: NodeConfig, base: Path) -> NodeConfig:
         contours = contours.model_copy(update={"protocol": own})
     tls = config.tls.resolved(base)
     destinations = {name: resolve_destination(one, tls, base) for name, one in config.destinations.items()}
-    sources = {name: resolve_peer(one, tls, base) for name, one in config.sources.items()}
+    sources = {name: resolve_peer_tls(one, tls, base) for name, one in config.sources.items()}
     update: dict[str, Any] = {"node": node, "inference": inference, "contours": contours, "sources": sources}
     update |= {"stow": config.stow.resolved(base), "tls": tls, "destinations": destinations}
     update |= {"web": resolve_web(config.web, base), "notices": config.notices.resolved(base)}

@@ -119,7 +119,7 @@ class PeerTls(Section):
         return _identity(self.tls_certificate, self.tls_key)
 
 
-def resolve_peer(peer: _P, own: TlsSection, base: Path) -> _P:
+def resolve_peer_tls(peer: _P, own: TlsSection, base: Path) -> _P:
     """The same peer with absolute paths, and with the node's TLS files where it sets none.
 
     Parameters

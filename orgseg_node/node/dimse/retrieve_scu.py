@@ -287,7 +287,7 @@ class _SubOperations:
                 if self.on_progress is not None:
                     self.on_progress(self.completed + counts[0] + counts[2], self.expected)
                 if code not in PENDING:
-                    self._end(code, counts)
+                    self._record_final_response(code, counts)
         except (ValueError, RuntimeError, Unreachable) as error:
             received = self.completed + counts[0] + counts[2] if kept is None else len(kept)
             silent = f"was silent for {self.source.timeout_s:g} s"
@@ -299,7 +299,7 @@ class _SubOperations:
         reported = [status.get(f"NumberOf{name}Suboperations") for name in names]
         return [old if new is None else int(new) for old, new in zip(before, reported, strict=True)]
 
-    def _end(self, code: int, counts: list[int]) -> None:
+    def _record_final_response(self, code: int, counts: list[int]) -> None:
         completed, failed, warning = counts
         # after a warning the receiver has the image, too (PS3.4 B.2.3)
         self.completed += completed + warning

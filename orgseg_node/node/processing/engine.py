@@ -37,7 +37,6 @@ _STARTS: Final = "starts_of_the_dead"
 _GIVEN_UP: Final = "given_up"
 
 Step = Callable[..., Any]
-RunStep = Callable[..., Any]
 Workflow = Callable[..., Any]
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from orgseg_node.node.processing.child_process import kill_process_group
 
-if TYPE_CHECKING:  # the node itself reads no pixels
+if TYPE_CHECKING:  # only for type hints: the node process must not import the pixel code
     from orgseg_node.contouring.preload import SeriesPreloader
 
 WAIT: Final = "--wait"

@@ -102,10 +102,10 @@ def describe_observed(condition: Condition, seen: SubjectValues, *, values: bool
     ):
         if is_so:
             return words
-    return " and ".join(_format(one, subject) for one in seen.values)
+    return " and ".join(_format_value(one, subject) for one in seen.values)
 
 
-def _format(value: Value, subject: Subject) -> str:
+def _format_value(value: Value, subject: Subject) -> str:
     if not isinstance(value, float):
         return str(value)
     if subject.name != "age":

@@ -70,7 +70,7 @@ SERIES_TRANSITIONS: Final[Mapping[SeriesState, frozenset[SeriesState]]] = {
     _S.READY: frozenset({_S.RECEIVING, _S.CONFLICT}),
     _S.HOLD: frozenset({_S.RECEIVING, _S.CONFLICT}),
     _S.IGNORED: frozenset({_S.RECEIVING, _S.CONFLICT}),
-    # a person chose which of the contradicting images counts
+    # only after a user has chosen which image with the same SOP Instance UID is valid
     _S.CONFLICT: frozenset({_S.RECEIVING}),
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orgseg_node.core.geometry import FloatArray, Grid, SliceStack
-from orgseg_node.core.resample import MAX_GROWTH, OUTSIDE_HU, grid_for, to_grid, to_slices
+from orgseg_node.core.resample import MAX_GROWTH, OUTSIDE_HU, grid_for, resample_hu_to_grid, to_slices
 from orgseg_node.core.volume import LabelMap
 
 
@@ -64,7 +64,7 @@ def test_all_slices_lie_on_planes_where_a_usual_distance_allows_it_and_are_copie
     assert grid.spacing_mm == pytest.approx((spacing, 2.0, 1.5))
     assert grid.shape == (planes, 20, 24)
     hu = noise(stack)
-    seen = to_grid(hu, stack, grid)
+    seen = resample_hu_to_grid(hu, stack, grid)
     assert seen.dtype == np.int16
     on = np.rint(np.asarray(heights) / spacing).astype(int)
     assert np.array_equal(seen[on], hu)
@@ -73,7 +73,7 @@ def test_all_slices_lie_on_planes_where_a_usual_distance_allows_it_and_are_copie
 def test_planes_between_two_slices_are_interpolated() -> None:
     stack = stack_at([0, 3, 6, 12, 15])
     hu = noise(stack)
-    seen = to_grid(hu, stack, grid_for(stack))
+    seen = resample_hu_to_grid(hu, stack, grid_for(stack))
     assert np.array_equal(seen[3], np.rint((hu[2].astype(float) + hu[3]) / 2))
 
 
@@ -83,7 +83,7 @@ def test_the_sideways_shift_of_a_tilted_gantry_is_undone(shear: float, angle: fl
     stack = stack_at(np.arange(20) * 3.0, shear=shear, angle=angle)
     grid = grid_for(stack)
     assert grid.shape[1] == 20 + np.ceil(abs(shear) * 57 / 2)  # rows are added, so that nothing is lost
-    seen = to_grid(ramp(points_of(stack)).astype(np.float32), stack, grid)
+    seen = resample_hu_to_grid(ramp(points_of(stack)).astype(np.float32), stack, grid)
     index = stack.to_index(points_of(grid).reshape(-1, 3)).reshape(*grid.shape, 3)
     inside = ((index >= 0) & (index <= np.array(stack.shape) - 1)).all(axis=-1)
     assert inside.mean() > 0.5
@@ -145,11 +145,11 @@ def test_a_grid_of_other_pixels_or_directions_is_an_error() -> None:
         shape=grid.shape, spacing_mm=(3.0, 2.0, 2.0), origin_mm=grid.origin_mm, axes=grid.axes
     )
     with pytest.raises(ValueError, match="pixels"):
-        to_grid(hu, stack, other_pixels)
+        resample_hu_to_grid(hu, stack, other_pixels)
     with pytest.raises(ValueError, match="directions"):
-        to_grid(hu, stack, grid_for(stack_at([0, 3, 9], angle=0.2)))
+        resample_hu_to_grid(hu, stack, grid_for(stack_at([0, 3, 9], angle=0.2)))
     with pytest.raises(ValueError, match="voxels"):
-        to_grid(hu[1:], stack, grid)
+        resample_hu_to_grid(hu[1:], stack, grid)
     on_slices = LabelMap(grid=stack, labels=np.zeros(stack.shape, np.uint8), organs={})
     with pytest.raises(ValueError, match="not a regular grid"):
         to_slices(on_slices, stack)

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from orgseg_node.core.rasterise import Contour, rasterise
-from orgseg_node.core.resample import to_grid
+from orgseg_node.core.resample import resample_hu_to_grid
 from orgseg_node.core.volume import Mask
 from orgseg_node.dicom.objects.rtstruct_reader import read_rtstruct
 from orgseg_node.dicom.reading.files import texts, without_pydicom_warnings
@@ -125,6 +125,6 @@ def _mask(contours: tuple[Contour, ...], series: CtSeries) -> Mask:
     mask = rasterise(contours, series.geometry)
     if series.is_regular:
         return mask
-    values = to_grid(mask.astype(np.float32) * np.float32(_INSIDE), series.stack, series.grid)
+    values = resample_hu_to_grid(mask.astype(np.float32) * np.float32(_INSIDE), series.stack, series.grid)
     inside: Mask = values > _INSIDE / 2
     return inside

@@ -205,7 +205,7 @@ STORAGE: tuple[ZooCase, ...] = (
         "no Image Orientation", Scan(values={"ImageOrientationPatient": None}), "INPUT_MISSING_ATTRIBUTE"
     ),
     refused("no Rescale Intercept", Scan(values={"RescaleIntercept": None}), "INPUT_MISSING_ATTRIBUTE"),
-    refused("Rescale Type is not HU", Scan(values={"RescaleType": "US"}), "INPUT_HU_RANGE"),
+    refused("Rescale Type is not HU", Scan(values={"RescaleType": "OD"}), "INPUT_HU_RANGE"),
     refused("MONOCHROME1", Scan(values={"PhotometricInterpretation": "MONOCHROME1"}), "INPUT_PIXEL_FORMAT"),
     exact(
         "no Slice Thickness, no Instance Number",

@@ -250,7 +250,7 @@ STUDIES: tuple[ZooCase, ...] = (
     refused(
         "2 phases that no attribute distinguishes", _by("StationName", "A", "A"), "INPUT_DUPLICATE_SLICES"
     ),
-    refused("some slices scanned again", _partial_second_phase, "INPUT_DUPLICATE_SLICES"),
+    parts("some slices scanned again", _partial_second_phase, _PARTS),
     parts("two acquisitions, half a slice apart", _interleaved, _PARTS),
     parts("two tube voltages at the same positions", _by("KVP", "80", "140"), _PARTS),
     parts("two kernels at the same positions", _by("ConvolutionKernel", "B30f", "B60f"), _PARTS),

@@ -9,36 +9,35 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.processing import engine
 from orgseg_node.node.processing.engine import Engine, Queue
+from tests.support.processes.forked import ForkedProcess
 
-_ROOT = Path(__file__).resolve().parents[3]
 QUEUE = "queue"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineProcess:
-    """The program from outside."""
+    """The program from outside, with the ends of its standard input and output."""
 
-    process: subprocess.Popen[str]
+    process: ForkedProcess
+    stdin: TextIO
+    stdout: TextIO
 
     def ask(self, *command: Any) -> Any:
         """Have it do something; its answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        self.stdin.write(json.dumps(command) + "\n")
+        self.stdin.flush()
+        return json.loads(self.stdout.readline())
 
     def submit(self, workflow_id: str, seconds: float = 0.0, priority: int = 1000) -> None:
         """Have it submit a workflow."""
@@ -54,27 +53,30 @@ class EngineProcess:
 def engine_process(
     place: Path | Server, log: Path, *, worker: str = "a", version: str = "1"
 ) -> Iterator[EngineProcess]:
-    """A process that works, killed at the end of the block."""
+    """A process that works, killed at the end of the block.
+
+    Parameters
+    ----------
+    place : folder of an SQLite database, or a PostgreSQL server
+    log : file that the steps of its workflows write to
+    worker, version : name of the worker, and version of its program
+    """
     settings = {"place": str(place), "log": str(log), "worker": worker, "version": version, "password": ""}
     if isinstance(place, Server):
         settings |= {"place": place.url, "password": place.password}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.node.engine_program", json.dumps(settings)],
-        cwd=_ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    running = EngineProcess(process=process)
-    try:
-        assert process.stdout is not None
-        assert json.loads(process.stdout.readline()) == "ready"
-        yield running
-    finally:
-        running.kill()
-        for stream in (process.stdin, process.stdout):
-            assert stream is not None
-            stream.close()
+    (its_input, stdin), (stdout, its_output) = os.pipe(), os.pipe()
+    with os.fdopen(stdin, "w") as commands, os.fdopen(stdout) as answers:
+        process = ForkedProcess(
+            "tests.support.node.engine_program", [json.dumps(settings)], streams=(its_input, its_output, 2)
+        )
+        os.close(its_input)
+        os.close(its_output)
+        running = EngineProcess(process=process, stdin=commands, stdout=answers)
+        try:
+            assert json.loads(answers.readline()) == "ready"
+            yield running
+        finally:
+            running.kill()
 
 
 def main(settings: dict[str, str]) -> None:

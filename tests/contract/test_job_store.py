@@ -1,4 +1,4 @@
-"""What a job store promises, proven on SQLite, on PostgreSQL and on the one for tests."""
+"""What a job store promises, proven on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from orgseg_node.node.store.delivery_states import Alternate
 from orgseg_node.node.store.model import (
     DeliveryState,
     Instance,
-    Job,
     JobState,
     NewJob,
     OutputObject,
     SeriesState,
 )
 from orgseg_node.node.store.store import Store
-from tests.support.node.memory_store import MemoryStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OBJECTS = tuple(
@@ -55,24 +53,8 @@ def filled(store: Store) -> tuple[Any, str]:
     return store, new.job_id
 
 
-def memory_store() -> tuple[Any, str]:
-    store = MemoryStore()
-    store.put(
-        Job(
-            job_id="0" * 16, series_uid="1.2.3", revision=1, content_sha256="b" * 64, bundles=("starter",),
-            slices=1, state=JobState.QUEUED, run=1, progress=0, stage="", reason="", note="",
-            created_at=NOW, updated_at=NOW, **CARRIED,
-        ),
-        [instance()],
-    )  # fmt: skip
-    return store, "0" * 16
-
-
-@pytest.fixture(params=["sqlite", "postgres", "memory"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, str]]:
-    if request.param == "memory":
-        yield memory_store()
-        return
     place = (
         tmp_path
         if request.param == "sqlite"

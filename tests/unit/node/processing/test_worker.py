@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,18 +20,26 @@ from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.processing.job_objects import stored_objects
 from orgseg_node.node.processing.request_building import build_request
 from orgseg_node.node.processing.worker import Tools, Worker
-from orgseg_node.node.store.model import DeliveryState, Instance, Job, JobState
+from orgseg_node.node.store.model import DeliveryState, Instance, Job, JobState, NewJob, SeriesState
+from orgseg_node.node.store.store import Store
 from tests.support.node.memory_sender import MemorySender
-from tests.support.node.memory_store import MemoryStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-JOB = "0123456789abcdef"
+NEW = NewJob(series_uid="1.2", content_sha256="b" * 64, bundles=("starter",), slices=1)
+JOB = NEW.job_id
 
 
 class Bench:
-    """A worker with everything around it replaced."""
+    """A worker with one job in its store, and with a child and a sender that do what the test says.
 
-    def __init__(self, folder: Path, **sections: Any) -> None:
+    Parameters
+    ----------
+    folder : the node's data folder
+    new : the job
+    sections : of the configuration
+    """
+
+    def __init__(self, folder: Path, new: NewJob = NEW, **sections: Any) -> None:
         self.folder = folder
         self.now = NOW
         tps = {"ae_title": "TPS", "host": "127.0.0.1", "port": 104}
@@ -42,18 +51,14 @@ class Bench:
             **sections,
         }
         self.config = NodeConfig.model_validate(values)
-        self.store = MemoryStore()
+        self.store = Store(folder, clock=lambda: self.now)
         self.sender = MemorySender()
         instance = Instance(
             sop_uid="1.4", series_uid="1.2", sha256="a" * 64, size=1, path="inbox/1.2/1.4.dcm",
             transfer_syntax="1.2.840.10008.1.2", calling_ae="CT", received_at=NOW,
         )  # fmt: skip
-        job = Job(
-            job_id=JOB, series_uid="1.2", revision=1, content_sha256="b" * 64, bundles=("starter",), slices=1,
-            state=JobState.QUEUED, run=1, progress=0, stage="", reason="", note="", created_at=NOW,
-            updated_at=NOW,
-        )  # fmt: skip
-        self.store.put(job, [instance])
+        self.store.accept(instance)
+        assert self.store.judge(self.store.one_series("1.2"), SeriesState.READY, job=new)
         self.worker = self.printing()
 
     def printing(self, *messages: dict[str, Any], status: int = 0, then: str = "") -> Worker:
@@ -93,9 +98,25 @@ class Bench:
         worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
 
 
+MakeBench = Callable[..., Bench]
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
+    made: list[Bench] = []
+
+    def make(new: NewJob = NEW, **sections: Any) -> Bench:
+        made.append(Bench(tmp_path, new, **sections))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.store.close()
+
+
+@pytest.fixture
+def bench(make_bench: MakeBench) -> Bench:
+    return make_bench()
 
 
 def test_a_child_that_is_done_brings_the_job_to_sending_for_every_destination(bench: Bench) -> None:
@@ -117,11 +138,11 @@ def test_the_request_names_exactly_this_revision_of_the_series(bench: Bench) -> 
     assert asked["bundles"] == ["starter"]
 
 
-def test_the_request_has_every_setting_of_the_node(tmp_path: Path) -> None:
+def test_the_request_has_every_setting_of_the_node(make_bench: MakeBench) -> None:
     inference = {
         "backend": "fast", "memory_budget_mb": 4000, "skip_outside_body": True, "threads": 3, "device": "cpu",
     }  # fmt: skip
-    bench = Bench(tmp_path, inference=inference)
+    bench = make_bench(inference=inference)
     bench.computed()
     asked = json.loads((bench.folder / "jobs" / JOB / "request.json").read_text())
     assert asked["settings"] == bench.config.inference.settings()
@@ -181,8 +202,8 @@ def test_a_child_that_dies_is_tried_again(bench: Bench, then: str, status: int, 
     assert (result["outcome"], result["code"]) == ("retry", code)
 
 
-def test_a_child_that_takes_too_long_is_killed_and_the_job_failed(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, inference={"time_limit_s": 0.6})
+def test_a_child_that_takes_too_long_is_killed_and_the_job_failed(make_bench: MakeBench) -> None:
+    bench = make_bench(inference={"time_limit_s": 0.6})
     worker = bench.printing(then="time.sleep(60)")
     worker.infer(JOB)
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "JOB_TIME_LIMIT")
@@ -245,8 +266,8 @@ CARRIED: dict[str, Any] = {
 }
 
 
-def test_a_job_is_done_as_it_was_decided_whatever_the_configuration_says_now(bench: Bench) -> None:
-    bench.store.put(replace(bench.job, **CARRIED), bench.store.instances_of("1.2"))
+def test_a_job_is_done_as_it_was_decided_whatever_the_configuration_says_now(make_bench: MakeBench) -> None:
+    bench = make_bench(replace(NEW, **CARRIED))
     bench.computed()
     asked = json.loads((bench.folder / "jobs" / JOB / "request.json").read_text())
     assert asked["protocol"] == {"profile": "eclipse", "others": "drop"}
@@ -254,28 +275,27 @@ def test_a_job_is_done_as_it_was_decided_whatever_the_configuration_says_now(ben
     assert [(d.destination, d.role) for d in bench.store.deliveries(JOB)] == [("pacs", "RTSTRUCT")]
 
 
-def test_only_what_the_destinations_of_the_job_get_is_made(tmp_path: Path) -> None:
+def test_only_what_the_destinations_of_the_job_get_is_made(make_bench: MakeBench, tmp_path: Path) -> None:
     place = {"ae_title": "TPS", "host": "127.0.0.1", "port": 104}
     more = {"ae_title": "OTHER", "host": "127.0.0.1", "port": 105, "objects": ["PDF"]}
-    bench = Bench(tmp_path, destinations={"tps": place, "other": more})
+    bench = make_bench(destinations={"tps": place, "other": more})
     for names, wanted in (
         (("tps",), ["RTSTRUCT", "SEG"]),
         (None, ["RTSTRUCT", "SEG", "PDF"]),
         ((), ["RTSTRUCT", "SEG"]),
     ):
-        bench.store.put(replace(bench.job, destinations=names), bench.store.instances_of("1.2"))
-        request = build_request(bench.config, bench.job, (), tmp_path)
+        request = build_request(bench.config, replace(bench.job, destinations=names), (), tmp_path)
         assert list(request.requested_objects["roles"]) == wanted
 
 
-def test_a_job_without_destinations_is_done_and_kept(bench: Bench) -> None:
-    bench.store.put(replace(bench.job, destinations=()), bench.store.instances_of("1.2"))
+def test_a_job_without_destinations_is_done_and_kept(make_bench: MakeBench) -> None:
+    bench = make_bench(replace(NEW, destinations=()))
     bench.computed()
     assert bench.job.state is JobState.DONE
 
 
-def test_a_destination_that_is_no_longer_configured_fails_visibly(bench: Bench) -> None:
-    bench.store.put(replace(bench.job, destinations=("gone", "pacs")), bench.store.instances_of("1.2"))
+def test_a_destination_that_is_no_longer_configured_fails_visibly(make_bench: MakeBench) -> None:
+    bench = make_bench(replace(NEW, destinations=("gone", "pacs")))
     bench.computed()
     bench.worker.send(JOB, "gone")
     bench.worker.send(JOB, "pacs")
@@ -285,8 +305,8 @@ def test_a_destination_that_is_no_longer_configured_fails_visibly(bench: Bench) 
     assert (bench.job.state, bench.job.reason) == (JobState.FAILED, "NOT_DELIVERED")
 
 
-def test_a_rule_that_asks_for_a_review_holds_the_result(bench: Bench) -> None:
-    bench.store.put(replace(bench.job, review=True, rule="trial"), bench.store.instances_of("1.2"))
+def test_a_rule_that_asks_for_a_review_holds_the_result(make_bench: MakeBench) -> None:
+    bench = make_bench(replace(NEW, review=True, rule="trial"))
     bench.computed()
     assert (bench.job.state, bench.job.reason) == (JobState.REVIEW, "REVIEW_BY_RULE")
     assert bench.job.note == "Rule 'trial' asks for a review."
@@ -355,10 +375,10 @@ def test_an_object_that_is_missing_on_the_disk_fails_at_once(bench: Bench) -> No
     assert "INPUT_NOT_DICOM" in delivery.note
 
 
-def test_an_alternate_destination_gets_only_what_the_first_refused(tmp_path: Path) -> None:
+def test_an_alternate_destination_gets_only_what_the_first_refused(make_bench: MakeBench) -> None:
     tps = {"ae_title": "TPS", "host": "a", "port": 104, "alternate": "backup", "alternate_after_h": 1}
     places = {"tps": tps, "backup": {"ae_title": "BACKUP", "host": "b", "port": 104}}
-    bench = Bench(tmp_path, destinations=places)
+    bench = make_bench(destinations=places)
     bench.computed()
     assert {d.destination for d in bench.store.deliveries(JOB)} == {"tps"}
     bench.sender.failures = [StoreRefused("no", status=0xC000), Unreachable("gone")]

@@ -25,6 +25,9 @@ PROVENANCE = Provenance(
     institution="Clinic",
 )
 
+SMALL = PhantomOptions(slices=8, rows=41, columns=43, slice_spacing_mm=2.5)
+"""A frame of 1763 pixels does not end at a whole byte."""
+
 
 def series_of(folder: Path, options: PhantomOptions | None = None) -> CtSeries:
     """A phantom series, written and read."""

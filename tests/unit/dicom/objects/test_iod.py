@@ -8,25 +8,22 @@ import pytest
 from pydicom.dataset import Dataset
 
 from orgseg_node.core.contours import trace
-from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.iod import missing
 from orgseg_node.dicom.objects.pdf import write_pdf
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.objects.seg import SegKind, write_seg
 from orgseg_node.dicom.objects.sr import write_report_sr
+from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
-from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
-from tests.support.ct.phantom import PhantomOptions
+from tests.support.ct.objects import PROVENANCE
 
 Make = Callable[[], Dataset]
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory, organ_table: OrganTable) -> dict[str, Make]:
+def make(series: CtSeries, label_map: LabelMap) -> dict[str, Make]:
     """Every kind of object that the node writes, newly made at each call."""
-    options = PhantomOptions(slices=8, rows=40, columns=40)
-    series = series_of(tmp_path_factory.mktemp("ct"), options)
-    label_map = awkward_label_map(series.geometry, organ_table)
 
     def seg() -> Dataset:
         return write_seg(label_map, series, PROVENANCE)

@@ -16,16 +16,9 @@ from orgseg_node.dicom.objects.seg import write_seg
 from orgseg_node.dicom.objects.sr import write_report_sr
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
-from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
-from tests.support.ct.phantom import PhantomOptions
+from tests.support.ct.objects import PROVENANCE, SMALL, awkward_label_map, series_of
 
-SMALL = PhantomOptions(slices=8, rows=40, columns=40)
 PDF = b"%PDF-1.4\n%%EOF\n"  # of odd length
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CtSeries:
-    return series_of(tmp_path_factory.mktemp("ct"), SMALL)
 
 
 def _bytes(dataset: Dataset) -> bytes:

@@ -25,20 +25,8 @@ from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.dicom.tps.tps import GENERIC, PROFILES, EmptyRois, validate
 from orgseg_node.errors import NothingFound, ObjectInvalid, ProofFailed
 from tests.support.ct import phantom
-from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
+from tests.support.ct.objects import PROVENANCE, SMALL, awkward_label_map, series_of
 from tests.support.ct.phantom import PhantomOptions
-
-SMALL = PhantomOptions(slices=8, rows=40, columns=40)
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CtSeries:
-    return series_of(tmp_path_factory.mktemp("ct"), SMALL)
-
-
-@pytest.fixture(scope="module")
-def label_map(series: CtSeries, organ_table: OrganTable) -> LabelMap:
-    return awkward_label_map(series.grid, organ_table)
 
 
 @pytest.fixture

@@ -22,21 +22,10 @@ from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.objects.seg import LABEL_MAP_STORAGE, SegKind, prove_seg, write_seg
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import NothingFound, ObjectInvalid, ProofFailed
-from tests.support.ct.objects import PROVENANCE, awkward_label_map, awkward_labels, series_of
+from tests.support.ct.objects import PROVENANCE, SMALL, awkward_label_map, awkward_labels, series_of
 from tests.support.ct.phantom import FEET_FIRST, PhantomOptions
 
-SMALL = PhantomOptions(slices=8, rows=41, columns=43)  # 1763 pixels: frames do not end at whole bytes
 FOUND = ("A_Aorta", "Eye_L", "Liver", "Kidney_R", "Rectum")
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CtSeries:
-    return series_of(tmp_path_factory.mktemp("ct"), SMALL)
-
-
-@pytest.fixture(scope="module")
-def label_map(series: CtSeries, organ_table: OrganTable) -> LabelMap:
-    return awkward_label_map(series.grid, organ_table)
 
 
 @pytest.fixture

@@ -11,25 +11,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.seg import SegKind, prove_seg, write_seg
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ProofFailed
-from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
-from tests.support.ct.phantom import PhantomOptions
-
-SMALL = PhantomOptions(slices=8, rows=41, columns=43)  # 1763 pixels: frames do not end at whole bytes
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CtSeries:
-    return series_of(tmp_path_factory.mktemp("ct"), SMALL)
-
-
-@pytest.fixture(scope="module")
-def label_map(series: CtSeries, organ_table: OrganTable) -> LabelMap:
-    return awkward_label_map(series.grid, organ_table)
+from tests.support.ct.objects import PROVENANCE
 
 
 @pytest.fixture

@@ -21,21 +21,9 @@ from orgseg_node.dicom.objects.seg import SegKind, write_seg
 from orgseg_node.dicom.objects.sr import NOTICE, write_report_sr
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import NothingFound, ObjectInvalid
-from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
-from tests.support.ct.phantom import PhantomOptions
+from tests.support.ct.objects import PROVENANCE, SMALL, awkward_label_map, series_of
 
-SMALL = PhantomOptions(slices=8, rows=41, columns=43, slice_spacing_mm=2.5)
 FOUND = ("A_Aorta", "Eye_L", "Liver", "Kidney_R", "Rectum")
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CtSeries:
-    return series_of(tmp_path_factory.mktemp("ct"), SMALL)
-
-
-@pytest.fixture(scope="module")
-def label_map(series: CtSeries, organ_table: OrganTable) -> LabelMap:
-    return awkward_label_map(series.grid, organ_table)
 
 
 @pytest.fixture(scope="module", params=SegKind)

@@ -16,7 +16,7 @@ from orgseg_node.shipped import shipped_config
 from tests.support.ct.phantom import build_ct_series
 from tests.support.node.leaks import collect
 from tests.support.peers.postgres import Cluster, cluster
-from tests.support.processes.once import RUN_FOLDER
+from tests.support.processes.once import RUN_FOLDER, once
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -66,17 +66,16 @@ def organ_table() -> OrganTable:
 
 
 @pytest.fixture(scope="session")
-def _ct_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ct_original")
-    build_ct_series(folder)
-    return folder
+def ct(_own_cache: None) -> Path:
+    """A folder with a small, clean phantom series that no test changes: 24 slices of 64 x 64 pixels."""
+    return once("ct", lambda folder: build_ct_series(folder)[0].parent)
 
 
 @pytest.fixture
-def ct_folder(_ct_original: Path, tmp_path: Path) -> Path:
-    """A folder with a small, clean phantom series of one's own: 24 slices of 64 x 64 pixels."""
+def ct_folder(ct: Path, tmp_path: Path) -> Path:
+    """A copy of that series which a test may change."""
     folder = tmp_path / "ct"
-    shutil.copytree(_ct_original, folder)
+    shutil.copytree(ct, folder)
     return folder
 
 

@@ -23,6 +23,7 @@ from orgseg_node.inference.predictor import InferenceSettings, Predictor
 from tests.support.models.calibrations import calibrated
 from tests.support.models.threshold_predictor import ThresholdPredictor
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.processes.once import once
 
 _TITLE = {
     "title": "Tiny",
@@ -35,9 +36,12 @@ _WHOLE = InferenceSettings(method="whole", device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def tiny_bundle() -> ModelBundle:
     """Two tiny networks: one finds spleen and liver, one the heart; 5 mm around the body is kept."""
-    folder = tmp_path_factory.mktemp("bundle")
+    return once("predictors", _bundle)
+
+
+def _bundle(folder: Path) -> ModelBundle:
     first = write_tiny(folder, TinyModel())
     second = write_tiny(folder, TinyModel(labels={"heart": 1}, dataset_name="Dataset902_Heart", seed=3))
     return export_trained(

@@ -7,26 +7,33 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.cli import main
-from tests.support.ct.phantom import build_ct_series
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.processes.once import once
 
 
 @pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles(_own_cache: None) -> Path:
     """A folder with one bundle, ``tiny``, imported as a user would."""
-    folder = tmp_path_factory.mktemp("bundles")
+    return once("e2e", _bundles)
+
+
+def _bundles(folder: Path) -> Path:
     model = TinyModel(
         labels={"brainstem": 1, "spinal_cord": 2, "mandible": 3},
         spacing_mm=(6.0, 12.0, 12.0),
         patch=(16, 16, 16),
         gain=3.0,
     )
-    trained = write_tiny(tmp_path_factory.mktemp("trained"), model)
+    trained, bundles = write_tiny(folder / "trained", model), folder / "bundles"
+    _run("models", "add", trained, "--name", "tiny", "--outside-to-air", "--to", bundles)
+    return bundles
+
+
+def _run(*arguments: object) -> None:
     try:
-        main(["models", "add", str(trained), "--name", "tiny", "--outside-to-air", "--to", str(folder)])
+        main([str(argument) for argument in arguments])
     except SystemExit as end:
         assert not end.code, end.code  # noqa: PT017  # a command ends by SystemExit, also when all is well
-    return folder
 
 
 @pytest.fixture
@@ -37,21 +44,13 @@ def with_bundles(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phantom CT that no test changes."""
-    folder = tmp_path_factory.mktemp("ct")
-    build_ct_series(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def result(bundles: Path, ct: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def result(bundles: Path, ct: Path) -> Path:
     """What ``orgseg segment`` made of the phantom; no test changes it."""
-    out = tmp_path_factory.mktemp("result")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("ORGSEG_BUNDLES", str(bundles))
-        try:
-            main(["segment", str(ct), str(out), "--device", "cpu"])
-        except SystemExit as end:
-            assert not end.code, end.code  # noqa: PT017  # a command ends by SystemExit, also when all is well
-    return out
+
+    def segment(folder: Path) -> Path:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("ORGSEG_BUNDLES", str(bundles))
+            _run("segment", ct, folder / "out", "--device", "cpu")
+        return folder / "out"
+
+    return once("e2e-result", segment)

@@ -46,6 +46,7 @@ from tests.support.ct.phantom import build_ct_series
 from tests.support.models.calibrations import calibrated
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 from tests.support.node.command_line import orgseg
+from tests.support.processes.once import once
 
 _FAST = InferenceSettings(backend="fast", device="cpu", threads=1)
 _PATCH = (16, 16, 16)
@@ -62,9 +63,9 @@ def _bundle(folder: Path, model: TinyModel) -> ModelBundle:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def tiny() -> ModelBundle:
     """Two folds, mirrored along the slices; clear enough that few voxels lie on the edge."""
-    return _bundle(tmp_path_factory.mktemp("tiny"), TinyModel(folds=(0, 1), mirror_axes=(0,)))
+    return once("fast-tiny", lambda folder: _bundle(folder, TinyModel(folds=(0, 1), mirror_axes=(0,))))
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,9 @@ def network(tiny: ModelBundle) -> PartNetwork:
 
 
 @pytest.fixture(scope="module")
-def coarse(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def coarse() -> ModelBundle:
     """One network that sees the phantom in few tiles."""
-    return _bundle(tmp_path_factory.mktemp("coarse"), TinyModel(spacing_mm=(6.0, 8.0, 8.0)))
+    return once("fast-coarse", lambda folder: _bundle(folder, TinyModel(spacing_mm=(6.0, 8.0, 8.0))))
 
 
 @pytest.fixture

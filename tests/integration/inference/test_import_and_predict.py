@@ -43,6 +43,7 @@ from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.processes.once import once
 
 _CPU = InferenceSettings(device="cpu", threads=1)
 
@@ -53,7 +54,7 @@ def _everything(volume: Volume) -> Body:
 
 
 @pytest.fixture(scope="module")
-def ct() -> Volume:
+def volume() -> Volume:
     """A CT of smooth noise, 2.5 x 1.5 x 1.5 mm."""
     grid = Grid(shape=(26, 40, 36), spacing_mm=(2.5, 1.5, 1.5), origin_mm=(-20.0, -30.0, 5.0))
     noise = gaussian_filter(np.random.default_rng(1).normal(size=grid.shape), 2)
@@ -61,19 +62,19 @@ def ct() -> Volume:
 
 
 def _labels(
-    bundle: ModelBundle, ct: Volume, table: OrganTable, settings: InferenceSettings = _CPU
+    bundle: ModelBundle, volume: Volume, table: OrganTable, settings: InferenceSettings = _CPU
 ) -> NDArray[np.uint8]:
-    found = load_predictor(bundle, table, settings).predict(ct, _everything(ct), lambda *_: None)
+    found = load_predictor(bundle, table, settings).predict(volume, _everything(volume), lambda *_: None)
     return found.label_map.labels
 
 
 def _nnunets_own(
-    trained: Path, folds: tuple[int, ...], ct: Volume, folder: Path, *, ras: bool = False
+    trained: Path, folds: tuple[int, ...], volume: Volume, folder: Path, *, ras: bool = False
 ) -> NDArray[np.uint8]:
     """Labels by nnU-Net alone: from its checkpoint and a NIfTI file to a NIfTI file."""
-    image = SimpleITK.GetImageFromArray(ct.hu)
-    image.SetSpacing(tuple(reversed(ct.grid.spacing_mm)))
-    image.SetOrigin(ct.grid.origin_mm)
+    image = SimpleITK.GetImageFromArray(volume.hu)
+    image.SetSpacing(tuple(reversed(volume.grid.spacing_mm)))
+    image.SetOrigin(volume.grid.origin_mm)
     if ras:
         image = SimpleITK.DICOMOrient(image, "RAS")
     SimpleITK.WriteImage(image, str(folder / "case_0000.nii.gz"))
@@ -99,38 +100,42 @@ Options = Callable[..., ImportOptions]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained() -> Path:
     """What nnU-Net left behind: two folds, mirrored along all axes."""
-    return write_tiny(tmp_path_factory.mktemp("results"), TinyModel(folds=(0, 3), mirror_axes=(0, 1, 2)))
+    model = TinyModel(folds=(0, 3), mirror_axes=(0, 1, 2))
+    return once("imported-trained", lambda folder: write_tiny(folder, model))
 
 
 @pytest.fixture(scope="module")
-def tiny(trained: Path, organ_table: OrganTable, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def tiny(trained: Path, organ_table: OrganTable) -> ModelBundle:
     """The bundle of it, imported from an export zip."""
-    folder = tmp_path_factory.mktemp("imported")
-    archive = Path(shutil.make_archive(str(folder / "export"), "zip", trained.parents[1]))
-    return import_model(archive, _options(folder, organ_table))
+
+    def imported(folder: Path) -> ModelBundle:
+        archive = Path(shutil.make_archive(str(folder / "export"), "zip", trained.parents[1]))
+        return import_model(archive, _options(folder, organ_table))
+
+    return once("imported", imported)
 
 
 def test_an_imported_zip_gives_nnunets_own_labels_to_the_voxel(
-    tmp_path: Path, trained: Path, tiny: ModelBundle, ct: Volume, organ_table: OrganTable
+    tmp_path: Path, trained: Path, tiny: ModelBundle, volume: Volume, organ_table: OrganTable
 ) -> None:
     assert tiny.manifest.mirroring
     assert tiny.manifest.parts[0].folds == ("0", "3")
-    labels = _labels(tiny, ct, organ_table)
+    labels = _labels(tiny, volume, organ_table)
     assert np.unique(labels).tolist() == [0, 1, 2]
-    assert (labels == _nnunets_own(trained, (0, 3), ct, tmp_path)).all()
-    assert (labels != _nnunets_own(trained, (0,), ct, tmp_path)).any()
+    assert (labels == _nnunets_own(trained, (0, 3), volume, tmp_path)).all()
+    assert (labels != _nnunets_own(trained, (0,), volume, tmp_path)).any()
 
 
 def test_a_model_trained_on_ras_files_gets_ras_arrays(
-    tmp_path: Path, options: Options, ct: Volume, organ_table: OrganTable
+    tmp_path: Path, options: Options, volume: Volume, organ_table: OrganTable
 ) -> None:
     trained = write_tiny(tmp_path / "results")
-    expected = _nnunets_own(trained, (0,), ct, tmp_path, ras=True)
+    expected = _nnunets_own(trained, (0,), volume, tmp_path, ras=True)
     ras = import_model(trained, options(orientation="RAS"))
-    assert (_labels(ras, ct, organ_table) == expected).all()
-    assert (_nnunets_own(trained, (0,), ct, tmp_path) != expected).any()
+    assert (_labels(ras, volume, organ_table) == expected).all()
+    assert (_nnunets_own(trained, (0,), volume, tmp_path) != expected).any()
 
 
 def test_half_precision_stores_each_tensor_once_and_loads_all_names(tmp_path: Path, trained: Path) -> None:
@@ -168,18 +173,18 @@ def test_nothing_pickled_and_no_case_names_enter_the_bundle(tiny: ModelBundle) -
 
 
 def test_several_models_are_merged_by_priority(
-    tmp_path: Path, options: Options, ct: Volume, organ_table: OrganTable
+    tmp_path: Path, options: Options, volume: Volume, organ_table: OrganTable
 ) -> None:
     results = tmp_path / "results"
     alone = {}
     for seed, (key, name) in enumerate({"spleen": "Dataset801_Spleen", "aorta": "Dataset802_Tube"}.items()):
         model = write_tiny(results, TinyModel(labels={"organ": 1}, dataset_name=name, seed=seed))
-        alone[key] = _nnunets_own(model, (0,), ct, tmp_path) > 0
+        alone[key] = _nnunets_own(model, (0,), volume, tmp_path) > 0
     assert (alone["spleen"] & alone["aorta"]).any()
     given = {"Dataset802_Tube/organ": "aorta"}
     bundle = import_model(results, options(organs=given, priorities={"aorta": 0.97, "spleen": 0.9}))
     assert bundle.manifest.organs == ("spleen", "aorta")
-    labels = _labels(bundle, ct, organ_table)
+    labels = _labels(bundle, volume, organ_table)
     assert ((labels == 2) == alone["aorta"]).all()
     assert ((labels == 1) == (alone["spleen"] & ~alone["aorta"])).all()
 
@@ -391,18 +396,20 @@ def test_a_gpu_that_is_not_there_is_said(tiny: ModelBundle, organ_table: OrganTa
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
-def test_the_gpu_gives_the_labels_of_the_cpu(tiny: ModelBundle, ct: Volume, organ_table: OrganTable) -> None:
+def test_the_gpu_gives_the_labels_of_the_cpu(
+    tiny: ModelBundle, volume: Volume, organ_table: OrganTable
+) -> None:
     predictor = load_predictor(tiny, organ_table, InferenceSettings())
-    found = predictor.predict(ct, _everything(ct), lambda *_: None)
+    found = predictor.predict(volume, _everything(volume), lambda *_: None)
     assert found.device.startswith("cuda:0 (")
-    alike = found.label_map.labels == _labels(tiny, ct, organ_table)
+    alike = found.label_map.labels == _labels(tiny, volume, organ_table)
     assert alike.mean() > 0.95  # the GPU computes in half precision
 
 
 def test_a_ct_of_nothing_but_zeros_has_no_organs(
-    tiny: ModelBundle, ct: Volume, organ_table: OrganTable
+    tiny: ModelBundle, volume: Volume, organ_table: OrganTable
 ) -> None:
-    nothing = Volume(grid=ct.grid, hu=np.zeros_like(ct.hu))
+    nothing = Volume(grid=volume.grid, hu=np.zeros_like(volume.hu))
     assert not _labels(tiny, nothing, organ_table).any()
 
 

@@ -17,6 +17,7 @@ from tests.support.node.command_line import orgseg
 from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import NodeProcess, running_node, wait_for
 from tests.support.peers.dcmtk import free_port, storescp, storescu
+from tests.support.processes.once import once
 
 pytestmark = [pytest.mark.peer, *LEAKS]
 
@@ -24,16 +25,19 @@ _ESTIMATE = re.compile(r"segmenting: tiny \S+, about \d+ (s|min) left")
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles() -> Path:
     """A folder with one bundle, ``tiny``, whose many small tiles take several seconds."""
-    folder = tmp_path_factory.mktemp("bundles")
+    return once("many-tiles", _bundles)
+
+
+def _bundles(folder: Path) -> Path:
     model = TinyModel(
         labels={"brainstem": 1, "spinal_cord": 2, "mandible": 3}, spacing_mm=(1.5, 1.5, 1.5), gain=3.0
     )
-    trained = write_tiny(tmp_path_factory.mktemp("trained"), model)
+    trained, bundles = write_tiny(folder / "trained", model), folder / "bundles"
     with contextlib.suppress(SystemExit):
-        main(["models", "add", str(trained), "--name", "tiny", "--outside-to-air", "--to", str(folder)])
-    return folder
+        main(["models", "add", str(trained), "--name", "tiny", "--outside-to-air", "--to", str(bundles)])
+    return bundles
 
 
 def section(bundles: Path, *more: str) -> str:

@@ -23,6 +23,7 @@ from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, Prediction
 from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, dilate_mm, prepare_ct
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.processes.once import once
 
 _WHOLE = InferenceSettings(method="whole", device="cpu", threads=1)
 _STREAMING = InferenceSettings(device="cpu", threads=1, skip_outside_body=False)
@@ -68,14 +69,16 @@ class Bundles:
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+def bundles() -> Bundles:
+    return once("streamed", _bundles)
+
+
+def _bundles(folder: Path) -> Bundles:
     abdomen, heart = {1: "spleen", 2: "liver"}, {1: "heart"}
     return Bundles(
-        alike=_bundle(
-            tmp_path_factory.mktemp("alike"), [(_ABDOMEN, abdomen), (_HEART, heart)], body_margin_mm=5.0
-        ),
+        alike=_bundle(folder / "alike", [(_ABDOMEN, abdomen), (_HEART, heart)], body_margin_mm=5.0),
         apart=_bundle(
-            tmp_path_factory.mktemp("apart"),
+            folder / "apart",
             [(_ABDOMEN, abdomen), (_HEAD, {1: "brain", 2: "brainstem"})],
             body_margin_mm=9.0,
             outside_to_air=True,

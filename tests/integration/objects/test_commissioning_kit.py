@@ -9,13 +9,14 @@ import pytest
 from orgseg_node.dicom.kit.shapes import KIT_STRUCTURES, kit_label_map
 from orgseg_node.dicom.kit.writing import Kit, kit_profiles, write_kit
 from tests.support.peers.peers import dciodvfy_errors, plastimatch_masks
+from tests.support.processes.once import once
 
 VOXEL_ML = 0.003
 
 
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    return write_kit(tmp_path_factory.mktemp("kit"))
+def kit() -> Kit:
+    return once("kit", write_kit)
 
 
 @pytest.mark.peer

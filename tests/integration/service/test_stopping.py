@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -25,6 +26,7 @@ from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.processes.once import once
 
 
 class Disturbance(Exception):
@@ -32,9 +34,12 @@ class Disturbance(Exception):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def bundle() -> ModelBundle:
     """Two networks, the first an ensemble of two folds; both see the same working volume."""
-    folder = tmp_path_factory.mktemp("bundle")
+    return once("stopped", _bundle)
+
+
+def _bundle(folder: Path) -> ModelBundle:
     first = write_tiny(folder, TinyModel(folds=(0, 1)))
     second = write_tiny(folder, TinyModel(labels={"heart": 1}, dataset_name="Dataset902_Heart", seed=3))
     texts = dict.fromkeys(("title", "intended_use", "trained_on", "licence", "card"), "tests only")

@@ -96,13 +96,15 @@ class ForkedProcess:
 
 
 def _connected() -> socket.socket:
-    path = once("fork_server", _start)
+    path = once("fork-server", _start)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(str(path))
     return connection
 
 
-def _start(path: Path) -> None:
-    """Start the server of this run, which listens when this returns."""
+def _start(folder: Path) -> Path:
+    """Start the server of this run, and return where it listens."""
+    path = folder / "socket"
     command = [sys.executable, "-m", "tests.support.processes.fork_server", str(path), str(owner())]
     subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=_START_S)
+    return path

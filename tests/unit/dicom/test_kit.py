@@ -22,16 +22,17 @@ from orgseg_node.dicom.kit.writing import Kit, kit_profiles, write_kit
 from orgseg_node.dicom.objects.rtstruct import read_rtstruct
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries, read_series
+from tests.support.processes.once import once
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kit")
+def kit() -> Kit:
+    return once("kit", write_kit)
 
 
 @pytest.fixture(scope="module")
-def kit(folder: Path) -> Kit:
-    return write_kit(folder)
+def folder(kit: Kit) -> Path:
+    return kit.ct[0].parents[1]
 
 
 @pytest.fixture(scope="module")

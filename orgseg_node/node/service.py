@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -41,6 +39,7 @@ from orgseg_node.node.processing.retention import Retention
 from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
 from orgseg_node.node.scheduler import Tick, Watchdog, start_scheduler
+from orgseg_node.node.signals import signal_events
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.store import Store
@@ -85,7 +84,7 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     with ExitStack() as stack:
         stack.enter_context(_private_files(config))
         stack.enter_context(_sole_user(config, config.worker.roles))
-        stack.enter_context(_signals(stop, reload))
+        stack.enter_context(signal_events(stop, reload))
         await_space(config, entry_points, stop, poll_s=5.0 * tick_s)
         if stop.is_set():
             return
@@ -281,22 +280,3 @@ def _lock(config: NodeConfig, name: str, *, shared: bool = False) -> Iterator[No
         yield
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _signals(stop: threading.Event, reload: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT set `stop`, and SIGHUP set `reload`; only possible in the main thread."""
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del frame
-        (reload if number == signal.SIGHUP else stop).set()
-
-    before = {}
-    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    with suppress(ValueError):
-        before = {number: signal.signal(number, on_signal) for number in handled}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

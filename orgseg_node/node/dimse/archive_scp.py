@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from pathlib import Path
-from types import FrameType
 
 from pydicom.uid import CTImageStorage, RTStructureSetStorage, SegmentationStorage
 
@@ -14,6 +12,7 @@ from orgseg_node.dicom.reading import part10
 from orgseg_node.node.config.node_config import NodeConfig, NodeSection, ReceiverSection
 from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.monitoring.logs import configure_logs
+from orgseg_node.node.signals import signal_events
 from orgseg_node.node.store.model import Incoming
 
 STORAGE_CLASSES = (CTImageStorage, RTStructureSetStorage, SegmentationStorage)
@@ -69,7 +68,7 @@ def run_archive(
     ae_title : its AE title
     folder : folder of the files; created if it does not exist
     host, port : where it listens
-    stop : ends it when set; signals do when None
+    stop : ends it when set, also by these signals
 
     Raises
     ------
@@ -81,20 +80,11 @@ def run_archive(
         node=NodeSection(ae_title=ae_title, host=host, port=port, data_dir=folder),
         receiver=ReceiverSection(accept_any_calling_ae=True, other_classes="refuse"),
     )
-    if stop is None:
-        stop = threading.Event()
-        _stop_on_signals(stop)
+    stop = stop or threading.Event()
     receiver = Receiver(config, FolderArchive(folder), storage=STORAGE_CLASSES)
-    receiver.start()
-    try:
-        stop.wait()
-    finally:
-        receiver.stop()
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    def on_signal(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, on_signal)
+    with signal_events(stop):
+        receiver.start()
+        try:
+            stop.wait()
+        finally:
+            receiver.stop()

@@ -234,7 +234,8 @@ def _patient(dataset: Dataset) -> str:
 
 def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> PlacedSlice:
     rescale_type = text(dataset, "RescaleType").upper()
-    if rescale_type not in {"", "HU", _UNSPECIFIED}:
+    # the frames of Enhanced CT with unspecified values are maps, such as those of perfusion
+    if rescale_type not in ({"", "HU", _UNSPECIFIED} if frame is None else {"", "HU"}):
         raise HuOutOfRange("Rescale Type is not HU.")
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     if not rows or not columns:

@@ -171,7 +171,7 @@ def test_padding_of_minus_3024_is_air_and_no_other_value_is_touched(
 )
 def test_what_is_no_ct_volume_is_refused(shared_data: Path, name: str, code: str) -> None:
     with pytest.raises(InputError) as caught:
-        read_series(shared_data / SMALL / name)
+        read_slices(read_series(shared_data / SMALL / name))
     assert caught.value.code == code
 
 

@@ -213,7 +213,7 @@ def test_frames_that_are_no_hu_are_refused(tmp_path: Path) -> None:
     write_enhanced(tmp_path, [SMALL])
 
     def change(dataset: FileDataset) -> None:
-        dataset.PerFrameFunctionalGroupsSequence[3].PixelValueTransformationSequence[0].RescaleType = "OD"
+        dataset.PerFrameFunctionalGroupsSequence[3].PixelValueTransformationSequence[0].RescaleType = "US"
 
     edited(tmp_path, change)
     assert isinstance(refusal(tmp_path), HuOutOfRange)

@@ -168,8 +168,8 @@ def test_every_lossless_syntax_is_kept_as_it_came(listen: Listen, tmp_path: Path
     assert kept == sent
 
 
-def test_other_objects_and_lossy_syntaxes_are_not_negotiated(listen: Listen) -> None:
-    node = listen()
+def test_refused_objects_and_lossy_syntaxes_are_not_negotiated(listen: Listen) -> None:
+    node = listen(receiver={"accept_any_calling_ae": True, "other_classes": "refuse"})
     for sop_class, syntax in ((MRImageStorage, ImplicitVRLittleEndian), (CTImageStorage, JPEGBaseline8Bit)):
         association = node.associate(syntax, sop_class)
         assert not association.accepted_contexts

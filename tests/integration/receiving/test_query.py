@@ -157,7 +157,7 @@ def test_a_uid_that_is_not_there_is_told_with_code_and_sentence(
     name, *more = (str(tmp_path / "out") if part == "OUT" else part for part in command)
     answer = orgseg(capsys, name, "pacs", "--study", "1.2.3", *more, "--config", place.config(tmp_path))
     assert (answer.status, answer.code) == (1, "NETWORK_NOTHING_MATCHES")
-    assert "nothing that matches" in answer.err
+    assert "has no matching images" in answer.err
     assert not (tmp_path / "out").exists()
 
 

@@ -342,6 +342,8 @@ def test_kill_in_mid_transfer_loses_no_acknowledged_image(tmp_path: Path) -> Non
         for path in paths:
             if len(acknowledged) == 30:
                 threading.Thread(target=node.kill).start()
+            if len(acknowledged) >= 30:
+                time.sleep(0.02)  # a busy machine must not have taken all images before the kill
             dataset = pydicom.dcmread(path)
             try:
                 status = association.send_c_store(dataset)

@@ -12,7 +12,8 @@ CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/de
 .PHONY: check demo test lint types contracts unit coverage endurance proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs release clean
 .DEFAULT_GOAL := check
 
-check: lint types contracts unit  ## what every commit passes
+check: install  ## what every commit passes; the types are checked while the tests run
+	$(MAKE) --jobs=2 lint contracts types unit
 
 test: install peers check  ## install, then everything
 

@@ -51,7 +51,6 @@ def test_crashes_of_the_node_count_with_those_of_the_child(bench: Bench) -> None
     for deaths in (1, 2):
         # the process died in the middle: the attempt was not ended
         assert bench.store.attempts.begin(JOB) == deaths
-        bench.store.attempts._set(JOB, at_risk=1)
     result = worker.infer(JOB)
     assert (result["outcome"], bench.job.reason) == ("failed", "JOB_POISON")
     assert not (bench.folder / "jobs" / JOB / "out").exists()

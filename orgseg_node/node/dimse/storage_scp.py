@@ -267,7 +267,7 @@ class Receiver:
         self._waiting.remove(id(event.assoc))
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         address = str(event.assoc.requestor.address)
-        reason = self._reject_reason(event, calling, called, address)
+        reason = self._admit_association(event, calling, called, address)
         if reason is None:
             self._restrict(event, calling)
             return
@@ -278,10 +278,10 @@ class Receiver:
         evt.trigger(event.assoc, evt.EVT_REJECTED, {})
         event.assoc.kill()
 
-    def _reject_reason(
+    def _admit_association(
         self, event: Event, calling: str, called: str, address: str
     ) -> tuple[int, int, int] | None:
-        """Why a caller is rejected (PS3.8, 9.3.4); None if it is accepted, and then it is counted."""
+        """Count the association as open and return None, or return why it is rejected (PS3.8, 9.3.4)."""
         peer = self._peers.get(calling)
         if called not in self._config.ae_titles:
             return _CALLED_UNKNOWN

@@ -20,7 +20,6 @@ from enum import StrEnum
 from typing import Final
 
 from orgseg_node.contouring.identity import ResultSettings, derive_job_id
-from orgseg_node.errors import IllegalTransition
 
 
 class SeriesState(StrEnum):
@@ -125,9 +124,6 @@ NOT_DELIVERED: Final = "NOT_DELIVERED"
 SENDING_STOPPED: Final = "SENDING_STOPPED"
 """Reason of a CANCELLED job whose objects were being sent."""
 
-FINAL_DELIVERY: Final = frozenset({_D.STORED, _D.COMMITTED, _D.FAILED, _D.DROPPED})
-"""Nothing is left to send for a delivery in one of these states."""
-
 
 def transition_rows() -> Iterable[tuple[str, str, str]]:
     """Every allowed transition as (kind, from, to), for the database."""
@@ -137,12 +133,6 @@ def transition_rows() -> Iterable[tuple[str, str, str]]:
         yield from (("job", job.value, target.value) for target in after_job)
     for delivery, after_delivery in DELIVERY_TRANSITIONS.items():
         yield from (("delivery", delivery.value, target.value) for target in after_delivery)
-
-
-def require_job_transition(source: JobState, target: JobState) -> None:
-    """Raise IllegalTransition unless a job may go from one state to the other."""
-    if target not in JOB_TRANSITIONS[source]:
-        raise IllegalTransition(f"A job that is {source} cannot become {target}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,10 @@ from orgseg_node.node.processing.reconciliation import (
     delivery_action,
     job_action,
 )
-from orgseg_node.node.store.model import FINAL_DELIVERY, NEEDS_WORKER, DeliveryState, JobState
+from orgseg_node.node.store.model import NEEDS_WORKER, DeliveryState, JobState
 from tests.support.node.job_bench import JobBench
 
+FINAL_DELIVERY = {DeliveryState[name] for name in ("STORED", "COMMITTED", "FAILED", "DROPPED")}
 WAY = (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING)
 
 

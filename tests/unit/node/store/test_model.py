@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from orgseg_node.errors import IllegalTransition
 from orgseg_node.node.store.model import (
     COMPUTING,
     DELIVERY_TRANSITIONS,
@@ -19,7 +18,6 @@ from orgseg_node.node.store.model import (
     DeliveryState,
     JobState,
     SeriesState,
-    require_job_transition,
 )
 from orgseg_node.node.store.store import DATABASE, Store
 
@@ -69,15 +67,6 @@ def test_the_database_allows_exactly_what_the_table_allows(
                 database.execute(f"UPDATE {kind} SET state = ?", (target,))  # noqa: S608 (fixed names)
     finally:
         database.execute("ROLLBACK")
-
-
-@pytest.mark.parametrize(("source", "target"), [(a, b) for kind, a, b in PRODUCT if kind == "job"])
-def test_the_program_allows_exactly_what_the_table_allows(source: JobState, target: JobState) -> None:
-    if target in JOB_TRANSITIONS[source]:
-        require_job_transition(source, target)
-    else:
-        with pytest.raises(IllegalTransition, match="cannot become"):
-            require_job_transition(source, target)
 
 
 def test_the_database_knows_no_other_states(database: sqlite3.Connection) -> None:

@@ -1,0 +1,1 @@
+"""What a CT shows: which part of the body, in which position, and by which kind of scan."""

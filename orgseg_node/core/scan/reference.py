@@ -1,0 +1,140 @@
+"""What the scans on which a bundle was trained look like: plain numbers that are stored with the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from orgseg_node.core.geometry import FloatArray
+from orgseg_node.core.scan.grid import ScanGrid, scan_grid
+from orgseg_node.core.scan.levels import LevelModel, learn_levels
+from orgseg_node.core.scan.sides import SidesModel, learn_sides
+from orgseg_node.core.scan.slices import slice_measures
+from orgseg_node.core.volume import LabelMap, Mask, Volume
+
+LEAST_SCANS: Final = 15
+"""Fewer scans give no reference: their scatter would not be known."""
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingScan:
+    """One scan to learn from.
+
+    Attributes
+    ----------
+    grid : the scan, whose position and sides are right
+    organs : lowest and highest z in mm of each organ that was drawn
+    """
+
+    grid: ScanGrid
+    organs: Mapping[str, Range]
+
+    @classmethod
+    def of(cls, volume: Volume, body: Mask, label_map: LabelMap) -> TrainingScan:
+        """Measure a scan with its contours.
+
+        Parameters
+        ----------
+        volume : CT in HU
+        body : (K, J, I) bool, the patient
+        label_map : organs of the same grid as the CT
+
+        Raises
+        ------
+        ValueError
+            If the body is empty.
+        """
+        return cls(grid=scan_grid(volume, body), organs=_heights(label_map))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScanReference:
+    """What the training scans of a bundle look like.
+
+    Attributes
+    ----------
+    scans : number of scans that it was learned from
+    levels : what each level of the body looks like
+    organs_mm : median levels of the lower and the upper end of each organ
+    sides : how left differs from right; None if the scans do not show it
+    """
+
+    scans: int
+    levels: LevelModel
+    organs_mm: Mapping[str, Range]
+    sides: SidesModel | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for a JSON file."""
+        return {
+            "scans": self.scans,
+            "levels": self.levels.as_dict(),
+            "organs_mm": {key: list(ends) for key, ends in self.organs_mm.items()},
+            "sides": None if self.sides is None else self.sides.as_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ScanReference:
+        """The reference of plain numbers. Raises ValueError, KeyError or TypeError if they are none."""
+        organs = {str(key): (float(low), float(high)) for key, (low, high) in values["organs_mm"].items()}
+        sides = values["sides"]
+        return cls(
+            scans=int(values["scans"]),
+            levels=LevelModel.from_dict(values["levels"]),
+            organs_mm=organs,
+            sides=None if sides is None else SidesModel.from_dict(sides),
+        )
+
+
+def learn_scan_reference(scans: Sequence[TrainingScan]) -> ScanReference | None:
+    """Learn what scans of a region look like; None if there are fewer than `LEAST_SCANS` with an organ."""
+    usable = [scan for scan in scans if scan.organs and scan.grid.z_mm.size > 1]
+    if len(usable) < LEAST_SCANS:
+        return None
+    rows = [(scan.grid.z_mm, slice_measures(scan.grid)) for scan in usable]
+    levels, offsets = learn_levels(rows, _first_offsets(usable))
+    placed = [(scan.grid, scan.grid.z_mm - offset) for scan, offset in zip(usable, offsets, strict=True)]
+    return ScanReference(
+        scans=len(usable),
+        levels=levels,
+        organs_mm=_organ_levels(usable, offsets),
+        sides=learn_sides(placed, levels.range_mm),
+    )
+
+
+def _first_offsets(scans: Sequence[TrainingScan]) -> FloatArray:
+    """Z position of level zero in each scan, so that the middles of the organs fall on the same levels."""
+    keys = sorted({key for scan in scans for key in scan.organs})
+    middles = np.array([[np.mean(scan.organs.get(key, np.nan)) for key in keys] for scan in scans])
+    offsets: FloatArray = np.nanmean(middles, axis=1)
+    for _ in range(20):
+        usual = np.nanmedian(middles - offsets[:, None], axis=0)
+        offsets = np.nanmean(middles - usual, axis=1)
+    return offsets
+
+
+def _organ_levels(scans: Sequence[TrainingScan], offsets: FloatArray) -> dict[str, Range]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for scan, offset in zip(scans, offsets, strict=True):
+        for key, (low, high) in scan.organs.items():
+            found.setdefault(key, []).append((low - offset, high - offset))
+    return {
+        key: (round(float(low), 1), round(float(high), 1))
+        for key, (low, high) in ((key, np.median(found[key], axis=0)) for key in sorted(found))
+    }
+
+
+def _heights(label_map: LabelMap) -> dict[str, Range]:
+    """Lowest and highest z in mm of each organ that is present."""
+    heights = {}
+    for label, organ in label_map.organs.items():
+        indices = np.argwhere(label_map.mask(label))
+        if indices.size:
+            ends = label_map.grid.to_lps([indices.min(axis=0), indices.max(axis=0)])[:, 2]
+            heights[organ.key] = (float(ends.min()), float(ends.max()))
+    return heights

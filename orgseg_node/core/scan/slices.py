@@ -1,0 +1,154 @@
+"""What is measured on each slice of a scan, to find out which part of the body it shows.
+
+The measures are symmetric from left to right; what distinguishes the sides is in `sides`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orgseg_node.core.geometry import FloatArray
+from orgseg_node.core.scan.grid import FloatImage, ScanGrid
+from orgseg_node.core.volume import Mask
+
+MEASURES: Final = (
+    "section",
+    "width",
+    "depth",
+    "filling",
+    "air",
+    "aerated",
+    "fat",
+    "soft",
+    "bone",
+    "dense_bone",
+    "bone_depth",
+    "bone_spread",
+    "bone_front",
+    "bone_back",
+    "bone_at_skin",
+    "air_depth",
+    "air_spread",
+    "middle_hu",
+    "front_width",
+    "back_width",
+)
+"""The measures in the order of the columns.
+
+section : logarithm of the area in cm2
+width, depth : extent from left to right and from front to back in cm
+filling : area divided by width times depth
+air, aerated, fat, soft, bone, dense_bone : fractions of the area, square roots
+bone_depth, air_depth : mean place from the front (-0.5) to the back (0.5) of the section, 0 without any
+bone_spread, air_spread : mean distance from the middle line, divided by the width
+bone_front, bone_back : fraction of the bone in the front and in the back third
+bone_at_skin : fraction of a band of some 15 mm under the skin that is bone, square root
+middle_hu : mean HU in the middle of the section, divided by 100
+front_width, back_width : width of the front and of the back quarter, divided by the width
+"""
+
+_AIR_HU: Final = -800.0
+_AERATED_HU: Final = -400.0
+_FAT_HU: Final = (-200.0, -25.0)
+_BONE_HU: Final = 200.0
+_DENSE_HU: Final = 600.0
+_FEW: Final = (
+    8.0  # blocks of bone or air that pull a mean place to the middle, so that a single one says little
+)
+
+
+def slice_measures(scan: ScanGrid) -> FloatArray:
+    """(K, M) the measures of each slice, in the order of `MEASURES`; NaN in a slice without a patient."""
+    rows = np.full((scan.hu.shape[0], len(MEASURES)), np.nan)
+    for k, (hu, inside) in enumerate(zip(scan.hu, scan.inside, strict=True)):
+        if inside.sum() >= _FEW:
+            rows[k] = _of_slice(hu, inside, scan.spacing_mm)
+    return rows
+
+
+def turned(rows: FloatArray, *, z: bool, y: bool) -> FloatArray:
+    """The measures of the same scan with axes that run the other way.
+
+    Parameters
+    ----------
+    rows : (K, M) of `slice_measures`
+    z, y : whether head and feet, front and back are exchanged
+    """
+    result = rows[::-1].copy() if z else rows.copy()
+    if y:
+        for one, other in (("bone_front", "bone_back"), ("front_width", "back_width")):
+            columns = [MEASURES.index(one), MEASURES.index(other)]
+            result[:, columns] = result[:, columns[::-1]]
+        for name in ("bone_depth", "air_depth"):
+            result[:, MEASURES.index(name)] *= -1.0
+    return result
+
+
+def _of_slice(hu: FloatImage, inside: Mask, spacing_mm: tuple[float, float, float]) -> list[float]:
+    _, row_mm, column_mm = spacing_mm
+    y, x = np.nonzero(inside)
+    values = hu[inside]
+    area = float(values.size)
+    (low_y, high_y), (low_x, high_x) = _extent(y), _extent(x)
+    depth, width = high_y - low_y, high_x - low_x
+    v = (y - (low_y + high_y) / 2) / depth
+    u = np.abs(x - np.median(x)) / width
+    aerated, bone = values < _AERATED_HU, values > _BONE_HU
+    fat = (values > _FAT_HU[0]) & (values < _FAT_HU[1])
+    soft = (values >= _FAT_HU[1]) & ~bone
+    middle = (v / 0.25) ** 2 + (u / 0.25) ** 2 < 1
+    skin = _near_skin(inside, spacing_mm)[inside]
+
+    def root(part: NDArray[np.bool_]) -> float:
+        return float(np.sqrt(part.sum() / area))
+
+    return [
+        float(np.log(area * row_mm * column_mm / 100.0)),
+        width * column_mm / 10.0,
+        depth * row_mm / 10.0,
+        area / (width * depth),
+        root(values < _AIR_HU),
+        root(aerated),
+        root(fat),
+        root(soft),
+        root(bone),
+        root(values > _DENSE_HU),
+        float(v[bone].sum() / (bone.sum() + _FEW)),
+        float(u[bone].sum() / (bone.sum() + _FEW)),
+        float((bone & (v < -1 / 6)).sum() / (bone.sum() + _FEW)),
+        float((bone & (v > 1 / 6)).sum() / (bone.sum() + _FEW)),
+        float(np.sqrt((bone & skin).sum() / max(skin.sum(), 1))),
+        float(v[aerated].sum() / (aerated.sum() + _FEW)),
+        float(u[aerated].sum() / (aerated.sum() + _FEW)),
+        float(np.clip(values[middle], -500, 500).mean() / 100.0) if middle.any() else 0.0,
+        _width_of(x[v < -0.25]) / width,
+        _width_of(x[v > 0.25]) / width,
+    ]
+
+
+def _extent(places: NDArray[np.intp]) -> tuple[float, float]:
+    """From the first to the last, without the outermost percent: a finger or a tube does not count."""
+    low, high = np.percentile(places, (1, 99))
+    return float(low) - 0.5, float(high) + 0.5
+
+
+def _width_of(x: NDArray[np.intp]) -> float:
+    if x.size < 2:
+        return 0.0
+    low, high = np.percentile(x, (2, 98))
+    return float(high - low) + 1.0
+
+
+def _near_skin(inside: Mask, spacing_mm: tuple[float, float, float]) -> Mask:
+    """The outermost 15 mm of a section."""
+    reach = [max(1, round(15.0 / mm)) for mm in spacing_mm[1:]]
+    padded = np.pad(inside, [(r, r) for r in reach])
+    rows, columns = inside.shape
+    inner = padded.copy()
+    for axis, r in enumerate(reach):
+        for shift in range(-r, r + 1):
+            inner &= np.roll(padded, shift, axis)
+    return inside & ~inner[reach[0] : reach[0] + rows, reach[1] : reach[1] + columns]

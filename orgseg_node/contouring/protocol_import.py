@@ -7,7 +7,7 @@ by words for left and right. A name without a certain organ is listed in a comme
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,14 +16,23 @@ from xml.etree.ElementTree import Element, ParseError  # only the types; parsed 
 import tomli_w
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+from pydicom.dataset import Dataset
 
 from orgseg_node.core.organs import OrganTable, Rgb, Side
-from orgseg_node.dicom.reading.files import open_header, text, without_pydicom_warnings
+from orgseg_node.dicom.reading.files import (
+    open_header,
+    optional_integer,
+    text,
+    texts,
+    whole_text,
+    without_pydicom_warnings,
+)
 from orgseg_node.errors import ConfigError, InputError
 
 _BODY: Final = "body"
 _MAX_BYTES: Final = 5_000_000  # bytes of a template; real ones have some ten thousand
 _BEFORE_XML: Final = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # byte order marks of UTF-8 and UTF-16, and blanks
+_NAMELESS: Final = "(without a name) number"
 _MAX_NAME: Final = 64  # characters of a ROI Name (PS3.5, LO)
 _LEFT: Final = frozenset({"l", "lt", "left", "li", "links", "gauche", "sin"})
 _RIGHT: Final = frozenset({"r", "rt", "right", "re", "rechts", "droite", "dex"})
@@ -151,32 +160,46 @@ def _from_rtstruct(path: Path) -> list[ListedStructure]:
     dataset, _ = open_header(path)
     if text(dataset, "Modality") != "RTSTRUCT":
         raise InputError("It is no RT Structure Set and no structure template.")
+    rois = _items(dataset, "StructureSetROISequence")
+    if rois is None or (rois and not any(whole_text(roi, "ROIName") for roi in rois)):
+        raise InputError("Its list of structures is damaged.")
+    contours = _by_roi(_items(dataset, "ROIContourSequence") or ())
+    observations = _by_roi(_items(dataset, "RTROIObservationsSequence") or ())
     listed = []
-    with without_pydicom_warnings():
-        try:
-            colors = {
-                int(i.ReferencedROINumber): i.get("ROIDisplayColor")
-                for i in dataset.get("ROIContourSequence") or []
-            }
-            types = {
-                int(i.ReferencedROINumber): str(i.get("RTROIInterpretedType") or "")
-                for i in dataset.get("RTROIObservationsSequence") or []
-            }
-            for roi in dataset.StructureSetROISequence:
-                number = int(roi.ROINumber)
-                color = _rgb(colors.get(number))
-                listed.append(
-                    ListedStructure(name=_clean(str(roi.ROIName)), color=color, type=types.get(number, ""))
-                )
-        except Exception as error:  # pydicom raises many things for damaged bytes
-            raise InputError("Its list of structures is damaged.") from error
+    for position, roi in enumerate(rois, start=1):
+        number = optional_integer(roi, "ROINumber")
+        listed.append(
+            ListedStructure(
+                name=_clean(whole_text(roi, "ROIName")) or f"{_NAMELESS} {position}",
+                color=_rgb(texts(contours.get(number, Dataset()), "ROIDisplayColor")),
+                type=text(observations.get(number, Dataset()), "RTROIInterpretedType").upper(),
+            )
+        )
     return listed
 
 
-def _rgb(values: Sequence[int] | None) -> Rgb | None:
-    if values is None or len(values) != 3:
+def _by_roi(items: Iterable[Dataset]) -> dict[int | None, Dataset]:
+    """Items by the number of the ROI that they refer to; without those that refer to none."""
+    found = {optional_integer(item, "ReferencedROINumber"): item for item in items}
+    found.pop(None, None)
+    return found
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset] | None:
+    """The items of a sequence, none if it is absent; None if it cannot be decoded."""
+    try:
+        with without_pydicom_warnings():
+            return list(dataset.get(keyword) or ())
+    except Exception:  # noqa: BLE001  # pydicom raises many things for damaged bytes
         return None
-    red, green, blue = (min(max(int(v), 0), 255) for v in values)
+
+
+def _rgb(values: Sequence[str]) -> Rgb | None:
+    """A colour from three numbers; None if it is anything else, so that the default colour is used."""
+    try:
+        red, green, blue = (min(max(int(float(value)), 0), 255) for value in values)
+    except (ValueError, OverflowError):
+        return None
     return red, green, blue
 
 
@@ -188,7 +211,7 @@ def _from_xml(path: Path) -> list[ListedStructure]:
         root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise InputError(f"It is not valid XML: {type(error).__name__}.") from error
-    return [_listed(each) for each in _structures(root) if _clean(_named(each))]
+    return [_listed(each, position) for position, each in enumerate(_structures(root), start=1)]
 
 
 def _structures(root: Element) -> Iterator[Element]:
@@ -212,12 +235,14 @@ def _named(element: Element) -> str:
     return own or next((each.text or "" for each in element if _tag(each) in {"id", "name"}), "")
 
 
-def _listed(element: Element) -> ListedStructure:
+def _listed(element: Element, position: int) -> ListedStructure:
     inner = {_tag(each): (each.text or "").strip() for each in element.iter()}
     kind = inner.get("volumetype") or inner.get("type") or ""
     color = inner.get("colorandstyle") or inner.get("color") or ""
     return ListedStructure(
-        name=_clean(_named(element)), color=_parse_color(color), type="_".join(kind.upper().split())
+        name=_clean(_named(element)) or f"{_NAMELESS} {position}",
+        color=_parse_color(color),
+        type="_".join(kind.upper().split()),
     )
 
 
@@ -234,7 +259,7 @@ def _parse_color(value: str) -> Rgb | None:
         red, green, blue = (int(part, 16) for part in match.groups())
         return red, green, blue
     if match := re.fullmatch(r"\D*?(\d{1,3})\D+(\d{1,3})\D+(\d{1,3})\D*", value, re.ASCII):
-        return _rgb([int(part) for part in match.groups()])
+        return _rgb(match.groups())
     return None
 
 
@@ -271,7 +296,9 @@ def _commented(external: str) -> Iterator[str]:
 
 def _key_of(one: ListedStructure, table: OrganTable) -> str | None:
     """The organ key of a structure, or None if that is not certain."""
-    if not 0 < len(one.name) <= _MAX_NAME or "\\" in one.name or one.type in _OTHER_TYPES:
+    if one.name.startswith(_NAMELESS) or len(one.name) > _MAX_NAME or "\\" in one.name:
+        return None
+    if one.type in _OTHER_TYPES:
         return None
     return _BODY if one.type == "EXTERNAL" else match_organ(one.name, table)
 

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from orgseg_node.core.contours import Holes
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.dicom.objects.contour_data import contour_bytes, contour_points
+from orgseg_node.dicom.reading.files import whole_text
 from orgseg_node.dicom.tps.tps_profile import TpsProfile
 from orgseg_node.errors import ObjectInvalid
 
@@ -23,7 +24,7 @@ _AREA_MM2 = 1e-6  # a contour with less area is a line
 def image_keys(image: Dataset) -> ImageKeys:
     """The image or frames that an item of a Contour Image Sequence refers to."""
     frames = image.get("ReferencedFrameNumber")
-    uid = str(image.get("ReferencedSOPInstanceUID", ""))
+    uid = whole_text(image, "ReferencedSOPInstanceUID")
     if frames is None:
         return {(uid, 0)}
     return {(uid, int(frame)) for frame in (frames if image["ReferencedFrameNumber"].VM > 1 else [frames])}
@@ -38,7 +39,7 @@ def broken_contours(contours: Sequence[Dataset], listed: ImageKeys, profile: Tps
     listed : the images that the structure set references
     profile : the planning system
     """
-    kinds = {str(contour.get("ContourGeometricType", "")) for contour in contours}
+    kinds = {whole_text(contour, "ContourGeometricType") for contour in contours}
     allowed = {"CLOSED_PLANAR"} | ({"CLOSEDPLANAR_XOR"} if profile.holes is Holes.XOR else set())
     if kinds - allowed:
         yield f"contours of a type that {profile.name} may not accept"

@@ -16,6 +16,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from orgseg_node.dicom.objects.contour_data import CONTOUR_DATA
 from orgseg_node.dicom.objects.contour_rules import ImageKeys, broken_contours, image_keys
+from orgseg_node.dicom.reading.files import whole_text
 from orgseg_node.dicom.tps.tps_profile import EmptyRois, TpsProfile
 
 _LENGTHS: Final = {
@@ -99,7 +100,7 @@ def _texts(dataset: Dataset, where: str = "") -> Iterator[str]:
 
 
 def _names(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
-    names = [str(roi.get("ROIName", "")) for roi in _items(dataset, "StructureSetROISequence")]
+    names = [whole_text(roi, "ROIName") for roi in _items(dataset, "StructureSetROISequence")]
     for number, name in enumerate(names, start=1):
         if not name:
             yield f"ROI {number} has no name"
@@ -150,7 +151,7 @@ def _places(dataset: Dataset) -> Iterator[str]:
 
 def _observations(dataset: Dataset, profile: TpsProfile) -> Iterator[str]:
     observations = _items(dataset, "RTROIObservationsSequence")
-    kinds = [str(item.get("RTROIInterpretedType") or "") for item in observations]
+    kinds = [whole_text(item, "RTROIInterpretedType") for item in observations]
     for observation, kind in zip(observations, kinds, strict=True):
         if kind and kind not in profile.types:
             number = observation.get("ReferencedROINumber")

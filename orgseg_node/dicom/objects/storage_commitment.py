@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
+from orgseg_node.dicom.reading.files import value_text
 from orgseg_node.dicom.reading.part10 import valid_uid
 from orgseg_node.errors import InvalidAttribute
 
@@ -97,7 +98,7 @@ def _transaction(dataset: Dataset) -> str:
 
 def _uid(dataset: Dataset, keyword: str) -> str:
     try:
-        value = str(dataset.get(keyword) or "")
+        value = value_text(dataset.get(keyword))
     except Exception as error:
         raise InvalidAttribute(f"{keyword} cannot be read.") from error
     if not valid_uid(value):

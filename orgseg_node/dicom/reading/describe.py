@@ -9,7 +9,7 @@ import numpy as np
 
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import FloatArray
-from orgseg_node.dicom.reading.files import slice_thickness, text, uid_name
+from orgseg_node.dicom.reading.files import slice_thickness, uid_name, whole_text
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.dicom.reading.stacking import DRIFT_MM, SPACING_FRACTION, SPACING_MM
 
@@ -34,16 +34,18 @@ def describe(series: CtSeries) -> dict[str, Any]:
         "is_regular": series.is_regular,
         "grid_shape": list(series.grid.shape),
         "grid_spacing_mm": [round(step, 4) for step in series.grid.spacing_mm],
-        "slice_thickness_mm": text(header, "SliceThickness") if slice_thickness(header) is not None else "",
+        "slice_thickness_mm": whole_text(header, "SliceThickness")
+        if slice_thickness(header) is not None
+        else "",
         "first_slice_z_mm": round(float(series.slices[0].position_mm[2]), 3),
         "last_slice_z_mm": round(float(series.slices[-1].position_mm[2]), 3),
         "extent_mm": [[round(float(v), 2) for v in corner] for corner in corners],
         "orientation": list(series.orientation),
         "patient_position": series.patient_position,
         "transfer_syntaxes": sorted({uid_name(s.transfer_syntax_uid) for s in series.slices}),
-        "manufacturer": text(header, "Manufacturer"),
-        "model": text(header, "ManufacturerModelName"),
-        "kvp": text(header, "KVP"),
+        "manufacturer": whole_text(header, "Manufacturer"),
+        "model": whole_text(header, "ManufacturerModelName"),
+        "kvp": whole_text(header, "KVP"),
         "series_instance_uid": series.series_instance_uid,
         "part": series.part,
         "frame_of_reference_uid": series.frame_of_reference_uid,

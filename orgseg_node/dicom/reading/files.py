@@ -11,13 +11,13 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.datadict import dictionary_description
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
@@ -31,6 +31,9 @@ PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _THICKEST_MM = 1000.0
 _UID_LENGTH, _UID = 64, re.compile(r"[0-9]+(\.[0-9]+)*")
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_NEVER_PROVEN = {"RescaleIntercept"}  # -1,024 is -1024 to most, and a wrong one moves every HU
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 
@@ -57,7 +60,7 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
     Raises
     ------
     NotDicom
-        If the file has no DICOM prefix (PS3.10, 7.1).
+        If the file has neither a DICOM prefix (PS3.10, 7.1) nor the beginning of a dataset.
     Unreadable
         If the system cannot read it.
     TruncatedFile
@@ -67,7 +70,7 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
     """
     try:
         with open_bounded(path) as file, without_pydicom_warnings():
-            return _parse(file, path.stat().st_size)
+            return _parse(file, file.size)
     except OSError as error:
         raise Unreadable(f"It cannot be read: {error.strerror}.") from None
 
@@ -161,6 +164,29 @@ def text(dataset: Dataset, keyword: str) -> str:
     return next(iter(texts(dataset, keyword)), "")
 
 
+def whole_text(dataset: Dataset, keyword: str) -> str:
+    """The value of an attribute as `value_text`; empty if it is absent, empty or cannot be decoded."""
+    try:
+        with without_pydicom_warnings():
+            return value_text(dataset.get(keyword))
+    except Exception:  # noqa: BLE001  # a value that cannot be decoded is no value
+        return ""
+
+
+def value_text(value: object) -> str:
+    """A decoded value as it is written in the file, with the backslashes between several values.
+
+    A backslash in a name or an ID is part of it to the person who entered it, although it separates values in
+    DICOM (PS3.5, 6.2). Whatever must be unique or is shown to people is converted into text by this function.
+
+    Returns
+    -------
+    the text without surrounding blanks; empty for None
+    """
+    parts = value if isinstance(value, (list, tuple, MultiValue)) else [value]
+    return "\\".join("" if part is None else str(part).strip(" \0") for part in parts)
+
+
 def uid_name(uid: str) -> str:
     """The name of a UID in DICOM (PS3.6, A); an empty string if DICOM does not define it."""
     with without_pydicom_warnings():
@@ -169,21 +195,23 @@ def uid_name(uid: str) -> str:
 
 
 def required_text(dataset: Dataset, keyword: str) -> str:
-    """The first value of a text or UID attribute that is required.
+    """The value of a text or UID attribute that is required, as `whole_text` gives it.
 
     Raises
     ------
     MissingAttribute
         If the attribute is absent or empty.
     """
-    value = text(dataset, keyword)
+    value = whole_text(dataset, keyword)
     if not value:
         raise MissingAttribute(f"{dictionary_description(keyword)}.")
     return value
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """The finite numbers of a required attribute, and their verbatim strings.
+    """The finite numbers of a required attribute, and their strings.
+
+    A decimal comma is read as a decimal point, unless it may separate thousands.
 
     Parameters
     ----------
@@ -193,7 +221,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[tuple[float, ..
 
     Returns
     -------
-    ``count`` numbers in the attribute's own unit, and the same as written in the file
+    ``count`` numbers in the attribute's own unit, and the same as written in the file, with decimal points
 
     Raises
     ------
@@ -203,7 +231,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[tuple[float, ..
         If it does not hold ``count`` finite numbers.
     """
     name = dictionary_description(keyword)
-    strings = texts(dataset, keyword)
+    strings = _with_points(dataset, keyword)
     if not strings:
         raise MissingAttribute(f"{name}.")
     try:
@@ -231,17 +259,86 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
         raise InvalidAttribute(f"{dictionary_description(keyword)} is not one whole number.") from None
 
 
+def optional_integer(dataset: Dataset, keyword: str) -> int | None:
+    """The integer value of an attribute; None if it is absent or not one integer."""
+    try:
+        return integer(dataset, keyword)
+    except InvalidAttribute:
+        return None
+
+
 def optional_number(dataset: Dataset, keyword: str) -> float | None:
     """The finite number of an attribute that is not needed; None if it is absent or cannot be read.
 
-    A decimal comma is read as a decimal point.
+    A decimal comma is read as a decimal point, unless it may separate thousands.
     """
-    strings = texts(dataset, keyword)
+    strings = _with_points(dataset, keyword)
     try:
-        (value,) = {float(part.replace(",", ".")) for part in strings}
+        (value,) = {float(part) for part in strings}
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def with_decimal_points(words: Sequence[str], *, is_comma_proven: bool = False) -> tuple[str, ...]:
+    """Numbers with points in place of decimal commas, which DICOM forbids and some locales write.
+
+    Parameters
+    ----------
+    words : numbers as text
+    is_comma_proven : whether it is known that their writer uses decimal commas; otherwise a comma before
+        three last digits, as in ``1,024``, may separate thousands, unless another of the words proves it
+
+    Returns
+    -------
+    the words; one that is ambiguous, and one that is no number, is left as it is
+    """
+    if not any("," in word for word in words):
+        return tuple(words)
+    is_comma_proven = is_comma_proven or _proves_comma(words)
+    return tuple(
+        word.replace(",", ".")
+        if _COMMA.fullmatch(word) and (is_comma_proven or not _THOUSANDS.fullmatch(word))
+        else word
+        for word in words
+    )
+
+
+def decimal_commas(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the decimal strings (DS) of a dataset that contain a comma."""
+    return tuple(dictionary_description(tag) for tag, words in _decimal_strings(dataset) if "," in words)
+
+
+def _with_points(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values of a decimal string as far as its commas are unambiguous, also by other values."""
+    words = with_decimal_points(texts(dataset, keyword))
+    if keyword in _NEVER_PROVEN or not any(_THOUSANDS.fullmatch(word) for word in words):
+        return words
+    others = [word for _, value in _decimal_strings(dataset) for word in value.split("\\")]
+    return with_decimal_points(words, is_comma_proven=_proves_comma([word.strip(" \0") for word in others]))
+
+
+def _proves_comma(words: Sequence[str]) -> bool:
+    """Whether commas are decimal: one of them cannot separate thousands, and no number has a point."""
+    return any(_COMMA.fullmatch(word) and not _THOUSANDS.fullmatch(word) for word in words) and not any(
+        "." in word for word in words
+    )
+
+
+def _decimal_strings(dataset: Dataset) -> Iterator[tuple[int, str]]:
+    """Tag and undecoded text of every decimal string at the top level of a dataset."""
+    for tag in list(dataset.keys()):
+        element = dataset.get_item(tag)
+        vr = element.VR if element is not None else None
+        if element is None or vr not in {"DS", "UN", None} or not dictionary_has_tag(tag):
+            continue
+        value = element.value
+        if vr != "DS" and dictionary_VR(tag) != "DS":
+            continue
+        if isinstance(value, bytes):
+            yield tag, value.decode("ascii", "replace")
+        elif value is not None:
+            yield tag, whole_text(dataset, keyword_for_tag(tag))
 
 
 def slice_thickness(dataset: Dataset) -> float | None:

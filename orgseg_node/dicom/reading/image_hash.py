@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from orgseg_node.dicom.reading.files import without_pydicom_warnings
+from orgseg_node.dicom.reading.files import whole_text, without_pydicom_warnings
 from orgseg_node.dicom.reading.limits import open_bounded
 
 _TEXT_VR: Final = frozenset(
@@ -58,7 +58,7 @@ def image_hash(path: Path) -> str:
     """
     with open_bounded(path) as file, without_pydicom_warnings():
         dataset = dcmread(file, stop_before_pixels=True)
-        syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+        syntax = UID(whole_text(dataset.file_meta, "TransferSyntaxUID"))
         is_deflated = syntax == DeflatedExplicitVRLittleEndian
         is_plain = is_deflated or (syntax.is_little_endian and not syntax.is_compressed)
         digest = hashlib.sha256(b"" if is_plain else syntax.encode())

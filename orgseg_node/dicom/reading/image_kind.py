@@ -21,9 +21,16 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from orgseg_node.dicom.reading.files import integer, required_text, text, texts, uid_name
+from orgseg_node.dicom.reading.files import (
+    integer,
+    optional_integer,
+    required_text,
+    text,
+    texts,
+    uid_name,
+    whole_text,
+)
 from orgseg_node.errors import (
-    InvalidAttribute,
     LossyCompression,
     MissingAttribute,
     MultiframeImage,
@@ -90,14 +97,7 @@ def _is_screen(dataset: Dataset) -> bool:
     if any(texts(dataset, keyword) for keyword in ("ImagePositionPatient", "ImageOrientationPatient")):
         return False
     is_grey = text(dataset, "PhotometricInterpretation") in {"", "MONOCHROME2"}
-    return bool(kinds(dataset) & _SCREEN) or not is_grey or _bits_allocated(dataset) == 8
-
-
-def _bits_allocated(dataset: Dataset) -> int | None:
-    try:
-        return integer(dataset, "BitsAllocated")
-    except InvalidAttribute:
-        return None
+    return bool(kinds(dataset) & _SCREEN) or not is_grey or optional_integer(dataset, "BitsAllocated") == 8
 
 
 def kinds(dataset: Dataset) -> set[str]:
@@ -107,7 +107,7 @@ def kinds(dataset: Dataset) -> set[str]:
 
 def sop_uid(dataset: FileDataset, keyword: str) -> str:
     """A SOP UID of the dataset, or if it is empty that of the file meta information (PS3.10, 7.1)."""
-    return text(dataset, keyword) or text(dataset.file_meta, f"MediaStorage{keyword}")
+    return whole_text(dataset, keyword) or whole_text(dataset.file_meta, f"MediaStorage{keyword}")
 
 
 def refuse_unusable(dataset: FileDataset, *, has_pixels: bool) -> None:
@@ -131,7 +131,7 @@ def refuse_unusable(dataset: FileDataset, *, has_pixels: bool) -> None:
     if not has_pixels:
         raise NoPixelData
     syntax = required_text(dataset.file_meta, "TransferSyntaxUID")
-    if syntax in _LOSSY_SYNTAXES or text(dataset, "LossyImageCompression") == "01":
+    if syntax in _LOSSY_SYNTAXES or "01" in texts(dataset, "LossyImageCompression"):
         raise LossyCompression
     if syntax not in SUPPORTED_SYNTAXES:
         raise UnsupportedSyntax(f"It is {uid_name(syntax) or 'none that DICOM defines'}.")

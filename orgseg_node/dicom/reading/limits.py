@@ -1,21 +1,32 @@
-"""Limits on the memory that a file may use, whatever its header states.
+"""Opens files, with limits on the memory that they may use, whatever their header states.
 
 Lengths in a damaged or hostile file can request gigabytes that the file does not hold, and a few kilobytes of
 compressed data can inflate to any size. So reads are limited to the size of the file, and the inflated size
 is measured before a dataset is inflated.
+
+Some planning systems write datasets without preamble, prefix and file meta information, although PS3.10
+requires them (7.1). They are read as if they had them.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pydicom.valuerep import VR
 
 from orgseg_node.errors import TooLarge, TruncatedFile
 
@@ -30,23 +41,93 @@ _INFLATED_TIMES: Final = 32  # a whole CT is compressed 4 to 10 times
 _PIECE: Final = 2**20
 _DEFLATED: Final = DeflatedExplicitVRLittleEndian.encode()
 _HEAD: Final = 65536  # bytes within which the file meta information ends
+_PREAMBLE: Final = bytes(128)
+_DICM: Final = b"DICM"
 _PREFIX: Final = 132  # bytes of preamble and prefix
+_GROUP_2, _GROUP_8, _GROUP_8_BIG_ENDIAN = b"\2\0", b"\x08\0", b"\0\x08"
+_SOP_CLASS_UID: Final = 0x00080016
+_VR: Final = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
 _LONG_VR: Final = frozenset((b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR"))
 
 
-class _Bounded(io.BufferedReader):
-    """A file that never allocates more than it holds, however many bytes are requested."""
+class _Completed(io.RawIOBase):
+    """A file, with the bytes before it that it lacks.
+
+    Parameters
+    ----------
+    path : the file
+    lacking : the bytes that are read before those of the file
+    """
+
+    def __init__(self, path: Path, lacking: bytes) -> None:
+        super().__init__()
+        self.name = str(path)
+        self._file = io.FileIO(path)
+        self._lacking = lacking
+        self._at = 0
+        self._size = len(lacking) + os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether it can be positioned."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a position from the start, from the current one or from the end."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read into a buffer; the number of bytes."""
+        view = memoryview(buffer).cast("B")
+        if self._at < len(self._lacking):
+            part = self._lacking[self._at : self._at + len(view)]
+            view[: len(part)] = part
+            count = len(part)
+        else:
+            self._file.seek(self._at - len(self._lacking))
+            count = self._file.readinto(view) or 0
+        self._at += count
+        return count
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that never allocates more than it holds, however many bytes are requested.
+
+    Parameters
+    ----------
+    path : the file
+    lacking : bytes that the file should begin with and does not have; see `lacking_head`
+    """
+
+    def __init__(self, path: Path, lacking: bytes = b"") -> None:
+        raw = _Completed(path, lacking) if lacking else io.FileIO(path)
+        super().__init__(raw)
+        self.size = len(lacking) + path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The requested number of bytes, or what is left."""
         if size is not None and size > _PIECE:
-            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+            size = min(size, max(0, self.size - self.tell()))
         return super().read(size)
 
 
 @contextmanager
-def open_bounded(path: Path) -> Iterator[io.BufferedReader]:
+def open_bounded(path: Path) -> Iterator[BoundedFile]:
     """Open a file for reading; no length in it can allocate more memory than the file has bytes.
+
+    A dataset without preamble, prefix or file meta information is read as if it had them.
 
     Raises
     ------
@@ -57,10 +138,13 @@ def open_bounded(path: Path) -> Iterator[io.BufferedReader]:
     OSError
         If it cannot be opened.
     """
-    with _Bounded(io.FileIO(path)) as file:
-        head = file.read(_HEAD)
-        if not head:
-            raise TruncatedFile("A file is empty.")
+    with path.open("rb") as start:
+        head = start.read(_HEAD)
+    if not head:
+        raise TruncatedFile("A file is empty.")
+    lacking = lacking_head(head)
+    head = lacking + head
+    with BoundedFile(path, lacking) as file:
         dataset_at = _dataset_at(head)
         if dataset_at > max(len(head), _PREFIX):
             raise TruncatedFile("Its file meta information has no end.")
@@ -69,6 +153,54 @@ def open_bounded(path: Path) -> Iterator[io.BufferedReader]:
             _check_inflated(file.read())
         file.seek(0)
         yield file
+
+
+def lacking_head(head: bytes) -> bytes:
+    """The preamble, prefix and file meta information (PS3.10, 7.1) that a dataset lacks.
+
+    Parameters
+    ----------
+    head : the first bytes of the file, some thousand if it has them
+
+    Returns
+    -------
+    the bytes to be put before it; none if it lacks nothing, or if it does not begin like a DICOM dataset
+    """
+    if head[len(_PREAMBLE) : _PREFIX] == _DICM:
+        return b""
+    if head.startswith(_DICM):
+        return _PREAMBLE
+    if head.startswith(_GROUP_2) and head[4:6] in _VR:
+        return _PREAMBLE + _DICM
+    syntax = _syntax_of(head)
+    if syntax is None or not _names_class(head, syntax):
+        return b""
+    value = syntax.encode() + b"\0" * (len(syntax) % 2)
+    element = b"\2\0\x10\0UI" + len(value).to_bytes(2, "little") + value
+    return _PREAMBLE + _DICM + b"\2\0\0\0UL\4\0" + len(element).to_bytes(4, "little") + element
+
+
+def _syntax_of(head: bytes) -> str | None:
+    """The transfer syntax of a dataset that begins with group 0008; None if it does not."""
+    has_vr = head[4:6] in _VR
+    if head.startswith(_GROUP_8):
+        return ExplicitVRLittleEndian if has_vr else ImplicitVRLittleEndian
+    return ExplicitVRBigEndian if has_vr and head.startswith(_GROUP_8_BIG_ENDIAN) else None
+
+
+def _names_class(head: bytes, syntax: str) -> bool:
+    """Whether a dataset names a SOP class, in the order of tags; no other file does by chance."""
+    try:
+        dataset = read_dataset(
+            io.BytesIO(head),
+            is_implicit_VR=syntax == ImplicitVRLittleEndian,
+            is_little_endian=syntax != ExplicitVRBigEndian,
+            stop_when=lambda tag, _vr, _length: tag > _SOP_CLASS_UID,
+        )
+        uid = str(dataset[_SOP_CLASS_UID].value)
+    except Exception:  # noqa: BLE001  # bytes of another format make the parser raise any exception
+        return False
+    return uid.replace(".", "").isdecimal()
 
 
 def check_size(slices: int, rows: int, columns: int) -> None:

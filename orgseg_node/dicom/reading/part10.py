@@ -26,6 +26,8 @@ from pydicom.uid import (
 )
 
 from orgseg_node.dicom.objects.uids import IMPLEMENTATION_UID
+from orgseg_node.dicom.reading.files import value_text
+from orgseg_node.dicom.reading.limits import lacking_head
 from orgseg_node.errors import (
     MissingAttribute,
     NotDicom,
@@ -93,7 +95,7 @@ def read_header(encoded: bytes, transfer_syntax: str) -> Header:
             stop_when=past_series_uid,
             specific_tags=[BaseTag(tag) for tag in tags],
         )
-        *values, study = [str(dataset[tag].value or "") if tag in dataset else "" for tag in tags]
+        *values, study = [value_text(dataset[tag].value) if tag in dataset else "" for tag in tags]
     except Exception as error:
         raise NotDicom("The dataset cannot be parsed up to its Series Instance UID.") from error
     if not complete:
@@ -126,14 +128,15 @@ def part10(encoded: bytes, header: Header, transfer_syntax: str) -> bytes:
 
 
 def split_part10(content: bytes) -> tuple[bytes, str]:
-    """The encoded dataset and the transfer syntax of a file that this node wrote. Raises NotDicom."""
+    """The encoded dataset of a file and its transfer syntax; it may lack the preamble. Raises NotDicom."""
+    content = lacking_head(content[:_HEAD_BYTES]) + content
     if content[128:132] != b"DICM":
         raise NotDicom("The file is not DICOM part 10.")
     try:
         start = 144 + int.from_bytes(content[140:144], "little")
         # the group of file meta information is explicit little endian, PS3.10 7.1
         meta = read_dataset(BytesIO(content[132:start]), is_implicit_VR=False, is_little_endian=True)
-        return content[start:], str(meta[0x00020010].value)
+        return content[start:], value_text(meta[0x00020010].value)
     except Exception as error:
         raise NotDicom("The file has no readable file meta information.") from error
 

@@ -21,7 +21,13 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, ExplicitVRBigEndian
 
-from orgseg_node.dicom.reading.files import open_header, text, texts, without_pydicom_warnings
+from orgseg_node.dicom.reading.files import (
+    open_header,
+    texts,
+    whole_text,
+    with_decimal_points,
+    without_pydicom_warnings,
+)
 from orgseg_node.dicom.reading.image_hash import image_hash
 from orgseg_node.dicom.reading.limits import open_bounded
 from orgseg_node.dicom.reading.multiframe import frame_headers
@@ -121,7 +127,7 @@ def _equal(one: str, other: str, *, encoded: bool) -> bool:
     if one == other:
         return True
     try:
-        a, b = float(one), float(other)
+        a, b = map(float, with_decimal_points((one, other)))
     except ValueError:
         return False
     if encoded:
@@ -131,9 +137,9 @@ def _equal(one: str, other: str, *, encoded: bool) -> bool:
 
 def _patients_differ(one: Dataset, other: Dataset) -> bool:
     """Whether the IDs differ, or the names, apart from spelling, order, titles and empty components."""
-    if text(one, "PatientID") != text(other, "PatientID"):
+    if whole_text(one, "PatientID") != whole_text(other, "PatientID"):
         return True
-    names, others = (_spellings(text(header, "PatientName")) for header in (one, other))
+    names, others = (_spellings(whole_text(header, "PatientName")) for header in (one, other))
     return names.isdisjoint(others)
 
 
@@ -172,7 +178,7 @@ def _raw_pixels(path: Path) -> tuple[str, bytes]:
     """What cannot be decoded as a CT slice: its compression, or else "", and its bytes in little endian."""
     with open_bounded(path) as file, without_pydicom_warnings():
         dataset = dcmread(file)
-    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    syntax = UID(whole_text(dataset.file_meta, "TransferSyntaxUID"))
     pixels = dataset.get("PixelData")
     if pixels is None:
         return "", image_hash(path).encode()

@@ -13,15 +13,18 @@ from pydicom.uid import CTImageStorage
 
 from orgseg_node.core.geometry import Vector
 from orgseg_node.dicom.reading.files import (
+    decimal_commas,
     integer,
     numbers,
     open_header,
+    optional_integer,
     optional_number,
     required_text,
     slice_thickness,
     text,
     texts,
     valid_uid,
+    whole_text,
     without_pydicom_warnings,
 )
 from orgseg_node.dicom.reading.image_kind import (
@@ -159,6 +162,7 @@ class PlacedSlice:
     discriminators : non-empty values of `DISCRIMINATING_ATTRIBUTES`, by keyword
     thickness_mm : Slice Thickness; None if it is absent or no positive number
     is_unspecified : whether Rescale Type is ``US``, unspecified, as GDCM and SimpleITK write it
+    decimal_commas : names of attributes with decimal commas, or commas that may separate thousands
     unreadable : names of attributes that cannot be read and are not needed
     """
 
@@ -176,6 +180,7 @@ class PlacedSlice:
     discriminators: Mapping[str, str] = field(default_factory=dict)
     thickness_mm: float | None = None
     is_unspecified: bool = False
+    decimal_commas: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -224,12 +229,13 @@ def _frames(path: Path, dataset: FileDataset) -> tuple[ClassifiedFile, ...]:
 
 def _key_of(dataset: Dataset) -> str | None:
     """Key of the series that a file belongs to; None if it states none."""
-    series_uid, frame_uid = text(dataset, "SeriesInstanceUID"), text(dataset, "FrameOfReferenceUID")
+    series_uid = whole_text(dataset, "SeriesInstanceUID")
+    frame_uid = whole_text(dataset, "FrameOfReferenceUID")
     return series_uid or (f"{NO_UID}{frame_uid}" if frame_uid else None)
 
 
 def _patient(dataset: Dataset) -> str:
-    return text(dataset, "PatientID") or text(dataset, "PatientName")
+    return whole_text(dataset, "PatientID") or whole_text(dataset, "PatientName")
 
 
 def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> PlacedSlice:
@@ -247,8 +253,8 @@ def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> Place
     return PlacedSlice(
         image=_image(path, dataset, frame),
         patient=_patient(dataset),
-        study_uid=valid_uid("StudyInstanceUID", text(dataset, "StudyInstanceUID")),
-        series_uid=valid_uid("SeriesInstanceUID", text(dataset, "SeriesInstanceUID")),
+        study_uid=valid_uid("StudyInstanceUID", whole_text(dataset, "StudyInstanceUID")),
+        series_uid=valid_uid("SeriesInstanceUID", whole_text(dataset, "SeriesInstanceUID")),
         frame_uid=valid_uid("FrameOfReferenceUID", required_text(dataset, "FrameOfReferenceUID")),
         rows=rows,
         columns=columns,
@@ -263,6 +269,7 @@ def _placed(path: Path, dataset: FileDataset, frame: int | None = None) -> Place
         },
         thickness_mm=slice_thickness(dataset),
         is_unspecified=rescale_type == _UNSPECIFIED,
+        decimal_commas=decimal_commas(dataset),
         unreadable=tuple(
             dictionary_description(keyword) for keyword in _NOT_NEEDED if _is_unreadable(dataset, keyword)
         ),
@@ -295,12 +302,12 @@ def _image(path: Path, dataset: FileDataset, frame: int | None) -> CtSlice:
         path=path,
         sop_class_uid=sop_class,
         sop_instance_uid=valid_uid("SOPInstanceUID", sop_instance),
-        transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+        transfer_syntax_uid=whole_text(dataset.file_meta, "TransferSyntaxUID"),
         position_mm=(x, y, z),
         position_ds=(x_ds, y_ds, z_ds),
         orientation=_orientation(dataset),
         frame=frame,
-        instance=_number(dataset, "InstanceNumber"),
+        instance=optional_integer(dataset, "InstanceNumber"),
         slope=slope,
         intercept=intercept,
         signed=integer(dataset, "PixelRepresentation") == 1,
@@ -308,14 +315,6 @@ def _image(path: Path, dataset: FileDataset, frame: int | None) -> CtSlice:
         padding=_padding(dataset, "PixelPaddingValue"),
         padding_limit=_padding(dataset, "PixelPaddingRangeLimit"),
     )
-
-
-def _number(dataset: Dataset, keyword: str) -> int | None:
-    """An integer for information only; None if it cannot be read."""
-    try:
-        return integer(dataset, keyword)
-    except InvalidAttribute:
-        return None
 
 
 def _padding(dataset: Dataset, keyword: str) -> int | None:

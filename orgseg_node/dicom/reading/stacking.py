@@ -7,7 +7,7 @@ network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -287,17 +287,27 @@ def _findings(ordered: Sequence[PlacedSlice], *, is_tilted: bool) -> tuple[Findi
             "SERIES_RESCALE_UNSPECIFIED",
             "Rescale Type is US (unspecified); the values are taken for Hounsfield units.",
         )
-    unreadable = sorted({name for s in ordered for name in s.unreadable})
-    if unreadable:
-        warn(
-            "SERIES_ATTRIBUTES_IGNORED", f"These cannot be read and are not needed: {', '.join(unreadable)}."
-        )
     paddings = [
         hu for s in ordered if (hu := padding_hu(s.image)) is not None and -900 < hu < _HIGHEST_TISSUE
     ]
     if paddings:
         warn("SERIES_PADDING_IN_TISSUE", "The padding value is within the HU range of tissue.", max(paddings))
-    return tuple(found)
+    return (*found, *_number_findings(ordered))
+
+
+def _number_findings(ordered: Sequence[PlacedSlice]) -> Iterator[Finding]:
+    """Findings on numbers that are not written as DICOM requires."""
+    commas = sorted({name for s in ordered for name in s.decimal_commas})
+    if commas:
+        message = (
+            "Numbers are written with commas, which DICOM forbids; where they are used they are read as "
+            f"decimal commas: {', '.join(commas)}."
+        )
+        yield _warning("SERIES_DECIMAL_COMMA", message)
+    unreadable = sorted({name for s in ordered for name in s.unreadable})
+    if unreadable:
+        message = f"These cannot be read and are not needed: {', '.join(unreadable)}."
+        yield _warning("SERIES_ATTRIBUTES_IGNORED", message)
 
 
 def padding_hu(image: CtSlice) -> float | None:

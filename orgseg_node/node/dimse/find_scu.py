@@ -17,6 +17,7 @@ import structlog
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 
+from orgseg_node.dicom.reading.files import whole_text
 from orgseg_node.dicom.reading.part10 import valid_uid
 from orgseg_node.errors import KeyUnusable, QueryRefused, Unreachable
 from orgseg_node.node.config.node_config import Source
@@ -347,12 +348,7 @@ def _identifier(level: str, keys: Sequence[str]) -> Dataset:
 
 def _text(match: Dataset, keyword: str) -> str:
     """A value of a response as one line that is safe on a terminal; several values stay separated."""
-    try:
-        value = match.get(keyword)
-    except Exception:  # noqa: BLE001  # an unreadable value must not hide the others
-        return ""
-    parts = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
-    text = "\\".join(str(part) for part in parts)
+    text = whole_text(match, keyword)
     return "".join(letter if letter.isprintable() else "?" for letter in text).strip()
 
 

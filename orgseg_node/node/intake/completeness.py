@@ -19,6 +19,7 @@ from typing import Final
 import pydicom
 import structlog
 
+from orgseg_node.dicom.reading.files import whole_text
 from orgseg_node.errors import DatabaseUnreachable, NetworkError, OrgsegError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Source
@@ -255,6 +256,6 @@ def _study_uid(path: Path) -> str:
     """The Study Instance UID of an accepted image; empty if it has none."""
     try:
         header = pydicom.dcmread(path, specific_tags=["StudyInstanceUID"], stop_before_pixels=True)
-        return str(header.get("StudyInstanceUID", ""))
+        return whole_text(header, "StudyInstanceUID")
     except Exception:  # noqa: BLE001  # whatever the file contains; the Series Instance UID is enough
         return ""

@@ -9,7 +9,7 @@ from typing import Final
 
 from orgseg_node.contouring.protocol import load_protocol
 from orgseg_node.core.organs import load_organs
-from orgseg_node.dicom.reading.files import open_header, text
+from orgseg_node.dicom.reading.files import open_header, whole_text
 from orgseg_node.dicom.reading.series import survey
 from orgseg_node.errors import ConfigError, OrgsegError
 from orgseg_node.inference.bundles.bundle import open_bundles
@@ -75,7 +75,7 @@ def _explain_series(
 
 def _series_uid(path: Path) -> str:
     try:
-        return text(open_header(path)[0], "SeriesInstanceUID")
+        return whole_text(open_header(path)[0], "SeriesInstanceUID")
     except OrgsegError:
         return ""
 

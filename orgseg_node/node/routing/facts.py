@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from orgseg_node.dicom.reading.files import open_header, without_pydicom_warnings
+from orgseg_node.dicom.reading.files import open_header, with_decimal_points, without_pydicom_warnings
 from orgseg_node.dicom.reading.series import Inventory
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config.conditions import Kind, Subject, SubjectValues, Value
@@ -177,7 +177,7 @@ def _date(text: str) -> date | None:
 
 def _number(text: str) -> float | None:
     try:
-        number = float(text)
+        number = float(*with_decimal_points([text]))
     except ValueError:
         return None
     return number if math.isfinite(number) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.errors import ConfigError, InputError, OrgsegError
+from tests.support.ct.header_writing import put
 from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
 
 TEMPLATE = """<?xml version="1.0" encoding="utf-8"?>
@@ -237,12 +239,90 @@ def test_targets_are_never_organs(rtstruct: Path, organ_table: OrganTable) -> No
         import_protocol(rtstruct, organ_table)
 
 
+def _roi(dataset: Dataset, name: str, sequence: str = "ROIContourSequence") -> Dataset:
+    """The item of a sequence that refers to an ROI."""
+    number = next(roi.ROINumber for roi in dataset.StructureSetROISequence if roi.ROIName == name)
+    return next(item for item in dataset[sequence] if item.ReferencedROINumber == number)
+
+
+@pytest.mark.parametrize("color", ["16711680", "255\\\\0", "255,0,0", "red", "", "1\\2\\x", "1e999\\0\\0"])
+def test_one_odd_colour_gives_the_default_colour_of_this_structure(
+    color: str, rtstruct: Path, organ_table: OrganTable
+) -> None:
+    dataset = dcmread(rtstruct)
+    put(_roi(dataset, "Eye LT"), "ROIDisplayColor", color)
+    dataset.save_as(rtstruct)
+    result = import_protocol(rtstruct, organ_table)
+    protocol = parse_protocol(tomllib.loads(result.toml), "imported")
+    colors = {entry.organ: entry.color for entry in protocol.organs}
+    assert colors["rectum"] == (250, 251, 252)
+    assert colors["eyeball_left"] is None
+
+
+def test_a_colour_with_decimals_is_read(rtstruct: Path, organ_table: OrganTable) -> None:
+    dataset = dcmread(rtstruct)
+    put(_roi(dataset, "Eye LT"), "ROIDisplayColor", "127.5\\0.0\\300")
+    dataset.save_as(rtstruct)
+    assert "127" in import_protocol(rtstruct, organ_table).toml
+
+
+def _no_name(dataset: Dataset) -> None:
+    del dataset.StructureSetROISequence[0].ROIName
+
+
+def _empty_name(dataset: Dataset) -> None:
+    dataset.StructureSetROISequence[0].ROIName = ""
+
+
+def _no_number(dataset: Dataset) -> None:
+    del dataset.StructureSetROISequence[0].ROINumber
+
+
+def _item_without_number(dataset: Dataset) -> None:
+    for sequence in (dataset.ROIContourSequence, dataset.RTROIObservationsSequence):
+        sequence.append(Dataset())
+
+
+@pytest.mark.parametrize("change", [_no_name, _empty_name, _no_number, _item_without_number])
+def test_one_damaged_roi_does_not_refuse_the_others(
+    change: Callable[[Dataset], None], rtstruct: Path, organ_table: OrganTable
+) -> None:
+    dataset = dcmread(rtstruct)
+    change(dataset)
+    dataset.save_as(rtstruct)
+    result = import_protocol(rtstruct, organ_table)
+    assert {"aorta", "kidney_right", "liver", "eyeball_left"} <= set(result.matched.values())
+    if "name" in change.__name__:
+        assert "(without a name) number 1" in result.unmatched
+
+
+@pytest.mark.parametrize("name", ["Li\\ver", "Liver\\", "\\Liver", "Liver\\Liver"])
+def test_a_backslash_in_a_name_is_kept_and_matches_nothing(
+    name: str, rtstruct: Path, organ_table: OrganTable
+) -> None:
+    dataset = dcmread(rtstruct)
+    roi = next(roi for roi in dataset.StructureSetROISequence if roi.ROIName == "Liver")
+    put(roi, "ROIName", name)
+    dataset.save_as(rtstruct)
+    result = import_protocol(rtstruct, organ_table)
+    assert name in result.unmatched
+    assert "liver" not in result.matched.values()
+    assert "[" not in "".join(result.matched) + "".join(result.unmatched)
+
+
+def test_a_structure_of_a_template_without_a_name_is_listed(tmp_path: Path, organ_table: OrganTable) -> None:
+    result, _ = imported(tmp_path, xml(structure(""), structure("Liver")), organ_table)
+    assert (tuple(result.matched), result.unmatched) == (("Liver",), ("(without a name) number 1",))
+
+
 def test_damaged_structure_sets_and_other_objects_are_refused(
     rtstruct: Path, tmp_path: Path, organ_table: OrganTable
 ) -> None:
+    nameless = rtstruct.with_name("nameless.dcm")
+    nameless.write_bytes(rtstruct.read_bytes())
     cases = [
-        (edited(rtstruct, StructureSetROISequence=DicomSequence([Dataset()])), "damaged"),
-        (edited(rtstruct, StructureSetROISequence=None), "damaged"),
+        (edited(nameless, StructureSetROISequence=DicomSequence([Dataset()])), "damaged"),
+        (edited(rtstruct, StructureSetROISequence=None), "no structure"),
         (next((tmp_path / "ct").glob("*.dcm")), "no RT Structure Set"),
     ]
     for path, words in cases:

@@ -10,8 +10,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from orgseg_node.dicom.reading.files import integer, open_header, text, texts
+from orgseg_node.dicom.reading.files import integer, open_header, text, texts, whole_text, with_decimal_points
 from orgseg_node.errors import InvalidAttribute, NotDicom, TruncatedFile
+from tests.support.ct.header_writing import put
 from tests.support.ct.phantom import PhantomOptions, ct_datasets, save
 
 SYNTAXES = {
@@ -109,3 +110,36 @@ def test_texts_and_whole_numbers_are_trimmed_and_checked() -> None:
     )
     with pytest.raises(InvalidAttribute):
         integer(dataset, "WindowCenter")
+
+
+@pytest.mark.parametrize(
+    ("value", "whole"),
+    [
+        ("Brain\\Stem", "Brain\\Stem"),
+        ("Brain\\\\Stem ", "Brain\\\\Stem"),
+        (" Liver ", "Liver"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_backslash_in_a_name_stays(value: str | None, whole: str) -> None:
+    dataset = Dataset()
+    if value is not None:
+        put(dataset, "ROIName", value)
+    assert whole_text(dataset, "ROIName") == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["2,5", "3"], ("2.5", "3")),
+        (["-1024,000"], ("-1024.000",)),
+        (["1,5e-3"], ("1.5e-3",)),
+        (["0,000", "1,250"], ("0.000", "1.250")),
+        (["1,250"], ("1,250",)),
+        (["1,250", "0.5"], ("1,250", "0.5")),
+        (["1,2,3", "x,y"], ("1,2,3", "x,y")),
+    ],
+)
+def test_only_an_unambiguous_comma_is_a_decimal_comma(words: list[str], read: tuple[str, ...]) -> None:
+    assert with_decimal_points(words) == read

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.dicom.reading.files import slice_thickness
+from orgseg_node.dicom.reading.files import open_header, slice_thickness
 from orgseg_node.dicom.reading.image_kind import Reason
 from orgseg_node.dicom.reading.reader import read_slices
 from orgseg_node.dicom.reading.series import CtSeries, files_in, read_series, survey
-from orgseg_node.errors import InvalidAttribute, MissingAttribute, UnsupportedPixels
+from orgseg_node.errors import (
+    InvalidAttribute,
+    MissingAttribute,
+    NotDicom,
+    SeveralPatients,
+    UnsupportedPixels,
+)
 from tests.support.ct.header_writing import all_objects, patch_vr, put
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 
@@ -135,7 +145,7 @@ def test_a_name_with_another_vr_is_copied_with_its_own(tmp_path: Path, organ_tab
     [
         ("GantryDetectorTilt", "NX DE", ["SERIES_ATTRIBUTES_IGNORED"]),
         ("GantryDetectorTilt", "0\\5", ["SERIES_ATTRIBUTES_IGNORED"]),
-        ("GantryDetectorTilt", "0,0", []),
+        ("GantryDetectorTilt", "0,0", ["SERIES_DECIMAL_COMMA"]),
         ("PixelPaddingValue", b"\0\0\0\0", []),
         ("PixelPaddingValue", b"\0\0\1\0", ["SERIES_ATTRIBUTES_IGNORED"]),
         ("RescaleType", "US", ["SERIES_RESCALE_UNSPECIFIED"]),
@@ -201,3 +211,86 @@ def test_padding_is_judged_as_a_stored_value(tmp_path: Path) -> None:
     options = PhantomOptions(slices=6, rows=16, columns=16, signed=True, padding=-2000)
     build_ct_series(tmp_path, options, lambda _, one: one.add_new("PixelPaddingValue", "US", 63536))
     assert read_series(tmp_path).findings == ()
+
+
+def with_commas(dataset: Dataset, *, digits: int = 1) -> None:
+    """Write the numbers of a header as a program with decimal commas writes them."""
+    for keyword in (
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "SliceThickness",
+        "RescaleSlope",
+        "RescaleIntercept",
+    ):
+        value = dataset[keyword].value
+        words = [f"{float(v):.{digits}f}" for v in (value if isinstance(value, MultiValue) else [value])]
+        put(dataset, keyword, "\\".join(words).replace(".", ","))
+
+
+@pytest.mark.parametrize("digits", [1, 3])
+def test_decimal_commas_everywhere_are_read_and_reported(
+    tmp_path: Path, organ_table: OrganTable, digits: int
+) -> None:
+    plain = written(tmp_path / "plain", lambda _: None)
+    series = written(tmp_path / "commas", lambda one: with_commas(one, digits=digits))
+    assert codes(series) == ["SERIES_DECIMAL_COMMA"]
+    assert series.grid == plain.grid
+    assert np.array_equal(read_slices(series), read_slices(plain))
+    roi = all_objects(series, organ_table)["RTSTRUCT"].ROIContourSequence[0]
+    assert "," not in "\\".join(map(str, roi.ContourSequence[0].ContourData))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("RescaleIntercept", "-1,024"), ("PixelSpacing", "1,250\\1,250"), ("RescaleSlope", "1,0,0")],
+)
+def test_a_comma_that_may_separate_thousands_refuses(tmp_path: Path, keyword: str, value: str) -> None:
+    with pytest.raises(InvalidAttribute, match="not a number"):
+        written(tmp_path, lambda one: put(one, keyword, value))
+
+
+def test_an_intercept_of_one_comma_is_never_proven_by_other_numbers(tmp_path: Path) -> None:
+    def change(one: Dataset) -> None:
+        with_commas(one)
+        put(one, "RescaleIntercept", "-1,024")
+
+    with pytest.raises(InvalidAttribute, match="not a number"):
+        written(tmp_path, change)
+
+
+def test_patients_whose_ids_differ_after_a_backslash_are_not_mixed(tmp_path: Path) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        put(dataset, "PatientID", f"12\\{k % 2}")
+
+    build_ct_series(tmp_path, SMALL, change)
+    with pytest.raises(SeveralPatients):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "transfer_syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+@pytest.mark.parametrize("start", [128, 132, None], ids=["no preamble", "no prefix", "bare dataset"])
+def test_images_without_the_head_of_a_file_are_read(
+    tmp_path: Path, transfer_syntax: UID, start: int | None
+) -> None:
+    options = replace(SMALL, transfer_syntax=transfer_syntax)
+    paths = build_ct_series(tmp_path, options)
+    whole = read_series(tmp_path)
+    hu, sha256 = read_slices(whole), whole.content_sha256
+    for path in paths:
+        content = path.read_bytes()
+        path.write_bytes(
+            content[144 + int.from_bytes(content[140:144], "little") if start is None else start :]
+        )
+    series = read_series(tmp_path)
+    assert np.array_equal(read_slices(series), hu)
+    assert series.content_sha256 == sha256
+
+
+def test_a_file_that_only_begins_like_a_dataset_is_not_dicom(tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(b"\x08\0\x05\0CS\x02\0ab" + bytes(500))
+    with pytest.raises(NotDicom):
+        open_header(path)

@@ -42,6 +42,21 @@ def test_a_written_file_is_dicom_part_10_around_the_same_bytes(tmp_path: Path) -
     assert pydicom.dcmread(io.BytesIO(content)) == dataset
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_dataset_without_preamble_and_meta_information_is_split_too(tmp_path: Path, syntax: str) -> None:
+    data, _ = encoded(tmp_path, syntax)
+    assert part10.split_part10(data) == (data, syntax)
+
+
+def test_several_values_of_a_uid_are_never_the_text_of_a_list(tmp_path: Path) -> None:
+    _, dataset = encoded(tmp_path)
+    dataset.StudyInstanceUID = ["1.2", "1.3"]
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    data, syntax = part10.split_part10(buffer.getvalue())
+    assert part10.read_header(data, syntax).study_uid == "1.2\\1.3"
+
+
 @given(data=st.binary(max_size=300))
 def test_any_bytes_give_a_header_or_a_coded_refusal(data: bytes) -> None:
     for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian):

@@ -20,7 +20,7 @@ from orgseg_node.errors import (
 from orgseg_node.node.config.load import load_config
 from orgseg_node.node.config.node_config import NodeConfig, Source
 from orgseg_node.node.dimse.association import describe_status
-from orgseg_node.node.dimse.find_scu import QueryKey, Series, Study
+from orgseg_node.node.dimse.find_scu import QueryKey, Series, Study, _text
 from orgseg_node.node.dimse.retrieve_scu import _SubOperations, require_matches, storage_contexts
 
 SOURCE = Source(ae_title="PACS", host="127.0.0.1", port=104)
@@ -223,3 +223,9 @@ def test_each_problem_of_a_source_is_described(tmp_path: Path, text: str, line: 
     with pytest.raises(ConfigError) as caught:
         _load(tmp_path, text)
     assert line in caught.value.detail
+
+
+def test_several_values_of_a_response_stay_separated_and_are_no_list() -> None:
+    match = Dataset()
+    match.PatientID, match.ModalitiesInStudy = ["12", "3"], ["CT", "RTSTRUCT"]
+    assert (_text(match, "PatientID"), _text(match, "ModalitiesInStudy")) == ("12\\3", "CT\\RTSTRUCT")

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,20 @@ if TYPE_CHECKING:  # numpy and scipy would delay the start of every command
 OK, FAILED, USAGE, CONFIGURATION, ENVIRONMENT = range(5)
 """Exit codes: success; failure, or a finding of level error; usage; configuration; environment."""
 
+_UNBROKEN = 1000
 COLORS = {"info": "cyan", "warning": "yellow", "error": "red"}
 
 
 def out() -> Console:
-    """The console for results, on stdout."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """The console for results, on stdout; no line is broken where they go into a file or a pipe."""
+    is_terminal = sys.stdout.isatty()
+    width = None if is_terminal else _UNBROKEN
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not is_terminal, width=width)
+
+
+def local_time(moment: datetime) -> str:
+    """A time in the time zone of this machine, which is named with it."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def err() -> Console:

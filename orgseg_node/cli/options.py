@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orgseg_node.errors import ConfigError, StorageError
+from orgseg_node.errors import NeverStarted, OptionInvalid
 
 if TYPE_CHECKING:
     from orgseg_node.node.config.node_config import NodeConfig
@@ -27,11 +27,11 @@ _MAX_CHARACTERS = 200
 
 
 def attribution(by: str, why: str) -> str:
-    """Who gives a command and why, as a text for the history. Raises ConfigError if it is not one line."""
+    """Who gives a command and why, as a text for the history. Raises OptionInvalid if it is not one line."""
     name = by.strip() or _user()
     for what, text in (("--by", name), ("--why", why)):
         if not text.isprintable() or len(text) > _MAX_CHARACTERS:
-            raise ConfigError(f"{what} is one line of at most {_MAX_CHARACTERS} characters.")
+            raise OptionInvalid(f"{what} is one line of at most {_MAX_CHARACTERS} characters.")
     return f"by {name}{f': {why.strip()}' if why.strip() else ''}"
 
 
@@ -43,11 +43,11 @@ def _user() -> str:
 
 
 def open_store(config: NodeConfig, *, read_only: bool = False) -> Store:
-    """Open the database of a node that has run before. Raises StorageError if it does not exist."""
+    """Open the database of a node that has run before. Raises NeverStarted if it does not exist."""
     from orgseg_node.node.store.database import Database  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     place = config.database_location
     if isinstance(place, Path) and not place.exists():
-        raise StorageError(f"There is no node database in {config.node.data_dir}.")
+        raise NeverStarted(f"There is no node database in {config.node.data_dir}.")
     return Store(Database(place, read_only=read_only))

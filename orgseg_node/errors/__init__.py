@@ -21,13 +21,14 @@
     │   └── ProofFailed  NothingFound  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
     │   ├── Unreachable (AssociationAborted  NoAnswer)  AssociationRejected  StoreRefused (ClassRefused)
-    │   ├── UnknownDestination
+    │   ├── UnknownDestination  MoveRefused
     │   ├── NotAuthorised  CommitmentRefused
     │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
     │   ├── DatabaseUnreachable (retryable)
-    │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition  UnknownJob
+    │   ├── NeverStarted  UnknownJob  UnknownSeries
+    │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition
     ├── JobError                a job of the node
     │   ├── UnexpectedFailure  SystemCallFailed (retryable)
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
@@ -39,6 +40,7 @@
     │   ├── NotNotified (retryable)  ItemsFailed  AuditBroken  BackupRefused  BackupInvalid
     │   └── NodeNotRunning  ReloadRefused
     ├── ConfigError             node.toml, organs.toml
+    ├── OptionInvalid           an option of a command
     └── EnvironmentFault        missing on this machine
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
 
@@ -123,6 +125,7 @@ from orgseg_node.errors.machine import (
     EnvironmentFault,
     FastModeMissing,
     NodeRunning,
+    OptionInvalid,
     PortTaken,
     ToolMissing,
 )
@@ -132,6 +135,7 @@ from orgseg_node.errors.network import (
     ClassRefused,
     CommitmentRefused,
     KeyUnusable,
+    MoveRefused,
     NetworkError,
     NoAnswer,
     NotAuthorised,
@@ -162,9 +166,11 @@ from orgseg_node.errors.storage import (
     DatabaseUnreachable,
     DiskFull,
     IllegalTransition,
+    NeverStarted,
     NotDurable,
     StorageError,
     UnknownJob,
+    UnknownSeries,
 )
 
 __all__ = [
@@ -211,8 +217,10 @@ __all__ = [
     "MissingSlices",
     "MixedGeometry",
     "ModelNotImportable",
+    "MoveRefused",
     "MultiframeImage",
     "NetworkError",
+    "NeverStarted",
     "NoAnswer",
     "NoPixelData",
     "NoSeries",
@@ -233,6 +241,7 @@ __all__ = [
     "NothingMatches",
     "ObjectInvalid",
     "OperationError",
+    "OptionInvalid",
     "OrganUnknown",
     "OrgsegError",
     "OutOfMemory",
@@ -269,6 +278,7 @@ __all__ = [
     "UnknownBundle",
     "UnknownDestination",
     "UnknownJob",
+    "UnknownSeries",
     "UnknownSource",
     "Unreachable",
     "Unreadable",

@@ -58,7 +58,7 @@ class InferenceFailed(BundleError):
     """The network did not finish."""
 
     code = "INFERENCE_FAILED"
-    next_step = "Read the job's log; the series is kept and the job can be run again."
+    next_step = "Read the reason; in a node the series is kept, and 'orgseg jobs retry' runs the job again."
 
 
 class NotStreamable(BundleError):

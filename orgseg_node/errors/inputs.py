@@ -72,7 +72,10 @@ class SeveralParts(InputError):
     """The series holds several volumes, such as the phases of a 4DCT."""
 
     code = "INPUT_SEVERAL_PARTS"
-    next_step = "Choose one part with --part, or send one phase or reconstruction as a separate series."
+    next_step = (
+        "Choose one with 'phase' in the protocol of the node, or with --part of 'orgseg segment', or send it "
+        "as a separate series."
+    )
 
 
 class SeveralPatients(InputError):
@@ -107,7 +110,7 @@ class MissingSlices(InputError):
     """Slices are missing inside the series."""
 
     code = "INPUT_MISSING_SLICES"
-    next_step = "Send the missing slices, or the complete series again."
+    next_step = "Send the missing slices, or contour it without them with 'orgseg series force'."
 
 
 class DuplicateSlices(InputError):

@@ -108,18 +108,20 @@ class LateImages(JobError):
     """Images were received after contours of the series had been delivered."""
 
     code = "LATE_IMAGES"
-    next_step = "Run 'orgseg series force' to contour the present series, or ignore the new images."
+    next_step = "Run 'orgseg series force' to contour the present series; what was sent before stays there."
 
 
 class HeldByRule(JobError):
     """A routing rule holds the series."""
 
     code = "RULE_HOLD"
-    next_step = "Run 'orgseg rules test' with the series; change the rules if it should be contoured."
+    next_step = (
+        "Contour it with 'orgseg series force', or change the rules; 'orgseg rules test' explains them."
+    )
 
 
 class RuleUndecided(JobError):
     """A routing rule needs an AE title that is not known, because the files were found on the disk."""
 
     code = "RULE_UNDECIDED"
-    next_step = "Send the series again to the intended AE title."
+    next_step = "Send the series again to the intended AE title, or contour it with 'orgseg series force'."

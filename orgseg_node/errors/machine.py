@@ -13,12 +13,20 @@ class ConfigError(OrgsegError):
     next_step = "Correct the file and run 'orgseg config check'."
 
 
+class OptionInvalid(OrgsegError):
+    """An option of the command is invalid."""
+
+    code = "USAGE"
+    exit_status = 2
+    next_step = "Correct the option; the command with --help describes it."
+
+
 class EnvironmentFault(OrgsegError):
     """Something that the node needs is missing on this machine."""
 
     code = "ENVIRONMENT"
     exit_status = 4
-    next_step = "Run 'orgseg doctor'; it lists what is missing."
+    next_step = "Correct what the sentence names; 'orgseg doctor' checks everything that a node needs."
 
 
 class PortTaken(EnvironmentFault):
@@ -32,7 +40,7 @@ class ToolMissing(EnvironmentFault):
     """A program or package that the command needs is not installed."""
 
     code = "ENVIRONMENT_TOOL"
-    next_step = "Install it as described in the README."
+    next_step = "Install it as the sentence says, in the environment of this program."
 
 
 class FastModeMissing(EnvironmentFault):

@@ -10,7 +10,7 @@ class NetworkError(OrgsegError):
 
     code = "NETWORK"
     retryable = True
-    next_step = "Run 'orgseg echo' for the peer, and check its address, port and AE titles."
+    next_step = "Check that the peer runs, host, port and AE titles in node.toml, and the firewall between."
 
     def __init__(self, detail: str = "", *, status: int | None = None) -> None:
         super().__init__(detail)
@@ -40,7 +40,10 @@ class AssociationRejected(NetworkError):
     """The peer rejected the association."""
 
     code = "NETWORK_REJECTED"
-    next_step = "Configure this node's AE title at the peer, and the peer's AE title in node.toml."
+    next_step = (
+        "At the peer, enter the calling title and the address of this machine; an orgseg node lists callers "
+        "under [[peers]]. Without --config or --calling-ae 'orgseg echo' and 'orgseg send' call as ORGSEG."
+    )
 
 
 class TlsFailed(NetworkError):
@@ -68,7 +71,7 @@ class StoreRefused(NetworkError):
     """The peer refused an object."""
 
     code = "NETWORK_STORE_REFUSED"
-    next_step = "Look up the status code in the peer's log; the object is kept and sent again."
+    next_step = "Look up the status code in the peer's log; a node keeps its objects and sends them again."
 
 
 class ClassRefused(StoreRefused):
@@ -126,12 +129,22 @@ class QueryRefused(NetworkError):
     next_step = "Look up the status code in the source's log; it must allow this node to query and retrieve."
 
 
+class MoveRefused(QueryRefused):
+    """The source sent no image to the receiver."""
+
+    code = "NETWORK_MOVE_REFUSED"
+    next_step = (
+        "At the source, enter the receiver's AE title with its host and port: it sends only to titles it "
+        "knows. 'move_to' of the source in node.toml is the title under which it knows this node."
+    )
+
+
 class NothingMatches(NetworkError):
     """The source has no matching images."""
 
     code = "NETWORK_NOTHING_MATCHES"
     retryable = False
-    next_step = "Check the keys; 'orgseg query' lists the contents of the source."
+    next_step = "Check the keys, or give fewer of them."
 
 
 class PullTooWide(NetworkError):

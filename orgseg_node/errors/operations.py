@@ -37,7 +37,7 @@ class BackupRefused(OperationError):
     """The backup was not created or not restored."""
 
     code = "OPERATION_BACKUP"
-    next_step = "Choose a folder that does not exist; see docs/operations.md."
+    next_step = "Remove the cause and run the command again; docs/operations.md describes backups."
 
 
 class BackupInvalid(OperationError):

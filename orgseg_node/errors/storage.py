@@ -32,19 +32,32 @@ class DatabaseUnreachable(StorageError):
 
     code = "STORAGE_DATABASE"
     retryable = True
-    next_step = (
-        "Start the database, or correct [database] in node.toml; 'orgseg doctor' checks the connection."
-    )
+    next_step = "Start the database server, or correct [database] in node.toml and the file of the password."
+
+
+class NeverStarted(StorageError):
+    """No node has run yet with this configuration."""
+
+    code = "STORAGE_NO_NODE"
+    next_step = "Start it with 'orgseg node run', or correct data_dir or [database] in the file of --config."
 
 
 class IllegalTransition(StorageError):
     """The job cannot change from its present state to the requested one."""
 
     code = "STORAGE_TRANSITION"
+    next_step = "Run 'orgseg jobs show' for its state; it may have changed in the meantime."
 
 
 class UnknownJob(StorageError):
-    """There is no job with this ID."""
+    """No job, or more than one, has this number."""
 
     code = "STORAGE_UNKNOWN_JOB"
-    next_step = "Run 'orgseg jobs list' for the IDs."
+    next_step = "Run 'orgseg jobs list' for the numbers; any part that only one job has is enough."
+
+
+class UnknownSeries(StorageError):
+    """No received series, or more than one, has this UID."""
+
+    code = "STORAGE_UNKNOWN_SERIES"
+    next_step = "Run 'orgseg jobs list' or 'orgseg series list'; any part that only one UID has is enough."

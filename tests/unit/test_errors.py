@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ def tree(root: type[OrgsegError] = OrgsegError) -> Iterator[type[OrgsegError]]:
     for child in root.__subclasses__():
         yield from tree(child)
 
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 # the training package has errors of its own, which are loaded or not as other tests go before
 EVERY = sorted(
@@ -42,7 +45,15 @@ def test_an_error_has_a_code_a_sentence_and_a_next_step(kind: type[OrgsegError])
     assert re.fullmatch(r"[A-Z].*\. Detail\.", error.sentence)
     assert re.fullmatch(r"[A-Z].*\.", error.next_step)
     assert str(error) == f"[{error.code}] {error.sentence}"
-    assert error.exit_status in {1, 3, 4}
+    assert error.exit_status in {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
+def test_a_next_step_names_only_commands_that_exist(kind: type[OrgsegError]) -> None:
+    promised = set(re.findall(r"'(orgseg(?:-train)? [a-z]+(?: [a-z]+)?)", kind.next_step))
+    reference = (DOCS / "cli.md").read_text() + (DOCS / "orgseg-train.md").read_text()
+    known = {name for line in reference.splitlines() for name in re.findall(r"^#+ (orgseg.*)$", line)}
+    assert {name for name in promised if not any(one.startswith(name) for one in known)} == set()
 
 
 def test_the_tree_drawn_at_the_top_names_every_error() -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from orgseg_node.cli.console import out, print_json, print_message
 from orgseg_node.cli.options import Json
-from orgseg_node.errors import ConfigError, StorageError
+from orgseg_node.errors import OptionInvalid, StorageError
 
 if TYPE_CHECKING:
     from orgseg_node.contouring.protocol import Protocol
@@ -87,17 +87,17 @@ def import_template(
     from orgseg_node.shipped import shipped_config  # noqa: PLC0415
 
     if target.suffix != ".toml":
-        raise ConfigError(f"{target} must end with .toml, which distinguishes a file from a name.")
+        raise OptionInvalid(f"{target} must end with .toml, which distinguishes a file from a name.")
     if target.exists():
-        raise ConfigError(f"{target} exists already; choose another name with --out.")
+        raise OptionInvalid(f"{target} exists already; choose another name with --out.")
     if not target.parent.is_dir():
-        raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}.")
+        raise OptionInvalid(f"{target} cannot be written: there is no folder {target.parent}.")
     imported = import_protocol(file, load_organs(shipped_config("organs.toml")))
     try:
         with atomic_file(target) as part:
             part.write_text(imported.toml, encoding="utf-8")
     except StorageError as error:
-        raise ConfigError(f"{target} cannot be written: {error.detail}") from error
+        raise OptionInvalid(f"{target} cannot be written: {error.detail}") from error
     load_checked_protocol(str(target))
     table = Table("structure", "organ", box=None, pad_edge=False)
     for name, key in imported.matched.items():

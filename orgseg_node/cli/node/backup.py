@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from orgseg_node.cli.console import out
+from orgseg_node.cli.console import local_time, out
 from orgseg_node.cli.options import Config
 
 if TYPE_CHECKING:
@@ -67,5 +67,5 @@ def _print(backup: Backup, folder: Path) -> None:
     megabytes = backup.size_bytes / 1e6
     out().print(
         f"{escape(str(folder))}: {len(backup.files)} files, {megabytes:.1f} MB,"
-        f" of {backup.created_at:%Y-%m-%d %H:%M:%S} UTC, configuration {backup.revision}"
+        f" of {local_time(backup.created_at)}, configuration {backup.revision}"
     )

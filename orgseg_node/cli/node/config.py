@@ -23,6 +23,13 @@ def check(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The node's configuration, such as node.toml.")
     ],
+    no_secrets: Annotated[
+        bool,
+        typer.Option(
+            "--no-secrets",
+            help="Do not look for keys, certificates, passwords and tokens: they are on another machine.",
+        ),
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print all settings, with defaults, as JSON on stdout.")
     ] = False,
@@ -34,15 +41,15 @@ def check(
     from orgseg_node.cli.ct.protocols import load_checked_protocol  # noqa: PLC0415
     from orgseg_node.node.config.database import describe  # noqa: PLC0415
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
-    from orgseg_node.node.config.tls import tls_warnings  # noqa: PLC0415
+    from orgseg_node.node.routing.warnings import config_warnings  # noqa: PLC0415  # pydicom only when needed
 
-    config = load_config(file)
+    config = load_config(file, secrets=not no_secrets)
     load_checked_protocol(config.contours.protocol)
     if config.rule:
         from orgseg_node.node.routing.explain import check_references  # noqa: PLC0415  # pydicom only for rules
 
         check_references(config)
-    for warning in tls_warnings(config.tls, {peer.ae_title: peer for peer in config.peers}):
+    for warning in config_warnings(config):
         err().print(f"warning: {escape(warning)}")
     if json:
         print_json(config.model_dump(mode="json"))
@@ -50,11 +57,13 @@ def check(
     names = ", ".join(sorted(config.destinations)) or "none"
     console = out()
     console.print(f"{escape(str(file))} is correct.")
+    if no_secrets:
+        console.print("Not checked: the files of keys, certificates, passwords and tokens.")
     titles = ", ".join(config.ae_titles)
     ports = [f"port {config.node.port}"] if config.tls.plain_open else []
     ports += [] if config.tls.port is None else [f"port {config.tls.port} with TLS"]
     console.print(f"AE title {titles}, {', '.join(ports)}, destinations: {escape(names)}")
-    console.print(f"database: {escape(describe(config.database_location))}")
+    console.print(f"database: {escape(describe(config.database_place))}")
     console.print(f"protocol: {escape(config.contours.protocol)}")
     console.print(f"rules: {len(config.rule)}, otherwise: {config.rules.otherwise}")
     console.print(f"bundles: {escape(', '.join(config.inference.bundles))}")

@@ -98,6 +98,10 @@ def examine(config: Path | None) -> Iterator[Check]:
         yield _failed("configuration", error, CONFIGURATION)
         return
     yield Check(name="configuration", level="info", message=f"{config.name} is correct")
+    from orgseg_node.node.routing.warnings import config_warnings  # noqa: PLC0415  # pydicom only when needed
+
+    for warning in config_warnings(settings):
+        yield Check(name="configuration", level="warning", message=warning)
     yield from _node(settings)
 
 

@@ -2,55 +2,84 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from orgseg_node.cli.console import out, print_json
+from orgseg_node.cli.console import local_time, out, print_json
+from orgseg_node.cli.node.job_list import document, print_list, start_of
 from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
+    from orgseg_node.node.operations.overview import Identity
     from orgseg_node.node.processing.job_commands import JobCommands
     from orgseg_node.node.store.model import Job
     from orgseg_node.node.store.store import Store
 
 app = typer.Typer(name="jobs", help="Show the jobs of the node, and decide about them.", no_args_is_help=True)
 
-Number = Annotated[str, typer.Argument(metavar="JOB", help="Number of the job, or its first digits.")]
+Number = Annotated[
+    str, typer.Argument(metavar="JOB", help="Number of the job, or any part that only one job has.")
+]
 
 
 @app.command("list")
 def list_jobs(
     config: Config,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of jobs, the newest first.")] = 50,
+    *,
+    patient: Annotated[
+        str,
+        typer.Option("--patient", metavar="TEXT", help="Only with this patient ID, or this in the name."),
+    ] = "",
+    study: Annotated[
+        str,
+        typer.Option(
+            "--study", metavar="TEXT", help="Only of this accession number, or with this in the study UID."
+        ),
+    ] = "",
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="WHEN", help="Only what changed since: 12h, 3d or 2026-11-28."),
+    ] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Number of lines, besides those that need a person.")
+    ] = 50,
     json: Json = False,
 ) -> None:
-    """List jobs, the newest first, and the series without a job."""
-    store = _store(config)
-    with closing(store):
-        jobs = store.jobs(limit=limit)
-        with_job = {job.series_uid for job in jobs}
-        others = [series for series in store.series() if series.series_uid not in with_job]
-    if json:
-        print_json({"jobs": [_plain(job) for job in jobs], "series": [asdict(series) for series in others]})
-        return
-    table = Table("job", "state", "done", "slices", "created", "note")
-    for job in jobs:
-        created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-        done = f"{job.progress:.0%}"
-        table.add_row(
-            job.job_id, job.state.value, done, str(job.slices), created, escape(job.stage or job.note)
-        )
-    console = out()
-    console.print(table)
-    for series in others:
-        why = escape(f"{series.reason} {series.note}".strip())
-        console.print(f"{series.state.value} series {series.series_uid}: {series.instances} images. {why}")
+    """List jobs, and series that have none or need a person; what needs a person first, then the newest.
+
+    Patient and study are looked up in the images that are still here. Descriptions are on a terminal only.
+    """
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.operations.overview import identity_of, is_of, overview  # noqa: PLC0415
+    from orgseg_node.node.store.clock import utc_now  # noqa: PLC0415
+
+    settings, now = load_config(config), utc_now()
+    start = start_of(since, now)
+    with closing(open_store(settings, read_only=True)) as store:
+        entries = [one for one in overview(settings, store, now) if start is None or one.changed_at >= start]
+
+        @cache
+        def identity(series_uid: str) -> Identity | None:
+            return identity_of(settings.node.data_dir, store.instances_of(series_uid))
+
+        if patient or study:
+            entries = [
+                one for one in entries if is_of(identity(one.series.series_uid), patient=patient, study=study)
+            ]
+        first = [one for one in entries if one.needs_person]
+        shown = first + [one for one in entries if not one.needs_person][:limit]
+        if json:
+            print_json(document(shown))
+            return
+        uids = {one.series.series_uid for one in shown}
+        print_list(shown, {uid: identity(uid) for uid in uids} if sys.stdout.isatty() else None)
 
 
 @app.command()
@@ -83,7 +112,7 @@ def show(
     if found.deaths:
         console.print(f"Processes that ended unexpectedly in it: {found.deaths}")
     for event in events:
-        console.print(f"  {event.at:%Y-%m-%d %H:%M:%S} {escape(event.change)} {escape(event.note)}")
+        console.print(f"  {local_time(event.at)} {escape(event.change)} {escape(event.note)}")
     for delivery in deliveries:
         text = f"  {delivery.role} to {delivery.destination}: {delivery.outcome}. {delivery.note}"
         console.print(escape(text.rstrip()))
@@ -96,13 +125,19 @@ def dead(config: Config, json: Json = False) -> None:
 
     with closing(_store(config)) as store:
         jobs = store.jobs(states={JobState.FAILED})
+        undelivered = {job.job_id: _undelivered(store, job) for job in jobs}
     if json:
-        print_json({"jobs": [{**_plain(job), "then": _next_step(job)} for job in jobs]})
+        then = [
+            {**_plain(job), "undelivered": undelivered[job.job_id], "then": _next_step(job)} for job in jobs
+        ]
+        print_json({"jobs": then})
         return
     console = out()
     for job in jobs:
-        console.print(f"[bold]{job.job_id}[/] {job.reason} {job.updated_at:%Y-%m-%d %H:%M:%S}")
+        console.print(f"[bold]{job.job_id}[/] {job.reason} {local_time(job.updated_at)}")
         console.print(f"  {escape(job.note)}")
+        for line in undelivered[job.job_id]:
+            console.print(f"  {escape(line)}")
         console.print(f"  Next step: {escape(_next_step(job))}")
     if not jobs:
         console.print("There is none.")
@@ -166,6 +201,12 @@ def resend(
         _print(_commands(store).resend(found.job_id, attribution(by, why), roles))
 
 
+def _undelivered(store: Store, job: Job) -> list[str]:
+    """What could not be delivered, where, and why."""
+    failed = [one for one in store.deliveries(job.job_id) if one.state.value == "FAILED"]
+    return [f"{one.role} to {one.destination}: {one.note}" for one in failed]
+
+
 def _next_step(job: Job) -> str:
     """The command that continues a failed job."""
     return f"orgseg jobs retry {job.job_id}, when the problem above is solved"
@@ -193,7 +234,5 @@ def _plain(job: Job) -> dict[str, Any]:
 
 def _store(config: Path) -> Store:
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
-    from orgseg_node.node.store.database import Database  # noqa: PLC0415
-    from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
-    return Store(Database(load_config(config).database_location, read_only=True))
+    return open_store(load_config(config), read_only=True)

@@ -117,10 +117,10 @@ def archive(
     """Replace a TPS or PACS in tests: store CT, RTSTRUCT and SEG from any sender. For tests only."""
     from pydantic import ValidationError  # noqa: PLC0415  # pydantic only when needed
 
-    from orgseg_node.errors import ConfigError  # noqa: PLC0415
+    from orgseg_node.errors import OptionInvalid  # noqa: PLC0415
     from orgseg_node.node.dimse.archive_scp import run_archive  # noqa: PLC0415
 
     try:
         run_archive(ae_title, folder, host=host, port=port)
     except ValidationError as error:
-        raise ConfigError("; ".join(item["msg"] for item in error.errors())) from error
+        raise OptionInvalid("; ".join(item["msg"] for item in error.errors())) from error

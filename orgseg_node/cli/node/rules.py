@@ -11,14 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, out, print_json
-from orgseg_node.cli.options import Config, Json
-from orgseg_node.errors import NoSeries
+from orgseg_node.cli.options import Config, Json, open_store
+from orgseg_node.errors import NoSeries, RuleUndecided
 
 if TYPE_CHECKING:
     from orgseg_node.node.config.node_config import NodeConfig
     from orgseg_node.node.config.rules import Rule
     from orgseg_node.node.routing.decision import Decision
     from orgseg_node.node.routing.explain import SeriesExplanation
+
+_TITLE_NEEDED = (
+    "The rule needs an AE title that is not known here: give it with --calling or --called. In the node the "
+    "association tells it."
+)
 
 app = typer.Typer(name="rules", help="List and test the routing rules.", no_args_is_help=True)
 
@@ -55,7 +60,9 @@ def list_rules(config: Config, json: Json = False) -> None:
 def try_rules(
     target: Annotated[
         str,
-        typer.Argument(metavar="FILE_OR_SERIES", help="File, folder, or UID of a series in the node."),
+        typer.Argument(
+            metavar="FILE_OR_SERIES", help="File, folder, or UID of a series in the node, or a part of it."
+        ),
     ],
     config: Config,
     *,
@@ -97,10 +104,8 @@ def _files(settings: NodeConfig, target: str) -> tuple[list[Path], dict[str, str
     NoSeries
         If there is neither such a file or folder, nor such a series.
     """
-    from orgseg_node.dicom.reading.part10 import valid_uid  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import files_in  # noqa: PLC0415  # pydicom only when needed
     from orgseg_node.node.routing.decision import ae_titles_of  # noqa: PLC0415
-    from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     path = Path(target)
     if path.exists():
@@ -108,11 +113,12 @@ def _files(settings: NodeConfig, target: str) -> tuple[list[Path], dict[str, str
         if not files:
             raise NoSeries(f"'{path}' is empty.")
         return files, {"called_ae": settings.node.ae_title, "calling_ae": ""}
-    if not valid_uid(target):
-        raise NoSeries("It is neither a file or folder nor a Series Instance UID.")
-    with closing(Store(settings.node.data_dir, read_only=True)) as store:
-        series = store.one_series(target)
-        files = [settings.node.data_dir / instance.path for instance in store.instances_of(target)]
+    if not set(target) <= set("0123456789."):
+        raise NoSeries(f"'{target}' is neither a file or folder nor a Series Instance UID.")
+    with closing(open_store(settings, read_only=True)) as store:
+        series = store.find_series(target)
+        instances = store.instances_of(series.series_uid)
+        files = [settings.node.data_dir / instance.path for instance in instances]
     return files, ae_titles_of(series)
 
 
@@ -125,7 +131,7 @@ def _document(ruled: SeriesExplanation, *, values: bool) -> dict[str, Any]:
         **_decision(ruled.explanation.decision),
         "state": ruled.verdict.state.value,
         "reason": ruled.verdict.reason,
-        "note": ruled.verdict.note,
+        "note": _TITLE_NEEDED if ruled.verdict.reason == RuleUndecided.code else ruled.verdict.note,
         "not_fitting": [
             {
                 "rule": missed.rule,

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orgseg_node.cli.console import out, print_json
+from orgseg_node.cli.console import local_time, out, print_json
 from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ app = typer.Typer(
     name="series", help="Show the series of the node, and decide about them.", no_args_is_help=True
 )
 
-Uid = Annotated[str, typer.Argument(metavar="SERIES", help="Series Instance UID.")]
+Uid = Annotated[
+    str, typer.Argument(metavar="SERIES", help="Series Instance UID, or any part that only one series has.")
+]
 
 
 @app.command("list")
@@ -35,14 +37,14 @@ def list_series(
     json: Json = False,
 ) -> None:
     """List series with their state, the newest last."""
-    from orgseg_node.errors import ConfigError  # noqa: PLC0415
+    from orgseg_node.errors import OptionInvalid  # noqa: PLC0415
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.store.model import SeriesState  # noqa: PLC0415
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     known = {one.value for one in SeriesState}
     if state and state.upper() not in known:
-        raise ConfigError(f"--state is one of {', '.join(sorted(known))}.")
+        raise OptionInvalid(f"--state is one of {', '.join(sorted(known))}.")
     with closing(open_store(load_config(config), read_only=True)) as store:
         found = store.series(state=SeriesState(state.upper()) if state else None)
         orders = SeriesOverrides(store.database).all()
@@ -53,10 +55,8 @@ def list_series(
     for one in found:
         order = orders.get(one.series_uid)
         note = f"{one.reason} {one.note}".strip() + (f" [{order.kind} {order.note}]" if order else "")
-        last = f"{one.last_received_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(
-            one.series_uid, one.state.value, str(one.instances), str(one.revision), last, escape(note)
-        )
+        counts = (str(one.instances), str(one.revision), local_time(one.last_received_at))
+        table.add_row(one.series_uid, one.state.value, *counts, escape(note))
     out().print(table)
 
 
@@ -68,10 +68,11 @@ def show(series: Uid, config: Config, json: Json = False) -> None:
     from orgseg_node.node.store.source_answers import Answers  # noqa: PLC0415  # quick start of other commands
 
     with closing(open_store(load_config(config), read_only=True)) as store:
-        found = store.one_series(series)
-        order = SeriesOverrides(store.database).all().get(series)
+        found = store.find_series(series)
+        uid = found.series_uid
+        order = SeriesOverrides(store.database).all().get(uid)
         known = Answers(store.database).of(found)
-        jobs, events = store.jobs_of(series), store.events(series)
+        jobs, events = store.jobs_of(uid), store.events(uid)
     if json:
         print_json(
             {
@@ -94,7 +95,7 @@ def show(series: Uid, config: Config, json: Json = False) -> None:
     for job in jobs:
         console.print(f"job {job.job_id} {job.state.value}, revision {job.revision}")
     for event in events:
-        console.print(f"  {event.at:%Y-%m-%d %H:%M:%S} {escape(event.change)} {escape(event.note)}")
+        console.print(f"  {local_time(event.at)} {escape(event.change)} {escape(event.note)}")
 
 
 @app.command()
@@ -104,7 +105,7 @@ def force(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     with closing(open_store(load_config(config))) as store:
-        SeriesOverrides(store.database).force(series, attribution(by, why))
+        SeriesOverrides(store.database).force(store.find_series(series).series_uid, attribution(by, why))
     out().print("The node judges it in its next cycle; 'orgseg series show' shows the result.")
 
 
@@ -125,8 +126,9 @@ def wait(
 
     until = utc_now() + timedelta(minutes=minutes) if minutes else None
     with closing(open_store(load_config(config))) as store:
-        SeriesOverrides(store.database).wait(series, attribution(by, why), until)
-    out().print(f"It waits {f'until {until:%Y-%m-%d %H:%M:%S} UTC' if until else 'until it is released'}.")
+        uid = store.find_series(series).series_uid
+        SeriesOverrides(store.database).wait(uid, attribution(by, why), until)
+    out().print(f"It waits {f'until {local_time(until)}' if until else 'until it is released'}.")
 
 
 @app.command()
@@ -136,7 +138,7 @@ def release(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
     from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415
 
     with closing(open_store(load_config(config))) as store:
-        SeriesOverrides(store.database).release(series, attribution(by, why))
+        SeriesOverrides(store.database).release(store.find_series(series).series_uid, attribution(by, why))
     out().print("It is judged when it is stable.")
 
 
@@ -149,15 +151,16 @@ def settle(
     why: Why = "",
 ) -> None:
     """Resolve a CONFLICT of images with the same UID: one is kept, the others go to quarantine."""
-    from orgseg_node.errors import ConfigError  # noqa: PLC0415
+    from orgseg_node.errors import OptionInvalid  # noqa: PLC0415
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.intake.conflicts import Keep, resolve  # noqa: PLC0415
 
     if keep not in set(Keep):
-        raise ConfigError("--keep is first or last.")
+        raise OptionInvalid("--keep is first or last.")
     settings = load_config(config)
     with closing(open_store(settings)) as store:
-        count = resolve(store, settings.node.data_dir, series, Keep(keep), attribution(by, why))
+        uid = store.find_series(series).series_uid
+        count = resolve(store, settings.node.data_dir, uid, Keep(keep), attribution(by, why))
     out().print(f"{count} files were moved to quarantine; the series is judged again.")
 
 

@@ -96,6 +96,10 @@ class DatabaseSection(Section):
             return self
         return self.model_copy(update={"password_file": base / self.password_file.expanduser()})
 
+    def place(self, data_dir: Path) -> Path | Server:
+        """The database without its password: a SQLite file or a server."""
+        return Server(url=self.url) if self.url else data_dir / SQLITE
+
     def location(self, data_dir: Path) -> Path | Server:
         """The database: a SQLite file or a server. Raises ConfigError if the password cannot be read."""
         if not self.url:

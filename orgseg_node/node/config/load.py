@@ -29,12 +29,13 @@ from orgseg_node.node.config.stow import stow_problems
 from orgseg_node.node.config.tls import resolve_peer_tls, tls_file_problems
 
 
-def load_config(path: Path) -> NodeConfig:
+def load_config(path: Path, *, secrets: bool = True) -> NodeConfig:
     """Read and check the configuration file.
 
     Parameters
     ----------
     path : a TOML file; relative folders in it are relative to the file
+    secrets : whether the files of keys, certificates, passwords and tokens are read, too
 
     Raises
     ------
@@ -48,9 +49,7 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     base = path.resolve().parent
-    lines = merge_rules_file(data, base) + tls_file_problems(data, base)
-    lines += destination_file_problems(data, base) + stow_problems(data, base)
-    lines += database_problems(data, base) + watch_file_problems(data, base)
+    lines = merge_rules_file(data, base) + (_secret_problems(data, base) if secrets else [])
     try:
         config = NodeConfig.model_validate(data)
     except ValidationError as error:
@@ -60,6 +59,12 @@ def load_config(path: Path) -> NodeConfig:
     if lines:
         raise ConfigError(_message(path, lines))
     return _resolved(config, base)
+
+
+def _secret_problems(data: dict[str, Any], base: Path) -> list[str]:
+    """List what is wrong with the files that hold keys, certificates, passwords and tokens."""
+    found = tls_file_problems(data, base) + destination_file_problems(data, base) + stow_problems(data, base)
+    return found + database_problems(data, base) + watch_file_problems(data, base)
 
 
 def _message(path: Path, lines: list[str]) -> str:

@@ -262,6 +262,11 @@ class NodeConfig(Section):
         return self.database.location(self.node.data_dir)
 
     @property
+    def database_place(self) -> Path | Server:
+        """The node's database without its password, for messages."""
+        return self.database.place(self.node.data_dir)
+
+    @property
     def bundle_paths(self) -> tuple[Path, ...]:
         """Folders in which model bundles are searched, in this order."""
         return (*self.inference.bundle_folders, self.node.data_dir / "bundles", *bundle_folders())

@@ -41,6 +41,7 @@ from pynetdicom.events import Event
 from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import (
     InputError,
+    MoveRefused,
     OrgsegError,
     PullIncomplete,
     PullTooWide,
@@ -198,7 +199,8 @@ def retrieve_by_move(
 
     Raises
     ------
-    As `retrieve_by_get`; QueryRefused also if the source does not know the receiver.
+    As `retrieve_by_get`; MoveRefused if the source sends nothing to the receiver, for example because it does
+    not know it.
     """
     expected = _total(series.instances for series in wanted)
     operations = _SubOperations(
@@ -306,7 +308,7 @@ class _SubOperations:
         self.failed += failed
         self.remarks += warning
         if code == MOVE_DESTINATION_UNKNOWN:
-            raise QueryRefused(
+            raise MoveRefused(
                 f"{self.source.description} answered {describe_status(code)}{self.to}.", status=code
             )
         only_remarks = code == SUBOPERATIONS_INCOMPLETE and not failed
@@ -318,10 +320,17 @@ class _SubOperations:
         self.missing += max(0, (expected or 0) - received)
 
     def require_all(self, received: int) -> None:
-        """Raise PullIncomplete if images are missing, or QueryRefused if the source only gave a reason."""
+        """Raise PullIncomplete if images are missing, or a refusal if the source only gave a reason.
+
+        Sources report in many ways that they do not know the receiver of a C-MOVE, or cannot reach it. So
+        whatever status came without a single image, the error says so.
+        """
         if received and not (self.failed or self.missing or self.statuses):
             return
         reasons = "; ".join(self.statuses) or "the source reported success"
+        if self.to and not received and self.statuses:
+            why = "perhaps it does not know this receiver, or does not reach it"
+            raise MoveRefused(f"{self.source.description} answered {reasons}{self.to}; {why}.")
         if not received and not self.failed and self.statuses:
             raise QueryRefused(f"{self.source.description} answered {reasons}{self.to}.")
         lost = max(self.failed, self.missing)

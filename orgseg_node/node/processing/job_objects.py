@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orgseg_node.node.config.destinations import ROLES
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.routing.decision import usual_destinations
+from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.store.model import Job, OutputObject
 
 
@@ -26,11 +26,6 @@ def first_changed(data_dir: Path, objects: Iterable[OutputObject]) -> OutputObje
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def destinations_of(config: NodeConfig, job: Job) -> tuple[str, ...]:
-    """The destinations of a job; the usual ones for a job from before there were routing rules."""
-    return usual_destinations(config) if job.destinations is None else job.destinations
 
 
 def pairs_to_send(

@@ -11,7 +11,7 @@ from typing import Any
 from orgseg_node.contouring.protocol import load_protocol
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.processing.child_request import ChildRequest
-from orgseg_node.node.processing.job_objects import destinations_of
+from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.store.model import Instance, Job
 
 

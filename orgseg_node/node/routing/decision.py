@@ -16,7 +16,7 @@ from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import DEFAULT, PRIORITIES, Action, Rule
 from orgseg_node.node.routing.facts import SeriesFacts
 from orgseg_node.node.routing.revision import revision_of
-from orgseg_node.node.store.model import NewJob, Series
+from orgseg_node.node.store.model import Job, NewJob, Series
 
 _NO_SENDER: Final = "("  # such as "(found at start)", in place of the AE title of an unknown sender
 
@@ -98,6 +98,11 @@ def _decision(config: NodeConfig, rule: Rule | None, *, undecided: bool = False)
 def usual_destinations(config: NodeConfig) -> tuple[str, ...]:
     """Every destination except those that are only an alternate of another one."""
     return tuple(name for name in config.destinations if name not in config.alternates)
+
+
+def destinations_of(config: NodeConfig, job: Job) -> tuple[str, ...]:
+    """The destinations of a job; the usual ones for a job from before there were routing rules."""
+    return usual_destinations(config) if job.destinations is None else job.destinations
 
 
 def ae_titles_of(series: Series) -> dict[str, str]:

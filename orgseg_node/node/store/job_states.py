@@ -150,7 +150,13 @@ def finish_sending(tx: Transaction, job_id: str, now: str) -> JobState:
         return state
     failed = sum(count for (found, _), count in counts.items() if found is DeliveryState.FAILED)
     if failed:
-        note = f"{failed} objects could not be delivered; they are kept."
+        found = tx.rows(
+            "SELECT DISTINCT destination FROM delivery WHERE job_id = ? AND state = 'FAILED'"
+            " ORDER BY destination",
+            (job_id,),
+        )
+        places = ", ".join(str(name) for (name,) in found)
+        note = f"{failed} objects could not be delivered to {places}; they are kept."
         change = JobChange(state=JobState.FAILED, note=note, reason=NOT_DELIVERED, at=now)
     else:
         change = JobChange(state=JobState.DONE, note=_summary(counts), at=now)

@@ -8,12 +8,13 @@ transitions that the tables of `orgseg_node.node.store.model` do not list, and a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from orgseg_node.errors import IllegalTransition, StorageError, UnknownJob
+from orgseg_node.errors import IllegalTransition, UnknownJob, UnknownSeries
 from orgseg_node.node.store import delivery_states, job_states, series_states
 from orgseg_node.node.store.attempts import JobAttempts
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
@@ -39,6 +40,8 @@ from orgseg_node.node.store.transfer_rows import note_open
 
 DATABASE: Final = Path("db") / "node.sqlite"
 
+_UID_PART: Final = re.compile(r"[0-9.]{1,64}")
+_JOB_PART: Final = re.compile(r"[0-9a-f]{1,16}")
 _SERIES = """SELECT s.series_uid, s.state, s.reason, s.note, s.revision, s.calling_ae, s.called_ae,
     s.created_at, s.last_received_at,
     (SELECT count(*) FROM instance i WHERE i.series_uid = s.series_uid) AS instances FROM series s"""
@@ -172,10 +175,20 @@ class Store(DeliveryRows):
         )
 
     def one_series(self, series_uid: str) -> Series:
-        """One series. Raises StorageError if it was never received."""
+        """One series. Raises UnknownSeries if it was never received."""
         found = self._db.read(Series, f"{_SERIES} WHERE s.series_uid = ?", (series_uid,))
         if not found:
-            raise StorageError(f"Series {series_uid} was never received.")
+            raise UnknownSeries(f"Series {series_uid} was never received.")
+        return found[0]
+
+    def find_series(self, part: str) -> Series:
+        """The series with this UID, or the only one whose UID contains this text. Raises UnknownSeries."""
+        if not _UID_PART.fullmatch(part):
+            raise UnknownSeries("A UID, or a part of it, consists of digits and dots.")
+        exact = self._db.read(Series, f"{_SERIES} WHERE s.series_uid = ?", (part,))
+        found = exact or self._db.read(Series, f"{_SERIES} WHERE s.series_uid LIKE ?", (f"%{part}%",))
+        if len(found) != 1:
+            raise UnknownSeries(f"{len(found)} received series have a UID that contains {part!r}.")
         return found[0]
 
     def judge(  # noqa: PLR0913
@@ -234,10 +247,15 @@ class Store(DeliveryRows):
         return self._db.read(Job, "SELECT * FROM job WHERE series_uid = ? ORDER BY created_at", (series_uid,))
 
     def job(self, job_id: str) -> Job:
-        """The job whose number begins with this text. Raises UnknownJob if there is none, or several."""
-        found = self._db.read(Job, "SELECT * FROM job WHERE substr(job_id, 1, ?) = ?", (len(job_id), job_id))
-        if not job_id or len(found) != 1:
-            raise UnknownJob(f"{len(found)} jobs have a number that begins with {job_id!r}.")
+        """The job with this number, or the only one whose number contains it. Raises UnknownJob."""
+        if not _JOB_PART.fullmatch(job_id):
+            raise UnknownJob("A number of a job, or a part of it, consists of the digits 0-9 and a-f.")
+        exact = self._db.read(Job, "SELECT * FROM job WHERE job_id = ?", (job_id,))
+        found = exact or self._db.read(Job, "SELECT * FROM job WHERE job_id LIKE ?", (f"%{job_id}%",))
+        if len(found) > 1:
+            found = [job for job in found if job.job_id.startswith(job_id)] or found
+        if len(found) != 1:
+            raise UnknownJob(f"{len(found)} jobs have a number that contains {job_id!r}.")
         return found[0]
 
     def move(self, job_id: str, target: JobState, note: str, *, reason: str = "") -> Job:

@@ -130,7 +130,9 @@ def test_jobs_of_a_node_that_never_ran_is_a_coded_error(
     capsys: pytest.CaptureFixture[str], config: Path
 ) -> None:
     answer = orgseg(capsys, "jobs", "list", "--config", config)
-    assert (answer.status, answer.code) == (1, "STORAGE")
+    assert (answer.status, answer.code) == (1, "STORAGE_NO_NODE")
+    assert "orgseg node run" in answer.err
+    assert "disk" not in answer.err
 
 
 def test_jobs_of_a_node_without_jobs_is_an_empty_list(

@@ -52,14 +52,14 @@ def test_without_a_name_it_is_the_user_of_the_system(
         (("jobs", "reject", "JOB"), "JOB_REFUSES"),
         (("jobs", "resend", "JOB"), "JOB_REFUSES"),
         (("jobs", "resend", "JOB", "--destination", "tsp"), "NETWORK_UNKNOWN_DESTINATION"),
-        (("jobs", "cancel", "JOB", "--why", "two\nlines"), "CONFIG"),
-        (("series", "force", "1.2.3"), "SERIES_REFUSES"),
+        (("jobs", "cancel", "JOB", "--why", "two\nlines"), "USAGE"),
+        (("series", "force", "1.2.3"), "STORAGE_UNKNOWN_SERIES"),
         (("series", "release", "1.2"), "SERIES_REFUSES"),
         (("series", "wait", "1.2"), "SERIES_REFUSES"),
         (("series", "settle", "1.2", "--keep", "first"), "SERIES_REFUSES"),
-        (("series", "settle", "1.2", "--keep", "best"), "CONFIG"),
-        (("series", "list", "--state", "LOST"), "CONFIG"),
-        (("series", "show", "1.2.3"), "STORAGE"),
+        (("series", "settle", "1.2", "--keep", "best"), "USAGE"),
+        (("series", "list", "--state", "LOST"), "USAGE"),
+        (("series", "show", "1.2.3"), "STORAGE_UNKNOWN_SERIES"),
     ],
 )
 def test_a_refused_command_has_a_code_and_a_next_step(
@@ -76,7 +76,7 @@ def test_a_folder_without_a_node_gets_no_database(tmp_path: Path, capsys: pytest
     config = tmp_path / "node.toml"
     config.write_text('[node]\ndata_dir = "data"\n[[peers]]\nae_title = "CT"\n')
     answer = orgseg(capsys, "jobs", "retry", "abc", "--config", config)
-    assert (answer.status, answer.code) == (1, "STORAGE")
+    assert (answer.status, answer.code) == (1, "STORAGE_NO_NODE")
     assert not (tmp_path / "data").exists()
 
 

@@ -138,7 +138,7 @@ def test_import_prints_how_many_structures_were_left_out(capsys: Capsys, tmp_pat
 def test_import_never_overwrites(capsys: Capsys, ours: Path, rtstruct: Path) -> None:
     before = ours.read_text()
     answer = orgseg(capsys, "protocols", "import", rtstruct, "--out", ours)
-    assert (answer.status, answer.code) == (3, "CONFIG")
+    assert (answer.status, answer.code) == (2, "USAGE")
     assert "exists already" in answer.err
     assert ours.read_text() == before
 
@@ -150,7 +150,7 @@ def test_import_reports_where_it_cannot_write(
     capsys: Capsys, tmp_path: Path, rtstruct: Path, name: str, words: str
 ) -> None:
     answer = orgseg(capsys, "protocols", "import", rtstruct, "--out", tmp_path / name)
-    assert (answer.status, answer.code) == (3, "CONFIG")
+    assert (answer.status, answer.code) == (2, "USAGE")
     assert words in " ".join(answer.err.split())
     assert not (tmp_path / name).exists()
 

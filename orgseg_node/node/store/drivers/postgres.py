@@ -20,7 +20,7 @@ from psycopg import sql as names
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 
-from orgseg_node.errors import DatabaseUnreachable, IllegalTransition, StorageError
+from orgseg_node.errors import DatabaseUnreachable, IllegalTransition, NeverStarted, StorageError
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.store.drivers.driver import Cursor, Execute
 
@@ -76,7 +76,7 @@ class PostgresDriver:
         self._local = threading.local()
         if read_only and not self.query("SELECT to_regclass('schema_step') IS NOT NULL", ()).fetchall()[0][0]:
             self.close()
-            raise StorageError(f"There is no node database: {server.description}.")
+            raise NeverStarted(f"There is no node database: {server.description}.")
 
     # ------------------------------------------------------------------ connections
 

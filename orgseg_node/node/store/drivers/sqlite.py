@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from orgseg_node.errors import IllegalTransition, StorageError
+from orgseg_node.errors import IllegalTransition, NeverStarted, StorageError
 from orgseg_node.node.store.drivers.driver import Cursor, Execute
 
 _WAIT_S: Final = 10.0
@@ -32,7 +32,7 @@ class SqliteDriver:
         self._read_only = read_only
         self._local = threading.local()
         if read_only and not path.exists():
-            raise StorageError(f"There is no node database in {path.parent.parent}.")
+            raise NeverStarted(f"There is no node database in {path.parent.parent}.")
         if not read_only:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

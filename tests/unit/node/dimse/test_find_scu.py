@@ -11,9 +11,9 @@ from pydicom import Dataset
 from orgseg_node.errors import (
     ConfigError,
     KeyUnusable,
+    MoveRefused,
     PullIncomplete,
     PullTooWide,
-    QueryRefused,
     UnknownSource,
     Unreachable,
 )
@@ -176,9 +176,18 @@ def test_nothing_at_all_is_not_success() -> None:
 
 def test_an_unknown_receiver_stops_the_retrieval() -> None:
     operations = _SubOperations(source=SOURCE, to=", for NODE")
-    with pytest.raises(QueryRefused, match=r"0xA801, .*, for NODE") as caught:
+    with pytest.raises(MoveRefused, match=r"0xA801, .*, for NODE") as caught:
         operations.run(_answers((0xA801, 0, 4, 0)))
     assert caught.value.status == 0xA801
+
+
+@pytest.mark.parametrize("counts", [(0xC000, 0, 0, 0), (0xA702, 0, 4, 0), (0xB000, 0, 4, 0)])
+def test_whatever_a_source_answers_that_sends_nothing_the_receiver_is_named(counts: tuple[int, ...]) -> None:
+    operations = _SubOperations(source=SOURCE, to=", for NODE")
+    operations.run(_answers(counts))
+    with pytest.raises(MoveRefused, match=r", for NODE; perhaps it does not know this receiver") as caught:
+        operations.require_all(0)
+    assert "AE title" in caught.value.next_step
 
 
 def test_a_response_without_status_is_a_lost_connection() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import secrets
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -184,9 +184,8 @@ def _store(client: httpx.Client, destination: WebDestination, path: Path) -> Sto
     }
     with (
         _coded_errors(destination),
-        client.stream(
-            "POST", f"{destination.url}/studies", content=_body(head, path, tail), headers=headers
-        ) as response,
+        closing(_body(head, path, tail)) as body,
+        client.stream("POST", f"{destination.url}/studies", content=body, headers=headers) as response,
     ):
         return _outcome(response, _limited_content(response), sop_uid, destination)
 
@@ -200,7 +199,8 @@ def _sop_uid(path: Path) -> str:
         raise NotDicom(f"{path.name}.") from error
 
 
-def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
+def _body(head: bytes, path: Path, tail: bytes) -> Generator[bytes, None, None]:
+    """The body of a request; to be closed, since the file stays open when the connection breaks."""
     yield head
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

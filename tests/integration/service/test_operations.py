@@ -239,7 +239,7 @@ def test_a_node_starts_from_its_backup_and_finishes_what_it_had_accepted(
     files = sorted(ct_folder.iterdir())
     port = free_port()
     backup = tmp_path / "backup"
-    with running_node(tmp_path, port, seconds=60) as node:
+    with running_node(tmp_path, port, seconds=60, quiet_s=4) as node:
         config = node.folder / "node.toml"
         assert storescu(node.port, files[:12], *TO_NODE).returncode == 0
         sending = threading.Thread(target=storescu, args=(node.port, files[12:], *TO_NODE))

@@ -53,8 +53,8 @@ coverage: install  ## fails if the tests of core and dicom reach less than 95 % 
 		--cov=orgseg_node.core --cov=orgseg_node.dicom --cov-report=
 	$(RUN) coverage report --fail-under=95
 
-endurance: install peers  ## demonstration and training, and what is killed again and again; continuous integration runs it after `test`
-	$(RUN) pytest -m endurance
+endurance: install peers  ## long proofs: demonstration, training, kills, faults, real and damaged series; continuous integration runs it after `test`
+	$(RUN) pytest -m 'endurance and not slow'
 
 proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients
 	$(RUN) pytest -m slow

@@ -12,6 +12,7 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
@@ -23,6 +24,8 @@ from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import nonzero_box
 from tests.support.models.nnunet_reference import engines_labels, net, nnunets_labels, noise
 from tests.support.models.tiny_nnunet import TinyModel
+
+pytestmark = pytest.mark.endurance
 
 _EXAMPLES = int(os.environ.get("ORGSEG_STREAMING_EXAMPLES", "50"))
 _PASSES = 150  # of the network on one tile, at most: more would be slow and show nothing new

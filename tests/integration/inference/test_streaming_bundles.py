@@ -40,6 +40,8 @@ _HEAD = TinyModel(
     seed=5,
 )
 
+pytestmark = pytest.mark.endurance
+
 
 def _bundle(
     folder: Path, drafts: list[tuple[TinyModel, dict[int, str]]], **preprocessing: Any

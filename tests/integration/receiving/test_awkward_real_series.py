@@ -35,7 +35,7 @@ from orgseg_node.dicom.reading.series import choose, files_in, read_series, surv
 from orgseg_node.errors import InputError, ObjectInvalid
 from tests.support.ct.zoo import Floats, Mask, Plane, Stack
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.shared_data, pytest.mark.endurance]
 
 SMALL = "dicom_small"
 _CT = "1.2.840.10008.5.1.4.1.1.2"

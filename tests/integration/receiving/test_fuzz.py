@@ -16,6 +16,8 @@ import pytest
 from tests.support.ct.fuzz import Outcome, fuzz, write_bases
 from tests.support.ct.mutations import KINDS, DoesNotFit
 
+pytestmark = pytest.mark.endurance
+
 MEMORY_MB = 1024
 """Most memory the process may ever hold: 150 MB of imports, and four slices of the largest size accepted."""
 

@@ -24,7 +24,7 @@ from tests.support.node.command_line import orgseg
 from tests.support.node.leaks import LEAKS
 from tests.support.peers.dcmtk import free_port
 
-pytestmark = LEAKS
+pytestmark = [pytest.mark.endurance, *LEAKS]
 
 STUDY, SERIES = "2.25.100", "2.25.101"
 Answers = Callable[[Event], Iterator[Any]]

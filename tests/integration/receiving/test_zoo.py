@@ -16,6 +16,8 @@ from benchmarks.series_zoo.catalogue import ZOO
 from orgseg_node.core.organs import OrganTable
 from tests.support.ct.zoo import Plane, Scan, Stack, write
 
+pytestmark = pytest.mark.endurance
+
 
 @pytest.mark.parametrize("case", ZOO, ids=lambda case: case.name)
 def test_a_series_is_exact_or_refused_with_the_right_code(

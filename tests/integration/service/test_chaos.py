@@ -16,7 +16,6 @@ from tests.support.peers.postgres import cluster
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.slow
 @pytest.mark.endurance
 def test_nothing_is_lost_and_nothing_is_left_behind(tmp_path: Path) -> None:
     """Eight series from four senders while everything is killed; then every promise is broken on purpose."""

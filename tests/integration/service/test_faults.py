@@ -10,7 +10,7 @@ from tests.faults.__main__ import FAULTS
 from tests.faults.bench import Fault, NotRun
 from tests.support.node.leaks import LEAKS
 
-pytestmark = [pytest.mark.peer, *LEAKS]
+pytestmark = [pytest.mark.peer, pytest.mark.endurance, *LEAKS]
 
 
 @pytest.mark.parametrize(

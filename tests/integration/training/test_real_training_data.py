@@ -20,6 +20,8 @@ from orgseg_training.datasets.registry import open_database
 from orgseg_training.durable import read_json
 from tests.support.peers.peers import unpacked
 
+pytestmark = pytest.mark.endurance
+
 ORGANS = {"Spinal-Cord": "spinal_cord", "Lung-Left": "lung_left", "Lung-Right": "lung_right"}
 
 

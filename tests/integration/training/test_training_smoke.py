@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.endurance, pytest.mark.timeout(1500)]
 RUN = [sys.executable, "-m", "orgseg_training.cli", "run"]
 
 
-@pytest.mark.slow
 def test_an_experiment_that_is_killed_continues_and_ends_in_a_report(tmp_path: Path) -> None:
     command = [*RUN, "--profile", "smoke", "--out", str(tmp_path), "--threads", "2"]
     first = subprocess.Popen(

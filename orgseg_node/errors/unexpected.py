@@ -14,7 +14,7 @@ from typing import Final
 
 from orgseg_node.errors import DiskFull, OrgsegError, OutOfMemory, SystemCallFailed, UnexpectedFailure
 
-_PACKAGE: Final = "orgseg_node"
+_PACKAGES: Final = {"orgseg_node", "orgseg_training"}
 _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _MAY_PASS: Final = {
     errno.EIO, errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.EBUSY, errno.ESTALE,
@@ -55,7 +55,7 @@ def place(error: BaseException) -> str:
         module = str(frame.f_globals.get("__name__", ""))
         if module == "__main__":  # started with python -m
             module = getattr(frame.f_globals.get("__spec__"), "name", "")
-        if module.partition(".")[0] == _PACKAGE:
+        if module.partition(".")[0] in _PACKAGES:
             last = f"{module}:{line}"
     return last
 

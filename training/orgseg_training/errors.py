@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orgseg_node.errors import OrgsegError
+from orgseg_node.errors import ObjectInvalid, OrgsegError, OutOfMemory, SystemCallFailed, UnexpectedFailure
+from orgseg_node.errors.unexpected import coded
 
 
 class TrainingError(OrgsegError):
@@ -17,6 +18,21 @@ class CaseRejected(TrainingError):
 
     code = "TRAINING_CASE_REJECTED"
     next_step = "Correct the scan or leave it out; it is listed in rejected.json, the other scans are used."
+
+
+class ScanUnexpected(CaseRejected):
+    """A scan cannot be read for a reason that the program does not know."""
+
+    code = "TRAINING_CASE_UNEXPECTED"
+    next_step = "Report this type and place to whoever maintains the program; the other scans are used."
+
+
+class ScanNotRead(CaseRejected):
+    """A scan could not be read for want of memory, or by a fault of the operating system."""
+
+    code = "TRAINING_CASE_NOT_READ"
+    retryable = True
+    next_step = "Run the step again before anything is trained; the other scans are used."
 
 
 class SplitChanged(TrainingError):
@@ -96,3 +112,17 @@ class NoScans(TrainingError):
 
     code = "TRAINING_NO_SCANS"
     next_step = "Name a working folder with scans ingested by orgseg-train run or orgseg-train step ingest."
+
+
+def scan_error(error: Exception) -> OrgsegError:
+    """What any exception means for a scan, without its text, which may name the patient."""
+    if isinstance(error, ObjectInvalid):
+        return CaseRejected(f"Its RTSTRUCT is damaged: {error.detail}")
+    known = coded(error)
+    if known is error:
+        return known
+    if isinstance(known, UnexpectedFailure):
+        return ScanUnexpected(known.detail)
+    if isinstance(known, (OutOfMemory, SystemCallFailed)):
+        return ScanNotRead(known.detail or "There is not enough memory.")
+    return known

@@ -72,19 +72,31 @@ def contour_points(item: Dataset) -> tuple[FloatArray, int]:
     ObjectInvalid
         If Contour Data is missing or damaged.
     """
+    words = contour_words(item) or [""]
+    return points_of(words), max(map(len, words))
+
+
+def contour_words(item: Dataset) -> list[str]:
+    """The numbers of Contour Data as text, without blanks around them; none if there are no data."""
     value = (item.get_item(CONTOUR_DATA).value if CONTOUR_DATA in item else None) or b""
     if isinstance(value, bytes):
         words = value.decode("ascii", "replace").split("\\")
     else:
         words = value.split("\\") if isinstance(value, str) else [str(number) for number in value]
-    words = [word.strip(" \0") for word in words]
+    stripped = [word.strip(" \0") for word in words]
+    return stripped if any(stripped) else []
+
+
+def points_of(words: Sequence[str]) -> FloatArray:
+    """(N, 3) points in LPS mm from numbers as text. Raises ObjectInvalid if they are no points."""
     try:
         numbers = np.array([float(word) for word in words])
     except ValueError:
         raise ObjectInvalid("Contour Data contains a value that is not a number.") from None
     if numbers.size % 3 or not np.isfinite(numbers).all():
         raise ObjectInvalid("Contour Data does not contain x, y and z of each point.")
-    return numbers.reshape(-1, 3), max(map(len, words))
+    points: FloatArray = numbers.reshape(-1, 3)
+    return points
 
 
 def contour_bytes(item: Dataset) -> int:

@@ -20,6 +20,7 @@ from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.contour_data import contour_points
 from orgseg_node.dicom.objects.contour_rules import ImageKeys, image_keys
+from orgseg_node.dicom.reading.files import whole_text
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.dicom.tps.tps_names import names_for
 from orgseg_node.dicom.tps.tps_profile import GENERIC, EmptyRois, TpsProfile
@@ -48,8 +49,13 @@ class _Roi:
     outlines: tuple[_Outline, ...]
 
 
-class _Planes:
-    """The planes of the slices, to convert points in LPS mm to slice, row and column."""
+class SlicePlanes:
+    """The planes of the slices, to convert points in LPS mm to slice, row and column.
+
+    Parameters
+    ----------
+    series : the CT
+    """
 
     def __init__(self, series: CtSeries) -> None:
         self._places = np.array([ct_slice.position_mm for ct_slice in series.slices])
@@ -57,8 +63,19 @@ class _Planes:
         self._normals = np.cross(axes[:, 0], axes[:, 1])
         # Solved, not projected: correct also where the axes of a real header are not quite perpendicular.
         self._to_index = np.linalg.pinv(axes) / np.asarray(series.pixel_spacing_mm)[::-1]
-        gaps = np.diff(self._places @ self._normals.mean(axis=0))
-        self.gap_mm = float(np.median(np.abs(gaps)))
+        self._heights = self._places @ self._normals.mean(axis=0)
+        self._gaps = np.abs(np.diff(self._heights))
+        self.gap_mm = float(np.median(self._gaps))
+
+    def nearest_gap_mm(self, k: int) -> float:
+        """Distance of a slice from the nearer of its neighbours."""
+        return float(self._gaps[max(0, k - 1) : k + 1].min())
+
+    def is_beyond(self, points_mm: FloatArray) -> bool:
+        """Whether (N, 3) points in LPS mm lie more than half a distance beyond the first or last slice."""
+        height = float((points_mm @ self._normals.mean(axis=0)).mean())
+        low, high = sorted((self._heights[0], self._heights[-1]))
+        return bool(height < low - self._gaps[0] / 2 or height > high + self._gaps[-1] / 2)
 
     def locate(self, points_mm: FloatArray) -> tuple[Contour, float]:
         """A contour from (N, 3) points in LPS mm, and their largest distance from its slice in mm."""
@@ -72,12 +89,13 @@ class _Planes:
 def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour, ...]]:
     """The closed contours of an RT Structure Set in index coordinates of its CT.
 
-    Points and open contours are left out. A contour is assigned to the slice in whose plane it is, whatever
+    For structure sets of the node; see `dicom.objects.clinical_rtstruct` for those of other systems. Points
+    and open contours are left out. A contour is assigned to the slice in whose plane it is, whatever
     it refers to: some systems write references to images that do not exist.
 
     Parameters
     ----------
-    dataset : RT Structure Set of any system
+    dataset : RT Structure Set
     series : the CT
 
     Returns
@@ -91,7 +109,7 @@ def read_rtstruct(dataset: Dataset, series: CtSeries) -> dict[str, tuple[Contour
         are damaged, or a contour is further than a tenth of the slice distance from every slice.
     """
     found: dict[str, tuple[Contour, ...]] = {}
-    planes = _Planes(series)
+    planes = SlicePlanes(series)
     tolerance = _OFF_PLANE * planes.gap_mm
     for roi in _rois(dataset, series, planes):
         if roi.name in found:
@@ -134,7 +152,7 @@ def prove(
     buffer.seek(0)
     check_same_grid(label_map, series)
     try:
-        rois = list(_rois(dcmread(buffer), series, _Planes(series)))
+        rois = list(_rois(dcmread(buffer), series, SlicePlanes(series)))
     except ObjectInvalid as error:
         raise ProofFailed(error.detail) from error
     wanted = _wanted(label_map, regions, profile)
@@ -198,12 +216,12 @@ def _is_sound(outline: _Outline, series: CtSeries) -> bool:
     )
 
 
-def _rois(dataset: Dataset, series: CtSeries, planes: _Planes) -> Iterator[_Roi]:
+def _rois(dataset: Dataset, series: CtSeries, planes: SlicePlanes) -> Iterator[_Roi]:
     names: dict[int, str] = {}
     for roi in dataset.get("StructureSetROISequence") or []:
         if roi.get("ReferencedFrameOfReferenceUID") != series.frame_of_reference_uid:
             raise ObjectInvalid("An ROI is in another frame of reference than the CT.")
-        names[_number(roi, "ROINumber")] = str(roi.get("ROIName", ""))
+        names[_number(roi, "ROINumber")] = whole_text(roi, "ROIName")
     if not names:
         raise ObjectInvalid("There is no ROI, or this is not an RT Structure Set.")
     for roi_contour in dataset.get("ROIContourSequence") or []:
@@ -227,7 +245,7 @@ def _number(item: Dataset, keyword: str) -> int:
         raise ObjectInvalid(f"{keyword} is missing or not a number.") from None
 
 
-def _outline(item: Dataset, planes: _Planes) -> _Outline:
+def _outline(item: Dataset, planes: SlicePlanes) -> _Outline:
     points, longest = contour_points(item)
     contour, off_plane_mm = planes.locate(points)
     images = item.get("ContourImageSequence") or []

@@ -295,7 +295,7 @@ def with_decimal_points(words: Sequence[str], *, is_comma_proven: bool = False) 
     """
     if not any("," in word for word in words):
         return tuple(words)
-    is_comma_proven = is_comma_proven or _proves_comma(words)
+    is_comma_proven = is_comma_proven or proves_decimal_comma(words)
     return tuple(
         word.replace(",", ".")
         if _COMMA.fullmatch(word) and (is_comma_proven or not _THOUSANDS.fullmatch(word))
@@ -315,14 +315,16 @@ def _with_points(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     if keyword in _NEVER_PROVEN or not any(_THOUSANDS.fullmatch(word) for word in words):
         return words
     others = [word for _, value in _decimal_strings(dataset) for word in value.split("\\")]
-    return with_decimal_points(words, is_comma_proven=_proves_comma([word.strip(" \0") for word in others]))
-
-
-def _proves_comma(words: Sequence[str]) -> bool:
-    """Whether commas are decimal: one of them cannot separate thousands, and no number has a point."""
-    return any(_COMMA.fullmatch(word) and not _THOUSANDS.fullmatch(word) for word in words) and not any(
-        "." in word for word in words
+    return with_decimal_points(
+        words, is_comma_proven=proves_decimal_comma([word.strip(" \0") for word in others])
     )
+
+
+def proves_decimal_comma(words: Sequence[str]) -> bool:
+    """Whether commas are decimal: one of them cannot separate thousands, and no number has a point."""
+    commas = [word for word in words if "," in word]
+    is_decimal = any(_COMMA.fullmatch(word) and not _THOUSANDS.fullmatch(word) for word in commas)
+    return is_decimal and not any("." in word for word in words)
 
 
 def _decimal_strings(dataset: Dataset) -> Iterator[tuple[int, str]]:

@@ -16,7 +16,6 @@ from orgseg_node.core.montage import Scene, montage
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.durable import atomic_file
-from orgseg_node.errors import OrganUnknown, StorageError
 from orgseg_training.curation.checks import Cohort, check_scan
 from orgseg_training.curation.measurements import (
     ScanMeasurements,
@@ -28,7 +27,7 @@ from orgseg_training.curation.measurements import (
 )
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.durable import read_json, write_json
-from orgseg_training.errors import NoScans
+from orgseg_training.errors import NoScans, scan_error
 
 FINDINGS = "findings.json"
 
@@ -90,17 +89,18 @@ def review_scans(
     decisions = store.decisions
     measurements: dict[str, ScanMeasurements] = {}
     unread: dict[str, Finding] = {}
+    noted: dict[str, tuple[Finding, ...]] = {}
     for key in keys:
         try:
             case = store.ingested_case(key)
+            noted[key] = case.findings
             measured = _measured_before(case, out) or _measure(case, organs)
-        except (StorageError, OrganUnknown) as error:
-            unread[key] = _unreadable(key, error.sentence)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one scan, the others are reviewed
+            unread[key] = _unreadable(key, scan_error(error).sentence)
             _picture(out, key).unlink(missing_ok=True)  # drawn when the files could still be read
         else:
             measurements[key] = measured.measurements
-            if measured.scene:
-                _write(measured, key, out)
+            _write(measured, key, out)
         on_scan_done()
     cohort = Cohort.of(measurements.values())
     reviews = []
@@ -112,7 +112,7 @@ def review_scans(
         reviews.append(
             QualityReview(
                 key=key,
-                findings=check_scan(measurements[key], cohort) if readable else (unread[key],),
+                findings=_findings(measurements[key], cohort, noted[key]) if readable else (unread[key],),
                 picture=_picture(out, key) if readable else None,
                 measurements=measurements.get(key),
                 left_out=left_out,
@@ -121,6 +121,13 @@ def review_scans(
     ordered = tuple(sorted(reviews, key=lambda one: (*(-n for n in one.severity), one.key)))
     write_json(out / FINDINGS, {one.key: [_as_json(finding) for finding in one.findings] for one in ordered})
     return ordered
+
+
+def _findings(measured: ScanMeasurements, cohort: Cohort, noted: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Findings of the checks and of the data set's contours, the most severe first."""
+    levels = (Level.ERROR, Level.WARNING, Level.INFO)
+    found = (*check_scan(measured, cohort), *noted)
+    return tuple(sorted(found, key=lambda finding: levels.index(finding.level)))
 
 
 def summarise(reviews: Sequence[QualityReview]) -> str:
@@ -132,30 +139,31 @@ def summarise(reviews: Sequence[QualityReview]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
-    """Measurements of a scan, and the content of its picture if that is not drawn yet."""
+    """Measurements of a scan, and its picture as PNG if that is not written yet."""
 
     measurements: ScanMeasurements
-    scene: Scene | None
+    picture: bytes | None
 
 
 def _measured_before(case: StoredCase, out: Path) -> _Measured | None:
     found = read_measurements(_measurements_file(out, case.key), content_hash(case))
     complete = _picture(out, case.key).is_file() and case.image.is_file()
-    return _Measured(measurements=found, scene=None) if found and complete else None
+    return _Measured(measurements=found, picture=None) if found and complete else None
 
 
 def _measure(case: StoredCase, organs: OrganTable) -> _Measured:
     volume, masks = read_case(case)
     measured = measure(volume, masks, organs, content_hash(case))
-    return _Measured(measurements=measured, scene=_scene(volume, masks, measured, organs))
+    picture = montage(_scene(volume, masks, measured, organs), note=case.key)
+    return _Measured(measurements=measured, picture=picture)
 
 
 def _write(measured: _Measured, key: str, out: Path) -> None:
     """Write the picture first: measurements without a picture are made again."""
-    if measured.scene:
-        drawn = montage(measured.scene, note=key)
-        with atomic_file(_picture(out, key)) as part:
-            part.write_bytes(drawn)
+    if measured.picture is None:
+        return
+    with atomic_file(_picture(out, key)) as part:
+        part.write_bytes(measured.picture)
     write_measurements(_measurements_file(out, key), measured.measurements)
 
 

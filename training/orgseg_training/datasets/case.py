@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from orgseg_node.core.checks import Finding
 from orgseg_node.core.volume import Volume
 
 Mask = NDArray[np.bool_]
@@ -34,10 +35,14 @@ class Contents:
     ----------
     volume : CT in HU
     masks : (K, J, I) voxels of each organ, by key of the organ table; organs may overlap
+    unusable : organs whose contours cannot be used, so that nothing is known of them
+    findings : what a person should know about the contours
     """
 
     volume: Volume
     masks: Mapping[str, Mask]
+    unusable: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,7 +58,8 @@ class SourceCase:
     read : reads the voxels
     age_years : of the patient, None if not known
     test : whether the scan belongs to the test split of the data set
-    unused : names of its structures to which the data set's description assigns no organ
+    unused : names of its structures to which the data set's description assigns no organ, or that cannot be
+        used, then with the reason
     """
 
     database: str

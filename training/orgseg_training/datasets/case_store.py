@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 from scipy import ndimage
 
+from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.durable import atomic_folder
-from orgseg_node.errors import InputError, OrgsegError, StorageError
+from orgseg_node.errors import InputError, StorageError
 from orgseg_node.inference.orientation import reorientation_to
 from orgseg_training.datasets.case import Contents, Mask, OrganState, SourceCase, states_of
 from orgseg_training.datasets.nifti import read_labels, read_volume, write_image
 from orgseg_training.durable import read_json, write_json
-from orgseg_training.errors import CaseRejected, CurationChanged
+from orgseg_training.errors import CaseRejected, CurationChanged, ScanNotRead, scan_error
 
+_FINDINGS = TypeAdapter(tuple[Finding, ...])
 _COARSE_MM = 8.0
 _COARSE_HU = 50  # more than another export of the same scan changes a mean over 8 mm
 
@@ -37,6 +41,7 @@ class StoredCase:
     states : state of each organ that was looked for; of other organs nothing is known
     voxels_sha256 : hash of the HU in canonical orientation
     coarse_sha256 : hash of the HU at 8 mm in steps of 50 HU; equal for copies stored in another way
+    findings : what was unusual about its contours in the data set
     folder : folder of its files
     """
 
@@ -49,6 +54,7 @@ class StoredCase:
     voxels_sha256: str
     coarse_sha256: str
     folder: Path
+    findings: tuple[Finding, ...] = ()
 
     def state(self, organ: str) -> OrganState:
         """What is known of an organ in this scan."""
@@ -97,10 +103,16 @@ class CaseStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def ingest(self, cases: Iterable[SourceCase]) -> None:
+    def ingest(self, cases: Iterable[SourceCase], *, again: bool = False) -> None:
         """Store scans; stored ones are kept, and those that cannot be used are listed in ``rejected.json``.
 
-        Names of structures that mean no organ are listed in ``unused.json``, with their scans.
+        Whatever is wrong with a scan, the others are stored. Structures that are not used are listed in
+        ``unused.json``, findings about contours in ``findings.json``, both with their scans.
+
+        Parameters
+        ----------
+        cases : the scans
+        again : whether scans that failed for a reason that may pass, such as memory, are tried again
 
         Raises
         ------
@@ -109,33 +121,51 @@ class CaseStore:
         """
         file = self.root / "rejected.json"
         rejected: dict[str, dict[str, str]] = read_json(file) if file.is_file() else {}
-        known = set(rejected)
+        known = dict(rejected)
         unused: defaultdict[str, list[str]] = defaultdict(list)
         for case in cases:
             for name in case.unused:
                 unused[name].append(case.key)
-            if case.key in rejected or (self.root / "cases" / case.key).is_dir():
+            if (self.root / "cases" / case.key).is_dir():
+                continue
+            if case.key in rejected and not (again and rejected[case.key]["code"] == ScanNotRead.code):
                 continue
             try:
                 self._add(case)
+                rejected.pop(case.key, None)
             except StorageError:
                 raise
-            except OrgsegError as error:
-                rejected[case.key] = {"code": error.code, "why": error.sentence}
-        if set(rejected) != known:
+            except Exception as error:  # whatever is wrong with one scan, the others go on
+                why = scan_error(error)
+                if isinstance(why, StorageError):
+                    raise why from error
+                rejected[case.key] = {"code": why.code, "why": why.sentence}
+        if rejected != known:
             write_json(file, rejected)
         if unused:
             write_json(self.root / "unused.json", unused)
+        self._list_findings()
+
+    def _list_findings(self) -> None:
+        found = {}
+        for key in self.keys():
+            with suppress(StorageError):  # a damaged one is reported by what needs it
+                case = self.ingested_case(key)
+                if case.findings:
+                    found[key] = [finding.message for finding in case.findings]
+        if found:
+            write_json(self.root / "findings.json", found)
 
     def _add(self, case: SourceCase) -> None:
         contents = case.read()
+        annotated = case.annotated - contents.unusable
         _check(case, contents)
         contents = _reoriented(contents)
         with atomic_folder(self.root / "cases" / case.key) as folder:
             write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
             (folder / "masks").mkdir()
             for organ, mask in contents.masks.items():
-                if organ in case.annotated and mask.any():
+                if organ in annotated and mask.any():
                     file = folder / "masks" / f"{organ}.nii.gz"
                     write_image(file, mask.astype(np.uint8), contents.volume.grid)
             volume = contents.volume
@@ -146,9 +176,10 @@ class CaseStore:
                     "patient": case.patient,
                     "age_years": case.age_years,
                     "test": case.test,
-                    "states": states_of(case.annotated, contents.masks),
+                    "states": states_of(annotated, contents.masks),
                     "voxels_sha256": hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes()).hexdigest(),
                     "coarse_sha256": coarse_hash(volume),
+                    "findings": [asdict(finding) for finding in contents.findings],
                 },
             )
 
@@ -206,7 +237,8 @@ class CaseStore:
         stored = read_json(folder / "case.json")
         try:
             states = {organ: OrganState(state) for organ, state in stored.pop("states").items()}
-            return StoredCase(key=key, folder=folder, states=states, **stored)
+            findings = tuple(_FINDINGS.validate_python(stored.pop("findings", ())))
+            return StoredCase(key=key, folder=folder, states=states, findings=findings, **stored)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StorageError(f"case.json of {key} has missing or wrong fields.") from error
 
@@ -245,7 +277,8 @@ def _reoriented(contents: Contents) -> Contents:
     reorientation = reorientation_to(contents.volume.grid)
     masks = {organ: np.ascontiguousarray(reorientation.apply(mask)) for organ, mask in contents.masks.items()}
     hu: Any = np.ascontiguousarray(reorientation.apply(contents.volume.hu))
-    return Contents(volume=Volume(grid=reorientation.apply_to_grid(contents.volume.grid), hu=hu), masks=masks)
+    volume = Volume(grid=reorientation.apply_to_grid(contents.volume.grid), hu=hu)
+    return replace(contents, volume=volume, masks=masks)
 
 
 def _check(case: SourceCase, contents: Contents) -> None:

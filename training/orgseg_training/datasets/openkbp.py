@@ -66,16 +66,17 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
     Raises
     ------
     InputError
-        If a file is missing.
+        If there is no ``cases.csv``, or it lacks a column.
     """
     table = folder / "cases.csv"
     if not table.is_file():
         raise InputError(f"There is no cases.csv in {folder.name}.")
-    with table.open(encoding="utf-8", newline="") as stream:
-        cases = tuple(_case(folder, row) for row in csv.DictReader(stream))
-    missing = [p.name for case in cases for p in (case.image, case.labels) if not p.is_file()]
-    if missing:
-        raise InputError(f"{len(missing)} files of the data set are missing, the first is {missing[0]}.")
+    with table.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        missing = {"case", "source", *ORGANS} - set(reader.fieldnames or ())
+        if missing:
+            raise InputError(f"cases.csv has no column {', '.join(sorted(missing))}.")
+        cases = tuple(_case(folder, row) for row in reader)
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
@@ -85,8 +86,8 @@ def _case(folder: Path, row: dict[str, str]) -> Case:
         name=name,
         image=folder / "imagesTr" / f"{name}_0000.nii.gz",
         labels=folder / "labelsTr" / f"{name}.nii.gz",
-        drawn=frozenset(key for column, key in ORGANS.items() if row[column].strip()),
-        locked="/test-pats/" in row["source"],
+        drawn=frozenset(key for column, key in ORGANS.items() if (row[column] or "").strip()),
+        locked="/test-pats/" in (row["source"] or ""),
     )
 
 
@@ -102,7 +103,7 @@ def source_cases(database: str, folder: Path, options: Mapping[str, Any]) -> tup
     Raises
     ------
     InputError
-        If a file is missing.
+        If there is no ``cases.csv``, or it lacks a column.
     """
     del options
     return tuple(

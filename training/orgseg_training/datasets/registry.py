@@ -21,7 +21,8 @@ class Options(BaseModel):
 
     Attributes
     ----------
-    automatic : whether organs that were labelled by a program count as drawn (``label-map``, ``masks``)
+    automatic : whether organs count as drawn that a program labelled (``label-map``, ``masks``), or contoured
+        without approval by a person (``structure-set``)
     rois : names used by the site, by organ (``structure-set``)
     organs : keys of the organ table by label name (``nnunet``)
     drawn : organs that were looked for in every scan (``nnunet``)
@@ -38,7 +39,7 @@ class Options(BaseModel):
 _KNOWN: Mapping[str, frozenset[str]] = {
     "label-map": frozenset({"automatic"}),
     "masks": frozenset({"automatic"}),
-    "structure-set": frozenset({"rois"}),
+    "structure-set": frozenset({"automatic", "rois"}),
     "nnunet": frozenset({"organs", "drawn"}),
 }
 """Options of each layout."""
@@ -80,7 +81,9 @@ def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]
         case "masks":
             return mask_per_organ.source_cases(name, folder, data_set, automatic=known.automatic)
         case "structure-set":
-            return dicom_rtstruct.source_cases(name, folder, data_set, rois=known.rois)
+            return dicom_rtstruct.source_cases(
+                name, folder, data_set, rois=known.rois, automatic=known.automatic
+            )
         case "nnunet":
             return nnunet_raw.source_cases(name, folder, data_set, organs=known.organs, drawn=known.drawn)
 

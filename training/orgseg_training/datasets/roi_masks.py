@@ -1,78 +1,110 @@
-"""Contours of an RTSTRUCT as masks on the CT, by the node's own reader and rasteriser."""
+"""ROIs of a structure set as masks of organs on the CT, by the node's own reader and rasteriser.
+
+An ROI that cannot be used is listed with its reason: nothing is known of its organ, and the others count.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 
-from orgseg_node.core.rasterise import Contour, rasterise
+from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.resample import resample_hu_to_grid
 from orgseg_node.core.volume import Mask
-from orgseg_node.dicom.objects.rtstruct_reader import read_rtstruct
-from orgseg_node.dicom.reading.files import texts, without_pydicom_warnings
+from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, read_roi
+from orgseg_node.dicom.reading.files import open_header
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
 from orgseg_node.inference.orientation import reorientation_to
 from orgseg_training.datasets.adapter_base import make_contents
+from orgseg_training.datasets.anatomy_check import PAIRS
 from orgseg_training.datasets.case import Contents
 from orgseg_training.datasets.organ_names import OrganNames
-from orgseg_training.errors import CaseRejected
+from orgseg_training.datasets.structure_sets import Link, is_untrusted
+from orgseg_training.errors import CaseRejected, scan_error
 
-_CLOSED: Final = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
+_BY_FRAME: Final = Finding(
+    level=Level.WARNING,
+    code="STRUCTURES_BY_FRAME",
+    message="The structure set names neither series nor images; frame of reference and patient connect them.",
+)
 _INSIDE: Final = 1000.0  # between slices a mask is interpolated like a CT, with a threshold at half of this
 
 
-def drawn_rois(dataset: Dataset, names: OrganNames) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The ROI of each organ, and the names that mean no organ.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenRois:
+    """The ROIs of a structure set on one CT.
+
+    Attributes
+    ----------
+    rois : place of the ROI among those with contours, by key of the organ table
+    unused : names of the ROIs that mean no organ
+    left_out : why the ROI of an organ cannot be used, by key of the organ table
+    findings : about the structure set as a whole
+    """
+
+    rois: Mapping[str, int]
+    unused: tuple[str, ...]
+    left_out: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+
+
+def choose_rois(link: Link, series: CtSeries, names: OrganNames, *, automatic: bool) -> ChosenRois:
+    """The ROI of each organ, and why others are not used.
 
     Parameters
     ----------
-    dataset : RT Structure Set
+    link : the structure set and how it belongs to the CT
+    series : the CT
     names : organs by name
-
-    Returns
-    -------
-    ROI number by key of the organ table, for ROIs with contours; names of the other ROIs with contours
+    automatic : whether ROIs that a program made and nobody approved count as drawn
 
     Raises
     ------
-    CaseRejected
-        If two ROIs with contours mean one organ, or the object is damaged.
+    InputError, ObjectInvalid
+        If the object cannot be read.
     """
+    dataset, _ = open_header(link.structures.path)
+    own = frozenset(image.sop_instance_uid for image in series.slices)
+    here = [
+        (place, roi, names.organ(roi.name))
+        for place, roi in enumerate(clinical_rois(dataset))
+        if not _is_elsewhere(roi, own, link)
+    ]
+    counts = Counter(organ for _, _, organ in here)
     rois: dict[str, int] = {}
+    left_out: dict[str, str] = {}
     unused = []
-    try:
-        filled = {
-            int(item.ReferencedROINumber)
-            for item in dataset.get("ROIContourSequence") or []
-            if any(c.get("ContourGeometricType") in _CLOSED for c in item.get("ContourSequence") or [])
-        }
-        named = [
-            (int(item.ROINumber), " ".join(texts(item, "ROIName")))
-            for item in dataset.get("StructureSetROISequence") or []
-        ]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CaseRejected("The RTSTRUCT has ROIs without number.") from error
-    for number, name in named:
-        if number not in filled:
-            continue
-        organ = names.organ(name)
+    for place, roi, organ in here:
         if organ is None:
-            unused.append(name)
-        elif organ in rois:
-            raise CaseRejected(f"Two ROIs of the RTSTRUCT mean {organ}.")
+            unused.append(roi.name)
+        elif counts[organ] > 1:
+            left_out[organ] = "two ROIs mean it"
+        elif roi.fault:
+            left_out[organ] = roi.fault
+        elif not automatic and is_untrusted(roi, dataset):
+            left_out[organ] = "a program made it and nobody approved it"
+        elif link.images and not roi.images & own:
+            left_out[organ] = "its contours do not say on which of several CTs they were drawn"
+        elif roi.images & link.images:
+            left_out[organ] = "its contours refer to several CTs"
         else:
-            rois[organ] = number
-    return rois, tuple(sorted(unused))
+            rois[organ] = place
+    return ChosenRois(
+        rois=rois,
+        unused=tuple(sorted(unused)),
+        left_out=left_out,
+        findings=(_BY_FRAME,) if link.by_frame else (),
+    )
 
 
-def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int]) -> Contents:
+def read_contents(key: str, series: CtSeries, path: Path, chosen: ChosenRois) -> Contents:
     """The voxels of a CT and of some ROIs, reoriented so that k, j, i increase with z, y, x in LPS.
 
     Parameters
@@ -80,49 +112,76 @@ def read_contents(key: str, series: CtSeries, path: Path, rois: Mapping[str, int
     key : identifier of the scan
     series : the CT
     path : of the RTSTRUCT
-    rois : ROI number by key of the organ table
+    chosen : its ROIs
 
     Raises
     ------
     CaseRejected
-        If contours have another frame of reference, are on no slice, or enclose no voxel.
+        If none of the ROIs can be used.
     AnatomyContradicted
         If organs are at impossible positions.
     InputError
-        If the CT cannot be read.
+        If the CT or the structure set cannot be read.
     """
-    with without_pydicom_warnings():
-        dataset = dcmread(path)
-    try:
-        contours = read_rtstruct(_reduced(dataset, rois), series)
-    except ObjectInvalid as error:
-        raise CaseRejected(f"{key}: {error.detail}") from error
-    masks = {organ: _mask(contours[organ], series) for organ in sorted(rois)}
-    empty = sorted(organ for organ, mask in masks.items() if not mask.any())
-    if empty:
-        raise CaseRejected(f"{key}: the contours of {', '.join(empty)} enclose no voxel of the CT.")
+    rois = clinical_rois(open_header(path)[0])
+    masks: dict[str, Mask] = {}
+    left_out = dict(chosen.left_out)
+    findings: list[Finding] = []
+    for organ, place in sorted(chosen.rois.items()):
+        try:
+            drawn = read_roi(rois[place], series, organ)
+            masks[organ] = _on_grid(drawn.mask, series)
+            findings += drawn.findings
+        except ObjectInvalid as error:
+            left_out[organ] = error.detail
+        except Exception as error:  # noqa: BLE001  # one odd ROI must not lose the others
+            left_out[organ] = scan_error(error).sentence
+    if not masks:
+        raise CaseRejected(f"{key}: {none_usable(left_out)}")
     volume = read_volume(series)
     reorientation = reorientation_to(volume.grid)
-    return make_contents(
+    contents = make_contents(
         key,
         reorientation.apply_to_volume(volume),
         {organ: reorientation.apply(mask) for organ, mask in masks.items()},
     )
+    return Contents(
+        volume=contents.volume,
+        masks=contents.masks,
+        unusable=_with_pairs(left_out) - contents.masks.keys(),
+        findings=(*chosen.findings, *_left_out_findings(left_out), *findings),
+    )
 
 
-def _reduced(dataset: Dataset, rois: Mapping[str, int]) -> Dataset:
-    """A structure set of these ROIs only, named by organ, so that errors in other ROIs do not matter."""
-    organs = {number: organ for organ, number in rois.items()}
-    kept = Dataset()
-    kept.StructureSetROISequence = [r for r in dataset.StructureSetROISequence if int(r.ROINumber) in organs]
-    kept.ROIContourSequence = [r for r in dataset.ROIContourSequence if int(r.ReferencedROINumber) in organs]
-    for roi in kept.StructureSetROISequence:
-        roi.ROIName = organs[int(roi.ROINumber)]
-    return kept
+def none_usable(left_out: Mapping[str, str]) -> str:
+    """A sentence about a structure set of which no ROI can be used."""
+    reasons = "; ".join(f"{organ}: {why}" for organ, why in sorted(left_out.items()))
+    return f"None of its ROIs can be used: {reasons}."
 
 
-def _mask(contours: tuple[Contour, ...], series: CtSeries) -> Mask:
-    mask = rasterise(contours, series.geometry)
+def _is_elsewhere(roi: ClinicalRoi, own: frozenset[str], link: Link) -> bool:
+    """Whether an ROI was drawn on another one of the CTs of its structure set."""
+    return not roi.images.isdisjoint(link.images) and roi.images.isdisjoint(own)
+
+
+def _left_out_findings(left_out: Mapping[str, str]) -> list[Finding]:
+    return [
+        Finding(
+            level=Level.WARNING,
+            code="ROI_LEFT_OUT",
+            message=f"{organ}: {why}.".replace("..", "."),
+            organ=organ,
+        )
+        for organ, why in sorted(left_out.items())
+    ]
+
+
+def _with_pairs(organs: Mapping[str, str]) -> frozenset[str]:
+    """Organs, and each pair of which one side is among them."""
+    return frozenset(organs) | {both for both, sides in PAIRS.items() if not set(sides).isdisjoint(organs)}
+
+
+def _on_grid(mask: Mask, series: CtSeries) -> Mask:
     if series.is_regular:
         return mask
     values = resample_hu_to_grid(mask.astype(np.float32) * np.float32(_INSIDE), series.stack, series.grid)

@@ -121,6 +121,9 @@ def _page(
     rejected = workspace.store.root / "rejected.json"
     if rejected.is_file():
         lines.append(f"{len(read_json(rejected))} scans could not be used; rejected.json lists the reasons.")
+    findings = workspace.store.root / "findings.json"
+    if findings.is_file():
+        lines.append(f"{len(read_json(findings))} scans have unusual contours; findings.json lists them.")
     lines += _curation_lines(workspace)
     quality = _list("Quality control", quality_lines(workspace.quality_folder))
     if experiment.mode == "paper":

@@ -116,7 +116,7 @@ def ingest(workspace: Workspace) -> None:
     """
     experiment, store = workspace.experiment, workspace.store
     signed_rejects(experiment)  # an unsigned list is refused before anything is read
-    store.ingest(_sources(workspace))
+    store.ingest(_sources(workspace), again=not workspace.splits_file.is_file())
     cases = store.ingested()
     require_drawn(cases, experiment.strategy_1, store.root / "coverage.json")
     pairs = find_duplicates(cases)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import date
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Grid
-from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.organs import Organ, OrganTable
 from orgseg_node.core.volume import Mask, Volume
 from orgseg_training.cli.app import app
 from orgseg_training.curation.checks import CHECKS, MIN_SCANS, Cohort, check_scan
@@ -405,3 +406,39 @@ def qc(root: Path) -> tuple[str, Path]:
     result = CliRunner().invoke(app, ["qc", "--out", str(out), "--who", "A. Physicist"])
     assert result.exit_code == 0, result.output
     return (out / "qc" / "index.html").read_text(encoding="utf-8"), out / "qc"
+
+
+def test_findings_of_the_contours_are_shown_with_those_of_the_checks(
+    store: CaseStore, tmp_path: Path, organ_table: OrganTable
+) -> None:
+    note = store.ingested_case("synthetic__SYN_001").folder / "case.json"
+    finding = {"level": "warning", "code": "ROI_LEFT_OUT", "message": "larynx: open.", "organ": "larynx"}
+    write_json(note, read_json(note) | {"findings": [finding]})
+    reviews = review_scans(store, tmp_path / "out", organ_table)
+    (found,) = [one for one in reviews if "ROI_LEFT_OUT" in [finding.code for finding in one.findings]]
+    assert found.key == "synthetic__SYN_001"
+
+
+class _FailingTable:
+    """An organ table with a fault that nobody expected."""
+
+    def __init__(self, table: OrganTable) -> None:
+        self._table = table
+        self.left = 1
+
+    def __getitem__(self, key: str) -> Organ:
+        if self.left:
+            self.left -= 1
+            raise RecursionError("Mr. Smith")
+        return self._table[key]
+
+
+def test_whatever_fails_with_one_scan_the_others_are_reviewed(
+    store: CaseStore, tmp_path: Path, organ_table: OrganTable
+) -> None:
+    table: Any = _FailingTable(organ_table)
+    first, *others = review_scans(store, tmp_path / "out", table)
+    assert [finding.code for finding in first.findings] == ["SCAN_UNREADABLE"]
+    assert "Smith" not in first.findings[0].message
+    assert len(others) == 2
+    assert all(one.picture is not None for one in others)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.durable import atomic_folder
@@ -41,6 +44,55 @@ def source(name: str = "a", annotated: tuple[str, ...] = ("liver",), **changes: 
     return SourceCase(
         database="db", name=name, patient=name, annotated=frozenset(annotated), read=lambda: contents
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (AttributeError("no ReferencedROINumber of Mr. Smith"), "TRAINING_CASE_UNEXPECTED"),
+        (IndexError(), "TRAINING_CASE_UNEXPECTED"),
+        (RecursionError(), "TRAINING_CASE_UNEXPECTED"),
+        (MemoryError(), "TRAINING_CASE_NOT_READ"),
+        (OSError(errno.EIO, "Mr. Smith"), "TRAINING_CASE_NOT_READ"),
+    ],
+)
+def test_whatever_happens_with_one_scan_the_others_are_stored(
+    error: Exception, code: str, tmp_path: Path
+) -> None:
+    def fails() -> Contents:
+        raise error
+
+    store = CaseStore(tmp_path)
+    store.ingest([source("a"), replace(source("b"), read=fails), source("c")])
+    assert store.keys() == ("db__a", "db__c")
+    entry = read_json(tmp_path / "rejected.json")["db__b"]
+    assert entry["code"] == code
+    assert "Smith" not in entry["why"]
+
+
+def test_what_may_pass_is_tried_again_only_if_wanted(tmp_path: Path) -> None:
+    def fails() -> Contents:
+        raise MemoryError
+
+    store = CaseStore(tmp_path)
+    store.ingest([replace(source("a"), read=fails), replace(source("b"), read=lambda: 1 / 0)])  # type: ignore[arg-type, return-value]
+    store.ingest([source("a"), source("b")])
+    assert store.keys() == ()
+    store.ingest([source("a"), source("b")], again=True)
+    assert store.keys() == ("db__a",)
+    assert list(read_json(tmp_path / "rejected.json")) == ["db__b"]
+
+
+def test_of_an_organ_whose_contours_cannot_be_used_nothing_is_known(tmp_path: Path) -> None:
+    case = source(annotated=("liver", "spleen"))
+    finding = Finding(level=Level.WARNING, code="ROI_LEFT_OUT", message="spleen: damaged.", organ="spleen")
+    contents = replace(case.read(), unusable=frozenset({"spleen"}), findings=(finding,))
+    store = CaseStore(tmp_path)
+    store.ingest([replace(case, read=lambda: contents)])
+    (stored,) = store.cases()
+    assert stored.states == {"liver": OrganState.DRAWN}
+    assert stored.findings == (finding,)
+    assert read_json(tmp_path / "findings.json") == {"db__a": ["spleen: damaged."]}
 
 
 def test_a_scan_that_lies_otherwise_is_stored_upright_with_its_organs(tmp_path: Path) -> None:

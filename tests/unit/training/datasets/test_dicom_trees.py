@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,17 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
+from orgseg_node.dicom.reading.series import Inventory, files_in, survey
 from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.datasets.case_store import CaseStore
+from orgseg_training.datasets.ct_survey import survey_each
 from orgseg_training.datasets.description import load_data_set
 from orgseg_training.datasets.organ_names import organ_names
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.durable import read_json
+from orgseg_training.errors import CaseRejected
+from tests.support.ct.header_writing import put
 from tests.support.ct.objects import PROVENANCE, series_of
 from tests.support.ct.phantom import FEET_FIRST, PRONE, PhantomOptions, label_map_of
 
@@ -43,11 +47,19 @@ def write_patient(
     dataset = write_rtstruct(trace(labels(label_map_of(series.geometry, table))), series, PROVENANCE)
     (folder / "plans").mkdir()
     path = folder / "plans" / "structures"
+    by_a_person(dataset)
     dataset.save_as(path, enforce_file_format=True)
     if change is not None:
         dataset = dcmread(path)
         change(dataset)
         dataset.save_as(path, enforce_file_format=True)
+
+
+def by_a_person(dataset: Dataset) -> None:
+    """Mark a structure set as drawn by a person in a planning system, and not approved."""
+    dataset.Manufacturer = dataset.ManufacturerModelName = "TPS"
+    for roi in dataset.StructureSetROISequence:
+        roi.ROIGenerationAlgorithm = "MANUAL"
 
 
 def rename(names: Names) -> Callable[[Dataset], None]:
@@ -157,6 +169,13 @@ def test_an_unneeded_roi_with_faults_does_no_harm(organ_table: OrganTable, tmp_p
     assert case.drawn == {"spinal_cord", LEFT, RIGHT, "mandible", "parotids"}
 
 
+def without_images(dataset: Dataset) -> None:
+    """Remove the references of all contours."""
+    for roi in dataset.ROIContourSequence:
+        for contour in roi.ContourSequence:
+            del contour.ContourImageSequence
+
+
 def _other_patient(dataset: Dataset) -> None:
     dataset.PatientID = "SOMEBODY-ELSE"
 
@@ -171,33 +190,11 @@ def _other_series(dataset: Dataset) -> None:
     study.RTReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3"
 
 
-def _twice(dataset: Dataset) -> None:
-    rename({"Parotid_L": "Left parotid", "Parotid_R": "PAROTID_L"})(dataset)
-
-
-def _off_plane(dataset: Dataset) -> None:
-    contour = dataset.ROIContourSequence[0].ContourSequence[0]
-    contour.ContourData = [v + (1.4 if n % 3 == 2 else 0) for n, v in enumerate(contour.ContourData)]
-
-
-def _outside(dataset: Dataset) -> None:
-    for contour in dataset.ROIContourSequence[0].ContourSequence:
-        contour.ContourData = [v + (900 if n % 3 == 0 else 0) for n, v in enumerate(contour.ContourData)]
-
-
-def _no_number(dataset: Dataset) -> None:
-    del dataset.StructureSetROISequence[0].ROINumber
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (_other_patient, "of another patient"),
-        (_other_frame, "another frame of reference"),
-        (_twice, f"Two ROIs of the RTSTRUCT mean {LEFT}"),
-        (_off_plane, "plane of a slice"),
-        (_outside, "enclose no voxel"),
-        (_no_number, "without number"),
+        (_other_frame, "frame of reference is another one"),
         (
             rename(
                 dict.fromkeys(("Parotid_L", "Parotid_R", "Brainstem", "SpinalCord", "Bone_Mandible"), "x")
@@ -227,7 +224,11 @@ def test_exchanged_sides_are_seen(organ_table: OrganTable, tmp_path: Path) -> No
 
 
 def test_a_ct_alone_and_an_rtstruct_alone_are_listed(organ_table: OrganTable, tmp_path: Path) -> None:
-    write_patient(tmp_path / "data", organ_table, change=_other_series)
+    def other(dataset: Dataset) -> None:
+        _other_series(dataset)
+        without_images(dataset)
+
+    write_patient(tmp_path / "data", organ_table, change=other)
     reasons = sorted(reason for _, reason in why(stored(tmp_path / "data", tmp_path / "store")))
     assert ["No RTSTRUCT refers" in reasons[0], "is not here" in reasons[1]] == [True, True]
     assert len(reasons) == 2
@@ -314,3 +315,234 @@ def test_a_public_tree_of_dicom(kind: str, organ_table: OrganTable, tmp_path: Pa
     (case,) = stored(tmp_path / "data", tmp_path / "store", kind).cases()
     expected = {"heart", "esophagus", "lung_left", "lung_right", "lungs"}
     assert case.drawn == expected | ({"spinal_cord"} if kind == "lctsc" else set())
+
+
+def _off_plane(dataset: Dataset) -> None:
+    contour = dataset.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData = [v + (1.4 if n % 3 == 2 else 0) for n, v in enumerate(contour.ContourData)]
+
+
+def _outside(dataset: Dataset) -> None:
+    for contour in dataset.ROIContourSequence[0].ContourSequence:
+        contour.ContourData = [v + (900 if n % 3 == 0 else 0) for n, v in enumerate(contour.ContourData)]
+
+
+def _no_number(dataset: Dataset) -> None:
+    del dataset.StructureSetROISequence[0].ROINumber
+
+
+def _open(dataset: Dataset) -> None:
+    for contour in dataset.ROIContourSequence[0].ContourSequence:
+        contour.ContourGeometricType = "OPEN_PLANAR"
+
+
+def _twice(dataset: Dataset) -> None:
+    rename({"Bone_Mandible": "brain stem"})(dataset)
+
+
+def _by_a_program(dataset: Dataset) -> None:
+    dataset.StructureSetROISequence[0].ROIGenerationAlgorithm = "AUTOMATIC"
+
+
+@pytest.mark.parametrize(
+    ("change", "why_not"),
+    [
+        (_off_plane, "plane of a slice"),
+        (_outside, "enclose no voxel"),
+        (_no_number, "no number"),
+        (_open, "OPEN_PLANAR"),
+        (_twice, "two ROIs mean it"),
+        (_by_a_program, "nobody approved"),
+    ],
+)
+def test_an_roi_that_cannot_be_used_is_listed_and_the_others_are_used(
+    change: Callable[[Dataset], None], why_not: str, organ_table: OrganTable, tmp_path: Path
+) -> None:
+    write_patient(tmp_path / "data", organ_table, change=change)
+    store = stored(tmp_path / "data", tmp_path / "store")
+    (case,) = store.cases()
+    assert case.state("brainstem") is OrganState.NOT_DRAWN
+    assert {"spinal_cord", LEFT, RIGHT, "parotids"} <= case.drawn
+    (finding,) = case.findings
+    assert (finding.code, finding.organ) == ("ROI_LEFT_OUT", "brainstem")
+    assert why_not in finding.message
+    assert read_json(store.root / "findings.json") == {case.key: [finding.message]}
+
+
+def test_of_a_pair_with_one_unusable_side_nothing_is_known(organ_table: OrganTable, tmp_path: Path) -> None:
+    def change(dataset: Dataset) -> None:
+        number = next(r.ROINumber for r in dataset.StructureSetROISequence if r.ROIName == "Parotid_L")
+        roi = next(c for c in dataset.ROIContourSequence if c.ReferencedROINumber == number)
+        contour = roi.ContourSequence[0]
+        contour.ContourData = [v + (1.4 if n % 3 == 2 else 0) for n, v in enumerate(contour.ContourData)]
+
+    write_patient(tmp_path / "data", organ_table, change=change)
+    (case,) = stored(tmp_path / "data", tmp_path / "store").cases()
+    assert set(case.states) == {"brainstem", "spinal_cord", RIGHT, "mandible"}
+
+
+def _own(dataset: Dataset) -> None:
+    dataset.Manufacturer = "orgseg_node"
+
+
+def _all_by_a_program(dataset: Dataset) -> None:
+    for roi in dataset.StructureSetROISequence:
+        roi.ROIGenerationAlgorithm = "AUTOMATIC"
+
+
+@pytest.mark.parametrize("change", [_own, _all_by_a_program])
+def test_what_a_program_made_is_no_truth_unless_approved_or_asked_for(
+    change: Callable[[Dataset], None], organ_table: OrganTable, tmp_path: Path
+) -> None:
+    write_patient(tmp_path, organ_table, change=change)
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path, {})
+    with pytest.raises(CaseRejected, match="A program made its RTSTRUCT"):
+        case.read()
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path, {"automatic": True})
+    assert "brainstem" in case.annotated
+    path = tmp_path / "plans" / "structures"
+    dataset = dcmread(path)
+    dataset.ApprovalStatus = "APPROVED"
+    dataset.save_as(path, enforce_file_format=True)
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path, {})
+    assert "brainstem" in case.annotated
+
+
+def test_contours_of_a_person_count_beside_those_of_a_program(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    write_patient(tmp_path / "data", organ_table)
+    path = tmp_path / "data" / "plans" / "structures"
+    other = dcmread(path)
+    _own(other)
+    rename({"Parotid_L": "of the program"})(other)
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    other.save_as(path.with_name("other"), enforce_file_format=True)
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path / "data", {})
+    assert LEFT in case.annotated
+
+
+def _list_both(dataset: Dataset, uid: str) -> None:
+    """Let a structure set list another series as well."""
+    listed = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    also = Dataset()
+    also.SeriesInstanceUID = uid
+    listed.RTReferencedSeriesSequence.append(also)
+
+
+def two_cts(folder: Path, table: OrganTable, change: Callable[[Dataset, str], object]) -> None:
+    """Two CTs of one frame of reference, and a structure set that was drawn on the first."""
+    frame = PhantomOptions(series="drawn", frame="shared")
+    other = series_of(folder / "other", PhantomOptions(series="other", frame="shared", seed=2, noise_hu=5))
+    write_patient(
+        folder / "data", table, frame, change=lambda dataset: change(dataset, other.series_instance_uid)
+    )
+
+
+def test_the_images_of_the_contours_decide_between_two_listed_cts(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    two_cts(tmp_path / "all", organ_table, _list_both)
+    cases = open_database("dicom-rtstruct", "db", tmp_path / "all", {})
+    drawn, other = sorted(cases, key=lambda case: not case.annotated)
+    assert "brainstem" in drawn.read().masks
+    with pytest.raises(CaseRejected, match="No RTSTRUCT refers to this CT"):
+        other.read()
+
+
+def test_contours_that_name_no_image_belong_to_neither_of_two_listed_cts(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    def change(dataset: Dataset, uid: str) -> None:
+        _list_both(dataset, uid)
+        without_images(dataset)
+
+    two_cts(tmp_path / "all", organ_table, change)
+    cases = open_database("dicom-rtstruct", "db", tmp_path / "all", {})
+    assert len(cases) == 2
+    for case in cases:
+        with pytest.raises(CaseRejected, match="may belong to 2 CTs"):
+            case.read()
+
+
+def _no_listed_series(dataset: Dataset) -> None:
+    del dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence
+
+
+def _no_listed_series_nor_images(dataset: Dataset) -> None:
+    _no_listed_series(dataset)
+    without_images(dataset)
+
+
+def _no_references(dataset: Dataset) -> None:
+    del dataset.ReferencedFrameOfReferenceSequence
+    without_images(dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        (_no_listed_series, []),
+        (_other_series, []),
+        (_no_listed_series_nor_images, ["STRUCTURES_BY_FRAME"]),
+        (_no_references, ["STRUCTURES_BY_FRAME"]),
+    ],
+)
+def test_a_structure_set_finds_its_ct_by_what_it_does_refer_to(
+    change: Callable[[Dataset], None], codes: list[str], organ_table: OrganTable, tmp_path: Path
+) -> None:
+    write_patient(tmp_path, organ_table, change=change)
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path, {})
+    assert [finding.code for finding in case.read().findings] == codes
+
+
+def test_files_without_preamble_are_read(organ_table: OrganTable, tmp_path: Path) -> None:
+    write_patient(tmp_path / "data", organ_table)
+    for path in (tmp_path / "data").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            path.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path / "data", {})
+    assert "brainstem" in case.read().masks
+
+
+def test_a_patient_without_id_in_the_structure_set_is_known_by_the_images(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    def change(dataset: Dataset) -> None:
+        del dataset.PatientID
+
+    write_patient(tmp_path, organ_table, change=change)
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path, {})
+    assert "brainstem" in case.annotated
+
+
+def test_one_damaged_structure_set_does_not_end_the_others(organ_table: OrganTable, tmp_path: Path) -> None:
+    def damaged(dataset: Dataset) -> None:
+        put(dataset, "StructureSetROISequence", b"no items", "UN")
+
+    for name, change in (("odd", damaged), ("good", None)):
+        options = PhantomOptions(study=name, series=name, frame=name)
+        write_patient(tmp_path / "all" / name, organ_table, options, change)
+    usable, rejected = sorted(
+        open_database("dicom-rtstruct", "db", tmp_path / "all", {}), key=lambda case: not case.annotated
+    )
+    assert "brainstem" in usable.read().masks
+    with pytest.raises(CaseRejected, match="None of its ROIs means an organ"):
+        rejected.read()
+
+
+def test_one_series_whose_survey_fails_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("odd", "good"):
+        series_of(tmp_path / name, PhantomOptions(slices=4, study=name, series=name, frame=name))
+
+    def fails(paths: Sequence[Path]) -> Inventory:
+        if any(path.parent.name == "odd" for path in paths):
+            raise RecursionError
+        return survey(paths)
+
+    inventory, failed = survey_each(files_in(tmp_path), fails)
+    (good,) = inventory.accepted
+    assert good.slices[0].path.parent.name == "good"
+    ((path, error),) = failed
+    assert (path.parent.name, error.code) == ("odd", "TRAINING_CASE_UNEXPECTED")

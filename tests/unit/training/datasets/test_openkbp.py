@@ -8,6 +8,7 @@ import pytest
 
 from orgseg_node.errors import InputError
 from orgseg_training.datasets.openkbp import LABELS, read_cases, source_cases
+from orgseg_training.errors import CaseRejected
 from tests.support.ct.openkbp_tree import write_openkbp_tree
 
 COMMON = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible")
@@ -34,9 +35,19 @@ def test_patients_of_the_test_split_are_locked(tree: Path) -> None:
     assert [case.name for case in source_cases("db", tree, {}) if case.test] == ["OKBP_003"]
 
 
-def test_a_missing_file_is_named(tree: Path) -> None:
+def test_a_missing_file_is_named_and_the_others_are_read(tree: Path) -> None:
     (tree / "labelsTr" / "OKBP_002.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"OKBP_002\.nii\.gz"):
+    first, second, third = source_cases("db", tree, {})
+    assert first.read().masks
+    assert third.read().masks
+    with pytest.raises(CaseRejected, match=r"OKBP_002\.nii\.gz"):
+        second.read()
+
+
+def test_a_table_without_a_column_is_refused(tree: Path) -> None:
+    table = tree / "cases.csv"
+    table.write_text(table.read_text().replace("Larynx", "Pharynx", 1))
+    with pytest.raises(InputError, match="no column Larynx"):
         read_cases(tree)
 
 

@@ -1,0 +1,283 @@
+"""Reads RT Structure Sets of other systems: what was drawn, and what of it cannot be used.
+
+Real structure sets break many rules of the standard. Each ROI is judged on its own: what is harmless is read
+and reported as a finding, what is ambiguous makes this ROI unusable, never a neighbour or the whole object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from orgseg_node.core.checks import Finding, Level
+from orgseg_node.core.contour_union import UnitedContours, unite
+from orgseg_node.core.geometry import FloatArray
+from orgseg_node.core.rasterise import Contour
+from orgseg_node.core.volume import Mask
+from orgseg_node.dicom.objects.contour_data import contour_words, points_of
+from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME
+from orgseg_node.dicom.objects.rtstruct_reader import SlicePlanes
+from orgseg_node.dicom.reading.files import (
+    optional_integer,
+    proves_decimal_comma,
+    text,
+    texts,
+    whole_text,
+    with_decimal_points,
+    without_pydicom_warnings,
+)
+from orgseg_node.dicom.reading.series import CtSeries
+from orgseg_node.errors import ObjectInvalid
+
+_CLOSED: Final = "CLOSEDPLANAR"
+_EXCLUSIVE: Final = "CLOSEDPLANARXOR"
+_ON_SLICE: Final = 0.1  # of the distance to the next slice: a contour is in the plane of a slice
+_NEAR_SLICE: Final = 0.25  # still nearer to this slice than to any other, which is reported
+_SAME_POINT_MM: Final = 1e-3
+_LEAST_POINTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClinicalRoi:
+    """An ROI with contours.
+
+    Attributes
+    ----------
+    name : as written in the file; ``(without a name) number 3`` for the third ROI if it has none
+    frame_uid : Frame of Reference UID; empty if neither the ROI nor the structure set states one
+    is_automatic : whether a program made it without a person (ROI Generation Algorithm AUTOMATIC)
+    contours : the items of its Contour Sequences
+    fault : why it cannot be used at all; empty if nothing is known against it
+    """
+
+    name: str
+    frame_uid: str
+    is_automatic: bool
+    contours: tuple[Dataset, ...]
+    fault: str = ""
+
+    @property
+    def images(self) -> frozenset[str]:
+        """SOP Instance UIDs of the images that its contours refer to."""
+        return frozenset(uid for contour in self.contours for uid in _image_uids(contour))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DrawnRoi:
+    """The voxels of an ROI.
+
+    Attributes
+    ----------
+    mask : (K, J, I) bool on the slices of the CT
+    findings : what is unusual about its contours
+    """
+
+    mask: Mask
+    findings: tuple[Finding, ...]
+
+
+def is_approved(dataset: Dataset) -> bool:
+    """Whether a person has approved a structure set."""
+    return text(dataset, "ApprovalStatus").upper() == "APPROVED"
+
+
+def is_own(dataset: Dataset) -> bool:
+    """Whether the node wrote a structure set."""
+    names = {text(dataset, "Manufacturer"), text(dataset, "ManufacturerModelName")}
+    return bool(names & {MANUFACTURER, MODEL_NAME})
+
+
+def clinical_rois(dataset: Dataset) -> tuple[ClinicalRoi, ...]:
+    """The ROIs of a structure set that have contours, in its order, with what is wrong with each.
+
+    Contours that belong to no ROI are left out; those of an ROI in several items are put together.
+
+    Raises
+    ------
+    ObjectInvalid
+        If its sequences cannot be decoded.
+    """
+    contours: defaultdict[int, list[Dataset]] = defaultdict(list)
+    for item in _items(dataset, "ROIContourSequence"):
+        number = optional_integer(item, "ReferencedROINumber")
+        if number is not None:
+            contours[number] += _items(item, "ContourSequence")
+    frame = _only_frame(dataset)
+    listed = list(enumerate(_items(dataset, "StructureSetROISequence"), start=1))
+    counts = Counter(optional_integer(roi, "ROINumber") for _, roi in listed)
+    found = []
+    for position, item in listed:
+        number = optional_integer(item, "ROINumber")
+        roi = ClinicalRoi(
+            name=whole_text(item, "ROIName") or f"(without a name) number {position}",
+            frame_uid=whole_text(item, "ReferencedFrameOfReferenceUID") or frame,
+            is_automatic=text(item, "ROIGenerationAlgorithm").upper() == "AUTOMATIC",
+            contours=tuple(contours.get(number, ())) if number is not None else (),
+        )
+        if number is None:
+            found.append(replace(roi, fault="it has no number, so its contours are not known"))
+        elif roi.contours:
+            shared = counts[number] > 1
+            found.append(replace(roi, fault="another ROI has its number") if shared else roi)
+    return tuple(replace(roi, fault=roi.fault or _types_fault(roi)) for roi in found)
+
+
+def read_roi(roi: ClinicalRoi, series: CtSeries, organ: str) -> DrawnRoi:
+    """The voxels of an ROI on the slices of its CT.
+
+    A contour belongs to the slice in whose plane it is, whatever image it refers to: some systems write
+    references to images that do not exist.
+
+    Parameters
+    ----------
+    roi : without a fault
+    series : the CT
+    organ : key or name for the findings
+
+    Raises
+    ------
+    ObjectInvalid
+        If it has another frame of reference, if a contour is damaged or lies between slices, or if it
+        encloses no voxel.
+    """
+    if roi.fault:
+        raise ObjectInvalid(roi.fault)
+    if roi.frame_uid != series.frame_of_reference_uid:
+        raise ObjectInvalid(
+            "its frame of reference is another one than that of the CT"
+            if roi.frame_uid
+            else "it has no frame of reference"
+        )
+    numbers = [contour_words(item) for item in roi.contours]
+    read = _Reading(series, is_comma_proven=proves_decimal_comma([*chain.from_iterable(numbers)]))
+    for item, words in zip(roi.contours, numbers, strict=True):
+        read.add(_type(item), words)
+    united = unite(read.closed, read.exclusive, series.geometry)
+    if not united.mask.any():
+        raise ObjectInvalid("its contours enclose no voxel of the CT")
+    return DrawnRoi(mask=united.mask, findings=tuple(_findings(organ, read.odd, united)))
+
+
+class _Reading:
+    """The contours of an ROI as far as they are read, and how many are unusual, by kind."""
+
+    def __init__(self, series: CtSeries, *, is_comma_proven: bool) -> None:
+        self._is_comma_proven = is_comma_proven
+        self._planes = SlicePlanes(series)
+        self._size = np.array([series.columns, series.rows])
+        self.closed: list[Contour] = []
+        self.exclusive: list[Contour] = []
+        self.odd: Counter[str] = Counter()
+
+    def add(self, kind: str, words: list[str]) -> None:
+        """Read a contour from its type and its numbers. Raises ObjectInvalid."""
+        if kind not in {"", _CLOSED, _EXCLUSIVE}:
+            self.odd["open"] += 1
+            return
+        points = self._points(words)
+        if len(points) < _LEAST_POINTS:
+            self.odd["empty"] += 1
+            return
+        self.odd["untyped"] += not kind
+        if self._planes.is_beyond(points):
+            self.odd["beyond"] += 1
+            return
+        contour, off_plane_mm = self._planes.locate(points)
+        share = off_plane_mm / self._planes.nearest_gap_mm(contour.k)
+        if share > _NEAR_SLICE:
+            raise ObjectInvalid("a contour is not in the plane of a slice")
+        self.odd["near"] += share > _ON_SLICE
+        self.odd["beside"] += bool((contour.points < -1).any() or (contour.points > self._size).any())
+        (self.exclusive if kind == _EXCLUSIVE else self.closed).append(contour)
+
+    def _points(self, words: list[str]) -> FloatArray:
+        """(N, 3) points in LPS mm, of a contour that repeats all its points only once."""
+        while words and not words[-1]:  # a backslash at the end
+            words.pop()
+        plain = with_decimal_points(words, is_comma_proven=self._is_comma_proven)
+        self.odd["comma"] += plain != tuple(words)
+        points = points_of(plain)
+        half = len(points) // 2
+        if half >= _LEAST_POINTS and len(points) == 2 * half:
+            again = np.abs(points[:half] - points[half:]).max() < _SAME_POINT_MM
+            self.odd["twice"] += bool(again)
+            points = points[:half] if again else points
+        return points
+
+
+_SENTENCES: Final = {
+    "open": ("OPEN", "{n} of its contours are points or open and were left out"),
+    "empty": ("EMPTY", "{n} of its contours have fewer than three points and were left out"),
+    "untyped": ("UNTYPED", "{n} of its contours state no type and were read as closed"),
+    "beyond": (
+        "BEYOND",
+        "{n} of its contours lie beyond the first or last slice and were left out",
+    ),
+    "near": ("OFF_PLANE", "{n} of its contours lie beside the plane of a slice and were put on the nearest"),
+    "beside": ("BESIDE", "{n} of its contours reach beyond the border of the images and were cut there"),
+    "comma": ("DECIMAL_COMMA", "{n} of its contours have decimal commas"),
+    "repeated": ("REPEATED", "{n} of its contours are there more than once and count once"),
+    "nested": (
+        "NESTED",
+        "{n} of its contours lie inside others and are filled; they may be meant as holes",
+    ),
+    "overlapping": ("OVERLAP", "{n} pairs of its contours overlap in part; they were united"),
+}
+"""By kind of contour: the end of the finding's code, and its sentence."""
+
+
+def _findings(organ: str, odd: Counter[str], united: UnitedContours) -> Iterator[Finding]:
+    counts = odd + Counter(
+        repeated=united.repeated + odd["twice"], nested=united.nested, overlapping=united.overlapping
+    )
+    for kind, (code, sentence) in _SENTENCES.items():
+        if counts[kind]:
+            yield Finding(
+                level=Level.INFO if kind == "empty" else Level.WARNING,
+                code=f"ROI_CONTOURS_{code}",
+                message=f"{organ}: {sentence.format(n=counts[kind])}.",
+                organ=organ,
+                value=float(counts[kind]),
+            )
+
+
+def _types_fault(roi: ClinicalRoi) -> str:
+    """Why an ROI without any contour that may be closed cannot be used."""
+    types = {_type(contour) for contour in roi.contours}
+    if not roi.contours or types & {"", _CLOSED, _EXCLUSIVE}:
+        return ""
+    named = sorted({whole_text(contour, "ContourGeometricType") for contour in roi.contours})
+    return f"its contours are not closed but {', '.join(named)}"
+
+
+def _type(contour: Dataset) -> str:
+    """Contour Geometric Type in capitals, without blanks and underscores, which some systems misplace."""
+    return re.sub(r"[\W_]", "", whole_text(contour, "ContourGeometricType").upper())
+
+
+def _image_uids(contour: Dataset) -> Iterable[str]:
+    for image in _items(contour, "ContourImageSequence"):
+        yield from texts(image, "ReferencedSOPInstanceUID")
+
+
+def _only_frame(dataset: Dataset) -> str:
+    """The frame of reference that a structure set states as a whole; empty if it states none or several."""
+    items = _items(dataset, "ReferencedFrameOfReferenceSequence")
+    frames = {whole_text(item, "FrameOfReferenceUID") for item in (dataset, *items)} - {""}
+    return frames.pop() if len(frames) == 1 else ""
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence. Raises ObjectInvalid if they cannot be decoded."""
+    try:
+        with without_pydicom_warnings():
+            return list(dataset.get(keyword) or ())
+    except Exception as error:  # pydicom raises many things for damaged bytes
+        raise ObjectInvalid(f"{keyword} cannot be decoded.") from error

@@ -1,0 +1,157 @@
+"""RT Structure Sets in a folder of DICOM, and the CT series on which each was drawn.
+
+The contours decide: they refer to images (Contour Image Sequence), whatever series the structure set lists.
+Only if they refer to none that is here, the listed series count, and only if none is listed the frame of
+reference of the same patient.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, is_approved, is_own
+from orgseg_node.dicom.reading.files import open_header, texts, whole_text, without_pydicom_warnings
+from orgseg_node.dicom.reading.series import CtSeries, Inventory, Reason
+from orgseg_node.errors import OrgsegError
+from orgseg_training.errors import scan_error
+
+_RTSTRUCT: Final = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage, PS3.4 B.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StructureSet:
+    """A structure set and what it refers to.
+
+    Attributes
+    ----------
+    path : its file
+    patient : Patient ID
+    listed : UIDs of the series that it lists
+    images : SOP Instance UIDs of the images that its contours refer to
+    frames : UIDs of its frames of reference
+    approved : whether a person approved it
+    automatic : whether a program made all of it and nobody approved it
+    """
+
+    path: Path
+    patient: str
+    listed: frozenset[str]
+    images: frozenset[str]
+    frames: frozenset[str]
+    approved: bool
+    automatic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Link:
+    """A structure set of a CT.
+
+    Attributes
+    ----------
+    structures : the structure set
+    images : SOP Instance UIDs of the other CTs on which it was drawn too
+    by_images : whether its contours refer to images of this CT
+    by_frame : whether only frame of reference and patient connect them
+    rivals : number of CTs that it may belong to as well, without saying to which
+    """
+
+    structures: StructureSet
+    images: frozenset[str]
+    by_images: bool
+    by_frame: bool
+    rivals: int = 0
+
+
+def find_structure_sets(inventory: Inventory) -> tuple[list[StructureSet], list[tuple[Path, OrgsegError]]]:
+    """The structure sets among the files that are no CT, and files that cannot be read, with the reason."""
+    found: list[StructureSet] = []
+    damaged: list[tuple[Path, OrgsegError]] = []
+    for item in inventory.aside:
+        if item.reason is not Reason.OTHER_OBJECT:
+            continue
+        try:
+            dataset, _ = open_header(item.path)
+            if whole_text(dataset, "SOPClassUID") == _RTSTRUCT:
+                found.append(_structure_set(item.path, dataset))
+        except Exception as error:  # noqa: BLE001  # one odd object must not hide the others
+            damaged.append((item.path, scan_error(error)))
+    return found, damaged
+
+
+def is_untrusted(roi: ClinicalRoi, dataset: Dataset) -> bool:
+    """Whether a program made an ROI and nobody approved its structure set."""
+    return not is_approved(dataset) and (roi.is_automatic or is_own(dataset))
+
+
+def links_of(
+    structure_sets: Iterable[StructureSet], series: Sequence[CtSeries]
+) -> tuple[dict[int, list[Link]], list[StructureSet]]:
+    """The structure sets of each CT, by its place in the sequence, and those that belong to none.
+
+    Parameters
+    ----------
+    structure_sets : all that were found
+    series : all CT series and parts of series that can be used
+    """
+    uids = [frozenset(image.sop_instance_uid for image in one.slices) for one in series]
+    links: defaultdict[int, list[Link]] = defaultdict(list)
+    alone = []
+    for one in structure_sets:
+        drawn = [n for n, known in enumerate(uids) if known & one.images]
+        places = drawn or _stated(one, series)
+        if not places:
+            alone.append(one)
+        for n in places:
+            link = Link(
+                structures=one,
+                images=frozenset().union(*(uids[m] - uids[n] for m in drawn if m != n)),
+                by_images=bool(drawn),
+                by_frame=not drawn and not one.listed,
+                rivals=0 if drawn else len(places) - 1,
+            )
+            links[n].append(link)
+    return links, alone
+
+
+def _structure_set(path: Path, dataset: Dataset) -> StructureSet:
+    with without_pydicom_warnings():
+        rois = clinical_rois(dataset)
+        frames = list(dataset.get("ReferencedFrameOfReferenceSequence") or [])
+        listed = frozenset(
+            uid
+            for frame in frames
+            for study in frame.get("RTReferencedStudySequence") or []
+            for series in study.get("RTReferencedSeriesSequence") or []
+            for uid in texts(series, "SeriesInstanceUID")
+        )
+        stated = {whole_text(item, "FrameOfReferenceUID") for item in (dataset, *frames)}
+    return StructureSet(
+        path=path,
+        patient=whole_text(dataset, "PatientID"),
+        listed=listed,
+        images=frozenset().union(*(roi.images for roi in rois)),
+        frames=frozenset({*stated, *(roi.frame_uid for roi in rois)} - {""}),
+        approved=is_approved(dataset),
+        automatic=bool(rois) and all(is_untrusted(roi, dataset) for roi in rois),
+    )
+
+
+def _stated(one: StructureSet, series: Sequence[CtSeries]) -> list[int]:
+    """Places of the series that a structure set lists, or if it lists none, of those in its frame."""
+    if one.listed:
+        return [n for n, known in enumerate(series) if known.series_instance_uid in one.listed]
+    return [
+        n
+        for n, known in enumerate(series)
+        if known.frame_of_reference_uid in one.frames and _is_of(one.patient, known)
+    ]
+
+
+def _is_of(patient: str, series: CtSeries) -> bool:
+    return bool(patient) and patient == whole_text(series.header, "PatientID")

@@ -40,6 +40,7 @@ from orgseg_node.contouring.preload import PreloadedSeries
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.contouring.report import ReportContent, build_report, render_report
 from orgseg_node.contouring.report_pdf import render_report_pdf
+from orgseg_node.contouring.scan_check import ScanRules, check_scan, predict_part
 from orgseg_node.contouring.structures import apply_protocol
 from orgseg_node.core.body import find_body
 from orgseg_node.core.checks import Finding, Level, check_labels, worst_level
@@ -96,6 +97,7 @@ class Request:
     protocol : the content of the structure set
     requested : which objects are made
     remark : additional text in the objects, in ASCII
+    scans : what the scan is compared with before the network runs
     """
 
     series: CtSeries
@@ -106,6 +108,7 @@ class Request:
     protocol: Protocol = field(default_factory=Protocol)
     requested: RequestedObjects = field(default_factory=RequestedObjects)
     remark: str = ""
+    scans: ScanRules = field(default_factory=ScanRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +169,8 @@ def run(
         If the protocol names an organ that is not in the organ table.
     BodyNotFound, BundleError, NothingFound
         If there is no patient, the model fails, or no organ is found.
+    ScanDoubtful
+        If the scan shows another region than the model was trained on, or contradicts its header.
     ObjectInvalid, ProofFailed
         If an object breaks its rules or, after read-back, differs from the label map; nothing is written.
     DiskFull, StorageError
@@ -176,13 +181,14 @@ def run(
         volume = preloaded.volume if preloaded else read_volume(series)
     with timer.step(Step.BODY):
         body = preloaded.body if preloaded else find_body(volume)
+        scan = check_scan(volume, body, predictor.models, request.scans)
     with timer.step(Step.SEGMENT):
-        prediction = predictor.predict(volume, body, timer.within(Step.SEGMENT))
+        prediction = predict_part(predictor, scan, (volume, body), timer.within(Step.SEGMENT))
     with timer.step(Step.CONTOUR):
         found, patient = _on_slices(prediction.label_map, body.mask, series)
         applied = apply_protocol(request.protocol, found, patient, request.organs)
         structures = trace_contours(applied, requested)
-    findings = (*series.findings, *body.findings, *prediction.findings, *applied.findings)
+    findings = (*series.findings, *body.findings, *scan.findings, *prediction.findings, *applied.findings)
     result = Result(
         series=series,
         applied=applied,

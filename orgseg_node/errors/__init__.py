@@ -12,6 +12,8 @@
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
     │   └── UndecodablePixels  HuOutOfRange  TooLarge
     ├── BodyNotFound            no patient in the images
+    ├── ScanDoubtful            the scan is not one that the model can contour
+    │   └── RegionNotTrained  PatientPositionDoubtful  SidesDoubtful  ScanKindDoubtful
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
     │   ├── ModelNotImportable  OrganUnknown  BundleExists
@@ -162,6 +164,15 @@ from orgseg_node.errors.operations import (
     ReloadRefused,
 )
 from orgseg_node.errors.results import BodyNotFound, NothingFound, ObjectInvalid, OutputError, ProofFailed
+from orgseg_node.errors.scans import (
+    SCAN_CODES,
+    PatientPositionDoubtful,
+    RegionNotTrained,
+    ScanDoubtful,
+    ScanKindDoubtful,
+    SidesDoubtful,
+    scan_error,
+)
 from orgseg_node.errors.storage import (
     DatabaseUnreachable,
     DiskFull,
@@ -174,6 +185,7 @@ from orgseg_node.errors.storage import (
 )
 
 __all__ = [
+    "SCAN_CODES",
     "AssociationAborted",
     "AssociationRejected",
     "AuditBroken",
@@ -247,14 +259,18 @@ __all__ = [
     "OutOfMemory",
     "OutputError",
     "OwnCertificateRefused",
+    "PatientPositionDoubtful",
     "PeerCertificateRefused",
     "PortTaken",
     "ProofFailed",
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "RegionNotTrained",
     "ReloadRefused",
     "RuleUndecided",
+    "ScanDoubtful",
+    "ScanKindDoubtful",
     "SendingBroken",
     "SeriesRefuses",
     "SeriesUnexpected",
@@ -262,6 +278,7 @@ __all__ = [
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",
+    "SidesDoubtful",
     "SidewaysDrift",
     "StorageError",
     "StoreRefused",
@@ -286,4 +303,5 @@ __all__ = [
     "UnsupportedSyntax",
     "WorkerDied",
     "WrongModality",
+    "scan_error",
 ]

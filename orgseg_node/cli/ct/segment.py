@@ -133,6 +133,14 @@ def segment(
     chunk_mm: ChunkMm = 300.0,
     overlap_mm: OverlapMm = 50.0,
     device: Device = "auto",
+    untrained_region: Annotated[
+        bool,
+        typer.Option(
+            "--untrained-region",
+            help="Contour also a scan whose region, patient position or kind is not that of the training; "
+            "organs may be invented then.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report on stdout.")] = False,
 ) -> None:
     """Contour a CT: RTSTRUCT.dcm, SEG.dcm, labels.nii.gz, montage.png and report.json.
@@ -144,11 +152,13 @@ def segment(
     from orgseg_node.contouring.identity import ResultSettings, derive_job_id  # noqa: PLC0415
     from orgseg_node.contouring.objects import PDF, RTSTRUCT, SEG, SR, RequestedObjects  # noqa: PLC0415
     from orgseg_node.contouring.pipeline import REPORT, Request, run  # noqa: PLC0415
+    from orgseg_node.contouring.scan_check import ScanRules  # noqa: PLC0415
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415
     from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.durable import write_durably  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
+    from orgseg_node.inference.bundles.scan_references import scan_references  # noqa: PLC0415
     from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed in it
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415
 
@@ -184,6 +194,10 @@ def segment(
             roles=(RTSTRUCT, SEG, *optional, *(f"{RTSTRUCT}:{name}" for name in tps or ())),
             profile=applied.profile,
             seg=SegKind(seg.upper()),
+        ),
+        scans=ScanRules(
+            references=scan_references([each.manifest.name for each in bundles], bundle_folders()),
+            released=untrained_region,
         ),
     )
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout

@@ -163,10 +163,13 @@ def cancel(job: Number, config: Config, by: By = "", why: Why = "") -> None:
 
 @app.command()
 def approve(job: Number, config: Config, by: By = "", why: Why = "") -> None:
-    """Release a job in REVIEW; the node then sends its objects."""
+    """Release a job in REVIEW: the node sends its objects, or contours the scan if that was held."""
+    from orgseg_node.errors import SCAN_CODES  # noqa: PLC0415  # quick start of other commands
+
     with closing(_writing(config)) as store:
         done = _commands(store).approve(job, attribution(by, why))
-    out().print(f"{done.job_id} is approved; the node sends it within its next cycle.")
+    then = "contours" if done.reason in SCAN_CODES else "sends"
+    out().print(f"{done.job_id} is approved; the node {then} it within its next cycle.")
 
 
 @app.command()

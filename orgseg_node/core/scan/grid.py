@@ -58,6 +58,16 @@ class ScanGrid:
             planes=self.planes[::-1] if z else self.planes,
         )
 
+    def part(self, slices: NDArray[np.bool_]) -> ScanGrid:
+        """The slices that are true in a (K,) bool array."""
+        return ScanGrid(
+            hu=self.hu[slices],
+            inside=self.inside[slices],
+            spacing_mm=self.spacing_mm,
+            z_mm=self.z_mm[slices],
+            planes=self.planes[slices],
+        )
+
 
 def scan_grid(volume: Volume, body: Mask) -> ScanGrid:
     """Bring the patient onto the coarse grid.

@@ -20,7 +20,10 @@ _SCATTER_MM: Final = 12.0  # slices this near a knot (standard deviation) descri
 _STEP_MM: Final = 5.0
 _COMMON: Final = 0.3  # weight of the scatter over all levels in that of one level
 _DIAGONAL: Final = 0.1
-_LEAST_SHARE: Final = 0.2  # a level that fewer of the reference scans show is not part of the model
+_LEAST_SCANS, _LEAST_SHARE = (
+    10,
+    0.05,
+)  # a level that fewer of the reference scans show is not part of the model
 _ROUNDS: Final = 4
 _UNLIKE: Final = 1e6
 
@@ -62,11 +65,11 @@ class LevelModel:
         count = rows.shape[1]
         result = np.full((rows.shape[0], levels_mm.size), _UNLIKE)
         known = np.isfinite(rows).all(axis=1)
-        for n, level in enumerate(levels_mm):
-            mean = np.array([np.interp(level, self.knots_mm, column) for column in self.means.T])
+        means = np.stack([np.interp(levels_mm, self.knots_mm, column) for column in self.means.T], axis=1)
+        nearest = np.argmin(np.abs(self.knots_mm[:, None] - levels_mm), axis=0)
+        for n, (mean, knot) in enumerate(zip(means, nearest, strict=True)):
             away = rows[known] - mean
-            precision = self.precisions[int(np.argmin(np.abs(self.knots_mm - level)))]
-            result[known, n] = np.einsum("ki,ij,kj->k", away, precision, away) / count
+            result[known, n] = ((away @ self.precisions[knot]) * away).sum(axis=1) / count
         return result
 
     def as_dict(self) -> dict[str, Any]:
@@ -139,26 +142,18 @@ def align(
     )  # 1 for a perfect slice, 0 at the limit, -1 for any other
     offsets = np.arange(first, last + _STEP_MM / 4, _STEP_MM / 2)
     slices = np.arange(z_mm.size)
-    totals = np.empty(offsets.size)
-    for n, offset in enumerate(offsets):
-        at, known = _places(z_mm - offset, low, fine.size)
-        totals[n] = gain[slices[known], at[known]].sum() * thickness
+    padded = np.pad(gain, ((0, 0), (1, 1)))  # a level that the model does not know counts neither way
+    at = np.clip(np.rint((z_mm - offsets[:, None] - low) / _STEP_MM).astype(np.intp) + 1, 0, fine.size + 1)
+    totals = padded[slices, at].sum(axis=1) * thickness
     best = int(np.argmax(totals))
-    levels = z_mm - offsets[best]
-    at, known = _places(levels, low, fine.size)
-    distances = np.where(known, each[slices, at], np.nan)
+    known = (at[best] > 0) & (at[best] <= fine.size)
+    distances = np.where(known, each[slices, np.clip(at[best] - 1, 0, fine.size - 1)], np.nan)
     return Alignment(
         offset_mm=float(offsets[best]),
         likeness_mm=float(totals[best]),
-        levels_mm=levels,
+        levels_mm=z_mm - offsets[best],
         distances=distances,
     )
-
-
-def _places(levels_mm: FloatArray, low_mm: float, count: int) -> tuple[Any, Any]:
-    """Index of the fine level of each slice, clipped, and whether the model knows its level."""
-    at = np.rint((levels_mm - low_mm) / _STEP_MM).astype(np.intp)
-    return np.clip(at, 0, count - 1), (at >= 0) & (at < count)
 
 
 def learn_levels(
@@ -194,7 +189,7 @@ def _fit(scans: Sequence[tuple[FloatArray, FloatArray]], offsets: FloatArray) ->
     known = np.isfinite(rows).all(axis=1)
     levels, rows, owner = levels[known], rows[known], owner[known]
     all_knots = np.arange(np.floor(levels.min() / _KNOT_MM) * _KNOT_MM, levels.max() + _KNOT_MM, _KNOT_MM)
-    least = max(5.0, _LEAST_SHARE * len(scans))
+    least = max(_LEAST_SCANS, _LEAST_SHARE * len(scans))
     seen = [np.unique(owner[np.abs(levels - knot) <= _KNOT_MM / 2]).size >= least for knot in all_knots]
     first, last = np.flatnonzero(seen)[[0, -1]]
     knots = all_knots[first : last + 1]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.scan.grid import ScanGrid, scan_grid
+from orgseg_node.core.scan.kind import NAMES, learn_ranges
 from orgseg_node.core.scan.levels import LevelModel, learn_levels
 from orgseg_node.core.scan.sides import SidesModel, learn_sides
 from orgseg_node.core.scan.slices import slice_measures
@@ -17,6 +18,9 @@ from orgseg_node.core.volume import LabelMap, Mask, Volume
 
 LEAST_SCANS: Final = 15
 """Fewer scans give no reference: their scatter would not be known."""
+_PART_MM: Final = 20.0
+_PART: Final = 0.4
+"""A scan shows an organ if it has this length or this fraction of it."""
 
 Range = tuple[float, float]
 
@@ -61,13 +65,30 @@ class ScanReference:
     scans : number of scans that it was learned from
     levels : what each level of the body looks like
     organs_mm : median levels of the lower and the upper end of each organ
+    organ_share : fraction of the organs that nearly all training scans show at least in part
+    numbers : range of each of the `ScanNumbers` over the training scans
     sides : how left differs from right; None if the scans do not show it
     """
 
     scans: int
     levels: LevelModel
     organs_mm: Mapping[str, Range]
+    organ_share: float
+    numbers: Mapping[str, Range]
     sides: SidesModel | None
+
+    def organs_between(self, low_mm: float, high_mm: float) -> frozenset[str]:
+        """The organs of which a scan shows a part that can be recognised.
+
+        Parameters
+        ----------
+        low_mm, high_mm : lowest and highest level of the scan
+        """
+        return frozenset(
+            key
+            for key, (low, high) in self.organs_mm.items()
+            if min(high, high_mm) - max(low, low_mm) >= min(_PART_MM, _PART * (high - low))
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
@@ -75,18 +96,23 @@ class ScanReference:
             "scans": self.scans,
             "levels": self.levels.as_dict(),
             "organs_mm": {key: list(ends) for key, ends in self.organs_mm.items()},
+            "organ_share": round(self.organ_share, 3),
+            "numbers": {name: list(ends) for name, ends in self.numbers.items()},
             "sides": None if self.sides is None else self.sides.as_dict(),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ScanReference:
         """The reference of plain numbers. Raises ValueError, KeyError or TypeError if they are none."""
-        organs = {str(key): (float(low), float(high)) for key, (low, high) in values["organs_mm"].items()}
-        sides = values["sides"]
+        sides, numbers = values["sides"], _ranges(values["numbers"])
+        if numbers.keys() != set(NAMES):
+            raise ValueError("The ranges of the numbers of a scan are not complete.")
         return cls(
             scans=int(values["scans"]),
             levels=LevelModel.from_dict(values["levels"]),
-            organs_mm=organs,
+            organs_mm=_ranges(values["organs_mm"]),
+            organ_share=float(values["organ_share"]),
+            numbers=numbers,
             sides=None if sides is None else SidesModel.from_dict(sides),
         )
 
@@ -99,12 +125,16 @@ def learn_scan_reference(scans: Sequence[TrainingScan]) -> ScanReference | None:
     rows = [(scan.grid.z_mm, slice_measures(scan.grid)) for scan in usable]
     levels, offsets = learn_levels(rows, _first_offsets(usable))
     placed = [(scan.grid, scan.grid.z_mm - offset) for scan, offset in zip(usable, offsets, strict=True)]
-    return ScanReference(
+    reference = ScanReference(
         scans=len(usable),
         levels=levels,
         organs_mm=_organ_levels(usable, offsets),
+        organ_share=0.0,
+        numbers=learn_ranges([scan.grid for scan in usable]),
         sides=learn_sides(placed, levels.range_mm),
     )
+    shares = [len(reference.organs_between(at[0], at[-1])) / len(reference.organs_mm) for _, at in placed]
+    return replace(reference, organ_share=float(np.percentile(shares, 5)))
 
 
 def _first_offsets(scans: Sequence[TrainingScan]) -> FloatArray:
@@ -138,3 +168,7 @@ def _heights(label_map: LabelMap) -> dict[str, Range]:
             ends = label_map.grid.to_lps([indices.min(axis=0), indices.max(axis=0)])[:, 2]
             heights[organ.key] = (float(ends.min()), float(ends.max()))
     return heights
+
+
+def _ranges(values: Mapping[str, Any]) -> dict[str, Range]:
+    return {str(key): (float(low), float(high)) for key, (low, high) in values.items()}

@@ -5,10 +5,11 @@ The measures are symmetric from left to right; what distinguishes the sides is i
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.scan.grid import FloatImage, ScanGrid
@@ -63,9 +64,10 @@ _FEW: Final = (
 def slice_measures(scan: ScanGrid) -> FloatArray:
     """(K, M) the measures of each slice, in the order of `MEASURES`; NaN in a slice without a patient."""
     rows = np.full((scan.hu.shape[0], len(MEASURES)), np.nan)
+    skin = _near_skin(scan)
     for k, (hu, inside) in enumerate(zip(scan.hu, scan.inside, strict=True)):
         if inside.sum() >= _FEW:
-            rows[k] = _of_slice(hu, inside, scan.spacing_mm)
+            rows[k] = _of_slice(hu, inside, skin[k], scan.spacing_mm)
     return rows
 
 
@@ -87,20 +89,22 @@ def turned(rows: FloatArray, *, z: bool, y: bool) -> FloatArray:
     return result
 
 
-def _of_slice(hu: FloatImage, inside: Mask, spacing_mm: tuple[float, float, float]) -> list[float]:
+def _of_slice(
+    hu: FloatImage, inside: Mask, near_skin: Mask, spacing_mm: tuple[float, float, float]
+) -> list[float]:
     _, row_mm, column_mm = spacing_mm
     y, x = np.nonzero(inside)
     values = hu[inside]
     area = float(values.size)
-    (low_y, high_y), (low_x, high_x) = _extent(y), _extent(x)
+    (low_y, high_y), (low_x, high_x) = _extent(inside.sum(axis=1)), _extent(inside.sum(axis=0))
     depth, width = high_y - low_y, high_x - low_x
     v = (y - (low_y + high_y) / 2) / depth
-    u = np.abs(x - np.median(x)) / width
+    u = np.abs(x - (low_x + high_x) / 2) / width
     aerated, bone = values < _AERATED_HU, values > _BONE_HU
     fat = (values > _FAT_HU[0]) & (values < _FAT_HU[1])
     soft = (values >= _FAT_HU[1]) & ~bone
     middle = (v / 0.25) ** 2 + (u / 0.25) ** 2 < 1
-    skin = _near_skin(inside, spacing_mm)[inside]
+    skin = near_skin[inside]
 
     def root(part: NDArray[np.bool_]) -> float:
         return float(np.sqrt(part.sum() / area))
@@ -124,31 +128,34 @@ def _of_slice(hu: FloatImage, inside: Mask, spacing_mm: tuple[float, float, floa
         float(v[aerated].sum() / (aerated.sum() + _FEW)),
         float(u[aerated].sum() / (aerated.sum() + _FEW)),
         float(np.clip(values[middle], -500, 500).mean() / 100.0) if middle.any() else 0.0,
-        _width_of(x[v < -0.25]) / width,
-        _width_of(x[v > 0.25]) / width,
+        _width_of(inside[: _row(low_y, high_y, -0.25)]) / width,
+        _width_of(inside[_row(low_y, high_y, 0.25) :]) / width,
     ]
 
 
-def _extent(places: NDArray[np.intp]) -> tuple[float, float]:
-    """From the first to the last, without the outermost percent: a finger or a tube does not count."""
-    low, high = np.percentile(places, (1, 99))
-    return float(low) - 0.5, float(high) + 0.5
+def _extent(counts: NDArray[Any]) -> tuple[float, float]:
+    """From the first to the last place, without the outermost percent: a finger or a tube does not count."""
+    few = 0.01 * counts.sum()
+    first, last = (int(np.searchsorted(np.cumsum(side), few)) for side in (counts, counts[::-1]))
+    return first - 0.5, counts.size - 1 - last + 0.5
 
 
-def _width_of(x: NDArray[np.intp]) -> float:
-    if x.size < 2:
+def _row(low: float, high: float, place: float) -> int:
+    """The first row behind a place from -0.5 (front) to 0.5 (back)."""
+    return max(0, round((low + high) / 2 + place * (high - low) + 0.5))
+
+
+def _width_of(rows: Mask) -> float:
+    counts = rows.sum(axis=0)
+    if counts.sum() < 2:
         return 0.0
-    low, high = np.percentile(x, (2, 98))
-    return float(high - low) + 1.0
+    low, high = _extent(counts)
+    return high - low
 
 
-def _near_skin(inside: Mask, spacing_mm: tuple[float, float, float]) -> Mask:
-    """The outermost 15 mm of a section."""
-    reach = [max(1, round(15.0 / mm)) for mm in spacing_mm[1:]]
-    padded = np.pad(inside, [(r, r) for r in reach])
-    rows, columns = inside.shape
-    inner = padded.copy()
-    for axis, r in enumerate(reach):
-        for shift in range(-r, r + 1):
-            inner &= np.roll(padded, shift, axis)
-    return inside & ~inner[reach[0] : reach[0] + rows, reach[1] : reach[1] + columns]
+def _near_skin(scan: ScanGrid) -> Mask:
+    """The outermost 15 mm of each section."""
+    inner = np.pad(scan.inside, ((0, 0), (1, 1), (1, 1))).view(np.uint8)
+    for axis, mm in zip((1, 2), scan.spacing_mm[1:], strict=True):
+        inner = ndimage.minimum_filter1d(inner, 2 * max(1, round(15.0 / mm)) + 1, axis=axis, mode="nearest")
+    return scan.inside & ~inner[:, 1:-1, 1:-1].view(np.bool_)

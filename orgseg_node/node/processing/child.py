@@ -26,11 +26,13 @@ from orgseg_node.contouring.objects import RequestedObjects, preload_libraries
 from orgseg_node.contouring.pipeline import Outcome, Request, Step, run
 from orgseg_node.contouring.preload import SeriesPreloader
 from orgseg_node.contouring.protocol import parse_protocol
+from orgseg_node.contouring.scan_check import ScanRules
 from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
 from orgseg_node.errors.unexpected import coded, stack_without_text
+from orgseg_node.inference.bundles.scan_references import scan_references
 from orgseg_node.inference.predictor import Predictor, ProgressCallback
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
@@ -127,6 +129,7 @@ def _contour(
     send(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
     predictor = make_predictor(request)
     protocol = parse_protocol(request.protocol, "The protocol of the job")
+    references = scan_references(request.bundles, [Path(folder) for folder in request.bundle_folders])
     pipeline_request = Request(
         series=series,
         out=Path(request.out),
@@ -140,6 +143,7 @@ def _contour(
             profile=protocol.profile,
             seg=SegKind(request.requested_objects["seg"]),
         ),
+        scans=ScanRules(references=references, released=request.scan_released),
     )
     return run(pipeline_request, predictor, _progress_messages(send), preloaded)
 

@@ -24,6 +24,7 @@ class ChildRequest:
     requested_objects : roles of the DICOM objects, and the kind of the SEG
     parent_pid : process ID of the node; the child ends with it
     remark : text that the objects must contain
+    scan_released : whether a person decided that a doubtful scan is contoured all the same
     """
 
     job_id: str
@@ -38,6 +39,7 @@ class ChildRequest:
     requested_objects: dict[str, Any]
     parent_pid: int
     remark: str = ""
+    scan_released: bool = False
 
     def to_json(self) -> str:
         """The text of the request file."""

@@ -42,6 +42,7 @@ def build_request(config: NodeConfig, job: Job, instances: Iterable[Instance], f
         },
         parent_pid=os.getpid(),
         remark=job.remark,
+        scan_released=job.scan_released,
     )
 
 

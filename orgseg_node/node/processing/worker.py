@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 
 from orgseg_node.errors import (
+    SCAN_CODES,
     DeadLetter,
     JobStopped,
     OrgsegError,
@@ -130,7 +131,10 @@ class Worker:
         engine.step("hand over", self.apply_result, job_id, json.dumps(result))
 
     def infer(self, job_id: str) -> dict[str, Any]:
-        """Step: run the child for a job; the outcome: ``written``, ``retry``, ``failed`` or ``stopped``."""
+        """Step: run the child for a job.
+
+        The outcome is ``written``, ``retry``, ``failed``, ``held`` or ``stopped``.
+        """
         job = self._store.job(job_id)  # fresh: this step may run again, or the job was stopped meanwhile
         if job.state in RUNNING or job.state is JobState.RETRY_WAIT:
             again = (
@@ -197,7 +201,14 @@ class Worker:
         _log.info("job computed", job=job.job_id, deliveries=len(pairs), state=state.value)
 
     def release_approved(self, job: Job) -> None:
-        """Send a job that was approved in REVIEW, if its objects are still those that were proven."""
+        """Send a job that was approved in REVIEW, if its objects are still those that were proven.
+
+        A job whose scan was held before the network is contoured.
+        """
+        if job.reason in SCAN_CODES:
+            self._store.release_scan(job.job_id)
+            _log.warning("doubtful scan released", job=job.job_id, reason=job.reason)
+            return
         objects = self._store.attempts.objects(job.job_id)
         if objects and self._are_unchanged(objects):
             self.release(job, objects)
@@ -269,6 +280,10 @@ class Worker:
         job = self._store.job(job_id)  # fresh: its failed runs were just counted, or it was stopped meanwhile
         if job.state not in RUNNING:
             return _STOPPED
+        if code in SCAN_CODES:
+            self._store.move(job_id, JobState.REVIEW, text, reason=code)
+            _log.warning("scan held", job=job_id, reason=code)
+            return {"outcome": "held", "code": code}
         kind = classify_failure(code, retryable=retryable)
         if kind is FailureKind.CRASH and job.deaths >= self._config.worker.deaths:
             return self._give_up(job_id, job.deaths, text)

@@ -274,6 +274,7 @@ _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
     "bundles": lambda text: tuple(text.split(",")),
     "destinations": lambda text: tuple(text.split(",")) if text else (),
     "review": bool,
+    "scan_released": bool,
 }
 _STATES: Final[dict[type, type[StrEnum]]] = {Series: SeriesState, Job: JobState, Delivery: DeliveryState}
 

@@ -8,6 +8,8 @@ change                                        where
 new -> QUEUED                                 `routing_rows.write_job`: its series became READY
 QUEUED -> PREPARING -> ... -> CHECKING        `Worker`, `ChildRunner`: as the child reports its progress
 CHECKING -> REVIEW                            `Worker`: a finding or a rule asks for a review
+PREPARING -> REVIEW                           `Worker`: the scan is doubtful and was not contoured
+REVIEW -> QUEUED                              `Store.release_scan`: a person has it contoured all the same
 CHECKING, REVIEW -> SENDING                   `DeliveryRows.begin_sending`
 SENDING -> DONE, FAILED                       `finish_sending`: every object is delivered or failed
 running -> RETRY_WAIT, FAILED                 `Worker`: the child failed

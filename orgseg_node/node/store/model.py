@@ -78,12 +78,14 @@ _STOPPED: Final = frozenset({_J.FAILED, _J.CANCELLED, _J.SUPERSEDED})
 JOB_TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     _J.QUEUED: frozenset({_J.PREPARING}) | _STOPPED,
     # back to QUEUED: the process died and the engine runs the job again
-    _J.PREPARING: frozenset({_J.INFERRING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
+    # PREPARING -> REVIEW: the scan is doubtful; a person decides before the network runs
+    _J.PREPARING: frozenset({_J.INFERRING, _J.REVIEW, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.INFERRING: frozenset({_J.WRITING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.WRITING: frozenset({_J.CHECKING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
     _J.CHECKING: frozenset({_J.REVIEW, _J.SENDING, _J.QUEUED, _J.RETRY_WAIT}) | _STOPPED,
-    # FAILED: approved, but the objects are no longer those that were proven
-    _J.REVIEW: frozenset({_J.SENDING, _J.REJECTED, _J.CANCELLED, _J.SUPERSEDED, _J.FAILED}),
+    # FAILED: approved, but the objects are no longer those that were proven;
+    # QUEUED: a person has a doubtful scan contoured
+    _J.REVIEW: frozenset({_J.SENDING, _J.QUEUED, _J.REJECTED, _J.CANCELLED, _J.SUPERSEDED, _J.FAILED}),
     _J.SENDING: frozenset({_J.DONE}) | _STOPPED,
     _J.RETRY_WAIT: frozenset({_J.QUEUED}) | _STOPPED,
     # DONE -> QUEUED: retention deleted the series and it was sent again, or it has a new destination;
@@ -188,6 +190,7 @@ class Job:
     destinations : names of those that get its objects; None means all, in a job older than the rules
     priority : jobs with a smaller number are contoured first
     review : whether a person has to release the result before it is sent
+    scan_released : whether a person decided that its doubtful scan is contoured all the same
     config_revision : revision of the configuration under which the job was made
     """
 
@@ -218,6 +221,7 @@ class Job:
     destinations: tuple[str, ...] | None = None
     priority: int = 50
     review: bool = False
+    scan_released: bool = False
     config_revision: str = ""
 
     @property

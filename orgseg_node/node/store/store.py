@@ -333,6 +333,17 @@ class Store(DeliveryRows):
             delivery_states.restart(tx, job_id, {DeliveryState.FAILED, DeliveryState.DROPPED}, self._now())
         return self.job(job_id)
 
+    def release_scan(self, job_id: str, note: str = "Contoured by a person's decision.") -> Job:
+        """Have a job whose doubtful scan was not contoured run again, whatever the scan shows.
+
+        Raises IllegalTransition if the job is not in REVIEW.
+        """
+        with self._db.write() as tx:
+            self._move(tx, job_id, JobState.QUEUED, note)
+            tx.run("UPDATE job SET scan_released = 1 WHERE job_id = ?", (job_id,))
+            self.attempts.reset(tx, job_id)
+        return self.job(job_id)
+
     def move_within(
         self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = ""
     ) -> None:

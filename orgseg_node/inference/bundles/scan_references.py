@@ -1,0 +1,60 @@
+"""Reads what the training scans of bundles look like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from orgseg_node.core.scan.reference import ScanReference
+from orgseg_node.errors import BundleError, BundleInvalid
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundles
+
+REFERENCE: Final = "reference.json"
+"""The file of a bundle that describes its training data; its part ``scan`` describes the scans."""
+
+
+def scan_reference(bundle: ModelBundle) -> ScanReference | None:
+    """What the training scans of a bundle look like; None if the bundle does not say it.
+
+    Raises
+    ------
+    BundleInvalid
+        If the description cannot be read.
+    """
+    if REFERENCE not in bundle.manifest.files:
+        return None
+    try:
+        part = json.loads((bundle.path / REFERENCE).read_bytes()).get("scan")
+        return None if part is None else ScanReference.from_dict(part)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        name = bundle.manifest.name
+        raise BundleInvalid(f"'{name}': {REFERENCE} does not describe the training scans.") from error
+
+
+def scan_references(names: Sequence[str], folders: Sequence[Path]) -> dict[str, ScanReference]:
+    """What the training scans of bundles look like, by the SHA-256 of the bundle.
+
+    Bundles that cannot be opened are left out: who runs them reports it.
+
+    Parameters
+    ----------
+    names : of the bundles
+    folders : that are searched before those shipped with the node
+
+    Raises
+    ------
+    BundleInvalid
+        If a description cannot be read.
+    """
+    found = {}
+    for name in names:
+        try:
+            (bundle,) = open_bundles([name], folders)
+        except BundleError:
+            continue
+        reference = scan_reference(bundle)
+        if reference is not None:
+            found[bundle.sha256] = reference
+    return found

@@ -7,8 +7,8 @@ network then works on this part, and organs of other levels are not looked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -90,7 +90,7 @@ def judge_scan(scan: ScanGrid, reference: ScanReference, bundle: str) -> ScanJud
         return ScanJudgement(findings=(_position(turn, sure=True), *_kind(scan, reference)))
     alike = _alike(as_it_is, reference.levels.limit)
     if as_it_is.likeness_mm < _LEAST_LIKE_MM or not alike.any():
-        return ScanJudgement(findings=(_other_region(bundle), *_kind(scan, reference)))
+        return ScanJudgement(findings=(_other_region(bundle), *_as_warnings(_kind(scan, reference))))
     found = _kind(scan.part(np.isfinite(as_it_is.distances)), reference)
     if best.likeness_mm > _NEARLY * as_it_is.likeness_mm:
         found.append(_position(turn, sure=False))
@@ -99,14 +99,19 @@ def judge_scan(scan: ScanGrid, reference: ScanReference, bundle: str) -> ScanJud
     present = reference.organs_between(low, high)
     absent = frozenset(reference.organs_mm) - reference.organs_between(low - _MARGIN_MM, high + _MARGIN_MM)
     if len(present) < _UNLIKE * reference.organ_share * len(reference.organs_mm):
-        found.append(_too_few_organs(bundle, present))
-    elif absent:
+        return ScanJudgement(findings=(_too_few_organs(bundle, present), *_as_warnings(found)), absent=absent)
+    if absent:
         found.append(_absent(absent))
     found += _unlike(as_it_is, alike, bundle)
     found += _sides(scan, as_it_is, reference)
     inside = _range(as_it_is, reference)
     found += [] if inside is None else [_partly(bundle)]
     return ScanJudgement(findings=tuple(found), range_mm=inside, absent=absent)
+
+
+def _as_warnings(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, none of which is the reason to hold the scan."""
+    return [replace(each, level=Level.WARNING) if each.level is Level.ERROR else each for each in findings]
 
 
 def _kind(scan: ScanGrid, reference: ScanReference) -> list[Finding]:

@@ -57,6 +57,8 @@ _MESSAGES: Final[Mapping[str, str]] = {
 }
 _MARGINS: Final[Mapping[str, float]] = {"soft_hu": 20.0, "high_hu": 150.0, "uniform": 0.05, "metal_ml": 5.0}
 """How far a scan may at least be outside the range of the reference scans before it is reported."""
+_SCALE: Final = frozenset({"soft_hu", "uniform"})
+"""What is the same in all regions of the body, so that a gross deviation holds the scan."""
 _EVERY_PATIENT: Final[Mapping[str, tuple[float, float]]] = {
     "soft_hu": (-30.0, 200.0),
     "high_hu": (80.0, 2000.0),
@@ -114,7 +116,7 @@ def kind_findings(
 
     Returns
     -------
-    Warnings; an error where soft tissue or bone is so far outside the range of the reference scans that the
+    Warnings; an error where soft tissue is so far outside the range of the reference scans that the
     scale of the HU must be another one, or where the scan is of a single density.
     """
     found = []
@@ -125,7 +127,7 @@ def kind_findings(
         if low - margin <= value <= high + margin:
             continue
         beyond = max(low - value, value - high)
-        gross = ranges is not None and name != "metal_ml" and beyond > 3 * margin
+        gross = ranges is not None and name in _SCALE and beyond > 3 * margin
         whose = "in the scans that the bundle was trained on" if ranges else "in any patient"
         measured = f"{sentence} is {value:.4g}, and {whose} it is {low:.4g} to {high:.4g}."
         found.append(

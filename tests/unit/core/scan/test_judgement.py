@@ -103,8 +103,9 @@ def test_a_phantom_of_one_density_is_no_patient() -> None:
 def test_values_of_another_scale_are_held(reference: ScanReference) -> None:
     scan = Torso(seed=100).scan()
     shifted = replace(scan, hu=np.where(scan.inside, scan.hu - 150, scan.hu))
-    reasons = judge_scan(shifted, reference, "torso").reasons
-    assert SCAN_KIND_DOUBTFUL in {reason.code for reason in reasons}
+    judgement = judge_scan(shifted, reference, "torso")
+    assert judgement.reasons
+    assert SCAN_KIND_DOUBTFUL in codes(judgement)
 
 
 def test_a_patient_of_less_than_a_litre_and_a_half_is_not_measured_by_kind() -> None:

@@ -126,7 +126,7 @@ def test_an_unexpected_exception_is_reported_by_type_and_place_without_its_text(
     last = json.loads(ended.stdout.splitlines()[-1])
     assert (ended.returncode, last["event"], last["code"]) == (1, "error", "JOB_UNEXPECTED")
     assert last["retryable"] is False
-    assert re.search(r"KeyError at orgseg_node\.contouring\.pipeline:\d+\.", last["sentence"])
+    assert re.search(r"KeyError at orgseg_node\.contouring\.scan_check:\d+\.", last["sentence"])
     assert "Mueller" not in ended.stdout + ended.stderr
     assert "KeyError" in ended.stderr
     assert "in predict" in ended.stderr, "the stack is in the log of the job"

@@ -395,3 +395,35 @@ def test_an_alternate_destination_gets_only_what_the_first_refused(make_bench: M
     assert bench.sender.received == ["2.25.2", "2.25.1"], "each object once, at one place"
     (moved,) = [d for d in bench.store.deliveries(JOB) if d.destination == "backup"]
     assert moved.note == "instead of tps"
+
+
+def doubtful(code: str = "REGION_NOT_TRAINED") -> dict[str, Any]:
+    """The final message of a child that found the scan doubtful."""
+    sentence = {"sentence": "Another region.", "next_step": "View it."}
+    return {"event": "error", "code": code, **sentence, "retryable": False}
+
+
+def test_a_doubtful_scan_waits_for_a_person_and_is_not_tried_again(bench: Bench) -> None:
+    worker = bench.printing(doubtful())
+    result = worker.infer(JOB)
+    worker.apply_result(JOB, json.dumps(result))
+    assert result["outcome"] == "held"
+    assert (bench.job.state, bench.job.reason) == (JobState.REVIEW, "REGION_NOT_TRAINED")
+    assert bench.job.note == "Another region. View it."
+    assert bench.store.deliveries(JOB) == []
+
+
+def test_a_released_scan_is_contoured_whatever_it_shows(bench: Bench) -> None:
+    worker = bench.printing(doubtful("PATIENT_POSITION_DOUBTFUL"))
+    worker.infer(JOB)
+    run = bench.job.run
+    worker.release_approved(bench.job)
+    assert (bench.job.state, bench.job.run) == (JobState.QUEUED, run + 1)
+    request = build_request(bench.config, bench.job, [], bench.folder)
+    assert request.scan_released
+    bench.computed()
+    assert bench.job.state is JobState.SENDING
+
+
+def test_a_scan_that_nobody_released_is_judged(bench: Bench) -> None:
+    assert not build_request(bench.config, bench.job, [], bench.folder).scan_released

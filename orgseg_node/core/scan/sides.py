@@ -2,7 +2,7 @@
 
 Of a neck nearly nothing differs between the sides; of the upper chest much does (the aortic arch and its
 vessels, the oesophagus left of the trachea). For each level and place the model holds how the right half
-differs from the left half on the reference scans, weighted by how reliably it does. A scan whose differences
+differs from the left half on the reference scans, weighted by a linear discriminant. A scan whose differences
 agree has its sides as the header says; if they agree with the mirror image, it has not; if it shows no such
 level, nothing can be said.
 """
@@ -27,7 +27,7 @@ _HU: Final = 300.0  # darker and brighter voxels count like this
 _BONE_HU: Final = 200.0
 _LINE_MM: Final = 25.0  # the middle line is smoothed along the body
 _NOISE: Final = 0.01  # added to the variance, so that a place where few scans differ does not count too much
-_RELIABLE: Final = 2.0  # standard errors by which a difference must exceed zero to count
+_SHRINKAGE: Final = 0.5  # weight of the diagonal in the covariance of the places
 _LEAST: Final = 12  # reference scans that must show a level
 
 
@@ -196,11 +196,23 @@ def _scores(values: FloatImage, seen: NDArray[np.bool_], one: int) -> FloatArray
 
 
 def _weights(values: FloatImage, seen: NDArray[np.bool_]) -> FloatArray:
-    count = np.maximum(seen.sum(axis=0), 1)[:, None, None]
-    mean = values.sum(axis=0) / count
-    variance = (((values - mean) ** 2) * seen[:, :, None, None]).sum(axis=0) / count
-    reliable = np.abs(mean) > _RELIABLE * np.sqrt(variance / count + 1e-6)
-    weights: FloatArray = np.where(reliable, mean / (variance + _NOISE), 0.0).astype(np.float64)
+    """Linear discriminant of each level between scans and their mirror images.
+
+    There are fewer scans than places, so the covariance is mixed with its diagonal, and inverted by way of
+    the scans (Woodbury).
+    """
+    weights = np.zeros(values.shape[1:])
+    for level, shown in enumerate(seen.T):
+        each = values[shown, level].reshape(int(shown.sum()), -1).astype(np.float64)
+        mean = each.mean(axis=0)
+        away = each - mean
+        diagonal = _SHRINKAGE * (away.var(axis=0) + _NOISE)
+        spread = away * np.sqrt((1 - _SHRINKAGE) / len(each))
+        first = mean / diagonal
+        inner = np.eye(len(each)) + (spread / diagonal) @ spread.T
+        weights[level] = (first - spread.T @ np.linalg.solve(inner, spread @ first) / diagonal).reshape(
+            values.shape[2:]
+        )
     return weights
 
 

@@ -1,0 +1,260 @@
+"""Making a reference from the contours of patients.
+
+What is typical of a score comes from a cross-validation: each patient is scored by a reference made without
+the patient. In units of its own spread a score has the same tail for all organs, so the tails of all organs
+are taken together, and `_FLAGGED` of the training contours lie beyond the limit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from orgseg_node.core.anatomy.changes import changed
+from orgseg_node.core.anatomy.gaussian import Gaussian
+from orgseg_node.core.anatomy.measures import OrganMeasures, measure_organ
+from orgseg_node.core.anatomy.placement import Placement
+from orgseg_node.core.anatomy.reference import (
+    ADULT,
+    ADULT_YEARS,
+    ALL,
+    CHILD,
+    AnatomyReference,
+    OrganReference,
+    Population,
+    Tail,
+)
+from orgseg_node.core.anatomy.scores import Signatures, deviations, score_organ, standardise
+from orgseg_node.core.anatomy.values import smallest_scale
+from orgseg_node.core.anatomy.working_grid import WorkingGrid
+from orgseg_node.core.volume import Mask
+
+FEWEST: Final = 15
+"""Patients with an organ that a reference of it needs."""
+_FEWEST_OF_AGE: Final = 30  # patients of an age group of its own
+_FOLDS: Final = 6
+_FLAGGED: Final = 0.02  # fraction of the training contours beyond the limit of unusual
+_FACTOR: Final = (3.0, 12.0)  # smallest and largest limit in spreads
+_GROSS: Final = 1.8  # factor between the limits of unusual and implausible
+_LEAST_SPREAD: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MeasuredPatient:
+    """A patient with contours.
+
+    Attributes
+    ----------
+    organs : measures by key, of the organs that were drawn and are in the scan
+    faulty : measures of each organ with the faults of `changed`, by key and name of the fault
+    scan_mm : length of the scan along the patient
+    age_years : None if not known
+    """
+
+    organs: Mapping[str, OrganMeasures]
+    faulty: Mapping[str, Mapping[str, OrganMeasures]] = field(default_factory=dict)
+    scan_mm: float
+    age_years: float | None = None
+
+
+def measure_patient(
+    scan: WorkingGrid, masks: Mapping[str, Mask], age_years: float | None = None
+) -> MeasuredPatient:
+    """Measure the organs of a patient, as they are and with faults.
+
+    Parameters
+    ----------
+    scan : the CT and its body
+    masks : (K, J, I) bool by key of the organ; empty ones are left out
+    age_years : None if not known
+    """
+    organs, faulty = {}, {}
+    for key, mask in masks.items():
+        organ = measure_organ(scan, mask)
+        if organ is not None:
+            organs[key] = organ
+            wrong = ((name, measure_organ(scan, each)) for name, each in changed(scan, mask))
+            faulty[key] = {name: measures for name, measures in wrong if measures is not None}
+    along = scan.order[0]
+    return MeasuredPatient(
+        organs=organs,
+        faulty=faulty,
+        scan_mm=scan.grid.shape[along] * scan.grid.spacing_mm[along],
+        age_years=age_years,
+    )
+
+
+def fit_reference(
+    patients: Sequence[MeasuredPatient], source: str, scan: Mapping[str, Any] | None = None
+) -> AnatomyReference:
+    """The reference of contours.
+
+    Parameters
+    ----------
+    patients : with clinical contours
+    source : where they come from and under which licence, in one sentence
+    scan : the reference of the judgement of the scan
+
+    Raises
+    ------
+    ValueError
+        If no organ was drawn in enough patients.
+    """
+    groups = {
+        ADULT: [p for p in patients if p.age_years is not None and p.age_years >= ADULT_YEARS],
+        CHILD: [p for p in patients if p.age_years is not None and p.age_years < ADULT_YEARS],
+    }
+    populations = {ALL: _population(patients)}
+    if not populations[ALL].organs:
+        raise ValueError(f"no organ was drawn in {FEWEST} patients")
+    populations |= {
+        name: _population(group)
+        for name, group in groups.items()
+        if _FEWEST_OF_AGE <= len(group) < len(patients)
+    }
+    return AnatomyReference(source=source, populations=populations, scan=scan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Model:
+    """What the scores of a group of patients are computed from."""
+
+    measures: Mapping[str, Gaussian]
+    signatures: Mapping[str, Signatures]
+    placement: Placement
+
+    def scores(self, patient: MeasuredPatient) -> Iterator[tuple[str, Mapping[str, float]]]:
+        away = deviations(patient.organs, self.placement)
+        for key, organ in patient.organs.items():
+            if key in self.measures:
+                yield key, score_organ(organ, away[key], self.measures[key], self.signatures[key]).values
+
+
+def _population(patients: Sequence[MeasuredPatient]) -> Population:
+    counts: defaultdict[str, int] = defaultdict(int)
+    for patient in patients:
+        for key in patient.organs:
+            counts[key] += 1
+    keys = sorted(key for key, count in counts.items() if count >= FEWEST)
+    lengths = [patient.scan_mm for patient in patients] or [0.0]
+    model = _fit(patients, keys)
+    tails, unusual = _tails(patients, keys)
+    return Population(
+        patients=len(patients),
+        organs={key: _organ(patients, key, model, tails[key]) for key in keys},
+        placement=model.placement,
+        together=_together(patients, keys),
+        scan_mm=(min(lengths), float(np.median(lengths)), max(lengths)),
+        unusual=unusual,
+        implausible=unusual * _GROSS,
+    )
+
+
+def _fit(patients: Sequence[MeasuredPatient], keys: Sequence[str]) -> _Model:
+    anchors = [{key: p.organs[key].anchors_mm for key in keys if key in p.organs} for p in patients]
+    placement = Placement.fit(keys, anchors)
+    measures, signatures = {}, {}
+    for key in keys:
+        drawn = [(p, own) for p, own in zip(patients, anchors, strict=True) if key in own]
+        if drawn:
+            away = [placement.deviation(key, own, trusted=True) for _, own in drawn]
+            rows = [
+                {**p.organs[key].values, **(d.in_sigma if d else {})}
+                for (p, _), d in zip(drawn, away, strict=True)
+            ]
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            table = np.array([[row.get(name, np.nan) for name in names] for row in rows])
+            floors = np.array([smallest_scale(name) for name in names])
+            measures[key] = Gaussian.fit(names, table, floors)
+            signatures[key] = _signatures(key, drawn, measures[key], placement)
+    return _Model(measures=measures, signatures=signatures, placement=placement)
+
+
+def _signatures(
+    key: str,
+    drawn: Sequence[tuple[MeasuredPatient, Mapping[str, Mapping[str, tuple[float, float, float]]]]],
+    reference: Gaussian,
+    placement: Placement,
+) -> Signatures:
+    """The median change of the measures by each fault."""
+    changes: defaultdict[str, list[Any]] = defaultdict(list)
+    for patient, anchors in drawn:
+        before = standardise(patient.organs[key], placement.deviation(key, anchors, trusted=True), reference)
+        for name, organ in patient.faulty.get(key, {}).items():
+            away = placement.deviation(key, {**anchors, key: organ.anchors_mm}, trusted=True)
+            changes[name].append(standardise(organ, away, reference) - before)
+    rows = [_median(np.array(each)) for each in changes.values()]
+    return Signatures(names=tuple(changes), changes=np.array(rows).reshape(len(rows), len(reference.names)))
+
+
+def _median(rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Any:
+    """Median of each column; NaN for columns without a value."""
+    some = np.isfinite(rows).any(axis=0)
+    middle = np.full(rows.shape[1], np.nan)
+    middle[some] = np.nanmedian(rows[:, some], axis=0)
+    return middle
+
+
+def _tails(
+    patients: Sequence[MeasuredPatient], keys: Sequence[str]
+) -> tuple[dict[str, dict[str, Tail]], float]:
+    """The tail of every score of every organ, and the limit of all, from a cross-validation."""
+    scored: list[tuple[str, Mapping[str, float]]] = []
+    for fold in range(_FOLDS):
+        model = _fit([patient for n, patient in enumerate(patients) if n % _FOLDS != fold], keys)
+        scored += [row for patient in patients[fold::_FOLDS] for row in model.scores(patient)]
+    found: dict[str, defaultdict[str, list[float]]] = {key: defaultdict(list) for key in keys}
+    for key, values in scored:
+        for name, value in values.items():
+            found[key][name].append(value)
+    tails = {key: {name: _tail(values) for name, values in own.items()} for key, own in found.items()}
+    worst = [
+        max((v - tails[k][n].typical) / tails[k][n].spread for n, v in values.items()) for k, values in scored
+    ]
+    limit = float(np.clip(np.quantile(worst, 1 - _FLAGGED), *_FACTOR)) if worst else _FACTOR[1]
+    return tails, limit
+
+
+def _tail(values: Sequence[float]) -> Tail:
+    half, high = np.percentile(values, (50, 90))
+    return Tail(typical=float(half), spread=max(float(high - half) / 1.2816, _LEAST_SPREAD))
+
+
+def _organ(
+    patients: Sequence[MeasuredPatient], key: str, model: _Model, tails: Mapping[str, Tail]
+) -> OrganReference:
+    drawn = [patient.organs[key] for patient in patients if key in patient.organs]
+    whole = [organ.volume_ml for organ in drawn if not organ.cut]
+    apart = [max((piece.distance_mm for piece in organ.pieces), default=0.0) for organ in drawn]
+    rest = [sum(piece.ml for piece in organ.pieces[1:]) for organ in drawn]
+    return OrganReference(
+        patients=len(drawn),
+        volume_ml=(min(whole), float(np.median(whole)), max(whole)) if len(whole) >= FEWEST else (),
+        measures=model.measures[key],
+        signatures=model.signatures[key],
+        tails=tails,
+        piece_mm=_most(apart),
+        piece_ml=_most(rest),
+        holes_ml=_most([organ.holes_ml for organ in drawn]),
+        skipped_slices=round(_most([float(organ.skipped_slices) for organ in drawn])),
+        cut={end: float(np.mean([end in organ.cut for organ in drawn])) for end in ("feet", "head")},
+    )
+
+
+def _most(values: Sequence[float]) -> float:
+    """What 97 % of the patients do not exceed: a few clinical contours are wrong."""
+    return float(np.quantile(values, 0.97))
+
+
+def _together(patients: Sequence[MeasuredPatient], keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    table = {}
+    for key in keys:
+        own = [patient.organs for patient in patients if key in patient.organs]
+        table[key] = {
+            other: float(np.mean([other in organs for organs in own])) for other in keys if other != key
+        }
+    return table

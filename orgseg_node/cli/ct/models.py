@@ -11,6 +11,7 @@ from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_error, print_json
 from orgseg_node.cli.ct.calibrate import calibrate
+from orgseg_node.cli.ct.reference import reference
 from orgseg_node.cli.options import Json
 from orgseg_node.errors import BundleError
 from orgseg_node.shipped import bundle_folders, user_bundles
@@ -22,6 +23,7 @@ app = typer.Typer(
     name="models", help="List, show, verify, import and calibrate model bundles.", no_args_is_help=True
 )
 app.command()(calibrate)
+app.command()(reference)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle.")]
 

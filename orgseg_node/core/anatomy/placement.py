@@ -106,7 +106,7 @@ class Placement:
         others = [n for n in np.unique(owner[known]) if n != self.organs.index(organ)]
         if not own.any() or not others:
             return None
-        left_out = [None, *others] if len(others) > 2 and not trusted else [None]
+        left_out = [None, *others] if len(others) > 1 and not trusted else [None]
         ways = [self._conditional(values, own, known & ~own & (owner != out)) for out in left_out]
         return min(ways, key=lambda way: way.distance)
 
@@ -186,15 +186,18 @@ def _covariance(points: FloatArray) -> tuple[FloatArray, FloatArray]:
     count, size = z.shape
     known = np.isfinite(z)
     covariance, mean = np.eye(size), np.zeros(size)
+    patterns, members = np.unique(known, axis=0, return_inverse=True)
     for _ in range(_ROUNDS):
         filled, extra = np.where(known, z, 0.0), np.zeros((size, size))
-        for row, have in zip(filled, known, strict=True):
+        for number, have in enumerate(patterns):
             if have.all():
                 continue
+            rows = np.flatnonzero(members.ravel() == number)
             cross = covariance[np.ix_(~have, have)]
             gain = np.linalg.solve(covariance[np.ix_(have, have)], cross.T).T if have.any() else cross
-            row[~have] = mean[~have] + gain @ (row[have] - mean[have])
-            extra[np.ix_(~have, ~have)] += covariance[np.ix_(~have, ~have)] - gain @ cross.T
+            rest = filled[np.ix_(rows, have)] - mean[have]
+            filled[np.ix_(rows, ~have)] = mean[~have] + rest @ gain.T
+            extra[np.ix_(~have, ~have)] += rows.size * (covariance[np.ix_(~have, ~have)] - gain @ cross.T)
         mean = filled.mean(axis=0)
         rest = filled - mean
         covariance = (rest.T @ rest + extra + _PRIOR * np.eye(size)) / (count + _PRIOR)

@@ -1,0 +1,104 @@
+"""The reference of contours: what it learns, and that it survives being stored."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+from orgseg_node.core.anatomy.fitting import FEWEST, MeasuredPatient, fit_reference, measure_patient
+from orgseg_node.core.anatomy.gaussian import Gaussian
+from orgseg_node.core.anatomy.reference import ADULT, ALL, CHILD, AnatomyReference
+from orgseg_node.core.anatomy.scores import deviations, score_organ
+from orgseg_node.core.anatomy.working_grid import WorkingGrid
+from tests.support.ct.anatomy_patients import KEYS, anatomy_patient
+
+
+@cache
+def patients(count: int = 16) -> tuple[MeasuredPatient, ...]:
+    """Measured patients."""
+    made = [anatomy_patient(seed) for seed in range(count)]
+    return tuple(measure_patient(WorkingGrid(p.grid, p.hu, p.body), p.masks) for p in made)
+
+
+@cache
+def reference() -> AnatomyReference:
+    """The reference of these patients, as it is read back."""
+    document = fit_reference(patients(), "made for a test", {"scans": 3}).as_dict()
+    return AnatomyReference.from_dict(json.loads(json.dumps(document)))
+
+
+def worst(patient: MeasuredPatient, key: str) -> float:
+    """The highest score of an organ, in units of the limit."""
+    group = reference().populations[ALL]
+    organ, away = group.organs[key], deviations(patient.organs, group.placement)
+    scores = score_organ(patient.organs[key], away[key], organ.measures, organ.signatures).values
+    highest = max((v - organ.tails[n].typical) / organ.tails[n].spread for n, v in scores.items())
+    return highest / group.unusual
+
+
+def moved(seed: int, key: str, steps: tuple[int, int, int]) -> MeasuredPatient:
+    """A new patient, one of whose organs is moved."""
+    patient = anatomy_patient(seed)
+    masks = dict(patient.masks)
+    masks[key] = np.roll(masks[key], steps, axis=(0, 1, 2))
+    return measure_patient(WorkingGrid(patient.grid, patient.hu, patient.body), masks)
+
+
+def test_new_patients_fit_and_moved_organs_do_not() -> None:
+    for key in KEYS:
+        assert worst(moved(101, key, (0, 0, 0)), key) < 1
+        assert worst(moved(101, key, (0, 5, 0)), key) > 1
+        assert worst(moved(101, key, (5, 0, 0)), key) > 1
+
+
+def test_a_wrong_organ_does_not_make_its_neighbours_wrong() -> None:
+    patient = moved(102, "brainstem", (0, -8, 0))
+    assert worst(patient, "brainstem") > 1
+    assert worst(patient, "parotid_left") < 1
+
+
+def test_it_is_the_same_after_storage_and_keeps_the_part_of_the_scan() -> None:
+    again = AnatomyReference.from_dict(json.loads(json.dumps(reference().as_dict())))
+    assert again.as_dict() == reference().as_dict()
+    assert again.scan == {"scans": 3}
+    assert again.populations[ALL].patients == 16
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"schema": 2}, {"schema": 1, "source": "", "populations": {}}, {"schema": 1, "populations": []}],
+)
+def test_something_else_is_refused_with_a_reason(document: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"missing|schema|population|type"):
+        AnatomyReference.from_dict(document)
+
+
+def test_an_organ_needs_enough_patients() -> None:
+    few = patients()[: FEWEST - 1]
+    with pytest.raises(ValueError, match="no organ"):
+        fit_reference(few, "too few")
+
+
+def test_children_are_apart_only_where_there_are_enough() -> None:
+    group = reference()
+    assert set(group.populations) == {ALL}
+    assert group.population(5.0) is group.populations[ALL]
+    assert {ADULT, CHILD}.isdisjoint(group.populations)
+
+
+def test_missing_values_and_outliers_do_not_spoil_a_distribution() -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], 200)
+    samples[:3] = 1000.0
+    samples[10:60, 1] = np.nan
+    found = Gaussian.fit(("a", "b"), samples, np.full(2, 0.1))
+    assert found.scale == pytest.approx([1, 1], abs=0.25)
+    assert 0.3 < found.correlation[0, 1] < 0.85
+    assert found.distance(found.standardised({"a": 2, "b": -2})) > found.distance(
+        found.standardised({"a": 2, "b": 2})
+    )
+    assert found.distance(np.full(2, np.nan)) == 0
+    assert found.standardised({"a": 1.0})[0] == pytest.approx(1, abs=0.3)

@@ -1,20 +1,32 @@
 """Making the DICOM objects of a result, checking them against their rules, and proving them after read-back.
 
-SEG and RTSTRUCT refer to each other; the structured report measures the segments of the SEG. A planning
-system with limits of its own gets an RTSTRUCT of its own, under the role ``RTSTRUCT:name``.
+SEG and RTSTRUCT refer to each other; the structured report measures the segments of the SEG. Recipients that
+get only some of them get variants without references to the others (`object_roles`).
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pydicom
 from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
+from orgseg_node.contouring.object_roles import (
+    ALONE,
+    PDF,
+    PDF_ALONE,
+    RTSTRUCT,
+    RTSTRUCT_ALONE,
+    SEG,
+    SEG_ALONE,
+    SR,
+    SR_ALONE,
+    SR_OF_SEG_ALONE,
+)
 from orgseg_node.contouring.structures import AppliedProtocol
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.contours import StructureSet, Tracing, trace
@@ -23,15 +35,17 @@ from orgseg_node.dicom.objects.pdf import write_pdf
 from orgseg_node.dicom.objects.provenance import Provenance
 from orgseg_node.dicom.objects.rtstruct import prove as prove_rtstruct
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
-from orgseg_node.dicom.objects.seg import SegKind, prove_seg, write_seg
+from orgseg_node.dicom.objects.seg import SegKind, prove_seg, seg_alone, write_seg
 from orgseg_node.dicom.objects.sr import write_report_sr
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.dicom.tps.tps import PROFILES, TpsProfile, require_valid
 from orgseg_node.errors import NothingFound
 
-RTSTRUCT, SEG, SR, PDF = "RTSTRUCT", "SEG", "SR", "PDF"
-OPTIONAL = (SR, PDF, *(f"{RTSTRUCT}:{name}" for name in PROFILES))
+OPTIONAL = (
+    *(SR, SR_OF_SEG_ALONE, SR_ALONE, PDF, PDF_ALONE, SEG_ALONE, RTSTRUCT_ALONE),
+    *(f"{RTSTRUCT}:{name}" for name in PROFILES),
+)
 """Roles of the objects that a job makes on request only."""
 
 
@@ -53,8 +67,13 @@ class RequestedObjects:
     @property
     def structure_sets(self) -> Mapping[str, TpsProfile]:
         """Profile of each RT Structure Set, by role."""
-        named = {role: role.partition(":")[2] or self.profile for role in (RTSTRUCT, *self.roles)}
-        return {role: PROFILES[name] for role, name in named.items() if role.startswith(RTSTRUCT)}
+        found = {RTSTRUCT: PROFILES[self.profile]}
+        for role in self.roles:
+            kind, _, name = role.partition(":")
+            if kind == RTSTRUCT and name:
+                profile = PROFILES[self.profile if name == ALONE else name]
+                found[role] = replace(profile, definition_source=False)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,13 +138,18 @@ def make_objects(
     main = derive_uid(provenance.job_id, RTSTRUCT, "instance", *_variant(requested.profile))
     seg = write_seg(label_map, series, provenance, kind=requested.seg, structure_set_uid=main)
     objects = {SEG: encoded(seg)}
+    if {SEG_ALONE, SR_OF_SEG_ALONE} & set(requested.roles):
+        objects[SEG_ALONE] = encoded(seg_alone(decoded(objects[SEG]), provenance))
     for role, profile in requested.structure_sets.items():
-        referenced = seg if profile.definition_source else None  # not in the system that does not get the SEG
+        referenced = seg if profile.definition_source else None
         dataset = write_rtstruct(structures[role], series, provenance, profile, referenced)
         objects[role] = encoded(dataset)
         require_valid(decoded(objects[role]), profile)
-    if SR in requested.roles:
-        objects[SR] = encoded(write_report_sr(label_map, series, provenance, seg, result.findings))
+    measured = {SR: SEG, SR_OF_SEG_ALONE: SEG_ALONE, SR_ALONE: None}
+    for role in measured.keys() & set(requested.roles):
+        segments = measured[role]
+        source = None if segments is None else decoded(objects[segments])
+        objects[role] = encoded(write_report_sr(label_map, series, provenance, source, result.findings))
     return objects
 
 
@@ -146,23 +170,26 @@ def prove_objects(result: Result, requested: RequestedObjects, objects: Mapping[
     label_map, series = result.applied.label_map, result.series
     for role, profile in requested.structure_sets.items():
         prove_rtstruct(decoded(objects[role]), label_map, series, result.applied.regions, profile)
-    prove_seg(decoded(objects[SEG]), label_map, series)
+    for role in (SEG, SEG_ALONE):
+        if role in objects:
+            prove_seg(decoded(objects[role]), label_map, series)
 
 
-def wrap_page(page: bytes, result: Result, objects: Mapping[str, bytes]) -> bytes:
-    """The one-page report as a DICOM object that refers to the other objects.
+def wrap_page(page: bytes, result: Result, objects: Mapping[str, bytes], role: str = PDF) -> bytes:
+    """The one-page report as a DICOM object; ``PDF`` refers to RT Structure Set and Segmentation.
 
     Parameters
     ----------
     page : the report as PDF
     result : the result it reports on
     objects : bytes of the other part 10 files by role
+    role : ``PDF`` or ``PDF:alone``
 
     Returns
     -------
     bytes of a part 10 file
     """
-    sources = [decoded(objects[role]) for role in (RTSTRUCT, SEG, SR) if role in objects]
+    sources = [decoded(objects[one]) for one in (RTSTRUCT, SEG)] if role == PDF else []
     return encoded(write_pdf(page, result.series, result.provenance, sources=sources))
 
 

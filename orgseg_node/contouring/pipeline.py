@@ -23,11 +23,9 @@ import numpy as np
 from orgseg_node import __version__
 from orgseg_node.contouring.background import BackgroundProcess
 from orgseg_node.contouring.label_export import label_nifti, on_grid
+from orgseg_node.contouring.object_roles import PDF, PDF_ALONE, RTSTRUCT, SEG
 from orgseg_node.contouring.objects import (
     OPTIONAL,
-    PDF,
-    RTSTRUCT,
-    SEG,
     RequestedObjects,
     Result,
     file_name,
@@ -214,10 +212,11 @@ def run(
     )
     with timer.step(Step.SAVE):
         report = build_report(content)
-        if PDF in requested.roles:
-            page = render_report_pdf(report, files[MONTAGE])
-            objects[PDF] = wrap_page(page, result, objects)
-            report["sha256"] |= _hashes({file_name(PDF): objects[PDF]})
+        pages = [role for role in (PDF, PDF_ALONE) if role in requested.roles]
+        page = render_report_pdf(report, files[MONTAGE]) if pages else b""
+        for role in pages:
+            objects[role] = wrap_page(page, result, objects, role)
+            report["sha256"] |= _hashes({file_name(role): objects[role]})
         _save(request.out, files | {REPORT: render_report(report)}, objects)
     return _outcome(request.out, report, result.findings, objects)
 

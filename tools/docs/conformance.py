@@ -71,7 +71,8 @@ def conformance() -> str:
 
 def _overview() -> str:
     rows = [[_name(_VERIFICATION), "yes", "yes"]]
-    rows += [[_name(uid), "no", "yes"] for uid in c_store.STORAGE_CLASSES]
+    rows += [[_name(uid), "yes", "yes"] for uid in c_store.STORAGE_CLASSES]
+    rows += [[f"{len(c_store.OTHER_CLASSES)} other storage classes (section 8.6)", "no", "yes, set aside"]]
     rows += [[_name(uid), "yes", "no"] for uid, _, _ in _CREATED]
     rows += [[_name(uid), "yes", "no"] for uid in (association.FIND, association.MOVE, association.GET)]
     rows += [[_name(PUSH_MODEL), "yes", "no"]]
@@ -113,6 +114,7 @@ def _acceptance() -> str:
         [_name(_VERIFICATION), f"`{_VERIFICATION}`", _syntax(ImplicitVRLittleEndian) + " and others", "SCP"]
     ]
     contexts += [[_name(uid), f"`{uid}`", "table below", "SCP"] for uid in c_store.STORAGE_CLASSES]
+    contexts += [["each storage class of section 8.6", "there", "those of section 8.6", "SCP, set aside"]]
     contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _commitment_syntaxes(), "SCU, to receive reports"]]
     syntaxes = [[_syntax(uid), f"`{uid}`"] for uid in c_store.SYNTAXES]
     statuses = [
@@ -186,6 +188,10 @@ def _initiation() -> str:
         [_name(uid), f"`{uid}`", ", ".join(map(_syntax, offered_syntaxes(UID(own)))), "SCU"]
         for uid, own, _ in _CREATED
     ]
+    contexts += [
+        [_name(uid), f"`{uid}`", "its own; if that is compressed without loss, also uncompressed", "SCU"]
+        for uid in c_store.STORAGE_CLASSES
+    ]
     contexts += [[_name(PUSH_MODEL), f"`{PUSH_MODEL}`", _commitment_syntaxes(), "SCU"]]
     statuses = [
         ["0x0000", "stored"],
@@ -250,8 +256,15 @@ def _annexes() -> str:
         f"### 8.4 Coded terminology\n\n{sentences.TERMS}",
         f"### 8.5 Error codes\n\nWhy a series is refused or held:\n\n{_errors(InputError)}",
         f"Why a result is not sent:\n\n{_errors(OutputError)}",
+        f"### 8.6 Other storage classes\n\n{_set_aside()}",
     ]
     return "\n".join(parts)
+
+
+def _set_aside() -> str:
+    classes = [[_name(uid), f"`{uid}`"] for uid in sorted(c_store.OTHER_CLASSES, key=_name)]
+    syntaxes = ", ".join(_syntax(uid) for uid in dict.fromkeys(map(str, c_store.OTHER_SYNTAXES)))
+    return f"{sentences.SET_ASIDE}\nTransfer syntaxes: {syntaxes}.\n\n{_table(['SOP class', 'UID'], classes)}"
 
 
 def _profiles() -> str:

@@ -14,9 +14,10 @@ it agrees. Sections follow DICOM PS3.2.
 
 OVERVIEW: Final = """\
 orgseg_node contours organs at risk on planning CT. It receives CT images by C-STORE, runs neural networks,
-and sends the result by C-STORE: an RT Structure Set and a Segmentation, on request also a structured report
-and a PDF. All results are automatic and not reviewed, and every object is marked so. Images and results may
-also be sent by DICOMweb (STOW-RS). Storage commitment is supported as a user only.
+and sends the result by C-STORE: an RT Structure Set and a Segmentation, on request also a structured
+report, a PDF, and the CT itself as it was received. All results are automatic and not reviewed, and every
+object is marked so. Images and results may also be sent by DICOMweb (STOW-RS). Storage commitment is
+supported as a user only.
 
 It is one application entity. It queries and retrieves as a user; it does not print and is no archive."""
 
@@ -53,13 +54,24 @@ same UID, both are kept and the series in which it came is held.
 
 SENT: Final = """\
 The objects of a job for a destination are sent in one association when the job is done, each with its own
-response; up to two jobs at once to each destination (configurable). `orgseg echo` sends C-ECHO; `orgseg send`
-stores any DICOM files, with their own SOP classes and transfer syntaxes.
+response; up to two jobs at once to each destination (configurable). An object refers only to objects that
+its destination gets too. Destinations with `CT` among their objects get the images of the CT before them;
+images whose lossless compression a destination does not accept are sent uncompressed, under the same UIDs.
+`orgseg echo` sends C-ECHO; `orgseg send` stores any DICOM files, with their own SOP classes and transfer
+syntaxes.
 
-`orgseg query` and `orgseg pull` ask a configured source by patient, accession number, study, series, modality
-or date (C-FIND, study root), and retrieve series into a folder (C-GET; the node is then SCP of the proposed
-storage classes in the same association) or to the running node (C-MOVE, or C-GET and C-STORE). A retrieval
-needs a patient, accession number, study or series without wildcards.
+`orgseg query` and `orgseg pull` ask a configured source by patient, accession number, study, series,
+modality or date (C-FIND, study root), and retrieve series into a folder (C-GET; the node is then SCP of the
+proposed storage classes in the same association) or to the running node (C-MOVE, or C-GET and C-STORE). A
+retrieval needs a patient, accession number, study or series without wildcards.
+"""
+
+SET_ASIDE: Final = """\
+With `[receiver] other_classes = "set_aside"`, the default, the node is also SCP of these classes, because
+archives that send whole studies send nothing of a study if one class is rejected. Their instances are
+stored, acknowledged and shown, and deleted after the retention time. None is contoured, forwarded or
+changed. With `other_classes = "refuse"` their presentation contexts are rejected. A peer with `sop_classes`
+may send only these.
 """
 
 MEDIA: Final = """\

@@ -150,7 +150,8 @@ def segment(
     """
     from orgseg_node.cli.ct.protocols import load_checked_protocol  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.contouring.identity import ResultSettings, derive_job_id  # noqa: PLC0415
-    from orgseg_node.contouring.objects import PDF, RTSTRUCT, SEG, SR, RequestedObjects  # noqa: PLC0415
+    from orgseg_node.contouring.object_roles import PDF, RTSTRUCT, SEG, SR  # noqa: PLC0415
+    from orgseg_node.contouring.objects import RequestedObjects  # noqa: PLC0415
     from orgseg_node.contouring.pipeline import REPORT, Request, run  # noqa: PLC0415
     from orgseg_node.contouring.scan_check import ScanRules  # noqa: PLC0415
     from orgseg_node.core.organs import load_organs  # noqa: PLC0415

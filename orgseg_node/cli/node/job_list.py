@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from orgseg_node.errors import OptionInvalid
 
 if TYPE_CHECKING:
     from orgseg_node.node.operations.overview import Entry, Identity
+    from orgseg_node.node.store.model import Delivery
 
 
 def print_list(entries: Sequence[Entry], identities: Mapping[str, Identity | None] | None) -> None:
@@ -72,6 +74,23 @@ def start_of(text: str, now: datetime) -> datetime | None:
         return datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError):
         raise OptionInvalid("--since is 12h, 3d, or a date with or without a time.") from None
+
+
+def delivery_lines(deliveries: Iterable[Delivery]) -> list[str]:
+    """A line for each delivery of a job; one for all images of its CT to a destination."""
+    lines: list[str] = []
+    images: dict[str, list[Delivery]] = {}
+    for one in deliveries:
+        if one.is_image:
+            images.setdefault(one.destination, []).append(one)
+        else:
+            lines.append(f"{one.role} to {one.destination}: {one.outcome}. {one.note}".rstrip())
+    for name, several in images.items():
+        counts = Counter(one.outcome for one in several)
+        notes = dict.fromkeys(one.note for one in several if one.note)
+        text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        lines.append(f"CT to {name}: {len(several)} images, {text}. {next(iter(notes), '')}".rstrip())
+    return lines
 
 
 def document(entries: Iterable[Entry]) -> dict[str, Any]:

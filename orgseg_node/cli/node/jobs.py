@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import local_time, out, print_json
-from orgseg_node.cli.node.job_list import document, print_list, start_of
+from orgseg_node.cli.node.job_list import delivery_lines, document, print_list, start_of
 from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one job: its state, its history and its deliveries."""
+    from orgseg_node.contouring.object_roles import IMAGE  # noqa: PLC0415  # quick start of other commands
+
     store = _store(config)
     with closing(store):
         found = store.job(job)
@@ -112,10 +114,11 @@ def show(
     if found.deaths:
         console.print(f"Processes that ended unexpectedly in it: {found.deaths}")
     for event in events:
+        if event.note.startswith(IMAGE):  # there are hundreds; the line about their deliveries has them all
+            continue
         console.print(f"  {local_time(event.at)} {escape(event.change)} {escape(event.note)}")
-    for delivery in deliveries:
-        text = f"  {delivery.role} to {delivery.destination}: {delivery.outcome}. {delivery.note}"
-        console.print(escape(text.rstrip()))
+    for line in delivery_lines(deliveries):
+        console.print(f"  {escape(line)}")
 
 
 @app.command()
@@ -157,8 +160,8 @@ def cancel(job: Number, config: Config, by: By = "", why: Why = "") -> None:
         done = _commands(store).cancel(job, attribution(by, why))
         deliveries = store.deliveries(done.job_id)
     _print(done)
-    for delivery in deliveries:
-        out().print(escape(f"  {delivery.role} to {delivery.destination}: {delivery.state.value}"))
+    for line in delivery_lines(deliveries):
+        out().print(f"  {escape(line)}")
 
 
 @app.command()
@@ -193,7 +196,9 @@ def resend(
     why: Why = "",
 ) -> None:
     """Send the objects of a job again, with the same UIDs."""
-    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.contouring.object_roles import CT  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
+    from orgseg_node.node.processing.job_objects import planning_ct  # noqa: PLC0415
 
     settings = load_config(config)
     with closing(open_store(settings)) as store:
@@ -201,13 +206,16 @@ def resend(
         before = sorted({delivery.destination for delivery in store.deliveries(found.job_id)})
         names = [destination] if destination else [name for name in before if name in settings.destinations]
         roles = {name: settings.destination(name).roles for name in names}
-        _print(_commands(store).resend(found.job_id, attribution(by, why), roles))
+        images = []
+        if found.purged_at is None and any(CT in wanted for wanted in roles.values()):
+            written = store.attempts.objects(found.job_id)
+            images = planning_ct(store, settings.node.data_dir, found, written)
+        _print(_commands(store).resend(found.job_id, attribution(by, why), roles, images))
 
 
 def _undelivered(store: Store, job: Job) -> list[str]:
     """What could not be delivered, where, and why."""
-    failed = [one for one in store.deliveries(job.job_id) if one.state.value == "FAILED"]
-    return [f"{one.role} to {one.destination}: {one.note}" for one in failed]
+    return delivery_lines(one for one in store.deliveries(job.job_id) if one.state.value == "FAILED")
 
 
 def _next_step(job: Job) -> str:

@@ -51,7 +51,8 @@ def write_pdf(
     series : the CT that it reports on
     provenance : job, time and models; the same job gives the same bytes
     names_patient : whether the pages themselves identify the patient
-    sources : the objects that it reports on, such as RT Structure Set and Segmentation
+    sources : the objects that it reports on, such as RT Structure Set and Segmentation; without them it is
+        another SOP instance
 
     Returns
     -------
@@ -64,7 +65,8 @@ def write_pdf(
     """
     if not pdf.startswith(b"%PDF-"):
         raise ObjectInvalid("The document to encapsulate is not a PDF.")
-    sop_instance_uid = derive_uid(provenance.job_id, "PDF", "instance")
+    alone = () if sources else ("alone",)
+    sop_instance_uid = derive_uid(provenance.job_id, "PDF", "instance", *alone)
     meta = file_meta(EncapsulatedPDFStorage, sop_instance_uid, ExplicitVRLittleEndian)
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = EncapsulatedPDFStorage

@@ -81,7 +81,8 @@ def write_rtstruct(
     structure_set : contours in index coordinates of the series, traced with ``profile.tracing``
     series : the CT of the contours
     provenance : job, time and models; the same job gives the same bytes
-    profile : the planning system; each profile other than the generic one makes another SOP instance
+    profile : the planning system; each profile other than the generic one makes another SOP instance, and so
+        does the generic one without references to segments
     segmentation : a DICOM Segmentation of the same organs; each ROI then refers to its segment
 
     Returns
@@ -142,6 +143,8 @@ def _listed(structure_set: StructureSet, profile: TpsProfile) -> Sequence[Struct
 
 def _empty_object(provenance: Provenance, profile: TpsProfile) -> FileDataset:
     own = () if profile.name == GENERIC.name else (profile.name,)
+    if not own and not profile.definition_source:
+        own = ("alone",)
     sop_instance_uid = derive_uid(provenance.job_id, "RTSTRUCT", "instance", *own)
     syntax = ImplicitVRLittleEndian if profile.implicit_vr else ExplicitVRLittleEndian
     meta = file_meta(RTStructureSetStorage, sop_instance_uid, syntax)

@@ -9,6 +9,7 @@ multi-frame CT. `prove_seg` reads the frames without highdicom.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from enum import StrEnum
 
 import highdicom as hd
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     RLELossless,
@@ -46,7 +48,7 @@ from orgseg_node.dicom.reading.patient_study import TYPE_2
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import NothingFound, ObjectInvalid
 
-__all__ = ["LABEL_MAP_STORAGE", "SegKind", "prove_seg", "write_seg"]
+__all__ = ["LABEL_MAP_STORAGE", "SegKind", "is_alone", "prove_seg", "seg_alone", "tracking_uid", "write_seg"]
 
 SERIES_NUMBER = 9002
 LABEL = "AUTO_UNREVIEWED"  # Content Label is a code string (CS): no blanks
@@ -127,6 +129,36 @@ def write_seg(
     return dataset
 
 
+def tracking_uid(organ: Organ, provenance: Provenance) -> str:
+    """The UID by which the organ of a job is followed through its objects."""
+    return derive_uid(provenance.job_id, "SEG", "tracking", organ.key, organ.name)
+
+
+def seg_alone(seg: Dataset, provenance: Provenance) -> Dataset:
+    """The same Segmentation without its reference to an RT Structure Set, as another SOP instance.
+
+    Parameters
+    ----------
+    seg : as written by `write_seg`; it is not changed
+    provenance : as given to `write_seg`
+    """
+    dataset = deepcopy(seg)  # a shallow copy would share its elements
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(_uid_alone(seg, provenance))
+    if "ReferencedInstanceSequence" in dataset:
+        del dataset.ReferencedInstanceSequence
+    return dataset
+
+
+def is_alone(seg: Dataset, provenance: Provenance) -> bool:
+    """Whether a Segmentation of a job is the one that `seg_alone` makes."""
+    return str(seg.SOPInstanceUID) == _uid_alone(seg, provenance)
+
+
+def _uid_alone(seg: Dataset, provenance: Provenance) -> str:
+    kind = SegKind.LABELMAP if seg.SOPClassUID == LABEL_MAP_STORAGE else SegKind.BINARY
+    return derive_uid(provenance.job_id, "SEG", "instance", *_uid_suffix(kind), "alone")
+
+
 def _built(
     label_map: LabelMap, labels: Sequence[int], series: CtSeries, provenance: Provenance, kind: SegKind
 ) -> Dataset:
@@ -190,7 +222,7 @@ def _segment(number: int, organ: Organ, provenance: Provenance) -> hd.seg.Segmen
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
         # from key and name: a template may make two structures from one organ
-        tracking_uid=derive_uid(provenance.job_id, "SEG", "tracking", organ.key, organ.name),
+        tracking_uid=tracking_uid(organ, provenance),
         tracking_id=to_ascii(organ.name),
         display_color=hd.color.CIELabColor.from_rgb(*organ.display),
     )

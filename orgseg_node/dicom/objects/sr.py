@@ -8,6 +8,7 @@ preliminary and unverified, because no person has reviewed it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import highdicom as hd
 from pydicom.dataset import Dataset, FileDataset
@@ -28,6 +29,7 @@ from orgseg_node.dicom.objects.object_header import (
     to_ascii,
 )
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME, Provenance
+from orgseg_node.dicom.objects.seg import is_alone, tracking_uid
 from orgseg_node.dicom.objects.seg_proof import occurring_labels
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.patient_study import TYPE_2
@@ -52,7 +54,7 @@ def write_report_sr(
     label_map: LabelMap,
     series: CtSeries,
     provenance: Provenance,
-    seg: Dataset,
+    seg: Dataset | None,
     findings: Sequence[Finding] = (),
 ) -> FileDataset:
     """The structured report of a result, ready to be saved or sent.
@@ -62,7 +64,8 @@ def write_report_sr(
     label_map : organs on the slices of the series
     series : the CT of the label map
     provenance : job, time and models; the same job gives the same bytes
-    seg : the Segmentation of the same label map, of either kind
+    seg : the Segmentation of the same label map, of either kind; None if the recipient does not get it: the
+        groups then refer to no segment, and the report to the CT
     findings : each becomes one line of text
 
     Returns
@@ -79,22 +82,18 @@ def write_report_sr(
     labels = list(occurring_labels(label_map))
     if not labels:
         raise NothingFound
-    segments = {str(one.SegmentLabel): one for one in seg.SegmentSequence if one.SegmentNumber != 0}
-    missing = [label for label in labels if to_ascii(label_map.organs[label].name) not in segments]
-    if missing:
-        raise ObjectInvalid(f"The segmentation has no segment for labels {missing}.")
+    segments = None if seg is None else _segments(label_map, labels, seg)
     volumes_ml = label_map.volumes_ml()
     groups = []
     for label in labels:
         organ = label_map.organs[label]
-        segment = segments[to_ascii(organ.name)]
-        referenced = hd.sr.ReferencedSegment(
-            sop_class_uid=str(seg.SOPClassUID),
-            sop_instance_uid=str(seg.SOPInstanceUID),
-            segment_number=int(segment.SegmentNumber),
-            source_series=hd.sr.SourceSeriesForSegmentation(series.series_instance_uid),
-        )
-        tracked = hd.sr.TrackingIdentifier(uid=str(segment.TrackingUID), identifier=str(segment.TrackingID))
+        if seg is None or segments is None:
+            uid, name, referenced = tracking_uid(organ, provenance), to_ascii(organ.name), None
+        else:
+            segment = segments[label]
+            uid, name = str(segment.TrackingUID), str(segment.TrackingID)
+            referenced = _reference(seg, segment, series)
+        tracked = hd.sr.TrackingIdentifier(uid=uid, identifier=name)
         groups.append(_group(organ, volumes_ml[label], tracked, referenced, provenance))
     content = hd.sr.MeasurementReport(
         observation_context=_observer(provenance),
@@ -105,32 +104,48 @@ def write_report_sr(
     return _document(content, series, provenance, seg)
 
 
+def _segments(label_map: LabelMap, labels: Sequence[int], seg: Dataset) -> dict[int, Dataset]:
+    """The segment of each label. Raises ObjectInvalid if one is missing."""
+    segments = {str(one.SegmentLabel): one for one in seg.SegmentSequence if one.SegmentNumber != 0}
+    names = {label: to_ascii(label_map.organs[label].name) for label in labels}
+    missing = [label for label, name in names.items() if name not in segments]
+    if missing:
+        raise ObjectInvalid(f"The segmentation has no segment for labels {missing}.")
+    return {label: segments[name] for label, name in names.items()}
+
+
+def _reference(seg: Dataset, segment: Dataset, series: CtSeries) -> hd.sr.ReferencedSegment:
+    return hd.sr.ReferencedSegment(
+        sop_class_uid=str(seg.SOPClassUID),
+        sop_instance_uid=str(seg.SOPInstanceUID),
+        segment_number=int(segment.SegmentNumber),
+        source_series=hd.sr.SourceSeriesForSegmentation(series.series_instance_uid),
+    )
+
+
 def _group(
     organ: Organ,
     volume_ml: float,
     tracked: hd.sr.TrackingIdentifier,
-    referenced: hd.sr.ReferencedSegment,
+    referenced: hd.sr.ReferencedSegment | None,
     provenance: Provenance,
-) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """The measurements of one organ (TID 1411)."""
+) -> hd.sr.MeasurementsAndQualitativeEvaluations | hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """The measurements of one organ: of its segment (TID 1411), or without a region (TID 1501)."""
     kind = hd.sr.CodedConcept.from_dataset(code_item(organ.code, "SCT", organ.meaning))
     side = next(iter(organ_code(organ).get("SegmentedPropertyTypeModifierCodeSequence", ())), None)
-    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracked,
-        referenced_segment=referenced,
-        finding_type=kind,
-        finding_category=hd.sr.CodedConcept.from_dataset(organ_category(organ)),
-        finding_sites=[
-            hd.sr.FindingSite(
-                anatomic_location=kind,
-                laterality=None if side is None else hd.sr.CodedConcept.from_dataset(side),
-            )
-        ],
-        measurements=[
-            hd.sr.Measurement(name=_concept(*_VOLUME), value=round(volume_ml, 3), unit=_concept(*_CM3))
-        ],
-        algorithm_id=_algorithm(provenance),
-    )
+    laterality = None if side is None else hd.sr.CodedConcept.from_dataset(side)
+    volume = hd.sr.Measurement(name=_concept(*_VOLUME), value=round(volume_ml, 3), unit=_concept(*_CM3))
+    common: dict[str, Any] = {
+        "tracking_identifier": tracked,
+        "finding_type": kind,
+        "finding_category": hd.sr.CodedConcept.from_dataset(organ_category(organ)),
+        "finding_sites": [hd.sr.FindingSite(anatomic_location=kind, laterality=laterality)],
+        "measurements": [volume],
+        "algorithm_id": _algorithm(provenance),
+    }
+    if referenced is None:
+        return hd.sr.MeasurementsAndQualitativeEvaluations(**common)
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **common)
 
 
 def _algorithm(provenance: Provenance) -> hd.sr.AlgorithmIdentification:
@@ -180,10 +195,13 @@ def _text(name: tuple[str, str, str], text: str) -> hd.sr.TextContentItem:
 
 
 def _document(
-    content: hd.sr.MeasurementReport, series: CtSeries, provenance: Provenance, seg: Dataset
+    content: hd.sr.MeasurementReport, series: CtSeries, provenance: Provenance, seg: Dataset | None
 ) -> FileDataset:
-    """The content as a document of the study."""
-    sop_instance_uid = derive_uid(provenance.job_id, "SR", "instance")
+    """The content as a document of the study; with another Segmentation it is another SOP instance."""
+    variant: tuple[str, ...] = ("alone",) if seg is None else ()
+    if seg is not None and is_alone(seg, provenance):
+        variant = ("SEG",)
+    sop_instance_uid = derive_uid(provenance.job_id, "SR", "instance", *variant)
     built = hd.sr.ComprehensiveSR(
         evidence=[_evidence(seg, series)],
         content=content,
@@ -207,15 +225,23 @@ def _document(
     return dataset
 
 
-def _evidence(seg: Dataset, series: CtSeries) -> Dataset:
-    """The Segmentation as highdicom needs it, without patient attributes, which highdicom would check."""
+def _evidence(seg: Dataset | None, series: CtSeries) -> Dataset:
+    """The Segmentation, or else the first image of the CT, as highdicom needs it.
+
+    It has no patient attributes, which highdicom would check.
+    """
     evidence = Dataset()
     for keyword in TYPE_2:
         setattr(evidence, keyword, "")
     evidence.StudyInstanceUID = series.study_instance_uid
-    evidence.SeriesInstanceUID = seg.SeriesInstanceUID
-    evidence.SOPClassUID = seg.SOPClassUID
-    evidence.SOPInstanceUID = seg.SOPInstanceUID
+    if seg is None:
+        evidence.SeriesInstanceUID = series.series_instance_uid
+        evidence.SOPClassUID = series.slices[0].sop_class_uid
+        evidence.SOPInstanceUID = series.slices[0].sop_instance_uid
+    else:
+        evidence.SeriesInstanceUID = seg.SeriesInstanceUID
+        evidence.SOPClassUID = seg.SOPClassUID
+        evidence.SOPInstanceUID = seg.SOPInstanceUID
     return evidence
 
 

@@ -10,13 +10,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from orgseg_node.contouring.object_roles import roles_of
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.secrets import read_secret
 from orgseg_node.node.config.section import AeTitle, Section, tables
 from orgseg_node.node.config.tls import PeerTls, TlsSection, resolve_peer_tls
 from orgseg_node.node.tls.context import client_context
 
-Role = Literal["RTSTRUCT", "SEG", "SR", "PDF"]
+Role = Literal["RTSTRUCT", "SEG", "SR", "PDF", "CT"]
 Tps = Literal["generic", "eclipse", "raystation", "monaco", "pinnacle"]
 ROLES: Final[tuple[Role, ...]] = ("RTSTRUCT", "SEG")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -44,7 +45,7 @@ class Recipient(Section):
 
     Attributes
     ----------
-    objects : kinds of objects that are sent to it
+    objects : kinds of objects that are sent to it; ``CT`` is the planning CT itself, as it was received
     tps : planning system for which its RTSTRUCT is written; the general one when None
     timeout_s : how long to wait for each answer
     at_once : how many jobs are sent to it at the same time
@@ -61,9 +62,8 @@ class Recipient(Section):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of its objects; an RTSTRUCT for a named planning system has a role of its own."""
-        own = {"RTSTRUCT": f"RTSTRUCT:{self.tps}"} if self.tps else {}
-        return tuple(own.get(role, role) for role in self.objects)
+        """The roles of its objects, which refer to nothing that it does not get (see `object_roles`)."""
+        return roles_of(self.objects, self.tps)
 
 
 class Destination(Recipient, PeerTls):

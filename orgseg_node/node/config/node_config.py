@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from orgseg_node.contouring.object_roles import CT
 from orgseg_node.errors import (
     UnknownDestination,
     UnknownSource,
@@ -277,9 +278,10 @@ class NodeConfig(Section):
         return (self.node.ae_title, *self.node.also_called)
 
     def roles_for(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The roles of all objects of a job: RTSTRUCT and SEG, and those that these destinations need."""
+        """The roles of what a job makes: RTSTRUCT and SEG, and those that these destinations need."""
         found = (self.destinations[name] for name in names if name in self.destinations)
-        return tuple(dict.fromkeys((*ROLES, *(role for one in found for role in one.roles))))
+        wanted = (role for one in found for role in one.roles if role != CT)
+        return tuple(dict.fromkeys((*ROLES, *wanted)))
 
     @property
     def completeness_sources(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from datetime import timedelta
 
 import structlog
@@ -80,6 +82,14 @@ class Deliverer:
                 self._store.record_delivery(
                     delivery, DeliveryState.RETRY_WAIT, status=None, note=note, next_at=now
                 )
+        self._log_images(job_id, destination, [one.role for one in due if one.is_image])
+
+    def _log_images(self, job_id: str, destination: str, roles: Collection[str]) -> None:
+        """Log how many of the images of an attempt are in which state now."""
+        found = [one for one in self._store.deliveries(job_id) if one.destination == destination]
+        states = Counter(one.state.value for one in found if one.role in roles)
+        if states:
+            _log.info("images of the CT", job=job_id, destination=destination, **states)
 
     def _is_settled(self, delivery: Delivery, to: Destination | WebDestination) -> bool:
         """Ask by C-FIND, where possible, about an object that may be stored; False if it is to be sent."""
@@ -145,6 +155,8 @@ class Deliverer:
             job_state = self._store.record_delivery(
                 delivery, state, status=outcome.status, note=note, next_at=now
             )
+        if delivery.is_image:  # a CT has hundreds; `send` logs their numbers
+            return
         log(
             "delivery",
             job=delivery.job_id,

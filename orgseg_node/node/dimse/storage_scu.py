@@ -15,11 +15,18 @@ from typing import Final, Protocol, TypeVar
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
+    JPEG2000,
     UID,
     ComprehensiveSRStorage,
+    CTImageStorage,
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
     RTStructureSetStorage,
     SegmentationStorage,
 )
@@ -38,8 +45,13 @@ from orgseg_node.errors import (
 )
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.dimse.association import destination_association
+from orgseg_node.node.dimse.c_store import STORAGE_CLASSES
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
+_UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_DECODABLE: Final = frozenset(
+    {JPEGLosslessSV1, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, JPEG2000, RLELossless}
+)
 _LABEL_MAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage
 _CONNECT_S: Final = 10.0
 _TIMED_OUT: Final = 0.95
@@ -53,6 +65,7 @@ ROLE_OF_CLASS: Final = {
     _LABEL_MAP: "SEG",
     str(ComprehensiveSRStorage): "SR",
     str(EncapsulatedPDFStorage): "PDF",
+    **dict.fromkeys(map(str, STORAGE_CLASSES), "CT"),
 }
 """The word in ``objects`` of a destination for each SOP class that the node sends."""
 
@@ -162,7 +175,9 @@ class DicomSender:
         classes = [
             UID(uid)
             for uid, role in ROLE_OF_CLASS.items()
-            if role in destination.objects and (role != "SEG" or (uid == _LABEL_MAP) == (seg == "labelmap"))
+            if role in destination.objects
+            and (role != "SEG" or (uid == _LABEL_MAP) == (seg == "labelmap"))
+            and (role != "CT" or uid == CTImageStorage)
         ]
         try:
             accepted = _accepted_classes(destination, calling_ae, classes)
@@ -314,7 +329,15 @@ def class_refused(destination: Destination, sop_class: str, why: OrgsegError | N
 def _contexts(kinds: Sequence[tuple[UID, UID]]) -> list[tuple[UID, list[UID]]]:
     """The presentation contexts for objects of these SOP classes and transfer syntaxes."""
     contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in offered_syntaxes(own)]
+    contexts += [
+        (sop_class, [syntax]) for sop_class, own in kinds if _may_be_decoded(own) for syntax in _UNCOMPRESSED
+    ]
     return list({(abstract, syntaxes[0]): (abstract, syntaxes) for abstract, syntaxes in contexts}.values())
+
+
+def _may_be_decoded(syntax: UID) -> bool:
+    """Whether an object in this transfer syntax can be decoded for a peer that does not accept it."""
+    return syntax in _DECODABLE
 
 
 def _kind_or_error(path: Path) -> tuple[UID, UID] | OrgsegError:
@@ -356,11 +379,29 @@ def offered_syntaxes(syntax: UID) -> list[UID]:
     return list(dict.fromkeys([syntax, ImplicitVRLittleEndian, ExplicitVRLittleEndian]))
 
 
+def _decode_for(association: Association, destination: Destination, dataset: pydicom.FileDataset) -> None:
+    """Decode the pixels of an object in memory if the peer does not accept their lossless compression."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    accepted = {
+        one.transfer_syntax[0]
+        for one in association.accepted_contexts
+        if one.abstract_syntax == dataset.SOPClassUID
+    }
+    if syntax in accepted or not _may_be_decoded(syntax):
+        return
+    try:
+        dataset.decompress(generate_instance_uid=False)
+    except Exception as error:  # damaged pixels make the decoders raise any exception
+        detail = f"does not accept {syntax.name}, and the pixels cannot be decoded ({type(error).__name__})"
+        raise ClassRefused(f"{destination.description} {detail}.") from error
+
+
 def _store(association: Association, destination: Destination, path: Path) -> Stored:
     """Send one object over an open association."""
     dataset = _read(path)
     if not any(one.abstract_syntax == dataset.SOPClassUID for one in association.accepted_contexts):
         raise class_refused(destination, str(dataset.SOPClassUID))
+    _decode_for(association, destination, dataset)
     began = monotonic()
     try:
         answer = association.send_c_store(dataset)

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from orgseg_node.contouring.object_roles import IMAGE, kind_of
 from orgseg_node.errors import JobRefuses
+from orgseg_node.node.processing.job_objects import pairs_of
 from orgseg_node.node.store import delivery_states
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Transaction
-from orgseg_node.node.store.model import SENDING_STOPPED, Job, JobState
+from orgseg_node.node.store.model import SENDING_STOPPED, Job, JobState, OutputObject
 from orgseg_node.node.store.store import Store
 
 _J: Final = JobState
@@ -107,7 +109,13 @@ class JobCommands:
         with self._store.database.write() as tx:
             tx.run("DELETE FROM approval WHERE job_id = ?", (job_id,))
 
-    def resend(self, job_id: str, note: str, places: Mapping[str, Sequence[str]]) -> Job:
+    def resend(
+        self,
+        job_id: str,
+        note: str,
+        places: Mapping[str, Sequence[str]],
+        images: Sequence[OutputObject] = (),
+    ) -> Job:
         """Send the objects of a job once more: the same objects with the same UIDs.
 
         Parameters
@@ -115,6 +123,7 @@ class JobCommands:
         job_id : of the job
         note : who requests it, and why
         places : names of destinations, with the roles of the objects that each gets
+        images : of the CT, for destinations that get it
 
         Raises
         ------
@@ -131,7 +140,7 @@ class JobCommands:
             if stopped or not objects:
                 raise JobRefuses(f"It has no objects to send. {_INSTEAD[now]}")
             _require(job, {_J.DONE, _J.FAILED}, "sent again", now)
-            pairs = [(item, name) for name, roles in places.items() for item in objects if item.role in roles]
+            pairs = pairs_of([*objects, *images], places)
             if not pairs:
                 raise JobRefuses("There is no destination that gets any of its objects.")
             self._store.move_within(tx, job.job_id, _J.SENDING, f"resend to {', '.join(places)}: {note}")
@@ -157,7 +166,11 @@ def _sent_so_far(tx: Transaction, job_id: str) -> str:
     rows = tx.rows(
         "SELECT role, destination, state FROM delivery WHERE job_id = ? ORDER BY destination, role", (job_id,)
     )
-    sent = [f"{role} to {name}" for role, name, state in rows if state in {"STORED", "COMMITTED"}]
-    going = [f"{role} to {name}" for role, name, state in rows if state == "SENDING"]
+    places = [
+        (f"{kind_of(role) if role.startswith(IMAGE) else role} to {name}", state)
+        for role, name, state in rows
+    ]
+    sent = dict.fromkeys(place for place, state in places if state in {"STORED", "COMMITTED"})
+    going = dict.fromkeys(place for place, state in places if state == "SENDING")
     text = f"; sent before: {', '.join(sent) or 'nothing'}"
     return text + (f"; on its way: {', '.join(going)}" if going else "")

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import structlog
 
+from orgseg_node.contouring.object_roles import CT
 from orgseg_node.errors import (
     SCAN_CODES,
     DeadLetter,
@@ -35,9 +36,10 @@ from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.processing import engine
 from orgseg_node.node.processing.child_run import ChildRunner
 from orgseg_node.node.processing.dead_letter import move_to_dead_letter
-from orgseg_node.node.processing.job_objects import first_changed, pairs_to_send, stored_objects
+from orgseg_node.node.processing.job_objects import first_changed, pairs_to_send, planning_ct, stored_objects
 from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
 from orgseg_node.node.processing.warm_worker import WarmWorker
+from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.scheduler import DISPATCH, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.model import RUNNING, Job, JobState, OutputObject
@@ -195,10 +197,19 @@ class Worker:
 
     def release(self, job: Job, objects: Iterable[OutputObject]) -> None:
         """Begin to send the objects of a job to every destination that gets them."""
-        pairs = pairs_to_send(self._config, job, objects)
+        written = list(objects)
+        pairs = pairs_to_send(self._config, job, [*written, *self._images(job, written)])
         state = self._store.begin_sending(job.job_id, pairs, confirm=self._config.committing)
         self._tools.trigger(DISPATCH, 0.0)
         _log.info("job computed", job=job.job_id, deliveries=len(pairs), state=state.value)
+
+    def _images(self, job: Job, written: Sequence[OutputObject]) -> list[OutputObject]:
+        """The images of the CT, if a destination gets them."""
+        names = destinations_of(self._config, job)
+        configured = self._config.destinations
+        if not any(CT in configured[name].objects for name in names if name in configured):
+            return []
+        return planning_ct(self._store, self._config.node.data_dir, job, written)
 
     def release_approved(self, job: Job) -> None:
         """Send a job that was approved in REVIEW, if its objects are still those that were proven.

@@ -121,7 +121,7 @@ class DeliveryRows:
             self.attribution.note(tx, delivery.job_id)
             result = Result(state=state, status=status, note=note, next_at=next_at)
             delivery_states.record_result(tx, delivery, result)
-            if state is DeliveryState.STORED:
+            if state is DeliveryState.STORED and not delivery.is_image:
                 tx.run(
                     "UPDATE job SET delivered_at = coalesce(delivered_at, ?) WHERE job_id = ?",
                     (now, delivery.job_id),

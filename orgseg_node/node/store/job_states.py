@@ -32,6 +32,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from orgseg_node.contouring.object_roles import IMAGE
 from orgseg_node.errors import UnknownJob
 from orgseg_node.node.store.database import Transaction, marks
 from orgseg_node.node.store.model import (
@@ -109,14 +110,14 @@ def move(tx: Transaction, job_id: str, change: JobChange) -> None:
 
 
 def undelivered(tx: Transaction, series_uid: str) -> list[str]:
-    """Open jobs of a series of which no destination has received, or is receiving, an object."""
+    """Open jobs of a series of which no destination has received, or is receiving, an object but a CT."""
     touched = (DeliveryState.SENDING, DeliveryState.STORED, DeliveryState.COMMITTED)
     open_states = (*sorted(COMPUTING), JobState.FAILED, JobState.REJECTED, JobState.SENDING)
     rows = tx.rows(
         f"SELECT job_id FROM job j WHERE series_uid = ? AND state IN ({marks(open_states)})"  # noqa: S608 (question marks only)
         " AND delivered_at IS NULL AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.job_id = j.job_id"
-        f" AND d.state IN ({marks(touched)}))",
-        (series_uid, *open_states, *touched),
+        f" AND d.state IN ({marks(touched)}) AND d.role NOT LIKE ?)",
+        (series_uid, *open_states, *touched, f"{IMAGE}%"),
     )
     return [str(job_id) for (job_id,) in rows]
 

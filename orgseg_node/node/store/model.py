@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Final
 
 from orgseg_node.contouring.identity import ResultSettings, derive_job_id
+from orgseg_node.contouring.object_roles import IMAGE
 
 
 class SeriesState(StrEnum):
@@ -278,6 +279,11 @@ class Delivery:
     first_attempt_at: datetime | None
     confirmation: str = ""
     instead_of: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image of the CT, and not something that the job made."""
+        return self.role.startswith(IMAGE)
 
     @property
     def outcome(self) -> str:

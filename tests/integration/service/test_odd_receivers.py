@@ -8,8 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pydicom
 import pytest
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    CTImageStorage,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
@@ -17,6 +26,7 @@ from orgseg_node.errors import ClassRefused, NoAnswer
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.dimse.storage_scu import DicomSender, SendOutcome, Stored
 from tests.support.ct.dicom_bytes import small_object
+from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.node.leaks import LEAKS
 
 # pynetdicom 3.0 drops the socket of a refused connection without closing it
@@ -148,3 +158,43 @@ def test_one_that_is_slow_is_described_as_such(receive: Begin, files: list[Path]
         assert "no answer within 0.4 s" in outcome.sentence
     assert receiver.got == {"1.2.0": 1, "1.2.1": 1}
     time.sleep(0.5)
+
+
+def compressed_ct(folder: Path) -> tuple[Path, Any]:
+    """A CT image with lossless compression, and its pixels."""
+    pixels = np.arange(64, dtype=np.int16).reshape(8, 8)
+    (file,) = build_ct_series(folder, PhantomOptions(slices=1, rows=8, columns=8))
+    dataset = pydicom.dcmread(file)
+    dataset.PixelData = pixels.tobytes()
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(file)
+    return file, pixels
+
+
+def test_a_receiver_without_this_compression_gets_the_ct_uncompressed(tmp_path: Path, receive: Begin) -> None:
+    file, pixels = compressed_ct(tmp_path / "ct")
+    kept: list[Any] = []
+
+    def store(event: Event) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        kept.append(dataset)
+        return 0
+
+    receiver = receive(classes=(CTImageStorage,), store=store)
+    (answer,) = receiver.send([file])
+    assert isinstance(answer, Stored)
+    (arrived,) = kept
+    assert arrived.SOPInstanceUID == pydicom.dcmread(file).SOPInstanceUID
+    assert arrived.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+    assert (arrived.pixel_array == pixels).all()
+
+
+def test_a_ct_that_cannot_be_decoded_is_refused_for_good(tmp_path: Path, receive: Begin) -> None:
+    file, _ = compressed_ct(tmp_path / "ct")
+    dataset = pydicom.dcmread(file)
+    dataset.PixelData = encapsulate([b"no RLE"])
+    dataset.save_as(file)
+    (answer,) = receive(classes=(CTImageStorage,)).send([file])
+    assert isinstance(answer, ClassRefused)
+    assert "RLE Lossless" in answer.sentence

@@ -243,5 +243,5 @@ def test_dead_letters_say_where_objects_could_not_be_delivered(listing: Listing)
         node.store.record_delivery(delivery, state, status=None, note=note, next_at=node.now())
     shown = listing.run("jobs", "dead").out
     assert "1 objects could not be delivered to pacs" in shown
-    assert "RTSTRUCT to pacs: NETWORK_UNREACHABLE: The peer does not respond." in shown
+    assert "RTSTRUCT to pacs: failed. NETWORK_UNREACHABLE: The peer does not respond." in shown
     assert "tps" not in shown

@@ -281,7 +281,7 @@ def test_only_what_the_destinations_of_the_job_get_is_made(make_bench: MakeBench
     bench = make_bench(destinations={"tps": place, "other": more})
     for names, wanted in (
         (("tps",), ["RTSTRUCT", "SEG"]),
-        (None, ["RTSTRUCT", "SEG", "PDF"]),
+        (None, ["RTSTRUCT", "SEG", "PDF:alone"]),
         ((), ["RTSTRUCT", "SEG"]),
     ):
         request = build_request(bench.config, replace(bench.job, destinations=names), (), tmp_path)

@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,7 @@ def require_space(folder: Path, min_free_mb: int) -> None:
         raise DiskFull(f"{free // 1_000_000} MB are free, the limit is {min_free_mb} MB.")
 
 
-def write_durably(path: Path, content: bytes, *, mode: int = 0o660) -> None:
+def write_durably(path: Path, content: bytes | Iterable[bytes], *, mode: int = 0o660) -> None:
     """Write a file in one step: after a power cut it is complete, or not there.
 
     ``*.part`` with O_EXCL, fsync, rename, folder fsync.
@@ -43,7 +43,7 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o660) -> None:
     Parameters
     ----------
     path : the file
-    content : its bytes
+    content : its bytes, or pieces of them
     mode : its permissions, less those of the umask; usually for its owner and group
 
     Raises
@@ -55,14 +55,33 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o660) -> None:
     with _as_storage_errors(), _removed(part):
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            for piece in (content,) if isinstance(content, bytes) else content:
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         part.rename(path)
         sync_folder(path.parent)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Give a file that was written under a temporary name in the same file system its name.
+
+    Parameters
+    ----------
+    source, target : the file, and its name afterwards
+
+    Raises
+    ------
+    DiskFull, NotDurable
+        If any of it fails; the file may be there but must not be relied on.
+    """
+    with _as_storage_errors():
+        _sync(source)
+        source.rename(target)
+        sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -166,9 +185,10 @@ def _as_storage_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _storage_error(error) from error
+        raise storage_error(error) from error
 
 
-def _storage_error(error: OSError) -> OrgsegError:
+def storage_error(error: OSError) -> OrgsegError:
+    """DiskFull or NotDurable for an error of the operating system."""
     kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else NotDurable
     return kind(f"{error.strerror or error}.")

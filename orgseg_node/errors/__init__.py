@@ -10,7 +10,7 @@
     │   ├── NotMatching  NotMultipart
     │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
-    │   └── UndecodablePixels  HuOutOfRange  TooLarge
+    │   └── UndecodablePixels  HuOutOfRange  TooLarge  TooManyItems
     ├── BodyNotFound            no patient in the images
     ├── ScanDoubtful            the scan is not one that the model can contour
     │   └── RegionNotTrained  PatientPositionDoubtful  SidesDoubtful  ScanKindDoubtful
@@ -35,7 +35,7 @@
     │   ├── UnexpectedFailure  SystemCallFailed (retryable)
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
-    │       SeriesUnexpected  SeriesUnreadable
+    │       SeriesUnexpected  SeriesUnreadable  SurveyDied
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
@@ -97,6 +97,7 @@ from orgseg_node.errors.inputs import (
     TiltedGantry,
     TooFewSlices,
     TooLarge,
+    TooManyItems,
     TruncatedFile,
     UndecodablePixels,
     Unreadable,
@@ -117,6 +118,7 @@ from orgseg_node.errors.jobs import (
     SeriesRefuses,
     SeriesUnexpected,
     SeriesUnreadable,
+    SurveyDied,
     SystemCallFailed,
     TimeLimit,
     UnexpectedFailure,
@@ -282,12 +284,14 @@ __all__ = [
     "SidewaysDrift",
     "StorageError",
     "StoreRefused",
+    "SurveyDied",
     "SystemCallFailed",
     "TiltedGantry",
     "TimeLimit",
     "TlsFailed",
     "TooFewSlices",
     "TooLarge",
+    "TooManyItems",
     "ToolMissing",
     "TruncatedFile",
     "UndecodablePixels",

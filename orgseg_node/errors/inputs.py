@@ -197,6 +197,13 @@ class TooLarge(InputError):
     next_step = "Export the series again; the sizes in its header or its compressed data are damaged."
 
 
+class TooManyItems(InputError):
+    """A header has more elements and items than any scanner writes."""
+
+    code = "INPUT_TOO_MANY_ITEMS"
+    next_step = "Export the series again; its headers are damaged, or made to use up memory."
+
+
 class HuOutOfRange(InputError):
     """The rescaled values of an image cannot be Hounsfield units."""
 

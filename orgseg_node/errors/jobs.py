@@ -90,6 +90,16 @@ class SeriesUnreadable(JobError):
     next_step = "Check the disk and the system log, then run 'orgseg series force'."
 
 
+class SurveyDied(JobError):
+    """The process that reads the headers of the series ended, or took too long, several times."""
+
+    code = "SERIES_SURVEY_DIED"
+    next_step = (
+        "Check the series with 'orgseg info'; if it is sound, raise receiver.survey_memory_mb or "
+        "receiver.survey_limit_s and run 'orgseg series force'."
+    )
+
+
 class IncompleteSeries(JobError):
     """The source has more images of the series than were received."""
 

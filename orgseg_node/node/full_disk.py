@@ -36,10 +36,17 @@ class RefusingIntake:
     Parameters
     ----------
     error : why
+    folder : the data folder
     """
 
-    def __init__(self, error: DiskFull) -> None:
+    def __init__(self, error: DiskFull, folder: Path) -> None:
         self._error = error
+        self._folder = folder
+
+    @property
+    def receiving_folder(self) -> Path:
+        """The data folder; what does not fit is refused."""
+        return self._folder
 
     def accept(self, incoming: Incoming) -> NoReturn:
         """Raise DiskFull, which the sender gets as 0xA700."""
@@ -89,7 +96,7 @@ def await_space(
         return
     with ExitStack() as opened:
         if "receiver" in config.worker.roles:
-            receiver = Receiver(config, RefusingIntake(error))
+            receiver = Receiver(config, RefusingIntake(error, config.node.data_dir))
             receiver.start()
             opened.callback(receiver.stop)
         for entry_point in entry_points:

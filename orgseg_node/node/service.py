@@ -25,6 +25,7 @@ from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.full_disk import await_space
 from orgseg_node.node.intake.completeness import CompletenessChecker, SourcePoller
 from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
+from orgseg_node.node.intake.reading_process import ReadingProcess
 from orgseg_node.node.monitoring.alerts import Watch
 from orgseg_node.node.monitoring.failing_tasks import FailingTasks
 from orgseg_node.node.monitoring.logs import configure_logs
@@ -144,7 +145,10 @@ def _make_receiver(
     """Make inbox and receiver, which does not listen yet; returns the ticks of a receiving process."""
     config, store = parts.config, parts.store
     callbacks = InboxCallbacks(trigger=parts.wakeup.trigger, preload=warm_worker.preload)
-    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, callbacks=callbacks)
+    limits = config.config.receiver
+    reader = ReadingProcess(memory_mb=limits.survey_memory_mb, limit_s=limits.survey_limit_s)
+    stack.callback(reader.stop)
+    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, callbacks=callbacks, reader=reader)
     inbox.adopt()
     parts.receiver = Receiver(config, inbox, service=commitment, meters=parts.meters)
     poller = SourcePoller(config, CompletenessChecker(config, store, inbox))

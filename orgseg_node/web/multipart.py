@@ -1,15 +1,20 @@
-"""Splits a multipart/related body into parts while it arrives (RFC 2387); the size of a part is limited."""
+"""Splits a multipart/related body into parts while it arrives (RFC 2387); the size of a part is limited.
+
+A large part is written to a file, so that memory does not limit it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from email.message import Message
+from pathlib import Path
 from typing import Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from orgseg_node.errors import NotMultipart, TooLarge
+from orgseg_node.node.dimse.received_dataset import ReceivedDataset
 
 _MAX_HEADERS: Final = 16
 _MAX_HEADER_BYTES: Final = 4096
@@ -20,7 +25,7 @@ class Part:
     """One part: its content, and its media type in lower case without parameters."""
 
     media_type: str
-    content: bytes
+    content: ReceivedDataset
 
 
 def boundary_of(content_type: str, wanted: str) -> str | None:
@@ -43,6 +48,7 @@ class PartReader:
     ----------
     boundary : separates the parts
     max_bytes : largest part that is accepted
+    folder : for large parts
 
     Raises
     ------
@@ -50,12 +56,13 @@ class PartReader:
         If the boundary is not valid.
     """
 
-    def __init__(self, boundary: str, max_bytes: int) -> None:
+    def __init__(self, boundary: str, max_bytes: int, folder: Path) -> None:
         self._max = max_bytes
+        self._folder = folder
         self._field = bytearray()
         self._value = bytearray()
         self._media_type = ""
-        self._content = bytearray()
+        self._content = ReceivedDataset(folder)
         self._complete: list[Part] = []
         self._ended = False
         try:
@@ -100,7 +107,11 @@ class PartReader:
 
     def _begin(self) -> None:
         self._media_type = ""
-        self._content = bytearray()
+        self._content = ReceivedDataset(self._folder)
+
+    def discard(self) -> None:
+        """Delete what was received of a part that is not complete."""
+        self._content.discard()
 
     def _on_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
@@ -114,13 +125,13 @@ class PartReader:
         self._field, self._value = bytearray(), bytearray()
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if len(self._content) + end - start > self._max:
+        if self._content.count + end - start > self._max:
             raise TooLarge(f"A part has more than {self._max // 1_000_000} MB.")
-        self._content += data[start:end]
+        self._content.write(data[start:end])
 
     def _end(self) -> None:
-        self._complete.append(Part(media_type=self._media_type, content=bytes(self._content)))
-        self._content = bytearray()
+        self._complete.append(Part(media_type=self._media_type, content=self._content))
+        self._content = ReceivedDataset(self._folder)
 
     def _over(self) -> None:
         self._ended = True

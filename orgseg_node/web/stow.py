@@ -18,16 +18,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from orgseg_node.dicom.reading import part10
-from orgseg_node.errors import ConfigError, InputError, NotMultipart, OrgsegError, TooLarge
+from orgseg_node.errors import ConfigError, InputError, NotMultipart, OrgsegError, StorageError, TooLarge
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.stow import owner_of, read_tokens
 from orgseg_node.node.dimse.c_store import (
     CANNOT_UNDERSTAND,
     NOT_MATCHING,
     OUT_OF_RESOURCES,
-    STORAGE_CLASSES,
-    SYNTAXES,
     Intake,
+    accepted_syntaxes,
     c_store_status,
 )
 from orgseg_node.node.store.model import Incoming
@@ -137,8 +136,10 @@ class StowService:
         loop = asyncio.get_running_loop()
         # one thread for each request: its database connection is closed at the end
         with_disk = ThreadPoolExecutor(1)
+        reader = None
         try:
-            reader = PartReader(boundary, self._config.stow.max_part_mb * _MB)
+            folder = self._inbox.receiving_folder
+            reader = PartReader(boundary, self._config.stow.max_part_mb * _MB, folder)
             arriving = _Arriving(began_s=loop.time())
             async for chunk in self._chunks(request, arriving):
                 parts = reader.feed(chunk)
@@ -157,6 +158,8 @@ class StowService:
         except TimeoutError:
             status = 408
         finally:
+            if reader is not None:
+                reader.discard()
             cause = "the request was not complete"
             with_disk.submit(self._inbox.association_ended, number, released=in_order, cause=cause)
             with_disk.shutdown(wait=False)
@@ -187,16 +190,25 @@ class StowService:
             yield chunk
 
     def _store_part(self, part: Part, peer: str, study: str, number: int) -> Outcome:
-        """Store one part; the outcome."""
+        """Store one part, and delete what was received of it if it is not stored; the outcome."""
+        try:
+            return self._outcome(part, peer, study, number)
+        except (OSError, StorageError) as error:  # it could not be written while it arrived, or be read
+            _log.warning("instance not accepted", kind=type(error).__name__, peer=peer)
+            return Outcome(reason=OUT_OF_RESOURCES)
+        finally:
+            part.content.discard()
+
+    def _outcome(self, part: Part, peer: str, study: str, number: int) -> Outcome:
         try:
             if part.media_type != _DICOM:
                 raise NotMultipart("A part is not DICOM.")
-            encoded, syntax = part10.split_part10(part.content)
+            encoded, syntax = part10.content_of(part.content.encoded)
             header = part10.read_header(encoded, syntax)
         except InputError as error:
             _log.warning("instance refused", code=error.code, peer=peer)
             return Outcome(reason=CANNOT_UNDERSTAND)
-        reason = self._reason(header, syntax, study)
+        reason = self._reason(header, syntax, peer, study)
         if reason is None:
             incoming = Incoming(
                 sop_class_uid=header.sop_class_uid,
@@ -209,11 +221,12 @@ class StowService:
             reason = self._accept(incoming)
         return Outcome(sop_class_uid=header.sop_class_uid, sop_uid=header.sop_uid, reason=reason)
 
-    @staticmethod
-    def _reason(header: part10.Header, syntax: str, study: str) -> int | None:
-        if header.sop_class_uid not in STORAGE_CLASSES:
+    def _reason(self, header: part10.Header, syntax: str, peer: str, study: str) -> int | None:
+        """Why an instance is not stored; the same classes and syntaxes are accepted as by C-STORE."""
+        syntaxes = accepted_syntaxes(self._config, peer, header.sop_class_uid)
+        if not syntaxes:
             return CLASS_NOT_SUPPORTED
-        if syntax not in SYNTAXES:
+        if syntax not in syntaxes:
             return SYNTAX_NOT_SUPPORTED
         return NOT_MATCHING if study and header.study_uid != study else None
 

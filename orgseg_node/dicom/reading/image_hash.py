@@ -101,6 +101,8 @@ def _items(dataset: Dataset, tag: BaseTag) -> list[Dataset] | None:
     """The items of a sequence; None if they cannot be decoded."""
     try:
         return list(dataset[tag].value or ())
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001  # pydicom raises many things for damaged bytes
         return None
 

@@ -1,8 +1,9 @@
 """Opens files, with limits on the memory that they may use, whatever their header states.
 
-Lengths in a damaged or hostile file can request gigabytes that the file does not hold, and a few kilobytes of
-compressed data can inflate to any size. So reads are limited to the size of the file, and the inflated size
-is measured before a dataset is inflated.
+Lengths in a damaged or hostile file can request gigabytes that the file does not hold, a few kilobytes of
+compressed data can inflate to any size, and a parser builds an object of several hundred bytes for an empty
+item of eight. So reads are limited to the size of the file and in their number, and the inflated size is
+measured before a dataset is inflated.
 
 Some planning systems write datasets without preamble, prefix and file meta information, although PS3.10
 requires them (7.1). They are read as if they had them.
@@ -28,7 +29,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
-from orgseg_node.errors import TooLarge, TruncatedFile
+from orgseg_node.errors import TooLarge, TooManyItems, TruncatedFile
 
 MAX_SIDE: Final = 4096
 """Rows or columns of one image; the largest CT matrix in use is 2048."""
@@ -38,6 +39,8 @@ MAX_VOXELS: Final = 2**32
 
 _INFLATED_BYTES: Final = 16 * 2**20  # a slice may be all air, which zlib compresses 1000 times
 _INFLATED_TIMES: Final = 32  # a whole CT is compressed 4 to 10 times
+_READS: Final = 50_000  # a header has some 500 elements; 4,000 references to other images need 30,000 reads
+_BYTES_A_READ: Final = 1000  # a frame of 512 x 512 needs some 200 reads of its functional groups
 _PIECE: Final = 2**20
 _DEFLATED: Final = DeflatedExplicitVRLittleEndian.encode()
 _HEAD: Final = 65536  # bytes within which the file meta information ends
@@ -103,7 +106,9 @@ class _Completed(io.RawIOBase):
 
 
 class BoundedFile(io.BufferedReader):
-    """A file that never allocates more than it holds, however many bytes are requested.
+    """A file that never allocates more than it holds, and is not read too often.
+
+    A parser reads at least once for each element and item, so this limits how many it can build.
 
     Parameters
     ----------
@@ -115,9 +120,13 @@ class BoundedFile(io.BufferedReader):
         raw = _Completed(path, lacking) if lacking else io.FileIO(path)
         super().__init__(raw)
         self.size = len(lacking) + path.stat().st_size
+        self._reads_left = _READS + self.size // _BYTES_A_READ
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """The requested number of bytes, or what is left."""
+        """The requested number of bytes, or what is left. Raises TooManyItems after too many reads."""
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise TooManyItems
         if size is not None and size > _PIECE:
             size = min(size, max(0, self.size - self.tell()))
         return super().read(size)

@@ -83,6 +83,7 @@ class CtSeries:
     is_regular : whether the slices are on the planes of the grid
     part : name of the phase or part if the series has several; empty if it is one volume
     findings : what a person should know about the series
+    known_sha256 : see `content_sha256`; empty until `with_content` has computed it
     """
 
     slices: tuple[CtSlice, ...]
@@ -100,6 +101,7 @@ class CtSeries:
     is_regular: bool
     part: str = ""
     findings: tuple[Finding, ...] = ()
+    known_sha256: str = ""
 
     @property
     def geometry(self) -> VoxelGeometry:
@@ -109,7 +111,11 @@ class CtSeries:
     @property
     def content_sha256(self) -> str:
         """Hash of the images, whatever the names, the order and the encoding of the files; reads them all."""
-        return self._hash_of(image_hash)
+        return self.known_sha256 or self._hash_of(image_hash)
+
+    def with_content(self) -> CtSeries:
+        """The same with `known_sha256`. Raises InputError or OSError."""
+        return replace(self, known_sha256=self._hash_of(image_hash))
 
     def has_content(self, sha256: str) -> bool:
         """Whether this is its hash, or the hash of whole files that version 0.1.0 wrote into its jobs."""

@@ -100,6 +100,9 @@ class ReceiverSection(Section):
     other_classes : what is done with storage classes that are no CT (RTSTRUCT, RTPLAN, RTDOSE, PET, MR,
         secondary captures ...): ``set_aside`` stores them, shows their series as IGNORED and deletes them
         after the retention time; ``refuse`` rejects them, after which some archives send no CT either
+    survey_memory_mb : the process that reads the headers of received files is ended when it uses more
+    survey_limit_s : longest time for reading the headers of a series, in seconds; a tenth of a second is
+        added for each image
     """
 
     quiet_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 20.0
@@ -112,6 +115,8 @@ class ReceiverSection(Section):
     max_instance_mb: Annotated[int, Field(ge=1, le=100_000)] = 1000
     accept_any_calling_ae: bool = False
     other_classes: Literal["refuse", "set_aside"] = "set_aside"
+    survey_memory_mb: Annotated[int, Field(ge=200, le=100_000)] = 1000
+    survey_limit_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 
 class Peer(PeerRules):

@@ -46,8 +46,14 @@ class FolderArchive:
         header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
         part10.require_match(header, incoming.sop_class_uid, incoming.sop_uid)
         path = self._folder / f"{header.sop_uid}.dcm"
-        durable.write_durably(path, part10.part10(incoming.encoded, header, incoming.transfer_syntax))
+        head = part10.part10_head(header.sop_class_uid, header.sop_uid, incoming.transfer_syntax)
+        part10.write_part10(path, incoming.encoded, head)
         return path
+
+    @property
+    def receiving_folder(self) -> Path:
+        """The folder itself."""
+        return self._folder
 
     def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
         """Nothing has to be done at the end of an association.

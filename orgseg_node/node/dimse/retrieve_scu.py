@@ -63,6 +63,8 @@ from orgseg_node.node.dimse.association import (
     source_association,
 )
 from orgseg_node.node.dimse.find_scu import QueryKey, Series
+from orgseg_node.node.dimse.received_dataset import write_large_to_files
+from orgseg_node.node.store.model import Incoming
 
 _COMPRESSED: Final = (
     *(JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless),
@@ -171,6 +173,7 @@ def retrieve_by_get(
     options: dict[str, Any] = {"ext_neg": roles, "evt_handlers": [(evt.EVT_C_STORE, handler.store)]}
     operations = _SubOperations(source=source)
     with source_association(source, calling_ae, [(GET, SYNTAXES), *contexts], **options) as association:
+        write_large_to_files(association, intake.receiving_folder)
         for series in wanted:
             before = len(handler.kept)
             operations.run(association.send_c_get, _identifier(series), GET, kept=handler.kept)
@@ -245,13 +248,8 @@ class _StoreHandler:
 
     def store(self, event: Event) -> int:
         """Store one image; the C-STORE status."""
-        incoming = c_store.incoming_instance(event, sender=event.assoc.acceptor.ae_title)
         try:
-            header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
-            if header.series_uid not in self.wanted:
-                _log.warning("an image was received that was not requested")
-                return c_store.NOT_MATCHING
-            self.intake.accept(incoming)
+            return self._store(c_store.incoming_instance(event, sender=event.assoc.acceptor.ae_title))
         except InputError as error:
             _log.warning("image refused", code=error.code)
             return c_store.c_store_status(error)
@@ -259,6 +257,15 @@ class _StoreHandler:
             _log.error("image not stored", code=error.code)
             self.problem = error
             return c_store.c_store_status(error)
+        finally:
+            c_store.discard_dataset(event)
+
+    def _store(self, incoming: Incoming) -> int:
+        header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
+        if header.series_uid not in self.wanted:
+            _log.warning("an image was received that was not requested")
+            return c_store.NOT_MATCHING
+        self.intake.accept(incoming)
         self.kept.add(incoming.sop_uid)
         if self.on_progress is not None:
             self.on_progress(len(self.kept), self.expected)

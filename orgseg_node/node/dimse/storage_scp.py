@@ -41,10 +41,13 @@ from orgseg_node.node.dimse.c_store import (
     SUCCESS,
     SYNTAXES,
     Intake,
+    accepted_syntaxes,
     c_store_status,
+    discard_dataset,
     incoming_instance,
 )
 from orgseg_node.node.dimse.open_associations import OpenAssociations, WaitingConnections, cause_of_end
+from orgseg_node.node.dimse.received_dataset import discard_incomplete, write_large_to_files
 from orgseg_node.node.dimse.reject_log import RateLimitedRejectLog
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.tls.context import (
@@ -238,6 +241,7 @@ class Receiver:
                 connection.socket.shutdown(socket.SHUT_RDWR)
             return
         if connection is not None:
+            write_large_to_files(event.assoc, self._inbox.receiving_folder)
             pdu_limits.limit_connection(
                 connection, pdu_s=limits.idle_timeout_s, message_bytes=limits.max_instance_mb * 1_000_000
             )
@@ -295,15 +299,14 @@ class Receiver:
 
     def _restrict(self, event: Event, calling: str) -> None:
         """Accept only the SOP classes that a caller may send; other contexts are rejected at negotiation."""
-        peer = self._peers.get(calling)
-        restricted = peer is not None and peer.sop_classes is not None
-        takes_others = self._config.receiver.other_classes == "set_aside" and not restricted
-        others = () if self._storage is not None or takes_others else OTHER_CLASSES
+        if self._storage is not None:
+            return
         acceptor: Any = event.assoc.acceptor
         acceptor.supported_contexts = [
             context
             for context in acceptor.supported_contexts
-            if (uid := str(context.abstract_syntax)) not in others and (peer is None or peer.may_send(uid))
+            if (uid := str(context.abstract_syntax)) not in {*STORAGE_CLASSES, *OTHER_CLASSES}
+            or accepted_syntaxes(self._config, calling, uid)
         ]
 
     def _accepted(self, event: Event) -> None:
@@ -340,6 +343,7 @@ class Receiver:
         try:
             return self._status_for(event)
         finally:
+            discard_dataset(event)
             with self._idle:
                 self._storing -= 1
                 self._idle.notify_all()
@@ -348,15 +352,15 @@ class Receiver:
         """Store one instance; the DIMSE status."""
         request: Any = event.assoc.requestor.primitive
         called = str(request.called_ae_title).strip()
-        incoming = incoming_instance(event, sender=event.assoc.requestor.ae_title, called=called)
+        calling = str(event.assoc.requestor.ae_title)
         try:
-            self._inbox.accept(incoming)
+            self._inbox.accept(incoming_instance(event, sender=calling, called=called))
         except InputError as error:
-            fields = {"code": error.code, "calling": incoming.calling_ae}
-            self._reject_log.note("instance refused", f"{incoming.calling_ae} {error.code}", **fields)
+            fields = {"code": error.code, "calling": calling}
+            self._reject_log.note("instance refused", f"{calling} {error.code}", **fields)
             return c_store_status(error)
         except OrgsegError as error:
-            _log.error("instance not accepted", code=error.code, calling=incoming.calling_ae)
+            _log.error("instance not accepted", code=error.code, calling=calling)
             return c_store_status(error)
         except Exception as error:  # noqa: BLE001 (on any doubt the sender must keep the image)
             _log.error("instance not accepted", code="UNEXPECTED", kind=type(error).__name__)
@@ -381,6 +385,7 @@ class Receiver:
             address = str(event.assoc.requestor.address)
             self._meters.refused_associations.labels("UNREADABLE").inc()
             self._reject_log.note("association request unreadable", f"{address} unreadable", address=address)
+        discard_incomplete(event.assoc)
         pdu_limits.release(event.assoc)
         if calling is not None:
             self._meters.broken_associations.labels(cause).inc()

@@ -16,10 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import pydicom
 import structlog
 
-from orgseg_node.dicom.reading.files import whole_text
+from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import DatabaseUnreachable, NetworkError, OrgsegError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig, Source
@@ -243,6 +242,11 @@ class _InboxSink:
         self.associations.add(incoming.association)
         return self.inbox.accept(incoming)
 
+    @property
+    def receiving_folder(self) -> Path:
+        """That of the inbox."""
+        return self.inbox.receiving_folder
+
     def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
         """Do nothing: `close` ends them together."""
 
@@ -255,7 +259,6 @@ class _InboxSink:
 def _study_uid(path: Path) -> str:
     """The Study Instance UID of an accepted image; empty if it has none."""
     try:
-        header = pydicom.dcmread(path, specific_tags=["StudyInstanceUID"], stop_before_pixels=True)
-        return whole_text(header, "StudyInstanceUID")
+        return part10.read_header(*part10.open_part10(path)).study_uid
     except Exception:  # noqa: BLE001  # whatever the file contains; the Series Instance UID is enough
         return ""

@@ -7,14 +7,14 @@ deleted, so after a crash between the two the conflict still exists, and the sam
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from orgseg_node import durable
-from orgseg_node.dicom.reading.same_image import differences
 from orgseg_node.errors import DiskFull, SeriesRefuses, StorageError
+from orgseg_node.node.intake.file_reader import FileReader
 from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
 from orgseg_node.node.store.model import Instance, SeriesState
 from orgseg_node.node.store.series_states import open_revision, resolve_conflict
@@ -31,14 +31,17 @@ class Keep(StrEnum):
     LAST = "last"
 
 
-def compare_content(data: Path, copies: Sequence[Instance], content: bytes) -> tuple[Instance | None, str]:
+def compare_content(
+    data: Path, copies: Sequence[Instance], content: Iterable[bytes], reader: FileReader
+) -> tuple[Instance | None, str]:
     """As `compare_with_copies`, for an image that is not stored yet.
 
     Parameters
     ----------
     data : the node's data folder
     copies : images with the same SOP Instance UID
-    content : a DICOM part 10 file
+    content : a DICOM part 10 file, in pieces
+    reader : reads the files
 
     Raises
     ------
@@ -49,14 +52,16 @@ def compare_content(data: Path, copies: Sequence[Instance], content: bytes) -> t
         return None, ""
     try:
         with tempfile.NamedTemporaryFile(dir=data / INBOX, prefix=COMPARED, suffix=durable.PART) as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
-            return compare_with_copies(data, copies, Path(file.name))
+            return compare_with_copies(data, copies, Path(file.name), reader)
     except OSError as error:
         raise DiskFull(f"{error.strerror}.") from error
 
 
-def compare_with_copies(data: Path, copies: Sequence[Instance], path: Path) -> tuple[Instance | None, str]:
+def compare_with_copies(
+    data: Path, copies: Sequence[Instance], path: Path, reader: FileReader
+) -> tuple[Instance | None, str]:
     """Compare an image with those that are here under its UID, by meaning and not by encoding.
 
     Parameters
@@ -64,6 +69,7 @@ def compare_with_copies(data: Path, copies: Sequence[Instance], path: Path) -> t
     data : the node's data folder
     copies : images with the same SOP Instance UID
     path : the file of the image
+    reader : reads the files
 
     Returns
     -------
@@ -72,7 +78,7 @@ def compare_with_copies(data: Path, copies: Sequence[Instance], path: Path) -> t
     found = []
     for copy in copies:
         if (data / copy.path).is_file():
-            kinds = differences(data / copy.path, path)
+            kinds = reader.differences(data / copy.path, path)
             if not kinds:
                 return copy, ""
             found += [kind.value for kind in kinds]

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.intake.conflicts import compare_content
+from orgseg_node.node.intake.file_reader import DirectReader, FileReader
 from orgseg_node.node.intake.recovery import adopt_files
 from orgseg_node.node.intake.series_judge import SeriesJudge
 from orgseg_node.node.intake.survey_cache import Surveys
@@ -71,9 +73,10 @@ class Inbox:
     clock : source of the time
     meters : count the images that arrive
     callbacks : are called when there will be work
+    reader : reads the files; in this process when None
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         config: NodeConfig | CurrentConfig,
         store: Store,
@@ -81,6 +84,7 @@ class Inbox:
         clock: Clock = utc_now,
         meters: Meters | None = None,
         callbacks: InboxCallbacks | None = None,
+        reader: FileReader | None = None,
     ) -> None:
         self._current = CurrentConfig.of(config)
         self._meters = meters or Meters()
@@ -92,7 +96,8 @@ class Inbox:
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._overrides = SeriesOverrides(store.database, clock=clock)
         self._answers = Answers(store.database)
-        self._surveys = Surveys(self._data)
+        self._reader = reader or DirectReader()
+        self._surveys = Surveys(self._data, self._reader)
         self._callbacks = callbacks or InboxCallbacks()
         self._transfers = Transfers(store.database, clock)
         self._judge = SeriesJudge(self._current, store, self._surveys, self._overrides, clock=clock)
@@ -104,6 +109,11 @@ class Inbox:
     @property
     def _config(self) -> NodeConfig:
         return self._current.config
+
+    @property
+    def receiving_folder(self) -> Path:
+        """For large datasets while they arrive."""
+        return self._root
 
     # ------------------------------------------------------------------ accept
 
@@ -125,31 +135,39 @@ class Inbox:
             On any doubt about durability; the sender must keep the image and try again.
         """
         listed = any(peer.ae_title == incoming.calling_ae for peer in self._config.peers)
-        with self._meters.accepting(incoming.calling_ae if listed else "other", len(incoming.encoded)):
-            return self._accept(incoming)
+        with self._meters.accepting(
+            incoming.calling_ae if listed else "other", part10.size_of(incoming.encoded)
+        ):
+            try:
+                return self._accept(incoming)
+            except OSError as error:  # the file of a large dataset cannot be read
+                raise durable.storage_error(error) from error
 
     def _accept(self, incoming: Incoming) -> SeriesState:
         durable.require_space(self._root, self._config.receiver.min_free_mb)
         header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
         part10.require_match(header, incoming.sop_class_uid, incoming.sop_uid)
         self._transfers.brings(incoming.association, header.series_uid)
+        self._reader.prepare()
         sha256 = part10.content_hash(incoming.encoded, incoming.transfer_syntax)
         with self._locks[hash(header.sop_uid) % _LOCKS]:
             known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
             if sha256 in known and (self._data / known[sha256].path).is_file():
                 return self._seen_again(known[sha256].series_uid, incoming)
-            content = part10.part10(incoming.encoded, header, incoming.transfer_syntax)
-            same, differs = compare_content(self._data, list(known.values()), content)
+            head = part10.part10_head(header.sop_class_uid, header.sop_uid, incoming.transfer_syntax)
+            size = len(head) + part10.size_of(incoming.encoded)
+            content = chain((head,), part10.pieces(incoming.encoded))
+            same, differs = compare_content(self._data, list(known.values()), content, self._reader)
             if same is not None:
                 _log.info("same image in another encoding", series=same.series_uid, instance=header.sop_uid)
                 return self._seen_again(same.series_uid, incoming)
-            path = self._write(header, sha256, content)
+            path = self._write(header, sha256, head, incoming.encoded)
             state = self._store.accept(
                 Instance(
                     sop_uid=header.sop_uid,
                     series_uid=header.series_uid,
                     sha256=sha256,
-                    size=len(content),
+                    size=size,
                     path=str(path.relative_to(self._data)),
                     transfer_syntax=incoming.transfer_syntax,
                     calling_ae=incoming.calling_ae,
@@ -173,7 +191,7 @@ class Inbox:
         _log.info("series sent to another AE title", series=series_uid, called=called_ae)
         return self._store.received_again(series_uid, called_ae, incoming.calling_ae)
 
-    def _write(self, header: part10.Header, sha256: str, content: bytes) -> Path:
+    def _write(self, header: part10.Header, sha256: str, head: bytes, encoded: part10.Encoded) -> Path:
         """Write an image under a free name; an existing file is never overwritten."""
         folder = self._root / header.series_uid
         if not folder.is_dir():
@@ -186,7 +204,7 @@ class Inbox:
             with _as_not_durable():
                 durable.sync_folder(folder)
         else:
-            durable.write_durably(path, content)
+            part10.write_part10(path, encoded, head)
         return path
 
     def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
@@ -213,7 +231,7 @@ class Inbox:
         How many files were adopted, and how many were moved to quarantine
         """
         self._adopted_at = now = self._clock()
-        found = adopt_files(self._data, self._store, clock=self._clock)
+        found = adopt_files(self._data, self._store, self._reader, clock=self._clock)
         self._transfers.node_started(now)
         return found
 
@@ -346,7 +364,7 @@ class Inbox:
         if self._surveys.has(series.series_uid, instances) or seen in self._preloaded:
             return
         self._preloaded.add(seen)
-        if self._surveys.of(series.series_uid, instances).accepted:
+        if self._judge.survey_ahead(series, instances):
             self._callbacks.preload(self._root / series.series_uid)
         self._preloaded.discard(seen)
 
@@ -374,7 +392,7 @@ class Inbox:
 def _same(path: Path, sha256: str) -> bool:
     """Whether a file in the inbox holds the dataset with this hash."""
     try:
-        return part10.content_hash(*part10.split_part10(path.read_bytes())) == sha256
+        return part10.content_hash(*part10.open_part10(path)) == sha256
     except (OrgsegError, OSError):
         return False
 

@@ -9,7 +9,9 @@ import structlog
 from orgseg_node import durable
 from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import DatabaseUnreachable, NotDurable, OrgsegError
+from orgseg_node.node.dimse.received_dataset import RECEIVED
 from orgseg_node.node.intake.conflicts import COMPARED, compare_with_copies
+from orgseg_node.node.intake.file_reader import FileReader
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.data_folder import INBOX, QUARANTINE
 from orgseg_node.node.store.model import Instance
@@ -18,21 +20,21 @@ from orgseg_node.node.store.store import Store
 _log = structlog.get_logger("orgseg.inbox")
 
 
-def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
+def adopt_files(data: Path, store: Store, reader: FileReader, *, clock: Clock) -> tuple[int, int]:
     """Adopt files of the inbox that have no row in the database, and set incomplete files aside.
 
     Parameters
     ----------
     data : the node's data folder
     store : the node's database
+    reader : reads the files
     clock : source of the time
 
     Returns
     -------
     How many files were adopted, and how many were moved to quarantine
     """
-    for path in (data / INBOX).glob(f"{COMPARED}*"):
-        path.unlink(missing_ok=True)
+    _delete_temporary(data / INBOX)
     adopted = quarantined = 0
     for folder in sorted(p for p in (data / INBOX).iterdir() if p.is_dir()):
         known = {instance.path for instance in store.instances_of(folder.name)}
@@ -44,7 +46,7 @@ def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
                     raise NotDurable("It is not complete.")  # noqa: TRY301
                 instance = _instance(path, data, clock)
                 copies = [copy for copy in store.copies(instance.sop_uid) if copy.path != instance.path]
-                same, differs = compare_with_copies(data, copies, path)
+                same, differs = compare_with_copies(data, copies, path, reader)
                 if same is not None:  # in another encoding; its sender got no answer
                     path.unlink()
                     continue
@@ -59,8 +61,15 @@ def adopt_files(data: Path, store: Store, *, clock: Clock) -> tuple[int, int]:
     return adopted, quarantined
 
 
+def _delete_temporary(inbox: Path) -> None:
+    """Delete files that were only compared, and datasets that had not arrived completely."""
+    for name in (COMPARED, RECEIVED):
+        for path in inbox.glob(f"{name}*"):
+            path.unlink(missing_ok=True)
+
+
 def _instance(path: Path, data: Path, clock: Clock) -> Instance:
-    encoded, syntax = part10.split_part10(path.read_bytes())
+    encoded, syntax = part10.open_part10(path)
     header = part10.read_header(encoded, syntax)
     part10.require_match(header, header.sop_class_uid, path.stem.split("~")[0])
     if header.series_uid != path.parent.name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -10,15 +11,15 @@ import structlog
 
 from orgseg_node.errors import (
     DatabaseUnreachable,
-    OrgsegError,
-    SeriesUnexpected,
     SeriesUnreadable,
     StorageError,
+    SurveyDied,
     Unreadable,
 )
 from orgseg_node.errors.unexpected import place
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.intake.file_reader import reading_error
 from orgseg_node.node.intake.survey_cache import Surveys
 from orgseg_node.node.routing.decision import ae_titles_of, decide, new_job
 from orgseg_node.node.routing.facts import facts_of
@@ -29,7 +30,7 @@ from orgseg_node.node.routing.verdict import (
     judge_series,
 )
 from orgseg_node.node.store.clock import Clock
-from orgseg_node.node.store.model import NewJob, Notice, Series, SeriesState
+from orgseg_node.node.store.model import Instance, NewJob, Notice, Series, SeriesState
 from orgseg_node.node.store.routing_rows import SEVERAL_TITLES
 from orgseg_node.node.store.series_attempts import SeriesAttempts
 from orgseg_node.node.store.series_overrides import SeriesOverrides
@@ -39,6 +40,8 @@ from orgseg_node.node.store.transfer_rows import BrokenTransfer
 
 _ATTEMPTS: Final = 5
 """So many times a series is tried whose files cannot be read."""
+
+_MAY_PASS: Final = (SeriesUnreadable, SurveyDied, StorageError)
 
 _log = structlog.get_logger("orgseg.inbox")
 
@@ -104,12 +107,30 @@ class SeriesJudge:
             self._attempts.forget(series.series_uid)
         return done
 
+    def survey_ahead(self, series: Series, instances: Sequence[Instance]) -> bool:
+        """Survey a series that will soon be judged; if that ends the process, it is a failed attempt.
+
+        Returns
+        -------
+        Whether it holds a volume that can be contoured
+        """
+        before = self._attempts.of(series)
+        if before is not None and before.next_at > self._clock():
+            return False
+        try:
+            return bool(self._surveys.of(series.series_uid, instances).inventory.accepted)
+        except SurveyDied as error:
+            attempt = self._attempts.failed(series, self._clock())
+            _log.error("survey failed", series=series.series_uid, why=error.detail, attempt=attempt)
+            return False
+
     def _failed(self, series: Series, error: Exception, *, forced: bool) -> bool:
         """Count a failed attempt at a series, and hold it unless it is tried again; whether it was held."""
         uid = series.series_uid
         attempts = self._attempts.failed(series, self._clock())
-        reason = _reason(error)
-        hold = forced or attempts >= _ATTEMPTS or not isinstance(reason, (SeriesUnreadable, StorageError))
+        reason = reading_error(error)
+        most = self._config.worker.deaths if isinstance(reason, SurveyDied) else _ATTEMPTS
+        hold = forced or attempts >= most or not isinstance(reason, _MAY_PASS)
         _log.error(
             "series not judged", series=uid, code=reason.code, kind=type(error).__name__, place=place(error),
             attempt=attempts, held=hold,
@@ -130,12 +151,14 @@ class SeriesJudge:
         if not instances:
             return False
         paths: list[Path] = [self._config.node.data_dir / instance.path for instance in instances]
-        inventory = self._surveys.of(series.series_uid, instances)
+        surveyed = self._surveys.of(series.series_uid, instances)
+        inventory = surveyed.inventory
         unread = next((one.error for one in inventory.refused if isinstance(one.error, Unreadable)), None)
         if unread is not None:
             self._surveys.forget(series.series_uid)
             raise SeriesUnreadable(unread.detail)
-        decision = decide(self._config, facts_of(inventory, paths, **ae_titles_of(series))).decision
+        facts = facts_of(inventory, paths, header=surveyed.header, **ae_titles_of(series))
+        decision = decide(self._config, facts).decision
         verdict, protocol = judge_series(decision, inventory, forced=forced)
         section = self._config.completeness
         known = self._answers.of(series) if section.expect == "ask" or broken is not None else None
@@ -174,11 +197,3 @@ class SeriesJudge:
                 forced=forced,
             )
         return done
-
-
-def _reason(error: Exception) -> OrgsegError:
-    """The error with which a series is held; without the text of libraries, which may be patient data."""
-    if isinstance(error, OrgsegError):
-        return error
-    where = f"{type(error).__name__} at {place(error)}."
-    return SeriesUnreadable(where) if isinstance(error, (OSError, MemoryError)) else SeriesUnexpected(where)

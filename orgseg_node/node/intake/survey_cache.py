@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from orgseg_node.dicom.reading.series import Inventory, survey
+from orgseg_node.node.intake.file_reader import FileReader, SurveyedSeries
 from orgseg_node.node.store.model import Instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
     of: tuple[tuple[str, str], ...]
-    inventory: Inventory
+    surveyed: SurveyedSeries
 
 
 class Surveys:
@@ -23,13 +23,15 @@ class Surveys:
     Parameters
     ----------
     data : the node's data folder
+    reader : reads the files
     """
 
     MOST: ClassVar = 16
     """How many surveys are kept."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, reader: FileReader) -> None:
         self._data = data
+        self._reader = reader
         self._made: dict[str, _Made] = {}
 
     def has(self, series_uid: str, instances: Sequence[Instance]) -> bool:
@@ -37,15 +39,21 @@ class Surveys:
         made = self._made.get(series_uid)
         return made is not None and made.of == _images(instances)
 
-    def of(self, series_uid: str, instances: Sequence[Instance]) -> Inventory:
-        """The survey of a series; the existing one if no image has arrived since."""
+    def of(self, series_uid: str, instances: Sequence[Instance]) -> SurveyedSeries:
+        """The survey of a series; the existing one if no image has arrived since.
+
+        Raises
+        ------
+        SurveyDied, SeriesUnreadable, SeriesUnexpected
+            See `FileReader.survey`.
+        """
         if not self.has(series_uid, instances):
             images = _images(instances)
-            inventory = survey([self._data / path for path, _ in images])
-            self._made[series_uid] = _Made(of=images, inventory=inventory)
+            surveyed = self._reader.survey([self._data / path for path, _ in images])
+            self._made[series_uid] = _Made(of=images, surveyed=surveyed)
             while len(self._made) > self.MOST:
                 del self._made[next(iter(self._made))]
-        return self._made[series_uid].inventory
+        return self._made[series_uid].surveyed
 
     def forget(self, series_uid: str) -> None:
         """Remove the survey of a series that was judged."""

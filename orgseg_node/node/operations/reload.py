@@ -37,6 +37,8 @@ FIXED: Final = (
     "database",
     "worker",
     "receiver.max_associations",
+    "receiver.survey_memory_mb",
+    "receiver.survey_limit_s",
     "receiver.idle_timeout_s",
 )
 """Settings and whole sections that are read at the start only."""

@@ -62,7 +62,12 @@ class SeriesFacts:
 
 
 def facts_of(
-    inventory: Inventory, paths: Sequence[Path], *, called_ae: str = "", calling_ae: str = ""
+    inventory: Inventory,
+    paths: Sequence[Path],
+    *,
+    header: Dataset | None = None,
+    called_ae: str = "",
+    calling_ae: str = "",
 ) -> SeriesFacts:
     """What is known about one series, also if it cannot be contoured: a rule may ignore it.
 
@@ -70,17 +75,16 @@ def facts_of(
     ----------
     inventory : of its files
     paths : its files
+    header : of its first image if that was read already
     called_ae, calling_ae : AE titles of the association; empty where not known
     """
-    if inventory.accepted:
-        header: Dataset = inventory.accepted[0].header
-        slices = sum(len(one.slices) for one in inventory.accepted)
-    else:
-        header, slices = _first_header(paths), len(paths)
+    slices = sum(len(one.slices) for one in inventory.accepted) or len(paths)
+    if header is None:
+        header = inventory.accepted[0].header if inventory.accepted else first_header(paths)
     return SeriesFacts(header=header, slices=slices, called_ae=called_ae, calling_ae=calling_ae)
 
 
-def _first_header(paths: Iterable[Path]) -> Dataset:
+def first_header(paths: Iterable[Path]) -> Dataset:
     """The header of the first file that can be read; an empty one if none can."""
     for path in paths:
         try:

@@ -21,6 +21,7 @@ from typing import Final
 
 from orgseg_node.contouring.identity import ResultSettings, derive_job_id
 from orgseg_node.contouring.object_roles import IMAGE
+from orgseg_node.dicom.reading.part10 import Encoded
 
 
 class SeriesState(StrEnum):
@@ -344,7 +345,7 @@ class Incoming:
     transfer_syntax : Transfer Syntax UID of the dataset
     calling_ae, called_ae : AE titles of the association
     association : number of the association
-    encoded : the dataset as it was received
+    encoded : the dataset as it was received; a large one in a file, which is renamed when it is accepted
     """
 
     sop_class_uid: str
@@ -352,5 +353,5 @@ class Incoming:
     transfer_syntax: str
     calling_ae: str
     association: int
-    encoded: bytes
+    encoded: Encoded
     called_ae: str = ""

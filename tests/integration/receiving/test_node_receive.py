@@ -405,3 +405,41 @@ def test_a_release_is_no_break_however_fast_the_connection_is_closed(
         assert node.push(ct_slice) == 0x0000
     wait_for(lambda: not node.open_series, 10, "the end of the associations")
     assert not node.inbox._transfers.state.broken
+
+
+@pytest.mark.parametrize(("min_free_mb", "status", "kept"), [(0, 0x0000, 1), (10**9, 0xA700, 0)])
+def test_a_large_image_arrives_in_a_file_that_is_renamed_or_deleted(
+    listen: Listen, ct_slice: pydicom.FileDataset, min_free_mb: int, status: int, kept: int
+) -> None:
+    node = listen(receiver={"min_free_mb": min_free_mb})
+    ct_slice.Rows = ct_slice.Columns = 1500
+    ct_slice.PixelData = bytes(range(250)) * 18_000
+    assert node.push(ct_slice) == status
+    assert [pydicom.dcmread(path).PixelData for path in node.files] == [ct_slice.PixelData] * kept
+    if kept:
+        (instance,) = node.store.instances_of(str(ct_slice.SeriesInstanceUID))
+        assert instance.size == node.files[0].stat().st_size
+        assert node.push(ct_slice) == 0x0000
+        assert len(node.files) == 1, "the same again changes nothing"
+
+
+def test_an_association_that_breaks_off_in_a_large_image_leaves_no_file(
+    listen: Listen, ct_slice: pydicom.FileDataset
+) -> None:
+    node = listen()
+    ct_slice.PixelData = bytes(8_000_000)
+    association = node.associate()
+    send, sent = association.dul.send_pdu, []
+
+    def break_off(primitive: Any) -> None:
+        sent.append(primitive)
+        if len(sent) < 20:  # 5 MB
+            send(primitive)
+        elif len(sent) == 20:
+            wait_for(lambda: node.files, 10, "its file is there")
+            assert association.dul.socket is not None
+            association.dul.socket.socket.shutdown(2)
+
+    association.dul.send_pdu = break_off  # type: ignore[method-assign]
+    association.send_c_store(ct_slice)
+    wait_for(lambda: not node.files, 10, "no file is left")

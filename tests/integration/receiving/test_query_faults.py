@@ -320,6 +320,7 @@ class _Full:
 
     def __init__(self, archive: FolderArchive) -> None:
         self._archive = archive
+        self.receiving_folder = archive.receiving_folder
         self._room = 2
 
     def accept(self, incoming: Any) -> object:

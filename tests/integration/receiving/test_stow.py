@@ -155,7 +155,7 @@ def _read(content: bytes) -> pydicom.FileDataset:
 def test_each_instance_has_its_own_answer(tmp_path: Path, images: list[bytes]) -> None:
     door = Door(tmp_path)
     sop_uids = [str(_read(image).SOPInstanceUID) for image in images]
-    foreign = changed(images[0], tmp_path, SOPClassUID=SegmentationStorage, SOPInstanceUID=generate_uid())
+    foreign = changed(images[0], tmp_path, SOPClassUID="1.2.3.4", SOPInstanceUID=generate_uid())
     with door.open() as url:
         whole = post(url, body(*images[:2]))
         assert whole.status_code == 200
@@ -176,6 +176,32 @@ def test_each_instance_has_its_own_answer(tmp_path: Path, images: list[bytes]) -
         assert post(f"{url}/a..b", body(images[0])).status_code == 400
         (series,) = door.store.series()
         assert series.instances == 3
+
+
+@pytest.mark.parametrize(
+    ("receiver", "peer", "reason"),
+    [
+        ({}, {}, None),
+        ({"other_classes": "refuse"}, {}, 0x0122),
+        ({}, {"sop_classes": ["CT"]}, 0x0122),
+    ],
+)
+def test_other_classes_are_set_aside_or_refused_as_by_c_store(
+    tmp_path: Path, images: list[bytes], receiver: dict[str, Any], peer: dict[str, Any], reason: int | None
+) -> None:
+    door = Door(tmp_path)
+    door.config = NodeConfig.model_validate(
+        {
+            **door.config.model_dump(),
+            "receiver": {"min_free_mb": 1, **receiver},
+            "peers": [{"ae_title": "CT_SCANNER", "networks": ["127.0.0.0/8"], **peer}],
+        }
+    )
+    other = changed(images[0], tmp_path, SOPClassUID=SegmentationStorage, SOPInstanceUID=generate_uid())
+    with door.open() as url:
+        answer = post(url, body(other))
+    assert reasons(answer.json()) == ([] if reason is None else [reason])
+    assert len(door.store.series()) == (reason is None)
 
 
 def test_a_broken_body_keeps_what_was_whole_and_says_so(tmp_path: Path, images: list[bytes]) -> None:

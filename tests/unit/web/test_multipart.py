@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orgseg_node.dicom.reading.part10 import EncodedFile
 from orgseg_node.errors import NotMultipart, TooLarge
 from orgseg_node.web.multipart import Part, PartReader, boundary_of
 
@@ -23,7 +25,7 @@ def body(contents: list[bytes]) -> bytes:
 
 
 def read(data: bytes, cuts: list[int], limit: int = 1000) -> list[Part]:
-    reader = PartReader(BOUNDARY, limit)
+    reader = PartReader(BOUNDARY, limit, Path())
     found, places = [], sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     for start, end in pairwise(places):
         found += reader.feed(data[start:end])
@@ -36,7 +38,7 @@ def test_parts_are_read_correctly_wherever_the_body_is_split(contents: list[byte
     honest = [one for one in contents if b"\r\n--b-1" not in b"\r\n" + one + b"\r\n"]
     if honest:
         parts = read(body(honest), cuts)
-        assert [part.content for part in parts] == honest
+        assert [part.content.encoded for part in parts] == honest
         assert {part.media_type for part in parts} == {"application/dicom"}
 
 
@@ -49,7 +51,7 @@ def test_a_body_without_its_last_boundary_is_incomplete(missing: int, cuts: list
 
 @given(st.binary(max_size=200))
 def test_any_body_gives_parts_or_is_refused(data: bytes) -> None:
-    reader = PartReader(BOUNDARY, 1000)
+    reader = PartReader(BOUNDARY, 1000, Path())
     try:
         reader.feed(data)
         reader.finish()
@@ -89,4 +91,15 @@ def test_a_boundary_is_taken_from_the_right_kind_of_body_only(
 def test_a_boundary_that_is_too_long_or_not_latin_is_refused() -> None:
     for boundary in ("a" * 10_000, "\u738b"):
         with pytest.raises(NotMultipart):
-            PartReader(boundary, 10)
+            PartReader(boundary, 10, Path())
+
+
+def test_a_large_part_is_written_to_a_file_while_it_arrives(tmp_path: Path) -> None:
+    content = bytes(3_000_000)
+    reader = PartReader(BOUNDARY, 10_000_000, tmp_path)
+    (part,) = reader.feed(body([content]))
+    encoded = part.content.encoded
+    assert isinstance(encoded, EncodedFile)
+    assert encoded.path.read_bytes() == content
+    part.content.discard()
+    assert not list(tmp_path.iterdir())

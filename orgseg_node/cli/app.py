@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pwd
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +26,7 @@ from orgseg_node.cli.node import (
     rules,
     series,
 )
-from orgseg_node.errors import OrgsegError
+from orgseg_node.errors import NotPermitted, OrgsegError
 
 _INTERRUPTED = 130  # as shells count a program ended by Ctrl-C
 
@@ -76,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OrgsegError as error:
         print_error(error)
         sys.exit(error.exit_status)
+    except PermissionError as error:
+        fault = _not_permitted(error)
+        print_error(fault)
+        sys.exit(fault.exit_status)
     except KeyboardInterrupt:
         print_message("Stopped.")
         sys.exit(_INTERRUPTED)
@@ -88,6 +94,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001  # no traceback is shown to a user
         print_unexpected_error(error)
         sys.exit(FAILED)
+
+
+def _not_permitted(error: PermissionError) -> NotPermitted:
+    """What a user lacks who may not use a file: its name, and the user to whom it or its folder belongs."""
+    path = Path(str(error.filename or ""))
+    for place in (path, *path.absolute().parents):
+        try:
+            number = place.stat().st_uid
+        except OSError:
+            continue
+        try:
+            owner = pwd.getpwuid(number).pw_name
+        except KeyError:  # a user of another machine or container
+            owner = str(number)
+        return NotPermitted(f"{path}; {place} belongs to the user {owner}.")
+    return NotPermitted(f"{path}.")
 
 
 def _print_version(is_requested: bool) -> None:

@@ -44,7 +44,7 @@
     ├── ConfigError             node.toml, organs.toml
     ├── OptionInvalid           an option of a command
     └── EnvironmentFault        missing on this machine
-        └── PortTaken  ToolMissing  FastModeMissing  NodeRunning
+        └── PortTaken  ToolMissing  FastModeMissing  NodeRunning  NotPermitted
 
 The first line of a class's docstring is the sentence for the operator; `next_step` is the recommended action.
 No message contains a patient's name, ID or birth date.
@@ -129,6 +129,7 @@ from orgseg_node.errors.machine import (
     EnvironmentFault,
     FastModeMissing,
     NodeRunning,
+    NotPermitted,
     OptionInvalid,
     PortTaken,
     ToolMissing,
@@ -250,6 +251,7 @@ __all__ = [
     "NotMultipart",
     "NotNotified",
     "NotPaired",
+    "NotPermitted",
     "NotStreamable",
     "NothingFound",
     "NothingMatches",

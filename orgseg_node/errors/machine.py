@@ -47,7 +47,14 @@ class FastModeMissing(EnvironmentFault):
     """OpenVINO, which the fast mode needs, is not installed."""
 
     code = "ENVIRONMENT_OPENVINO"
-    next_step = "Run pip install 'orgseg-node[fast]', or set backend = \"exact\"."
+    next_step = "Run pip install '.[fast]' in the source folder, or set backend = \"exact\"."
+
+
+class NotPermitted(EnvironmentFault):
+    """The user who runs this command may not use a file or folder."""
+
+    code = "ENVIRONMENT_PERMISSION"
+    next_step = "Run it as the user of the node, such as: sudo -u orgseg orgseg jobs list --config FILE."
 
 
 class NodeRunning(EnvironmentFault):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from orgseg_node.node.full_disk import PROBLEM
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import JobState, SeriesState
 from orgseg_node.node.store.store import DATABASE, Store
-from tests.faults.bench import Fault, images, listening, mount, small_disk, uid_of
+from tests.chaos.charges import Charge, Keeper, until
+from tests.faults.bench import Fault, echo, images, listening, mount, push, small_disk, uid_of
+from tests.support.peers.dcmtk import free_port
 
 _SUCCESS, _LATER = 0x0000, 0xA700
 
@@ -36,6 +44,48 @@ def full(scratch: Path) -> str:
         return (
             f"{len(kept)} times Success, then 0xA700; all of them whole on the disk; Success again with room"
         )
+
+
+def started_full(scratch: Path) -> str:
+    """Start the real node on a full disk; make room later."""
+    (path,) = images(scratch, 1)
+    port, web = free_port(), free_port()
+    config = scratch / "node.toml"
+    with small_disk(scratch / "disk", 40) as disk:
+        filler = disk / "filler"
+        with suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(1_000_000))
+                file.flush()
+        config.write_text(
+            f'[node]\nhost = "127.0.0.1"\nport = {port}\ndata_dir = "{disk / "data"}"\n'
+            f"[web]\nport = {web}\n[receiver]\nmin_free_mb = 1\naccept_any_calling_ae = true\n"
+            "[worker]\nspare_child = false\n",
+            encoding="utf-8",
+        )
+        command = [sys.executable, "-m", "orgseg_node.cli", "node", "run", "--config", str(config)]
+        with Keeper() as keeper:
+            node = keeper.take(Charge(name="node", command=command, log=scratch / "node.log"))
+            until(lambda: echo(port), 60, "the node answers")
+            assert push(port, path) == _LATER
+            problems = _problems(web)
+            assert problems == [PROBLEM], problems
+            filler.unlink()
+            until(lambda: push(port, path) == _SUCCESS, 60, "it takes images")
+            assert not node.own_deaths, "the node ended"
+            assert _problems(web) == []
+            assert list((disk / "data" / "inbox").rglob("*.dcm"))
+    return f"0xA700 and '{PROBLEM}' in /readyz; Success once there was room, by the same process"
+
+
+def _problems(web: int) -> list[str]:
+    """What `/readyz` of a node names."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{web}/readyz", timeout=5) as response:
+            found: dict[str, list[str]] = json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        found = json.loads(error.read())
+    return found.get("problems", [])
 
 
 def read_only(scratch: Path) -> str:
@@ -131,6 +181,8 @@ def _jump(scratch: Path, jump: timedelta, *, after: int) -> str:
 FAULTS = (
     Fault(name="disk full", trial=full,
           expected="0xA700 once an image cannot be kept; what got Success is whole; goes on with room"),
+    Fault(name="started on a full disk", trial=started_full,
+          expected="it starts, answers 0xA700 and says why in /readyz; it works once there is room"),
     Fault(name="disk read-only", trial=read_only, expected="0xA700 while it is; Success afterwards"),
     Fault(name="database locked", trial=locked, expected="0xA700 after 10 s; Success once it is free"),
     Fault(name="database deleted", trial=gone,

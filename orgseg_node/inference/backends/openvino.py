@@ -1,7 +1,7 @@
 """The forward pass of a network by OpenVINO: several times faster on a CPU, with nearly the same numbers.
 
 The differences depend on the network, so a bundle is run this way only after calibration. OpenVINO is an
-optional dependency (``pip install 'orgseg-node[fast]'``) and is imported on first use. Its package sends
+optional dependency (``pip install '.[fast]'``) and is imported on first use. Its package sends
 telemetry to its vendor when it is imported; here it is imported without the telemetry.
 """
 

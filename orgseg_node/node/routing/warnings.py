@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from orgseg_node.errors import OrgsegError
 from orgseg_node.inference.bundles.bundle import find_bundle
@@ -10,6 +12,8 @@ from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action
 from orgseg_node.node.config.tls import tls_warnings
 from orgseg_node.shipped import shipped_bundles
+
+_NOT_CLINICAL: Final = re.compile(r"not (be used )?for (clinical|patient)", re.IGNORECASE)
 
 
 def config_warnings(config: NodeConfig) -> list[str]:
@@ -26,7 +30,7 @@ def _bundles(config: NodeConfig) -> Iterator[str]:
         except OrgsegError as error:
             yield f"inference.bundles: {error.sentence} Jobs will fail until it is imported on the node."
             continue
-        if bundle.path.parent == shipped_bundles():
+        if bundle.path.parent == shipped_bundles() or _NOT_CLINICAL.search(bundle.manifest.intended_use):
             yield f"inference.bundles: {name} is not for patients: {bundle.manifest.intended_use}"
 
 

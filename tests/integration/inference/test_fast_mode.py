@@ -180,7 +180,7 @@ def test_a_precision_that_the_cpu_lacks_is_refused() -> None:
 def test_a_machine_without_openvino_is_told_how_to_install_it() -> None:
     with pytest.raises(FastModeMissing) as caught:
         installed_version("no-such-package-as-this")
-    assert "pip install 'orgseg-node[fast]'" in caught.value.next_step
+    assert "pip install '.[fast]'" in caught.value.next_step
 
 
 def test_openvino_is_imported_late_and_without_its_telemetry(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orgseg_node import __version__
+from orgseg_node.cli import app
 from orgseg_node.cli.console import FAILED, print_unexpected_error, progress_bar
 from orgseg_node.node.store.store import Store
 from orgseg_node.shipped import bundle_folders, shipped_config
@@ -215,6 +216,19 @@ def test_these_commands_never_import_torch(
         [sys.executable, "-c", QUIET, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_user_who_may_not_read_the_data_folder_is_told_whose_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "data" / "db" / "node.sqlite"))
+
+    monkeypatch.setattr(app, "build_app", lambda: lambda **_: refuse())
+    answer = orgseg(capsys, "jobs", "list")
+    assert (answer.status, answer.code) == (4, "ENVIRONMENT_PERMISSION")
+    assert f"{tmp_path} belongs to the user {tmp_path.owner()}" in answer.err
+    assert "sudo -u" in answer.err
 
 
 def test_without_a_terminal_there_is_no_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def _snakemake(workspace: Workspace, profile: str, *, dry_run: bool) -> list[str
     """The command that runs the workflow. Raises ToolMissing or ConfigError."""
     probe = subprocess.run([sys.executable, "-m", "snakemake", "--version"], check=False, capture_output=True)
     if probe.returncode:
-        raise ToolMissing("Snakemake: pip install 'orgseg-node[train]'.")
+        raise ToolMissing("Snakemake: pip install '.[train]' in the source folder.")
     named = training_workflow() / "profiles" / profile
     folder = named if named.is_dir() else Path(profile)
     if not folder.is_dir():

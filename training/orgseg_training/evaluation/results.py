@@ -144,5 +144,5 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow  # noqa: ICN001, PLC0415 - of the extra 'train' only
         import pyarrow.parquet  # noqa: PLC0415
     except ImportError as error:
-        raise ToolMissing("pyarrow is part of orgseg-node[train].") from error
+        raise ToolMissing("pyarrow: pip install '.[train]' in the source folder.") from error
     return pyarrow, pyarrow.parquet

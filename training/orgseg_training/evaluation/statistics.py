@@ -46,7 +46,7 @@ def normality(values: Sequence[float]) -> Normality:
     try:
         from statsmodels.stats.diagnostic import lilliefors  # noqa: PLC0415 - of the extra 'train' only
     except ImportError as error:
-        raise ToolMissing("statsmodels is part of orgseg-node[train].") from error
+        raise ToolMissing("statsmodels: pip install '.[train]' in the source folder.") from error
     return Normality(
         n=x.size,
         ks_raw_p=float(stats.kstest(x, "norm").pvalue),

@@ -14,7 +14,7 @@ from typing import Final
 
 import pydicom
 
-from orgseg_node.dicom.reading.files import text, without_pydicom_warnings
+from orgseg_node.dicom.reading.files import whole_text, without_pydicom_warnings
 from orgseg_node.dicom.reading.limits import open_bounded
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.routing.decision import destinations_of
@@ -173,12 +173,14 @@ def _identities(data_dir: Path, instances: Iterable[Instance]) -> Iterator[Ident
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
         except Exception:  # noqa: BLE001, S112  # damaged bytes make the parser raise any exception
             continue
-        descriptions = dict.fromkeys(text(header, name) for name in ("StudyDescription", "SeriesDescription"))
+        descriptions = dict.fromkeys(
+            whole_text(header, name) for name in ("StudyDescription", "SeriesDescription")
+        )
         yield Identity(
-            patient_id=text(header, "PatientID"),
-            patient_name=text(header, "PatientName"),
-            study_uid=text(header, "StudyInstanceUID"),
-            accession=text(header, "AccessionNumber"),
+            patient_id=whole_text(header, "PatientID"),
+            patient_name=whole_text(header, "PatientName"),
+            study_uid=whole_text(header, "StudyInstanceUID"),
+            accession=whole_text(header, "AccessionNumber"),
             description=", ".join(filter(None, descriptions)),
         )
 

@@ -183,7 +183,7 @@ class _Reading:
             return
         points = self._points(words)
         if len(points) < _LEAST_POINTS:
-            self.odd["empty"] += 1
+            self.odd["short" if len(points) else "empty"] += 1
             return
         self.odd["untyped"] += not kind
         if self._planes.is_beyond(points):
@@ -214,7 +214,8 @@ class _Reading:
 
 _SENTENCES: Final = {
     "open": ("OPEN", "{n} of its contours are points or open and were left out"),
-    "empty": ("EMPTY", "{n} of its contours have fewer than three points and were left out"),
+    "empty": ("EMPTY", "{n} of its contours have no points"),
+    "short": ("SHORT", "{n} of its contours have one or two points and were left out"),
     "untyped": ("UNTYPED", "{n} of its contours state no type and were read as closed"),
     "beyond": (
         "BEYOND",
@@ -240,7 +241,7 @@ def _findings(organ: str, odd: Counter[str], united: UnitedContours) -> Iterator
     for kind, (code, sentence) in _SENTENCES.items():
         if counts[kind]:
             yield Finding(
-                level=Level.INFO if kind == "empty" else Level.WARNING,
+                level=Level.INFO if kind == "short" else Level.WARNING,
                 code=f"ROI_CONTOURS_{code}",
                 message=f"{organ}: {sentence.format(n=counts[kind])}.",
                 organ=organ,

@@ -160,8 +160,8 @@ def none_usable(left_out: Mapping[str, str]) -> str:
 
 
 def _is_elsewhere(roi: ClinicalRoi, own: frozenset[str], link: Link) -> bool:
-    """Whether an ROI was drawn on another one of the CTs of its structure set."""
-    return not roi.images.isdisjoint(link.images) and roi.images.isdisjoint(own)
+    """Whether an ROI was drawn on another CT than others of its structure set, be it here or not."""
+    return link.by_images and bool(roi.images) and roi.images.isdisjoint(own)
 
 
 def _left_out_findings(left_out: Mapping[str, str]) -> list[Finding]:

@@ -32,7 +32,7 @@ class StructureSet:
     ----------
     path : its file
     patient : Patient ID
-    listed : UIDs of the series that it lists
+    listed_together : UIDs of the series that it lists, for each frame of reference
     images : SOP Instance UIDs of the images that its contours refer to
     frames : UIDs of its frames of reference
     approved : whether a person approved it
@@ -41,11 +41,20 @@ class StructureSet:
 
     path: Path
     patient: str
-    listed: frozenset[str]
+    listed_together: tuple[frozenset[str], ...]
     images: frozenset[str]
     frames: frozenset[str]
     approved: bool
     automatic: bool
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """UIDs of all series that it lists."""
+        return frozenset().union(*self.listed_together)
+
+    def rivals(self, series_uid: str) -> int:
+        """Number of series that it lists together with this one, in the same frame of reference."""
+        return max((len(uids) - 1 for uids in self.listed_together if series_uid in uids), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,7 +67,7 @@ class Link:
     images : SOP Instance UIDs of the other CTs on which it was drawn too
     by_images : whether its contours refer to images of this CT
     by_frame : whether only frame of reference and patient connect them
-    rivals : number of CTs that it may belong to as well, without saying to which
+    rivals : number of series that it may belong to as well, here or not, without saying to which
     """
 
     structures: StructureSet
@@ -113,7 +122,7 @@ def links_of(
                 images=frozenset().union(*(uids[m] - uids[n] for m in drawn if m != n)),
                 by_images=bool(drawn),
                 by_frame=not drawn and not one.listed,
-                rivals=0 if drawn else len(places) - 1,
+                rivals=0 if drawn else max(len(places) - 1, one.rivals(series[n].series_instance_uid)),
             )
             links[n].append(link)
     return links, alone
@@ -123,18 +132,20 @@ def _structure_set(path: Path, dataset: Dataset) -> StructureSet:
     with without_pydicom_warnings():
         rois = clinical_rois(dataset)
         frames = list(dataset.get("ReferencedFrameOfReferenceSequence") or [])
-        listed = frozenset(
-            uid
+        listed_together = tuple(
+            frozenset(
+                uid
+                for study in frame.get("RTReferencedStudySequence") or []
+                for series in study.get("RTReferencedSeriesSequence") or []
+                for uid in texts(series, "SeriesInstanceUID")
+            )
             for frame in frames
-            for study in frame.get("RTReferencedStudySequence") or []
-            for series in study.get("RTReferencedSeriesSequence") or []
-            for uid in texts(series, "SeriesInstanceUID")
         )
         stated = {whole_text(item, "FrameOfReferenceUID") for item in (dataset, *frames)}
     return StructureSet(
         path=path,
         patient=whole_text(dataset, "PatientID"),
-        listed=listed,
+        listed_together=listed_together,
         images=frozenset().union(*(roi.images for roi in rois)),
         frames=frozenset({*stated, *(roi.frame_uid for roi in rois)} - {""}),
         approved=is_approved(dataset),

@@ -465,6 +465,31 @@ def test_contours_that_name_no_image_belong_to_neither_of_two_listed_cts(
             case.read()
 
 
+def test_an_roi_whose_contours_refer_to_images_elsewhere_was_not_drawn_on_this_ct(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    def change(dataset: Dataset) -> None:
+        for contour in dataset.ROIContourSequence[0].ContourSequence:
+            contour.ContourImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+    write_patient(tmp_path, organ_table, change=change)
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path, {})
+    assert case.annotated == {"spinal_cord", LEFT, RIGHT, "mandible", "parotids"}
+
+
+def test_a_listed_ct_that_is_not_here_may_be_the_one_that_was_drawn_on(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    def change(dataset: Dataset) -> None:
+        _list_both(dataset, "1.2.3")
+        without_images(dataset)
+
+    write_patient(tmp_path, organ_table, change=change)
+    (case,) = open_database("dicom-rtstruct", "db", tmp_path, {})
+    with pytest.raises(CaseRejected, match="may belong to 2 CTs"):
+        case.read()
+
+
 def _no_listed_series(dataset: Dataset) -> None:
     del dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence
 

@@ -26,7 +26,7 @@ from orgseg_node.contouring.protocol_entries import (
     SixMm,
 )
 from orgseg_node.core.organs import OrganTable, Side
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import ProtocolInvalid
 from orgseg_node.shipped import shipped_config
 
 FOLDER: Final = "protocols"
@@ -89,13 +89,13 @@ class Protocol(Section):
 
         Raises
         ------
-        ConfigError
+        ProtocolInvalid
             With one line for each problem.
         """
         problems = [*_unknown(self, table), *_wrong_sides(self, table), *_ambiguous_names(self, table)]
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)
-            raise ConfigError(f"The protocol does not fit to the organ table:\n{lines}")
+            raise ProtocolInvalid(f"The protocol does not fit to the organ table:\n{lines}")
 
 
 def _contradictions(protocol: Protocol) -> Iterator[str]:
@@ -175,7 +175,7 @@ def load_protocol(name: str) -> Protocol:
 
     Raises
     ------
-    ConfigError
+    ProtocolInvalid
         If it does not exist, or with one line for each problem of the file.
     """
     path = Path(name).expanduser()
@@ -183,14 +183,14 @@ def load_protocol(name: str) -> Protocol:
         if name not in protocol_names():
             near = difflib.get_close_matches(name, protocol_names(), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(protocol_names())}."
-            raise ConfigError(f"There is no protocol {name!r}{hint}")
+            raise ProtocolInvalid(f"There is no protocol {name!r}{hint}")
         path = shipped_config(FOLDER) / f"{name}.toml"
     try:
         return parse_protocol(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}.") from error
+        raise ProtocolInvalid(f"{path}: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from error
+        raise ProtocolInvalid(f"{path} is not TOML: {error}.") from error
 
 
 def parse_protocol(content: Mapping[str, Any], source: str) -> Protocol:
@@ -203,14 +203,16 @@ def parse_protocol(content: Mapping[str, Any], source: str) -> Protocol:
 
     Raises
     ------
-    ConfigError
+    ProtocolInvalid
         With one line for each problem.
     """
     try:
         return Protocol.model_validate(content)
     except ValidationError as error:
         lines = [line for item in error.errors() for line in _lines(dict(item))]
-        raise ConfigError(f"{source}:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines))) from error
+        raise ProtocolInvalid(
+            f"{source}:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines))
+        ) from error
 
 
 def _lines(item: dict[str, Any]) -> list[str]:

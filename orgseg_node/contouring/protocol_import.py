@@ -27,7 +27,7 @@ from orgseg_node.dicom.reading.files import (
     whole_text,
     without_pydicom_warnings,
 )
-from orgseg_node.errors import ConfigError, InputError
+from orgseg_node.errors import NotStructures, ProtocolInvalid
 
 _BODY: Final = "body"
 _MAX_BYTES: Final = 5_000_000  # bytes of a template; real ones have some ten thousand
@@ -105,20 +105,20 @@ def import_protocol(path: Path, table: OrganTable) -> ImportedProtocol:
 
     Raises
     ------
-    InputError
+    NotStructures
         If the file is neither of them, or contains no structure.
-    ConfigError
+    ProtocolInvalid
         If none of its structures is an organ of the table.
     """
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise InputError(f"It cannot be read: {error.strerror}.") from error
+        raise NotStructures(f"It cannot be read: {error.strerror}.") from error
     is_xml = head.lstrip(_BEFORE_XML).startswith(b"<")
     listed = _from_xml(path) if is_xml else _from_rtstruct(path)
     if not listed:
-        raise InputError("The file lists no structure.")
+        raise NotStructures("The file lists no structure.")
     return _protocol_of(listed, table)
 
 
@@ -159,10 +159,10 @@ def _bases(table: OrganTable) -> dict[tuple[str, Side | None], str]:
 def _from_rtstruct(path: Path) -> list[ListedStructure]:
     dataset, _ = open_header(path)
     if text(dataset, "Modality") != "RTSTRUCT":
-        raise InputError("It is no RT Structure Set and no structure template.")
+        raise NotStructures("It is no RT Structure Set and no structure template.")
     rois = _items(dataset, "StructureSetROISequence")
     if rois is None or (rois and not any(whole_text(roi, "ROIName") for roi in rois)):
-        raise InputError("Its list of structures is damaged.")
+        raise NotStructures("Its list of structures is damaged.")
     contours = _by_roi(_items(dataset, "ROIContourSequence") or ())
     observations = _by_roi(_items(dataset, "RTROIObservationsSequence") or ())
     listed = []
@@ -206,11 +206,11 @@ def _rgb(values: Sequence[str]) -> Rgb | None:
 def _from_xml(path: Path) -> list[ListedStructure]:
     """Structures of a template: ID, type and colour; the names of the elements vary with the version."""
     if path.stat().st_size > _MAX_BYTES:
-        raise InputError("The file is too large for a structure template.")
+        raise NotStructures("The file is too large for a structure template.")
     try:
         root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise InputError(f"It is not valid XML: {type(error).__name__}.") from error
+        raise NotStructures(f"It is not valid XML: {type(error).__name__}.") from error
     return [_listed(each, position) for position, each in enumerate(_structures(root), start=1)]
 
 
@@ -281,7 +281,7 @@ def _protocol_of(listed: Sequence[ListedStructure], table: OrganTable) -> Import
             entries.append({"organ": key, **settings})
     unmatched = tuple(dict.fromkeys(one.name for one in listed if one.name not in matched))
     if not matched:
-        raise ConfigError("None of the structures is an organ that the organ table has.")
+        raise ProtocolInvalid("None of the structures is an organ that the organ table has.")
     content = tomli_w.dumps({"others": "keep", "structures": entries})
     toml = "".join([*_heading(unmatched), content, *_commented(external)])
     return ImportedProtocol(toml=toml, matched=matched, unmatched=unmatched)

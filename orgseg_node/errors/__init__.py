@@ -7,7 +7,7 @@
     │   ├── NotDicom  Unreadable  TruncatedFile  WrongModality  NoPixelData  NotImages
     │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
     │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
-    │   ├── NotMatching  NotMultipart
+    │   ├── NotMatching  NotMultipart  NotStructures
     │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
     │   └── UndecodablePixels  HuOutOfRange  TooLarge  TooManyItems
@@ -29,7 +29,7 @@
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
     │   ├── DatabaseUnreachable (retryable)
-    │   ├── NeverStarted  UnknownJob  UnknownSeries
+    │   ├── NeverStarted  DatabaseNewer  UnknownJob  UnknownSeries
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition
     ├── JobError                a job of the node
     │   ├── UnexpectedFailure  SystemCallFailed (retryable)
@@ -42,6 +42,7 @@
     │   ├── NotNotified (retryable)  ItemsFailed  AuditBroken  BackupRefused  BackupInvalid
     │   └── NodeNotRunning  ReloadRefused
     ├── ConfigError             node.toml, organs.toml
+    │   └── ProtocolInvalid  SettingsInvalid
     ├── OptionInvalid           an option of a command
     └── EnvironmentFault        missing on this machine
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning  NotPermitted
@@ -90,6 +91,7 @@ from orgseg_node.errors.inputs import (
     NotImages,
     NotMatching,
     NotMultipart,
+    NotStructures,
     SeveralParts,
     SeveralPatients,
     SeveralSeries,
@@ -132,6 +134,8 @@ from orgseg_node.errors.machine import (
     NotPermitted,
     OptionInvalid,
     PortTaken,
+    ProtocolInvalid,
+    SettingsInvalid,
     ToolMissing,
 )
 from orgseg_node.errors.network import (
@@ -177,6 +181,7 @@ from orgseg_node.errors.scans import (
     scan_error,
 )
 from orgseg_node.errors.storage import (
+    DatabaseNewer,
     DatabaseUnreachable,
     DiskFull,
     IllegalTransition,
@@ -204,6 +209,7 @@ __all__ = [
     "ClassRefused",
     "CommitmentRefused",
     "ConfigError",
+    "DatabaseNewer",
     "DatabaseUnreachable",
     "DeadLetter",
     "DiskFull",
@@ -253,6 +259,7 @@ __all__ = [
     "NotPaired",
     "NotPermitted",
     "NotStreamable",
+    "NotStructures",
     "NothingFound",
     "NothingMatches",
     "ObjectInvalid",
@@ -267,6 +274,7 @@ __all__ = [
     "PeerCertificateRefused",
     "PortTaken",
     "ProofFailed",
+    "ProtocolInvalid",
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
@@ -279,6 +287,7 @@ __all__ = [
     "SeriesRefuses",
     "SeriesUnexpected",
     "SeriesUnreadable",
+    "SettingsInvalid",
     "SeveralParts",
     "SeveralPatients",
     "SeveralSeries",

@@ -218,6 +218,13 @@ class NotMatching(InputError):
     next_step = "Correct the export at the sender; request and dataset have different UIDs."
 
 
+class NotStructures(InputError):
+    """No list of structures can be read from the file."""
+
+    code = "INPUT_NO_STRUCTURES"
+    next_step = "Give an RT Structure Set, or a structure template (XML) as the planning system exports it."
+
+
 class NotMultipart(InputError):
     """The body of the request is not the multipart body that its headers announce."""
 

@@ -40,7 +40,9 @@ class TimeLimit(JobError):
     """The job took longer than the time limit."""
 
     code = "JOB_TIME_LIMIT"
-    next_step = "Raise inference.time_limit_s in node.toml, or use a faster device."
+    next_step = (
+        "Raise inference.time_limit_s in node.toml or use a faster device, then run 'orgseg jobs retry'."
+    )
 
 
 class JobStopped(JobError):

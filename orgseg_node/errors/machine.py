@@ -13,6 +13,22 @@ class ConfigError(OrgsegError):
     next_step = "Correct the file and run 'orgseg config check'."
 
 
+class ProtocolInvalid(ConfigError):
+    """The protocol is invalid."""
+
+    code = "CONFIG_PROTOCOL"
+    next_step = (
+        "Correct the file, or name another protocol; 'orgseg protocols list' shows those of the program."
+    )
+
+
+class SettingsInvalid(ConfigError):
+    """The settings of inference are invalid."""
+
+    code = "CONFIG_INFERENCE"
+    next_step = "Correct the options of the command, or [inference] in node.toml."
+
+
 class OptionInvalid(OrgsegError):
     """An option of the command is invalid."""
 

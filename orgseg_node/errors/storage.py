@@ -42,6 +42,13 @@ class NeverStarted(StorageError):
     next_step = "Start it with 'orgseg node run', or correct data_dir or [database] in the file of --config."
 
 
+class DatabaseNewer(StorageError):
+    """A newer version of this program has used the database."""
+
+    code = "STORAGE_NEWER"
+    next_step = "Start the newer version again, or restore the backup that was made before the upgrade."
+
+
 class IllegalTransition(StorageError):
     """The job cannot change from its present state to the requested one."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import SettingsInvalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,11 @@ def split_into_chunks(
 
     Raises
     ------
-    ConfigError
+    SettingsInvalid
         If the overlap is not smaller than the chunk.
     """
     if not 0 <= overlap_mm < chunk_mm:
-        raise ConfigError(f"overlap_mm = {overlap_mm:g} must be smaller than chunk_mm = {chunk_mm:g}.")
+        raise SettingsInvalid(f"overlap_mm = {overlap_mm:g} must be smaller than chunk_mm = {chunk_mm:g}.")
     length = max(1, round(chunk_mm / spacing_mm))
     step = max(1, length - round(overlap_mm / spacing_mm))
     starts = [0]

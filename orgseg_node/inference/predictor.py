@@ -10,7 +10,7 @@ from typing import Protocol
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.volume import LabelMap, Volume
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import SettingsInvalid
 
 ProgressCallback = Callable[[float, str], None]
 """Called with the fraction done (0 to 1) and a text about the current step."""
@@ -64,7 +64,7 @@ class InferenceSettings:
 
     Raises
     ------
-    ConfigError
+    SettingsInvalid
         With all settings that are not valid.
     """
 
@@ -98,7 +98,7 @@ class InferenceSettings:
         if self.memory_budget_mb is not None and self.memory_budget_mb < 1:
             problems.append(f"memory_budget_mb {self.memory_budget_mb} must be at least 1")
         if problems:
-            raise ConfigError("Inference: " + "; ".join(problems) + ".")
+            raise SettingsInvalid("Inference: " + "; ".join(problems) + ".")
 
     @property
     def method_description(self) -> str:

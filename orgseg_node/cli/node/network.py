@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import out, progress_bar
-from orgseg_node.errors import NoSeries, OrgsegError, UnknownDestination
+from orgseg_node.errors import OptionInvalid, OrgsegError, UnknownDestination
 
 if TYPE_CHECKING:
     from orgseg_node.node.config.destinations import Destination, WebDestination
@@ -57,7 +57,7 @@ def send(
     destination, calling = resolve(dest, config, calling_ae)
     paths = [path for file in files for path in files_in(file)]
     if not paths:
-        raise NoSeries
+        raise OptionInvalid("FILES: there is no file in these folders.")
     with progress_bar() as on_progress:
         count = len(paths)
         answers = AnySender().send_each(destination, calling, paths)

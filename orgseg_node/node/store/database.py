@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from orgseg_node.errors import AuditBroken, StorageError
+from orgseg_node.errors import AuditBroken, DatabaseNewer
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.store.canonical import HISTORY_KEY, HistoryKey, event_values
 from orgseg_node.node.store.drivers.driver import Driver, Execute
@@ -101,9 +101,7 @@ class Database:
             done = {str(name) for (name,) in execute("SELECT name FROM schema_step", ()).fetchall()}
             unknown = sorted(done - {step.name for step in steps})
             if unknown:
-                raise StorageError(
-                    f"The database is newer than this program, which does not know step {unknown[-1]}."
-                )
+                raise DatabaseNewer(f"It is newer than this program, which does not know step {unknown[-1]}.")
             for step in steps:
                 if step.name in done:
                     continue

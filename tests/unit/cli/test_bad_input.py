@@ -159,7 +159,7 @@ def test_an_overlap_longer_than_the_chunk_is_a_wrong_setting(
 ) -> None:
     arguments = ("--method", "chunked", "--chunk-mm", "40", "--overlap-mm", "60")
     answer = orgseg(capsys, "segment", ct_folder, tmp_path / "out", *arguments)
-    assert (answer.status, answer.code) == (3, "CONFIG")
+    assert (answer.status, answer.code) == (3, "CONFIG_INFERENCE")
 
 
 def test_the_fast_mode_with_another_method_is_a_wrong_setting(
@@ -167,7 +167,7 @@ def test_the_fast_mode_with_another_method_is_a_wrong_setting(
 ) -> None:
     arguments = ("--method", "whole", "--backend", "fast")
     answer = orgseg(capsys, "segment", ct_folder, tmp_path / "out", *arguments)
-    assert (answer.status, answer.code) == (3, "CONFIG")
+    assert (answer.status, answer.code) == (3, "CONFIG_INFERENCE")
     assert "backend fast needs method streaming" in answer.err
     assert not (tmp_path / "out").exists()
 

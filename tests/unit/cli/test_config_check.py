@@ -76,6 +76,16 @@ def test_what_may_not_be_meant_is_a_warning(
         assert any(warning in message for message in found)
 
 
+def test_a_copy_of_the_starter_is_no_more_for_patients(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORGSEG_BUNDLES", str(tmp_path / "bundles"))
+    intended = "Demonstration. Not for clinical use."
+    name = write_bundle(tmp_path / "bundles" / "copy", intended_use=intended).manifest.name
+    answer = check(capsys, tmp_path, f'{PEER}{TPS}[inference]\nbundles = ["{name}"]\n')
+    assert f"{name} is not for patients: {intended}" in answer.err
+
+
 def test_a_file_can_be_checked_where_its_secrets_are_not(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

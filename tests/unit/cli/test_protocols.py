@@ -102,7 +102,7 @@ def test_a_wrong_protocol_is_exit_code_3_with_every_problem(
     if content is not None:
         path.write_text(content)
     answer = orgseg(capsys, "protocols", verb, path)
-    assert (answer.status, answer.code, answer.out) == (3, "CONFIG", "")
+    assert (answer.status, answer.code, answer.out) == (3, "CONFIG_PROTOCOL", "")
     output = " ".join(answer.err.split())
     for each in words:
         assert each in output
@@ -111,7 +111,7 @@ def test_a_wrong_protocol_is_exit_code_3_with_every_problem(
 
 def test_a_protocol_that_does_not_exist_is_exit_code_3(capsys: Capsys) -> None:
     answer = orgseg(capsys, "protocols", "check", "thorx")
-    assert (answer.status, answer.code) == (3, "CONFIG")
+    assert (answer.status, answer.code) == (3, "CONFIG_PROTOCOL")
     assert "did you mean 'thorax'?" in answer.err
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from orgseg_node import __version__
+from orgseg_node.contouring.anatomy_check import AnatomyRules, organ_judge
 from orgseg_node.contouring.background import BackgroundProcess
 from orgseg_node.contouring.label_export import label_nifti, on_grid
 from orgseg_node.contouring.object_roles import PDF, PDF_ALONE, RTSTRUCT, SEG
@@ -41,7 +42,7 @@ from orgseg_node.contouring.report_pdf import render_report_pdf
 from orgseg_node.contouring.scan_check import ScanRules, check_scan, predict_part
 from orgseg_node.contouring.structures import apply_protocol
 from orgseg_node.core.body import find_body
-from orgseg_node.core.checks import Finding, Level, check_labels, worst_level
+from orgseg_node.core.checks import Finding, Level, worst_level
 from orgseg_node.core.montage import Scene, montage
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.resample import to_slices
@@ -96,6 +97,7 @@ class Request:
     requested : which objects are made
     remark : additional text in the objects, in ASCII
     scans : what the scan is compared with before the network runs
+    anatomy : what the organs are compared with
     """
 
     series: CtSeries
@@ -107,6 +109,7 @@ class Request:
     requested: RequestedObjects = field(default_factory=RequestedObjects)
     remark: str = ""
     scans: ScanRules = field(default_factory=ScanRules)
+    anatomy: AnatomyRules = field(default_factory=AnatomyRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,13 +187,14 @@ def run(
         prediction = predict_part(predictor, scan, (volume, body), timer.within(Step.SEGMENT))
     with timer.step(Step.CONTOUR):
         found, patient = _on_slices(prediction.label_map, body.mask, series)
-        applied = apply_protocol(request.protocol, found, patient, request.organs)
+        judge = organ_judge(request.anatomy, (volume, body), prediction)
+        applied = apply_protocol(request.protocol, found, patient, request.organs, judge)
         structures = trace_contours(applied, requested)
     findings = (*series.findings, *body.findings, *scan.findings, *prediction.findings, *applied.findings)
     result = Result(
         series=series,
         applied=applied,
-        findings=(*findings, *check_labels(applied.label_map)),
+        findings=(*findings, *applied.judgement.findings),
         provenance=_provenance(request, prediction),
     )
     scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])

@@ -21,6 +21,7 @@ from orgseg_node.contouring.protocol_entries import (
     DerivedEntry,
     Entry,
     External,
+    Implausible,
     OrganEntry,
     Section,
     SixMm,
@@ -45,6 +46,8 @@ class Protocol(Section):
     phase : what is done with a series of several volumes, such as a 4DCT: ``ask`` holds it, ``first`` takes
         the first volume, anything else is the name or number of the volume to take
     others : whether organs that are not listed are kept or dropped
+    implausible : what is done with an organ that the reference anatomy of its model says is almost certainly
+        wrong: ``drop`` leaves it out, ``hold`` waits for a person, ``flag`` sends it with a warning
     structures : in the order in which the planning system shall list them
     external : the body contour; None for a structure set without it
     """
@@ -53,6 +56,7 @@ class Protocol(Section):
     profile: Tps = "generic"
     phase: Annotated[str, Field(min_length=1)] = ASK
     others: Literal["keep", "drop"] = "keep"
+    implausible: Implausible = "drop"
     structures: tuple[Entry, ...] = ()
     external: External | None = None
 
@@ -83,6 +87,13 @@ class Protocol(Section):
         """Hash of all settings that change a result, that is all except the description."""
         content = self.model_dump(mode="json", exclude={"description"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def implausible_of(self, key: str) -> Implausible:
+        """What is done with an organ, by its key, that is almost certainly wrong."""
+        for entry in self.organs:
+            if key in entry.keys and entry.implausible is not None:
+                return entry.implausible
+        return self.implausible
 
     def check_organs(self, table: OrganTable) -> None:
         """Check that all organs are in the table, and that no name has another meaning there.

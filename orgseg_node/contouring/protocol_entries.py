@@ -15,6 +15,9 @@ from orgseg_node.core.postprocess import FillHoles, Postprocessing
 FORMS: Final = ("one", "three", "six")
 """The forms of a margin, as they appear in the location of a problem."""
 
+Implausible = Literal["drop", "hold", "flag"]
+"""What is done with an organ that is almost certainly wrong."""
+
 
 def _printable(name: str) -> str:
     if not name.isprintable() or name != name.strip() or "\\" in name:
@@ -81,6 +84,8 @@ class OrganEntry(Section):
     name, color, type : replace those of the organ table
     min_ml : an organ with a smaller volume is left out
     split : keys of the left and the right organ into which it is divided
+    implausible : replaces the protocol's setting for this organ
+    max_distance_mm : pieces that are farther than this from the largest one are removed first
     keep_components, min_island_ml, fill_holes, interpolate_slices : see `Postprocessing`
     """
 
@@ -90,10 +95,12 @@ class OrganEntry(Section):
     type: _Type | None = None
     min_ml: _Ml = 0.0
     split: tuple[str, str] | None = None
+    implausible: Implausible | None = None
     keep_components: Annotated[int, Field(strict=True, ge=1)] | None = None
     min_island_ml: _Ml = 0.0
     fill_holes: FillHoles = FillHoles.NONE
     interpolate_slices: _Flag = False
+    max_distance_mm: Annotated[float, Field(strict=True, ge=0)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> OrganEntry:

@@ -6,7 +6,7 @@ An empty protocol changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -16,17 +16,24 @@ from numpy.typing import NDArray
 
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.contouring.protocol_entries import DerivedEntry, External, OrganEntry, margin_of
-from orgseg_node.core.checks import Finding, Level
-from orgseg_node.core.geometry import Box, FloatArray, VoxelGeometry
+from orgseg_node.core.anatomy.plausibility import Judgement
+from orgseg_node.core.checks import Finding, Grade, Level
+from orgseg_node.core.geometry import Box, VoxelGeometry
 from orgseg_node.core.margins import Margin, grow, ring, shrink
+from orgseg_node.core.midline import lps_x_mm, middle_x_mm
 from orgseg_node.core.organs import Organ, OrganTable
-from orgseg_node.core.postprocess import Postprocessing, postprocess, split_sides
+from orgseg_node.core.postprocess import postprocess, split_sides, without_far_pieces
 from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap, Mask
 
 _MUCH: Final = 0.05  # fraction of an organ; tidying that changes more gives a warning
 _FILL_MARGIN: Final = 1  # voxels around an organ that filling considers
 _BODY: Final = "body"  # key of the body in the organ table
+_FOLLOWS: Final = {
+    "drop": "It is left out.",
+    "hold": "The result is held.",
+    "flag": "It is sent all the same, as the protocol asks.",
+}
 _EXTERNAL: Final = "external"  # key of the body contour as a structure; a model may find a body as well
 
 
@@ -41,6 +48,8 @@ class AppliedProtocol:
     order : keys of organs and regions in the order of the protocol
     findings : what a person should know
     recorded : what was done, one row for each structure, for report.json
+    judgement : of the organs, before those that are left out were removed
+    left_out : organs that were found, and left out since they are implausible
     """
 
     label_map: LabelMap
@@ -48,9 +57,26 @@ class AppliedProtocol:
     order: tuple[str, ...]
     findings: tuple[Finding, ...]
     recorded: tuple[dict[str, Any], ...]
+    judgement: Judgement = field(default_factory=Judgement)
+    left_out: tuple[Organ, ...] = ()
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """What a person should know of each organ, by key: that it was left out, or how it looks."""
+        gone = {organ.key for organ in self.left_out}
+        return {
+            key: "LEFT OUT: implausible" if key in gone else f"LOOK AT IT: {grade}"
+            for key, grade in self.judgement.grades.items()
+        }
 
 
-def apply_protocol(protocol: Protocol, label_map: LabelMap, body: Mask, table: OrganTable) -> AppliedProtocol:
+def apply_protocol(
+    protocol: Protocol,
+    label_map: LabelMap,
+    body: Mask,
+    table: OrganTable,
+    judge: Callable[[LabelMap], Judgement] = lambda _: Judgement(),
+) -> AppliedProtocol:
     """Apply a protocol to what the networks found.
 
     Parameters
@@ -59,6 +85,7 @@ def apply_protocol(protocol: Protocol, label_map: LabelMap, body: Mask, table: O
     label_map : result of the networks on the slices of the CT; not changed
     body : (K, J, I) bool, the patient on the same slices
     table : the organ table
+    judge : judges the organs after they were tidied and before others are derived from them
 
     Raises
     ------
@@ -69,6 +96,7 @@ def apply_protocol(protocol: Protocol, label_map: LabelMap, body: Mask, table: O
     work = _ProtocolRun(label_map, body, table)
     for organ in protocol.organs:
         work.add_organ(organ)
+    work.judge(judge, protocol)
     for derived in protocol.derived:
         work.add_derived(derived)
     if protocol.external is not None:
@@ -82,6 +110,8 @@ def apply_protocol(protocol: Protocol, label_map: LabelMap, body: Mask, table: O
         order=tuple(key for keys in order for key in keys),
         findings=tuple(work.findings),
         recorded=tuple(work.recorded),
+        judgement=work.judgement,
+        left_out=tuple(work.left_out),
     )
 
 
@@ -97,6 +127,8 @@ class _ProtocolRun:
     regions: list[Region] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     recorded: list[dict[str, Any]] = field(default_factory=list)
+    judgement: Judgement = field(default_factory=Judgement)
+    left_out: list[Organ] = field(default_factory=list)
     _is_copy: bool = False
     _derived: dict[str, Region] = field(default_factory=dict)  # by name
     _derived_organs: dict[str, Organ] = field(default_factory=dict)  # by name, also of those that are empty
@@ -129,10 +161,31 @@ class _ProtocolRun:
                 color=entry.color or organ.color,
                 interpreted_type=entry.type or organ.interpreted_type,
             )
-            done = self._tidy(own, entry.tidying) | self._drop_if_small(own, entry.min_ml)
+            done = self._tidy(own, entry) | self._drop_if_small(own, entry.min_ml)
             if entry.split:
                 done["split_from"] = entry.organ
             self.recorded.append({"structure": organ.key, "name": self.organs[own].name} | done)
+
+    def judge(self, judge: Callable[[LabelMap], Judgement], protocol: Protocol) -> None:
+        """Judge the organs that are sent, and do with the implausible ones what the protocol says."""
+        listed = {key for entry in protocol.organs for key in entry.keys}
+        listed |= {key for entry in protocol.derived for key in (*entry.source, *entry.minus)}
+        sent = {n: o for n, o in self.organs.items() if protocol.others == "keep" or o.key in listed}
+        judged = judge(LabelMap(grid=self.given.grid, labels=self.labels, organs=sent))
+        consequences = {
+            key: protocol.implausible_of(key)
+            for key, grade in judged.grades.items()
+            if grade is Grade.IMPLAUSIBLE
+        }
+        for key, consequence in consequences.items():
+            label = self._label(key)
+            if consequence == "drop" and label is not None:
+                self.left_out.append(self.organs[label])
+                self._clear(label)
+                self.recorded.append({"structure": key, "done": "left out: implausible"})
+        self.judgement = replace(
+            judged, findings=tuple(_with_consequence(f, consequences) for f in judged.findings)
+        )
 
     def add_derived(self, entry: DerivedEntry) -> None:
         """Make one structure from others."""
@@ -151,7 +204,7 @@ class _ProtocolRun:
             mask = mask & shrink(self.body, self._place, Margin.uniform(entry.inside_body_mm))
             how += f", {entry.inside_body_mm:g} mm inside the body"
         if missing or without:
-            text = f"{entry.name}: made without {', '.join(missing + without)}, not found."
+            text = f"{entry.name}: made without {', '.join(missing + without)}, not found or left out."
             self._add_finding(Level.WARNING, "DERIVED_INCOMPLETE", text, organ.key)
         if not mask.any():
             self._add_finding(Level.INFO, "DERIVED_EMPTY", f"{entry.name}: nothing is left of it.", organ.key)
@@ -203,16 +256,23 @@ class _ProtocolRun:
             part = self._writable_labels()[box.slices]
             part[part == label] = 0
 
-    def _tidy(self, label: int, how: Postprocessing) -> dict[str, Any]:
+    def _tidy(self, label: int, entry: OrganEntry) -> dict[str, Any]:
         """Tidy an organ in place and return the volumes removed and filled."""
-        box = None if how.has_no_effect else self._box(label, _FILL_MARGIN)
+        how, farthest_mm = entry.tidying, entry.max_distance_mm
+        idle = how.has_no_effect and farthest_mm is None
+        box = None if idle else self._box(label, _FILL_MARGIN)
         if box is None:
             return {}
         before = np.equal(self.labels[box.slices], label)
         free = np.equal(self.labels[box.slices], 0)
         place = box.slices[0]
         slice_ml, heights = self._place.slice_ml[place], self._place.heights_mm[place]
-        after = postprocess(before, free, slice_ml, heights, how)
+        near = before
+        if farthest_mm is not None:
+            gap = float(np.median(np.diff(heights))) if heights.size > 1 else 1.0
+            spacing = (gap, *self._place.pixel_spacing_mm)
+            near = without_far_pieces(before, slice_ml, spacing, farthest_mm)
+        after = postprocess(near, free, slice_ml, heights, how)
         part = self._writable_labels()[box.slices]
         part[before & ~after] = 0
         part[after & ~before] = label
@@ -252,8 +312,8 @@ class _ProtocolRun:
         mask = np.equal(self.labels, label)
         if mask.any():
             box = Box.around(mask)
-            x_mm = _x_mm(self._place, box)
-            on_left, on_right = split_sides(mask[box.slices], x_mm, _middle_mm(self._place, self.body))
+            x_mm = lps_x_mm(self._place, box)
+            on_left, on_right = split_sides(mask[box.slices], x_mm, middle_x_mm(self._place, self.body))
             part = self._writable_labels()[box.slices]
             part[on_left], part[on_right] = left, right
         return left, right
@@ -343,28 +403,10 @@ class _ProtocolRun:
         self.findings.append(Finding(level=level, code=code, message=message, organ=organ, value=value))
 
 
-def _x_steps_mm(place: VoxelGeometry, box: Box) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """LPS x in mm in a box: of the first voxel of each slice, and the steps of rows and of columns."""
-    _, down, across = place.axes
-    row_mm, column_mm = place.pixel_spacing_mm
-    starts = place.to_lps([(k, *box.start[1:]) for k in range(box.start[0], box.stop[0])])[:, 0]
-    j, i = (np.arange(n, dtype=np.float64) for n in box.shape[1:])
-    return starts, j * (row_mm * down[0]), i * (column_mm * across[0])
-
-
-def _x_mm(place: VoxelGeometry, box: Box) -> FloatArray:
-    """LPS x in mm of every voxel of a box."""
-    starts, rows, columns = _x_steps_mm(place, box)
-    x_mm: FloatArray = starts[:, None, None] + rows[:, None] + columns
-    return x_mm
-
-
-def _middle_mm(place: VoxelGeometry, body: Mask) -> float:
-    """LPS x in mm of the middle of the patient: the mean over its voxels."""
-    if not body.any():
-        return 0.0
-    box = Box.around(body)
-    inside = body[box.slices]
-    numbers = (inside.sum(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
-    steps = _x_steps_mm(place, box)
-    return float(sum(count @ x for count, x in zip(numbers, steps, strict=True)) / inside.sum())
+def _with_consequence(finding: Finding, consequences: Mapping[str, str]) -> Finding:
+    """A finding of an implausible organ with what follows from it."""
+    consequence = consequences.get(finding.organ or "")
+    if finding.grade is not Grade.IMPLAUSIBLE or consequence is None:
+        return finding
+    level = Level.ERROR if consequence == "hold" else finding.level
+    return replace(finding, level=level, message=f"{finding.message} {_FOLLOWS[consequence]}")

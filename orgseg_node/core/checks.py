@@ -23,6 +23,7 @@ SEVERAL_PARTS = frozenset(
 )
 """Organs that naturally consist of several parts."""
 _SMALL_PIECE = 0.05  # a second piece above this fraction of the organ is a warning, below it a note
+_SMALLEST_ML = 0.2  # sides of smaller organs are not compared: they are crumbs somewhere
 _DUST = 0.001  # pieces below this fraction of the organ are not listed individually
 _Box = tuple[slice, slice, slice]
 
@@ -33,6 +34,13 @@ class Level(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Grade(StrEnum):
+    """How far an organ is from what organs look like; what follows is the protocol's decision."""
+
+    UNUSUAL = "unusual"  # look at it
+    IMPLAUSIBLE = "implausible"  # almost certainly wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,9 @@ class Finding:
     message : a sentence for a physicist, without patient data
     organ : key of the organ, if it is about one
     value : the measured number, if there is one
+    measure : what was measured, in words, if the organ was compared with a reference
+    reference : lowest and highest value of the reference
+    grade : how far the organ is from the reference
     """
 
     level: Level
@@ -53,6 +64,9 @@ class Finding:
     message: str
     organ: str | None = None
     value: float | None = None
+    measure: str | None = None
+    reference: tuple[float, float] | None = None
+    grade: Grade | None = None
 
 
 def check_labels(label_map: LabelMap) -> tuple[Finding, ...]:
@@ -70,6 +84,7 @@ def check_labels(label_map: LabelMap) -> tuple[Finding, ...]:
     boxes = ndimage.find_objects(labels, max_label=255)
     findings: list[Finding] = []
     centroids: dict[str, tuple[Organ, float]] = {}
+    slice_ml = label_map.grid.slice_ml
     for label, organ in sorted(label_map.organs.items()):
         box = boxes[label - 1]
         if box is None:
@@ -78,6 +93,8 @@ def check_labels(label_map: LabelMap) -> tuple[Finding, ...]:
         mask: Mask = np.equal(labels[box], label)
         findings += _cut(organ, box, mask.shape, labels.shape)
         findings += _pieces(organ, mask)
+        if float(mask.sum(axis=(1, 2)) @ slice_ml[box[0]]) < _SMALLEST_ML:
+            continue
         index = [start.start + float(c) for start, c in zip(box, ndimage.center_of_mass(mask), strict=True)]
         centroids[organ.key] = (organ, float(label_map.grid.to_lps([index])[0, 0]))
     return (*findings, *_swapped(centroids))

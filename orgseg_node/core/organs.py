@@ -15,7 +15,7 @@ Rgb = tuple[int, int, int]
 
 _MAX_NAME = 16  # TG-263 (AAPM report 263, 2018): names of at most 16 characters, unique without case
 _REQUIRED = {"name", "code", "meaning", "color", "display"}
-_OPTIONAL = {"category", "category_meaning", "fma", "interpreted_type", "side", "note"}
+_OPTIONAL = {"category", "category_meaning", "fma", "interpreted_type", "side", "note"} | {"volume_ml", "hu"}
 
 
 class Side(StrEnum):
@@ -41,6 +41,8 @@ class Organ:
     interpreted_type : RT ROI Interpreted Type (3006,00A4)
     side : left or right if the organ is one of a pair
     note : remark on the name or code, or empty
+    volume_ml : smallest and largest volume of a complete organ in any patient; None if not stated
+    hu : smallest and largest mean HU inside; None if not stated
     """
 
     key: str
@@ -55,6 +57,8 @@ class Organ:
     interpreted_type: str = "ORGAN"
     side: Side | None = None
     note: str = ""
+    volume_ml: tuple[float, float] | None = None
+    hu: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def _problems(row: Any) -> list[str]:
     found += [f"has unknown setting {name}" for name in sorted(row.keys() - _REQUIRED - _OPTIONAL)]
     found += [
         f"{name} must be text"
-        for name in sorted((_REQUIRED | _OPTIONAL) - {"color", "display"})
+        for name in sorted((_REQUIRED | _OPTIONAL) - {"color", "display", "volume_ml", "hu"})
         if not isinstance(row.get(name, ""), str)
     ]
     if not 1 <= len(str(row.get("name", "x"))) <= _MAX_NAME:
@@ -129,6 +133,11 @@ def _problems(row: Any) -> list[str]:
         f"{name} must be three numbers from 0 to 255"
         for name in ("color", "display")
         if not _is_rgb(row, name)
+    ]
+    found += [
+        f"{name} must be two numbers, the smaller one first"
+        for name in ("volume_ml", "hu")
+        if name in row and not _is_range(row[name])
     ]
     if row.get("side", "left") not in set(Side):
         found.append('side must be "left" or "right"')
@@ -142,9 +151,17 @@ def _is_rgb(row: Mapping[str, Any], name: str) -> bool:
     )
 
 
+def _is_range(value: Any) -> bool:
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and all(type(v) in {int, float} for v in value) and value[0] < value[1]
+
+
 def _organ(key: str, row: Mapping[str, Any]) -> Organ:
     fields = dict(row)
     fields["color"] = tuple(row["color"])
     fields["display"] = tuple(row["display"])
+    for name in ("volume_ml", "hu"):
+        if name in row:
+            fields[name] = (float(row[name][0]), float(row[name][1]))
     fields["side"] = Side(row["side"]) if "side" in row else None
     return Organ(key=key, **fields)

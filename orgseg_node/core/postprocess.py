@@ -89,6 +89,33 @@ def _without_pieces(mask: Mask, slice_ml: FloatArray, steps: Postprocessing) -> 
     return found
 
 
+def without_far_pieces(
+    mask: Mask, slice_ml: FloatArray, spacing_mm: tuple[float, float, float], most_mm: float
+) -> Mask:
+    """The largest piece of an organ, and the others within a distance from it.
+
+    Parameters
+    ----------
+    mask : (K, J, I) bool
+    slice_ml : (K,) volume of one voxel of each slice in ml
+    spacing_mm : distance of voxels along k, j, i; of slices at different distances their median
+    most_mm : distance from the largest piece
+
+    Returns
+    -------
+    (K, J, I) bool
+    """
+    pieces, volumes = _pieces(mask, slice_ml)
+    if len(volumes) < 3:  # the background, and one piece
+        return mask
+    main = int(np.argmax(volumes[1:])) + 1
+    away = ndimage.distance_transform_edt(pieces != main, sampling=spacing_mm)
+    numbers = np.arange(1, len(volumes))
+    near = np.asarray(ndimage.minimum(away, pieces, numbers)) <= most_mm
+    found: Mask = np.concatenate([[False], near])[pieces]
+    return found
+
+
 def _pieces(mask: Mask, slice_ml: FloatArray) -> tuple[NDArray[np.uint32], FloatArray]:
     """(K, J, I) number of the piece of each voxel, and volume of each piece in ml; 0 is the background."""
     pieces: NDArray[np.uint32] = cc3d.connected_components(mask, connectivity=26).astype(np.uint32)

@@ -64,6 +64,8 @@ class OrganMeasures:
     pieces : largest first
     holes_ml : volume of cavities inside
     skipped_slices : slices without the organ between two with it
+    mean_hu : mean HU inside, of all voxels
+    outside : fraction of it outside of the patient
     cut : ends of the scan that it reaches, ``feet`` or ``head``
     at_border : whether it touches the border of the image
     """
@@ -74,6 +76,8 @@ class OrganMeasures:
     pieces: tuple[Piece, ...]
     holes_ml: float
     skipped_slices: int
+    mean_hu: float
+    outside: float
     cut: tuple[str, ...]
     at_border: bool
 
@@ -108,6 +112,8 @@ def measure_organ(scan: WorkingGrid, mask: Mask) -> OrganMeasures | None:
         pieces=_pieces(fine, spacing, voxel_ml),
         holes_ml=float(np.count_nonzero(ndimage.binary_fill_holes(fine) & ~fine)) * voxel_ml,
         skipped_slices=int(np.count_nonzero(~shown)),
+        mean_hu=float(np.asarray(scan.turned(scan.hu)[box])[fine].mean()),
+        outside=1.0 - float(np.asarray(scan.turned(scan.body)[box])[fine].mean()),
         cut=cut,
         at_border=any(box[n].start == 0 or box[n].stop == view.shape[n] for n in (1, 2)),
     )

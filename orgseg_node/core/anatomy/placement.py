@@ -110,6 +110,38 @@ class Placement:
         ways = [self._conditional(values, own, known & ~own & (owner != out)) for out in left_out]
         return min(ways, key=lambda way: way.distance)
 
+    def expected_mm(self, organ: str, found: Anchors) -> tuple[float, float, float] | None:
+        """Where an organ that was not found should be: height of its centre, and its scatter.
+
+        Parameters
+        ----------
+        organ : its key
+        found : the points of the organs that were found
+
+        Returns
+        -------
+        height above the first slice, its standard deviation, and half of the usual length, in mm; None if it
+        cannot be said
+        """
+        if organ not in self.organs:
+            return None
+        number = self.organs.index(organ)
+        height = {name: number * _WIDTH + n * _AXES for n, name in enumerate(ANCHORS)}
+        if not self.seen[height["centre"]]:
+            return None
+        values = _vector(self.organs, found) - self.centre_mm
+        values[~self.seen] = np.nan
+        owner = np.repeat(np.arange(len(self.organs)), _WIDTH)
+        given = np.isfinite(values) & (owner != number)
+        if not given.any():
+            return None
+        own = np.arange(values.size) == height["centre"]
+        values[own] = 0.0  # so that the deviation is what must be subtracted
+        away = self._conditional(values, own, given)
+        length = float(self.centre_mm[height["upper"]] - self.centre_mm[height["lower"]])
+        centre = float(self.centre_mm[height["centre"]]) - away.offset_mm["centre_z"]
+        return centre, away.sigma_mm["centre_z"], max(length, 0.0) / 2
+
     def _conditional(self, values: FloatArray, own: Mask, given: Mask) -> Deviation:
         own_n, given_n = np.flatnonzero(own), np.flatnonzero(given)
         axis = np.arange(values.size) % _AXES

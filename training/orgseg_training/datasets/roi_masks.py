@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.resample import resample_hu_to_grid
 from orgseg_node.core.volume import Mask
@@ -23,7 +24,6 @@ from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
 from orgseg_node.inference.orientation import reorientation_to
 from orgseg_training.datasets.adapter_base import make_contents
-from orgseg_training.datasets.anatomy_check import PAIRS
 from orgseg_training.datasets.case import Contents
 from orgseg_training.datasets.organ_names import OrganNames
 from orgseg_training.datasets.structure_sets import Link, is_untrusted

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orgseg_node.core.anatomy import order
+from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable
-from orgseg_training.datasets import anatomy_check
-from orgseg_training.datasets.anatomy_check import PAIRS, VOLUMES_ML, anatomy_findings
+from orgseg_training.datasets.anatomy_check import VOLUMES_ML, anatomy_findings
 from tests.support.ct.body_of_boxes import GRID, organ_masks
 
 
@@ -22,11 +23,7 @@ def test_nothing_is_said_of_a_body() -> None:
 
 
 def test_every_organ_of_the_rules_is_in_the_table(organ_table: OrganTable) -> None:
-    named = {
-        organ
-        for pair in (*anatomy_check._RIGHT_OF, *anatomy_check._ABOVE, *anatomy_check._BEFORE)
-        for organ in pair
-    }
+    named = {organ for pair in (*order.RIGHT_OF, *order.ABOVE, *order.BEFORE) for organ in pair}
     assert named | set(PAIRS) | {side for pair in PAIRS.values() for side in pair} <= set(organ_table)
     assert set(VOLUMES_ML) <= set(organ_table)
 

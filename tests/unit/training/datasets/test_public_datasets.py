@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.geometry import Grid
 from orgseg_node.errors import ConfigError, InputError, OrgsegError
-from orgseg_training.datasets.anatomy_check import PAIRS
 from orgseg_training.datasets.case import OrganState, SourceCase
 from orgseg_training.datasets.case_store import CaseStore
 from orgseg_training.datasets.description import described_data_sets, load_data_set, read_description

@@ -1,0 +1,55 @@
+"""Whether the organs of a result look like organs: judged after they were tidied, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orgseg_node.contouring.label_export import on_grid
+from orgseg_node.core.anatomy.plausibility import Comparison, Judgement, judge_organs
+from orgseg_node.core.anatomy.reference import AnatomyReference
+from orgseg_node.core.anatomy.working_grid import WorkingGrid
+from orgseg_node.core.body import Body
+from orgseg_node.core.volume import LabelMap, Volume
+from orgseg_node.inference.predictor import Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnatomyRules:
+    """What organs are compared with.
+
+    Attributes
+    ----------
+    references : reference anatomy of models, by the SHA-256 of the bundle
+    age_years : of the patient; None if not known
+    """
+
+    references: Mapping[str, AnatomyReference] = field(default_factory=dict)
+    age_years: float | None = None
+
+
+def organ_judge(
+    rules: AnatomyRules, scan: tuple[Volume, Body], prediction: Prediction
+) -> Callable[[LabelMap], Judgement]:
+    """The judge of the organs of a result; see `apply_protocol`.
+
+    Parameters
+    ----------
+    rules : what the organs are compared with
+    scan : CT in HU, and the patient in it
+    prediction : result of the networks
+    """
+    volume, body = scan
+    agreement: dict[str, float] = {}
+    for row in prediction.disagreement:
+        agreement[row.organ] = min(row.mean_dice, agreement.get(row.organ, 1.0))
+    comparison = Comparison(
+        populations=[
+            rules.references[model.sha256].population(rules.age_years)
+            for model in prediction.models
+            if model.sha256 in rules.references
+        ],
+        agreement=agreement,
+    )
+    working = WorkingGrid(volume.grid, volume.hu, body.mask)
+    return lambda label_map: judge_organs(on_grid(label_map, volume.grid), working, comparison)

@@ -108,13 +108,15 @@ def trace_contours(applied: AppliedProtocol, requested: RequestedObjects) -> dic
         If the label map has no organ.
     """
     if not applied.label_map.labels.any():
+        names = ", ".join(organ.name for organ in applied.left_out)
+        if names:
+            raise NothingFound(f"Every organ that was found is implausible and was left out: {names}.")
         raise NothingFound
     traced: dict[Tracing, StructureSet] = {}
     for profile in requested.structure_sets.values():
         if profile.tracing not in traced:
-            traced[profile.tracing] = trace(
-                applied.label_map, profile.tracing, regions=applied.regions, order=applied.order
-            )
+            contours = trace(applied.label_map, profile.tracing, regions=applied.regions, order=applied.order)
+            traced[profile.tracing] = replace(contours, warnings=applied.warnings)
     return {role: traced[profile.tracing] for role, profile in requested.structure_sets.items()}
 
 

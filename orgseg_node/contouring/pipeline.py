@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -198,6 +198,7 @@ def run(
         provenance=_provenance(request, prediction),
     )
     scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
+    scene = replace(scene, marks=applied.judgement.grades)
     drawing = BackgroundProcess(lambda: {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)})
     with timer.step(Step.ENCODE):
         objects = make_objects(result, requested, structures)

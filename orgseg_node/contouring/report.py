@@ -13,9 +13,9 @@ from typing import Any
 from orgseg_node import __version__
 from orgseg_node.contouring.objects import Result
 from orgseg_node.contouring.protocol import Protocol
-from orgseg_node.core.checks import worst_level
+from orgseg_node.contouring.structures import AppliedProtocol
+from orgseg_node.core.checks import Finding, worst_level
 from orgseg_node.core.contours import StructureSet
-from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.inference.predictor import Disagreement, Prediction
 
@@ -59,9 +59,10 @@ def build_report(content: ReportContent) -> dict[str, Any]:
         "created": content.created.isoformat(),
         "remark": result.provenance.remark,
         "input": _input(result.series),
-        "organs": _organs(result.applied.label_map, content.prediction, content.structures),
+        "organs": _organs(result.applied, content.prediction, content.structures),
+        "anatomy": [dict(row) for row in result.applied.judgement.compared],
         "protocol": {"sha256": content.protocol.sha256, "done": list(result.applied.recorded)},
-        "findings": [asdict(finding) for finding in result.findings],
+        "findings": [_finding(finding) for finding in result.findings],
         "worst_finding": None if worst is None else worst.value,
         "models": [asdict(model) for model in content.prediction.models],
         "method": content.prediction.method,
@@ -91,6 +92,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _finding(finding: Finding) -> dict[str, Any]:
+    row = asdict(finding)
+    return row if finding.reference is None else row | {"reference": list(finding.reference)}
+
+
 def _input(series: CtSeries) -> dict[str, Any]:
     """Properties of the CT without patient data."""
     grid = series.grid
@@ -109,8 +115,12 @@ def _input(series: CtSeries) -> dict[str, Any]:
     }
 
 
-def _organs(label_map: LabelMap, prediction: Prediction, structures: StructureSet) -> list[dict[str, Any]]:
+def _organs(
+    applied: AppliedProtocol, prediction: Prediction, structures: StructureSet
+) -> list[dict[str, Any]]:
     """One row for each organ of the models, also for those that were not found."""
+    label_map, grades = applied.label_map, applied.judgement.grades
+    left_out = {organ.key for organ in applied.left_out}
     contours = {structure.label: structure.contours for structure in structures.structures}
     volumes_ml = label_map.volumes_ml()
     rows = []
@@ -126,6 +136,8 @@ def _organs(label_map: LabelMap, prediction: Prediction, structures: StructureSe
                 "volume_ml": round(volumes_ml[label], 3),
                 "slices": len({contour.k for contour in drawn}),
                 "contours": len(drawn),
+                "grade": grades.get(organ.key),
+                "left_out": organ.key in left_out,
                 "disagreement": _disagreement(organ.key, prediction.disagreement),
             }
         )

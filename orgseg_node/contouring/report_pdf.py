@@ -149,11 +149,14 @@ def _organ_lines(organs: Sequence[Mapping[str, Any]], lines: int) -> list[_Line]
 
 def _organ_cell(organ: Mapping[str, Any], width: int) -> str:
     volume = f"{organ['volume_ml']:.2f} ml" if organ["voxels"] else "not found"
+    volume = "LEFT OUT" if organ.get("left_out") else volume
     differ = organ["disagreement"]
     spread = ""
     if differ is not None and organ["voxels"]:
         low, high = differ["volume_min_ml"], differ["volume_max_ml"]
         spread = f"Dice {differ['mean_dice']:.2f}, {low:.1f}-{high:.1f} ml"
+    if organ.get("grade") and organ["voxels"]:
+        spread = f"LOOK: {organ['grade']} {spread}".strip()
     return _cell(organ["name"], volume, spread, width)
 
 

@@ -9,8 +9,8 @@ contours and removes points, and holes are written according to `Holes`. No voxe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 
@@ -94,12 +94,14 @@ class StructureSet:
     structures : in the requested order
     missing : organs that were not found, and empty regions
     holes : how holes are written
+    warnings : what a person should know of an organ, by its key
     """
 
     grid: VoxelGeometry
     structures: tuple[Structure, ...]
     missing: tuple[Organ, ...] = ()
     holes: Holes = Holes.KEYHOLE
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
 
 def trace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,12 +38,14 @@ class Scene:
     label_map : the organs, on the same grid
     structures : their contours
     volumes_ml : ml by label number, if organs overlap and the label map would be wrong; else None
+    marks : a word after the name of an organ in the legend, such as ``unusual``, by its key
     """
 
     volume: Volume
     label_map: LabelMap
     structures: StructureSet
     volumes_ml: Mapping[int, float] | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, volume: Volume, label_map: LabelMap, delivered: StructureSet) -> Scene:
@@ -232,7 +234,9 @@ def _legend(figure: Figure, scene: Scene) -> None:
     lines, names = [], []
     for structure in scene.structures.structures:
         lines.append(Line2D([], [], color=_rgb(structure.organ), linewidth=4))
-        names.append(f"{structure.organ.name}  {volumes_ml[structure.label or 0]:.1f} ml")
+        mark = scene.marks.get(structure.organ.key)
+        volume = f"{structure.organ.name}  {volumes_ml[structure.label or 0]:.1f} ml"
+        names.append(f"{volume}\n! {mark}" if mark else volume)
     figure.legend(
         lines, names, loc="center right", frameon=False, labelcolor="white", fontsize=11, handlelength=1.2
     )

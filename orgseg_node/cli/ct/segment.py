@@ -149,6 +149,7 @@ def segment(
     objects must not be used then without a person's decision.
     """
     from orgseg_node.cli.ct.protocols import load_checked_protocol  # noqa: PLC0415  # heavy imports only when needed
+    from orgseg_node.contouring.anatomy_check import AnatomyRules  # noqa: PLC0415
     from orgseg_node.contouring.identity import ResultSettings, derive_job_id  # noqa: PLC0415
     from orgseg_node.contouring.object_roles import PDF, RTSTRUCT, SEG, SR  # noqa: PLC0415
     from orgseg_node.contouring.objects import RequestedObjects  # noqa: PLC0415
@@ -158,6 +159,7 @@ def segment(
     from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.durable import write_durably  # noqa: PLC0415
+    from orgseg_node.inference.bundles.anatomy import anatomy_references  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
     from orgseg_node.inference.bundles.scan_references import scan_references  # noqa: PLC0415
     from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed in it
@@ -200,6 +202,9 @@ def segment(
             references=scan_references([each.manifest.name for each in bundles], bundle_folders()),
             released=untrained_region,
         ),
+        anatomy=AnatomyRules(
+            references=anatomy_references([each.manifest.name for each in bundles], bundle_folders())
+        ),
     )
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
         on_progress(0.0, "loading the network")
@@ -219,19 +224,34 @@ def print_outcome(outcome: Outcome) -> None:
     """Print organs with volumes and the paths of the files on stdout, findings on stderr."""
     print_findings(outcome.findings)
     rows = outcome.report["organs"]
-    columns = ["organ", "key", "volume ml", "slices"]
+    columns = ["organ", "key", "volume ml", "slices", "check"]
     if any(row["disagreement"] for row in rows):
         columns += ["Dice of folds", "ml of folds"]
     table = Table(*columns, title="Automatic, not reviewed", title_justify="left")
     for row in rows:
         volume = f"{row['volume_ml']:.1f}" if row["voxels"] > 0 else "-"
-        cells = [row["name"], row["key"], volume, str(row["slices"]), *_folds(row["disagreement"])]
+        cells = [
+            row["name"],
+            row["key"],
+            volume,
+            str(row["slices"]),
+            checked(row),
+            *_folds(row["disagreement"]),
+        ]
         table.add_row(*cells[: len(columns)])
     console = out()
     console.print(table)
     for path in (*outcome.objects.values(), outcome.labels, outcome.montage, outcome.report_path):
         console.print(escape(str(path)))
     err().print(f"{outcome.report['method']} on {escape(outcome.report['device'])}")
+
+
+def checked(row: Mapping[str, Any]) -> str:
+    """What the checks say of an organ of a report, in the colours of the console."""
+    if row.get("left_out"):
+        return "[red]left out: implausible[/]"
+    grade = row.get("grade")
+    return f"[yellow]{grade}: look at it[/]" if grade else ""
 
 
 def _folds(disagreement: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -100,7 +100,11 @@ def judge_organs(label_map: LabelMap, scan: WorkingGrid, comparison: Comparison)
             row |= _row(scores, reference, population)
         else:
             findings += _wide_ranges(organ, measures)
-            row |= {"reference": "the organ table", "range_ml": organ.volume_ml, "range_hu": organ.hu}
+            row |= {
+                "reference": "the organ table",
+                "range_ml": list(organ.volume_ml or ()),
+                "range_hu": list(organ.hu or ()),
+            }
         findings += rule_findings(organ, measures, reference)
         compared.append(row)
     findings += _disagreeing(found, comparison.agreement)

@@ -8,7 +8,7 @@ orientation. Section numbers refer to DICOM PS3.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataelem import DataElement
@@ -57,6 +57,7 @@ class _Writing:
     names : ROI names for the planning system, by `Organ.key`
     segments : reference to the segment of an organ, by its label in the segmentation
     holes : how holes were traced
+    warnings : what a person should know of an organ, by `Organ.key`
     """
 
     series: CtSeries
@@ -65,6 +66,7 @@ class _Writing:
     names: dict[str, str]
     segments: dict[str, Dataset]
     holes: Holes
+    warnings: Mapping[str, str]
 
 
 def write_rtstruct(
@@ -112,12 +114,13 @@ def write_rtstruct(
         names=names_for(all_organs(structure_set), profile),
         segments=_segments(segmentation) if segmentation is not None else {},
         holes=structure_set.holes,
+        warnings=structure_set.warnings,
     )
     dataset = _empty_object(provenance, profile)
     set_patient_and_study(dataset, series)
     set_equipment(dataset, provenance)
     set_unreviewed(dataset, provenance)
-    _set_series_and_label(dataset, provenance)
+    _set_series_and_label(dataset, provenance, _warnings(structure_set, writing))
     if segmentation is not None:
         dataset.ReferencedInstanceSequence = [_alternate(segmentation)]
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(series)]
@@ -154,7 +157,13 @@ def _empty_object(provenance: Provenance, profile: TpsProfile) -> FileDataset:
     return dataset
 
 
-def _set_series_and_label(dataset: Dataset, provenance: Provenance) -> None:
+def _warnings(structure_set: StructureSet, writing: _Writing) -> str:
+    """The warnings of all organs in one sentence each, or nothing."""
+    names = {organ.key: writing.names.get(organ.key, organ.name) for organ in all_organs(structure_set)}
+    return "".join(f"{names[key]}: {text}. " for key, text in writing.warnings.items() if key in names)
+
+
+def _set_series_and_label(dataset: Dataset, provenance: Provenance, warnings: str) -> None:
     """RT Series (C.8.8.1), Structure Set (C.8.8.5) and Approval (C.8.8.16) modules."""
     dataset.Modality = "RTSTRUCT"
     dataset.SeriesInstanceUID = derive_uid(provenance.job_id, "RTSTRUCT", "series")
@@ -163,7 +172,7 @@ def _set_series_and_label(dataset: Dataset, provenance: Provenance) -> None:
     dataset.InstanceNumber = 1
     dataset.StructureSetLabel = LABEL
     dataset.StructureSetName = "Automatic contours, not reviewed"
-    dataset.StructureSetDescription = provenance.summary[:_ST]
+    dataset.StructureSetDescription = to_ascii(warnings + provenance.summary)[:_ST]
     dataset.StructureSetDate = provenance.date
     dataset.StructureSetTime = provenance.time
     dataset.ApprovalStatus = "UNAPPROVED"  # a person who reviews it adds review date, time and reviewer
@@ -281,7 +290,8 @@ def _observation(number: int, structure: Structure, writing: _Writing) -> Datase
     observation.ObservationNumber = number
     observation.ReferencedROINumber = number
     observation.ROIObservationLabel = writing.names[organ.key][:_SH]
-    observation.ROIObservationDescription = UNREVIEWED
+    warning = writing.warnings.get(organ.key)
+    observation.ROIObservationDescription = f"{UNREVIEWED}. {warning}" if warning else UNREVIEWED
     if writing.profile.codes and organ.code:
         observation.SegmentedPropertyCategoryCodeSequence = [organ_category(organ)]
         observation.RTROIIdentificationCodeSequence = [organ_code(organ)]

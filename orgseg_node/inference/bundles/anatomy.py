@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
 
 import numpy as np
 
@@ -17,11 +17,10 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.scan.reference import TrainingScan, learn_scan_reference
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.durable import write_durably
-from orgseg_node.errors import BodyNotFound, BundleInvalid, InputError
-from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
+from orgseg_node.errors import BodyNotFound, BundleError, BundleInvalid, InputError
+from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle, open_bundles
 from orgseg_node.inference.bundles.manifest import MANIFEST, parse_manifest, render_manifest
-
-REFERENCE: Final = "reference.json"
+from orgseg_node.inference.bundles.scan_references import REFERENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +53,33 @@ def read_anatomy(bundle: ModelBundle) -> AnatomyReference | None:
         return AnatomyReference.from_dict(json.loads((bundle.path / REFERENCE).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise BundleInvalid(f"{REFERENCE} of '{bundle.manifest.name}' cannot be read: {error}.") from error
+
+
+def anatomy_references(names: Sequence[str], folders: Sequence[Path]) -> dict[str, AnatomyReference]:
+    """The reference anatomy of bundles, by the SHA-256 of the bundle.
+
+    Bundles that cannot be opened are left out: who runs them reports it.
+
+    Parameters
+    ----------
+    names : of the bundles
+    folders : that are searched before those shipped with the node
+
+    Raises
+    ------
+    BundleInvalid
+        If a reference cannot be read.
+    """
+    found = {}
+    for name in names:
+        try:
+            (bundle,) = open_bundles([name], folders)
+        except BundleError:
+            continue
+        reference = read_anatomy(bundle)
+        if reference is not None:
+            found[bundle.sha256] = reference
+    return found
 
 
 def render_anatomy(reference: AnatomyReference) -> bytes:

@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m
 # replace torch by the CUDA build.
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit coverage endurance proof chaos chaos-postgresql faults soak serve bench bench-inference install peers docs release clean
+.PHONY: check demo test lint types contracts unit coverage endurance proof chaos chaos-postgresql faults soak serve bench bench-inference bench-qa install peers docs release clean
 .DEFAULT_GOAL := check
 
 check: install  ## what every commit passes; the types are checked while the tests run
@@ -85,6 +85,9 @@ bench: install
 
 bench-inference: install  ## the streaming engine beside nnU-Net's predictor; options in BENCH
 	$(RUN) benchmarks.inference $(BENCH)
+
+bench-qa: install  ## what the clinical checks find, and what they flag in vain; options in QA
+	$(RUN) benchmarks.qa $(QA)
 
 docs: install $(VENV)/documents  ## references generated from the code, and the site in build/site, checked for dead links
 	$(RUN) tools.docs.reference > docs/cli.md

@@ -22,6 +22,7 @@ from orgseg_node.cli.node import (
     network,
     node,
     purge,
+    qa,
     query,
     rules,
     series,
@@ -60,7 +61,7 @@ def build_app() -> typer.Typer:
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
     app.command("purge")(purge.purge)
-    for group in (node, models, protocols, rules, jobs, series, config, commission, audit, backup):
+    for group in (node, models, protocols, rules, jobs, series, config, commission, audit, backup, qa):
         app.add_typer(group.app)
     return app
 

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from orgseg_node.cli.console import local_time, out, print_json
 from orgseg_node.cli.node.job_list import delivery_lines, document, print_list, start_of
+from orgseg_node.cli.node.qa import read_report, report_path, verdict
 from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
@@ -90,14 +91,17 @@ def show(
 ) -> None:
     """Show one job: its state, its history and its deliveries."""
     from orgseg_node.contouring.object_roles import IMAGE  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
 
     store = _store(config)
     with closing(store):
         found = store.job(job)
         events, deliveries = store.events(found.job_id), store.deliveries(found.job_id)
+    checked = _checked_organs(report_path(load_config(config).node.data_dir, found.job_id))
     if json:
         print_json(
             {
+                "checked": checked,
                 "job": _plain(found),
                 "events": [asdict(event) for event in events],
                 "deliveries": [{**asdict(one), "outcome": one.outcome} for one in deliveries],
@@ -111,6 +115,8 @@ def show(
         console.print(f"{found.reason}: {escape(found.note)}")
     if found.remark:
         console.print(escape(found.remark))
+    for name, text in checked.items():
+        console.print(f"[yellow]{escape(name)}: {escape(text)}[/]")
     if found.deaths:
         console.print(f"Processes that ended unexpectedly in it: {found.deaths}")
     for event in events:
@@ -119,6 +125,14 @@ def show(
         console.print(f"  {local_time(event.at)} {escape(event.change)} {escape(event.note)}")
     for line in delivery_lines(deliveries):
         console.print(f"  {escape(line)}")
+
+
+def _checked_organs(report: Path) -> dict[str, str]:
+    """What the clinical checks say of the organs of a job, by name; nothing of organs as expected."""
+    if not report.is_file():
+        return {}
+    organs = read_report(report)["organs"]
+    return {row["name"]: verdict(row) for row in organs if row.get("grade") or row.get("left_out")}
 
 
 @app.command()

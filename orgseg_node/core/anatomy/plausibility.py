@@ -78,12 +78,38 @@ def judge_organs(label_map: LabelMap, scan: WorkingGrid, comparison: Comparison)
     scan : the CT and its body
     comparison : what they are compared with
     """
-    found: dict[str, tuple[Organ, OrganMeasures]] = {}
-    for label, organ in sorted(label_map.organs.items()):
-        measures = measure_organ(scan, label_map.mask(label))
-        if measures is not None:
-            found[organ.key] = (organ, measures)
-    measured = {key: measures for key, (_, measures) in found.items()}
+    return judge_measured(label_map, scan, measure_organs(label_map, scan), comparison)
+
+
+def measure_organs(label_map: LabelMap, scan: WorkingGrid) -> dict[str, OrganMeasures]:
+    """The measures of every organ that was found, by key.
+
+    Parameters
+    ----------
+    label_map : the organs on the grid of the CT
+    scan : the CT and its body
+    """
+    made = {
+        organ.key: measure_organ(scan, label_map.mask(label))
+        for label, organ in sorted(label_map.organs.items())
+    }
+    return {key: measures for key, measures in made.items() if measures is not None}
+
+
+def judge_measured(
+    label_map: LabelMap, scan: WorkingGrid, measured: Mapping[str, OrganMeasures], comparison: Comparison
+) -> Judgement:
+    """Judge organs that are measured already.
+
+    Parameters
+    ----------
+    label_map : the organs on the grid of the CT
+    scan : the CT and its body
+    measured : see `measure_organs`
+    comparison : what they are compared with
+    """
+    organs = {organ.key: organ for organ in label_map.organs.values()}
+    found = {key: (organs[key], measures) for key, measures in measured.items()}
     findings: list[Finding] = []
     compared: list[Mapping[str, Any]] = []
     judged_by = {key: next((p for p in comparison.populations if key in p.organs), None) for key in measured}

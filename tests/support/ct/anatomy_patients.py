@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orgseg_node.core.anatomy.fitting import MeasuredPatient, fit_reference, measure_patient
+from orgseg_node.core.anatomy.reference import AnatomyReference
+from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Mask
 
@@ -66,3 +71,17 @@ def anatomy_patient(seed: int, *, step_mm: tuple[float, float, float] = (3.0, 4.
         hu[masks[key]] += level
     grid = Grid(shape=(shape[0], shape[1], shape[2]), spacing_mm=step_mm, origin_mm=(0.0, 0.0, 0.0))
     return AnatomyPatient(grid=grid, hu=hu.astype(np.int16), body=np.asarray(body), masks=masks)
+
+
+@cache
+def patients(count: int = 16) -> tuple[MeasuredPatient, ...]:
+    """Measured patients."""
+    made = [anatomy_patient(seed) for seed in range(count)]
+    return tuple(measure_patient(WorkingGrid(p.grid, p.hu, p.body), p.masks) for p in made)
+
+
+@cache
+def reference() -> AnatomyReference:
+    """The reference of these patients, as it is read back."""
+    document = fit_reference(patients(), "made for a test", {"scans": 3}).as_dict()
+    return AnatomyReference.from_dict(json.loads(json.dumps(document)))

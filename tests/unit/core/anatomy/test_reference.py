@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 
 import numpy as np
 import pytest
@@ -13,21 +12,7 @@ from orgseg_node.core.anatomy.gaussian import Gaussian
 from orgseg_node.core.anatomy.reference import ADULT, ALL, CHILD, AnatomyReference
 from orgseg_node.core.anatomy.scores import deviations, score_organ
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
-from tests.support.ct.anatomy_patients import KEYS, anatomy_patient
-
-
-@cache
-def patients(count: int = 16) -> tuple[MeasuredPatient, ...]:
-    """Measured patients."""
-    made = [anatomy_patient(seed) for seed in range(count)]
-    return tuple(measure_patient(WorkingGrid(p.grid, p.hu, p.body), p.masks) for p in made)
-
-
-@cache
-def reference() -> AnatomyReference:
-    """The reference of these patients, as it is read back."""
-    document = fit_reference(patients(), "made for a test", {"scans": 3}).as_dict()
-    return AnatomyReference.from_dict(json.loads(json.dumps(document)))
+from tests.support.ct.anatomy_patients import KEYS, anatomy_patient, patients, reference
 
 
 def worst(patient: MeasuredPatient, key: str) -> float:

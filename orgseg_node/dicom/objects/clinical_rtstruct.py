@@ -38,6 +38,7 @@ from orgseg_node.errors import ObjectInvalid
 
 _CLOSED: Final = "CLOSEDPLANAR"
 _EXCLUSIVE: Final = "CLOSEDPLANARXOR"
+_POINT: Final = "POINT"
 _ON_SLICE: Final = 0.1  # of the distance to the next slice: a contour is in the plane of a slice
 _NEAR_SLICE: Final = 0.25  # still nearer to this slice than to any other, which is reported
 _SAME_POINT_MM: Final = 1e-3
@@ -129,6 +130,18 @@ def clinical_rois(dataset: Dataset) -> tuple[ClinicalRoi, ...]:
     return tuple(replace(roi, fault=roi.fault or _types_fault(roi)) for roi in found)
 
 
+def stray_contours(dataset: Dataset) -> int:
+    """Number of items with contours that belong to no ROI. Raises ObjectInvalid."""
+    known = {optional_integer(roi, "ROINumber") for roi in _items(dataset, "StructureSetROISequence")} - {
+        None
+    }
+    return sum(
+        optional_integer(item, "ReferencedROINumber") not in known
+        for item in _items(dataset, "ROIContourSequence")
+        if _items(item, "ContourSequence")
+    )
+
+
 def read_roi(roi: ClinicalRoi, series: CtSeries, organ: str) -> DrawnRoi:
     """The voxels of an ROI on the slices of its CT.
 
@@ -178,8 +191,8 @@ class _Reading:
 
     def add(self, kind: str, words: list[str]) -> None:
         """Read a contour from its type and its numbers. Raises ObjectInvalid."""
-        if kind not in {"", _CLOSED, _EXCLUSIVE}:
-            self.odd["open"] += 1
+        if kind == _POINT:
+            self.odd["point"] += 1
             return
         points = self._points(words)
         if len(points) < _LEAST_POINTS:
@@ -213,7 +226,7 @@ class _Reading:
 
 
 _SENTENCES: Final = {
-    "open": ("OPEN", "{n} of its contours are points or open and were left out"),
+    "point": ("POINT", "{n} of its contours are points and were left out"),
     "empty": ("EMPTY", "{n} of its contours have no points"),
     "short": ("SHORT", "{n} of its contours have one or two points and were left out"),
     "untyped": ("UNTYPED", "{n} of its contours state no type and were read as closed"),
@@ -250,12 +263,11 @@ def _findings(organ: str, odd: Counter[str], united: UnitedContours) -> Iterator
 
 
 def _types_fault(roi: ClinicalRoi) -> str:
-    """Why an ROI without any contour that may be closed cannot be used."""
-    types = {_type(contour) for contour in roi.contours}
-    if not roi.contours or types & {"", _CLOSED, _EXCLUSIVE}:
-        return ""
-    named = sorted({whole_text(contour, "ContourGeometricType") for contour in roi.contours})
-    return f"its contours are not closed but {', '.join(named)}"
+    """Why an ROI with contours that enclose nothing cannot be used; points beside closed ones do no harm."""
+    types = {_type(contour): whole_text(contour, "ContourGeometricType") for contour in roi.contours}
+    closed = types.keys() & {"", _CLOSED, _EXCLUSIVE}
+    others = sorted(types[kind] for kind in types.keys() - closed - ({_POINT} if closed else set()))
+    return f"its contours are not closed but {', '.join(others)}" if others else ""
 
 
 def _type(contour: Dataset) -> str:

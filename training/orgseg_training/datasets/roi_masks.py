@@ -6,7 +6,7 @@ An ROI that cannot be used is listed with its reason: nothing is known of its or
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.resample import resample_hu_to_grid
 from orgseg_node.core.volume import Mask
-from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, read_roi
+from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, read_roi, stray_contours
 from orgseg_node.dicom.reading.files import open_header
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
@@ -29,11 +29,6 @@ from orgseg_training.datasets.organ_names import OrganNames
 from orgseg_training.datasets.structure_sets import Link, is_untrusted
 from orgseg_training.errors import CaseRejected, scan_error
 
-_BY_FRAME: Final = Finding(
-    level=Level.WARNING,
-    code="STRUCTURES_BY_FRAME",
-    message="The structure set names neither series nor images; frame of reference and patient connect them.",
-)
 _INSIDE: Final = 1000.0  # between slices a mask is interpolated like a CT, with a threshold at half of this
 
 
@@ -100,7 +95,7 @@ def choose_rois(link: Link, series: CtSeries, names: OrganNames, *, automatic: b
         rois=rois,
         unused=tuple(sorted(unused)),
         left_out=left_out,
-        findings=(_BY_FRAME,) if link.by_frame else (),
+        findings=tuple(_set_findings(link, stray_contours(dataset))),
     )
 
 
@@ -162,6 +157,15 @@ def none_usable(left_out: Mapping[str, str]) -> str:
 def _is_elsewhere(roi: ClinicalRoi, own: frozenset[str], link: Link) -> bool:
     """Whether an ROI was drawn on another CT than others of its structure set, be it here or not."""
     return link.by_images and bool(roi.images) and roi.images.isdisjoint(own)
+
+
+def _set_findings(link: Link, stray: int) -> Iterator[Finding]:
+    if link.by_frame:
+        message = "The structure set names neither series nor images; frame of reference and patient match."
+        yield Finding(level=Level.WARNING, code="STRUCTURES_BY_FRAME", message=message)
+    if stray:
+        message = f"{stray} ROIs have contours but no name, since their numbers are missing or wrong."
+        yield Finding(level=Level.WARNING, code="STRUCTURES_STRAY", message=message, value=float(stray))
 
 
 def _left_out_findings(left_out: Mapping[str, str]) -> list[Finding]:

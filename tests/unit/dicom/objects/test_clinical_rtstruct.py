@@ -21,6 +21,7 @@ from orgseg_node.dicom.objects.clinical_rtstruct import (
     is_approved,
     is_own,
     read_roi,
+    stray_contours,
 )
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.reading.series import CtSeries
@@ -169,7 +170,7 @@ def _a_point(dataset: Dataset) -> None:
         (lambda d: set_types(d, "CLOSED_PLANAR_XOR"), []),
         (lambda d: set_types(d, ""), ["UNTYPED"]),
         (lambda d: set_types(d, None), ["UNTYPED"]),
-        (_a_point, ["OPEN"]),
+        (_a_point, ["POINT"]),
         (lambda d: _points(d, 1), ["SHORT"]),
         (lambda d: _points(d, 2), ["SHORT"]),
         (lambda d: _data(d, ""), ["EMPTY"]),
@@ -283,6 +284,8 @@ def _same_number(dataset: Dataset) -> None:
         (lambda d: set_types(d, "open_nonplanar"), "not closed but open_nonplanar"),
         (lambda d: set_types(d, "POINT"), "not closed but POINT"),
         (lambda d: set_types(d, "CLOSED\\PLANAR\\X"), "not closed but"),
+        (lambda d: put(item(d).ContourSequence[3], "ContourGeometricType", "OPEN_PLANAR"), "not closed but"),
+        (lambda d: put(item(d).ContourSequence[3], "ContourGeometricType", "x"), "not closed but x"),
     ],
 )
 def test_what_is_ambiguous_makes_this_roi_unusable_and_no_other(
@@ -302,6 +305,13 @@ def test_an_roi_without_number_or_name_is_listed(dataset: Dataset) -> None:
     first, second, *_ = clinical_rois(dataset)
     assert "no number" in first.fault
     assert second.name == "(without a name) number 2"
+
+
+def test_contours_that_belong_to_no_roi_are_counted(dataset: Dataset) -> None:
+    assert stray_contours(dataset) == 0
+    del dataset.ROIContourSequence[0].ReferencedROINumber
+    dataset.ROIContourSequence[1].ReferencedROINumber = 99
+    assert stray_contours(dataset) == 2
 
 
 def test_an_roi_without_contours_is_not_among_them(dataset: Dataset) -> None:

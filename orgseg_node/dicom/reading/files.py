@@ -23,9 +23,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_16
 
-from orgseg_node.dicom.reading.limits import open_bounded
+from orgseg_node.dicom.reading.limits import limit_values, open_bounded
 from orgseg_node.errors import (
     InvalidAttribute,
     MissingAttribute,
@@ -43,7 +42,6 @@ _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _NEVER_PROVEN = {"RescaleIntercept"}  # -1,024 is -1024 to most, and a wrong one moves every HU
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-_LONGEST_SHORT = 0xFFFF  # bytes of a value whose VR has a length of 16 bits in explicit VR
 _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 
 
@@ -82,7 +80,7 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
     try:
         with open_bounded(path) as file, without_pydicom_warnings():
             dataset, has_pixels = _parse(file, file.size)
-            _drop_overlong(dataset)
+            limit_values(dataset)
             return dataset, has_pixels
     except OSError as error:
         raise Unreadable(f"It cannot be read: {error.strerror}.") from None
@@ -109,16 +107,6 @@ def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:
     if not _pixels_complete(dataset, file, size):
         raise TruncatedFile("Its pixel data are incomplete.")
     return dataset, True
-
-
-def _drop_overlong(dataset: Dataset) -> None:
-    """Remove values of more than 64 KB whose VR allows less: decoded, a million numbers fill the memory."""
-    for tag, element in list(dataset.items()):
-        if not isinstance(element, RawDataElement) or len(element.value or b"") <= _LONGEST_SHORT:
-            continue
-        known = element.VR in {None, "UN"} and dictionary_has_tag(tag)
-        if (dictionary_VR(tag) if known else element.VR) in EXPLICIT_VR_LENGTH_16:
-            del dataset[tag]
 
 
 def _parse_deflated(file: BinaryIO) -> tuple[FileDataset, bool]:

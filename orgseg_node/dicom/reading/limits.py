@@ -20,6 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -27,7 +30,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pydicom.valuerep import VR
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, VR
 
 from orgseg_node.errors import TooLarge, TooManyItems, TruncatedFile
 
@@ -39,8 +42,11 @@ MAX_VOXELS: Final = 2**32
 
 _INFLATED_BYTES: Final = 16 * 2**20  # a slice may be all air, which zlib compresses 1000 times
 _INFLATED_TIMES: Final = 32  # a whole CT is compressed 4 to 10 times
-_READS: Final = 50_000  # a header has some 500 elements; 4,000 references to other images need 30,000 reads
+_MOST_ITEMS: Final = 50_000  # a header has some 500 elements; 4,000 references to images need 30,000 reads
 _BYTES_A_READ: Final = 1000  # a frame of 512 x 512 needs some 200 reads of its functional groups
+_BYTES_AN_ITEM: Final = 100  # the functional groups of a frame have some 150 bytes for each item
+_ITEMS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # in both byte orders
+_LONGEST_SHORT: Final = 0xFFFF  # bytes of a value whose VR has a length of 16 bits in explicit VR
 _PIECE: Final = 2**20
 _DEFLATED: Final = DeflatedExplicitVRLittleEndian.encode()
 _HEAD: Final = 65536  # bytes within which the file meta information ends
@@ -120,7 +126,7 @@ class BoundedFile(io.BufferedReader):
         raw = _Completed(path, lacking) if lacking else io.FileIO(path)
         super().__init__(raw)
         self.size = len(lacking) + path.stat().st_size
-        self._reads_left = _READS + self.size // _BYTES_A_READ
+        self._reads_left = _MOST_ITEMS + self.size // _BYTES_A_READ
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The requested number of bytes, or what is left. Raises TooManyItems after too many reads."""
@@ -243,18 +249,53 @@ def _dataset_at(head: bytes) -> int:
 
 
 def _check_inflated(packed: bytes) -> None:
-    """Refuse a deflated dataset (PS3.5, A.5) that inflates to more than 16 MB and 32 times its size."""
+    """Refuse a deflated dataset (PS3.5, A.5) that inflates to too much or has too many items.
+
+    At most 16 MB or 32 times its size are plausible.
+    """
     most = max(_INFLATED_BYTES, _INFLATED_TIMES * len(packed))
     inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    size, rest, piece = 0, packed, b"more"
+    size, items, rest, piece = 0, 0, packed, b"more"
     try:
         while piece and not inflate.eof:
             piece = inflate.decompress(rest, _PIECE)
             rest = inflate.unconsumed_tail
             size += len(piece)
+            items += _items_in(piece)
+            _limit_items(items, size)
             if size > most:
                 raise TooLarge("The deflated data of a file inflate to an implausible size.")
     except zlib.error:
         raise TruncatedFile("Its deflated data are damaged.") from None
     if not inflate.eof:
         raise TruncatedFile("Its deflated data have no end.")
+
+
+def limit_values(dataset: Dataset) -> None:
+    """Remove values of more than 64 KB whose VR allows less, and refuse sequences with too many items.
+
+    Neither is decoded yet; decoded, a million numbers or items fill the memory.
+
+    Raises
+    ------
+    TooManyItems
+        If there are more than in any header that a scanner writes.
+    """
+    for tag, element in list(dataset.items()):
+        if not isinstance(element, RawDataElement) or len(element.value or b"") <= _LONGEST_SHORT:
+            continue
+        known = element.VR in {None, "UN"} and dictionary_has_tag(tag)
+        vr, value = dictionary_VR(tag) if known else element.VR, element.value or b""
+        if vr in EXPLICIT_VR_LENGTH_16:
+            del dataset[tag]
+        elif vr == "SQ":
+            _limit_items(_items_in(value), len(value))
+
+
+def _items_in(data: bytes) -> int:
+    return sum(map(data.count, _ITEMS))
+
+
+def _limit_items(items: int, size: int) -> None:
+    if items > _MOST_ITEMS + size // _BYTES_AN_ITEM:
+        raise TooManyItems

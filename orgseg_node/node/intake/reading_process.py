@@ -32,6 +32,7 @@ _MB: Final = 1_000_000
 _CHECK_S: Final = 0.05  # the memory of the child is checked so often
 _PER_FILE_S: Final = 0.1
 _COMPARE_S: Final = 30.0
+_START_S: Final = 60.0
 _RETIRE_MB: Final = 300  # a child that needed more than this is replaced, since it keeps the memory
 _SINGLE_ALLOCATION: Final = 2  # address space, in multiples of the limit
 _ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -106,6 +107,7 @@ class _Child:
         self._memory_mb = memory_mb
         self._using = threading.Lock()
         self._changing = threading.Lock()
+        self._is_ready = False
         self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
     def prepare(self) -> None:
@@ -129,6 +131,9 @@ class _Child:
                 child, connection = self._running
             answer = None
             try:
+                if not self._is_ready:
+                    self._await_answer(child, connection, _START_S)
+                    self._is_ready = connection.recv()
                 connection.send((method, arguments, limit_s))
                 self._await_answer(child, connection, limit_s)
                 answer = connection.recv()
@@ -154,6 +159,7 @@ class _Child:
                     raise SurveyDied(f"It used more than {self._memory_mb} MB of memory.")
 
     def _start(self) -> tuple[subprocess.Popen[bytes], Connection]:
+        self._is_ready = False
         ours, of_child = socket.socketpair()
         with of_child:
             child = subprocess.Popen(
@@ -183,6 +189,7 @@ def main(arguments: Sequence[str]) -> int:
     _limit_memory(int(arguments[0]) * _MB)
     reader = DirectReader()
     connection = Connection(os.dup(0))
+    connection.send(True)  # noqa: FBT003  # ready
     while True:
         try:
             method, parameters, limit_s = connection.recv()

@@ -136,7 +136,12 @@ def judge_measured(
     findings += _disagreeing(found, comparison.agreement)
     findings += _out_of_order(label_map, found)
     findings = list(_together(findings, found, judged_by))
-    rest = [_expected(finding, scan, measured, comparison) for finding in check_labels(label_map)]
+    far = {f.organ for f in findings if f.code == "ORGAN_HAS_FAR_PIECES"}
+    rest = [
+        _expected(finding, scan, measured, comparison)
+        for finding in check_labels(label_map)
+        if finding.code != "ORGAN_IN_PIECES" or finding.organ not in far  # said already, with distances
+    ]
     return Judgement(findings=(*rest, *findings), compared=tuple(compared))
 
 

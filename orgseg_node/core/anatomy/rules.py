@@ -29,8 +29,8 @@ def rule_findings(
     measures : of the organ
     reference : what is usual; None if nothing is known
     """
-    if organ.key not in SEVERAL_PARTS:
-        yield from _pieces(organ, measures, reference)
+    pieces = [] if organ.key in SEVERAL_PARTS else list(_pieces(organ, measures, reference))
+    yield from pieces
     holes_ml = max(reference.holes_ml if reference else 0.0, _LEAST_ML, _HOLES_SHARE * measures.volume_ml)
     if measures.holes_ml > holes_ml:
         yield _finding(
@@ -38,7 +38,7 @@ def rule_findings(
             f"{organ.name} has cavities of {measures.holes_ml:.2f} ml inside.",
         )  # fmt: skip
     usual = reference.skipped_slices if reference else 0
-    if measures.skipped_slices > usual:
+    if measures.skipped_slices > usual and not pieces:  # slices between far pieces say nothing more
         yield _finding(
             organ, "SKIPS_SLICES", "skipped slices", (measures.skipped_slices, usual), Grade.UNUSUAL,
             f"{organ.name} is missing in {measures.skipped_slices} slice(s) between others with it.",

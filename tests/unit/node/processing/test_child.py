@@ -76,7 +76,10 @@ def test_a_job_of_an_earlier_version_is_contoured_by_its_hash_of_whole_files(
 
 def test_too_small_a_memory_budget_is_reported_with_what_is_needed(ct_folder: Path, tmp_path: Path) -> None:
     budget = {"method": "streaming", "device": "cpu", "memory_budget_mb": 5}
-    message = final_message(request(ct_folder, tmp_path / "out", bundles=("starter-hn",), settings=budget))
+    wanted = request(
+        ct_folder, tmp_path / "out", bundles=("starter-hn",), settings=budget, scan_released=True
+    )
+    message = final_message(wanted)
     assert (message["code"], message["retryable"]) == ("INFERENCE_BUDGET", False)
     assert re.search(r"needs about \d+ MB of main memory; 5 MB are allowed", message["sentence"])
     assert "memory_budget_mb" in message["next_step"]

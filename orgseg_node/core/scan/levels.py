@@ -26,6 +26,10 @@ _LEAST_SCANS, _LEAST_SHARE = (
 )  # a level that fewer of the reference scans show is not part of the model
 _ROUNDS: Final = 4
 _UNLIKE: Final = 1e6
+_OUTLIER: Final = (
+    4.0  # standard deviations; a measure that is farther off, such as by a head rest, counts like this
+)
+_LIMIT: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,9 +70,10 @@ class LevelModel:
         result = np.full((rows.shape[0], levels_mm.size), _UNLIKE)
         known = np.isfinite(rows).all(axis=1)
         means = np.stack([np.interp(levels_mm, self.knots_mm, column) for column in self.means.T], axis=1)
+        spreads = [_OUTLIER * np.sqrt(np.diag(np.linalg.inv(each))) for each in self.precisions]
         nearest = np.argmin(np.abs(self.knots_mm[:, None] - levels_mm), axis=0)
         for n, (mean, knot) in enumerate(zip(means, nearest, strict=True)):
-            away = rows[known] - mean
+            away = np.clip(rows[known] - mean, -spreads[knot], spreads[knot])
             result[known, n] = ((away @ self.precisions[knot]) * away).sum(axis=1) / count
         return result
 
@@ -216,7 +221,7 @@ def _fit(scans: Sequence[tuple[FloatArray, FloatArray]], offsets: FloatArray) ->
             levels[:: max(1, levels.size // 2000)], rows[:: max(1, levels.size // 2000)], strict=True
         )
     ]
-    limit = max(2.0, 1.2 * float(np.percentile(np.concatenate(usual), 99)))
+    limit = max(_LIMIT, 1.2 * float(np.percentile(np.concatenate(usual), 99)))
     return LevelModel(knots_mm=knots, means=model.means, precisions=model.precisions, limit=limit)
 
 

@@ -28,6 +28,7 @@ _BONE_HU: Final = 200.0
 _LINE_MM: Final = 25.0  # the middle line is smoothed along the body
 _NOISE: Final = 0.01  # added to the variance, so that a place where few scans differ does not count too much
 _SHRINKAGE: Final = 0.5  # weight of the diagonal in the covariance of the places
+_USEFUL: Final = 0.5  # a level counts whose mean score is at least this many standard deviations
 _LEAST: Final = 12  # reference scans that must show a level
 
 
@@ -41,12 +42,14 @@ class SidesModel:
     weights : (N, 23, 13) of the difference left minus right at each place
     means : (N,) usual score of each level
     covariance : (N, N) of the scores over the reference scans
+    roughness : (N,) mean square of the differences that 90 % of the reference scans do not exceed
     """
 
     levels_mm: FloatArray
     weights: FloatArray
     means: FloatArray
     covariance: FloatArray
+    roughness: FloatArray
 
     def evidence(self, scan: ScanGrid, scan_levels_mm: FloatArray) -> float:
         """Logarithm of how much likelier the sides are as stated than exchanged; 0 if nothing can be said.
@@ -64,7 +67,9 @@ class SidesModel:
         variance = float(self.covariance[np.ix_(seen, seen)].sum())
         if expected <= 0 or variance <= 0:
             return 0.0
-        return 2.0 * expected * score / variance
+        # a body that lies obliquely differs between its sides everywhere, which says little about them
+        oblique = float((differences[seen] ** 2).mean()) / float(self.roughness[seen].mean())
+        return 2.0 * expected * score / variance / max(1.0, oblique)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -73,6 +78,7 @@ class SidesModel:
             "weights": [[_short(row) for row in level] for level in self.weights],
             "means": _short(self.means),
             "covariance": [_short(row) for row in self.covariance],
+            "roughness": _short(self.roughness),
         }
 
     @classmethod
@@ -83,11 +89,12 @@ class SidesModel:
             np.array(values["means"], dtype=float),
             np.array(values["covariance"], dtype=float),
         )
+        roughness = np.array(values["roughness"], dtype=float)
         count = levels.size
         wanted = (count, _ROWS_MM.size, _COLUMNS_MM.size), (count,), (count, count)
-        if (weights.shape, means.shape, covariance.shape) != wanted:
+        if (weights.shape, means.shape, covariance.shape) != wanted or roughness.shape != (count,):
             raise ValueError("The parts of the model of the sides do not fit together.")
-        return cls(levels_mm=levels, weights=weights, means=means, covariance=covariance)
+        return cls(levels_mm=levels, weights=weights, means=means, covariance=covariance, roughness=roughness)
 
 
 def side_differences(
@@ -171,20 +178,23 @@ def learn_sides(
     scores = np.stack([_scores(values, seen, n) for n in range(len(scans))])
     count = seen.sum(axis=0)
     means = (scores * seen).sum(axis=0) / count
-    useful = means > scores.std(axis=0) / np.sqrt(count)
-    if not useful.any():
-        return None
     away = np.where(seen, scores - means, 0.0)
     together = np.maximum(seen.T.astype(float) @ seen.astype(float), 1.0)
     covariance = away.T @ away / together
+    useful = means > _USEFUL * np.sqrt(np.diag(covariance))
+    if not useful.any():
+        return None
     weights = _weights(values, seen)
-    weights[~useful], means[~useful] = 0.0, 0.0
-    covariance[~useful], covariance[:, ~useful] = 0.0, 0.0
+    squares = (values**2).mean(axis=(-2, -1))
+    roughness = [
+        np.percentile(of_level[shown], 90) for of_level, shown in zip(squares.T, seen.T, strict=True)
+    ]
     return SidesModel(
         levels_mm=levels[useful],
         weights=weights[useful],
         means=means[useful],
         covariance=covariance[np.ix_(useful, useful)],
+        roughness=np.array(roughness)[useful],
     )
 
 

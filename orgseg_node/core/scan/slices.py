@@ -56,6 +56,8 @@ _AERATED_HU: Final = -400.0
 _FAT_HU: Final = (-200.0, -25.0)
 _BONE_HU: Final = 200.0
 _DENSE_HU: Final = 600.0
+_SKIN_MM: Final = 15.0
+_EDGE_MM: Final = 6.0  # blocks nearer to the skin are mixed with air and with what lies on the skin
 _FEW: Final = (
     8.0  # blocks of bone or air that pull a mean place to the middle, so that a single one says little
 )
@@ -64,10 +66,10 @@ _FEW: Final = (
 def slice_measures(scan: ScanGrid) -> FloatArray:
     """(K, M) the measures of each slice, in the order of `MEASURES`; NaN in a slice without a patient."""
     rows = np.full((scan.hu.shape[0], len(MEASURES)), np.nan)
-    skin = _near_skin(scan)
+    skin, edge = _near_skin(scan, _SKIN_MM), _near_skin(scan, _EDGE_MM)
     for k, (hu, inside) in enumerate(zip(scan.hu, scan.inside, strict=True)):
         if inside.sum() >= _FEW:
-            rows[k] = _of_slice(hu, inside, skin[k], scan.spacing_mm)
+            rows[k] = _of_slice(hu, inside, (skin[k], edge[k]), scan.spacing_mm)
     return rows
 
 
@@ -90,7 +92,7 @@ def turned(rows: FloatArray, *, z: bool, y: bool) -> FloatArray:
 
 
 def _of_slice(
-    hu: FloatImage, inside: Mask, near_skin: Mask, spacing_mm: tuple[float, float, float]
+    hu: FloatImage, inside: Mask, outer: tuple[Mask, Mask], spacing_mm: tuple[float, float, float]
 ) -> list[float]:
     _, row_mm, column_mm = spacing_mm
     y, x = np.nonzero(inside)
@@ -100,11 +102,11 @@ def _of_slice(
     depth, width = high_y - low_y, high_x - low_x
     v = (y - (low_y + high_y) / 2) / depth
     u = np.abs(x - (low_x + high_x) / 2) / width
-    aerated, bone = values < _AERATED_HU, values > _BONE_HU
-    fat = (values > _FAT_HU[0]) & (values < _FAT_HU[1])
-    soft = (values >= _FAT_HU[1]) & ~bone
+    skin, edge = (part[inside] for part in outer)
+    aerated, bone = (values < _AERATED_HU) & ~edge, values > _BONE_HU
+    fat = (values > _FAT_HU[0]) & (values < _FAT_HU[1]) & ~edge
+    soft = (values >= _FAT_HU[1]) & ~bone & ~edge
     middle = (v / 0.25) ** 2 + (u / 0.25) ** 2 < 1
-    skin = near_skin[inside]
 
     def root(part: NDArray[np.bool_]) -> float:
         return float(np.sqrt(part.sum() / area))
@@ -114,7 +116,7 @@ def _of_slice(
         width * column_mm / 10.0,
         depth * row_mm / 10.0,
         area / (width * depth),
-        root(values < _AIR_HU),
+        root((values < _AIR_HU) & ~edge),
         root(aerated),
         root(fat),
         root(soft),
@@ -153,9 +155,11 @@ def _width_of(rows: Mask) -> float:
     return high - low
 
 
-def _near_skin(scan: ScanGrid) -> Mask:
-    """The outermost 15 mm of each section."""
+def _near_skin(scan: ScanGrid, depth_mm: float) -> Mask:
+    """The outermost part of each section."""
     inner = np.pad(scan.inside, ((0, 0), (1, 1), (1, 1))).view(np.uint8)
     for axis, mm in zip((1, 2), scan.spacing_mm[1:], strict=True):
-        inner = ndimage.minimum_filter1d(inner, 2 * max(1, round(15.0 / mm)) + 1, axis=axis, mode="nearest")
+        inner = ndimage.minimum_filter1d(
+            inner, 2 * max(1, round(depth_mm / mm)) + 1, axis=axis, mode="nearest"
+        )
     return scan.inside & ~inner[:, 1:-1, 1:-1].view(np.bool_)

@@ -1,0 +1,217 @@
+"""The power of the judgement of scans: patients of the region, other regions, and false headers.
+
+Run: ``python -m benchmarks.qa.scans [BUNDLE_FOLDER]``; the data sets are in ``ORGSEG_TEST_DATA``. The
+reference is that of the bundle, by default of ``starter-hn``, whose training patients are not used here. The
+last line is the summary; the exit status is 1 if a goal is missed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmarks.qa.patients import LOCKED, MORE, cases, data_folder, load
+from benchmarks.qa.scan_series import HEAD_AND_NECK, STATEMENTS, misstate, other_regions, unpack
+from orgseg_node.core.body import find_body
+from orgseg_node.core.checks import Level
+from orgseg_node.core.scan.grid import ScanGrid, scan_grid
+from orgseg_node.core.scan.judgement import SIDES_NOT_CONFIRMED, ScanJudgement, judge_scan
+from orgseg_node.core.scan.reference import ScanReference
+from orgseg_node.core.volume import Volume
+from orgseg_node.dicom.reading.reader import read_volume
+from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.errors import OrgsegError
+from orgseg_node.inference.bundles.bundle import open_bundle
+from orgseg_node.inference.bundles.scan_references import scan_reference
+from orgseg_node.shipped import shipped_bundles
+from tools.demo_ct import make_demo_ct
+
+BUNDLE: Final = "starter-hn"
+HELD_AT_MOST, FLAGGED_AT_MOST = 0.02, 0.05
+MISSED_AT_MOST: Final = 0.01  # mirror images that are sent as confirmed
+SECONDS_AT_MOST: Final = 0.5
+_SERIES_OF_PATIENTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A patient of the region and what was found out about the scan.
+
+    Attributes
+    ----------
+    name : of the case
+    scan : the patient on the coarse grid
+    judgement : of the scan as it is
+    """
+
+    name: str
+    scan: ScanGrid
+    judgement: ScanJudgement
+
+
+def outcome(judgement: ScanJudgement) -> str:
+    """What happens to a scan: held, flagged, contoured with sides not confirmed, or contoured."""
+    if judgement.reasons:
+        return "held"
+    warnings = {finding.code for finding in judgement.findings if finding.level is Level.WARNING}
+    if warnings - {SIDES_NOT_CONFIRMED}:
+        return "flagged"
+    return "sides not confirmed" if warnings else "contoured"
+
+
+def patients(group: str, reference: ScanReference) -> Iterator[Judged]:
+    """The patients of a group, without those of whom the images show only pieces.
+
+    Parameters
+    ----------
+    group : of `benchmarks.qa.patients.cases`
+    reference : of the bundle
+    """
+    for case in cases(group):
+        patient = load(case)
+        if patient is None:
+            continue
+        scan = scan_grid(Volume(grid=patient.grid, hu=patient.hu), patient.body)
+        yield Judged(name=case.name, scan=scan, judgement=judge_scan(scan, reference, BUNDLE))
+
+
+def good_scans(judged: Sequence[Judged]) -> list[str]:
+    """Print what happens to scans of the region, and to their mirror images; the goals that are missed."""
+    counts = Counter(outcome(each.judgement) for each in judged)
+    print(f"\n{len(judged)} patients of the region, none of them in the reference")
+    for name in ("contoured", "sides not confirmed", "flagged", "held"):
+        print(f"  {name:22s} {counts[name]:4d}  {counts[name] / len(judged):6.1%}")
+    for each in judged:
+        if outcome(each.judgement) in {"flagged", "held"}:
+            print(f"    {each.name}: {', '.join(sorted({f.code for f in each.judgement.findings}))}")
+    missed = []
+    if counts["held"] > HELD_AT_MOST * len(judged):
+        missed.append("good scans held")
+    if counts["flagged"] > FLAGGED_AT_MOST * len(judged):
+        missed.append("good scans flagged")
+    return missed
+
+
+def turned_scans(judged: Sequence[Judged], reference: ScanReference) -> list[str]:
+    """Print what happens to each misstatement of the axes of these scans; the goals that are missed.
+
+    Parameters
+    ----------
+    judged : patients of the region
+    reference : of the bundle
+    """
+    print("\nThe same scans with misstated axes: held, sides not confirmed, sent as confirmed")
+    missed = []
+    for axes in STATEMENTS[1:]:
+        counts: Counter[str] = Counter()
+        for each in judged:
+            scan = each.scan.flipped(z="z" in axes, y="y" in axes, x="x" in axes)
+            counts[outcome(judge_scan(scan, reference, BUNDLE))] += 1
+        silent = counts["contoured"] + counts["flagged"] * (axes == "x")
+        warned = counts["sides not confirmed"] + counts["flagged"] * (axes != "x")
+        print(f"  {axes:4s} {counts['held']:5d} {warned:5d} {silent:5d}")
+        if silent > MISSED_AT_MOST * len(judged):
+            missed.append(f"scans with {axes} misstated sent silently")
+    lowest = [
+        (outcome(each.judgement) == "contoured", each.scan.z_mm[-1] - each.scan.z_mm[0]) for each in judged
+    ]
+    for low, high in ((0, 150), (150, 200), (200, 250), (250, 300), (300, 1000)):
+        group = [confirmed for confirmed, length in lowest if low <= length < high]
+        if group:
+            print(f"  scans of {low} to {high} mm: sides confirmed in {sum(group)} of {len(group)}")
+    return missed
+
+
+def real_series(reference: ScanReference, scratch: Path) -> list[str]:
+    """Print what happens to series of other regions and to false headers; the goals that are missed.
+
+    Parameters
+    ----------
+    reference : of the bundle
+    scratch : for unpacked and written series
+    """
+    missed = []
+    print("\nSeries of other regions and phantoms")
+    for name, volume in other_regions(scratch):
+        if isinstance(volume, OrgsegError):
+            print(f"  {name:34s} not read: {volume.code}")
+            continue
+        result, codes = _judge(volume, reference)
+        print(f"  {name:34s} {result}: {codes}")
+        if result != "held":
+            missed.append(f"{name} is contoured")
+    print("\nReal head-and-neck series with misstated axes")
+    for name, folder in _head_and_neck(scratch):
+        for axes in STATEMENTS:
+            series = misstate(folder, scratch / f"{name}-{axes or 'true'}", axes)
+            result, codes = _judge(read_volume(read_series(series)), reference)
+            print(f"  {name:16s} {axes or 'as it is':9s} {result}: {codes}")
+            if (axes and result == "contoured") or (not axes and result == "held"):
+                missed.append(f"{name} {axes or 'as it is'}: {result}")
+    return missed
+
+
+def _head_and_neck(scratch: Path) -> Iterator[tuple[str, Path]]:
+    yield HEAD_AND_NECK, unpack(HEAD_AND_NECK, scratch)
+    for case in cases(LOCKED)[:_SERIES_OF_PATIENTS]:
+        make_demo_ct(case.image, case.labels, scratch / case.name)
+        yield case.name, scratch / case.name / "ct"
+
+
+def _judge(volume: Volume, reference: ScanReference) -> tuple[str, str]:
+    try:
+        body = find_body(volume).mask
+    except OrgsegError as error:
+        return "held", error.code
+    judgement = judge_scan(scan_grid(volume, body), reference, BUNDLE)
+    codes = dict.fromkeys(finding.code for finding in judgement.findings)
+    return outcome(judgement), ", ".join(codes) or "no finding"
+
+
+def cost(reference: ScanReference, scratch: Path) -> list[str]:
+    """Print the time that the judgement of a scan takes; the goals that are missed.
+
+    Parameters
+    ----------
+    reference : of the bundle
+    scratch : with the unpacked series
+    """
+    volume = read_volume(read_series(unpack(HEAD_AND_NECK, scratch)))
+    body = find_body(volume).mask
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        judge_scan(scan_grid(volume, body), reference, BUNDLE)
+        seconds.append(time.perf_counter() - started)
+    k, j, i = volume.grid.shape
+    took = statistics.median(seconds)
+    print(f"\nTime of the judgement of {k} x {j} x {i} voxels: {took:.2f} s")
+    return ["time"] if took > SECONDS_AT_MOST else []
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    folder = Path(arguments[0]) if arguments else shipped_bundles() / BUNDLE
+    reference = scan_reference(open_bundle(folder))
+    if reference is None or not data_folder().is_dir():
+        print(f"{BUNDLE} has no reference, or there is no folder {data_folder()}.")
+        return 1
+    judged = [each for group in (LOCKED, MORE) for each in patients(group, reference)]
+    missed = [*good_scans(judged), *turned_scans(judged, reference)]
+    with tempfile.TemporaryDirectory() as scratch:
+        missed += [*real_series(reference, Path(scratch)), *cost(reference, Path(scratch))]
+    held = np.mean([outcome(each.judgement) == "held" for each in judged])
+    print(f"\nscans: {len(judged)} good scans, {held:.1%} held; goals missed: {', '.join(missed) or 'none'}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

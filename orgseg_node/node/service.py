@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -35,7 +36,7 @@ from orgseg_node.node.operations.reload import Reloader, pid_file
 from orgseg_node.node.parts import EntryPoint, Parts
 from orgseg_node.node.processing.dispatcher import Dispatcher, queues_of
 from orgseg_node.node.processing.engine import Engine
-from orgseg_node.node.processing.heartbeat import DeadWorkerDetector, Heartbeat
+from orgseg_node.node.processing.heartbeat import DeadWorkerDetector, Heartbeat, live_workers
 from orgseg_node.node.processing.retention import Retention
 from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
@@ -163,11 +164,13 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
     """Reconcile the store with the engine; returns the ticks of a working process."""
     config = parts.config.config
     parts.engine = engine
-    dispatcher = Dispatcher(parts.config, parts.store, engine, worker)
+    shared = isinstance(config.database_location, Server)
+    slots = partial(live_workers, parts.store.database) if shared else lambda: 1
+    dispatcher = Dispatcher(parts.config, parts.store, engine, worker, slots=slots)
     with suppress(ItemsFailed):  # logged; a single job must not keep the node from starting
         dispatcher.reconcile()
     ticks = [*dispatcher.ticks(tick_s), *Retention(parts.config, parts.store, engine).ticks()]
-    if isinstance(config.database_location, Server):
+    if shared:
         limit_s = config.worker.dead_after_s
         detector = DeadWorkerDetector(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)
         ticks += [("dead workers", detector.scan, 5 * tick_s)]

@@ -150,6 +150,16 @@ class Heartbeat:
                 return
 
 
+def live_workers(database: Database) -> int:
+    """How many workers are alive; at least one, which asks.
+
+    Each can run one job at a time (`orgseg_node.node.processing.dispatcher.queues_of`).
+    """
+    with database.write() as tx:
+        ((count,),) = tx.rows("SELECT count(*) FROM worker WHERE state = 'ALIVE'")
+    return max(1, int(count))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Beats:
     """The heartbeats of one start of a worker, and since when their count has not changed."""

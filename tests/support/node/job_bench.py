@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.processing.dispatcher import Dispatcher
 from orgseg_node.node.processing.retention import Retention
 from orgseg_node.node.processing.worker import Tools, Worker
+from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import (
     DeliveryState,
     Instance,
@@ -34,7 +37,14 @@ class JobBench:
     elapsed : how much later than now it is for dispatcher and retention
     """
 
-    def __init__(self, folder: Path, *, engine: MemoryEngine | None = None, **sections: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        engine: MemoryEngine | None = None,
+        slots: Callable[[Database], int] = lambda _: 1,
+        **sections: Any,
+    ) -> None:
         self.data = folder
         values = {
             "node": {"data_dir": folder},
@@ -47,7 +57,10 @@ class JobBench:
         self.store = Store(folder)
         self.engine: Any = engine or MemoryEngine()
         worker = Worker(self.config, self.store, Tools(sender=MemorySender()))
-        self.dispatcher = Dispatcher(self.config, self.store, self.engine, worker, clock=self.now)
+        count = partial(slots, self.store.database)
+        self.dispatcher = Dispatcher(
+            self.config, self.store, self.engine, worker, clock=self.now, slots=count
+        )
         self.retention = Retention(self.config, self.store, self.engine, clock=self.now)
 
     def now(self) -> datetime:

@@ -12,6 +12,7 @@ import pytest
 from orgseg_node.errors import ItemsFailed
 from orgseg_node.node.processing.dispatcher import queue_order, queues_of
 from orgseg_node.node.processing.engine import WorkflowState
+from orgseg_node.node.processing.heartbeat import live_workers
 from orgseg_node.node.store.model import DeliveryState, JobState
 from tests.support.node.job_bench import JobBench
 from tests.support.node.memory_engine import MemoryEngine
@@ -165,6 +166,23 @@ def test_the_engine_gets_the_next_job_only_when_one_can_run(tmp_path: Path) -> N
     bench.engine.states[first.workflow_id] = WorkflowState.FINISHED
     bench.dispatcher.dispatch()
     assert [entry[3] for entry in bench.engine.submitted] == [first.job_id, second.job_id]
+
+
+def test_the_engine_gets_as_many_jobs_as_workers_are_alive(tmp_path: Path) -> None:
+    bench = JobBench(tmp_path, slots=live_workers)
+    jobs = [bench.job(f"1.{number}") for number in range(2, 6)]
+    bench.dispatcher.dispatch()
+    assert len(bench.engine.submitted) == 1
+    with bench.store.database.write() as tx:
+        for name, state in (("one", "ALIVE"), ("two", "ALIVE"), ("three", "DEAD"), ("four", "STOPPED")):
+            tx.run(
+                "INSERT INTO worker (name, life, host, state, started_at, seen_at)"
+                " VALUES (?, 'x', 'h', ?, 't', 't')",
+                (name, state),
+            )
+    bench.dispatcher.dispatch()
+    bench.dispatcher.dispatch()
+    assert [entry[3] for entry in bench.engine.submitted] == [job.job_id for job in jobs[:2]]
 
 
 class OddEngine(MemoryEngine):

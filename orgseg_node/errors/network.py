@@ -135,7 +135,7 @@ class MoveRefused(QueryRefused):
     code = "NETWORK_MOVE_REFUSED"
     next_step = (
         "At the source, enter the receiver's AE title with its host and port: it sends only to titles it "
-        "knows. 'move_to' of the source in node.toml is the title under which it knows this node."
+        "knows ('move_to' in node.toml is the one for this node). The log of the source gives the reason."
     )
 
 

@@ -335,10 +335,11 @@ class _SubOperations:
         if received and not (self.failed or self.missing or self.statuses):
             return
         reasons = "; ".join(self.statuses) or "the source reported success"
+        lost = max(self.failed, self.missing)
+        count = f"Received {received} images, missing {lost or 'an unknown number'}: {reasons}"
         if self.to and not received and self.statuses:
-            why = "perhaps it does not know this receiver, or does not reach it"
-            raise MoveRefused(f"{self.source.description} answered {reasons}{self.to}; {why}.")
+            hint = "perhaps it does not know this receiver, does not reach it, or cannot send it these images"
+            raise MoveRefused(f"{self.source.description}: {count}{self.to}; {hint}.")
         if not received and not self.failed and self.statuses:
             raise QueryRefused(f"{self.source.description} answered {reasons}{self.to}.")
-        lost = max(self.failed, self.missing)
-        raise PullIncomplete(f"Received {received} images, missing {lost or 'an unknown number'}: {reasons}.")
+        raise PullIncomplete(f"{count}.")

@@ -67,7 +67,8 @@ class ClinicalRoi:
     @property
     def images(self) -> frozenset[str]:
         """SOP Instance UIDs of the images that its contours refer to."""
-        return frozenset(uid for contour in self.contours for uid in _image_uids(contour))
+        with without_pydicom_warnings():
+            return frozenset(uid for contour in self.contours for uid in _image_uids(contour))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,6 +106,11 @@ def clinical_rois(dataset: Dataset) -> tuple[ClinicalRoi, ...]:
     ObjectInvalid
         If its sequences cannot be decoded.
     """
+    with without_pydicom_warnings():
+        return tuple(replace(roi, fault=roi.fault or _types_fault(roi)) for roi in _rois(dataset))
+
+
+def _rois(dataset: Dataset) -> Iterator[ClinicalRoi]:
     contours: defaultdict[int, list[Dataset]] = defaultdict(list)
     for item in _items(dataset, "ROIContourSequence"):
         number = optional_integer(item, "ReferencedROINumber")
@@ -113,7 +119,6 @@ def clinical_rois(dataset: Dataset) -> tuple[ClinicalRoi, ...]:
     frame = _only_frame(dataset)
     listed = list(enumerate(_items(dataset, "StructureSetROISequence"), start=1))
     counts = Counter(optional_integer(roi, "ROINumber") for _, roi in listed)
-    found = []
     for position, item in listed:
         number = optional_integer(item, "ROINumber")
         roi = ClinicalRoi(
@@ -123,11 +128,9 @@ def clinical_rois(dataset: Dataset) -> tuple[ClinicalRoi, ...]:
             contours=tuple(contours.get(number, ())) if number is not None else (),
         )
         if number is None:
-            found.append(replace(roi, fault="it has no number, so its contours are not known"))
+            yield replace(roi, fault="it has no number, so its contours are not known")
         elif roi.contours:
-            shared = counts[number] > 1
-            found.append(replace(roi, fault="another ROI has its number") if shared else roi)
-    return tuple(replace(roi, fault=roi.fault or _types_fault(roi)) for roi in found)
+            yield replace(roi, fault="another ROI has its number") if counts[number] > 1 else roi
 
 
 def stray_contours(dataset: Dataset) -> int:
@@ -168,10 +171,12 @@ def read_roi(roi: ClinicalRoi, series: CtSeries, organ: str) -> DrawnRoi:
             if roi.frame_uid
             else "it has no frame of reference"
         )
-    numbers = [contour_words(item) for item in roi.contours]
-    read = _Reading(series, is_comma_proven=proves_decimal_comma([*chain.from_iterable(numbers)]))
-    for item, words in zip(roi.contours, numbers, strict=True):
-        read.add(_type(item), words)
+    with without_pydicom_warnings():
+        contours = [(_type(item), contour_words(item)) for item in roi.contours]
+    words = list(chain.from_iterable(numbers for _, numbers in contours))
+    read = _Reading(series, is_comma_proven=proves_decimal_comma(words))
+    for kind, numbers in contours:
+        read.add(kind, numbers)
     united = unite(read.closed, read.exclusive, series.geometry)
     if not united.mask.any():
         raise ObjectInvalid("its contours enclose no voxel of the CT")

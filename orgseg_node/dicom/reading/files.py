@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,17 +46,29 @@ _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 
 
+_suppressed = threading.local()
+"""Whether warnings are suppressed in this thread."""
+
+
 @contextmanager
 def without_pydicom_warnings() -> Iterator[None]:
-    """Suppress warnings and log lines of pydicom, which quote values of the header."""
+    """Suppress warnings and log lines of pydicom, which quote values of the header.
+
+    Around many values it costs little more than around one.
+    """
+    if getattr(_suppressed, "here", False):
+        yield
+        return
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    _suppressed.here = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        _suppressed.here = False
         logger.setLevel(level)
 
 

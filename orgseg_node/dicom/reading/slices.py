@@ -199,6 +199,11 @@ def classify_file(path: Path) -> tuple[ClassifiedFile, ...]:
     -------
     one result, or for Enhanced CT one slice for each frame that is no localizer
     """
+    with without_pydicom_warnings():
+        return _classified(path)
+
+
+def _classified(path: Path) -> tuple[ClassifiedFile, ...]:
     try:
         dataset, has_pixels = open_header(path)
     except InputError as error:

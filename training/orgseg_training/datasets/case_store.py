@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -104,10 +105,11 @@ class CaseStore:
         self.root = root
 
     def ingest(self, cases: Iterable[SourceCase], *, again: bool = False) -> None:
-        """Store scans; stored ones are kept, and those that cannot be used are listed in ``rejected.json``.
+        """Store scans; stored ones are kept unless they are damaged.
 
-        Whatever is wrong with a scan, the others are stored. Structures that are not used are listed in
-        ``unused.json``, findings about contours in ``findings.json``, both with their scans.
+        Whatever is wrong with a scan, the others are stored. Scans that cannot be used are listed in
+        ``rejected.json``, structures that are not used in ``unused.json``, and findings about contours in
+        ``findings.json``.
 
         Parameters
         ----------
@@ -126,7 +128,7 @@ class CaseStore:
         for case in cases:
             for name in case.unused:
                 unused[name].append(case.key)
-            if (self.root / "cases" / case.key).is_dir():
+            if self._is_whole(case.key):
                 continue
             if case.key in rejected and not (again and rejected[case.key]["code"] == ScanNotRead.code):
                 continue
@@ -145,6 +147,21 @@ class CaseStore:
         if unused:
             write_json(self.root / "unused.json", unused)
         self._list_findings()
+
+    def _is_whole(self, key: str) -> bool:
+        """Whether a scan is stored; one whose files are missing or damaged is removed, to be stored again."""
+        folder = self.root / "cases" / key
+        if not folder.is_dir():
+            return False
+        try:
+            case = self.ingested_case(key)
+            masks = [folder / "masks" / f"{organ}.nii.gz" for organ in case.drawn]
+        except StorageError:
+            masks = []
+        if masks and all(path.is_file() for path in (folder / "ct.nii.gz", *masks)):
+            return True
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
 
     def _list_findings(self) -> None:
         found = {}

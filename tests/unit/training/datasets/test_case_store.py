@@ -165,3 +165,18 @@ def test_a_copy_is_known_though_it_was_padded_and_rounded() -> None:
     grid = Grid(shape=(16, 26, 26), spacing_mm=GRID.spacing_mm, origin_mm=GRID.origin_mm)
     assert coarse_hash(Volume(grid=grid, hu=padded)) == coarse_hash(volume())
     assert coarse_hash(volume(seed=1)) != coarse_hash(volume())
+
+
+@pytest.mark.parametrize("damaged", ["case.json", "ct.nii.gz", "masks/liver.nii.gz"])
+def test_a_damaged_scan_is_stored_again(damaged: str, tmp_path: Path) -> None:
+    store = CaseStore(tmp_path)
+    store.ingest([source("a")])
+    file = tmp_path / "cases" / "db__a" / damaged
+    if damaged == "case.json":
+        file.write_text("{")
+    else:
+        file.unlink()
+    store.ingest([source("a")])
+    (case,) = store.cases()
+    assert np.array_equal(case.mask("liver"), mask(5, 9, 9))
+    assert np.array_equal(case.volume().hu, volume().hu)

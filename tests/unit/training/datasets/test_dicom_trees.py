@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from tests.support.ct.phantom import FEET_FIRST, PRONE, PhantomOptions, label_ma
 Names = Mapping[str, str]
 """Names that ROIs get, by the name they have."""
 
+SMALL = PhantomOptions(slices=16, rows=32, columns=32, pixel_spacing_mm=(6.0, 6.0), slice_spacing_mm=4.5)
 LEFT, RIGHT = "parotid_left", "parotid_right"
 
 
@@ -43,7 +45,7 @@ def write_patient(
     labels: Callable[[LabelMap], LabelMap] = lambda label_map: label_map,
 ) -> None:
     """A CT and, elsewhere, its RTSTRUCT, after a change."""
-    series = series_of(folder / "ct", options)
+    series = series_of(folder / "ct", options or SMALL)
     dataset = write_rtstruct(trace(labels(label_map_of(series.geometry, table))), series, PROVENANCE)
     (folder / "plans").mkdir()
     path = folder / "plans" / "structures"
@@ -432,8 +434,8 @@ def _list_both(dataset: Dataset, uid: str) -> None:
 
 def two_cts(folder: Path, table: OrganTable, change: Callable[[Dataset, str], object]) -> None:
     """Two CTs of one frame of reference, and a structure set that was drawn on the first."""
-    frame = PhantomOptions(series="drawn", frame="shared")
-    other = series_of(folder / "other", PhantomOptions(series="other", frame="shared", seed=2, noise_hu=5))
+    frame = replace(SMALL, series="drawn", frame="shared")
+    other = series_of(folder / "other", replace(SMALL, series="other", frame="shared"))
     write_patient(
         folder / "data", table, frame, change=lambda dataset: change(dataset, other.series_instance_uid)
     )
@@ -547,7 +549,7 @@ def test_one_damaged_structure_set_does_not_end_the_others(organ_table: OrganTab
         put(dataset, "StructureSetROISequence", b"no items", "UN")
 
     for name, change in (("odd", damaged), ("good", None)):
-        options = PhantomOptions(study=name, series=name, frame=name)
+        options = replace(SMALL, study=name, series=name, frame=name)
         write_patient(tmp_path / "all" / name, organ_table, options, change)
     usable, rejected = sorted(
         open_database("dicom-rtstruct", "db", tmp_path / "all", {}), key=lambda case: not case.annotated

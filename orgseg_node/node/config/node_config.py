@@ -115,7 +115,7 @@ class ReceiverSection(Section):
     max_instance_mb: Annotated[int, Field(ge=1, le=100_000)] = 1000
     accept_any_calling_ae: bool = False
     other_classes: Literal["refuse", "set_aside"] = "set_aside"
-    survey_memory_mb: Annotated[int, Field(ge=200, le=100_000)] = 1000
+    survey_memory_mb: Annotated[int, Field(ge=200, le=100_000)] = 700
     survey_limit_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 

@@ -87,6 +87,7 @@ bench-inference: install  ## the streaming engine beside nnU-Net's predictor; op
 	$(RUN) benchmarks.inference $(BENCH)
 
 bench-qa: install  ## what the clinical checks find, and what they flag in vain; options in QA
+	$(RUN) benchmarks.qa.body
 	$(RUN) benchmarks.qa $(QA)
 
 docs: install $(VENV)/documents  ## references generated from the code, and the site in build/site, checked for dead links

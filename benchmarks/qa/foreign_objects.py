@@ -34,15 +34,19 @@ class Place:
 
     @classmethod
     def of(cls, volume: Volume, patient: Mask) -> Place:
+        """The patient in a CT; the back lies in the direction of LPS y."""
         return cls(volume=volume, patient=patient, back=1 if volume.grid.axes[1][1] >= 0 else -1)
 
     @property
     def box(self) -> Box:
+        """The bounding box of the patient."""
         return Box.around(self.patient)
 
     def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Millimetres along the slices, towards the back and across, from the corner of the image."""
-        k, j, i = (np.arange(n) * s for n, s in zip(self.volume.hu.shape, self.volume.grid.spacing_mm))
+        k, j, i = (
+            np.arange(n) * s for n, s in zip(self.volume.hu.shape, self.volume.grid.spacing_mm, strict=True)
+        )
         return k[:, None, None], self.back * j[None, :, None], i[None, None, :]
 
     def extent(self) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:

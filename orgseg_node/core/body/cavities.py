@@ -72,7 +72,7 @@ def enclosed_in_slice(space: Mask, wall: Mask) -> Mask:
         faces = shared_faces(regions[crowded], count, wall[crowded])
         enclosed |= on_rim <= _ON_RIM * faces
     enclosed[0] = False
-    return enclosed[regions]
+    return np.asarray(enclosed[regions])
 
 
 def _bridges(cavities: Mask, air: Mask, blocks: Blocks) -> Mask:
@@ -82,4 +82,4 @@ def _bridges(cavities: Mask, air: Mask, blocks: Blocks) -> Mask:
         return np.zeros_like(cavities)
     grown = ndimage.maximum_filter1d(cavities.view(np.uint8), length, axis=0, mode="constant")
     closed = ndimage.minimum_filter1d(grown, length, axis=0, mode="constant")
-    return closed.view(np.bool_) & air
+    return np.asarray(closed.view(np.bool_) & air)

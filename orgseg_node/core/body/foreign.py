@@ -200,12 +200,12 @@ def _phantom(even: Mask, low: Mask) -> Mask:
     labels, count = ndimage.label(even, FACES)
     large = np.bincount(labels.ravel(), minlength=count + 1) > _MOST * np.count_nonzero(low)
     large[0] = False
-    return large[labels]
+    return np.asarray(large[labels])
 
 
 def _leaves_a_patient(low: Mask, region: Mask) -> bool:
     """Whether more of the tissue is left than taken."""
-    return int(np.count_nonzero(region)) < _MOST * np.count_nonzero(low)
+    return bool(int(np.count_nonzero(region)) < _MOST * np.count_nonzero(low))
 
 
 def _fringe(region: Mask, low: Mask, hu: NDArray[np.int16]) -> Mask:

@@ -122,4 +122,4 @@ def _spurs(core: Mask, low: Mask, hu: NDArray[np.int16], blocks: Blocks) -> Mask
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         extent = [(s.stop - s.start) * mm for s, mm in zip(place, blocks.spacing_mm, strict=True)]
         kept[number] &= max(extent) <= _SPUR_MM
-    return kept[labels]
+    return np.asarray(kept[labels])

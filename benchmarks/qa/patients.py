@@ -2,7 +2,8 @@
 
 The source blanks what is outside the region of its dose calculation. A scan is cut where a body section is
 less than `_JUMP` of its neighbour, and left out if its largest section is below `_LEAST_MM` across: the image
-shows only a piece of the patient there. Both look at the image alone.
+shows only a piece of the patient there. Both look at the image alone. An organ that loses half of itself by
+this is not used.
 """
 
 from __future__ import annotations
@@ -54,8 +55,13 @@ def load(case: Case) -> Patient | None:
     if np.sqrt(largest) < _LEAST_MM or shown.stop - shown.start < _FEWEST:
         return None
     box = Box(start=(shown.start, 0, 0), stop=(shown.stop, *volume.grid.shape[1:]))
-    labels = read_labels(case.labels)[shown]
-    drawn = {key: number for key, number in LABELS.items() if key in case.drawn and (labels == number).any()}
+    whole = read_labels(case.labels)
+    labels = whole[shown]
+    drawn = {
+        key: number
+        for key, number in LABELS.items()
+        if key in case.drawn and 2 * np.count_nonzero(labels == number) > np.count_nonzero(whole == number)
+    }
     return Patient(
         name=case.name,
         hu=volume.hu[shown].astype(np.int16),

@@ -12,7 +12,13 @@ from orgseg_training.evaluation.predictions import Scoring
 from orgseg_training.evaluation.results import CaseScore, read_cases, write_cases
 from orgseg_training.evaluation.tables import dice_table
 from orgseg_training.experiment.config import BundleSettings
-from orgseg_training.experiment.ensembles import BundlePredictor, bundle_draft, delete_bundle, make_bundle
+from orgseg_training.experiment.ensembles import (
+    MODELS,
+    BundlePredictor,
+    bundle_draft,
+    delete_bundle,
+    make_bundle,
+)
 from orgseg_training.experiment.validate import score_scans, tolerances_of
 from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.nnunet.run import Machine
@@ -53,7 +59,7 @@ def export_bundle(workspace: Workspace) -> ModelBundle:
     CasesInvalid
         If it was not measured yet.
     """
-    return _write(workspace, bundle_card(workspace, read_cases(workspace.scores(SCORES))), "models")
+    return _write(workspace, bundle_card(workspace, read_cases(workspace.scores(SCORES))), MODELS)
 
 
 def bundle_card(workspace: Workspace, scores: Sequence[CaseScore]) -> str:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from orgseg_node.core.body import Body, find_body
 from orgseg_node.core.volume import LabelMap, Volume
+from orgseg_node.errors import InputError
+from orgseg_node.inference.bundles.anatomy import AnatomyCase, learn_anatomy, replace_anatomy
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.bundles.scan_references import REFERENCE
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, Predictor
 from orgseg_training.experiment.workspace import Network, Workspace
 from orgseg_training.nnunet.run import CONFIGURATION, Machine
+
+MODELS: Final = "models"
+"""Folder of the bundles that are given away; these have a reference anatomy."""
+_MOST_CASES: Final = 200  # more cases change the reference little
 
 
 def bundle_draft(
@@ -72,7 +80,7 @@ def make_bundle(  # noqa: PLR0913  # the parts of a bundle
     """
     target = workspace.root / folder / draft.name
     if target.is_dir():
-        return open_bundle(target)
+        return _with_reference(open_bundle(target), workspace, folder)
     given = ranks or {}
     parts = [
         PartDraft(
@@ -86,7 +94,33 @@ def make_bundle(  # noqa: PLR0913  # the parts of a bundle
         for network in networks
     ]
     target.parent.mkdir(parents=True, exist_ok=True)
-    return export_trained(parts, draft, target, half_precision=True)
+    return _with_reference(export_trained(parts, draft, target, half_precision=True), workspace, folder)
+
+
+def _with_reference(bundle: ModelBundle, workspace: Workspace, folder: str) -> ModelBundle:
+    """A bundle for a node, with the reference anatomy of its training scans unless they are too few."""
+    if folder != MODELS or REFERENCE in bundle.manifest.files:
+        return bundle
+    try:
+        learned = learn_anatomy(
+            _training_cases(workspace, bundle.manifest.organs),
+            f"Training contours: {bundle.manifest.trained_on} Licence: {bundle.manifest.licence}",
+            workspace.organs,
+        )
+    except InputError:
+        return bundle
+    return replace_anatomy(bundle, learned)
+
+
+def _training_cases(workspace: Workspace, organs: Sequence[str]) -> Iterator[AnatomyCase]:
+    """Scans of the cross-validation with the drawn organs of a bundle, at most `_MOST_CASES` of them."""
+    keys = sorted(workspace.splits.development)
+    step = max(1, -(-len(keys) // _MOST_CASES))
+    for key in keys[::step]:
+        case = workspace.store.case(key)
+        masks = {organ: case.mask(organ) for organ in organs if organ in case.drawn}
+        if masks:
+            yield AnatomyCase(volume=case.volume(), masks=masks, age_years=case.age_years)
 
 
 def ensemble_name(network: Network) -> str:

@@ -10,7 +10,7 @@ from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_training.durable import read_json
 from orgseg_training.evaluation.results import CaseScore, read_cases
 from orgseg_training.experiment.combined_bundle import export_bundle
-from orgseg_training.experiment.ensembles import bundle_draft, ensemble_name, make_bundle
+from orgseg_training.experiment.ensembles import MODELS, bundle_draft, ensemble_name, make_bundle
 from orgseg_training.experiment.validate import CV
 from orgseg_training.experiment.workspace import Network, Workspace
 
@@ -42,7 +42,7 @@ def _export(workspace: Workspace, network: Network) -> ModelBundle:
     ]
     ranks = read_json(workspace.root / "rank.json") if network.strategy == 1 else {}
     draft = bundle_draft(workspace, ensemble_name(network), model_card(workspace, network, scores))
-    return make_bundle(workspace, [network], workspace.trained_folds, draft, ranks=ranks, folder="models")
+    return make_bundle(workspace, [network], workspace.trained_folds, draft, ranks=ranks, folder=MODELS)
 
 
 def model_card(workspace: Workspace, network: Network, scores: Sequence[CaseScore]) -> str:

@@ -89,6 +89,7 @@ bench-inference: install  ## the streaming engine beside nnU-Net's predictor; op
 bench-qa: install  ## what the clinical checks find, and what they flag in vain; options in QA
 	$(RUN) benchmarks.qa.body
 	$(RUN) benchmarks.qa $(QA)
+	$(RUN) benchmarks.qa.scans
 
 docs: install $(VENV)/documents  ## references generated from the code, and the site in build/site, checked for dead links
 	$(RUN) tools.docs.reference > docs/cli.md

@@ -24,7 +24,12 @@ from benchmarks.qa.scan_series import HEAD_AND_NECK, STATEMENTS, misstate, other
 from orgseg_node.core.body import find_body
 from orgseg_node.core.checks import Level
 from orgseg_node.core.scan.grid import ScanGrid, scan_grid
-from orgseg_node.core.scan.judgement import SIDES_NOT_CONFIRMED, ScanJudgement, judge_scan
+from orgseg_node.core.scan.judgement import (
+    PATIENT_POSITION_DOUBTFUL,
+    SIDES_NOT_CONFIRMED,
+    ScanJudgement,
+    judge_scan,
+)
 from orgseg_node.core.scan.reference import ScanReference
 from orgseg_node.core.volume import Volume
 from orgseg_node.dicom.reading.reader import read_volume
@@ -40,6 +45,12 @@ HELD_AT_MOST, FLAGGED_AT_MOST = 0.02, 0.05
 MISSED_AT_MOST: Final = 0.01  # mirror images that are sent as confirmed
 SECONDS_AT_MOST: Final = 0.5
 _SERIES_OF_PATIENTS: Final = 2
+PIECES: Final = {
+    "OKBP_089": "a part of the face, and a brain without skull",
+    "OKBP_156": "a brain without skull in half of the slices",
+    "OKBP_203": "a jaw that is cut in pieces",
+}
+"""Images in which the source has blanked parts of the patient; `load` does not notice it, an eye does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +79,12 @@ def outcome(judgement: ScanJudgement) -> str:
     return "sides not confirmed" if warnings else "contoured"
 
 
+def is_silent(judgement: ScanJudgement) -> bool:
+    """Whether a scan is contoured without a word about its position or its sides."""
+    codes = {finding.code for finding in judgement.findings}
+    return not judgement.reasons and not codes & {SIDES_NOT_CONFIRMED, PATIENT_POSITION_DOUBTFUL}
+
+
 def patients(group: str, reference: ScanReference) -> Iterator[Judged]:
     """The patients of a group, without those of whom the images show only pieces.
 
@@ -77,7 +94,7 @@ def patients(group: str, reference: ScanReference) -> Iterator[Judged]:
     reference : of the bundle
     """
     for case in cases(group):
-        patient = load(case)
+        patient = None if case.name in PIECES else load(case)
         if patient is None:
             continue
         scan = scan_grid(Volume(grid=patient.grid, hu=patient.hu), patient.body)
@@ -109,16 +126,16 @@ def turned_scans(judged: Sequence[Judged], reference: ScanReference) -> list[str
     judged : patients of the region
     reference : of the bundle
     """
-    print("\nThe same scans with misstated axes: held, sides not confirmed, sent as confirmed")
+    print("\nThe same scans with misstated axes: held, with a warning, without a word")
     missed = []
     for axes in STATEMENTS[1:]:
-        counts: Counter[str] = Counter()
-        for each in judged:
-            scan = each.scan.flipped(z="z" in axes, y="y" in axes, x="x" in axes)
-            counts[outcome(judge_scan(scan, reference, BUNDLE))] += 1
-        silent = counts["contoured"] + counts["flagged"] * (axes == "x")
-        warned = counts["sides not confirmed"] + counts["flagged"] * (axes != "x")
-        print(f"  {axes:4s} {counts['held']:5d} {warned:5d} {silent:5d}")
+        turned = [
+            judge_scan(each.scan.flipped(z="z" in axes, y="y" in axes, x="x" in axes), reference, BUNDLE)
+            for each in judged
+        ]
+        held = sum(bool(judgement.reasons) for judgement in turned)
+        silent = sum(is_silent(judgement) for judgement in turned)
+        print(f"  {axes:4s} {held:5d} {len(turned) - held - silent:5d} {silent:5d}", flush=True)
         if silent > MISSED_AT_MOST * len(judged):
             missed.append(f"scans with {axes} misstated sent silently")
     lowest = [
@@ -155,7 +172,7 @@ def real_series(reference: ScanReference, scratch: Path) -> list[str]:
             series = misstate(folder, scratch / f"{name}-{axes or 'true'}", axes)
             result, codes = _judge(read_volume(read_series(series)), reference)
             print(f"  {name:16s} {axes or 'as it is':9s} {result}: {codes}")
-            if (axes and result == "contoured") or (not axes and result == "held"):
+            if (axes and result in {"contoured", "flagged"}) or (not axes and result == "held"):
                 missed.append(f"{name} {axes or 'as it is'}: {result}")
     return missed
 

@@ -21,6 +21,7 @@ from orgseg_node.core.scan.judgement import (
 )
 from orgseg_node.core.scan.kind import SCAN_KIND_DOUBTFUL
 from orgseg_node.core.scan.reference import ScanReference, learn_scan_reference
+from orgseg_node.core.scan.slices import slice_measures
 from tests.support.ct.torsos import Torso, abdomen
 
 NEW = range(100, 103)
@@ -130,3 +131,14 @@ def test_a_reference_without_a_part_is_refused(part: str, reference: ScanReferen
     del values[part]
     with pytest.raises((KeyError, ValueError)):
         ScanReference.from_dict(values)
+
+
+def test_a_single_measure_that_is_far_off_counts_like_one_that_is_unusual(reference: ScanReference) -> None:
+    scan = Torso(seed=100).scan()
+    rows = slice_measures(scan)
+    odd, odder = rows.copy(), rows.copy()
+    odd[:, 2] += 20.0  # cm: what a head rest in the body outline adds to the depth
+    odder[:, 2] += 200.0
+    at = np.array([0.0, 50.0])
+    first, second = (reference.levels.distances(each, at) for each in (odd, odder))
+    assert np.allclose(first, second)

@@ -112,7 +112,7 @@ def segment(
     report: Annotated[Path | None, typer.Option("--report", help="Path for a copy of report.json.")] = None,
     series: Annotated[
         str | None,
-        typer.Option("--series", help="Series Instance UID, if the folder contains several series."),
+        typer.Option("--series", help="Series Instance UID, or a part of it, if there are several series."),
     ] = None,
     part: Annotated[
         str | None,

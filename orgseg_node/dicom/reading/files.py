@@ -12,7 +12,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -391,6 +391,13 @@ def valid_uid(keyword: str, uid: str) -> str:
     if uid and not _UID.fullmatch(uid):
         raise InvalidAttribute(f"{name} is not a UID, which consists of numbers with points between them.")
     return uid
+
+
+def whole_uid(part: str, uids: Iterable[str | None]) -> str:
+    """The only one of some UIDs that contains a text; the text itself if it is one of them, or if none is."""
+    known = {uid for uid in uids if uid is not None}
+    found = [uid for uid in known if part and part in uid]
+    return found[0] if part not in known and len(found) == 1 else part
 
 
 def has_leading_zero(uid: str) -> bool:

@@ -20,7 +20,7 @@ from pydicom.tag import Tag
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import Grid, SliceStack, VoxelGeometry
 from orgseg_node.dicom.objects.uids import derive_uid
-from orgseg_node.dicom.reading.files import open_header
+from orgseg_node.dicom.reading.files import open_header, whole_uid
 from orgseg_node.dicom.reading.grouping import Part, parts_of
 from orgseg_node.dicom.reading.header_counts import count_findings
 from orgseg_node.dicom.reading.image_hash import image_hash
@@ -256,7 +256,7 @@ def read_series(folder: Path, series_uid: str | None = None, part: str | None = 
     Parameters
     ----------
     folder : with the files, also in subfolders; or a single file
-    series_uid : Series Instance UID, if there are several series
+    series_uid : Series Instance UID, or a part of only one, if there are several series
     part : name or number (from 1) of the part, if the series has several
 
     Raises
@@ -273,24 +273,24 @@ def choose(inventory: Inventory, series_uid: str | None = None, part: str | None
     Parameters
     ----------
     inventory : the result of `survey`
-    series_uid : Series Instance UID, if there are several series
+    series_uid : Series Instance UID, or a part of only one, if there are several series
     part : name or number (from 1) of the part, if the series has several
 
     Raises
     ------
     InputError
-        The subclass states why there is none, or more than one. An unreadable file that may be a slice of the
-        series leads to a refusal: it might be its last slice.
+        The subclass states why there is none, or several. An unreadable file may be a slice of the series.
     """
     if inventory.patients > 1:
         raise SeveralPatients(f"There are {inventory.patients}.")
-    for refusal in inventory.refused:
-        if refusal.series_instance_uid is None:
-            raise refusal.error
+    if unknown := next((r for r in inventory.refused if r.series_instance_uid is None), None):
+        raise unknown.error
     accepted, refused = inventory.accepted, inventory.refused
     if series_uid is not None:
-        accepted = tuple(one for one in accepted if one.series_instance_uid == series_uid)
-        refused = tuple(one for one in refused if one.series_instance_uid == series_uid)
+        known = [*(a.series_instance_uid for a in accepted), *(r.series_instance_uid for r in refused)]
+        uid = whole_uid(series_uid, known)
+        accepted = tuple(a for a in accepted if a.series_instance_uid == uid)
+        refused = tuple(r for r in refused if r.series_instance_uid == uid)
     if accepted:
         return _only(accepted if part is None else _with_part(accepted, part))
     if refused:

@@ -197,7 +197,7 @@ def run(
         findings=(*findings, *applied.judgement.findings),
         provenance=_provenance(request, prediction),
     )
-    scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT])
+    scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT], body.mask)
     scene = replace(scene, marks=applied.judgement.grades)
     drawing = BackgroundProcess(lambda: {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)})
     with timer.step(Step.ENCODE):

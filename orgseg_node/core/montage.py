@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from orgseg_node.core.contours import Structure, StructureSet, trace
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.organs import Organ
-from orgseg_node.core.volume import LabelMap, Volume
+from orgseg_node.core.volume import LabelMap, Mask, Volume
 
 UNREVIEWED = "AUTOMATIC, NOT REVIEWED"
 _WINDOW_HU = (-160.0, 240.0)
@@ -39,6 +39,8 @@ class Scene:
     structures : their contours
     volumes_ml : ml by label number, if organs overlap and the label map would be wrong; else None
     marks : a word after the name of an organ in the legend, such as ``unusual``, by its key
+    external : the delivered body contour; without contours if they are on other slices
+    body : (K, J, I) bool, the patient, for the planes across the slices; needed with ``external``
     """
 
     volume: Volume
@@ -46,9 +48,13 @@ class Scene:
     structures: StructureSet
     volumes_ml: Mapping[int, float] | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
+    external: Structure | None = None
+    body: Mask | None = None
 
     @classmethod
-    def of(cls, volume: Volume, label_map: LabelMap, delivered: StructureSet) -> Scene:
+    def of(
+        cls, volume: Volume, label_map: LabelMap, delivered: StructureSet, body: Mask | None = None
+    ) -> Scene:
         """The content for a result.
 
         Parameters
@@ -56,10 +62,24 @@ class Scene:
         volume : the CT in HU on a regular grid
         label_map : the organs on the same grid
         delivered : the contours that are sent; traced again if they are on individual slices
+        body : (K, J, I) bool, the patient on the same grid; drawn if its contour is sent
         """
-        drawn = delivered if delivered.grid is label_map.grid else trace(label_map)
+        is_same = delivered.grid is label_map.grid
+        drawn = delivered if is_same else trace(label_map)
         organs = tuple(one for one in drawn.structures if one.label is not None)
-        return cls(volume=volume, label_map=label_map, structures=replace(drawn, structures=organs))
+        external = None
+        if body is not None and body.any():
+            bodies = (one for one in delivered.structures if one.organ.interpreted_type == "EXTERNAL")
+            external = next(bodies, None)
+            if external is not None and not is_same:
+                external = replace(external, contours=())
+        return cls(
+            volume=volume,
+            label_map=label_map,
+            structures=replace(drawn, structures=organs),
+            external=external,
+            body=body,
+        )
 
     @property
     def box(self) -> Box:
@@ -181,6 +201,7 @@ def _draw(axes: Axes, scene: Scene, view: _View, index: int) -> None:
         aspect=spacing[view.down] / spacing[view.across],
         interpolation="bilinear",
     )
+    _draw_external(axes, scene, view, index)
     for structure in scene.structures.structures:
         color = _rgb(structure.organ)
         if view.fixed == 0:
@@ -189,6 +210,21 @@ def _draw(axes: Axes, scene: Scene, view: _View, index: int) -> None:
             )
         elif (labels == structure.label).any():
             axes.contour(labels == structure.label, levels=[0.5], colors=[color], linewidths=1.3)
+
+
+def _draw_external(axes: Axes, scene: Scene, view: _View, index: int) -> None:
+    """Draw the body contour, below those of the organs and thinner."""
+    if scene.external is None or scene.body is None:
+        return
+    color = _rgb(scene.external.organ)
+    if view.fixed == 0 and scene.external.contours:
+        lines = _polygons(scene.external, view, index)
+        axes.add_collection(LineCollection(lines, colors=[color], linewidths=0.8))
+        return
+    plane = scene.body.take(index, axis=view.fixed)
+    plane = plane.T if view.across < view.down else plane
+    if plane.any():
+        axes.contour(plane, levels=[0.5], colors=[color], linewidths=0.8)
 
 
 def _polygons(
@@ -237,6 +273,10 @@ def _legend(figure: Figure, scene: Scene) -> None:
         mark = scene.marks.get(structure.organ.key)
         volume = f"{structure.organ.name}  {volumes_ml[structure.label or 0]:.1f} ml"
         names.append(f"{volume}\n! {mark}" if mark else volume)
+    if scene.external is not None and scene.body is not None:
+        lines.append(Line2D([], [], color=_rgb(scene.external.organ), linewidth=2))
+        litres = np.count_nonzero(scene.body) * scene.volume.grid.voxel_ml / 1000.0
+        names.append(f"{scene.external.organ.name}  {litres:.2f} l")
     figure.legend(
         lines, names, loc="center right", frameon=False, labelcolor="white", fontsize=11, handlelength=1.2
     )

@@ -11,6 +11,7 @@ from orgseg_node.core.contours import trace
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.montage import Scene, _choose, _polygons, _views, montage
 from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap, Volume
 from tests.support.ct.phantom import (
     AXIAL,
@@ -100,3 +101,17 @@ def test_a_single_voxel_is_enough_for_a_montage(organ_table: OrganTable) -> None
     volume = Volume(grid=grid, hu=np.zeros(grid.shape, np.int16))
     scene = Scene(volume=volume, label_map=label_map, structures=trace(label_map))
     assert montage(scene).startswith(b"\x89PNG")
+
+
+def test_body_contour_is_drawn_if_it_is_sent(organ_table: OrganTable) -> None:
+    grid = grid_of(SMALL)
+    label_map = label_map_of(grid, organ_table)
+    volume = Volume(grid=grid, hu=hu_at(grid_points(grid)).astype(np.int16))
+    body = volume.hu > -300
+    external = replace(organ_table["body"], key="external", name="External", interpreted_type="EXTERNAL")
+    delivered = trace(label_map, regions=(Region.of(external, body, "outline of the patient"),))
+    with_body = Scene.of(volume, label_map, delivered, body)
+    assert with_body.external is not None
+    assert with_body.external.contours
+    assert montage(with_body) != montage(Scene.of(volume, label_map, delivered)), "it is drawn"
+    assert Scene.of(volume, label_map, trace(label_map), body).external is None, "it is not sent"

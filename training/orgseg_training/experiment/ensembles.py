@@ -99,7 +99,7 @@ def make_bundle(  # noqa: PLR0913  # the parts of a bundle
 
 def _with_reference(bundle: ModelBundle, workspace: Workspace, folder: str) -> ModelBundle:
     """A bundle for a node, with the reference anatomy of its training scans unless they are too few."""
-    if folder != MODELS or REFERENCE in bundle.manifest.files:
+    if folder != MODELS or REFERENCE in bundle.manifest.files or not workspace.splits_file.is_file():
         return bundle
     try:
         learned = learn_anatomy(

@@ -116,12 +116,12 @@ def montage(scene: Scene, note: str = UNREVIEWED) -> bytes:
     note : text at the top; whose contours these are
     """
     views = sorted(_views(scene.volume.grid), key=lambda view: -view.lps[view.fixed])
-    cuts = [(view, index) for view in views for index in _choose(scene, view)]
-    box = scene.box
+    cuts = [(view, index, scene.box) for view in views for index in _choose(scene, view)]
+    cuts += _overviews(scene, views)
     rows = -(-len(cuts) // _COLUMNS)
     figure = Figure(figsize=(4 * _COLUMNS + 2.6, 3.4 * rows), facecolor="black")
     FigureCanvasAgg(figure)
-    for position, (view, index) in enumerate(cuts, start=1):
+    for position, (view, index, box) in enumerate(cuts, start=1):
         axes = figure.add_subplot(rows, _COLUMNS, position)
         _draw(axes, scene, view, index)
         _set_axes(axes, scene.volume.grid, box, view, index)
@@ -179,6 +179,19 @@ def _choose(scene: Scene, view: _View) -> list[int]:
     occupied = np.flatnonzero(worth)
     parts = np.array_split(occupied, min(_COUNTS[view.lps[view.fixed]], occupied.size))
     return [first + int(part[np.argmax(worth[part])]) for part in parts]
+
+
+def _overviews(scene: Scene, views: Sequence[_View]) -> list[tuple[_View, int, Box]]:
+    """Slices that show the whole body, if its contour is sent: two axial ones, and the middle ones across."""
+    if scene.external is None or scene.body is None:
+        return []
+    box = Box.around(scene.body, margin=(1, 3, 3))
+    cuts = []
+    for view in views:
+        first, size = box.start[view.fixed], box.shape[view.fixed]
+        parts = (1 / 3, 2 / 3) if view.plane == "axial" else (0.5,)
+        cuts += [(view, first + min(int(part * size), size - 1), box) for part in parts]
+    return cuts
 
 
 def _crop_to_organs(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:

@@ -134,3 +134,29 @@ def test_ear_stays_whole() -> None:
     scene.hu[ear & ~scene.patient] = 0
     body = find_body(scene.volume())
     assert body.mask[ear].mean() > 0.9
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+def test_short_scans_are_found(slices: int) -> None:
+    whole = _patient()
+    scene = Scene(shape=(slices, 128, 128))
+    scene.hu, scene.patient = whole.hu[18 : 18 + slices], whole.patient[18 : 18 + slices]
+    assert find_body(scene.volume()).mask[scene.patient].mean() > 0.99
+
+
+def test_slices_of_air_at_the_ends_stay_empty() -> None:
+    scene = Scene(shape=(60, 128, 128))
+    whole = _patient()
+    scene.hu[10:50], scene.patient[10:50] = whole.hu, whole.patient
+    body = find_body(scene.volume())
+    assert not body.mask[:9].any()
+    assert body.mask[scene.patient].mean() > 0.99
+
+
+def test_streaks_of_metal_that_reach_the_border_change_little() -> None:
+    scene = _patient()
+    for row in range(10, 118, 9):
+        scene.hu[18:22, row, :] += np.int16(900 if row % 2 else -500)
+    body = find_body(scene.volume())
+    assert body.mask[scene.patient].mean() > 0.99
+    assert body.mask[~scene.patient].mean() < 0.03

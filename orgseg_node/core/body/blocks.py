@@ -103,7 +103,14 @@ def _added_by(factor: int, counts: NDArray[np.uint8] | NDArray[np.uint16], axis:
 
 
 def dilate(mask: Mask, steps: int = 1, axes: tuple[int, ...] = (0, 1, 2)) -> Mask:
-    """Grown by a number of blocks over the faces along some axes; faster than `ndimage`."""
+    """Grown over faces; faster than `ndimage`.
+
+    Parameters
+    ----------
+    mask : (K, J, I) bool
+    steps : number of blocks
+    axes : the axes along which it grows
+    """
     for _ in range(steps):
         grown = mask.copy()
         for axis in axes:

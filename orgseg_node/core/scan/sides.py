@@ -19,12 +19,14 @@ from scipy import ndimage
 
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.scan.grid import FloatImage, ScanGrid
+from orgseg_node.core.scan.slices import near_skin
 
 _ROWS_MM: Final = np.arange(-110.0, 111.0, 10.0)  # from the middle of the section to the back
 _COLUMNS_MM: Final = np.arange(5.0, 126.0, 10.0)  # from the middle line
 _LEVEL_MM: Final = 15.0
 _HU: Final = 300.0  # darker and brighter voxels count like this
 _BONE_HU: Final = 200.0
+_RAIL_MM: Final = 15.0  # what is dense so near to the skin may be a rail of the couch
 _LINE_MM: Final = 25.0  # the middle line is smoothed along the body
 _NOISE: Final = 0.01  # added to the variance, so that a place where few scans differ does not count too much
 _SHRINKAGE: Final = 0.5  # weight of the diagonal in the covariance of the places
@@ -140,9 +142,10 @@ def side_differences(
 def _middle_lines(scan: ScanGrid) -> tuple[FloatArray, FloatArray] | None:
     """(K,) x of the line between the sides, and y of the middle of the section, in mm from the corner."""
     places = []
+    deep = ~near_skin(scan, _RAIL_MM)
     for k, (hu, inside) in enumerate(zip(scan.hu, scan.inside, strict=True)):
         y, x = np.nonzero(inside)
-        bone = np.nonzero(hu > _BONE_HU)[1]
+        bone = np.nonzero((hu > _BONE_HU) & deep[k])[1]
         if bone.size >= 5:
             places.append((k, (float(bone.mean()) + float(np.median(x))) / 2, float(np.median(y))))
     if not places:

@@ -66,7 +66,7 @@ _FEW: Final = (
 def slice_measures(scan: ScanGrid) -> FloatArray:
     """(K, M) the measures of each slice, in the order of `MEASURES`; NaN in a slice without a patient."""
     rows = np.full((scan.hu.shape[0], len(MEASURES)), np.nan)
-    skin, edge = _near_skin(scan, _SKIN_MM), _near_skin(scan, _EDGE_MM)
+    skin, edge = near_skin(scan, _SKIN_MM), near_skin(scan, _EDGE_MM)
     for k, (hu, inside) in enumerate(zip(scan.hu, scan.inside, strict=True)):
         if inside.sum() >= _FEW:
             rows[k] = _of_slice(hu, inside, (skin[k], edge[k]), scan.spacing_mm)
@@ -155,8 +155,8 @@ def _width_of(rows: Mask) -> float:
     return high - low
 
 
-def _near_skin(scan: ScanGrid, depth_mm: float) -> Mask:
-    """The outermost part of each section."""
+def near_skin(scan: ScanGrid, depth_mm: float) -> Mask:
+    """(K, J, I) bool, the outermost part of each section of the patient."""
     inner = np.pad(scan.inside, ((0, 0), (1, 1), (1, 1))).view(np.uint8)
     for axis, mm in zip((1, 2), scan.spacing_mm[1:], strict=True):
         inner = ndimage.minimum_filter1d(

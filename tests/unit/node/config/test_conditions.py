@@ -174,7 +174,7 @@ def test_an_unreadable_value_is_present_and_passes_no_test(tmp_path: Path) -> No
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     path = tmp_path / "a.dcm"
     dataset.save_as(path, enforce_file_format=True)
-    path.write_bytes(path.read_bytes().replace(b"3.0 ", b"3,0 "))
+    path.write_bytes(path.read_bytes().replace(b"3.0 ", b"3x0 "))
     nothing = Inventory(accepted=(), refused=(), aside=(), patients=0)
     facts = facts_of(nothing, [tmp_path / "absent", path])
     for wanted, expected in (({"at_most": 9}, False), ({"present": True}, True), ({"present": False}, False)):

@@ -135,8 +135,8 @@ def test_a_rule_never_makes_a_series_usable(tmp_path: Path) -> None:
     [
         ({"rule": [{"name": "wait", "action": "hold"}]}, "RULE_HOLD"),
         ({"rules": {"otherwise": "hold"}}, "RULE_HOLD"),
-        ({"rule": [{"name": "x", "protocol": "absent.toml"}]}, "CONFIG"),
-        ({"contours": {"protocol": "absent.toml"}}, "CONFIG"),
+        ({"rule": [{"name": "x", "protocol": "absent.toml"}]}, "CONFIG_PROTOCOL"),
+        ({"contours": {"protocol": "absent.toml"}}, "CONFIG_PROTOCOL"),
     ],
 )
 def test_a_held_series_has_the_reason(tmp_path: Path, sections: dict[str, Any], code: str) -> None:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from orgseg_node.node.config.node_config import NodeConfig
     from orgseg_node.node.store.store import Store
 
-Config = Annotated[Path, typer.Option("--config", help="The node's configuration, such as node.toml.")]
+Config = Annotated[
+    Path,
+    typer.Option("--config", envvar="ORGSEG_CONFIG", help="The node's configuration, such as node.toml."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 By = Annotated[
     str, typer.Option("--by", metavar="NAME", help="Your name; by default the user of the operating system.")

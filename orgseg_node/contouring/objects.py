@@ -40,7 +40,7 @@ from orgseg_node.dicom.objects.sr import write_report_sr
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.dicom.tps.tps import PROFILES, TpsProfile, require_valid
-from orgseg_node.errors import NothingFound
+from orgseg_node.errors import NothingFound, NothingPlausible
 
 OPTIONAL = (
     *(SR, SR_OF_SEG_ALONE, SR_ALONE, PDF, PDF_ALONE, SEG_ALONE, RTSTRUCT_ALONE),
@@ -106,11 +106,13 @@ def trace_contours(applied: AppliedProtocol, requested: RequestedObjects) -> dic
     ------
     NothingFound
         If the label map has no organ.
+    NothingPlausible
+        If every organ was left out as implausible.
     """
     if not applied.label_map.labels.any():
         names = ", ".join(organ.name for organ in applied.left_out)
         if names:
-            raise NothingFound(f"Every organ that was found is implausible and was left out: {names}.")
+            raise NothingPlausible(f"Left out: {names}.")
         raise NothingFound
     traced: dict[Tracing, StructureSet] = {}
     for profile in requested.structure_sets.values():

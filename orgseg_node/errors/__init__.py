@@ -20,7 +20,7 @@
     │   ├── NotStreamable  NotCalibrated
     │   └── InferenceFailed  OutOfMemory (retryable)  BudgetTooSmall
     ├── OutputError             the written objects
-    │   └── ProofFailed  NothingFound  ObjectInvalid
+    │   └── ProofFailed  NothingFound  NothingPlausible  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
     │   ├── Unreachable (AssociationAborted  NoAnswer)  AssociationRejected  StoreRefused (ClassRefused)
     │   ├── UnknownDestination  MoveRefused
@@ -170,7 +170,14 @@ from orgseg_node.errors.operations import (
     OperationError,
     ReloadRefused,
 )
-from orgseg_node.errors.results import BodyNotFound, NothingFound, ObjectInvalid, OutputError, ProofFailed
+from orgseg_node.errors.results import (
+    BodyNotFound,
+    NothingFound,
+    NothingPlausible,
+    ObjectInvalid,
+    OutputError,
+    ProofFailed,
+)
 from orgseg_node.errors.scans import (
     SCAN_CODES,
     PatientPositionDoubtful,
@@ -262,6 +269,7 @@ __all__ = [
     "NotStructures",
     "NothingFound",
     "NothingMatches",
+    "NothingPlausible",
     "ObjectInvalid",
     "OperationError",
     "OptionInvalid",

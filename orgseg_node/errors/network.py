@@ -41,8 +41,10 @@ class AssociationRejected(NetworkError):
 
     code = "NETWORK_REJECTED"
     next_step = (
-        "At the peer, enter the calling title and the address of this machine; an orgseg node lists callers "
-        "under [[peers]]. Without --config or --calling-ae 'orgseg echo' and 'orgseg send' call as ORGSEG."
+        "If the peer does not know the called title, correct ae_title of the destination or source. If it "
+        "does not know the calling title, enter that title and the address of this machine at the peer; an "
+        "orgseg node lists callers under [[peers]]. Without --config or --calling-ae 'orgseg echo' and "
+        "'orgseg send' call as ORGSEG."
     )
 
 

@@ -34,6 +34,13 @@ class NothingFound(OutputError):
     next_step = "Check that the series shows the region on which the model was trained."
 
 
+class NothingPlausible(OutputError):
+    """Organs were found, but none is plausible, so that none was kept."""
+
+    code = "OUTPUT_NOTHING_PLAUSIBLE"
+    next_step = "View the series: it may show another region or position than the model was trained on."
+
+
 class ObjectInvalid(OutputError):
     """A written object breaks the DICOM standard."""
 

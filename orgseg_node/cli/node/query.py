@@ -150,7 +150,7 @@ def _after_failure(settings: NodeConfig, name: str, folder: Path | None) -> str:
     if folder is not None:
         return f"The images received so far are in {folder}; pull again to complete them."
     if settings.source(name).method == "move":
-        return "The node has the images sent so far, and does not know that they are incomplete."
+        return "Images that came before the failure are in the node, which cannot see that some are missing."
     return "The node may not have all images; pull again to send the missing ones."
 
 

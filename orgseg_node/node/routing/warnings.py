@@ -48,3 +48,8 @@ def _senders(config: NodeConfig) -> Iterator[str]:
     anywhere = sorted(peer.ae_title for peer in config.peers if not peer.networks)
     if anywhere and not config.receiver.accept_any_calling_ae:
         yield f"peers: {', '.join(anywhere)} may call from any address; networks limits it"
+    titles = {peer.ae_title for peer in config.peers}
+    for name, source in config.sources.items():
+        unknown = source.ae_title not in titles and not config.receiver.accept_any_calling_ae
+        if source.method == "move" and unknown:
+            yield f"sources.{name}: [[peers]] does not list {source.ae_title}; what it sends is rejected"

@@ -12,6 +12,7 @@ from tests.support.node.command_line import Answer, orgseg
 
 PEER = '[[peers]]\nae_title = "CT"\nnetworks = ["10.0.0.0/8"]\n'
 TPS = '[destinations.tps]\nae_title = "TPS"\nhost = "10.0.0.2"\nport = 104\n'
+SOURCE = '[sources.pacs]\nae_title = "ARCHIVE"\nhost = "10.0.0.3"\nport = 104\n'
 SECRETS = """
 [tls]
 port = 2762
@@ -58,6 +59,7 @@ def test_a_complete_configuration_has_no_warning(
     ("text", "warning"),
     [
         (PEER + TPS, "starter-hn is not for patients: Demonstration"),
+        (PEER + TPS + SOURCE, "sources.pacs: [[peers]] does not list ARCHIVE"),
         (PEER + TPS + '[inference]\nbundles = ["pelvis"]\n', "'pelvis' is not among the bundles"),
         (PEER, "destinations: there is none"),
         (PEER.replace('networks = ["10.0.0.0/8"]', ""), "CT may call from any address"),

@@ -13,7 +13,7 @@ from orgseg_node.core.checks import Finding, Grade, Level
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap
-from orgseg_node.errors import ConfigError, NothingFound
+from orgseg_node.errors import ConfigError, NothingPlausible
 
 GRID = Grid(shape=(8, 20, 20), spacing_mm=(3.0, 2.0, 2.0), origin_mm=(0.0, 0.0, 0.0))
 
@@ -94,5 +94,5 @@ def test_the_consequence_changes_the_protocol_and_so_the_job() -> None:
 
 def test_when_all_are_left_out_the_reason_is_given(organ_table: OrganTable) -> None:
     applied = result(organ_table, structures=[{"organ": "brainstem"}], others="drop")
-    with pytest.raises(NothingFound, match="Brainstem"):
+    with pytest.raises(NothingPlausible, match="Brainstem"):
         trace_contours(applied, RequestedObjects())

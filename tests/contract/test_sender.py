@@ -9,7 +9,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
@@ -172,8 +172,14 @@ def test_a_compressed_object_is_not_forced_on_a_peer_that_does_not_take_it(
     real: RealPeer, tmp_path: Path
 ) -> None:
     (image,) = build_ct_series(tmp_path / "rle", PhantomOptions(slices=1, transfer_syntax=RLELossless))
+    sent = real.sender.send(real.destination, "ORGSEG", image)
+    assert (sent.status, len(real.received)) == (0, 1), "lossless: it is decoded"
+    lossy = pydicom.dcmread(image)
+    lossy.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    lossy.save_as(image, enforce_file_format=True)
     with pytest.raises(StoreRefused):
         real.sender.send(real.destination, "ORGSEG", image)
+    assert len(real.received) == 1
 
 
 def test_several_objects_go_in_one_association_and_are_counted(real: RealPeer, ct_folder: Path) -> None:

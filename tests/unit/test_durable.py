@@ -35,7 +35,7 @@ def test_no_space_is_reported_as_a_full_disk() -> None:
         Path("/dev/full").open("wb", buffering=0) as full,
     ):
         full.write(b"x")
-    assert isinstance(durable._storage_error(caught.value), DiskFull)
+    assert isinstance(durable.storage_error(caught.value), DiskFull)
 
 
 def test_too_little_space_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ def wait_for(what: Callable[[], T], seconds: float, name: str) -> T:
         time.sleep(0.05)
 
 
+def is_reading(process: psutil.Process) -> bool:
+    """Whether a child of a node is one that reads received files; it stays for the next series."""
+    return any("reading_process" in word for word in process.cmdline())
+
+
 @dataclass(kw_only=True)
 class NodeProcess:
     """A node with its folder; it may be started, killed and started again.

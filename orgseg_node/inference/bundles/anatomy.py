@@ -17,10 +17,10 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.scan.reference import TrainingScan, learn_scan_reference
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.durable import write_durably
-from orgseg_node.errors import BodyNotFound, BundleError, BundleInvalid, InputError
-from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle, open_bundles
+from orgseg_node.errors import BodyNotFound, BundleInvalid, InputError
+from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
 from orgseg_node.inference.bundles.manifest import MANIFEST, parse_manifest, render_manifest
-from orgseg_node.inference.bundles.scan_references import REFERENCE
+from orgseg_node.inference.bundles.scan_references import REFERENCE, references_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,7 +51,7 @@ def read_anatomy(bundle: ModelBundle) -> AnatomyReference | None:
         return None
     try:
         return AnatomyReference.from_dict(json.loads((bundle.path / REFERENCE).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleInvalid(f"{REFERENCE} of '{bundle.manifest.name}' cannot be read: {error}.") from error
 
 
@@ -70,16 +70,7 @@ def anatomy_references(names: Sequence[str], folders: Sequence[Path]) -> dict[st
     BundleInvalid
         If a reference cannot be read.
     """
-    found = {}
-    for name in names:
-        try:
-            (bundle,) = open_bundles([name], folders)
-        except BundleError:
-            continue
-        reference = read_anatomy(bundle)
-        if reference is not None:
-            found[bundle.sha256] = reference
-    return found
+    return references_of(names, folders, read_anatomy)
 
 
 def render_anatomy(reference: AnatomyReference) -> bytes:

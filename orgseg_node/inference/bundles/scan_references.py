@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from orgseg_node.core.scan.reference import ScanReference
 from orgseg_node.errors import BundleError, BundleInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundles
 
+T = TypeVar("T")
 REFERENCE: Final = "reference.json"
 """The file of a bundle that describes its training data; its part ``scan`` describes the scans."""
 
@@ -48,13 +49,27 @@ def scan_references(names: Sequence[str], folders: Sequence[Path]) -> dict[str, 
     BundleInvalid
         If a description cannot be read.
     """
+    return references_of(names, folders, scan_reference)
+
+
+def references_of(
+    names: Sequence[str], folders: Sequence[Path], read: Callable[[ModelBundle], T | None]
+) -> dict[str, T]:
+    """What is read from each bundle that can be opened and has it, by the SHA-256 of the bundle.
+
+    Parameters
+    ----------
+    names : of the bundles
+    folders : that are searched before those shipped with the node
+    read : reads a bundle; None where the bundle has nothing of it
+    """
     found = {}
     for name in names:
         try:
             (bundle,) = open_bundles([name], folders)
         except BundleError:
             continue
-        reference = scan_reference(bundle)
+        reference = read(bundle)
         if reference is not None:
             found[bundle.sha256] = reference
     return found

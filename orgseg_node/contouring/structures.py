@@ -14,12 +14,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from orgseg_node.contouring.derivation import derive
 from orgseg_node.contouring.protocol import Protocol
-from orgseg_node.contouring.protocol_entries import DerivedEntry, External, OrganEntry, margin_of
+from orgseg_node.contouring.protocol_entries import DerivedEntry, External, OrganEntry
 from orgseg_node.core.anatomy.plausibility import Judgement
 from orgseg_node.core.checks import Finding, Grade, Level
 from orgseg_node.core.geometry import Box, VoxelGeometry
-from orgseg_node.core.margins import Margin, grow, ring, shrink
+from orgseg_node.core.margins import Margin, shrink
 from orgseg_node.core.midline import lps_x_mm, middle_x_mm
 from orgseg_node.core.organs import Organ, OrganTable
 from orgseg_node.core.postprocess import postprocess, split_sides, without_far_pieces
@@ -199,7 +200,8 @@ class _ProtocolRun:
             row = {"structure": organ.key, "name": entry.name, "done": "nothing to make it from"}
             self.recorded.append(row)
             return
-        mask, how, without = self._derive(entry, [m for m, _ in found], [name for _, name in found])
+        minus = [self._source(name) for name in entry.minus]
+        mask, how, without = derive(entry, found, minus, self._place)
         if entry.inside_body_mm is not None:
             mask = mask & shrink(self.body, self._place, Margin.uniform(entry.inside_body_mm))
             how += f", {entry.inside_body_mm:g} mm inside the body"
@@ -352,43 +354,6 @@ class _ProtocolRun:
             return self._derived_organs[name]
         label = self._label(name)
         return self.table[name] if label is None else self.organs[label]
-
-    def _derive(
-        self, entry: DerivedEntry, masks: list[Mask], names: list[str]
-    ) -> tuple[Mask, str, list[str]]:
-        """The mask of a derived structure, how it was made, and subtracted structures that were not found."""
-        place = self._place
-        if entry.derive == "intersection":
-            return np.logical_and.reduce(masks), " and ".join(names), []
-        mask: Mask = np.logical_or.reduce(masks)
-        how = " + ".join(names)
-        margin = margin_of(entry.margin_mm)
-        match entry.derive:
-            case "margin":
-                mask, how = grow(mask, place, margin), f"{how} + {margin}"
-            case "shrink":
-                mask, how = shrink(mask, place, margin), f"{how} - {margin}"
-            case "ring":
-                inner, outer = margin_of(entry.inner_mm), margin_of(entry.outer_mm)
-                mask, how = ring(mask, place, inner, outer), f"{how}, ring from {inner} to {outer}"
-            case "subtraction":
-                return self._subtract(mask, how, entry, margin)
-        return mask, how, []
-
-    def _subtract(
-        self, mask: Mask, how: str, entry: DerivedEntry, margin: Margin
-    ) -> tuple[Mask, str, list[str]]:
-        """The rest of a structure, how it was made, and subtracted structures that were not found."""
-        missing = []
-        wide = f" (with {margin})" if any(margin.values_mm) else ""
-        for name in entry.minus:
-            other, other_name = self._source(name)
-            if other is None:
-                missing.append(other_name)
-                continue
-            mask = mask & ~grow(other, self._place, margin)
-            how += f" - {other_name}{wide}"
-        return mask, how, missing
 
     def _record(self, region: Region, more: Mapping[str, Any] = MappingProxyType({})) -> None:
         counts = region.mask.sum(axis=(1, 2))

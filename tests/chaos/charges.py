@@ -37,7 +37,7 @@ class Charge:
     log: Path
     ends: bool = False
     starts: int = 0
-    own_deaths: list[int] = field(default_factory=list)
+    own_deaths: list[str] = field(default_factory=list)
     gone_for_good: bool = False
     done: bool = False
     _begins: int = 0
@@ -113,7 +113,7 @@ class Charge:
                 self.done = True
                 return
             if not self._killed:
-                self.own_deaths.append(status)
+                self.own_deaths.append(f"{status} after {self.words.strip().splitlines()[-1:]}")
             self.start()
 
 

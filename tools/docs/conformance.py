@@ -32,7 +32,7 @@ from orgseg_node.errors import InputError, OrgsegError, OutputError
 from orgseg_node.node.config.node_config import DeliverySection, NodeSection, ReceiverSection
 from orgseg_node.node.config.stow import StowSection
 from orgseg_node.node.dimse import association, c_store, commitment_scu
-from orgseg_node.node.dimse.storage_scu import offered_syntaxes
+from orgseg_node.node.dimse.presentation_contexts import offered_syntaxes
 from tools.docs import conformance_services as services
 from tools.docs import conformance_text as sentences
 from tools.docs.created_objects import Attribute, created_objects

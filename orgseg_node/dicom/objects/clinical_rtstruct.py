@@ -21,16 +21,15 @@ from orgseg_node.core.contour_union import UnitedContours, unite
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.rasterise import Contour
 from orgseg_node.core.volume import Mask
+from orgseg_node.dicom.decimal_commas import proves_decimal_comma, with_decimal_points
 from orgseg_node.dicom.objects.contour_data import contour_words, points_of
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME
 from orgseg_node.dicom.objects.rtstruct_reader import SlicePlanes
 from orgseg_node.dicom.reading.files import (
     optional_integer,
-    proves_decimal_comma,
     text,
     texts,
     whole_text,
-    with_decimal_points,
     without_pydicom_warnings,
 )
 from orgseg_node.dicom.reading.series import CtSeries

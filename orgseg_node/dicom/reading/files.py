@@ -12,7 +12,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from orgseg_node.dicom.decimal_commas import (
+    may_separate_thousands,
+    proves_decimal_comma,
+    with_decimal_points,
+)
 from orgseg_node.dicom.reading.limits import limit_values, open_bounded
 from orgseg_node.errors import (
     InvalidAttribute,
@@ -39,8 +44,6 @@ PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _THICKEST_MM = 1000.0
 _UID_LENGTH, _UID = 64, re.compile(r"[0-9]+(\.[0-9]+)*")
-_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _NEVER_PROVEN = {"RescaleIntercept"}  # -1,024 is -1024 to most, and a wrong one moves every HU
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
@@ -306,30 +309,6 @@ def optional_number(dataset: Dataset, keyword: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def with_decimal_points(words: Sequence[str], *, is_comma_proven: bool = False) -> tuple[str, ...]:
-    """Numbers with points in place of decimal commas, which DICOM forbids and some locales write.
-
-    Parameters
-    ----------
-    words : numbers as text
-    is_comma_proven : whether it is known that their writer uses decimal commas; otherwise a comma before
-        three last digits, as in ``1,024``, may separate thousands, unless another of the words proves it
-
-    Returns
-    -------
-    the words; one that is ambiguous, and one that is no number, is left as it is
-    """
-    if not any("," in word for word in words):
-        return tuple(words)
-    is_comma_proven = is_comma_proven or proves_decimal_comma(words)
-    return tuple(
-        word.replace(",", ".")
-        if _COMMA.fullmatch(word) and (is_comma_proven or not _THOUSANDS.fullmatch(word))
-        else word
-        for word in words
-    )
-
-
 def decimal_commas(dataset: Dataset) -> tuple[str, ...]:
     """Names of the decimal strings (DS) of a dataset that contain a comma."""
     return tuple(dictionary_description(tag) for tag, words in _decimal_strings(dataset) if "," in words)
@@ -338,19 +317,12 @@ def decimal_commas(dataset: Dataset) -> tuple[str, ...]:
 def _with_points(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     """The values of a decimal string as far as its commas are unambiguous, also by other values."""
     words = with_decimal_points(texts(dataset, keyword))
-    if keyword in _NEVER_PROVEN or not any(_THOUSANDS.fullmatch(word) for word in words):
+    if keyword in _NEVER_PROVEN or not may_separate_thousands(words):
         return words
     others = [word for _, value in _decimal_strings(dataset) for word in value.split("\\")]
     return with_decimal_points(
         words, is_comma_proven=proves_decimal_comma([word.strip(" \0") for word in others])
     )
-
-
-def proves_decimal_comma(words: Sequence[str]) -> bool:
-    """Whether commas are decimal: one of them cannot separate thousands, and no number has a point."""
-    commas = [word for word in words if "," in word]
-    is_decimal = any(_COMMA.fullmatch(word) and not _THOUSANDS.fullmatch(word) for word in commas)
-    return is_decimal and not any("." in word for word in words)
 
 
 def _decimal_strings(dataset: Dataset) -> Iterator[tuple[int, str]]:

@@ -21,11 +21,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, ExplicitVRBigEndian
 
+from orgseg_node.dicom.decimal_commas import with_decimal_points
 from orgseg_node.dicom.reading.files import (
     open_header,
     texts,
     whole_text,
-    with_decimal_points,
     without_pydicom_warnings,
 )
 from orgseg_node.dicom.reading.image_hash import image_hash

@@ -17,10 +17,10 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.scan.reference import TrainingScan, learn_scan_reference
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.durable import write_durably
-from orgseg_node.errors import BodyNotFound, BundleInvalid, InputError
+from orgseg_node.errors import BodyNotFound, InputError
 from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
 from orgseg_node.inference.bundles.manifest import MANIFEST, parse_manifest, render_manifest
-from orgseg_node.inference.bundles.scan_references import REFERENCE, references_of
+from orgseg_node.inference.bundles.scan_references import REFERENCE, read_reference, references_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,12 +47,7 @@ def read_anatomy(bundle: ModelBundle) -> AnatomyReference | None:
     BundleInvalid
         If it cannot be read.
     """
-    if REFERENCE not in bundle.manifest.files:
-        return None
-    try:
-        return AnatomyReference.from_dict(json.loads((bundle.path / REFERENCE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleInvalid(f"{REFERENCE} of '{bundle.manifest.name}' cannot be read: {error}.") from error
+    return read_reference(bundle, AnatomyReference.from_dict)
 
 
 def anatomy_references(names: Sequence[str], folders: Sequence[Path]) -> dict[str, AnatomyReference]:

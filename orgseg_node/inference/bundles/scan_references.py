@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from orgseg_node.core.scan.reference import ScanReference
 from orgseg_node.errors import BundleError, BundleInvalid
@@ -24,14 +24,32 @@ def scan_reference(bundle: ModelBundle) -> ScanReference | None:
     BundleInvalid
         If the description cannot be read.
     """
+    return read_reference(bundle, lambda document: _scan_of(document.get("scan")))
+
+
+def _scan_of(part: dict[str, Any] | None) -> ScanReference | None:
+    return None if part is None else ScanReference.from_dict(part)
+
+
+def read_reference(bundle: ModelBundle, parse: Callable[[dict[str, Any]], T | None]) -> T | None:
+    """What is parsed from the reference of a bundle; None if the bundle has none.
+
+    Parameters
+    ----------
+    bundle : the bundle
+    parse : gets the content of the file
+
+    Raises
+    ------
+    BundleInvalid
+        If the reference cannot be read.
+    """
     if REFERENCE not in bundle.manifest.files:
         return None
     try:
-        part = json.loads((bundle.path / REFERENCE).read_bytes()).get("scan")
-        return None if part is None else ScanReference.from_dict(part)
+        return parse(json.loads((bundle.path / REFERENCE).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        name = bundle.manifest.name
-        raise BundleInvalid(f"'{name}': {REFERENCE} does not describe the training scans.") from error
+        raise BundleInvalid(f"{REFERENCE} of '{bundle.manifest.name}' cannot be read: {error}.") from error
 
 
 def scan_references(names: Sequence[str], folders: Sequence[Path]) -> dict[str, ScanReference]:

@@ -15,18 +15,12 @@ from typing import Final, Protocol, TypeVar
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
-    JPEG2000,
     UID,
     ComprehensiveSRStorage,
     CTImageStorage,
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
     RTStructureSetStorage,
     SegmentationStorage,
 )
@@ -46,12 +40,9 @@ from orgseg_node.errors import (
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.dimse.association import destination_association
 from orgseg_node.node.dimse.c_store import STORAGE_CLASSES
+from orgseg_node.node.dimse.presentation_contexts import contexts_of, decode_for
 
 _ADDRESS_ERRORS: Final = (OSError, UnicodeError)
-_UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-_DECODABLE: Final = frozenset(
-    {JPEGLosslessSV1, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, JPEG2000, RLELossless}
-)
 _LABEL_MAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage
 _CONNECT_S: Final = 10.0
 _TIMED_OUT: Final = 0.95
@@ -240,7 +231,7 @@ class DicomSender:
         As `send`.
         """
         answers = []
-        contexts = _contexts([_kind(path) for path in paths])
+        contexts = contexts_of([_kind(path) for path in paths])
         with destination_association(destination, calling_ae, contexts) as association:
             for path in paths:
                 answers.append(_store(association, destination, path))
@@ -272,7 +263,7 @@ class DicomSender:
                 return
             batch = [kind for kind in kinds if not by_class or kind[0] == kinds[0][0]]
             try:
-                with destination_association(destination, calling_ae, _contexts(batch)) as association:
+                with destination_association(destination, calling_ae, contexts_of(batch)) as association:
                     whole = accepted = True
                     while left and whole and (isinstance(left[0][1], OrgsegError) or left[0][1] in batch):
                         path, kind = left.pop(0)
@@ -326,20 +317,6 @@ def class_refused(destination: Destination, sop_class: str, why: OrgsegError | N
     return ClassRefused(f"{detail}.")
 
 
-def _contexts(kinds: Sequence[tuple[UID, UID]]) -> list[tuple[UID, list[UID]]]:
-    """The presentation contexts for objects of these SOP classes and transfer syntaxes."""
-    contexts = [(sop_class, [syntax]) for sop_class, own in kinds for syntax in offered_syntaxes(own)]
-    contexts += [
-        (sop_class, [syntax]) for sop_class, own in kinds if _may_be_decoded(own) for syntax in _UNCOMPRESSED
-    ]
-    return list({(abstract, syntaxes[0]): (abstract, syntaxes) for abstract, syntaxes in contexts}.values())
-
-
-def _may_be_decoded(syntax: UID) -> bool:
-    """Whether an object in this transfer syntax can be decoded for a peer that does not accept it."""
-    return syntax in _DECODABLE
-
-
 def _kind_or_error(path: Path) -> tuple[UID, UID] | OrgsegError:
     try:
         return _kind(path)
@@ -372,36 +349,12 @@ def _read(path: Path, *, header_only: bool = False) -> pydicom.FileDataset:
         raise NotDicom(f"{path.name}.") from error
 
 
-def offered_syntaxes(syntax: UID) -> list[UID]:
-    """Transfer syntaxes proposed for an object: its own; if that is uncompressed, also the other ones."""
-    if syntax.is_compressed or not syntax.is_little_endian:
-        return [syntax]
-    return list(dict.fromkeys([syntax, ImplicitVRLittleEndian, ExplicitVRLittleEndian]))
-
-
-def _decode_for(association: Association, destination: Destination, dataset: pydicom.FileDataset) -> None:
-    """Decode the pixels of an object in memory if the peer does not accept their lossless compression."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    accepted = {
-        one.transfer_syntax[0]
-        for one in association.accepted_contexts
-        if one.abstract_syntax == dataset.SOPClassUID
-    }
-    if syntax in accepted or not _may_be_decoded(syntax):
-        return
-    try:
-        dataset.decompress(generate_instance_uid=False)
-    except Exception as error:  # damaged pixels make the decoders raise any exception
-        detail = f"does not accept {syntax.name}, and the pixels cannot be decoded ({type(error).__name__})"
-        raise ClassRefused(f"{destination.description} {detail}.") from error
-
-
 def _store(association: Association, destination: Destination, path: Path) -> Stored:
     """Send one object over an open association."""
     dataset = _read(path)
     if not any(one.abstract_syntax == dataset.SOPClassUID for one in association.accepted_contexts):
         raise class_refused(destination, str(dataset.SOPClassUID))
-    _decode_for(association, destination, dataset)
+    decode_for(association, destination, dataset)
     began = monotonic()
     try:
         answer = association.send_c_store(dataset)

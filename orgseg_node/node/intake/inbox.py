@@ -15,7 +15,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from orgseg_node.node.intake.conflicts import compare_content
 from orgseg_node.node.intake.file_reader import DirectReader, FileReader
 from orgseg_node.node.intake.recovery import adopt_files
 from orgseg_node.node.intake.series_judge import SeriesJudge
+from orgseg_node.node.intake.stability import Stability
 from orgseg_node.node.intake.survey_cache import Surveys
 from orgseg_node.node.intake.transfers import Transfers
 from orgseg_node.node.isolation import Isolation
@@ -39,8 +40,7 @@ from orgseg_node.node.scheduler import DISPATCH, JUDGE, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.data_folder import INBOX
 from orgseg_node.node.store.model import Incoming, Instance, Series, SeriesState
-from orgseg_node.node.store.series_overrides import SeriesOverride, SeriesOverrides
-from orgseg_node.node.store.source_answers import Answers
+from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.store.store import Store
 
 _LOCKS: Final = 64
@@ -90,20 +90,18 @@ class Inbox:
         self._meters = meters or Meters()
         self._store = store
         self._clock = clock
-        self._began = clock()
         self._data = self._config.node.data_dir
         self._root = self._data / INBOX
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._overrides = SeriesOverrides(store.database, clock=clock)
-        self._answers = Answers(store.database)
         self._reader = reader or DirectReader()
         self._surveys = Surveys(self._data, self._reader)
         self._callbacks = callbacks or InboxCallbacks()
         self._transfers = Transfers(store.database, clock)
+        self._stability = Stability(self._current, store, self._transfers, clock)
         self._judge = SeriesJudge(self._current, store, self._surveys, self._overrides, clock=clock)
         self._judging = threading.Lock()
         self._preloaded: set[tuple[str, int]] = set()
-        self._adopted_at: datetime | None = None
         durable.make_folder(self._root)
 
     @property
@@ -230,7 +228,7 @@ class Inbox:
         -------
         How many files were adopted, and how many were moved to quarantine
         """
-        self._adopted_at = now = self._clock()
+        self._stability.adopted_at = now = self._clock()
         found = adopt_files(self._data, self._store, self._reader, clock=self._clock)
         self._transfers.node_started(now)
         return found
@@ -262,7 +260,7 @@ class Inbox:
             ]
             isolation = Isolation("judge")
             judged = self._judge_each(isolation, [(series, None) for series in forced])
-            judged += self._judge_each(isolation, self._stable(overrides))
+            judged += self._judge_each(isolation, self._stability.stable())
             if judged:
                 self._callbacks.trigger(DISPATCH, 0.0)
             self._preload(isolation)
@@ -285,7 +283,7 @@ class Inbox:
         for one, stable_at in series:
             with isolation.item(f"series {one.series_uid}"):
                 forced = stable_at is None
-                if stable_at is not None and self._must_ask(one, stable_at):
+                if stable_at is not None and self._stability.must_ask(one, stable_at):
                     continue
                 if self._judge.judge(one, broken.get(one.series_uid), forced=forced):
                     judged.append(one.series_uid)
@@ -294,63 +292,22 @@ class Inbox:
     def series_to_ask_about(self) -> list[tuple[Series, str]]:
         """Stable series about which a source has to be asked, each with the name of the source."""
         return [
-            (series, self._source_of(series) or "")
-            for series, at in self._stable(self._overrides.all())
-            if self._must_ask(series, at)
+            (series, self._stability.source_of(series) or "")
+            for series, at in self._stability.stable()
+            if self._stability.must_ask(series, at)
         ]
-
-    def _stable(self, overrides: dict[str, SeriesOverride]) -> list[tuple[Series, datetime]]:
-        """Series that are stable and have no override, each with the time since which it is stable."""
-        now = self._clock()
-        still = self._store.series(state=SeriesState.RECEIVING, stable_since=now - min(self._waits))
-        found = []
-        for series, stable_at in self._idle(still):
-            override = overrides.get(series.series_uid)
-            if stable_at <= now and not (
-                override and (override.holds(now) or override.forces(series.revision))
-            ):
-                found.append((series, stable_at))
-        return found
-
-    @property
-    def _waits(self) -> tuple[timedelta, timedelta]:
-        """How long no image may arrive until a series is stable: as a rule, and after a release."""
-        usual = self._config.receiver.quiet_seconds
-        after_release = self._config.completeness.quiet_seconds_after_release or usual
-        return timedelta(seconds=usual), timedelta(seconds=after_release)
-
-    def _idle(self, series: Iterable[Series]) -> list[tuple[Series, datetime]]:
-        """Of some series those without an open association, each with the time at which it is stable.
-
-        A sender that lost its connection can only then continue: the waiting starts at the break, and after
-        a stop of the node at its start.
-        """
-        usual, after_release = self._waits
-        after_break = max(usual, timedelta(seconds=self._config.completeness.broken_wait_s))
-        transfers = self._transfers.state
-        found = []
-        for one in series:
-            if one.series_uid in transfers.open:
-                continue
-            since = max(one.last_received_at, self._adopted_at or one.last_received_at)
-            broken = transfers.broken.get(one.series_uid)
-            if broken is not None:
-                found.append((one, max(since, broken.at) + after_break))
-            else:
-                found.append((one, since + (usual if self._is_adopted(one) else after_release)))
-        return found
 
     def _preload(self, isolation: Isolation) -> None:
         """Survey and preload series that will soon be stable, and have them judged at that moment."""
         now = self._clock()
         coming = [
             (series, (stable_at - now).total_seconds())
-            for series, stable_at in self._idle(self._store.series(state=SeriesState.RECEIVING))
+            for series, stable_at in self._stability.idle(self._store.series(state=SeriesState.RECEIVING))
             if stable_at > now
         ]
         coming.sort(key=lambda each: each[1])
         for series, wait_s in coming[: Surveys.MOST]:
-            if wait_s <= min(_PRELOAD_S, min(self._waits).total_seconds() / 2):
+            if wait_s <= min(_PRELOAD_S, min(self._stability.waits).total_seconds() / 2):
                 with isolation.item(f"series {series.series_uid}"):
                     self._preload_one(series)
         if coming:
@@ -367,26 +324,6 @@ class Inbox:
         if self._judge.survey_ahead(series, instances):
             self._callbacks.preload(self._root / series.series_uid)
         self._preloaded.discard(seen)
-
-    def _is_adopted(self, series: Series) -> bool:
-        """Whether its last image came before this process started; the end of its association is unknown."""
-        return series.last_received_at < self._began
-
-    def _source_of(self, series: Series) -> str | None:
-        """The source that can be asked about a series: that of its sender."""
-        sources = {peer.ae_title: peer.source for peer in self._config.peers}
-        return sources.get(series.calling_ae)
-
-    def _must_ask(self, series: Series, stable_at: datetime) -> bool:
-        """Whether the source has to be asked before the series is judged; the waiting is limited."""
-        section = self._config.completeness
-        asks = section.expect == "ask" or series.series_uid in self._transfers.state.broken
-        if not asks or self._source_of(series) is None:
-            return False
-        known = self._answers.of(series)
-        if known is not None and known.is_final:
-            return False
-        return self._clock() - stable_at < timedelta(seconds=3 * section.answer_within_s)
 
 
 def _same(path: Path, sha256: str) -> bool:

@@ -17,7 +17,8 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from orgseg_node.dicom.reading.files import open_header, with_decimal_points, without_pydicom_warnings
+from orgseg_node.dicom.decimal_commas import with_decimal_points
+from orgseg_node.dicom.reading.files import open_header, without_pydicom_warnings
 from orgseg_node.dicom.reading.series import Inventory
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config.conditions import Kind, Subject, SubjectValues, Value

@@ -28,7 +28,7 @@ and appends each change to the history. The functions run inside a transaction o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,7 @@ from orgseg_node.node.store.model import (
     COMPUTING,
     NOT_DELIVERED,
     DeliveryState,
+    Job,
     JobState,
     NewJob,
     Series,
@@ -107,6 +108,23 @@ def move(tx: Transaction, job_id: str, change: JobChange) -> None:
     )
     if not changed:
         raise UnknownJob(f"{job_id!r}.")
+
+
+def mark_purged(tx: Transaction, job: Job, is_here: Callable[[str], bool], now: str) -> None:
+    """Note that the files of a job are deleted, and delete the rows of the images without a file.
+
+    Parameters
+    ----------
+    tx : the transaction
+    job : the job
+    is_here : whether there is a file at a path, relative to the data folder
+    now : the time, as stored in the database
+    """
+    tx.run("UPDATE job SET purged_at = ? WHERE job_id = ?", (now, job.job_id))
+    for (path,) in tx.rows("SELECT path FROM instance WHERE series_uid = ?", (job.series_uid,)):
+        if not is_here(str(path)):
+            tx.run("DELETE FROM instance WHERE path = ?", (path,))
+    tx.append_event("job", job.job_id, "purged", "Its files were deleted after the retention time.")
 
 
 def undelivered(tx: Transaction, series_uid: str) -> list[str]:

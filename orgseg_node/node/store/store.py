@@ -154,7 +154,7 @@ class Store(DeliveryRows):
     def _supersede(self, tx: Transaction, series_uid: str) -> None:
         """Supersede every open job of a series of which nothing was delivered."""
         for job_id in job_states.undelivered(tx, series_uid):
-            self._move(tx, job_id, JobState.SUPERSEDED, "A later revision of the series replaces it.")
+            self.move_within(tx, job_id, JobState.SUPERSEDED, "A later revision of the series replaces it.")
             delivery_states.drop_unsent(tx, job_id, "superseded")
 
     def series(
@@ -274,10 +274,22 @@ class Store(DeliveryRows):
             If the job cannot go there from its present state.
         """
         with self._db.write() as tx:
-            self._move(tx, job_id, target, note, reason)
+            self.move_within(tx, job_id, target, note, reason)
         return self.job(job_id)
 
-    def _move(self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = "") -> None:
+    def move_within(
+        self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = ""
+    ) -> None:
+        """Change the state of a job inside a transaction of the caller.
+
+        Parameters
+        ----------
+        tx : the transaction
+        job_id : number of the job
+        target : the new state
+        note : a sentence for the history
+        reason : stable code of the reason, or empty
+        """
         self.attribution.note(tx, job_id)
         job_states.move(tx, job_id, JobChange(state=target, note=note, reason=reason, at=self._now()))
 
@@ -295,7 +307,7 @@ class Store(DeliveryRows):
         """
         with self._db.write() as tx:
             if tx.rows("SELECT 1 FROM job WHERE job_id = ? AND state = ?", (job.job_id, job.state)):
-                self._move(tx, job.job_id, JobState.QUEUED, note)
+                self.move_within(tx, job.job_id, JobState.QUEUED, note)
         return self.job(job.job_id)
 
     def progress(self, job_id: str, fraction: float, stage: str) -> JobState:
@@ -328,7 +340,7 @@ class Store(DeliveryRows):
             if rows and rows[0][0] not in {JobState.FAILED, JobState.CANCELLED}:
                 raise IllegalTransition(f"A job that is {rows[0][0]} cannot be started again.")
             sent = bool(rows) and rows[0][1] in {NOT_DELIVERED, SENDING_STOPPED}
-            self._move(tx, job_id, JobState.SENDING if sent else JobState.QUEUED, note)
+            self.move_within(tx, job_id, JobState.SENDING if sent else JobState.QUEUED, note)
             self.attempts.reset(tx, job_id)
             delivery_states.restart(tx, job_id, {DeliveryState.FAILED, DeliveryState.DROPPED}, self._now())
         return self.job(job_id)
@@ -339,25 +351,10 @@ class Store(DeliveryRows):
         Raises IllegalTransition if the job is not in REVIEW.
         """
         with self._db.write() as tx:
-            self._move(tx, job_id, JobState.QUEUED, note)
+            self.move_within(tx, job_id, JobState.QUEUED, note)
             tx.run("UPDATE job SET scan_released = 1 WHERE job_id = ?", (job_id,))
             self.attempts.reset(tx, job_id)
         return self.job(job_id)
-
-    def move_within(
-        self, tx: Transaction, job_id: str, target: JobState, note: str, reason: str = ""
-    ) -> None:
-        """Change the state of a job inside a transaction of the caller.
-
-        Parameters
-        ----------
-        tx : the transaction
-        job_id : number of the job
-        target : the new state
-        note : a sentence for the history
-        reason : stable code of the reason, or empty
-        """
-        self._move(tx, job_id, target, note, reason)
 
     def events(self, subject: str) -> list[Event]:
         """The history of a series or a job, the oldest event first."""
@@ -398,9 +395,5 @@ class Store(DeliveryRows):
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (job.series_uid,))
             if state != SeriesState.READY:
                 return False
-            tx.run("UPDATE job SET purged_at = ? WHERE job_id = ?", (self._now(), job.job_id))
-            for (path,) in tx.rows("SELECT path FROM instance WHERE series_uid = ?", (job.series_uid,)):
-                if not is_here(str(path)):
-                    tx.run("DELETE FROM instance WHERE path = ?", (path,))
-            tx.append_event("job", job.job_id, "purged", "Its files were deleted after the retention time.")
+            job_states.mark_purged(tx, job, is_here, self._now())
         return True

@@ -10,7 +10,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from orgseg_node.dicom.reading.files import integer, open_header, text, texts, whole_text, with_decimal_points
+from orgseg_node.dicom.decimal_commas import with_decimal_points
+from orgseg_node.dicom.reading.files import integer, open_header, text, texts, whole_text
 from orgseg_node.errors import InvalidAttribute, NotDicom, TruncatedFile
 from tests.support.ct.header_writing import put
 from tests.support.ct.phantom import PhantomOptions, ct_datasets, save

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import MRImageStorage
 
 from orgseg_node.core.checks import Level
 from orgseg_node.core.organs import OrganTable
@@ -45,6 +46,8 @@ _SPLITTING: dict[str, Sequence[str | None]] = {
     "SeriesDescription": ("50%", "60%", None),
     "ImageComments": ("a", "b"),
     "KVP": ("100", "120", "120,0"),
+    "ImageType": ("ORIGINAL\\PRIMARY\\LOCALIZER", "DERIVED\\SECONDARY", None),
+    "SOPClassUID": (MRImageStorage,),
 }
 _COPIED = (
     "StudyDescription",
@@ -112,7 +115,7 @@ def _chosen(draw: random.Random) -> set[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(14))
 def test_an_odd_header_is_refused_at_the_survey_or_gives_every_object(
     tmp_path: Path, organ_table: OrganTable, kind: str, seed: int
 ) -> None:

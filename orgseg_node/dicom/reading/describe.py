@@ -11,9 +11,9 @@ from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.dicom.reading.files import slice_thickness, uid_name, whole_text
 from orgseg_node.dicom.reading.series import CtSeries
-from orgseg_node.dicom.reading.stacking import DRIFT_MM, SPACING_FRACTION, SPACING_MM
+from orgseg_node.dicom.reading.stacking import DRIFT_MM, MISSING_SLICES, SPACING_FRACTION, SPACING_MM
 
-_TILT, _MISSING = "SERIES_GANTRY_TILT", "SERIES_MISSING_SLICES"
+_TILT = "SERIES_GANTRY_TILT"
 
 
 def describe(series: CtSeries) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def describe(series: CtSeries) -> dict[str, Any]:
         "slice_spacing_mm": round(_ordinary(gaps) if not series.is_regular else series.grid.spacing_mm[0], 4),
         "narrowest_gap_mm": round(float(gaps.min()), 4),
         "widest_gap_mm": round(float(gaps.max()), 4),
-        "missing_slices": int(_value(series.findings, _MISSING)),
+        "missing_slices": int(_value(series.findings, MISSING_SLICES)),
         "tilt_deg": round(_value(series.findings, _TILT), 2),
         "is_regular": series.is_regular,
         "grid_shape": list(series.grid.shape),

@@ -17,7 +17,6 @@ import numpy as np
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.dicom.reading.image_kind import Reason
 from orgseg_node.dicom.reading.joining import (
-    PARALLEL,
     Group,
     adjoin,
     alternate,
@@ -32,6 +31,7 @@ from orgseg_node.dicom.reading.slices import PlacedSlice, SetAside
 from orgseg_node.dicom.reading.stacking import (
     MIN_SLICES,
     ORIENTATION_TOLERANCE,
+    PARALLEL,
     SAME_POSITION_MM,
     is_axial,
     normal_positions,

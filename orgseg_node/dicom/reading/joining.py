@@ -16,9 +16,7 @@ import numpy as np
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.dicom.reading.slices import PlacedSlice
-from orgseg_node.dicom.reading.stacking import SAME_POSITION_MM, normal_positions, slice_axes
-
-PARALLEL: Final = 0.985  # cosine of 10 degrees: a localizer or reformat is turned by more
+from orgseg_node.dicom.reading.stacking import PARALLEL, SAME_POSITION_MM, normal_positions, slice_axes
 
 _ROUNDED_FRACTION: Final = 1e-3  # of the pixel spacing
 _ROUNDED_DIRECTION: Final = 6e-4  # of a component of a unit vector: three decimals

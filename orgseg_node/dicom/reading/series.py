@@ -17,15 +17,15 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from orgseg_node.core.checks import Finding, Level
+from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import Grid, SliceStack, VoxelGeometry
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.files import open_header, whole_uid
 from orgseg_node.dicom.reading.grouping import Part, parts_of
-from orgseg_node.dicom.reading.header_counts import count_findings
 from orgseg_node.dicom.reading.image_hash import image_hash
 from orgseg_node.dicom.reading.image_kind import Reason
 from orgseg_node.dicom.reading.joining import alternate
+from orgseg_node.dicom.reading.missing_images import aside_findings, count_findings
 from orgseg_node.dicom.reading.multiframe import frame_header
 from orgseg_node.dicom.reading.patient_study import patient_study
 from orgseg_node.dicom.reading.slices import (
@@ -192,13 +192,10 @@ def survey(paths: Iterable[Path]) -> Inventory:
     series: defaultdict[str, list[PlacedSlice | UnusableFile]] = defaultdict(list)
     refused: list[Refusal] = []
     aside: list[SetAside] = []
-    pages: Counter[str] = Counter()
     for file in chain.from_iterable(map(classify_file, paths)):
         match file:
             case SetAside():
                 aside.append(file)
-                if file.series_key is not None:
-                    pages[file.series_key] += 1
             case UnusableFile(series_key=None):
                 refused.append(Refusal(series_instance_uid=None, error=file.error, paths=(file.path,)))
             case _:
@@ -208,8 +205,12 @@ def survey(paths: Iterable[Path]) -> Inventory:
     for key, members in series.items():
         try:
             volumes, left = _volumes(members)
-            found = _pages_finding(pages[key])
-            accepted += [replace(one, findings=(*one.findings, *found)) for one in volumes]
+            others = [one for one in aside if one.series_key == key]
+            found = [aside_findings(one.slices, others) for one in volumes]
+            accepted += [
+                replace(one, findings=(*one.findings, *more))
+                for one, more in zip(volumes, found, strict=True)
+            ]
             aside += left
         except InputError as error:
             uid = None if key.startswith(NO_UID) else key
@@ -240,14 +241,6 @@ def _find_slices_without_series(series: dict[str, list[PlacedSlice | UnusableFil
                     for one in placed[key]
                 ]
                 series.pop(key, None)
-
-
-def _pages_finding(pages: int) -> tuple[Finding, ...]:
-    if not pages:
-        return ()
-    message = f"Images without any position, such as pages of a dose report, were left out: {pages}."
-    code = "SERIES_PAGES_LEFT_ASIDE"
-    return (Finding(level=Level.WARNING, code=code, message=message, value=float(pages)),)
 
 
 def read_series(folder: Path, series_uid: str | None = None, part: str | None = None) -> CtSeries:

@@ -86,12 +86,16 @@ class SetAside:
     Attributes
     ----------
     path, reason : the file, and why it is none
-    series_key : the series of a page among CT images; None for other files
+    series_key : of the series that it states; None if it states none
+    place : Image Orientation (Patient) and Image Position (Patient) in mm, if it is an image with both
+    is_page : whether it is a page among CT images
     """
 
     path: Path
     reason: Reason
     series_key: str | None = None
+    place: tuple[Orientation, Vector] | None = None
+    is_page: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +217,8 @@ def _classified(path: Path) -> tuple[ClassifiedFile, ...]:
         return (UnusableFile(path=path, error=error),)
     if (reason := reason_aside(dataset)) is not None:
         is_page = reason is Reason.CAPTURE and sop_uid(dataset, "SOPClassUID") == CTImageStorage
-        return (SetAside(path=path, reason=reason, series_key=_key_of(dataset) if is_page else None),)
+        key, place = _key_of(dataset), _place(dataset)
+        return (SetAside(path=path, reason=reason, series_key=key, place=place, is_page=is_page),)
     try:
         refuse_unusable(dataset, has_pixels=has_pixels)
         if sop_uid(dataset, "SOPClassUID") not in MULTIFRAME_CT:
@@ -230,6 +235,15 @@ def _frames(path: Path, dataset: FileDataset) -> tuple[ClassifiedFile, ...]:
         if "LOCALIZER" not in kinds(header)
     ]
     return tuple(shown) or (SetAside(path=path, reason=Reason.LOCALIZER),)
+
+
+def _place(dataset: Dataset) -> tuple[Orientation, Vector] | None:
+    """Orientation and position in mm of an image that is no slice; None if it does not state them."""
+    try:
+        (x, y, z), _ = numbers(dataset, "ImagePositionPatient", 3)
+        return _orientation(dataset), (x, y, z)
+    except InputError:
+        return None
 
 
 def _key_of(dataset: Dataset) -> str | None:

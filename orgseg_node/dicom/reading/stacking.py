@@ -31,6 +31,8 @@ ORIENTATION_TOLERANCE = 1e-4
 MIN_SLICES = 3
 DRIFT_MM = 0.1
 SPACING_FRACTION, SPACING_MM = 0.02, 0.05
+MISSING_SLICES = "SERIES_MISSING_SLICES"
+PARALLEL = 0.985  # cosine of 10 degrees: a localizer or reformat is turned by more
 SAME_POSITION_MM = 0.05
 
 MAX_GAP_MM = 20.0
@@ -213,7 +215,7 @@ def _spacings(gaps: FloatArray, heights: FloatArray) -> tuple[tuple[Finding, ...
             f"Slices are missing, {count} in all; the widest of these gaps ({places}) has "
             f"{gaps[missing].max():.1f} mm. The network gets interpolated values there."
         )
-        found.append(_warning("SERIES_MISSING_SLICES", message, float(count)))
+        found.append(_warning(MISSING_SLICES, message, float(count)))
     if changes.any():
         message = (
             f"The distance of slices changes, from {gaps.min():.2f} to {widest:.2f} mm; "

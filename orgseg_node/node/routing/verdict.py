@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from orgseg_node.contouring.protocol import ASK, FIRST, Protocol, load_protocol
-from orgseg_node.dicom.reading.header_counts import FEWER_THAN_COUNTED
 from orgseg_node.dicom.reading.image_kind import Reason
+from orgseg_node.dicom.reading.missing_images import FEWER_THAN_COUNTED
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, choose
+from orgseg_node.dicom.reading.stacking import MISSING_SLICES
 from orgseg_node.errors import (
     HeldByRule,
     IncompleteSeries,
@@ -124,10 +125,10 @@ def _part(inventory: Inventory, phase: str) -> str | None:
 
 
 def _ready(series: CtSeries, *, forced: bool) -> Verdict:
-    missing = next((f for f in series.findings if f.code == "SERIES_MISSING_SLICES"), None)
+    missing = next((f for f in series.findings if f.code == MISSING_SLICES), None)
     count = 0 if missing is None else int(missing.value or 0)
     if missing is not None and not forced:
-        raise MissingSlices(f"Their number is {count}.")
+        raise MissingSlices(missing.message)
     note = f"{len(series.slices)} slices" + (f" of {series.part}" if series.part else "")
     note = "; ".join([note, *(f.message for f in series.findings if f.code == FEWER_THAN_COUNTED)])
     return Verdict(

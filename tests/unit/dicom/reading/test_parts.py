@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 
 from orgseg_node.core.checks import Level
 from orgseg_node.dicom.reading.reader import read_slices
 from orgseg_node.dicom.reading.series import CtSeries, Reason, files_in, read_series, survey
+from orgseg_node.dicom.reading.stacking import MISSING_SLICES
 from orgseg_node.errors import (
     DuplicateSlices,
     MixedGeometry,
@@ -72,6 +74,72 @@ def setting(**values: object) -> Callable[[Dataset], None]:
 
 def codes(series: CtSeries) -> list[str]:
     return [finding.code for finding in series.findings]
+
+
+# images set aside between the slices
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        setting(SOPClassUID=MRImageStorage),
+        setting(SOPClassUID=SecondaryCaptureImageStorage),
+    ],
+    ids=["localizer", "MR", "capture"],
+)
+def test_half_of_the_images_set_aside_is_a_series_with_missing_slices(
+    tmp_path: Path, change: Callable[[Dataset], None]
+) -> None:
+    build_ct_series(tmp_path, small(slices=8), every_other(change))
+
+    inventory = survey(files_in(tmp_path))
+
+    (series,) = inventory.accepted
+    assert len(series.slices) == 4
+    assert codes(series).count(MISSING_SLICES) == 1
+    (found,) = (one for one in series.findings if one.code == MISSING_SLICES)
+    assert found.value == 4  # three in the gaps, one beyond the last slice
+
+
+def test_images_set_aside_that_go_on_beyond_the_end_are_missing(tmp_path: Path) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        if k >= 5:
+            dataset.SOPClassUID = MRImageStorage
+
+    build_ct_series(tmp_path, small(slices=10), change)
+
+    (series,) = survey(files_in(tmp_path)).accepted
+
+    assert codes(series).count(MISSING_SLICES) == 1
+
+
+def test_one_image_set_aside_between_slices_is_a_warning(tmp_path: Path) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        if k == 4:
+            dataset.SOPClassUID = MRImageStorage
+            dataset.ImagePositionPatient[2] += 1.0
+
+    build_ct_series(tmp_path, small(slices=9), change)
+
+    (series,) = survey(files_in(tmp_path)).accepted
+
+    assert codes(series).count("SERIES_IMAGES_LEFT_ASIDE") == 1
+
+
+def test_a_localizer_across_the_slices_is_no_finding(tmp_path: Path) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        if k == 8:
+            dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+            dataset.ImageOrientationPatient = list(CORONAL)
+            dataset.ImagePositionPatient[2] -= 20.0
+
+    build_ct_series(tmp_path, small(slices=9), change)
+
+    (series,) = survey(files_in(tmp_path)).accepted
+
+    assert "SERIES_IMAGES_LEFT_ASIDE" not in codes(series)
+    assert MISSING_SLICES not in codes(series)
 
 
 # the same slice twice

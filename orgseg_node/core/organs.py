@@ -117,6 +117,32 @@ def load_organs(path: Path) -> OrganTable:
     return OrganTable(organs)
 
 
+def join_tables(table: OrganTable, own: OrganTable, source: str) -> OrganTable:
+    """A table with the organs of another one; a row of the other one replaces a row of the same key.
+
+    Parameters
+    ----------
+    table : the table
+    own : the other one
+    source : file of the other one, for the message
+
+    Raises
+    ------
+    ConfigError
+        If the other one uses the name of an organ with another key.
+    """
+    organs = {**table.organs, **own.organs}
+    names: dict[str, str] = {}
+    twice = [
+        f"  {own_key} has the same name as {key}"
+        for own_key, organ in organs.items()
+        if (key := names.setdefault(organ.name.casefold(), own_key)) != own_key
+    ]
+    if twice:
+        raise ConfigError(f"{source}: {len(twice)} problems\n" + "\n".join(twice))
+    return OrganTable(organs)
+
+
 def _problems(row: Any) -> list[str]:
     if not isinstance(row, dict):
         return ["is not a table"]

@@ -35,7 +35,12 @@ def lock_folder(folder: Path) -> Iterator[int]:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, complete or not at all. Raises DiskFull or StorageError."""
     with atomic_file(path) as part:
-        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        part.write_bytes(encode_json(content))
+
+
+def encode_json(content: Any) -> bytes:
+    """The bytes that `write_json` writes."""
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

@@ -114,6 +114,81 @@ class NoScans(TrainingError):
     next_step = "Name a working folder with scans ingested by orgseg-train run or orgseg-train step ingest."
 
 
+class NoSite(TrainingError):
+    """This is not the folder of a site's data set."""
+
+    code = "TRAINING_NO_SITE"
+    next_step = "Name the folder that orgseg-train site survey wrote, or make one with it."
+
+
+class SiteExists(TrainingError):
+    """This folder holds a site's data set already."""
+
+    code = "TRAINING_SITE_EXISTS"
+    next_step = "Choose another folder with --out, or continue with this one."
+
+
+class NamesInvalid(TrainingError):
+    """The list of ROI names cannot be used as it is."""
+
+    code = "TRAINING_NAMES_INVALID"
+    next_step = (
+        'Correct the lines of names.toml: "ROI name" = "key of the organ", or "" to leave the ROI out.'
+    )
+
+
+class NotLocked(TrainingError):
+    """The cases of this site are not locked."""
+
+    code = "TRAINING_NOT_LOCKED"
+    next_step = "Run orgseg-train site lock once the cases were checked with orgseg-train site qc."
+
+
+class LockDamaged(TrainingError):
+    """The lock of training and test cases is damaged or was changed."""
+
+    code = "TRAINING_LOCK_DAMAGED"
+    next_step = (
+        "Restore lock.json from a backup, or delete it and run orgseg-train site lock: "
+        "the ledger keeps every patient's part."
+    )
+
+
+class LockChanged(TrainingError):
+    """Cases were added to, changed or taken out of what was locked."""
+
+    code = "TRAINING_LOCK_CHANGED"
+    next_step = "Run orgseg-train site lock again; every patient keeps its part."
+
+
+class LedgerDamaged(TrainingError):
+    """The ledger of training and test patients is damaged."""
+
+    code = "TRAINING_LEDGER_DAMAGED"
+    next_step = "Restore the file ledger from a backup: without it a test patient could be trained on."
+
+
+class PatientsMixed(TrainingError):
+    """Copies of one scan are of a training patient and of a test patient."""
+
+    code = "TRAINING_PATIENTS_MIXED"
+    next_step = "Reject one of the cases with a signed reject list, then lock again."
+
+
+class TooFewPatients(TrainingError):
+    """Too few patients can be used."""
+
+    code = "TRAINING_TOO_FEW_PATIENTS"
+    next_step = "Read the reasons that orgseg-train site ingest prints, mend them, or add patients."
+
+
+class CaseUnknown(TrainingError):
+    """There is no such case."""
+
+    code = "TRAINING_CASE_UNKNOWN"
+    next_step = "Name a case as the list of site ingest or the page of site qc names it."
+
+
 def scan_error(error: Exception) -> OrgsegError:
     """What any exception means for a scan, without its text, which may name the patient."""
     if isinstance(error, ObjectInvalid):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from orgseg_node.errors import OrgsegError
-from orgseg_training.cli import curation, evaluate, experiment
+from orgseg_training.cli import curation, evaluate, experiment, site
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -18,6 +18,7 @@ def _root() -> None:
 evaluate.add_commands(app)
 experiment.add_commands(app)
 curation.add_commands(app)
+site.add_commands(app)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Tests of a site's data set."""

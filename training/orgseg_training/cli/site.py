@@ -1,0 +1,74 @@
+"""``orgseg-train site`` and ``who``: a site's data set for retraining."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orgseg_training.curation.quality_control import review_scans, summarise
+from orgseg_training.curation.quality_page import write_page
+from orgseg_training.site.folder import Site
+from orgseg_training.site.locking import lock_site
+from orgseg_training.site.settings import SiteSettings
+
+site_app = typer.Typer(no_args_is_help=True, help="A site's data set for retraining.")
+
+SiteFolder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+
+
+@site_app.command("init")
+def init(
+    archive: Annotated[Path, typer.Argument(help="Folder with DICOM CT, RTSTRUCT and RTPLAN.")],
+    out: Annotated[Path, typer.Option(help="The site's folder to make.")],
+    name: Annotated[str, typer.Option(help="Short name of the data set.")] = "site",
+) -> None:
+    """Make the folder of a site without a survey; settings are in its site.toml."""
+    site = Site.create(out, SiteSettings(name=name, archive=(archive.resolve(),)))
+    typer.echo(f"{site.root}")
+
+
+@site_app.command("qc")
+def check(
+    site: SiteFolder,
+    who: Annotated[str, typer.Option(help="Your name, for entries of the reject list.")] = "",
+) -> None:
+    """Check all cases and draw their contours: SITE/qc/index.html, the worst first."""
+    opened = Site.open(site)
+    with typer.progressbar(length=len(opened.store.keys()), label="cases") as bar:
+        reviews = review_scans(
+            opened.store, opened.quality_folder, opened.organs, on_scan_done=lambda: bar.update(1)
+        )
+    page = opened.quality_folder / "index.html"
+    write_page(reviews, page, who=who, when=_today())
+    typer.echo(summarise(reviews))
+    typer.echo(f"{page}")
+
+
+@site_app.command("lock")
+def lock(site: SiteFolder) -> None:
+    """Lock the cases for training and test; a patient keeps its part when patients are added."""
+    opened = Site.open(site)
+    locked = lock_site(opened, _today())
+    for line in locked.summary:
+        typer.echo(line)
+
+
+def who(
+    key: Annotated[str, typer.Argument(help="Key of a case, with or without the data set's name.")],
+    site: Annotated[Path, typer.Option(help="The site's folder.")] = Path(),
+) -> None:
+    """Print the Patient ID of a case, from a file that only its owner can read."""
+    typer.echo(Site.open(site).patients.patient_id(key))
+
+
+def _today() -> date:
+    return datetime.now(UTC).astimezone().date()
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(site_app, name="site")
+    app.command()(who)

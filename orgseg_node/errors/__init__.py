@@ -35,7 +35,7 @@
     │   ├── UnexpectedFailure  SystemCallFailed (retryable)
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
-    │       SeriesUnexpected  SeriesUnreadable  SurveyDied
+    │       SeriesUnexpected  SeriesUnreadable  SurveyDied  ResultMissing  ResultDeleted  ResultUnreadable
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
@@ -115,6 +115,9 @@ from orgseg_node.errors.jobs import (
     JobRefuses,
     JobStopped,
     LateImages,
+    ResultDeleted,
+    ResultMissing,
+    ResultUnreadable,
     RuleUndecided,
     SendingBroken,
     SeriesRefuses,
@@ -288,6 +291,9 @@ __all__ = [
     "QueryRefused",
     "RegionNotTrained",
     "ReloadRefused",
+    "ResultDeleted",
+    "ResultMissing",
+    "ResultUnreadable",
     "RuleUndecided",
     "ScanDoubtful",
     "ScanKindDoubtful",

@@ -68,6 +68,27 @@ class JobRefuses(JobError):
     next_step = "Run 'orgseg jobs show' for its state."
 
 
+class ResultMissing(JobError):
+    """The job has no result yet, or none was made."""
+
+    code = "JOB_NO_RESULT"
+    next_step = "Run 'orgseg jobs show' for its state; the checks are explained once it was contoured."
+
+
+class ResultDeleted(JobError):
+    """The files of the job were deleted after the retention time."""
+
+    code = "JOB_RESULT_DELETED"
+    next_step = "Read the report in the structured report or PDF that was sent, or send the series again."
+
+
+class ResultUnreadable(JobError):
+    """The report of the result cannot be read."""
+
+    code = "JOB_RESULT_UNREADABLE"
+    next_step = "Check the disk; then 'orgseg jobs retry', or send the series again, makes the result anew."
+
+
 class SeriesRefuses(JobError):
     """This command is not possible in the present state of the series."""
 
@@ -81,7 +102,7 @@ class SeriesUnexpected(JobError):
     code = "SERIES_UNEXPECTED"
     next_step = (
         "Report this type and place to the person who maintains the node; "
-        "'orgseg series force' tries it again."
+        "'orgseg series judge' tries it again."
     )
 
 
@@ -89,7 +110,7 @@ class SeriesUnreadable(JobError):
     """Files of the series could not be read, several times."""
 
     code = "SERIES_UNREADABLE"
-    next_step = "Check the disk and the system log, then run 'orgseg series force'."
+    next_step = "Check the disk and the system log, then run 'orgseg series judge'."
 
 
 class SurveyDied(JobError):
@@ -98,7 +119,7 @@ class SurveyDied(JobError):
     code = "SERIES_SURVEY_DIED"
     next_step = (
         "Check the series with 'orgseg info'; if it is sound, raise receiver.survey_memory_mb or "
-        "receiver.survey_limit_s and run 'orgseg series force'."
+        "receiver.survey_limit_s and run 'orgseg series judge'."
     )
 
 
@@ -128,7 +149,8 @@ class HeldByRule(JobError):
 
     code = "RULE_HOLD"
     next_step = (
-        "Contour it with 'orgseg series force', or change the rules; 'orgseg rules test' explains them."
+        "Contour it with 'orgseg series force'; or change the rules ('orgseg rules test' explains them), "
+        "reload them, and run 'orgseg series judge'."
     )
 
 

@@ -11,8 +11,9 @@ class ScanDoubtful(OrgsegError):
     code = "SCAN_DOUBTFUL"
     next_step = (
         "View the series. If header and region are right, 'orgseg jobs approve' contours it all the same"
-        " (without a node: 'orgseg segment --untrained-region'). Otherwise 'orgseg jobs reject' closes it;"
-        " a corrected routing rule holds for series that come later, a corrected header needs a new series."
+        " (without a node: 'orgseg segment --untrained-region'). Otherwise 'orgseg jobs reject' closes it."
+        " After a routing rule was corrected and reloaded, 'orgseg series judge' applies it;"
+        " a corrected header needs a new series."
     )
 
 

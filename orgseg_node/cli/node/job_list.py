@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.markup import escape
-from rich.table import Table
 
 from orgseg_node.cli.console import local_time, out
 from orgseg_node.errors import OptionInvalid
@@ -20,40 +22,82 @@ if TYPE_CHECKING:
     from orgseg_node.node.store.model import Delivery
 
 
-def print_list(entries: Sequence[Entry], identities: Mapping[str, Identity | None] | None) -> None:
+_COLUMNS: Final = ("job or series", "state", "images", "sender", "destination", "changed")
+
+
+def print_list(
+    entries: Sequence[Entry],
+    flags: Mapping[str, Mapping[str, str]],
+    identities: Mapping[str, Identity | None] | None,
+    *,
+    command_end: str = "",
+) -> None:
     """Print the list; with descriptions, and the ends of UIDs that only one series has, on a terminal.
+
+    No line is cut, and each command has its own line, so that it can be copied from any terminal or file.
 
     Parameters
     ----------
     entries : in their order
+    flags : why a person should look at an organ, by its name, for each job by its number
     identities : by Series Instance UID; None where the output may be kept, and patient data must not be in it
+    command_end : the end of each command
     """
     console = out()
-    described = ("description",) if identities is not None else ()
-    table = Table(
-        "", "job or series", "state", "images", "sender", "destination", *described, "changed", "note"
-    )
     uids = {one.series.series_uid for one in entries}
-    for one in entries:
+    rows = [_row(one, uids, shorten=identities is not None) for one in entries]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+
+    def show(mark: str, row: Sequence[str]) -> None:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        console.print(f"{mark} {escape('  '.join(cells).rstrip())}", soft_wrap=True)
+
+    if entries:
+        show(" ", _COLUMNS)
+    for one, row in zip(entries, rows, strict=True):
+        show("[red]![/]" if one.needs_person else " ", row)
         known = identities.get(one.series.series_uid) if identities is not None else None
-        subject = one.subject if identities is None or one.job else _unique_end(one.subject, uids)
-        state = one.state
-        if one.job is not None and one.job.stage:
-            state = f"{state} {one.job.progress:.0%}"
-        table.add_row(
-            "[red]![/]" if one.needs_person else "",
-            subject,
-            state,
-            str(one.series.instances if one.job is None else one.job.slices),
-            escape(one.series.calling_ae),
-            escape(", ".join(one.destinations)),
-            *((escape(known.description if known else ""),) if identities is not None else ()),
-            local_time(one.changed_at),
-            escape(one.note),
-        )
-    console.print(table)
+        for line in _below(one, flags, known):
+            console.print(f"    {escape(line)}", soft_wrap=True)
+        for command in one.commands:
+            console.print(f"    Next: [bold]{escape(command + command_end)}[/]", soft_wrap=True)
     waiting = sum(one.needs_person for one in entries)
     console.print(f"{waiting} of {len(entries)} need a person (!).")
+
+
+def _row(one: Entry, uids: Collection[str], *, shorten: bool) -> tuple[str, ...]:
+    """The cells of an entry, in the order of the columns."""
+    is_running = one.job is not None and bool(one.job.stage)
+    state = f"{one.state} {one.job.progress:.0%}" if one.job is not None and is_running else one.state
+    return (
+        _unique_end(one.subject, uids) if shorten and one.job is None else one.subject,
+        state,
+        str(one.series.instances if one.job is None else one.job.slices),
+        one.series.calling_ae,
+        ", ".join(one.destinations) or "-",
+        local_time(one.changed_at),
+    )
+
+
+def _below(one: Entry, flags: Mapping[str, Mapping[str, str]], known: Identity | None) -> list[str]:
+    """The lines below an entry: description, note, organs to look at, deliveries that failed."""
+    lines = [known.description if known is not None else "", one.note]
+    organs = flags.get(one.job.job_id, {}) if one.job is not None else {}
+    if organs:
+        lines.append(f"Look at {'; '.join(f'{name} ({text})' for name, text in organs.items())}.")
+    lines += [
+        f"To {each.destination}: attempt {each.attempts} failed, "
+        f"next try {local_time(each.next_attempt_at)}. {each.note}".rstrip()
+        for each in one.failing
+    ]
+    return [line for line in lines if line]
+
+
+def command_end(config: Path) -> str:
+    """What a command needs to find the configuration: nothing if the environment names the same file."""
+    if os.environ.get("ORGSEG_CONFIG") == str(config):
+        return ""
+    return f" --config {shlex.quote(str(config))}"
 
 
 def _unique_end(uid: str, uids: Collection[str]) -> str:
@@ -93,13 +137,28 @@ def delivery_lines(deliveries: Iterable[Delivery]) -> list[str]:
     return lines
 
 
-def document(entries: Iterable[Entry]) -> dict[str, Any]:
-    """The list as JSON values, without patient data."""
+def document(entries: Iterable[Entry], flags: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The list as JSON values, without patient data.
+
+    Parameters
+    ----------
+    entries : in their order
+    flags : why a person should look at an organ, by its name, for each job by its number
+    """
     jobs, series = [], []
     for one in entries:
-        more = {"needs_person": one.needs_person, "sender": one.series.calling_ae}
+        more = {
+            "needs_person": one.needs_person,
+            "sender": one.series.calling_ae,
+            "commands": list(one.commands),
+        }
         if one.job is None:
             series.append({**asdict(one.series), "state": one.state, **more})
-        else:
-            jobs.append({**asdict(one.job), "state": one.state, **more, "destinations": one.destinations})
+            continue
+        more |= {
+            "destinations": one.destinations,
+            "look_at": dict(flags.get(one.job.job_id, {})),
+            "failing": [asdict(each) for each in one.failing],
+        }
+        jobs.append({**asdict(one.job), "state": one.state, **more})
     return {"jobs": jobs, "series": series}

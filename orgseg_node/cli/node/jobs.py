@@ -13,8 +13,8 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import local_time, out, print_json
-from orgseg_node.cli.node.job_list import delivery_lines, document, print_list, start_of
-from orgseg_node.cli.node.qa import read_report, report_path, verdict
+from orgseg_node.cli.node.job_list import command_end, delivery_lines, document, print_list, start_of
+from orgseg_node.cli.node.result_report import flagged_organs
 from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def list_jobs(
 ) -> None:
     """List jobs, and series that have none or need a person; what needs a person first, then the newest.
 
+    Each has its state in one line, and below it what happened, organs to look at, and the next command.
     Patient and study are looked up in the images that are still here. Descriptions are on a terminal only.
     """
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
@@ -76,11 +77,14 @@ def list_jobs(
             ]
         first = [one for one in entries if one.needs_person]
         shown = first + [one for one in entries if not one.needs_person][:limit]
+        data_dir = settings.node.data_dir
+        flags = {one.job.job_id: flagged_organs(data_dir, one.job.job_id) for one in shown if one.job}
         if json:
-            print_json(document(shown))
+            print_json(document(shown, flags))
             return
         uids = {one.series.series_uid for one in shown}
-        print_list(shown, {uid: identity(uid) for uid in uids} if sys.stdout.isatty() else None)
+        identities = {uid: identity(uid) for uid in uids} if sys.stdout.isatty() else None
+        print_list(shown, flags, identities, command_end=command_end(config))
 
 
 @app.command()
@@ -97,7 +101,7 @@ def show(
     with closing(store):
         found = store.job(job)
         events, deliveries = store.events(found.job_id), store.deliveries(found.job_id)
-    checked = _checked_organs(report_path(load_config(config).node.data_dir, found.job_id))
+    checked = flagged_organs(load_config(config).node.data_dir, found.job_id)
     if json:
         print_json(
             {
@@ -125,14 +129,6 @@ def show(
         console.print(f"  {local_time(event.at)} {escape(event.change)} {escape(event.note)}")
     for line in delivery_lines(deliveries):
         console.print(f"  {escape(line)}")
-
-
-def _checked_organs(report: Path) -> dict[str, str]:
-    """What the clinical checks say of the organs of a job, by name; nothing of organs as expected."""
-    if not report.is_file():
-        return {}
-    organs = read_report(report)["organs"]
-    return {row["name"]: verdict(row) for row in organs if row.get("grade") or row.get("left_out")}
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ from orgseg_node.cli.options import Config, Json
 if TYPE_CHECKING:
     from orgseg_node.node.parts import Parts
     from orgseg_node.web.http_server import Routes
+
+_JUDGE: Final = "orgseg series judge --reason"
 
 app = typer.Typer(name="node", help="Run the DICOM node.", no_args_is_help=True)
 
@@ -58,16 +60,24 @@ def reload(
     """Make the running node read its configuration again, completely, or not at all if it has an error.
 
     A change that needs a restart, such as of ports, AE title or data folder, is refused with its name.
+    Series that are held stay held until 'orgseg series judge'.
     """
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.operations.reload import ask_to_reload  # noqa: PLC0415
+    from orgseg_node.node.routing.verdict import BY_CONFIGURATION  # noqa: PLC0415
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
+    from orgseg_node.node.store.model import SeriesState  # noqa: PLC0415
     from orgseg_node.node.store.store import Store  # noqa: PLC0415
 
     checked = load_config(config)
     with closing(Store(Database(checked.database_location, read_only=True))) as store:
         revision = ask_to_reload(checked, store)
+        held = Counter(
+            one.reason for one in store.series(state=SeriesState.HOLD) if one.reason in BY_CONFIGURATION
+        )
     out().print(f"configuration {revision} is in force")
+    for reason, count in sorted(held.items()):
+        out().print(f"{count} series stay held ({reason}); to judge them by it: {_JUDGE} {reason}")
 
 
 @app.command()

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json as json_format
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import out, print_json
+from orgseg_node.cli.node.result_report import REPORT, flags, read_report, report_path, verdict
 from orgseg_node.cli.options import Json, open_store
-from orgseg_node.errors import InputError, OptionInvalid
+from orgseg_node.errors import OptionInvalid, ResultDeleted, ResultMissing
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(name="qa", help="Explain the clinical checks of a result.", no_args_is_help=True)
-
-REPORT = "report.json"
 
 
 @app.callback()
@@ -35,83 +36,96 @@ def explain(
         ),
     ],
     config: Annotated[
-        Path | None, typer.Option("--config", help="The node's configuration; not needed for a folder.")
+        Path | None,
+        typer.Option(
+            "--config", envvar="ORGSEG_CONFIG", help="The node's configuration; not needed for a folder."
+        ),
     ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every measure of every organ, not only what was flagged.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show for each organ what was measured, the range of the reference, and what follows from it."""
+    """Show what was flagged in a result and why, and for each organ its farthest measure.
+
+    A flagged organ, and each measure outside of the range of the reference, is marked '!'.
+    """
     report = read_report(_report_of(job, config))
     if json:
         print_json({"organs": report["organs"], "anatomy": report.get("anatomy", [])})
         return
     console = out()
     rows = {row["organ"]: row for row in report.get("anatomy", [])}
+    width = max((len(organ["name"]) for organ in report["organs"]), default=0)
+    flagged = flags(report)
     for organ in report["organs"]:
-        console.print(f"[bold]{escape(organ['name'])}[/] {escape(verdict(organ))}")
-        for finding in report["findings"]:
-            if finding["organ"] == organ["key"]:
-                console.print(f"  {escape(finding['message'])}")
-        if organ["key"] in rows:
-            _print_row(rows[organ["key"]])
+        is_flagged = organ["key"] in flagged
+        row = rows.get(organ["key"])
+        mark = "[red]![/]" if is_flagged else " "
+        name = escape(organ["name"].ljust(width))
+        line = f"{mark} [bold]{name}[/]  {escape(verdict(organ))}{escape(_farthest(row))}"
+        console.print(line, soft_wrap=True)
+        if is_flagged or everything:
+            for finding in report["findings"]:
+                if finding["organ"] == organ["key"]:
+                    console.print(f"    {escape(finding['message'])}")
+            _print_values(console, row, everything=everything)
+    console.print(f"{len(flagged)} of {len(report['organs'])} organs are flagged (!).")
     if not rows:
         console.print("This result was made before organs were compared with a reference.")
+    elif not everything:
+        console.print("'--all' shows every measure of every organ.")
 
 
-def verdict(organ: Mapping[str, Any]) -> str:
-    """What follows from the checks of an organ of a report."""
-    if organ.get("left_out"):
-        return "left out: implausible"
-    if not organ["voxels"]:
-        return "not found"
-    grade = organ.get("grade")
-    return f"{grade}: look at it" if grade else "as expected"
+def _farthest(row: Mapping[str, Any] | None) -> str:
+    """The measure of an organ that is farthest from the reference, or with what it was compared instead."""
+    if row is None:
+        return ""
+    if "worst" not in row:
+        ranges = [(row["range_ml"], "ml"), (row["range_hu"], "HU")]
+        limits = ", ".join(f"{each[0]:g} to {each[1]:g} {unit}" for each, unit in ranges if each)
+        return f", {row['volume_ml']:.2f} ml; no reference anatomy, only the organ table: {limits}"
+    return (
+        f", {row['volume_ml']:.2f} ml; farthest is '{row['worst']}', {row['spreads']:.1f} spreads "
+        f"(unusual from {row['unusual_from']:.1f}, implausible from {row['implausible_from']:.1f})"
+    )
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """The content of a report.json. Raises InputError if it cannot be read."""
-    try:
-        report: dict[str, Any] = json_format.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"There is no readable {REPORT} of this result.") from error
-    return report
+def _print_values(console: Console, row: Mapping[str, Any] | None, *, everything: bool) -> None:
+    """The measures of an organ with the range of the reference; only those outside of it, or all."""
+    if row is None or "values" not in row:
+        return
+    shown = [(name, value, _is_outside(value)) for name, value in row["values"].items()]
+    shown = [each for each in shown if everything or each[2]]
+    if not shown:
+        return
+    table = Table("", "measure", "here", f"99 % of {row['reference']}", box=None, pad_edge=False)
+    for name, (here, low, high), outside in shown:
+        table.add_row("    [red]![/]" if outside else "", escape(name), here, f"{low} to {high}")
+    console.print(table)
+
+
+def _is_outside(value: Sequence[str]) -> bool:
+    """Whether a measure, such as ``12 mm``, is outside of its range, given by its two ends."""
+    here, low, high = (float(text.split()[0]) for text in value)
+    return not low <= here <= high
 
 
 def _report_of(job: str, config: Path | None) -> Path:
+    """The report of a folder or a job. Raises OptionInvalid, UnknownJob, ResultMissing, ResultDeleted."""
     if (Path(job) / REPORT).is_file():
         return Path(job) / REPORT
-    if config is None:
+    if config is None or Path(job).is_dir():
         raise OptionInvalid(f"'{job}' is no folder with {REPORT}; for a job of a node give --config.")
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
 
     settings = load_config(config)
     with closing(open_store(settings, read_only=True)) as store:
-        return report_path(settings.node.data_dir, store.job(job).job_id)
-
-
-def report_path(data_dir: Path, job_id: str) -> Path:
-    """Where the report of a job is, whether it exists or not."""
-    from orgseg_node.node.store.data_folder import JOBS  # noqa: PLC0415  # quick start of other commands
-
-    return data_dir / JOBS / job_id / "out" / REPORT
-
-
-def _print_row(row: Mapping[str, Any]) -> None:
-    if "worst" not in row:
-        ranges = [(row["range_ml"], "ml"), (row["range_hu"], "HU")]
-        limits = ", ".join(f"{each[0]:g} to {each[1]:g} {unit}" for each, unit in ranges if each)
-        text = (
-            f"  {row['volume_ml']:.2f} ml; no reference anatomy, only the ranges of the organ table: {limits}"
-        )
-        out().print(escape(text))
-        return
-    out().print(
-        escape(
-            f"  {row['volume_ml']:.2f} ml; farthest from {row['reference']} is '{row['worst']}', "
-            f"{row['spreads']:.1f} spreads (unusual from {row['unusual_from']:.1f}, "
-            f"implausible from {row['implausible_from']:.1f})."
-        )
-    )
-    table = Table("measure", "here", "99 % of the reference", box=None, pad_edge=False)
-    for name, (here, low, high) in row["values"].items():
-        table.add_row(escape(name), here, f"{low} to {high}")
-    out().print(table)
+        found = store.job(job)
+    path = report_path(settings.node.data_dir, found.job_id)
+    if path.is_file():
+        return path
+    if found.purged_at is not None:
+        raise ResultDeleted
+    raise ResultMissing(f"Job {found.job_id} is {found.state}.")

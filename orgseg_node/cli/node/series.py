@@ -110,6 +110,39 @@ def force(series: Uid, config: Config, by: By = "", why: Why = "") -> None:
 
 
 @app.command()
+def judge(
+    config: Config,
+    series: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SERIES", help="Series Instance UIDs, or parts that only one series has."),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="CODE", help="Every series held for it, such as RULE_HOLD.")
+    ] = "",
+    by: By = "",
+    why: Why = "",
+) -> None:
+    """Judge series again by the rules, protocols and configuration that are in force now.
+
+    For a series that is held, that a rule ignored, or whose job is in REVIEW, failed or is not sent yet.
+    A running node uses a changed file only after 'orgseg node reload'.
+    """
+    from orgseg_node.errors import OptionInvalid  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.intake.judging_again import judge_again  # noqa: PLC0415
+    from orgseg_node.node.store.model import SeriesState  # noqa: PLC0415
+
+    if bool(series) == bool(reason):
+        raise OptionInvalid("Give series, or --reason.")
+    with closing(open_store(load_config(config))) as store:
+        held = [one for one in store.series(state=SeriesState.HOLD) if one.reason == reason.upper()]
+        uids = [one.series_uid for one in (held if reason else map(store.find_series, series or ()))]
+        for uid in uids:
+            judge_again(store, uid, attribution(by, why))
+    out().print(f"The node judges {len(uids)} series in its next cycle; 'orgseg jobs list' shows the result.")
+
+
+@app.command()
 def wait(
     series: Uid,
     config: Config,

@@ -16,6 +16,15 @@ import pydicom
 
 from orgseg_node.dicom.reading.files import whole_text, without_pydicom_warnings
 from orgseg_node.dicom.reading.limits import open_bounded
+from orgseg_node.errors import (
+    SCAN_CODES,
+    HeldByRule,
+    IncompleteSeries,
+    LateImages,
+    MissingSlices,
+    RuleUndecided,
+    SendingBroken,
+)
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.store.clock import stamp
@@ -28,11 +37,16 @@ _TAGS: Final = (
 )
 _JOBS_FOR_A_PERSON: Final = frozenset({JobState.REVIEW, JobState.FAILED})
 _SERIES_FOR_A_PERSON: Final = frozenset({SeriesState.HOLD, SeriesState.CONFLICT})
-_THEN: Final[Mapping[str, str]] = {
-    JobState.REVIEW: "orgseg jobs approve {0}, or reject",
-    JobState.FAILED: "orgseg jobs retry {0}, when the cause is removed",
-    SeriesState.CONFLICT: "orgseg series settle {0} --keep first, or last",
+_THEN: Final[Mapping[str, tuple[str, ...]]] = {
+    JobState.REVIEW: ("orgseg jobs approve {0}", "orgseg jobs reject {0}"),
+    JobState.FAILED: ("orgseg jobs retry {0}",),
+    SeriesState.CONFLICT: ("orgseg series settle {0} --keep first", "orgseg series settle {0} --keep last"),
+    SeriesState.HOLD: ("orgseg series judge {0}",),
 }
+_FORCEABLE: Final = frozenset(
+    error.code
+    for error in (MissingSlices, IncompleteSeries, SendingBroken, LateImages, HeldByRule, RuleUndecided)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +67,25 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailingDelivery:
+    """What a job still owes a destination after attempts that failed.
+
+    Attributes
+    ----------
+    job_id, destination : of the delivery
+    attempts : how many failed
+    next_attempt_at : time of the next one
+    note : why the last one failed, as a sentence
+    """
+
+    job_id: str
+    destination: str
+    attempts: int
+    next_attempt_at: datetime
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One job, or one series that has no job or needs a person itself.
 
@@ -62,12 +95,14 @@ class Entry:
     series : the series
     destinations : names of those that get the objects
     late : names of destinations that have not taken them for long
+    failing : the destinations that have not taken objects so far, and when they are tried again
     """
 
     job: Job | None
     series: Series
     destinations: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    failing: tuple[FailingDelivery, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -93,15 +128,26 @@ class Entry:
 
     @property
     def note(self) -> str:
-        """What is being done, or the reason of the state, with the next step if a person is needed."""
+        """What is being done, or the reason of the state."""
         if self.job is None:
             parts = [self.series.reason, self.series.note]
         else:
             parts = [self.job.reason, self.job.stage or self.job.note]
         if self.late:
-            parts.append(f"Not delivered yet to {', '.join(self.late)}; see 'orgseg jobs show'.")
-        then = _THEN.get(self.state, "").format(self.subject)
-        return " ".join(part for part in (*parts, then) if part)
+            parts.append(f"Not delivered yet to {', '.join(self.late)}.")
+        return " ".join(part for part in parts if part)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that continue it, each whole; none if no person is needed."""
+        then = [text.format(self.subject) for text in _THEN.get(self.state, ())]
+        if self.job is None and self.series.state is SeriesState.HOLD and self.series.reason in _FORCEABLE:
+            then.insert(0, f"orgseg series force {self.subject}")
+        if self.job is not None and self.job.state is JobState.REVIEW and self.job.reason in SCAN_CODES:
+            then.append(f"orgseg series judge {self.series.series_uid}")
+        if self.late:
+            then.append(f"orgseg jobs show {self.subject}")
+        return tuple(then)
 
 
 def overview(config: NodeConfig, store: Store, now: datetime) -> list[Entry]:
@@ -115,6 +161,7 @@ def overview(config: NodeConfig, store: Store, now: datetime) -> list[Entry]:
     """
     every = {series.series_uid: series for series in store.series()}
     jobs = store.jobs()
+    failing = _failing(store)
     late = _late(store, now - timedelta(hours=config.watch.delivery_late_h))
     entries = [
         Entry(
@@ -122,6 +169,7 @@ def overview(config: NodeConfig, store: Store, now: datetime) -> list[Entry]:
             series=every[job.series_uid],
             destinations=destinations_of(config, job),
             late=late.get(job.job_id, ()),
+            failing=failing.get(job.job_id, ()),
         )
         for job in jobs
     ]
@@ -153,6 +201,20 @@ def _late(store: Store, since: datetime) -> dict[str, tuple[str, ...]]:
     for row in rows:
         found[row.job_id] = (*found.get(row.job_id, ()), row.destination)
     return found
+
+
+def _failing(store: Store) -> dict[str, tuple[FailingDelivery, ...]]:
+    """The destinations at which objects of a job wait for another try, by number of the job."""
+    rows = store.database.read(
+        FailingDelivery,
+        "SELECT d.job_id, d.destination, d.attempts, d.next_attempt_at, d.note FROM delivery d"
+        " JOIN job j ON j.job_id = d.job_id WHERE j.state = 'SENDING' AND d.state = 'RETRY_WAIT'"
+        " ORDER BY d.job_id, d.destination, d.next_attempt_at, d.role",
+    )
+    found: dict[str, dict[str, FailingDelivery]] = {}
+    for row in rows:  # the first of a destination is the one that is tried next
+        found.setdefault(row.job_id, {}).setdefault(row.destination, row)
+    return {job_id: tuple(places.values()) for job_id, places in found.items()}
 
 
 def identity_of(data_dir: Path, instances: Iterable[Instance]) -> Identity | None:

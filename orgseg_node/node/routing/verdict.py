@@ -21,8 +21,10 @@ from orgseg_node.errors import (
     LateImages,
     MissingSlices,
     OrgsegError,
+    ProtocolInvalid,
     RuleUndecided,
     SendingBroken,
+    SeveralParts,
     TooFewSlices,
 )
 from orgseg_node.node.config.rules import Action
@@ -33,6 +35,11 @@ from orgseg_node.node.store.transfer_rows import BrokenTransfer
 
 OTHER_CLASSES: Final = "OTHER_CLASSES"
 """Reason of a series that was received with a study and is no CT (``receiver.other_classes``)."""
+
+BY_CONFIGURATION: Final = frozenset(
+    {HeldByRule.code, RuleUndecided.code, ProtocolInvalid.code, SeveralParts.code}
+)
+"""Reasons for which a series is held that another configuration may not have."""
 
 _OTHER_CLASSES: Final = frozenset({Reason.OTHER_OBJECT, Reason.OTHER_MODALITY, Reason.CAPTURE})
 _INCOMPLETE: Final = "INCOMPLETE"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from orgseg_node.cli.node.job_list import print_list
+from orgseg_node.cli.node.job_list import command_end, print_list
 from orgseg_node.node.operations.overview import Entry, Identity, identity_of, is_of, overview
 from orgseg_node.node.store.model import DeliveryState, Instance, JobState, SeriesState
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
@@ -40,9 +41,24 @@ class Listing:
     def run(self, *words: str) -> Answer:
         return orgseg(self._capsys, *words, "--config", self._config)
 
+    def entries(self, *words: str) -> list[list[str]]:
+        """The lines of each job or series in the list."""
+        found: list[list[str]] = []
+        for line in self.run("jobs", "list", *words).out.splitlines():
+            if " CT " in line and not line.startswith("    "):
+                found.append([line])
+            elif line.startswith("    ") and found:
+                found[-1].append(line.strip())
+        return found
+
     def lines(self, *words: str) -> list[str]:
-        """The lines of the list about a job or a series."""
-        return [line for line in self.run("jobs", "list", *words).out.splitlines() if " CT " in line]
+        """The first line of each job or series in the list."""
+        return [entry[0] for entry in self.entries(*words)]
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a line of the list, without the mark."""
+    return re.split(r"  +", line[2:])
 
 
 @pytest.fixture
@@ -76,16 +92,22 @@ def test_a_series_that_had_a_job_and_needs_a_person_is_listed_first(listing: Lis
     node.delivered("tps", series="1.2.2")
     conflict(node, "1.2.2")
     node.job("1.2.3")
-    lines = listing.lines()
-    assert [("!" in line, line.split("│")[2].strip()) for line in lines[:2]] == [
-        (True, "1.2.2"),
-        (True, "1.2.1"),
+    entries = listing.entries()
+    assert [(entry[0][0], cells(entry[0])[:2]) for entry in entries[:2]] == [
+        ("!", ["1.2.2", "CONFLICT"]),
+        ("!", ["1.2.1", "HOLD"]),
     ]
-    assert "CONFLICT" in lines[0]
-    assert "orgseg series settle 1.2.2 --keep first, or last" in lines[0]
-    assert "LATE_IMAGES" in lines[1]
-    assert not any("!" in line for line in lines[2:])
-    assert len(lines) == 5  # two series, three jobs
+    assert [line.split(" --config")[0] for line in entries[0][-2:]] == [
+        "Next: orgseg series settle 1.2.2 --keep first",
+        "Next: orgseg series settle 1.2.2 --keep last",
+    ]
+    assert entries[1][1].startswith("LATE_IMAGES")
+    assert [line.split(" --config")[0] for line in entries[1][-2:]] == [
+        "Next: orgseg series force 1.2.1",
+        "Next: orgseg series judge 1.2.1",
+    ]
+    assert not any(entry[0].startswith("!") for entry in entries[2:])
+    assert len(entries) == 5  # two series, three jobs
 
 
 def test_failed_and_reviewed_jobs_come_first_with_what_to_do(listing: Listing) -> None:
@@ -97,10 +119,14 @@ def test_failed_and_reviewed_jobs_come_first_with_what_to_do(listing: Listing) -
         node.store.move(waiting.job_id, JobState(state), "a rule asks for it")
     for number in range(3, 6):
         node.job(f"1.2.{number}")
-    lines = listing.lines("--limit", "1")
-    assert len(lines) == 3  # the limit never hides what needs a person
-    assert f"orgseg jobs approve {waiting.job_id}, or reject" in lines[0]
-    assert f"orgseg jobs retry {failed.job_id}" in lines[1]
+    entries = listing.entries("--limit", "1")
+    assert len(entries) == 3  # the limit never hides what needs a person
+    for line, command in (
+        (entries[0][-2], f"jobs approve {waiting.job_id}"),
+        (entries[0][-1], f"jobs reject {waiting.job_id}"),
+        (entries[1][-1], f"jobs retry {failed.job_id}"),
+    ):
+        assert line.startswith(f"Next: orgseg {command} --config ")
     assert "2 of 3 need a person (!)." in listing.run("jobs", "list", "--limit", "1").out
 
 
@@ -120,8 +146,7 @@ def test_a_delivery_that_fails_for_long_needs_a_person(listing: Listing) -> None
 def test_sender_destination_and_images_are_shown(listing: Listing) -> None:
     job = listing.node.job()
     (line,) = listing.lines()
-    cells = [cell.strip() for cell in line.split("│")[1:-1]]
-    assert cells[1:6] == [job.job_id, "QUEUED", "1", "CT", "tps"]
+    assert cells(line)[:5] == [job.job_id, "QUEUED", "1", "CT", "tps"]
     (found,) = json.loads(listing.run("jobs", "list", "--json").out)["jobs"]
     assert (found["sender"], found["destinations"], found["needs_person"]) == ("CT", ["tps"], False)
 
@@ -186,11 +211,11 @@ def test_on_a_terminal_the_description_and_the_end_of_the_uid_are_shown(
         listing.node.accept(f"{series}.1")
         entries.append(Entry(job=None, series=listing.node.store.one_series(series)))
     known = Identity(patient_id="", patient_name="", study_uid="", accession="", description=TEXT)
-    print_list(entries, {uid: known, other: None})
+    print_list(entries, {}, {uid: known, other: None})
     shown = capsys.readouterr().out
     assert TEXT in shown
     assert uid not in shown
-    ends = [line.split("│")[2].strip() for line in shown.splitlines() if " CT " in line]
+    ends = [cells(line)[0] for line in shown.splitlines() if " CT " in line]
     assert [listing.node.store.find_series(end).series_uid for end in ends] == [uid, other]
 
 
@@ -245,3 +270,75 @@ def test_dead_letters_say_where_objects_could_not_be_delivered(listing: Listing)
     assert "1 objects could not be delivered to pacs" in shown
     assert "RTSTRUCT to pacs: failed. NETWORK_UNREACHABLE: The peer does not respond." in shown
     assert "tps" not in shown
+
+
+def report(listing: Listing, job_id: str, **more: object) -> None:
+    """A report.json with an organ as expected, an unusual one, one left out and one that is missing."""
+    organs = [
+        {"key": "cord", "name": "SpinalCord", "voxels": 9, "grade": None, "left_out": False},
+        {"key": "parotid_left", "name": "Parotid_L", "voxels": 9, "grade": "unusual", "left_out": False},
+        {"key": "larynx", "name": "Larynx", "voxels": 9, "grade": "implausible", "left_out": True},
+        {"key": "brain", "name": "Brain", "voxels": 0, "grade": None, "left_out": False},
+    ]
+    missing = {"level": "warning", "code": "ORGAN_NOT_FOUND", "organ": "brain", "message": "Not found."}
+    content = {"organs": organs, "findings": [missing], "anatomy": [], **more}
+    place = listing.node.data / "jobs" / job_id / "out"
+    place.mkdir(parents=True)
+    (place / "report.json").write_text(json.dumps(content))
+
+
+def test_organs_to_look_at_are_named(listing: Listing) -> None:
+    job = listing.node.delivered("tps")
+    report(listing, job.job_id)
+    (entry,) = listing.entries()
+    assert entry[-1] == (
+        "Look at Parotid_L (unusual: look at it); Larynx (left out: implausible); Brain (ORGAN_NOT_FOUND)."
+    )
+    (found,) = json.loads(listing.run("jobs", "list", "--json").out)["jobs"]
+    assert list(found["look_at"]) == ["Parotid_L", "Larynx", "Brain"]
+
+
+def test_a_damaged_report_hides_no_job(listing: Listing) -> None:
+    job = listing.node.delivered("tps")
+    report(listing, job.job_id, organs=[{"name": "x"}])
+    (entry,) = listing.entries()
+    assert "report.json" in entry[-1]
+    assert listing.run("jobs", "show", job.job_id).status == 0
+
+
+def test_a_failing_delivery_says_when_it_is_tried_again(listing: Listing) -> None:
+    node = listing.node
+    job = node.sending("tps", "pacs")
+    at = node.now().replace(microsecond=0)
+    (delivery,) = node.store.claim(job.job_id, "tps")
+    node.store.record_delivery(
+        delivery, DeliveryState.RETRY_WAIT, status=None, note="The peer does not respond.", next_at=at
+    )
+    (entry,) = listing.entries()
+    time_of_it = f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    assert entry[-1] == f"To tps: attempt 1 failed, next try {time_of_it}. The peer does not respond."
+    (found,) = json.loads(listing.run("jobs", "list", "--json").out)["jobs"]
+    assert found["failing"][0]["destination"] == "tps"
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_each_command_is_whole_on_its_own_line_also_on_a_narrow_terminal(
+    listing: Listing, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    uid = "1.2.840.113619.2.55.3.2831868886.100.1700000000.467.100123456"
+    listing.node.accept(f"{uid}.1")
+    conflict(listing.node, uid)
+    entries = overview(listing.node.config, listing.node.store, listing.node.now())
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_list(entries, {}, {}, command_end=" --config '/etc/my node.toml'")
+    lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
+    for keep in ("first", "last"):
+        assert f"    Next: orgseg series settle {uid} --keep {keep} --config '/etc/my node.toml'" in lines
+
+
+def test_a_command_needs_no_configuration_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORGSEG_CONFIG", raising=False)
+    assert command_end(Path("a b.toml")) == " --config 'a b.toml'"
+    monkeypatch.setenv("ORGSEG_CONFIG", "a b.toml")
+    assert command_end(Path("a b.toml")) == ""

@@ -24,8 +24,8 @@ from benchmarks.qa.summary import goals, left_out, share, table
 from orgseg_node.core.anatomy.plausibility import Comparison
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import BundleInvalid
-from orgseg_node.inference.bundles.anatomy import read_anatomy
 from orgseg_node.inference.bundles.bundle import open_bundle
+from orgseg_node.inference.bundles.references import read_reference
 from orgseg_node.shipped import shipped_bundles, shipped_config
 
 _LIST = Path(__file__).with_name("wrong_references.txt")
@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.perf_counter()
     bundle = open_bundle(shipped_bundles() / "starter-hn")
-    reference = read_anatomy(bundle)
+    reference = read_reference(bundle).anatomy
     if reference is None:
         raise BundleInvalid("The starter bundle has no reference anatomy.")
     organs = load_organs(shipped_config("organs.toml"))

@@ -36,7 +36,7 @@ from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
 from orgseg_node.errors import OrgsegError
 from orgseg_node.inference.bundles.bundle import open_bundle
-from orgseg_node.inference.bundles.scan_references import scan_reference
+from orgseg_node.inference.bundles.references import read_reference
 from orgseg_node.shipped import shipped_bundles
 from tools.demo_ct import make_demo_ct
 
@@ -217,7 +217,7 @@ def cost(reference: ScanReference, scratch: Path) -> list[str]:
 
 def main(arguments: Sequence[str] = ()) -> int:
     folder = Path(arguments[0]) if arguments else shipped_bundles() / BUNDLE
-    reference = scan_reference(open_bundle(folder))
+    reference = read_reference(open_bundle(folder)).scan
     if reference is None or not data_folder().is_dir():
         print(f"{BUNDLE} has no reference, or there is no folder {data_folder()}.")
         return 1

@@ -21,15 +21,13 @@ class AnatomyRules:
     Attributes
     ----------
     references : reference anatomy of models, by the SHA-256 of the bundle
-    age_years : of the patient; None if not known
     """
 
     references: Mapping[str, AnatomyReference] = field(default_factory=dict)
-    age_years: float | None = None
 
 
 def organ_judge(
-    rules: AnatomyRules, scan: tuple[Volume, Body], prediction: Prediction
+    rules: AnatomyRules, scan: tuple[Volume, Body], prediction: Prediction, age_years: float | None
 ) -> Callable[[LabelMap], Judgement]:
     """The judge of the organs of a result; see `apply_protocol`.
 
@@ -38,6 +36,7 @@ def organ_judge(
     rules : what the organs are compared with
     scan : CT in HU, and the patient in it
     prediction : result of the networks
+    age_years : of the patient; None if not known
     """
     volume, body = scan
     agreement: dict[str, float] = {}
@@ -45,7 +44,7 @@ def organ_judge(
         agreement[row.organ] = min(row.mean_dice, agreement.get(row.organ, 1.0))
     comparison = Comparison(
         populations=[
-            rules.references[model.sha256].population(rules.age_years)
+            rules.references[model.sha256].population(age_years)
             for model in prediction.models
             if model.sha256 in rules.references
         ],

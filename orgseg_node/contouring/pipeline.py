@@ -48,6 +48,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.resample import to_slices
 from orgseg_node.core.volume import LabelMap, Mask
 from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
+from orgseg_node.dicom.patient_age import age_years
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.durable import make_folder, write_durably
@@ -187,7 +188,7 @@ def run(
         prediction = predict_part(predictor, scan, (volume, body), timer.within(Step.SEGMENT))
     with timer.step(Step.CONTOUR):
         found, patient = _on_slices(prediction.label_map, body.mask, series)
-        judge = organ_judge(request.anatomy, (volume, body), prediction)
+        judge = organ_judge(request.anatomy, (volume, body), prediction, age_years(series.header))
         applied = apply_protocol(request.protocol, found, patient, request.organs, judge)
         structures = trace_contours(applied, requested)
     findings = (*series.findings, *body.findings, *scan.findings, *prediction.findings, *applied.findings)

@@ -159,9 +159,8 @@ def segment(
     from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.durable import write_durably  # noqa: PLC0415
-    from orgseg_node.inference.bundles.anatomy import anatomy_references  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
-    from orgseg_node.inference.bundles.scan_references import scan_references  # noqa: PLC0415
+    from orgseg_node.inference.bundles.references import open_references  # noqa: PLC0415
     from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed in it
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415
 
@@ -185,6 +184,7 @@ def segment(
         seg=seg,
     )
     job_id = derive_job_id(ct.series_instance_uid, ct.content_sha256, result_settings)
+    references = open_references([each.manifest.name for each in bundles], bundle_folders())
     optional = [role for role, is_requested in ((SR, sr), (PDF, pdf)) if is_requested]
     request = Request(
         series=ct,
@@ -198,13 +198,8 @@ def segment(
             profile=applied.profile,
             seg=SegKind(seg.upper()),
         ),
-        scans=ScanRules(
-            references=scan_references([each.manifest.name for each in bundles], bundle_folders()),
-            released=untrained_region,
-        ),
-        anatomy=AnatomyRules(
-            references=anatomy_references([each.manifest.name for each in bundles], bundle_folders())
-        ),
+        scans=ScanRules(references=references.scans, released=untrained_region),
+        anatomy=AnatomyRules(references=references.anatomy),
     )
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
         on_progress(0.0, "loading the network")

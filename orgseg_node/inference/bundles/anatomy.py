@@ -1,11 +1,10 @@
-"""The reference anatomy of a bundle, ``reference.json``: read, written, and made from cases."""
+"""The reference anatomy of a bundle, ``reference.json``: written, and made from cases."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from orgseg_node.durable import write_durably
 from orgseg_node.errors import BodyNotFound, InputError
 from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
 from orgseg_node.inference.bundles.manifest import MANIFEST, parse_manifest, render_manifest
-from orgseg_node.inference.bundles.scan_references import REFERENCE, read_reference, references_of
+from orgseg_node.inference.bundles.references import REFERENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,35 +36,6 @@ class AnatomyCase:
     volume: Volume
     masks: Mapping[str, Mask]
     age_years: float | None = None
-
-
-def read_anatomy(bundle: ModelBundle) -> AnatomyReference | None:
-    """The reference anatomy of a bundle; None if it has none.
-
-    Raises
-    ------
-    BundleInvalid
-        If it cannot be read.
-    """
-    return read_reference(bundle, AnatomyReference.from_dict)
-
-
-def anatomy_references(names: Sequence[str], folders: Sequence[Path]) -> dict[str, AnatomyReference]:
-    """The reference anatomy of bundles, by the SHA-256 of the bundle.
-
-    Bundles that cannot be opened are left out: who runs them reports it.
-
-    Parameters
-    ----------
-    names : of the bundles
-    folders : that are searched before those shipped with the node
-
-    Raises
-    ------
-    BundleInvalid
-        If a reference cannot be read.
-    """
-    return references_of(names, folders, read_anatomy)
 
 
 def render_anatomy(reference: AnatomyReference) -> bytes:

@@ -33,8 +33,7 @@ from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
 from orgseg_node.errors.unexpected import coded, stack_without_text
-from orgseg_node.inference.bundles.anatomy import anatomy_references
-from orgseg_node.inference.bundles.scan_references import scan_references
+from orgseg_node.inference.bundles.references import open_references
 from orgseg_node.inference.predictor import Predictor, ProgressCallback
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
@@ -131,9 +130,7 @@ def _contour(
     send(event="progress", state=JobState.PREPARING, fraction=0.0, text="loading the network")
     predictor = make_predictor(request)
     protocol = parse_protocol(request.protocol, "The protocol of the job")
-    folders = [Path(folder) for folder in request.bundle_folders]
-    references = scan_references(request.bundles, folders)
-    anatomy = anatomy_references(request.bundles, folders)
+    references = open_references(request.bundles, [Path(folder) for folder in request.bundle_folders])
     pipeline_request = Request(
         series=series,
         out=Path(request.out),
@@ -147,8 +144,8 @@ def _contour(
             profile=protocol.profile,
             seg=SegKind(request.requested_objects["seg"]),
         ),
-        scans=ScanRules(references=references, released=request.scan_released),
-        anatomy=AnatomyRules(references=anatomy),
+        scans=ScanRules(references=references.scans, released=request.scan_released),
+        anatomy=AnatomyRules(references=references.anatomy),
     )
     return run(pipeline_request, predictor, _progress_messages(send), preloaded)
 

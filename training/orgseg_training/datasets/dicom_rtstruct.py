@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pydicom.dataset import Dataset
-
 from orgseg_node.core.organs import load_organs
-from orgseg_node.dicom.reading.files import texts, whole_text
+from orgseg_node.dicom.patient_age import age_years
+from orgseg_node.dicom.reading.files import whole_text
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, files_in
 from orgseg_node.errors import InputError, SeveralParts
 from orgseg_node.shipped import shipped_config
@@ -106,7 +105,7 @@ def _case(settings: _Settings, parts: Sequence[tuple[CtSeries, list[Link]]]) -> 
         patient=_patient(series),
         annotated=with_pairs(frozenset(chosen.rois)),
         read=partial(read_contents, f"{settings.database}__{name}", series, link.structures.path, chosen),
-        age_years=_age(series.header),
+        age_years=age_years(series.header) or None,  # 000Y: removed
         unused=(*chosen.unused, *(f"{organ}: {why}" for organ, why in sorted(chosen.left_out.items()))),
     )
 
@@ -192,12 +191,3 @@ def _patient(series: CtSeries) -> str:
     if not patient:
         return _short(series.study_instance_uid)
     return hashlib.pbkdf2_hmac("sha256", patient.encode(), b"orgseg patient", _PBKDF2_ROUNDS).hex()[:16]
-
-
-def _age(header: Dataset) -> float | None:
-    """Years from Patient's Age (0010,1010), such as ``007Y`` or ``018M``."""
-    value = (texts(header, "PatientAge") or ("",))[0]
-    units = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-    if value[-1:] not in units or not value[:-1].isdecimal() or int(value[:-1]) == 0:
-        return None
-    return int(value[:-1]) * units[value[-1]]

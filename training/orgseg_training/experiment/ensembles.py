@@ -13,7 +13,7 @@ from orgseg_node.errors import InputError
 from orgseg_node.inference.bundles.anatomy import AnatomyCase, learn_anatomy, replace_anatomy
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
-from orgseg_node.inference.bundles.scan_references import REFERENCE
+from orgseg_node.inference.bundles.references import REFERENCE
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, Predictor

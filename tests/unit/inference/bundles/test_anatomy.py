@@ -12,9 +12,9 @@ import SimpleITK
 
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import BundleInvalid, InputError
-from orgseg_node.inference.bundles.anatomy import REFERENCE, read_anatomy
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.nnunet_cases import open_case_folder
+from orgseg_node.inference.bundles.references import REFERENCE, read_reference
 from orgseg_node.shipped import shipped_config
 from tests.support.ct.anatomy_patients import KEYS, anatomy_patient
 from tests.support.models.bundles import write_bundle
@@ -73,7 +73,7 @@ def test_the_command_writes_a_reference_that_changes_the_hash(
     verify_bundle(after)
     assert after.sha256 != before.sha256
     assert REFERENCE in after.manifest.files
-    reference = read_anatomy(after)
+    reference = read_reference(after).anatomy
     assert reference is not None
     group = reference.population(None)
     assert reference.source == "phantoms, public domain"
@@ -83,7 +83,7 @@ def test_the_command_writes_a_reference_that_changes_the_hash(
 
 
 def test_a_bundle_without_a_reference_has_none(tmp_path: Path) -> None:
-    assert read_anatomy(write_bundle(tmp_path / "a")) is None
+    assert read_reference(write_bundle(tmp_path / "a")).anatomy is None
 
 
 def test_a_damaged_reference_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_damaged_reference_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
         sha256=bundle.sha256,
     )
     with pytest.raises(BundleInvalid, match="schema 9"):
-        read_anatomy(damaged)
+        read_reference(damaged)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from orgseg_node.dicom.patient_age import age_years
 from orgseg_node.dicom.reading.files import without_pydicom_warnings
 from orgseg_node.dicom.reading.series import Inventory
 from orgseg_node.node.config.conditions import Condition, parse_conditions, parse_subject
-from orgseg_node.node.routing.facts import SeriesFacts, age_years, facts_of
+from orgseg_node.node.routing.facts import SeriesFacts, facts_of
 
 
 def header(**values: Any) -> Dataset:

@@ -15,10 +15,14 @@
     ├── ScanDoubtful            the scan is not one that the model can contour
     │   └── RegionNotTrained  PatientPositionDoubtful  SidesDoubtful  ScanKindDoubtful
     ├── BundleError             the model bundle
-    │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch
+    │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch  BundleReplaced
     │   ├── ModelNotImportable  OrganUnknown  BundleExists
     │   ├── NotStreamable  NotCalibrated
     │   └── InferenceFailed  OutOfMemory (retryable)  BudgetTooSmall
+    ├── ModelError              versions of models, their gate and promotion
+    │   ├── UnknownVersion  NoLiveVersion  NoEarlierVersion  NotProven
+    │   ├── GateDamaged  GateUnsigned  GateForeign  GateNotPassed  GateOfOtherModels
+    │   └── SignerUnknown  SigningKeyUnusable
     ├── OutputError             the written objects
     │   └── ProofFailed  NothingFound  NothingPlausible  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
@@ -58,6 +62,7 @@ from orgseg_node.errors.bundles import (
     BundleExists,
     BundleHashMismatch,
     BundleInvalid,
+    BundleReplaced,
     InferenceFailed,
     ModelNotImportable,
     NotCalibrated,
@@ -141,6 +146,20 @@ from orgseg_node.errors.machine import (
     SettingsInvalid,
     ToolMissing,
 )
+from orgseg_node.errors.models import (
+    GateDamaged,
+    GateForeign,
+    GateNotPassed,
+    GateOfOtherModels,
+    GateUnsigned,
+    ModelError,
+    NoEarlierVersion,
+    NoLiveVersion,
+    NotProven,
+    SignerUnknown,
+    SigningKeyUnusable,
+    UnknownVersion,
+)
 from orgseg_node.errors.network import (
     AssociationAborted,
     AssociationRejected,
@@ -215,6 +234,7 @@ __all__ = [
     "BundleExists",
     "BundleHashMismatch",
     "BundleInvalid",
+    "BundleReplaced",
     "CasesInvalid",
     "ClassRefused",
     "CommitmentRefused",
@@ -227,6 +247,11 @@ __all__ = [
     "EnvironmentFault",
     "EvaluationError",
     "FastModeMissing",
+    "GateDamaged",
+    "GateForeign",
+    "GateNotPassed",
+    "GateOfOtherModels",
+    "GateUnsigned",
     "GridsDiffer",
     "HeldByRule",
     "HuOutOfRange",
@@ -247,12 +272,15 @@ __all__ = [
     "MissingAttribute",
     "MissingSlices",
     "MixedGeometry",
+    "ModelError",
     "ModelNotImportable",
     "MoveRefused",
     "MultiframeImage",
     "NetworkError",
     "NeverStarted",
     "NoAnswer",
+    "NoEarlierVersion",
+    "NoLiveVersion",
     "NoPixelData",
     "NoSeries",
     "NodeNotRunning",
@@ -268,6 +296,7 @@ __all__ = [
     "NotNotified",
     "NotPaired",
     "NotPermitted",
+    "NotProven",
     "NotStreamable",
     "NotStructures",
     "NothingFound",
@@ -307,6 +336,8 @@ __all__ = [
     "SeveralSeries",
     "SidesDoubtful",
     "SidewaysDrift",
+    "SignerUnknown",
+    "SigningKeyUnusable",
     "StorageError",
     "StoreRefused",
     "SurveyDied",
@@ -326,6 +357,7 @@ __all__ = [
     "UnknownJob",
     "UnknownSeries",
     "UnknownSource",
+    "UnknownVersion",
     "Unreachable",
     "Unreadable",
     "UnsupportedPixels",

@@ -33,6 +33,15 @@ class BundleHashMismatch(BundleError):
     next_step = "Do not use this bundle; restore it from its source with 'orgseg models add'."
 
 
+class BundleReplaced(BundleError):
+    """The model bundle is not the version that was chosen for the job."""
+
+    code = "BUNDLE_REPLACED"
+    next_step = (
+        "Restore the bundle with 'orgseg models add', then run the job again with 'orgseg jobs retry'."
+    )
+
+
 class ModelNotImportable(BundleError):
     """The model folder cannot be imported."""
 

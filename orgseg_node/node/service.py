@@ -14,7 +14,6 @@ import structlog
 
 from orgseg_node.errors import ItemsFailed, NodeRunning, OrgsegError, StorageError
 from orgseg_node.errors.unexpected import place
-from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.config.node_config import NodeConfig
@@ -27,6 +26,7 @@ from orgseg_node.node.full_disk import await_space
 from orgseg_node.node.intake.completeness import CompletenessChecker, SourcePoller
 from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
 from orgseg_node.node.intake.reading_process import ReadingProcess
+from orgseg_node.node.models.alias import find_named
 from orgseg_node.node.monitoring.alerts import Watch
 from orgseg_node.node.monitoring.failing_tasks import FailingTasks
 from orgseg_node.node.monitoring.logs import configure_logs
@@ -237,7 +237,7 @@ def _log_unusable_bundles(config: NodeConfig) -> None:
     named = (*config.inference.bundles, *(name for rule in config.rule for name in rule.bundles or ()))
     for name in dict.fromkeys(named):
         try:
-            open_bundles([name], config.bundle_paths)
+            find_named(config, name)
         except OrgsegError as error:
             _log.error("bundle cannot be used", bundle=name, code=error.code, next_step=error.next_step)
         except Exception as error:  # noqa: BLE001  # whatever is in the bundle, the node starts

@@ -12,6 +12,7 @@ from rich.table import Table
 from orgseg_node.cli.console import FAILED, err, out, print_error, print_json
 from orgseg_node.cli.ct.calibrate import calibrate
 from orgseg_node.cli.ct.reference import reference
+from orgseg_node.cli.node.model_versions import history, keygen, promote, rollback, shadow
 from orgseg_node.cli.options import Json
 from orgseg_node.errors import BundleError
 from orgseg_node.shipped import bundle_folders, user_bundles
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from orgseg_node.inference.bundles.bundle import ModelBundle
 
 app = typer.Typer(
-    name="models", help="List, show, verify, import and calibrate model bundles.", no_args_is_help=True
+    name="models",
+    help="List, show, verify, import and calibrate model bundles; promote versions and take them back.",
+    no_args_is_help=True,
 )
-app.command()(calibrate)
-app.command()(reference)
+for command in (calibrate, reference, shadow, promote, rollback, history, keygen):
+    app.command()(command)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle.")]
 

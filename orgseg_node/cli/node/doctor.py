@@ -107,11 +107,12 @@ def examine(config: Path | None) -> Iterator[Check]:
 
 def _node(settings: NodeConfig) -> Iterator[Check]:
     """What a configured node needs: its bundles, disk, port and destinations."""
-    from orgseg_node.inference.bundles.bundle import find_bundle, verify_bundle  # noqa: PLC0415  # only when needed
+    from orgseg_node.inference.bundles.bundle import verify_bundle  # noqa: PLC0415  # only when needed
     from orgseg_node.node.delivery.sender import AnySender  # noqa: PLC0415  # network only when needed
+    from orgseg_node.node.models.alias import find_named  # noqa: PLC0415  # only when needed
 
     for name in settings.inference.bundles:
-        find = partial(find_bundle, name, settings.bundle_paths)
+        find = partial(find_named, settings, name)
         yield _try(f"bundle {name}", FAILED, "verified", partial(_verify, find, verify_bundle))
         if settings.inference.backend == "fast":
             yield _try(f"fast mode {name}", FAILED, "calibrated", partial(_require_calibration, find))

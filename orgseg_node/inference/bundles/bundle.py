@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from orgseg_node.errors import BundleError, BundleHashMismatch, BundleInvalid, UnknownBundle
+from orgseg_node.errors import (
+    BundleError,
+    BundleHashMismatch,
+    BundleInvalid,
+    BundleReplaced,
+    UnknownBundle,
+)
 from orgseg_node.inference.bundles.manifest import MANIFEST, Manifest, Part, Preprocessing, parse_manifest
 from orgseg_node.inference.predictor import ModelIdentity
 from orgseg_node.shipped import shipped_bundles
@@ -33,6 +39,7 @@ __all__ = [
     "list_bundles",
     "open_bundle",
     "open_bundles",
+    "require_versions",
     "verify_bundle",
 ]
 
@@ -130,6 +137,26 @@ def open_bundles(names: Sequence[str], folders: Sequence[Path]) -> tuple[ModelBu
         If there is no bundle of a name, or if it is invalid.
     """
     return tuple(find_bundle(name, folders) for name in dict.fromkeys(names))
+
+
+def require_versions(bundles: Sequence[ModelBundle], hashes: Sequence[str]) -> None:
+    """Refuse bundles that are not the versions that were chosen.
+
+    Parameters
+    ----------
+    bundles : as they are installed now
+    hashes : SHA-256 that each must have, in the same order; empty, or an empty text, where any is good
+
+    Raises
+    ------
+    BundleReplaced
+        With the first bundle that is another one.
+    """
+    for bundle, expected in zip(bundles, hashes, strict=False):
+        if expected and bundle.sha256 != expected:
+            raise BundleReplaced(
+                f"'{bundle.manifest.name}' is installed as {bundle.sha256[:12]}, chosen was {expected[:12]}."
+            )
 
 
 def list_bundles(folders: Sequence[Path]) -> tuple[ModelBundle, ...]:

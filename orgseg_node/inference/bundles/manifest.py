@@ -30,6 +30,7 @@ MANIFEST = "manifest.toml"
 CANONICAL = "LPS"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_VERSIONED = re.compile(rf"(?=.{{1,64}}$){_NAME.pattern}@(?!(live|shadow|candidate)$){_NAME.pattern}")
 _FOLD = re.compile(r"\d+|all")
 _TEXTS = ("name", "version", "title", "intended_use", "trained_on", "licence", "card")
 _TOP = {*_TEXTS, "schema", "mirroring", "tile_step_size", "preprocessing", "parts", "files"}
@@ -236,9 +237,18 @@ def text_problems(document: Mapping[str, Any]) -> list[str]:
     ]
     return found + [
         f"{name} {document[name]!r} must be 1 to 64 letters, digits or . _ + -, the first no sign"
+        f"{'; a name may be FAMILY@VERSION' if name == 'name' else ''}"
         for name in ("name", "version")
-        if is_text(document.get(name)) and not _NAME.fullmatch(document[name])
+        if is_text(document.get(name)) and not _is_name(document[name], versioned=name == "name")
     ]
+
+
+def _is_name(text: str, *, versioned: bool) -> bool:
+    """Whether a text is a name; one with the version of a family, such as ``head-neck@2``, only if allowed.
+
+    ``head-neck@live`` is no name: it stands for the version that is live.
+    """
+    return bool(_NAME.fullmatch(text) or (versioned and _VERSIONED.fullmatch(text)))
 
 
 def is_inside(path: str) -> bool:

@@ -36,6 +36,7 @@ from orgseg_node.node.config.destinations import (
 from orgseg_node.node.config.destinations import Destination as Destination  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import InferenceSection as InferenceSection  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import inference_contradictions
+from orgseg_node.node.config.models import ModelsSection, model_contradictions
 from orgseg_node.node.config.peers import PeerRules, title_contradictions
 from orgseg_node.node.config.rules import (
     Rule,
@@ -230,6 +231,7 @@ class NodeConfig(Section):
     rules: RulesSection = RulesSection()
     rule: tuple[Rule, ...] = ()
     inference: InferenceSection = InferenceSection()
+    models: ModelsSection = ModelsSection()
     contours: ContoursSection = ContoursSection()
     destinations: dict[str, AnyDestination] = Field(default_factory=dict)
     sources: dict[str, Source] = Field(default_factory=dict)
@@ -329,4 +331,5 @@ def contradictions(data: dict[str, Any]) -> list[str]:
     found = inference_contradictions(sections.get("inference", {}))
     problems += [f"inference: {problem}" for problem in found] + watch_contradictions(data)
     problems += unknown_sources(data) + tls_contradictions(data)
+    problems += model_contradictions(sections.get("models", {}))
     return problems + title_contradictions(data) + rule_contradictions(data)

@@ -21,7 +21,7 @@ from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.intake.file_reader import reading_error
 from orgseg_node.node.intake.survey_cache import Surveys
-from orgseg_node.node.routing.decision import ae_titles_of, decide, new_job
+from orgseg_node.node.routing.decision import ae_titles_of, decide, new_job, with_live_versions
 from orgseg_node.node.routing.facts import facts_of
 from orgseg_node.node.routing.verdict import (
     judge_broken,
@@ -170,6 +170,7 @@ class SeriesJudge:
         notices: tuple[Notice, ...] = ()
         if verdict.content_sha256 and protocol is not None:
             content = (verdict.content_sha256, verdict.slices)
+            decision = with_live_versions(decision, self._store.database)
             job = new_job(self._config, decision, protocol, series_uid=series.series_uid, content=content)
             again = forced or section.late == "contour"
             verdict, notices = judge_late_images(

@@ -61,11 +61,12 @@ MakePredictor = Callable[[ChildRequest], Predictor]
 
 def open_networks(request: ChildRequest) -> Predictor:
     """The networks of the bundles that the request names; torch is imported only here."""
-    from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
+    from orgseg_node.inference.bundles.bundle import open_bundles, require_versions  # noqa: PLC0415
     from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed here
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415  # only for a real run
 
     bundles = open_bundles(list(request.bundles), tuple(Path(folder) for folder in request.bundle_folders))
+    require_versions(bundles, request.models)
     return open_predictor(bundles, InferenceSettings(**request.settings))
 
 

@@ -19,6 +19,7 @@ class ChildRequest:
     content_sha256 : hash of the content of these files when the job was made
     out : folder for the results
     bundles, bundle_folders : names of the models, and folders that are searched besides the shipped one
+    models : SHA-256 that each of them must have, in the same order; empty where any is good
     settings : arguments of InferenceSettings
     protocol : of the structure set, see `Protocol.as_json`
     requested_objects : roles of the DICOM objects, and the kind of the SEG
@@ -40,6 +41,7 @@ class ChildRequest:
     parent_pid: int
     remark: str = ""
     scan_released: bool = False
+    models: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The text of the request file."""
@@ -49,6 +51,6 @@ class ChildRequest:
     def from_json(cls, text: str) -> ChildRequest:
         """The request in the text of a request file."""
         values = json.loads(text)
-        for name in ("files", "bundles", "bundle_folders"):
-            values[name] = tuple(values[name])
+        for name in ("files", "bundles", "bundle_folders", "models"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)

@@ -33,6 +33,7 @@ def build_request(config: NodeConfig, job: Job, instances: Iterable[Instance], f
         content_sha256=job.content_sha256,
         out=str(folder / "out"),
         bundles=job.bundles,
+        models=job.models,
         bundle_folders=tuple(map(str, config.bundle_paths)),
         settings=_settings(config, job),
         protocol=_protocol(config, job),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Final
 
 from orgseg_node.contouring.identity import ResultSettings
@@ -14,8 +15,10 @@ from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.node.config.conditions import Condition, SubjectValues
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import DEFAULT, PRIORITIES, Action, Rule
+from orgseg_node.node.models.alias import follow_aliases
 from orgseg_node.node.routing.facts import SeriesFacts
 from orgseg_node.node.routing.revision import revision_of
+from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import Job, NewJob, Series
 
 _NO_SENDER: Final = "("  # such as "(found at start)", in place of the AE title of an unknown sender
@@ -32,6 +35,7 @@ class Decision:
     protocol, bundles, destinations, priority, review : of the job, if one is made
     undecided : whether the rule could not be evaluated, because it needs an AE title that is not known; the
         series is held then
+    models : SHA-256 of each bundle once aliases were followed; empty texts for bundles that a name chose
     """
 
     rule: str
@@ -42,6 +46,7 @@ class Decision:
     priority: int = PRIORITIES["normal"]
     review: bool = False
     undecided: bool = False
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,19 @@ def ae_titles_of(series: Series) -> dict[str, str]:
     return {"called_ae": series.called_ae, "calling_ae": calling}
 
 
+def with_live_versions(decision: Decision, database: Database) -> Decision:
+    """A decision with a bundle for each alias, such as ``head-neck@live``: the version that is live now.
+
+    Raises
+    ------
+    NoLiveVersion
+        If no version of a family is live.
+    """
+    chosen = follow_aliases(decision.bundles, database)
+    names, models = tuple(one.name for one in chosen), tuple(one.sha256 for one in chosen)
+    return replace(decision, bundles=names, models=models if any(models) else ())
+
+
 def new_job(
     config: NodeConfig, decision: Decision, protocol: Protocol, *, series_uid: str, content: tuple[str, int]
 ) -> NewJob:
@@ -119,7 +137,7 @@ def new_job(
     Parameters
     ----------
     config : the node's configuration
-    decision : of the routing rules
+    decision : of the routing rules, with aliases followed
     protocol : of the structure set
     series_uid : Series Instance UID
     content : hash of the slices, and their number
@@ -128,6 +146,7 @@ def new_job(
         series_uid=series_uid,
         content_sha256=content[0],
         bundles=decision.bundles,
+        models=decision.models,
         slices=content[1],
         settings=_settings(config, decision, protocol),
         rule=decision.rule,
@@ -142,15 +161,18 @@ def new_job(
 
 def _settings(config: NodeConfig, decision: Decision, protocol: Protocol) -> ResultSettings:
     """What the result depends on besides the CT."""
+    bundles = zip_longest(dict.fromkeys(decision.bundles), decision.models, fillvalue="")
     return ResultSettings(
-        models=tuple(_model(name, config) for name in dict.fromkeys(decision.bundles)),
+        models=tuple(_model(name, known, config) for name, known in bundles),
         method=InferenceSettings(**config.inference.settings()).method_description,
         protocol_sha256=protocol.sha256,
         seg=config.contours.seg,
     )
 
 
-def _model(name: str, config: NodeConfig) -> str:
+def _model(name: str, known: str, config: NodeConfig) -> str:
+    if known:
+        return known
     try:
         return find_bundle(name, config.bundle_paths).sha256
     except OrgsegError:

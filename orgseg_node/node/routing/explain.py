@@ -16,6 +16,7 @@ from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.conditions import Condition, Subject, SubjectValues, Value
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action
+from orgseg_node.node.models.alias import family_of
 from orgseg_node.node.routing.decision import ExplainedDecision, decide
 from orgseg_node.node.routing.facts import facts_of
 from orgseg_node.node.routing.verdict import Verdict, judge_series
@@ -138,6 +139,8 @@ def _missing(config: NodeConfig) -> Iterator[str]:
                 lines = error.detail.splitlines()
                 yield from (f"rule {rule.name!r}: protocol: {line.strip()}" for line in lines)
         for name in rule.bundles or ():
+            if family_of(name) is not None:
+                continue  # which version is live changes without the configuration
             try:
                 open_bundles([name], config.bundle_paths)
             except OrgsegError as error:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from orgseg_node.errors import OrgsegError
-from orgseg_node.inference.bundles.bundle import find_bundle
+from orgseg_node.errors import NoLiveVersion, OrgsegError
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action
 from orgseg_node.node.config.tls import tls_warnings
+from orgseg_node.node.models.alias import find_named
 from orgseg_node.shipped import shipped_bundles
 
 _NOT_CLINICAL: Final = re.compile(r"not (be used )?for (clinical|patient)", re.IGNORECASE)
@@ -26,7 +26,10 @@ def _bundles(config: NodeConfig) -> Iterator[str]:
     named = [name for rule in config.rule if rule.action is Action.CONTOUR for name in rule.bundles or ()]
     for name in dict.fromkeys((*config.inference.bundles, *named)):
         try:
-            bundle = find_bundle(name, config.bundle_paths)
+            bundle = find_named(config, name)
+        except NoLiveVersion as error:
+            yield f"inference.bundles: {error.sentence} Series are held until a version is promoted."
+            continue
         except OrgsegError as error:
             yield f"inference.bundles: {error.sentence} Jobs will fail until it is imported on the node."
             continue

@@ -8,28 +8,21 @@ explains the rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum, StrEnum
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast, get_type_hints
 
 from orgseg_node.errors import AuditBroken, DatabaseNewer
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.store.canonical import HISTORY_KEY, HistoryKey, event_values
 from orgseg_node.node.store.drivers.driver import Driver, Execute
-from orgseg_node.node.store.model import (
-    Delivery,
-    DeliveryState,
-    Job,
-    JobState,
-    Series,
-    SeriesState,
-    transition_rows,
-)
+from orgseg_node.node.store.model import transition_rows
 
 T = TypeVar("T")
 
@@ -259,6 +252,7 @@ def _plain(parameters: Sequence[Any]) -> list[Any]:
 _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
     "created_at": datetime.fromisoformat,
     "updated_at": datetime.fromisoformat,
+    "added_at": datetime.fromisoformat,
     "purged_at": datetime.fromisoformat,
     "received_at": datetime.fromisoformat,
     "last_received_at": datetime.fromisoformat,
@@ -271,10 +265,17 @@ _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
     "at": datetime.fromisoformat,
     "bundles": lambda text: tuple(text.split(",")),
     "destinations": lambda text: tuple(text.split(",")) if text else (),
+    "models": lambda text: tuple(text.split(",")) if text else (),
     "review": bool,
     "scan_released": bool,
 }
-_STATES: Final[dict[type, type[StrEnum]]] = {Series: SeriesState, Job: JobState, Delivery: DeliveryState}
+
+
+@cache
+def _state_of(kind: Hashable) -> type[StrEnum]:
+    """The enumeration of the field ``state`` of a dataclass."""
+    found: type[StrEnum] = get_type_hints(kind)["state"]
+    return found
 
 
 def _record(kind: type[T], row: dict[str, Any]) -> T:
@@ -283,7 +284,7 @@ def _record(kind: type[T], row: dict[str, Any]) -> T:
     for field in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
         value = row[field.name]
         if field.name == "state":
-            value = _STATES[kind](value)
+            value = _state_of(cast(Hashable, kind))(value)
         elif value is not None and field.name in _TEXT_TO:
             value = _TEXT_TO[field.name](value)
         values[field.name] = value

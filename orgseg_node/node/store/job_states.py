@@ -77,10 +77,10 @@ def add(tx: Transaction, series: Series, new: NewJob, now: str) -> None:
     now : the time, as stored in the database
     """
     tx.run(
-        "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, slices, state, note,"
-        " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'QUEUED', ?, ?, ?)",
+        "INSERT INTO job (job_id, series_uid, revision, content_sha256, bundles, models, slices, state,"
+        " note, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'QUEUED', ?, ?, ?)",
         (new.job_id, new.series_uid, series.revision, new.content_sha256, ",".join(new.bundles),
-         new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
+         ",".join(new.models), new.slices, f"{new.slices} slices, revision {series.revision}", now, now),
     )  # fmt: skip
 
 

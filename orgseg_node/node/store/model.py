@@ -9,6 +9,7 @@ other transition.
     Job       QUEUED -> PREPARING -> INFERRING -> WRITING -> CHECKING -> (REVIEW) -> SENDING -> DONE
               side exits RETRY_WAIT, FAILED, CANCELLED, SUPERSEDED, REJECTED
     Delivery  PENDING -> SENDING -> STORED -> COMMITTED              (or RETRY_WAIT, FAILED, DROPPED)
+    Model     CANDIDATE -> SHADOW -> LIVE -> RETIRED                 (rollback: RETIRED -> LIVE)
 """
 
 from __future__ import annotations
@@ -64,7 +65,16 @@ class DeliveryState(StrEnum):
     DROPPED = "DROPPED"
 
 
-_S, _J, _D = SeriesState, JobState, DeliveryState
+class ModelState(StrEnum):
+    """The state of a version of a model."""
+
+    CANDIDATE = "CANDIDATE"
+    SHADOW = "SHADOW"
+    LIVE = "LIVE"
+    RETIRED = "RETIRED"
+
+
+_S, _J, _D, _M = SeriesState, JobState, DeliveryState, ModelState
 
 SERIES_TRANSITIONS: Final[Mapping[SeriesState, frozenset[SeriesState]]] = {
     _S.RECEIVING: frozenset({_S.READY, _S.HOLD, _S.IGNORED, _S.CONFLICT}),
@@ -111,6 +121,14 @@ DELIVERY_TRANSITIONS: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = 
     _D.DROPPED: frozenset({_D.PENDING}),
 }
 
+MODEL_TRANSITIONS: Final[Mapping[ModelState, frozenset[ModelState]]] = {
+    _M.CANDIDATE: frozenset({_M.SHADOW, _M.LIVE, _M.RETIRED}),
+    _M.SHADOW: frozenset({_M.CANDIDATE, _M.LIVE, _M.RETIRED}),
+    _M.LIVE: frozenset({_M.RETIRED}),
+    # LIVE: rollback; CANDIDATE: it is proposed again, with another gate
+    _M.RETIRED: frozenset({_M.LIVE, _M.CANDIDATE}),
+}
+
 COMPUTING: Final = frozenset(
     {_J.QUEUED, _J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING, _J.REVIEW, _J.RETRY_WAIT}
 )
@@ -137,6 +155,8 @@ def transition_rows() -> Iterable[tuple[str, str, str]]:
         yield from (("job", job.value, target.value) for target in after_job)
     for delivery, after_delivery in DELIVERY_TRANSITIONS.items():
         yield from (("delivery", delivery.value, target.value) for target in after_delivery)
+    for model, after_model in MODEL_TRANSITIONS.items():
+        yield from (("model_version", model.value, target.value) for target in after_model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +214,7 @@ class Job:
     review : whether a person has to release the result before it is sent
     scan_released : whether a person decided that its doubtful scan is contoured all the same
     config_revision : revision of the configuration under which the job was made
+    models : SHA-256 of each bundle, in the same order, where an alias such as ``head-neck@live`` was followed
     """
 
     job_id: str
@@ -225,6 +246,7 @@ class Job:
     review: bool = False
     scan_released: bool = False
     config_revision: str = ""
+    models: tuple[str, ...] = ()
 
     @property
     def workflow_id(self) -> str:
@@ -249,6 +271,7 @@ class NewJob:
     priority: int = 50
     review: bool = False
     config_revision: str = ""
+    models: tuple[str, ...] = ()
 
     @property
     def job_id(self) -> str:

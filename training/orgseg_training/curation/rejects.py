@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Sequence
 from datetime import date
@@ -12,15 +11,10 @@ from typing import Annotated, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orgseg_node.errors import StorageError
+from orgseg_node import signing
+from orgseg_node.errors import SigningKeyUnusable, StorageError
 from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import KeyUnusable, RejectsInvalid, RejectsUnsigned
 
@@ -92,15 +86,10 @@ def make_key(path: Path) -> str:
     KeyUnusable
         If the file already exists or cannot be written.
     """
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
-        # created exclusively and not through `durable`, which would replace an existing key
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(pem)
-    except OSError as error:
-        raise KeyUnusable(f"{path.name}: {error.strerror}.") from error
-    return _public(key)
+        return signing.make_key(path)
+    except SigningKeyUnusable as error:
+        raise KeyUnusable(error.detail) from error
 
 
 def sign(path: Path, key_file: Path, signer: str) -> Path:
@@ -121,11 +110,9 @@ def sign(path: Path, key_file: Path, signer: str) -> Path:
     """
     rejects = read_rejects(path)
     try:
-        key = load_pem_private_key(key_file.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise KeyUnusable(f"{key_file.name} cannot be read.") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyUnusable(f"{key_file.name} holds a key of another kind.")
+        key = signing.read_key(key_file)
+    except SigningKeyUnusable as error:
+        raise KeyUnusable(error.detail) from error
     signature = key.sign(_message(rejects, signer)).hex()
     write_json(signature_file(path), {"signer": signer, "public_key": _public(key), "signature": signature})
     return signature_file(path)

@@ -13,16 +13,28 @@ from orgseg_node.node.store.model import (
     COMPUTING,
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
+    MODEL_TRANSITIONS,
     NEEDS_WORKER,
     SERIES_TRANSITIONS,
     DeliveryState,
     JobState,
+    ModelState,
     SeriesState,
 )
 from orgseg_node.node.store.store import DATABASE, Store
 
-TABLES = {"series": SERIES_TRANSITIONS, "job": JOB_TRANSITIONS, "delivery": DELIVERY_TRANSITIONS}
-STATES: dict[str, type[StrEnum]] = {"series": SeriesState, "job": JobState, "delivery": DeliveryState}
+TABLES = {
+    "series": SERIES_TRANSITIONS,
+    "job": JOB_TRANSITIONS,
+    "delivery": DELIVERY_TRANSITIONS,
+    "model_version": MODEL_TRANSITIONS,
+}
+STATES: dict[str, type[StrEnum]] = {
+    "series": SeriesState,
+    "job": JobState,
+    "delivery": DeliveryState,
+    "model_version": ModelState,
+}
 PRODUCT = [(kind, a, b) for kind, states in STATES.items() for a, b in itertools.product(states, states)]
 
 
@@ -44,6 +56,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
         "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at)"
         " VALUES (?, 'SEG', 'tps', 'p', '1', 'PENDING', 't')",
         ("0" * 16,),
+    )
+    connection.execute(
+        "INSERT INTO model_version (family, sha256, bundle, state, added_at, updated_at)"
+        " VALUES ('head-neck', ?, 'head-neck@1', 'CANDIDATE', 't', 't')",
+        ("0" * 64,),
     )
     return connection
 

@@ -1,4 +1,4 @@
-"""Each state machine is in one file: no other module changes the state of a series, job or delivery."""
+"""Each state machine is in one file: no other module changes the state of a series, job or model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import orgseg_node
 
 ROOT = Path(orgseg_node.__file__).parent
 CHANGE = re.compile(
-    r"UPDATE (series|job|delivery)\b(?: \w+)? SET (?:(?!\bWHERE\b).)*?\bstate = "
-    r"|INSERT INTO (series|job|delivery) \([^)]*\bstate\b"
+    r"UPDATE (series|job|delivery|model_version)\b(?: \w+)? SET (?:(?!\bWHERE\b).)*?\bstate = "
+    r"|INSERT INTO (series|job|delivery|model_version) \([^)]*\bstate\b"
 )
 
 
@@ -35,4 +35,5 @@ def test_only_one_module_changes_each_state() -> None:
         "series": {"node/store/series_states.py"},
         "job": {"node/store/job_states.py"},
         "delivery": {"node/store/delivery_states.py"},
+        "model_version": {"node/models/version_states.py"},
     }

@@ -1,0 +1,1 @@
+"""Versions of models: candidates, the shadow, promotion and rollback."""

@@ -39,7 +39,8 @@
     │   ├── UnexpectedFailure  SystemCallFailed (retryable)
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
-    │       SeriesUnexpected  SeriesUnreadable  SurveyDied  ResultMissing  ResultDeleted  ResultUnreadable
+    │       SeriesUnexpected  SeriesUnreadable  SurveyDied  ReadingStopped (retryable)
+    │       ResultMissing  ResultDeleted  ResultUnreadable
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
@@ -120,6 +121,7 @@ from orgseg_node.errors.jobs import (
     JobRefuses,
     JobStopped,
     LateImages,
+    ReadingStopped,
     ResultDeleted,
     ResultMissing,
     ResultUnreadable,
@@ -318,6 +320,7 @@ __all__ = [
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",
+    "ReadingStopped",
     "RegionNotTrained",
     "ReloadRefused",
     "ResultDeleted",

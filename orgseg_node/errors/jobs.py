@@ -123,6 +123,14 @@ class SurveyDied(JobError):
     )
 
 
+class ReadingStopped(JobError):
+    """The node stopped while it read the headers of the series."""
+
+    code = "SERIES_READING_STOPPED"
+    retryable = True
+    next_step = "Start the node again; it reads the series anew."
+
+
 class IncompleteSeries(JobError):
     """The source has more images of the series than were received."""
 

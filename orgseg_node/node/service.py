@@ -101,8 +101,10 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
         works = "worker" in config.worker.roles
         warm_worker = WarmWorker(child_command if works and config.worker.spare_child else None)
         ticks: list[Tick] = []
+        children = stack.enter_context(ExitStack())
         if "receiver" in config.worker.roles:
-            ticks += _make_receiver(parts, commitment, warm_worker, tick_s, stack)
+            parts.inbox = _make_inbox(parts, warm_worker, children)
+            ticks += _make_receiver(parts, commitment, parts.inbox, tick_s, stack)
         if works:
             tools = Tools(
                 sender=sender,
@@ -112,27 +114,23 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
                 trigger=parts.wakeup.trigger,
             )
             worker = Worker(current, store, tools)
+            children.callback(worker.stop_children)
             engine = stack.enter_context(
                 _running_workflow_engine(config, store.database, worker, min(_POLL_S, tick_s))
             )
             ticks += _make_worker(parts, engine, worker, tick_s)
             ticks += [("commitment", commitment.request_due, tick_s)]
-        port = 0
-        if parts.receiver is not None:
-            port = parts.receiver.start()
-            stack.callback(parts.receiver.stop)
+        port = _listen(parts, stack)
         ticks += _watch_ticks(parts, reloader, sender, tick_s)
         scheduler = start_scheduler(ticks, parts.watchdog, parts.wakeup)
         try:
-            with ExitStack() as opened:
-                for entry_point in entry_points:
-                    opened.callback(entry_point.stop)
-                    entry_point.start(parts)
+            with _opened(entry_points, parts):
                 _log.info("running", roles=list(config.worker.roles), worker=config.worker.own_name)
                 if ready is not None:
                     ready(port)
                 stop.wait()
                 _log.info("stopping")
+                children.close()  # first: if stopping takes too long, a kill would count against what they do
         finally:
             if parts.receiver is not None:
                 parts.receiver.stop()
@@ -140,17 +138,41 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
     _log.info("stopped")
 
 
-def _make_receiver(
-    parts: Parts, commitment: CommitmentScu, warm_worker: WarmWorker, tick_s: float, stack: ExitStack
-) -> list[Tick]:
-    """Make inbox and receiver, which does not listen yet; returns the ticks of a receiving process."""
-    config, store = parts.config, parts.store
-    callbacks = InboxCallbacks(trigger=parts.wakeup.trigger, preload=warm_worker.preload)
-    limits = config.config.receiver
+@contextmanager
+def _opened(entry_points: Sequence[EntryPoint], parts: Parts) -> Iterator[None]:
+    """Open the other ways into the node while the block runs."""
+    with ExitStack() as opened:
+        for entry_point in entry_points:
+            opened.callback(entry_point.stop)
+            entry_point.start(parts)
+        yield
+
+
+def _listen(parts: Parts, stack: ExitStack) -> int:
+    """Let the receiver listen, if this process has one; the port, or 0."""
+    if parts.receiver is None:
+        return 0
+    port = parts.receiver.start()
+    stack.callback(parts.receiver.stop)
+    return port
+
+
+def _make_inbox(parts: Parts, warm_worker: WarmWorker, children: ExitStack) -> Inbox:
+    """Make the inbox, which adopts what it finds in the data folder, and its process that reads files."""
+    limits = parts.config.config.receiver
     reader = ReadingProcess(memory_mb=limits.survey_memory_mb, limit_s=limits.survey_limit_s)
-    stack.callback(reader.stop)
-    parts.inbox = inbox = Inbox(config, store, meters=parts.meters, callbacks=callbacks, reader=reader)
+    children.callback(reader.stop)
+    callbacks = InboxCallbacks(trigger=parts.wakeup.trigger, preload=warm_worker.preload)
+    inbox = Inbox(parts.config, parts.store, meters=parts.meters, callbacks=callbacks, reader=reader)
     inbox.adopt()
+    return inbox
+
+
+def _make_receiver(
+    parts: Parts, commitment: CommitmentScu, inbox: Inbox, tick_s: float, stack: ExitStack
+) -> list[Tick]:
+    """Make the receiver, which does not listen yet; returns the ticks of a receiving process."""
+    config, store = parts.config, parts.store
     parts.receiver = Receiver(config, inbox, service=commitment, meters=parts.meters)
     poller = SourcePoller(config, CompletenessChecker(config, store, inbox))
     stack.callback(poller.stop)

@@ -47,8 +47,8 @@ class FileReader(Protocol):
 
         Raises
         ------
-        SurveyDied
-            If a process of its own ended over them.
+        SurveyDied, ReadingStopped
+            If a process of its own ended over them, or because the node stops.
         SeriesUnreadable, SeriesUnexpected
             If a file could not be read, or reading failed in a way that is not known.
         """
@@ -60,6 +60,10 @@ class FileReader(Protocol):
 
     def prepare(self) -> None:
         """Get ready, since a series is arriving; returns at once."""
+        ...
+
+    def await_ready(self) -> None:
+        """Wait until it can read. Raises SurveyDied, ReadingStopped."""
         ...
 
 
@@ -79,6 +83,9 @@ class DirectReader:
 
     def prepare(self) -> None:
         """Nothing has to be prepared."""
+
+    def await_ready(self) -> None:
+        """It is always ready."""
 
 
 def reading_error(error: Exception) -> OrgsegError:

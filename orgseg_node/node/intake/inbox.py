@@ -231,6 +231,7 @@ class Inbox:
         self._stability.adopted_at = now = self._clock()
         found = adopt_files(self._data, self._store, self._reader, clock=self._clock)
         self._transfers.node_started(now)
+        self._judge.node_started()
         return found
 
     # ------------------------------------------------------------------ judge
@@ -321,7 +322,7 @@ class Inbox:
         if self._surveys.has(series.series_uid, instances) or seen in self._preloaded:
             return
         self._preloaded.add(seen)
-        if self._judge.survey_ahead(series, instances):
+        if self._judge.survey_ahead(series, instances) and self._judge.may_preload(series):
             self._callbacks.preload(self._root / series.series_uid)
         self._preloaded.discard(seen)
 

@@ -24,7 +24,7 @@ import psutil
 import structlog
 
 from orgseg_node.dicom.reading.same_image import Difference
-from orgseg_node.errors import SurveyDied
+from orgseg_node.errors import NotDurable, ReadingStopped, SurveyDied
 from orgseg_node.node.intake.file_reader import DirectReader, SurveyedSeries, reading_error
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 
@@ -66,6 +66,8 @@ class ReadingProcess:
         ------
         SurveyDied
             If the child ended, used too much memory, or took too long.
+        ReadingStopped
+            If the node stops.
         SeriesUnreadable, SeriesUnexpected
             As in `FileReader.survey`.
         """
@@ -76,19 +78,39 @@ class ReadingProcess:
         return result
 
     def differences(self, one: Path, other: Path) -> tuple[Difference, ...]:
-        """In what two files differ; if the child ends over them, one counts as unreadable."""
+        """In what two files differ; if the child ends over them, one counts as unreadable.
+
+        Raises
+        ------
+        NotDurable
+            If the node stops: it must not keep an image of which it does not know whether it has it.
+        """
         try:
             return tuple(self._comparing.request("differences", (one, other), _COMPARE_S))
+        except ReadingStopped as error:
+            raise NotDurable("The node stops.") from error
         except SurveyDied as error:
             _log.error("images not compared", why=error.detail)
             return (Difference.UNREADABLE,)
+
+    def await_ready(self) -> None:
+        """Wait until the child can read: what ends it from then on is in the files.
+
+        Raises
+        ------
+        SurveyDied
+            If it does not start.
+        ReadingStopped
+            If the node stops.
+        """
+        self._surveying.await_ready()
 
     def prepare(self) -> None:
         """Start the child that surveys if none runs; returns at once."""
         self._surveying.prepare()
 
     def stop(self) -> None:
-        """End the children; what they are reading fails."""
+        """End the children, since the node stops; what they are reading counts as not read."""
         self._surveying.stop()
         self._comparing.stop()
 
@@ -108,13 +130,20 @@ class _Child:
         self._using = threading.Lock()
         self._changing = threading.Lock()
         self._is_ready = False
+        self._stopped = False
         self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
     def prepare(self) -> None:
         with self._changing, suppress(OSError):  # no memory for it now: tried again when it is needed
-            self._running = self._running or self._start()
+            self._running = self._running or (None if self._stopped else self._start())
 
     def stop(self) -> None:
+        """End the child; no other is started."""
+        self._stopped = True
+        self.end()
+
+    def end(self) -> None:
+        """End the child; the next request starts another."""
         with self._changing:
             running, self._running = self._running, None
         if running is not None:
@@ -122,31 +151,63 @@ class _Child:
             running[0].wait()
 
     def request(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> Any:
-        """What a method of the child's `DirectReader` returns. Raises SurveyDied, or what it raises."""
+        """What a method of the child's `DirectReader` returns.
+
+        Raises SurveyDied, ReadingStopped, or what the method raises.
+        """
         with self._using:
-            if self._running is not None and self._running[0].poll() is not None:
-                self.stop()  # it was ended while it waited
-            with self._changing:
-                self._running = self._running or self._start()
-                child, connection = self._running
             answer = None
+            child, connection = self._open()
             try:
-                if not self._is_ready:
-                    self._await_answer(child, connection, _START_S)
-                    self._is_ready = connection.recv()
+                self._await_ready(child, connection)
                 connection.send((method, arguments, limit_s))
                 self._await_answer(child, connection, limit_s)
                 answer = connection.recv()
+            except SurveyDied:
+                self._require_running()
+                raise
             except (EOFError, OSError):
+                self._require_running()
                 raise SurveyDied(f"The process ended: {_status(child)}.") from None
             finally:
                 if answer is None or answer[2]:
-                    self.stop()
+                    self.end()
                     connection.close()
         failure, result, _ = answer
         if failure is not None:
             raise failure
         return result
+
+    def await_ready(self) -> None:
+        """Start the child if none runs, and wait until it can read. Raises SurveyDied or ReadingStopped."""
+        with self._using:
+            child, connection = self._open()
+            try:
+                self._await_ready(child, connection)
+            except (EOFError, OSError, SurveyDied):
+                self.end()
+                connection.close()
+                self._require_running()
+                raise SurveyDied(f"The process did not start: {_status(child)}.") from None
+
+    def _open(self) -> tuple[subprocess.Popen[bytes], Connection]:
+        """The child that runs, or a new one. Raises ReadingStopped."""
+        if self._running is not None and self._running[0].poll() is not None:
+            self.end()  # it was ended while it waited
+        with self._changing:
+            self._require_running()
+            self._running = self._running or self._start()
+            return self._running
+
+    def _await_ready(self, child: subprocess.Popen[bytes], connection: Connection) -> None:
+        if not self._is_ready:
+            self._await_answer(child, connection, _START_S)
+            self._is_ready = connection.recv()
+
+    def _require_running(self) -> None:
+        """Raise ReadingStopped if the node stops: what the child was reading says nothing about the files."""
+        if self._stopped:
+            raise ReadingStopped
 
     def _await_answer(self, child: subprocess.Popen[bytes], connection: Connection, limit_s: float) -> None:
         """Wait until the child answers or ends. Raises SurveyDied if it exceeds a limit."""

@@ -11,6 +11,7 @@ import structlog
 
 from orgseg_node.errors import (
     DatabaseUnreachable,
+    ReadingStopped,
     SeriesUnreadable,
     StorageError,
     SurveyDied,
@@ -19,7 +20,7 @@ from orgseg_node.errors import (
 from orgseg_node.errors.unexpected import place
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.intake.file_reader import reading_error
+from orgseg_node.node.intake.file_reader import SurveyedSeries, reading_error
 from orgseg_node.node.intake.survey_cache import Surveys
 from orgseg_node.node.routing.decision import ae_titles_of, decide, new_job, with_live_versions
 from orgseg_node.node.routing.facts import facts_of
@@ -101,9 +102,11 @@ class SeriesJudge:
             done = self._judge(series, broken, forced=forced)
         except DatabaseUnreachable:
             raise  # it concerns every series
+        except ReadingStopped:
+            return False
         except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to this series
             return self._failed(series, error, forced=forced)
-        if done and before is not None:
+        if done:
             self._attempts.forget(series.series_uid)
         return done
 
@@ -118,11 +121,45 @@ class SeriesJudge:
         if before is not None and before.next_at > self._clock():
             return False
         try:
-            return bool(self._surveys.of(series.series_uid, instances).inventory.accepted)
+            return bool(self._survey(series, instances).inventory.accepted)
+        except ReadingStopped:
+            return False
         except SurveyDied as error:
             attempt = self._attempts.failed(series, self._clock())
             _log.error("survey failed", series=series.series_uid, why=error.detail, attempt=attempt)
             return False
+
+    def _survey(self, series: Series, instances: Sequence[Instance]) -> SurveyedSeries:
+        """The survey of a series, which is at risk while its files are read."""
+        uid = series.series_uid
+        if self._surveys.has(uid, instances):
+            return self._surveys.of(uid, instances)
+        self._surveys.await_ready()
+        self._attempts.begin(series, self._clock())
+        try:
+            return self._surveys.of(uid, instances)
+        finally:
+            self._attempts.end(uid)
+
+    def may_preload(self, series: Series) -> bool:
+        """Whether a series may be read ahead for its job, see `SeriesAttempts.may_preload`."""
+        return self._attempts.may_preload(series, self._clock())
+
+    def node_started(self) -> None:
+        """Count a failed attempt at each series that was being read when the whole node was killed.
+
+        A series that had as many as a job may have is held; the others are tried again after a pause.
+        """
+        for uid, attempts in self._attempts.interrupted(self._clock()):
+            error = SurveyDied("The last time, the node itself ended.")
+            hold = attempts >= self._config.worker.deaths
+            _log.error("survey interrupted", series=uid, attempt=attempts, held=hold)
+            series = self._store.one_series(uid)
+            if hold and series.state is SeriesState.RECEIVING:
+                note = f"{error.sentence} {error.next_step}"
+                self._store.judge(series, SeriesState.HOLD, reason=error.code, note=note)
+                self._attempts.forget(uid)
+                self._overrides.judged(uid)
 
     def _failed(self, series: Series, error: Exception, *, forced: bool) -> bool:
         """Count a failed attempt at a series, and hold it unless it is tried again; whether it was held."""
@@ -151,7 +188,7 @@ class SeriesJudge:
         if not instances:
             return False
         paths: list[Path] = [self._config.node.data_dir / instance.path for instance in instances]
-        surveyed = self._surveys.of(series.series_uid, instances)
+        surveyed = self._survey(series, instances)
         inventory = surveyed.inventory
         unread = next((one.error for one in inventory.refused if isinstance(one.error, Unreadable)), None)
         if unread is not None:

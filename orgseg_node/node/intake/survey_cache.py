@@ -55,6 +55,10 @@ class Surveys:
                 del self._made[next(iter(self._made))]
         return self._made[series_uid].surveyed
 
+    def await_ready(self) -> None:
+        """Wait until files can be read, see `FileReader.await_ready`."""
+        self._reader.await_ready()
+
     def forget(self, series_uid: str) -> None:
         """Remove the survey of a series that was judged."""
         self._made.pop(series_uid, None)

@@ -89,7 +89,7 @@ def test_a_read_error_is_tried_again_and_then_holds_the_series_alone(node: Sever
     assert [entry["attempt"] for entry in failed] == [1, 2, 3, 4, 5]
     assert {entry["series"] for entry in failed} == {node.uids["lost"]}
     assert node.of("lost").reason == "SERIES_UNREADABLE"
-    assert "series force" in node.of("lost").note
+    assert "series judge" in node.of("lost").note
     assert str(node.data) not in node.of("lost").note
 
 

@@ -1,7 +1,7 @@
 """Making a protocol from an RT Structure Set, or from a structure template of Eclipse.
 
-Names, colours and order are kept. The organ of a name is found by its TG-263 name, by common spellings, and
-by words for left and right. A name without a certain organ is listed in a comment, never guessed.
+Names, colours and order are kept. The organ of a name is found in the dictionary of names; a name without a
+certain organ is listed in a comment, never guessed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from pydicom.dataset import Dataset
 
-from orgseg_node.core.organs import OrganTable, Rgb, Side
+from orgseg_node.core.naming.dictionary import name_dictionary
+from orgseg_node.core.organs import OrganTable, Rgb
 from orgseg_node.dicom.reading.files import (
     open_header,
     optional_integer,
@@ -34,30 +35,6 @@ _MAX_BYTES: Final = 5_000_000  # bytes of a template; real ones have some ten th
 _BEFORE_XML: Final = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # byte order marks of UTF-8 and UTF-16, and blanks
 _NAMELESS: Final = "(without a name) number"
 _MAX_NAME: Final = 64  # characters of a ROI Name (PS3.5, LO)
-_LEFT: Final = frozenset({"l", "lt", "left", "li", "links", "gauche", "sin"})
-_RIGHT: Final = frozenset({"r", "rt", "right", "re", "rechts", "droite", "dex"})
-_SPELLINGS: Final[Mapping[str, str]] = {  # words without side, case and separators: key without side
-    "cord": "spinal_cord",
-    "myelon": "spinal_cord",
-    "stem": "brainstem",
-    "eye": "eyeball",
-    "oesophagus": "esophagus",
-    "esoph": "esophagus",
-    "bladder": "urinary_bladder",
-    "parotidgland": "parotid",
-    "glndparotid": "parotid",
-    "femurhead": "femoral_head",
-    "femhead": "femoral_head",
-    "bowelsmall": "small_bowel",
-    "jaw": "mandible",
-    "adrenal": "adrenal_gland",
-    "bodyoutline": "body",
-    "external": "body",
-}
-# A margin, a part or a variant of an organ: TG-263 marks partial structures with ~ and custom ones with ^.
-# Words such as PRV, ring or opti need no list: a name with any additional word matches no organ.
-_NOT_AN_ORGAN: Final = re.compile(r"[\d~^+]")
-_AMBIGUOUS: Final = frozenset({"hip", "hips"})  # to some the pelvic bone, to others the femoral head
 _OTHER_TYPES: Final = frozenset(
     {
         "PTV",
@@ -120,40 +97,6 @@ def import_protocol(path: Path, table: OrganTable) -> ImportedProtocol:
     if not listed:
         raise NotStructures("The file lists no structure.")
     return _protocol_of(listed, table)
-
-
-def match_organ(name: str, table: OrganTable) -> str | None:
-    """The key of the organ with this name, or None if that is not certain.
-
-    Parameters
-    ----------
-    name : such as ``Lung_L``, ``PAROTID LT`` or ``left kidney``
-    table : the organ table
-    """
-    folded = name.strip().casefold()
-    for key, organ in table.items():
-        if folded in {organ.name.casefold(), key}:
-            return key
-    if _NOT_AN_ORGAN.search(folded):
-        return None
-    separated = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()  # KidneyL, LungRight
-    words = [word for word in re.split(r"[^a-z]+", separated) if word]
-    sides = {Side.LEFT for word in words if word in _LEFT} | {Side.RIGHT for word in words if word in _RIGHT}
-    rest = "".join(word for word in words if word not in _LEFT | _RIGHT)
-    if len(sides) > 1 or rest in _AMBIGUOUS or not folded.isascii():
-        return None
-    return _bases(table).get((_SPELLINGS.get(rest, "").replace("_", "") or rest, next(iter(sides), None)))
-
-
-def _bases(table: OrganTable) -> dict[tuple[str, Side | None], str]:
-    """Organ keys by side and by name or key without case, separators and side."""
-    found: dict[tuple[str, Side | None], str] = {}
-    for key, organ in table.items():
-        base = key.removesuffix(f"_{organ.side}") if organ.side else key
-        name = organ.name[:-2] if organ.side and organ.name[-2:] in {"_L", "_R"} else organ.name
-        for spelled in (base, name):
-            found.setdefault((re.sub(r"[^a-z]", "", spelled.casefold()), organ.side), key)
-    return found
 
 
 def _from_rtstruct(path: Path) -> list[ListedStructure]:
@@ -300,7 +243,7 @@ def _key_of(one: ListedStructure, table: OrganTable) -> str | None:
         return None
     if one.type in _OTHER_TYPES:
         return None
-    return _BODY if one.type == "EXTERNAL" else match_organ(one.name, table)
+    return _BODY if one.type == "EXTERNAL" else name_dictionary(table).organ(one.name)
 
 
 def _heading(unmatched: Sequence[str]) -> Iterator[str]:

@@ -9,17 +9,25 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
-from orgseg_node.core.organs import Organ, Side
+from orgseg_node.core.organs import PAIRS, Organ, Side
 from orgseg_node.core.volume import LabelMap, Mask
 
 # Organs that usually extend beyond the scan: touching its first or last slice is a note, not a warning.
 _PASS_THROUGH = frozenset(
-    {"spinal_cord", "esophagus", "aorta", "vertebrae", "colon", "small_bowel", "body"}
+    {"spinal_cord", "spinal_canal", "esophagus", "aorta", "vertebrae", "colon", "small_bowel", "body", "skin"}
+    | {"bowel", "bowel_bag", "large_bowel", "trachea", "superior_vena_cava", "inferior_vena_cava"}
+    | {
+        "carotid_arteries",
+        "carotid_artery_left",
+        "carotid_artery_right",
+        "femurs",
+        "femur_left",
+        "femur_right",
+    }
     | {"rectus_abdominis", "rectus_abdominis_left", "rectus_abdominis_right", "ribs", "rib_left", "rib_right"}
 )
 SEVERAL_PARTS = frozenset(
-    {"adrenal_glands", "clavicles", "eyeballs", "femoral_heads", "hips", "kidneys", "lungs", "parotids"}
-    | {"vertebrae", "ribs", "rib_left", "rib_right", "rectus_abdominis", "whole_bones"}
+    {*PAIRS, "vertebrae", "rib_left", "rib_right", "whole_bones", "bowel", "small_bowel", "seminal_vesicles"}
 )
 """Organs that naturally consist of several parts."""
 _SMALL_PIECE = 0.05  # a second piece above this fraction of the organ is a warning, below it a note

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from orgseg_node.errors import ConfigError, OrganUnknown
 
@@ -16,6 +16,43 @@ Rgb = tuple[int, int, int]
 _MAX_NAME = 16  # TG-263 (AAPM report 263, 2018): names of at most 16 characters, unique without case
 _REQUIRED = {"name", "code", "meaning", "color", "display"}
 _OPTIONAL = {"category", "category_meaning", "fma", "interpreted_type", "side", "note"} | {"volume_ml", "hu"}
+
+
+PAIRS: Final[Mapping[str, tuple[str, str]]] = {
+    both: (f"{single}_left", f"{single}_right")
+    for both, single in {
+        "adrenal_glands": "adrenal_gland",
+        "brachial_plexuses": "brachial_plexus",
+        "breasts": "breast",
+        "carotid_arteries": "carotid_artery",
+        "chest_walls": "chest_wall",
+        "clavicles": "clavicle",
+        "cochleas": "cochlea",
+        "eyeballs": "eyeball",
+        "femoral_heads": "femoral_head",
+        "femurs": "femur",
+        "hippocampi": "hippocampus",
+        "hips": "hip",
+        "humeral_heads": "humeral_head",
+        "kidneys": "kidney",
+        "lacrimal_glands": "lacrimal_gland",
+        "lenses": "lens",
+        "lungs": "lung",
+        "optic_nerves": "optic_nerve",
+        "ovaries": "ovary",
+        "parotids": "parotid",
+        "rectus_abdominis": "rectus_abdominis",
+        "retinas": "retina",
+        "ribs": "rib",
+        "scapulas": "scapula",
+        "submandibular_glands": "submandibular_gland",
+        "temporal_lobes": "temporal_lobe",
+        "temporomandibular_joints": "temporomandibular_joint",
+        "testes": "testis",
+        "ureters": "ureter",
+    }.items()
+}
+"""Keys of the organ table for both together, and for left and right."""
 
 
 class Side(StrEnum):

@@ -10,22 +10,9 @@ from typing import Final
 
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import FloatArray
+from orgseg_node.core.organs import PAIRS
 
 _X, _Y, _Z = 0, 1, 2
-
-PAIRS: Final[Mapping[str, tuple[str, str]]] = {
-    "adrenal_glands": ("adrenal_gland_left", "adrenal_gland_right"),
-    "clavicles": ("clavicle_left", "clavicle_right"),
-    "eyeballs": ("eyeball_left", "eyeball_right"),
-    "femoral_heads": ("femoral_head_left", "femoral_head_right"),
-    "hips": ("hip_left", "hip_right"),
-    "kidneys": ("kidney_left", "kidney_right"),
-    "lungs": ("lung_left", "lung_right"),
-    "parotids": ("parotid_left", "parotid_right"),
-    "rectus_abdominis": ("rectus_abdominis_left", "rectus_abdominis_right"),
-    "ribs": ("rib_left", "rib_right"),
-}
-"""Keys of the organ table for both together, and for left and right."""
 
 RIGHT_OF: Final = (
     ("liver", "spleen"), ("liver", "stomach"), ("liver", "kidney_left"), ("liver", "spinal_cord"),

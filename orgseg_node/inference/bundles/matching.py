@@ -7,44 +7,18 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from orgseg_node.core.naming.dictionary import name_dictionary
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import OrganUnknown
 
-_SIDES = {"l": "left", "lt": "left", "left": "left", "r": "right", "rt": "right", "right": "right"}
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-
-# other names, as words without their side: TotalSegmentator, AMOS, BTCV, StructSeg, clinics
-_ALIASES = {
-    "adrenal": "adrenal_gland",
-    "brain stem": "brainstem",
-    "bladder": "urinary_bladder",
-    "clavicula": "clavicle",
-    "eye": "eyeball",
-    "eyes": "eyeballs",
-    "femur head": "femoral_head",
-    "femur heads": "femoral_heads",
-    "gallbladder": "gall_bladder",
-    "glnd adrenal": "adrenal_gland",
-    "gland adrenal": "adrenal_gland",
-    "lung lower lobe": "lung",
-    "lung middle lobe": "lung",
-    "lung upper lobe": "lung",
-    "mandibula": "mandible",
-    "mandibular bone": "mandible",
-    "oesophagus": "esophagus",
-    "parotid gland": "parotid",
-    "parotid glands": "parotids",
-    "pelvic bone": "hip",
-    "small intestine": "small_bowel",
-    "spinalcord": "spinal_cord",
-    "suprarenal gland": "adrenal_gland",
-}
-_BOTH_SIDES = {"kidney": "kidneys", "lung": "lungs"}  # one label for both, if no side is named
+# labels that are one part of an organ, with the organ of which they are a part
 _VERTEBRA = re.compile(r"vertebrae?[_ -]?[CTL]\d+", re.IGNORECASE)  # without S1, which belongs to the sacrum
+_RIB = re.compile(r"(rib[_ -](?:left|right))[_ -]?\d+", re.IGNORECASE)
+_LOBE = re.compile(r"(lung)[_ -](?:upper|middle|lower)[_ -]lobe(?=[_ -])", re.IGNORECASE)
+_BOTH_SIDES = {"kidney": "kidneys", "lung": "lungs"}  # one label for both, if no side is named
 
 
 def read_organ_map(entries: Iterable[str]) -> dict[str, str]:
@@ -110,8 +84,14 @@ def unused_entries(given: Mapping[str, str], models: Iterable[tuple[str, Mapping
 
 
 def organ_of_name(name: str, table: OrganTable) -> str | None:
-    """The organ key of a name; None if the name fits no organ or more than one."""
-    return _index(table).get(_normal(name))
+    """The organ key of a label of a model, which may be one part of an organ; None if it is not certain."""
+    if name in table:
+        return name
+    if _VERTEBRA.fullmatch(name):
+        return "vertebrae" if "vertebrae" in table else None
+    whole = _LOBE.sub(r"\1", _RIB.sub(r"\1", name))
+    alone = _BOTH_SIDES.get(whole.strip().casefold())
+    return alone if alone in table else name_dictionary(table).organ(whole)
 
 
 def _find(model: str, name: str, table: OrganTable, *, alone: bool) -> str | None:
@@ -129,34 +109,6 @@ def _complaint(model: str, label: str, table: OrganTable) -> str:
     near = difflib.get_close_matches(label.rsplit("=", maxsplit=1)[-1].lower(), list(table), n=1, cutoff=0.6)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{label} of {model}{hint}"
-
-
-def _normal(name: str) -> tuple[str, str]:
-    """The words of a name without side, and the side: ``RightParotid`` and ``Parotid_R`` give the same."""
-    if _VERTEBRA.fullmatch(name):
-        return "vertebrae", ""
-    words = [word.lower() for word in _WORDS.findall(name)]
-    sides = {_SIDES[word] for word in words if word in _SIDES}
-    plain = [word for word in words if word not in _SIDES]
-    if len(plain) > 1 and plain[-1].isdecimal():  # ribs are numbered
-        plain.pop()
-    text = " ".join(plain)
-    text = _ALIASES.get(text, text) if sides else _ALIASES.get(text, _BOTH_SIDES.get(text, text))
-    side = sides.pop() if len(sides) == 1 else " and ".join(sorted(sides))
-    return re.sub(r"[_ ]", "", text), side
-
-
-@cache
-def _index_of(rows: tuple[tuple[str, str], ...]) -> dict[tuple[str, str], str]:
-    index: dict[tuple[str, str], set[str]] = {}
-    for key, name in rows:
-        for spelling in (key, name):
-            index.setdefault(_normal(spelling), set()).add(key)
-    return {normal: keys.pop() for normal, keys in index.items() if len(keys) == 1}
-
-
-def _index(table: OrganTable) -> dict[tuple[str, str], str]:
-    return _index_of(tuple((key, organ.name) for key, organ in table.items()))
 
 
 def _read_file(path: Path) -> dict[str, str]:

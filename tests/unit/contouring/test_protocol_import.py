@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from orgseg_node.contouring.protocol import Protocol, parse_protocol
-from orgseg_node.contouring.protocol_import import ImportedProtocol, import_protocol, match_organ
+from orgseg_node.contouring.protocol_import import ImportedProtocol, import_protocol
 from orgseg_node.core.contours import trace
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.regions import Region
@@ -65,101 +65,6 @@ def refusal(folder: Path, content: bytes, table: OrganTable) -> OrgsegError:
     with pytest.raises(OrgsegError) as caught:
         import_protocol(path, table)
     return caught.value
-
-
-# ---------------------------------------------------------------------- names
-
-
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [
-        ("Lung_L", "lung_left"),
-        ("LUNG_R", "lung_right"),
-        ("lung left", "lung_left"),
-        ("Lung-Left", "lung_left"),
-        ("Left Lung", "lung_left"),
-        ("Lt Lung", "lung_left"),
-        ("Lung Lt", "lung_left"),
-        ("LungL", "lung_left"),
-        ("LungRight", "lung_right"),
-        ("R Lung", "lung_right"),
-        ("Lung (R)", "lung_right"),
-        ("Lung rt.", "lung_right"),
-        ("lung_right", "lung_right"),
-        ("Parotid re", "parotid_right"),
-        ("Parotid links", "parotid_left"),
-        ("PAROTID GLAND LT", "parotid_left"),
-        ("Glnd_Parotid_L", "parotid_left"),
-        ("Glnd_Adrenal_R", "adrenal_gland_right"),
-        ("Adrenal L", "adrenal_gland_left"),
-        ("Femur_Head_L", "femoral_head_left"),
-        ("Femoral Head Right", "femoral_head_right"),
-        ("FemHead_L", "femoral_head_left"),
-        ("Eye_L", "eyeball_left"),
-        ("Eyes", "eyeballs"),
-        ("Lungs", "lungs"),
-        ("Kidneys", "kidneys"),
-        (" Spinal Cord ", "spinal_cord"),
-        ("SPINALCORD", "spinal_cord"),
-        ("cord", "spinal_cord"),
-        ("Brain Stem", "brainstem"),
-        ("Oesophagus", "esophagus"),
-        ("Bladder", "urinary_bladder"),
-        ("Gall Bladder", "gall_bladder"),
-        ("Bowel_Small", "small_bowel"),
-        ("Jaw", "mandible"),
-        ("Bone_Mandible", "mandible"),
-        ("BODY", "body"),
-        ("External", "body"),
-    ],
-)
-def test_common_spellings_are_understood(name: str, key: str, organ_table: OrganTable) -> None:
-    assert match_organ(name, organ_table) == key
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "SpinalCord_PRV05",
-        "PRV Cord",
-        "Cord+5mm",
-        "Cord 5",
-        "Brainstem_PRV03",
-        "BrainstemPRV",
-        "Ring Liver",
-        "Liver_opti",
-        "Opt Liver",
-        "help_liver",
-        "Avoid Rectum",
-        "zLung_L",
-        "Lung_L~",
-        "Lung_R^Clinic",
-        "Lungs-GTV",
-        "Lung L in PTV",
-        "Lung_L_R",
-        "Left Right Lung",
-        "Liver_L",
-        "Left",
-        "L",
-        "",
-        " ",
-        "PTV",
-        "SpinalCanal",  # around the cord, and no organ of the table
-        "Skin",  # to TG-263 an organ at risk and no outline
-        "Hip_L",
-        "Optic Nerve L",
-        "Lunge links",
-        "Lüng L",
-    ],
-)
-def test_what_is_not_certain_is_no_organ(name: str, organ_table: OrganTable) -> None:
-    assert match_organ(name, organ_table) is None
-
-
-def test_every_organ_is_found_by_its_own_names(organ_table: OrganTable) -> None:
-    for key, organ in organ_table.items():
-        for name in (organ.name, organ.name.upper(), key, organ.name.replace("_", " ")):
-            assert match_organ(name, organ_table) == key, name
 
 
 # ---------------------------------------------------------------------- RT Structure Set

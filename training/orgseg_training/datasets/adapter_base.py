@@ -8,9 +8,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Grid
+from orgseg_node.core.organs import PAIRS
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import OrgsegError
 from orgseg_training.datasets.anatomy_check import anatomy_findings

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.anatomy.order import PAIRS, order_findings
+from orgseg_node.core.anatomy.order import order_findings
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import FloatArray, VoxelGeometry
-from orgseg_node.core.organs import load_organs
+from orgseg_node.core.organs import PAIRS, load_organs
 from orgseg_node.shipped import shipped_config
 
 _MASK = NDArray[np.bool_]

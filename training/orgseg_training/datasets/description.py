@@ -10,8 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from orgseg_node.core.anatomy.order import PAIRS
-from orgseg_node.core.organs import load_organs
+from orgseg_node.core.organs import PAIRS, load_organs
 from orgseg_node.errors import ConfigError
 from orgseg_node.shipped import shipped_config
 from orgseg_training.shipped import training_config

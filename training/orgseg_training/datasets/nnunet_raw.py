@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orgseg_node.core.organs import load_organs
+from orgseg_node.core.naming.dictionary import name_dictionary
+from orgseg_node.core.naming.words import folded
 from orgseg_node.errors import InputError, StorageError
-from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.description import DataSet, parse_description
 from orgseg_training.datasets.label_image import source_cases as label_cases
-from orgseg_training.datasets.organ_names import normalise
+from orgseg_training.datasets.organ_table import shipped_organs
 from orgseg_training.durable import read_json
 
 
@@ -84,16 +84,16 @@ def _labels(document: Mapping[str, Any], organs: Mapping[str, str], drawn: tuple
     found: dict[str, tuple[int, ...]] = {}
     others: list[int] = []
     unused = []
-    table = {normalise(name): key for key, organ in load_organs(shipped_config("organs.toml")).items()
-             for name in (key, organ.name)}  # fmt: skip
-    table |= {normalise(name): key for name, key in organs.items()}
+    table = shipped_organs()
+    dictionary = name_dictionary(table)
+    given = {folded(name): key for name, key in organs.items()}
     for first, second in document["labels"].items():
         older = isinstance(second, str)
         name, value = (second, int(first)) if older else (first, second)
         numbers = tuple(int(n) for n in value) if isinstance(value, list) else (int(value),)
         if numbers == (0,) or name == "ignore":  # so a scan with ignored voxels has an unknown number
             continue
-        key = table.get(normalise(name))
+        key = given.get(folded(name)) or (name if name in table else dictionary.organ(name))
         if key is not None and (drawn is None or key in drawn):
             found[key] = tuple(dict.fromkeys((*found.get(key, ()), *numbers)))
             continue

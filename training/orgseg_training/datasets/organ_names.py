@@ -6,13 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orgseg_node.core.naming.dictionary import NameDictionary, name_dictionary
+from orgseg_node.core.naming.words import folded
 from orgseg_node.core.organs import OrganTable
 from orgseg_training.datasets.description import DataSet
-
-
-def normalise(name: str) -> str:
-    """A name without case, blanks and punctuation."""
-    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +20,16 @@ class OrganNames:
     ----------
     names : key of the organ table by normalised name
     patterns : by key; must match a name completely, without regard to case
+    dictionary : the names that everybody uses
     """
 
     names: Mapping[str, str]
     patterns: Mapping[str, re.Pattern[str]]
+    dictionary: NameDictionary
 
     def organ(self, name: str) -> str | None:
         """The organ a name means; None if it means none, or patterns of several organs match."""
-        known = self.names.get(normalise(name))
+        known = self.names.get(folded(name)) or self.dictionary.organ(name)
         if known is not None:
             return known
         fits = [organ for organ, pattern in self.patterns.items() if pattern.fullmatch(name.strip())]
@@ -40,7 +39,7 @@ class OrganNames:
 def organ_names(
     data_set: DataSet, table: OrganTable, site_names: Mapping[str, tuple[str, ...]]
 ) -> OrganNames:
-    """Names of the organ table, of a data set, and of a site; a later one replaces an earlier one.
+    """Names of a data set and of a site, which replace those of everybody; a site's replace the data set's.
 
     Parameters
     ----------
@@ -48,8 +47,8 @@ def organ_names(
     table : TG-263 names and keys
     site_names : names used by the site, by organ
     """
-    names = {normalise(name): key for key, organ in table.items() for name in (key, organ.name)}
+    names: dict[str, str] = {}
     for rois in (data_set.rois, site_names):
-        names |= {normalise(name): organ for organ, given in rois.items() for name in given}
+        names |= {folded(name): organ for organ, given in rois.items() for name in given}
     patterns = {organ: re.compile(pattern, re.IGNORECASE) for organ, pattern in data_set.patterns.items()}
-    return OrganNames(names=names, patterns=patterns)
+    return OrganNames(names=names, patterns=patterns, dictionary=name_dictionary(table))

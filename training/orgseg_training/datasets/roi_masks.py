@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.checks import Finding, Level
+from orgseg_node.core.organs import PAIRS
 from orgseg_node.core.resample import resample_hu_to_grid
 from orgseg_node.core.volume import Mask
 from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, read_roi, stray_contours

@@ -16,6 +16,7 @@ from scipy import ndimage
 from orgseg_node.core.geometry import Grid, Vector
 from orgseg_node.core.metrics import compare
 from orgseg_node.core.metrics.comparison import NOT_LABELLED, Comparison
+from orgseg_node.core.naming.dictionary import name_dictionary
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import ConfigError, GridsDiffer, LabelsInvalid, NotPaired
 from orgseg_training.datasets.nifti import read_label_image
@@ -173,7 +174,7 @@ def _require_same_grid(grid: Grid, other: Grid, case: str) -> None:
 def read_label_numbers(path: Path, organs: OrganTable) -> dict[str, int]:
     """Label number of each organ, from nnU-Net's ``dataset.json`` or from a TOML file.
 
-    Names may be keys of the organ table or TG-263 names.
+    Names may be keys of the organ table, or names that the dictionary knows.
 
     Raises
     ------
@@ -186,12 +187,12 @@ def read_label_numbers(path: Path, organs: OrganTable) -> dict[str, int]:
         pairs = [(str(name), int(number)) for name, number in rows.items() if int(number) != 0]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LabelsInvalid(f"{path.name} cannot be read as organs and numbers.") from error
-    keys = {organ.name.casefold(): key for key, organ in organs.items()}
+    dictionary = name_dictionary(organs)
     numbers: dict[str, int] = {}
     for name, number in pairs:
-        key = name if name in organs else keys.get(name.casefold())
+        key = name if name in organs else dictionary.organ(name)
         if key is None:
-            raise LabelsInvalid(f"'{name}' in {path.name} is neither an organ key nor a TG-263 name.")
+            raise LabelsInvalid(f"'{name}' in {path.name} is neither a key nor a name of an organ.")
         if not 1 <= number <= 255 or number in numbers.values() or key in numbers:
             raise LabelsInvalid(f"'{name}' in {path.name} has no number of its own from 1 to 255.")
         numbers[key] = number

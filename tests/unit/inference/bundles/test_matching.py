@@ -40,7 +40,7 @@ def test_names_in_use_are_known(name: str, key: str, organ_table: OrganTable) ->
 @pytest.mark.parametrize(
     "name",
     [
-        "femur_left",
+        "tibia_left",
         "vertebrae_S1",
         "kidney_cyst_left",
         "heart_myocardium",
@@ -72,10 +72,10 @@ def test_the_users_organ_map_has_priority_over_names(organ_table: OrganTable) ->
 
 def test_every_label_without_an_organ_is_reported_with_a_hint(organ_table: OrganTable) -> None:
     matched, unmatched = match_labels(
-        "D", {1: "splen", 2: "heart", 3: "zzz"}, {"zzz": "not_a_key"}, organ_table
+        "D", {1: "spleem", 2: "heart", 3: "zzz"}, {"zzz": "not_a_key"}, organ_table
     )
     assert matched == {2: "heart"}
-    assert unmatched == ["splen of D (did you mean spleen?)", "zzz=not_a_key of D"]
+    assert unmatched == ["spleem of D (did you mean spleen?)", "zzz=not_a_key of D"]
 
 
 def test_a_single_organ_model_may_name_its_organ_in_its_data_set(organ_table: OrganTable) -> None:

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from orgseg_node.core.anatomy import order
-from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Grid
-from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.organs import PAIRS, OrganTable
 from orgseg_training.datasets.anatomy_check import VOLUMES_ML, anatomy_findings
 from tests.support.ct.body_of_boxes import GRID, organ_masks
 

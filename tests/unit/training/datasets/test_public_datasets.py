@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orgseg_node.core.anatomy.order import PAIRS
 from orgseg_node.core.geometry import Grid
+from orgseg_node.core.organs import PAIRS
 from orgseg_node.errors import ConfigError, InputError, OrgsegError
 from orgseg_training.datasets.case import OrganState, SourceCase
 from orgseg_training.datasets.case_store import CaseStore

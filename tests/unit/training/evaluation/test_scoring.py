@@ -107,7 +107,7 @@ def test_label_numbers_by_key_and_by_tg263_name(tmp_path: Path, organ_table: Org
 
 
 @pytest.mark.parametrize(
-    "text", ["lever = 1", "liver = 300", "liver = 1\nspleen = 1", "liver = [", "", "liver = 0"]
+    "text", ["livre = 1", "liver = 300", "liver = 1\nspleen = 1", "liver = [", "", "liver = 0"]
 )
 def test_labels_that_say_nothing_sure_are_refused(tmp_path: Path, organ_table: OrganTable, text: str) -> None:
     (tmp_path / "labels.toml").write_text(text)

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,9 @@ class Charge:
     command : program and arguments
     log : file for what it says
     ends : whether it may end by itself, with status 0, and is then not started again
+    may_end : by what it logs last: why it may end by itself, to be started again
     starts, own_deaths : how often it was started, and how often it died of something else than the killer
+    ended : how often it ended by itself as it may
     gone_for_good : the keeper leaves it dead
     """
 
@@ -36,6 +39,8 @@ class Charge:
     command: Sequence[str]
     log: Path
     ends: bool = False
+    may_end: Mapping[str, str] = field(default_factory=dict)
+    ended: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     own_deaths: list[str] = field(default_factory=list)
     gone_for_good: bool = False
@@ -113,7 +118,11 @@ class Charge:
                 self.done = True
                 return
             if not self._killed:
-                self.own_deaths.append(f"{status} after {self.words.strip().splitlines()[-1:]}")
+                last = self.words.strip().splitlines()[-5:]
+                reasons = {why for words, why in self.may_end.items() if words in "\n".join(last)}
+                self.ended.update(reasons)
+                if not reasons:
+                    self.own_deaths.append(f"{status} after {last}")
             self.start()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import psutil
@@ -68,7 +69,9 @@ def run(world: World, *, kills: int, seed: int, limit_s: float) -> Report:
     calm = time.monotonic()
     problems = _come_to_rest(world)
     retried = _press_retry(world)
+    ended = sum((charge.ended for charge in world.keeper.charges), Counter[str]())
     lines: dict[str, object] = {
+        **{f"ended by itself, as it should: {why}": n for why, n in ended.items()},
         "restarts": sum(charge.starts - 1 for charge in world.keeper.charges),
         "jobs a person had to start again": retried,
         "seconds of killing, and of calm": f"{calm - begun:.0f} + {time.monotonic() - calm:.0f}",

@@ -230,6 +230,13 @@ def world(folder: Path, size: Size, cluster: Cluster | None = None) -> Iterator[
         yield made
 
 
+_MAY_END: Final = {
+    "[STORAGE_DATABASE]": "the database was away when it started",
+    '"no heartbeat was stored"': "it could store no heartbeat, so another worker might take its jobs",
+    '"declared dead by another worker"': "another worker has taken its jobs",
+}
+
+
 def _nodes(folder: Path, size: Size, text: str, place: Path | Server) -> list[Charge]:
     """The processes of the node: all in one on SQLite, receiver and workers apart on PostgreSQL."""
     texts = {"node": text}
@@ -241,7 +248,8 @@ def _nodes(folder: Path, size: Size, text: str, place: Path | Server) -> list[Ch
     for name, each in texts.items():
         config = folder / f"{name}.toml"
         config.write_text(each, encoding="utf-8")
-        made.append(Charge(name=name, command=node_command(config, size), log=folder / f"{name}.log"))
+        log, may_end = folder / f"{name}.log", _MAY_END if isinstance(place, Server) else {}
+        made.append(Charge(name=name, command=node_command(config, size), log=log, may_end=may_end))
     return made
 
 

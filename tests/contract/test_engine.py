@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from orgseg_node.errors import DatabaseUnreachable
 from orgseg_node.node.config.database import Server
-from orgseg_node.node.processing.engine import USUAL_PRIORITY, WorkflowState
+from orgseg_node.node.processing.engine import USUAL_PRIORITY, Engine, WorkflowState
 from tests.support.node.engine_program import EngineProcess, engine_process
 from tests.support.node.memory_engine import MemoryEngine
 from tests.support.node.node_process import wait_for
-from tests.support.peers.postgres import Cluster
+from tests.support.peers.dcmtk import free_port
+from tests.support.peers.postgres import PASSWORD, Cluster
 
 Start = Callable[..., contextlib.AbstractContextManager[EngineProcess]]
 LONG_S = 60.0
@@ -211,6 +213,17 @@ class TestSeveralWorkers:
         ends = [line.split()[2] for line in lines(log) if line.split()[1] == "end"]
         assert sorted(ends) == sorted(names)
         assert {line.split()[0] for line in lines(log)} == {"a", "b"}
+
+
+def test_a_database_that_is_away_at_the_start_is_a_coded_error() -> None:
+    nowhere = Server(url=f"postgresql://orgseg@127.0.0.1:{free_port()}/orgseg", password=PASSWORD)
+    engine = Engine(nowhere, {}, ())
+    try:
+        with pytest.raises(DatabaseUnreachable, match="The workflow engine") as raised:
+            engine.start()
+    finally:
+        engine.stop()
+    assert PASSWORD not in str(raised.value)
 
 
 def test_the_memory_engine_has_the_states_of_the_real_one() -> None:

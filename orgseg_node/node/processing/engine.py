@@ -14,14 +14,17 @@ unfinished. If it does not come back, the others adopt its workflows once
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+from sqlalchemy.exc import DBAPIError
 
+from orgseg_node.errors import DatabaseUnreachable
 from orgseg_node.node.config.database import Server
 
 PIPELINE_VERSION: Final = "orgseg-pipeline-1"
@@ -119,23 +122,26 @@ class Engine:
     def start(self) -> None:
         """Start; the workflows that an earlier process of this name left unfinished run first.
 
-        On SQLite those of a process of any name are adopted.
+        On SQLite those of a process of any name are adopted. Raises DatabaseUnreachable; the process should
+        then end and be started again, because workflows may be running already.
         """
-        DBOS.launch()
-        self.add_queues(self._queues)
-        if self._is_sole:
-            for worker in self._others():
-                self.adopt(worker)
+        with _unreachable():
+            DBOS.launch()
+            self.add_queues(self._queues)
+            if self._is_sole:
+                for worker in self._others():
+                    self.adopt(worker)
 
     def add_queues(self, queues: tuple[Queue, ...]) -> None:
-        """Open queues; one that exists already gets its new limit."""
-        for queue in queues:
-            DBOS.register_queue(
-                queue.name,
-                worker_concurrency=queue.concurrency,
-                polling_interval_sec=self._poll_s,
-                on_conflict="always_update",
-            )
+        """Open queues; one that exists already gets its new limit. Raises DatabaseUnreachable."""
+        with _unreachable():
+            for queue in queues:
+                DBOS.register_queue(
+                    queue.name,
+                    worker_concurrency=queue.concurrency,
+                    polling_interval_sec=self._poll_s,
+                    on_conflict="always_update",
+                )
 
     def submit(
         self, queue: str, workflow: str, workflow_id: str, *arguments: str, priority: int = USUAL_PRIORITY
@@ -197,17 +203,22 @@ class Engine:
         Parameters
         ----------
         dead : names of processes that are known to be dead
+
+        Raises
+        ------
+        DatabaseUnreachable
         """
-        gone = {self._worker, *dead, *(self._others() if self._is_sole else ())}
-        dropped = [
-            status.workflow_id
-            for status in self._active(*_ACTIVE)
-            if status.app_version not in (None, self._version)
-            and (status.status != "PENDING" or status.executor_id in gone)
-        ]
-        if dropped:
-            DBOS.delete_workflows(dropped)
-        return dropped
+        with _unreachable():
+            gone = {self._worker, *dead, *(self._others() if self._is_sole else ())}
+            dropped = [
+                status.workflow_id
+                for status in self._active(*_ACTIVE)
+                if status.app_version not in (None, self._version)
+                and (status.status != "PENDING" or status.executor_id in gone)
+            ]
+            if dropped:
+                DBOS.delete_workflows(dropped)
+            return dropped
 
     def _others(self) -> set[str]:
         """Names of other processes under which workflows are stored as running."""
@@ -230,6 +241,15 @@ class Engine:
     def stop(self) -> None:
         """Stop; the next start resumes what is unfinished."""
         DBOS.destroy(destroy_registry=True)
+
+
+@contextmanager
+def _unreachable() -> Iterator[None]:
+    """Turn a database error of the engine into a DatabaseUnreachable, without the text of the statement."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseUnreachable(f"The workflow engine: {type(error.orig).__name__}.") from error
 
 
 def _database(place: Path | Server) -> DBOSConfig:

@@ -60,6 +60,14 @@ def roles_of(kinds: Sequence[str], tps: str | None = None) -> tuple[str, ...]:
     return tuple(own.get(kind, kind) for kind in kinds)
 
 
+def alone_role(role: str) -> str:
+    """The role of the same content without any reference, for one who may get none of the other objects."""
+    kind, _, variant = role.partition(":")
+    own = {RTSTRUCT: RTSTRUCT_ALONE, SEG: SEG_ALONE, SR: SR_ALONE, PDF: PDF_ALONE}
+    is_for_tps = kind == RTSTRUCT and variant not in {"", ALONE}  # it refers to no other object
+    return role if kind not in own or is_for_tps else own[kind]
+
+
 def written_instead(role: str) -> str:
     """The role that was written before there were variants; jobs that are older have only these."""
     kind, _, variant = role.partition(":")

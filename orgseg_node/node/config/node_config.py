@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from orgseg_node.contouring.object_roles import CT
+from orgseg_node.contouring.object_roles import CT, alone_role
 from orgseg_node.errors import (
     UnknownDestination,
     UnknownSource,
@@ -285,10 +285,14 @@ class NodeConfig(Section):
         return (self.node.ae_title, *self.node.also_called)
 
     def roles_for(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The roles of what a job makes: RTSTRUCT and SEG, and those that these destinations need."""
-        found = (self.destinations[name] for name in names if name in self.destinations)
-        wanted = (role for one in found for role in one.roles if role != CT)
-        return tuple(dict.fromkeys((*ROLES, *wanted)))
+        """The roles of what a job makes: RTSTRUCT and SEG, and those that these destinations need.
+
+        What a destination does not accept goes to its alternate, which may get nothing else.
+        """
+        found = [self.destinations[name] for name in names if name in self.destinations]
+        wanted = [role for one in found for role in one.roles if role != CT]
+        diverted = [alone_role(role) for one in found if one.alternate for role in one.roles if role != CT]
+        return tuple(dict.fromkeys((*ROLES, *wanted, *diverted)))
 
     @property
     def completeness_sources(self) -> tuple[str, ...]:

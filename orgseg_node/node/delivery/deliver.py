@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from orgseg_node.contouring.object_roles import alone_role
 from orgseg_node.errors import NetworkError, NoAnswer, OrgsegError, StoreRefused
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination, WebDestination
@@ -177,4 +178,10 @@ class Deliverer:
         if not failover.is_due(delivery, to, error, self._clock()):
             return None
         other = self._config.destinations[to.alternate]
-        return Alternate(name=to.alternate, confirm=isinstance(other, Destination) and other.commitment)
+        role = alone_role(delivery.role)
+        written = self._store.attempts.objects(delivery.job_id)
+        return Alternate(
+            name=to.alternate,
+            confirm=isinstance(other, Destination) and other.commitment,
+            variant=next((item for item in written if item.role == role), None),
+        )

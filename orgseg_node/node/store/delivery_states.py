@@ -43,10 +43,13 @@ class Alternate:
     ----------
     name : of the destination
     confirm : whether it has to confirm the object by storage commitment
+    variant : what it gets: the same content without references to objects that it may not get; None for the
+        very object
     """
 
     name: str
     confirm: bool
+    variant: OutputObject | None = None
 
 
 def add(
@@ -257,6 +260,7 @@ def divert(tx: Transaction, delivery: Delivery, alternate: Alternate, result: Re
             " WHERE job_id = ? AND role = ? AND destination = ?",
             (state, note, result.status, *_key(delivery)),
         )
+    given = alternate.variant or delivery
     tx.run(
         "INSERT INTO delivery (job_id, role, destination, path, sop_uid, state, next_attempt_at, note,"
         " confirmation, instead_of) VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?)"
@@ -264,7 +268,7 @@ def divert(tx: Transaction, delivery: Delivery, alternate: Alternate, result: Re
         " first_attempt_at = NULL, next_attempt_at = excluded.next_attempt_at, note = excluded.note,"
         " confirmation = excluded.confirmation, instead_of = excluded.instead_of"
         " WHERE delivery.state IN ('FAILED', 'DROPPED')",
-        (delivery.job_id, delivery.role, alternate.name, delivery.path, delivery.sop_uid,
+        (delivery.job_id, given.role, alternate.name, given.path, given.sop_uid,
          stamp(result.next_at), f"instead of {delivery.destination}", "WANTED" * alternate.confirm,
          delivery.destination),
     )  # fmt: skip

@@ -10,7 +10,16 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from orgseg_node.contouring.object_roles import PDF, RTSTRUCT, SEG, SR, kind_of, roles_of, written_instead
+from orgseg_node.contouring.object_roles import (
+    PDF,
+    RTSTRUCT,
+    SEG,
+    SR,
+    alone_role,
+    kind_of,
+    roles_of,
+    written_instead,
+)
 from orgseg_node.contouring.objects import (
     OPTIONAL,
     RequestedObjects,
@@ -115,3 +124,15 @@ def test_a_job_of_an_earlier_version_sends_what_it_has() -> None:
         RTSTRUCT,
     ]
     assert written_instead("RTSTRUCT:eclipse") == "RTSTRUCT:eclipse"  # never one with other limits
+
+
+@pytest.mark.parametrize(("kinds", "tps"), RECIPIENTS)
+def test_what_goes_to_an_alternate_refers_to_no_other_object(
+    objects: Mapping[str, Dataset], series: CtSeries, kinds: tuple[str, ...], tps: str | None
+) -> None:
+    images = {one.sop_instance_uid for one in series.slices} | {series.study_instance_uid}
+    for role in roles_of(kinds, tps):
+        variant = objects[alone_role(role)]
+        assert kind_of(alone_role(role)) == kind_of(role)
+        assert set(referenced(variant)) <= images | {str(variant.SOPInstanceUID)}, role
+    assert alone_role("CT:1.2.3") == "CT:1.2.3"

@@ -20,7 +20,15 @@ from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.processing.job_objects import stored_objects
 from orgseg_node.node.processing.request_building import build_request
 from orgseg_node.node.processing.worker import Tools, Worker
-from orgseg_node.node.store.model import DeliveryState, Instance, Job, JobState, NewJob, SeriesState
+from orgseg_node.node.store.model import (
+    DeliveryState,
+    Instance,
+    Job,
+    JobState,
+    NewJob,
+    OutputObject,
+    SeriesState,
+)
 from orgseg_node.node.store.store import Store
 from tests.support.node.memory_sender import MemorySender
 
@@ -395,6 +403,21 @@ def test_an_alternate_destination_gets_only_what_the_first_refused(make_bench: M
     assert bench.sender.received == ["2.25.2", "2.25.1"], "each object once, at one place"
     (moved,) = [d for d in bench.store.deliveries(JOB) if d.destination == "backup"]
     assert moved.note == "instead of tps"
+
+
+def test_the_alternate_gets_variants_without_references_where_there_are_any(make_bench: MakeBench) -> None:
+    tps = {"ae_title": "TPS", "host": "a", "port": 104, "alternate": "backup", "alternate_after_h": 1}
+    places = {"tps": tps, "backup": {"ae_title": "BACKUP", "host": "b", "port": 104}}
+    bench = make_bench(destinations=places)
+    assert {"RTSTRUCT:alone", "SEG:alone"} <= set(bench.config.roles_for(["tps"]))
+    assert "RTSTRUCT:alone" not in bench.config.roles_for(["backup"])
+    bench.computed()
+    alone = OutputObject(role="SEG:alone", path="alone.dcm", sop_uid="2.25.9", sha256="0" * 64)
+    bench.store.attempts.keep_objects(JOB, [*bench.store.attempts.objects(JOB), alone])
+    bench.sender.failures = [Unreachable("gone"), StoreRefused("no", status=0xC000)]
+    bench.worker.send(JOB, "tps")
+    (moved,) = [d for d in bench.store.deliveries(JOB) if d.destination == "backup"]
+    assert (moved.role, moved.sop_uid, moved.path) == ("SEG:alone", "2.25.9", "alone.dcm")
 
 
 def doubtful(code: str = "REGION_NOT_TRAINED") -> dict[str, Any]:

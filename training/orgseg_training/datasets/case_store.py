@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -147,6 +147,27 @@ class CaseStore:
         if unused:
             write_json(self.root / "unused.json", unused)
         self._list_findings()
+
+    @property
+    def why_not_used(self) -> str:
+        """How many scans and names of structures were not used, the most frequent reason, and the lists.
+
+        Empty if everything was used.
+        """
+        sentences = []
+        file = self.root / "rejected.json"
+        reasons = (
+            Counter(str(one["why"]) for one in read_json(file).values()) if file.is_file() else Counter()
+        )
+        if reasons:
+            why, count = reasons.most_common(1)[0]
+            times = f"{count} times" if count > 1 else "for example"
+            sentences.append(f"{reasons.total()} scans cannot be used; {times}: {why} See {file}.")
+        file = self.root / "unused.json"
+        names = read_json(file) if file.is_file() else {}
+        if names:
+            sentences.append(f"{len(names)} names of structures are not used; see {file}.")
+        return " ".join(sentences)
 
     def _is_whole(self, key: str) -> bool:
         """Whether a scan is stored; one whose files are missing or damaged is removed, to be stored again."""

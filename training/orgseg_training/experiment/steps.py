@@ -11,6 +11,7 @@ from orgseg_node.errors import ConfigError
 from orgseg_training.curation.duplicates import find_duplicates
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.registry import open_database
+from orgseg_training.errors import NoPositives
 from orgseg_training.experiment.combined_bundle import measure_bundle
 from orgseg_training.experiment.complete import complete_batch, merge_all
 from orgseg_training.experiment.coverage import require_drawn
@@ -117,6 +118,15 @@ def ingest(workspace: Workspace) -> None:
     experiment, store = workspace.experiment, workspace.store
     signed_rejects(experiment)  # an unsigned list is refused before anything is read
     store.ingest(_sources(workspace), again=not workspace.splits_file.is_file())
+    try:
+        _split(workspace)
+    except (ConfigError, NoPositives) as error:  # few scans are left: say what became of the others
+        raise type(error)(f"{error.detail} {store.why_not_used}".strip()) from error
+
+
+def _split(workspace: Workspace) -> None:
+    """Decide which ingested scans are left out, and lock the splits of the others."""
+    experiment, store = workspace.experiment, workspace.store
     cases = store.ingested()
     require_drawn(cases, experiment.strategy_1, store.root / "coverage.json")
     pairs = find_duplicates(cases)

@@ -19,6 +19,7 @@ from orgseg_training.errors import NoPositives
 from orgseg_training.experiment.config import load_experiment
 from orgseg_training.experiment.prepare import crop_to_body, prepare_network
 from orgseg_training.experiment.splits import lock_splits, make_splits
+from orgseg_training.experiment.steps import ingest
 from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 from tests.support.ct.openkbp_tree import write_openkbp_tree
@@ -97,6 +98,21 @@ def test_an_organ_without_positives_is_told_before_anything_is_written(
     with pytest.raises(NoPositives, match="larynx"):
         prepare_network(workspace, workspace.network("larynx"))
     assert not workspace.nnunet.raw.exists()
+
+
+def test_an_experiment_without_scans_says_what_became_of_them(tmp_path: Path) -> None:
+    data = write_openkbp_tree(tmp_path / "data", {f"P{n}": ("larynx",) for n in range(3)})
+    for file in (data / "imagesTr").iterdir():
+        file.write_bytes(b"no image at all")
+    experiment = load_experiment(training_config("experiments/smoke.toml"))
+    database = experiment.databases[0].model_copy(update={"kind": "openkbp", "folder": data, "options": {}})
+    workspace = Workspace(
+        experiment=experiment.model_copy(update={"databases": (database,)}), root=tmp_path / "work"
+    )
+    with pytest.raises(NoPositives) as caught:
+        ingest(workspace)
+    assert "3 scans cannot be used; for example: A scan cannot be used for training." in caught.value.detail
+    assert str(tmp_path / "work" / "store" / "rejected.json") in caught.value.detail
 
 
 def test_a_scan_damaged_in_the_store_is_an_error_with_a_code(tmp_path: Path) -> None:

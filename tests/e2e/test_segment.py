@@ -54,6 +54,7 @@ def test_the_objects_reference_the_ct_they_were_made_from(result: Path, ct: Path
     assert seg.StudyInstanceUID == rtstruct.StudyInstanceUID == images[0].StudyInstanceUID
 
 
+@pytest.mark.endurance
 def test_again_into_the_same_folder_gives_the_same_objects_byte_for_byte(
     capsys: pytest.CaptureFixture[str], with_bundles: Path, result: Path, ct: Path, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_again_into_the_same_folder_gives_the_same_objects_byte_for_byte(
         assert (tmp_path / "out" / name).read_bytes() == (result / name).read_bytes()
 
 
+@pytest.mark.endurance
 def test_elsewhere_the_same_input_gives_the_same_uids_and_another_method_gives_others(
     capsys: pytest.CaptureFixture[str], with_bundles: Path, result: Path, ct: Path, tmp_path: Path
 ) -> None:
@@ -79,6 +81,7 @@ def test_elsewhere_the_same_input_gives_the_same_uids_and_another_method_gives_o
     assert np.array_equal(*labels), "streaming gives the labels of nnU-Net's own predictor"
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(
     ("option", "method"),
     [
@@ -95,6 +98,7 @@ def test_the_region_outside_of_the_patient_is_skipped_on_request_and_reported(
     assert method in answer.err
 
 
+@pytest.mark.endurance
 def test_the_disagreement_of_an_ensemble_is_reported(
     capsys: pytest.CaptureFixture[str], ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +117,7 @@ def test_the_disagreement_of_an_ensemble_is_reported(
         assert f"{disagreement['mean_dice']:.3f}" in answer.out
 
 
+@pytest.mark.endurance
 def test_too_small_a_memory_budget_is_a_coded_error_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str], with_bundles: Path, ct: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +136,7 @@ def ctrl_c_enabled() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.endurance
 @pytest.mark.usefixtures("ctrl_c_enabled")
 def test_ctrl_c_during_inference_is_exit_code_130_and_leaves_old_files(
     ct: Path, result: Path, tmp_path: Path
@@ -240,6 +246,7 @@ except DiskFull as error:
 """
 
 
+@pytest.mark.endurance
 def test_on_a_full_disk_there_is_a_coded_error_and_no_rtstruct(ct: Path, tmp_path: Path) -> None:
     mount = tmp_path / "small"
     mount.mkdir()

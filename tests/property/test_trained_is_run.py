@@ -42,6 +42,8 @@ from tests.support.ct.objects import PROVENANCE, series_of
 from tests.support.ct.phantom import AXIAL, FEET_FIRST, PRONE, PhantomOptions
 from tests.support.models.tiny_nnunet import TinyModel, tiny_dataset, tiny_plans
 
+pytestmark = pytest.mark.endurance
+
 ORGANS = ("aorta", "eyeball_left", "liver", "kidney_right")
 POSITIONS = st.sampled_from([(AXIAL, "HFS"), (FEET_FIRST, "FFS"), (PRONE, "HFP")])
 

@@ -11,7 +11,7 @@ from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import CONFIG, NodeProcess
 from tests.support.peers.dcmtk import free_port, storescp, storescu
 
-pytestmark = [pytest.mark.peer, *LEAKS]
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
 
 
 @pytest.mark.parametrize("shared", [False, True])

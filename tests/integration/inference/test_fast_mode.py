@@ -48,6 +48,8 @@ from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 from tests.support.node.command_line import orgseg
 from tests.support.processes.once import once
 
+pytestmark = pytest.mark.endurance
+
 _FAST = InferenceSettings(backend="fast", device="cpu", threads=1)
 _PATCH = (16, 16, 16)
 _TODAY = dt.date(2026, 1, 31)

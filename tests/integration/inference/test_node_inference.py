@@ -19,7 +19,7 @@ from tests.support.node.node_process import NodeProcess, running_node, wait_for
 from tests.support.peers.dcmtk import free_port, storescp, storescu
 from tests.support.processes.once import once
 
-pytestmark = [pytest.mark.peer, *LEAKS]
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
 
 _ESTIMATE = re.compile(r"segmenting: tiny \S+, about \d+ (s|min) left")
 

@@ -22,6 +22,8 @@ from orgseg_node.inference.engine.tiles import Tiling
 from tests.support.models.nnunet_reference import Net, Three, engines_labels, net, nnunets_labels, noise
 from tests.support.models.tiny_nnunet import TinyModel
 
+pytestmark = pytest.mark.endurance
+
 _ISO: Three = (2.0, 2.0, 2.0)
 _MODEL = TinyModel(labels={"spleen": 1, "liver": 2, "heart": 3}, spacing_mm=_ISO, patch=(12, 12, 12))
 _REGIONS: dict[str, int | list[int]] = {"body": [1, 2, 3], "lung": [2, 3], "heart": 3}

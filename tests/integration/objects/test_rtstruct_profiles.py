@@ -29,6 +29,8 @@ from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
 from tests.support.ct.phantom import PhantomOptions, body_at, grid_points, label_map_of
 from tests.support.peers.peers import dciodvfy_errors, plastimatch_masks, unpacked
 
+pytestmark = pytest.mark.endurance
+
 SMALL = PhantomOptions(slices=10, rows=64, columns=56, pixel_spacing_mm=(2.0, 2.0))
 NEWER = "Attribute with an even group number is not a recognized standard attribute"
 

@@ -28,7 +28,7 @@ from tests.support.peers import orthanc as archive
 from tests.support.peers.dcmtk import free_port, storescp, storescu
 from tests.support.peers.pacs import introduce
 
-pytestmark = [pytest.mark.peer, *LEAKS]
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
 
 TO_NODE = ("-aec", "ORGSEG", "-aet", "SCANNER")
 SLICES = 8

@@ -24,7 +24,7 @@ from orgseg_node.node.store.store import Store
 from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import wait_for
 
-pytestmark = LEAKS
+pytestmark = [pytest.mark.endurance, *LEAKS]
 
 AC, RJ = 2, 3
 

@@ -27,7 +27,7 @@ from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import wait_for
 from tests.support.peers.dcmtk import storescu
 
-pytestmark = LEAKS
+pytestmark = [pytest.mark.endurance, *LEAKS]
 
 CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 Listen = Callable[..., tuple[int, Store]]

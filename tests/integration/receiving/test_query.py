@@ -20,7 +20,7 @@ from tests.support.peers.certificates import Authority
 from tests.support.peers.dcmtk import free_port
 from tests.support.peers.pacs import LOTTA, NAMES, SLICES, Held, Place, hold, introduce, listening_at
 
-pytestmark = LEAKS
+pytestmark = [pytest.mark.endurance, *LEAKS]
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 TOKEN = "a-token-of-the-scanner"  # noqa: S105  # of the tests
 TYPE = 'multipart/related; type="application/dicom"; boundary=xyz'
 
-pytestmark = LEAKS
+pytestmark = [pytest.mark.endurance, *LEAKS]
 
 
 @contextlib.contextmanager

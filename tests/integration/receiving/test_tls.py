@@ -33,7 +33,7 @@ from tests.support.node.leaks import LEAKS, collect
 from tests.support.peers.certificates import Authority, Pair
 from tests.support.peers.dcmtk import echoscu, free_port, storescp, storescu
 
-pytestmark = LEAKS
+pytestmark = [pytest.mark.endurance, *LEAKS]
 
 TO_NODE = ("-aec", "ORGSEG")
 

@@ -19,7 +19,7 @@ from tests.support.peers.dcmtk import free_port, storescu
 from tests.support.peers.orthanc import orthanc
 from tests.support.peers.pacs import introduce
 
-pytestmark = [pytest.mark.peer, *LEAKS]
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
 
 TO_NODE = ("-aec", "ORGSEG")
 TPS_MAY_CALL = '[[peers]]\nae_title = "TPS"\n'

@@ -15,7 +15,7 @@ from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import NodeProcess, is_reading, running_node, wait_for
 from tests.support.peers.dcmtk import free_port, storescp, storescu
 
-pytestmark = [pytest.mark.peer, *LEAKS]
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
 
 DYING = "tests.support.node.dying_child"
 TWO_DEATHS = "\n[worker]\ndeaths = 2"

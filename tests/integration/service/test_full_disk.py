@@ -23,6 +23,8 @@ from tests.faults.bench import NotRun, push, small_disk
 from tests.support.node.node_process import wait_for
 from tests.support.peers.dcmtk import free_port
 
+pytestmark = pytest.mark.endurance
+
 
 def config_of(data: Path) -> NodeConfig:
     return NodeConfig.model_validate(

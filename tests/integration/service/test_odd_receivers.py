@@ -30,7 +30,11 @@ from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.node.leaks import LEAKS
 
 # pynetdicom 3.0 drops the socket of a refused connection without closing it
-pytestmark = [*LEAKS, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [
+    pytest.mark.endurance,
+    *LEAKS,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 CLASSES = (RTStructureSetStorage, SegmentationStorage)
 

@@ -25,7 +25,7 @@ from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import NodeProcess, running_node, wait_for
 from tests.support.peers.dcmtk import free_port, storescp, storescu
 
-pytestmark = [pytest.mark.peer, *LEAKS]
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
 
 TO_NODE = ("-aec", "ORGSEG")
 

@@ -25,6 +25,8 @@ from tests.support.node.node_process import NodeProcess, wait_for
 from tests.support.peers.dcmtk import free_port, storescp, storescu
 from tests.support.peers.postgres import Cluster
 
+pytestmark = pytest.mark.endurance
+
 DEAD_AFTER_S = 6
 
 

@@ -28,6 +28,8 @@ from orgseg_node.inference.predictor import InferenceSettings
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 from tests.support.processes.once import once
 
+pytestmark = pytest.mark.endurance
+
 
 class Disturbance(Exception):
     """What no code expects."""

@@ -128,6 +128,7 @@ def test_sheet_and_table_tell_of_every_piece_and_file(kit: Kit, folder: Path) ->
     assert all(path.name in sheet for path in kit.structure_sets.values())
 
 
+@pytest.mark.endurance
 def test_the_kit_is_the_same_each_time(kit: Kit, folder: Path, tmp_path: Path) -> None:
     write_kit(tmp_path)
     names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
@@ -139,6 +140,7 @@ def test_the_pieces_are_no_organs_of_the_table(organ_table: OrganTable) -> None:
     assert {piece.organ.key for piece in KIT_STRUCTURES} & set(organ_table) == set()
 
 
+@pytest.mark.endurance
 def test_the_command_writes_the_kit(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["tps", "--out", str(tmp_path / "kit")])
     assert answer.exit_code == 0
@@ -146,6 +148,7 @@ def test_the_command_writes_the_kit(tmp_path: Path) -> None:
     assert (tmp_path / "kit" / "README.md").exists()
 
 
+@pytest.mark.endurance
 def test_the_command_prints_the_volumes_as_json(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["tps", "--out", str(tmp_path / "kit"), "--json"])
     assert [row["name"] for row in json.loads(answer.stdout)] == [piece.name for piece in KIT_STRUCTURES]

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pydicom
+import pytest
 
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.dicom.reading.series import files_in, read_series
@@ -74,6 +75,7 @@ def test_a_job_of_an_earlier_version_is_contoured_by_its_hash_of_whole_files(
     assert message["code"] == "BUNDLE_UNKNOWN", "which is opened after the series"
 
 
+@pytest.mark.endurance
 def test_too_small_a_memory_budget_is_reported_with_what_is_needed(ct_folder: Path, tmp_path: Path) -> None:
     budget = {"method": "streaming", "device": "cpu", "memory_budget_mb": 5}
     wanted = request(

@@ -15,7 +15,9 @@ Rgb = tuple[int, int, int]
 
 _MAX_NAME = 16  # TG-263 (AAPM report 263, 2018): names of at most 16 characters, unique without case
 _REQUIRED = {"name", "code", "meaning", "color", "display"}
-_OPTIONAL = {"category", "category_meaning", "fma", "interpreted_type", "side", "note"} | {"volume_ml", "hu"}
+_ENDS = ("head", "feet", "both")
+_RANGES = ("volume_ml", "hu", "length_mm")
+_OPTIONAL = {"category", "category_meaning", "fma", "interpreted_type", "side", "note", "open_end", *_RANGES}
 
 
 PAIRS: Final[Mapping[str, tuple[str, str]]] = {
@@ -80,6 +82,9 @@ class Organ:
     note : remark on the name or code, or empty
     volume_ml : smallest and largest volume of a complete organ in any patient; None if not stated
     hu : smallest and largest mean HU inside; None if not stated
+    length_mm : smallest and largest length from head to feet of a complete organ; None if not stated
+    open_end : the ends at which people stop drawing the organ before it ends: ``head``, ``feet``, ``both`` or
+        empty
     """
 
     key: str
@@ -96,6 +101,8 @@ class Organ:
     note: str = ""
     volume_ml: tuple[float, float] | None = None
     hu: tuple[float, float] | None = None
+    length_mm: tuple[float, float] | None = None
+    open_end: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +194,7 @@ def _problems(row: Any) -> list[str]:
     found += [f"has unknown setting {name}" for name in sorted(row.keys() - _REQUIRED - _OPTIONAL)]
     found += [
         f"{name} must be text"
-        for name in sorted((_REQUIRED | _OPTIONAL) - {"color", "display", "volume_ml", "hu"})
+        for name in sorted((_REQUIRED | _OPTIONAL) - {"color", "display", *_RANGES})
         if not isinstance(row.get(name, ""), str)
     ]
     if not 1 <= len(str(row.get("name", "x"))) <= _MAX_NAME:
@@ -199,9 +206,11 @@ def _problems(row: Any) -> list[str]:
     ]
     found += [
         f"{name} must be two numbers, the smaller one first"
-        for name in ("volume_ml", "hu")
+        for name in _RANGES
         if name in row and not _is_range(row[name])
     ]
+    if row.get("open_end", "both") not in _ENDS:
+        found.append('open_end must be "head", "feet" or "both"')
     if row.get("side", "left") not in set(Side):
         found.append('side must be "left" or "right"')
     return found
@@ -223,7 +232,7 @@ def _organ(key: str, row: Mapping[str, Any]) -> Organ:
     fields = dict(row)
     fields["color"] = tuple(row["color"])
     fields["display"] = tuple(row["display"])
-    for name in ("volume_ml", "hu"):
+    for name in _RANGES:
         if name in row:
             fields[name] = (float(row[name][0]), float(row[name][1]))
     fields["side"] = Side(row["side"]) if "side" in row else None

@@ -57,6 +57,19 @@ def order_findings(centres: Mapping[str, FloatArray], margin_mm: float) -> Itera
     ------
     Errors ``ANATOMY_SIDE``, ``ANATOMY_ORDER``, ``ANATOMY_FRONT`` with the distance in mm, naming both organs
     """
+    for _, _, finding in order_conflicts(centres, margin_mm):
+        yield finding
+
+
+def order_conflicts(
+    centres: Mapping[str, FloatArray], margin_mm: float
+) -> Iterator[tuple[str, str, Finding]]:
+    """Pairs of organs that are on the wrong side of each other, each with its finding.
+
+    Parameters
+    ----------
+    centres, margin_mm : see `order_findings`
+    """
     sides = tuple((right, left) for left, right in PAIRS.values())
     for first, second in (*sides, *RIGHT_OF):
         # LPS: x increases to the patient's left
@@ -73,18 +86,19 @@ def _compare(
     along: tuple[int, float, float],
     code: str,
     words: str,
-) -> Iterator[Finding]:
-    """A finding if the first organ is behind the second along an axis, given with its sign and margin."""
+) -> Iterator[tuple[str, str, Finding]]:
+    """Both organs and a finding if the first is on the wrong side; an axis comes with sign and margin."""
     first, second = organs
     axis, sign, margin_mm = along
     if first not in centres or second not in centres:
         return
     wrong_mm = sign * float(centres[first][axis] - centres[second][axis])
     if wrong_mm > margin_mm:
-        yield Finding(
+        finding = Finding(
             level=Level.ERROR,
             code=f"ANATOMY_{code}",
             organ=first,
             value=wrong_mm,
             message=f"{first} is not {words} {second}: its centre is {wrong_mm:.0f} mm on the wrong side.",
         )
+        yield first, second, finding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import partial
 from typing import NoReturn
@@ -15,7 +16,7 @@ from orgseg_node.core.volume import Volume
 from orgseg_node.errors import OrgsegError
 from orgseg_training.datasets.anatomy_check import anatomy_findings
 from orgseg_training.datasets.case import Contents, Mask, SourceCase
-from orgseg_training.errors import AnatomyContradicted, CaseRejected
+from orgseg_training.errors import AnatomyContradicted, CaseRejected, ScanNotRead
 
 _MAX_SHIFT_VOXELS = 0.1  # rounding of headers with few digits
 
@@ -55,9 +56,19 @@ def rejected_case(database: str, name: str, error: OrgsegError) -> SourceCase:
     name : of the scan
     error : why it cannot be used
     """
+    may_pass = isinstance(error, ScanNotRead)
     return SourceCase(
-        database=database, name=name, patient=name, annotated=frozenset(), read=partial(_raise, error)
+        database=database,
+        name=name,
+        patient=name,
+        annotated=frozenset(),
+        read=partial(_raise, error),
+        source_hash=None if may_pass else partial(_hash_of, error),
     )
+
+
+def _hash_of(error: OrgsegError) -> str:
+    return hashlib.sha256(f"{error.code} {error.sentence}".encode()).hexdigest()
 
 
 def _raise(error: OrgsegError) -> NoReturn:

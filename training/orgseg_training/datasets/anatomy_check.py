@@ -8,31 +8,36 @@ seen by a person anyway.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.anatomy.order import order_findings
+from orgseg_node.core.anatomy.order import order_conflicts, order_findings
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import FloatArray, VoxelGeometry
-from orgseg_node.core.organs import PAIRS, load_organs
-from orgseg_node.shipped import shipped_config
+from orgseg_node.core.organs import PAIRS, OrganTable
+from orgseg_training.datasets.organ_table import shipped_organs
 
 _MASK = NDArray[np.bool_]
 
-VOLUMES_ML: Final[Mapping[str, tuple[float, float]]] = {
-    key: organ.volume_ml
-    for key, organ in load_organs(shipped_config("organs.toml")).items()
-    if organ.volume_ml is not None
-}
-"""Smallest and largest volume in ml, see ``organs.toml``: a volume outside is another organ, another unit or
-a mistake, not an unusual patient. The smallest is checked only for organs that are complete in the scan."""
+
+def volumes_ml(organs: OrganTable) -> dict[str, tuple[float, float]]:
+    """Smallest and largest volume in ml of the organs of a table.
+
+    A volume outside is another organ, another unit or a mistake, not an unusual patient. The smallest is
+    checked only for organs that are complete in the scan.
+    """
+    return {key: organ.volume_ml for key, organ in organs.items() if organ.volume_ml is not None}
 
 
 def anatomy_findings(
-    masks: Mapping[str, _MASK], grid: VoxelGeometry, *, margin_mm: float = 5.0
+    masks: Mapping[str, _MASK],
+    grid: VoxelGeometry,
+    *,
+    margin_mm: float = 5.0,
+    organs: OrganTable | None = None,
 ) -> tuple[Finding, ...]:
     """Findings of impossible anatomy.
 
@@ -41,6 +46,7 @@ def anatomy_findings(
     masks : (K, J, I) bool, by key of the organ table; empty ones are left out
     grid : of the masks; positions are compared in LPS, in whatever direction the axes run
     margin_mm : a centre must be by more than this on the wrong side
+    organs : with the volumes; the shipped table if none is given
 
     Returns
     -------
@@ -57,7 +63,38 @@ def anatomy_findings(
             raise ValueError(f"{organ} has {mask.shape} voxels on a grid of {grid.shape}.")
     present = _with_pairs({organ: mask for organ, mask in masks.items() if mask.any()})
     centres = {organ: _centre(mask, grid) for organ, mask in present.items()}
-    return (*order_findings(centres, margin_mm), *_check_volumes(present, grid))
+    volumes = volumes_ml(organs or shipped_organs())
+    return (*order_findings(centres, margin_mm), *_check_volumes(present, grid, volumes))
+
+
+def misplaced_organs(
+    masks: Mapping[str, _MASK], grid: VoxelGeometry, *, margin_mm: float = 5.0
+) -> dict[str, str]:
+    """The organs that must be left out so that no two are on the wrong side of each other, with the reason.
+
+    The organ with most contradictions goes first; of two that only contradict each other nobody knows which
+    one is wrong, and both go. A pair goes with its sides.
+
+    Parameters
+    ----------
+    masks : (K, J, I) bool, by key of the organ table
+    grid : of the masks
+    margin_mm : a centre must be by more than this on the wrong side
+    """
+    centres = {organ: _centre(mask, grid) for organ, mask in masks.items() if mask.any()}
+    sides = {side: both for both, members in PAIRS.items() for side in members}
+    conflicts = list(order_conflicts(centres, margin_mm))
+    wrong: dict[str, str] = {}
+    while conflicts:
+        counts = Counter(sides.get(organ, organ) for one in conflicts for organ in set(one[:2]))
+        worst = max(counts.values())
+        for one in conflicts:
+            for organ in one[:2]:
+                if counts[sides.get(organ, organ)] == worst:
+                    wrong.setdefault(organ, one[2].message.rstrip("."))
+        gone = wrong.keys() | {both for side in wrong if (both := sides.get(side))}
+        conflicts = [one for one in conflicts if gone.isdisjoint(one[:2])]
+    return wrong
 
 
 def _with_pairs(masks: Mapping[str, _MASK]) -> dict[str, _MASK]:
@@ -78,11 +115,13 @@ def _centre(mask: _MASK, grid: VoxelGeometry) -> FloatArray:
     return centre
 
 
-def _check_volumes(masks: Mapping[str, _MASK], grid: VoxelGeometry) -> Iterator[Finding]:
+def _check_volumes(
+    masks: Mapping[str, _MASK], grid: VoxelGeometry, volumes: Mapping[str, tuple[float, float]]
+) -> Iterator[Finding]:
     for organ, mask in masks.items():
-        if organ not in VOLUMES_ML:
+        if organ not in volumes:
             continue
-        smallest, largest = VOLUMES_ML[organ]
+        smallest, largest = volumes[organ]
         volume = float(np.dot(mask.sum(axis=(1, 2)), grid.slice_ml))
         if volume > largest or (volume < smallest and not _touches(mask)):
             yield Finding(

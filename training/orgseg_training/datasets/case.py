@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -37,12 +37,15 @@ class Contents:
     masks : (K, J, I) voxels of each organ, by key of the organ table; organs may overlap
     unusable : organs whose contours cannot be used, so that nothing is known of them
     findings : what a person should know about the contours
+    known_slices : first slice, and slice after the last one, of organs that were drawn only in part: in other
+        slices nothing is known of them
     """
 
     volume: Volume
     masks: Mapping[str, Mask]
     unusable: frozenset[str] = frozenset()
     findings: tuple[Finding, ...] = ()
+    known_slices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,6 +63,9 @@ class SourceCase:
     test : whether the scan belongs to the test split of the data set
     unused : names of its structures to which the data set's description assigns no organ, or that cannot be
         used, then with the reason
+    patient_id : Patient ID (0010,0020), for the map of a site; it is never stored with the scan
+    source_hash : hash of all that the scan is made from; None if it is not known. A stored scan with another
+        hash is stored again
     """
 
     database: str
@@ -70,6 +76,8 @@ class SourceCase:
     age_years: float | None = None
     test: bool = False
     unused: tuple[str, ...] = ()
+    patient_id: str = ""
+    source_hash: Callable[[], str] | None = None
 
     @property
     def key(self) -> str:

@@ -7,7 +7,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ class StoredCase:
     coarse_sha256 : hash of the HU at 8 mm in steps of 50 HU; equal for copies stored in another way
     findings : what was unusual about its contours in the data set
     folder : folder of its files
+    known_slices : first slice, and slice after the last one, of organs that were drawn only in part; in other
+        slices it is not known whether the organ is there: never take them as background
+    source_hash : hash of what the scan was made from, or empty
     """
 
     key: str
@@ -56,6 +59,8 @@ class StoredCase:
     coarse_sha256: str
     folder: Path
     findings: tuple[Finding, ...] = ()
+    known_slices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    source_hash: str = ""
 
     def state(self, organ: str) -> OrganState:
         """What is known of an organ in this scan."""
@@ -65,6 +70,10 @@ class StoredCase:
     def drawn(self) -> frozenset[str]:
         """The organs that were contoured in it."""
         return frozenset(organ for organ, state in self.states.items() if state is OrganState.DRAWN)
+
+    def known(self, organ: str) -> slice:
+        """The slices in which it is known where an organ is; all, unless it was drawn only in part."""
+        return slice(*self.known_slices[organ]) if organ in self.known_slices else slice(None)
 
     def without(self, organs: Collection[str]) -> StoredCase:
         """The same scan with nothing known of some organs, whose contours were rejected."""
@@ -93,6 +102,24 @@ class StoredCase:
             raise StorageError(f"{organ} of {self.key} cannot be read.") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """What was stored and what was not.
+
+    Attributes
+    ----------
+    added, changed, kept : numbers of scans that are new, were stored again, and were kept
+    rejected : why a scan cannot be used, by key
+    unused : keys of the scans with a structure that is not used, by its name
+    """
+
+    added: int
+    changed: int
+    kept: int
+    rejected: Mapping[str, str]
+    unused: Mapping[str, tuple[str, ...]]
+
+
 class CaseStore:
     """The scans of an experiment on disk.
 
@@ -104,8 +131,8 @@ class CaseStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def ingest(self, cases: Iterable[SourceCase], *, again: bool = False) -> None:
-        """Store scans; stored ones are kept unless they are damaged.
+    def ingest(self, cases: Iterable[SourceCase], *, again: bool = False, final: bool = False) -> Ingested:
+        """Store scans; stored ones are kept unless they are damaged or what they are made from has changed.
 
         Whatever is wrong with a scan, the others are stored. Scans that cannot be used are listed in
         ``rejected.json``, structures that are not used in ``unused.json``, and findings about contours in
@@ -115,9 +142,16 @@ class CaseStore:
         ----------
         cases : the scans
         again : whether scans that failed for a reason that may pass, such as memory, are tried again
+        final : whether something was decided with the stored scans, so that none of them may change
+
+        Returns
+        -------
+        What was stored and what was not.
 
         Raises
         ------
+        CurationChanged
+            If the scans are final, and what one of them is made from has changed.
         StorageError
             If they cannot be written.
         """
@@ -125,28 +159,58 @@ class CaseStore:
         rejected: dict[str, dict[str, str]] = read_json(file) if file.is_file() else {}
         known = dict(rejected)
         unused: defaultdict[str, list[str]] = defaultdict(list)
+        counts: Counter[str] = Counter()
+        listed = set()
         for case in cases:
+            listed.add(case.key)
             for name in case.unused:
                 unused[name].append(case.key)
-            if self._is_whole(case.key):
-                continue
-            if case.key in rejected and not (again and rejected[case.key]["code"] == ScanNotRead.code):
-                continue
             try:
-                self._add(case)
-                rejected.pop(case.key, None)
-            except StorageError:
+                counts[self._ingest_one(case, rejected, again=again, final=final)] += 1
+            except (StorageError, CurationChanged):
                 raise
             except Exception as error:  # whatever is wrong with one scan, the others go on
                 why = scan_error(error)
                 if isinstance(why, StorageError):
                     raise why from error
-                rejected[case.key] = {"code": why.code, "why": why.sentence}
+                shutil.rmtree(self.root / "cases" / case.key, ignore_errors=True)
+                rejected[case.key] = {"code": why.code, "why": why.sentence, "source": _source_of(case)}
         if rejected != known:
             write_json(file, rejected)
-        if unused:
+        if unused or (self.root / "unused.json").is_file():
             write_json(self.root / "unused.json", unused)
         self._list_findings()
+        return Ingested(
+            added=counts["added"],
+            changed=counts["changed"],
+            kept=counts["kept"],
+            rejected={key: why["why"] for key, why in sorted(rejected.items()) if key in listed},
+            unused={name: tuple(keys) for name, keys in sorted(unused.items())},
+        )
+
+    def _ingest_one(
+        self, case: SourceCase, rejected: dict[str, dict[str, str]], *, again: bool, final: bool
+    ) -> str:
+        """Store a scan if that is necessary; returns ``kept``, ``added``, ``changed`` or ``rejected``."""
+        source = _source_of(case)
+        if self._is_whole(case.key):
+            stored = self.ingested_case(case.key).source_hash
+            unusable_now = final and not case.annotated  # its source may have been moved away since
+            if not source or not stored or stored == source or unusable_now:
+                rejected.pop(case.key, None)
+                return "kept"
+            if final:
+                raise CurationChanged(f"What {case.key} is made from has changed.")
+            self._add(case, source)
+            return "changed"
+        earlier = rejected.get(case.key)
+        if earlier:
+            has_changed = bool(source) and earlier.get("source", "") != source and not final
+            if not has_changed and not (again and earlier["code"] == ScanNotRead.code):
+                return "rejected"
+        self._add(case, source)
+        rejected.pop(case.key, None)
+        return "added"
 
     @property
     def why_not_used(self) -> str:
@@ -194,11 +258,12 @@ class CaseStore:
         if found:
             write_json(self.root / "findings.json", found)
 
-    def _add(self, case: SourceCase) -> None:
+    def _add(self, case: SourceCase, source: str) -> None:
         contents = case.read()
         annotated = case.annotated - contents.unusable
         _check(case, contents)
         contents = _reoriented(contents)
+        shutil.rmtree(self.root / "cases" / case.key, ignore_errors=True)
         with atomic_folder(self.root / "cases" / case.key) as folder:
             write_image(folder / "ct.nii.gz", contents.volume.hu, contents.volume.grid)
             (folder / "masks").mkdir()
@@ -218,6 +283,8 @@ class CaseStore:
                     "voxels_sha256": hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes()).hexdigest(),
                     "coarse_sha256": coarse_hash(volume),
                     "findings": [asdict(finding) for finding in contents.findings],
+                    "known_slices": {k: v for k, v in contents.known_slices.items() if k in annotated},
+                    "source_hash": source,
                 },
             )
 
@@ -276,9 +343,16 @@ class CaseStore:
         try:
             states = {organ: OrganState(state) for organ, state in stored.pop("states").items()}
             findings = tuple(_FINDINGS.validate_python(stored.pop("findings", ())))
-            return StoredCase(key=key, folder=folder, states=states, findings=findings, **stored)
+            known = {organ: (int(a), int(b)) for organ, (a, b) in stored.pop("known_slices", {}).items()}
+            return StoredCase(
+                key=key, folder=folder, states=states, findings=findings, known_slices=known, **stored
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StorageError(f"case.json of {key} has missing or wrong fields.") from error
+
+
+def _source_of(case: SourceCase) -> str:
+    return "" if case.source_hash is None else case.source_hash()
 
 
 def coarse_hash(volume: Volume) -> str:
@@ -316,6 +390,8 @@ def _reoriented(contents: Contents) -> Contents:
     masks = {organ: np.ascontiguousarray(reorientation.apply(mask)) for organ, mask in contents.masks.items()}
     hu: Any = np.ascontiguousarray(reorientation.apply(contents.volume.hu))
     volume = Volume(grid=reorientation.apply_to_grid(contents.volume.grid), hu=hu)
+    if contents.known_slices and (reorientation.axis_order[0] != 0 or 0 in reorientation.flipped_axes):
+        raise ValueError("The slices of a scan with organs drawn in part must run from feet to head.")
     return replace(contents, volume=volume, masks=masks)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from orgseg_node.core.organs import PAIRS, load_organs
+from orgseg_node.core.organs import PAIRS, OrganTable
 from orgseg_node.errors import ConfigError
-from orgseg_node.shipped import shipped_config
+from orgseg_training.datasets.organ_table import shipped_organs
 from orgseg_training.shipped import training_config
 
 Label = Annotated[int, Field(gt=0, lt=256)]
@@ -104,8 +104,8 @@ class DataSet(_Strict):
     patterns: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _check(self) -> DataSet:
-        known = load_organs(shipped_config("organs.toml"))
+    def _check(self, info: ValidationInfo) -> DataSet:
+        known: OrganTable = (info.context or {}).get("organs") or shipped_organs()
         automatic = {organ for scans in self.scans for organ in scans.automatic}
         unknown = sorted({*self.parts, *automatic} - set(known))
         if unknown:
@@ -156,10 +156,22 @@ def read_description(path: Path) -> DataSet:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
-def parse_description(name: str, document: Mapping[str, Any]) -> DataSet:
-    """A description from its parsed text. Raises ConfigError with every problem."""
+def parse_description(name: str, document: Mapping[str, Any], organs: OrganTable | None = None) -> DataSet:
+    """A description from its parsed text.
+
+    Parameters
+    ----------
+    name : of the file, for messages
+    document : its content
+    organs : the organ table; the shipped one if none is given
+
+    Raises
+    ------
+    ConfigError
+        With every problem.
+    """
     try:
-        return DataSet.model_validate(document)
+        return DataSet.model_validate(document, context={"organs": organs})
     except (ValidationError, re.error) as error:
         problems = error.errors() if isinstance(error, ValidationError) else []
         lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in problems] or [

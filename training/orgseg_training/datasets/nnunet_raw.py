@@ -13,12 +13,28 @@ from typing import Any
 
 from orgseg_node.core.naming.dictionary import name_dictionary
 from orgseg_node.core.naming.words import folded
+from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import InputError, StorageError
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.description import DataSet, parse_description
 from orgseg_training.datasets.label_image import source_cases as label_cases
-from orgseg_training.datasets.organ_table import shipped_organs
 from orgseg_training.durable import read_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRules:
+    """What the labels of a data set mean.
+
+    Attributes
+    ----------
+    organs : key of the organ table by name of the label, if the dictionary does not know the name
+    drawn : organs that were looked for in every scan; None for all
+    table : the organ table
+    """
+
+    organs: Mapping[str, str]
+    drawn: tuple[str, ...] | None
+    table: OrganTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +46,7 @@ class _Labels:
     unused: tuple[str, ...]
 
 
-def source_cases(
-    database: str,
-    folder: Path,
-    data_set: DataSet,
-    *,
-    organs: Mapping[str, str],
-    drawn: tuple[str, ...] | None = None,
-) -> tuple[SourceCase, ...]:
+def source_cases(database: str, folder: Path, data_set: DataSet, rules: LabelRules) -> tuple[SourceCase, ...]:
     """All scans with labels; those of ``imagesTs`` are the test split.
 
     Parameters
@@ -45,8 +54,7 @@ def source_cases(
     database : name of the data set in the experiment
     folder : with ``dataset.json``, ``imagesTr``, ``labelsTr``
     data_set : title, licence and citation
-    organs : key of the organ table by name of the label, if that is neither a key nor a TG-263 name
-    drawn : organs that were looked for in every scan; None for all
+    rules : what its labels mean
 
     Raises
     ------
@@ -55,7 +63,7 @@ def source_cases(
     """
     try:
         document = read_json(folder / "dataset.json")
-        labels = _labels(document, organs, drawn)
+        labels = _labels(document, rules)
         suffix = str(document.get("file_ending", ".nii.gz"))
         channels = document.get("channel_names") or document.get("modality") or {}
         if [str(name).upper() for name in channels.values()] != ["CT"]:
@@ -76,17 +84,18 @@ def source_cases(
             "others": labels.others,
             "scans": [group, *([test | {"test": True}] if (folder / "labelsTs").is_dir() else [])],
         },
+        rules.table,
     )
     return tuple(replace(case, unused=labels.unused) for case in label_cases(database, folder, description))
 
 
-def _labels(document: Mapping[str, Any], organs: Mapping[str, str], drawn: tuple[str, ...] | None) -> _Labels:
+def _labels(document: Mapping[str, Any], rules: LabelRules) -> _Labels:
     found: dict[str, tuple[int, ...]] = {}
     others: list[int] = []
     unused = []
-    table = shipped_organs()
+    table, drawn = rules.table, rules.drawn
     dictionary = name_dictionary(table)
-    given = {folded(name): key for name, key in organs.items()}
+    given = {folded(name): key for name, key in rules.organs.items()}
     for first, second in document["labels"].items():
         older = isinstance(second, str)
         name, value = (second, int(first)) if older else (first, second)

@@ -8,10 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import ConfigError, InputError
-from orgseg_training.datasets import dicom_rtstruct, label_image, mask_per_organ, nnunet_raw, openkbp
+from orgseg_training.datasets import label_image, mask_per_organ, nnunet_raw, openkbp
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.description import DataSet, described_data_sets, load_data_set
+from orgseg_training.datasets.organ_names import organ_names
+from orgseg_training.datasets.organ_table import shipped_organs
+from orgseg_training.datasets.rtstruct.archive import read_archive
+from orgseg_training.datasets.rtstruct.cases import ArchiveRules, archive_cases
 
 _OPENKBP = "openkbp"
 
@@ -24,6 +29,8 @@ class Options(BaseModel):
     automatic : whether organs count as drawn that a program labelled (``label-map``, ``masks``), or contoured
         without approval by a person (``structure-set``)
     rois : names used by the site, by organ (``structure-set``)
+    label : regular expression for the Structure Set Labels that are preferred where a CT has several
+        RTSTRUCTs (``structure-set``)
     organs : keys of the organ table by label name (``nnunet``)
     drawn : organs that were looked for in every scan (``nnunet``)
     """
@@ -34,12 +41,13 @@ class Options(BaseModel):
     rois: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     organs: Mapping[str, str] = Field(default_factory=dict)
     drawn: tuple[str, ...] | None = None
+    label: str = ""
 
 
 _KNOWN: Mapping[str, frozenset[str]] = {
     "label-map": frozenset({"automatic"}),
     "masks": frozenset({"automatic"}),
-    "structure-set": frozenset({"automatic", "rois"}),
+    "structure-set": frozenset({"automatic", "rois", "label"}),
     "nnunet": frozenset({"organs", "drawn"}),
 }
 """Options of each layout."""
@@ -50,7 +58,9 @@ def kinds() -> tuple[str, ...]:
     return tuple(sorted({_OPENKBP, *described_data_sets()}))
 
 
-def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]) -> tuple[SourceCase, ...]:
+def open_database(
+    kind: str, name: str, folder: Path, options: Mapping[str, Any], organs: OrganTable | None = None
+) -> tuple[SourceCase, ...]:
     """The scans of a data set.
 
     Parameters
@@ -59,6 +69,7 @@ def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]
     name : of the data set in the experiment
     folder : where it is
     options : see `Options`
+    organs : the organ table; the shipped one if none is given
 
     Raises
     ------
@@ -73,22 +84,33 @@ def open_database(kind: str, name: str, folder: Path, options: Mapping[str, Any]
         raise InputError(f"databases.{name}: there is no folder {folder}.")
     if kind == _OPENKBP:
         return openkbp.source_cases(name, folder, options)
+    table = organs or shipped_organs()
     data_set = load_data_set(kind)
-    known = _options(name, data_set, options)
+    known = _options(name, data_set, options, table)
     match data_set.layout:
         case "label-map":
             return label_image.source_cases(name, folder, data_set, automatic=known.automatic)
         case "masks":
             return mask_per_organ.source_cases(name, folder, data_set, automatic=known.automatic)
         case "structure-set":
-            return dicom_rtstruct.source_cases(
-                name, folder, data_set, rois=known.rois, automatic=known.automatic
+            rules = ArchiveRules(
+                database=name,
+                names=organ_names(data_set, table, known.rois),
+                organs=table,
+                automatic=known.automatic,
+                label=known.label,
             )
+            return archive_cases(read_archive([folder]), rules)
         case "nnunet":
-            return nnunet_raw.source_cases(name, folder, data_set, organs=known.organs, drawn=known.drawn)
+            return nnunet_raw.source_cases(
+                name,
+                folder,
+                data_set,
+                nnunet_raw.LabelRules(organs=known.organs, drawn=known.drawn, table=table),
+            )
 
 
-def _options(name: str, data_set: DataSet, options: Mapping[str, Any]) -> Options:
+def _options(name: str, data_set: DataSet, options: Mapping[str, Any], organs: OrganTable) -> Options:
     known = _KNOWN[data_set.layout]
     unknown = sorted(options.keys() - known)
     if unknown:
@@ -96,7 +118,11 @@ def _options(name: str, data_set: DataSet, options: Mapping[str, Any]) -> Option
             f"databases.{name}.options: {', '.join(unknown)}: {', '.join(sorted(known))} are known."
         )
     try:
-        return Options.model_validate(options)
+        found = Options.model_validate(options)
     except ValidationError as error:
         lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
         raise ConfigError(f"databases.{name}.options:\n" + "\n".join(lines)) from error
+    no_keys = sorted({*found.rois, *found.organs.values(), *(found.drawn or ())} - set(organs))
+    if no_keys:
+        raise ConfigError(f"databases.{name}.options: {', '.join(no_keys)}: no keys of the organ table.")
+    return found

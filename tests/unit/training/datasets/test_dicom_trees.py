@@ -11,6 +11,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from orgseg_node.core.checks import Level
 from orgseg_node.core.contours import trace
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable, load_organs
@@ -20,10 +21,10 @@ from orgseg_node.dicom.reading.series import Inventory, files_in, survey
 from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.datasets.case_store import CaseStore
-from orgseg_training.datasets.ct_survey import survey_each
 from orgseg_training.datasets.description import load_data_set
 from orgseg_training.datasets.organ_names import organ_names
 from orgseg_training.datasets.registry import open_database
+from orgseg_training.datasets.rtstruct.ct_survey import survey_each
 from orgseg_training.durable import read_json
 from orgseg_training.errors import CaseRejected
 from tests.support.ct.header_writing import put
@@ -126,7 +127,9 @@ def test_no_name_tells_the_patient_and_scans_of_one_patient_share_a_number(
     organ_table: OrganTable, tmp_path: Path
 ) -> None:
     for study in ("first", "second"):
-        options = PhantomOptions(study=study, patient_id="1234567", attributes={"PatientAge": "018M"})
+        options = PhantomOptions(
+            study=study, patient_id="1234567", attributes={"PatientAge": "018M", "PatientBirthDate": ""}
+        )
         write_patient(tmp_path / study, organ_table, options)
     first, second = open_database("dicom-rtstruct", "db", tmp_path, {})
     assert first.patient == second.patient
@@ -220,9 +223,11 @@ def test_what_does_not_fit_is_rejected_with_its_reason(
 def test_exchanged_sides_are_seen(organ_table: OrganTable, tmp_path: Path) -> None:
     names = {"Parotid_L": "Parotid_R", "Parotid_R": "Parotid_L"}
     write_patient(tmp_path / "data", organ_table, change=rename(names))
-    ((code, reason),) = why(stored(tmp_path / "data", tmp_path / "store"))
-    assert code == "TRAINING_ANATOMY"
-    assert f"{RIGHT} is not right of {LEFT}" in reason
+    (case,) = stored(tmp_path / "data", tmp_path / "store").cases()
+    assert case.drawn == {"brainstem", "spinal_cord", "mandible"}
+    assert {LEFT, RIGHT, "parotids"}.isdisjoint(case.states)
+    (message,) = {f.message.partition(": ")[2] for f in case.findings if f.code == "ROI_LEFT_OUT"}
+    assert f"{RIGHT} is not right of {LEFT}" in message
 
 
 def test_a_ct_alone_and_an_rtstruct_alone_are_listed(organ_table: OrganTable, tmp_path: Path) -> None:
@@ -244,7 +249,7 @@ def test_of_several_the_one_approved_counts(organ_table: OrganTable, tmp_path: P
     other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
     other.save_as(path.with_name("other"), enforce_file_format=True)
     ((_, reason),) = why(stored(tmp_path / "data", tmp_path / "first"))
-    assert "2 RTSTRUCTs refer to this CT, and 0" in reason
+    assert "2 RTSTRUCTs refer to this CT, and neither label, plan, approval nor date" in reason
     other.ApprovalStatus = "APPROVED"
     other.save_as(path.with_name("other"), enforce_file_format=True)
     (case,) = stored(tmp_path / "data", tmp_path / "second").cases()
@@ -353,7 +358,7 @@ def _by_a_program(dataset: Dataset) -> None:
         (_outside, "enclose no voxel"),
         (_no_number, "no number"),
         (_open, "OPEN_PLANAR"),
-        (_twice, "two ROIs mean it"),
+        (_twice, "the ROIs 'Brainstem' and 'brain stem' mean it and differ"),
         (_by_a_program, "nobody approved"),
     ],
 )
@@ -365,7 +370,7 @@ def test_an_roi_that_cannot_be_used_is_listed_and_the_others_are_used(
     (case,) = store.cases()
     assert case.state("brainstem") is OrganState.NOT_DRAWN
     assert {"spinal_cord", LEFT, RIGHT, "parotids"} <= case.drawn
-    (finding,) = [one for one in case.findings if one.organ]
+    (finding,) = [one for one in case.findings if one.organ and one.level is Level.WARNING]
     assert (finding.code, finding.organ) == ("ROI_LEFT_OUT", "brainstem")
     assert why_not in finding.message
     assert finding.message in read_json(store.root / "findings.json")[case.key]
@@ -520,7 +525,7 @@ def test_a_structure_set_finds_its_ct_by_what_it_does_refer_to(
 ) -> None:
     write_patient(tmp_path, organ_table, change=change)
     (case,) = open_database("dicom-rtstruct", "db", tmp_path, {})
-    assert [finding.code for finding in case.read().findings] == codes
+    assert [one.code for one in case.read().findings if one.level is Level.WARNING] == codes
 
 
 def test_files_without_preamble_are_read(organ_table: OrganTable, tmp_path: Path) -> None:

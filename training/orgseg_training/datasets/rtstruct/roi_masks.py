@@ -5,8 +5,8 @@ An ROI that cannot be used is listed with its reason: nothing is known of its or
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,21 +14,31 @@ from typing import Final
 import numpy as np
 
 from orgseg_node.core.checks import Finding, Level
-from orgseg_node.core.organs import PAIRS
+from orgseg_node.core.organs import PAIRS, Organ, OrganTable
 from orgseg_node.core.resample import resample_hu_to_grid
 from orgseg_node.core.volume import Mask
-from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, read_roi, stray_contours
+from orgseg_node.dicom.objects.clinical_rtstruct import (
+    ClinicalRoi,
+    DrawnRoi,
+    clinical_rois,
+    read_roi,
+    stray_contours,
+)
 from orgseg_node.dicom.reading.files import open_header
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
 from orgseg_node.inference.orientation import reorientation_to
 from orgseg_training.datasets.adapter_base import make_contents
+from orgseg_training.datasets.anatomy_check import misplaced_organs
 from orgseg_training.datasets.case import Contents
 from orgseg_training.datasets.organ_names import OrganNames
-from orgseg_training.datasets.structure_sets import Link, is_untrusted
-from orgseg_training.errors import CaseRejected, scan_error
+from orgseg_training.datasets.rtstruct.drawing_habits import fill_habit, known_slices
+from orgseg_training.datasets.rtstruct.structure_sets import Link, is_untrusted
+from orgseg_training.errors import AnatomyContradicted, CaseRejected, scan_error
 
+_COPY_DICE: Final = 0.99  # two ROIs that agree so well are copies
+_ORDINALS: Final = {2: "second", 3: "third"}
 _INSIDE: Final = 1000.0  # between slices a mask is interpolated like a CT, with a threshold at half of this
 
 
@@ -38,13 +48,14 @@ class ChosenRois:
 
     Attributes
     ----------
-    rois : place of the ROI among those with contours, by key of the organ table
+    rois : places of the ROIs that mean an organ among those with contours, by key of the organ table;
+        several only if they may be copies of each other
     unused : names of the ROIs that mean no organ
     left_out : why the ROI of an organ cannot be used, by key of the organ table
     findings : about the structure set as a whole
     """
 
-    rois: Mapping[str, int]
+    rois: Mapping[str, tuple[int, ...]]
     unused: tuple[str, ...]
     left_out: Mapping[str, str]
     findings: tuple[Finding, ...] = ()
@@ -72,15 +83,12 @@ def choose_rois(link: Link, series: CtSeries, names: OrganNames, *, automatic: b
         for place, roi in enumerate(clinical_rois(dataset))
         if not _is_elsewhere(roi, own, link)
     ]
-    counts = Counter(organ for _, _, organ in here)
-    rois: dict[str, int] = {}
+    rois: defaultdict[str, list[int]] = defaultdict(list)
     left_out: dict[str, str] = {}
     unused = []
     for place, roi, organ in here:
         if organ is None:
             unused.append(roi.name)
-        elif counts[organ] > 1:
-            left_out[organ] = "two ROIs mean it"
         elif roi.fault:
             left_out[organ] = roi.fault
         elif not automatic and is_untrusted(roi, dataset):
@@ -90,16 +98,16 @@ def choose_rois(link: Link, series: CtSeries, names: OrganNames, *, automatic: b
         elif roi.images & link.images:
             left_out[organ] = "its contours refer to several CTs"
         else:
-            rois[organ] = place
+            rois[organ].append(place)
     return ChosenRois(
-        rois=rois,
+        rois={organ: tuple(places) for organ, places in rois.items() if organ not in left_out},
         unused=tuple(sorted(unused)),
         left_out=left_out,
         findings=tuple(_set_findings(link, stray_contours(dataset))),
     )
 
 
-def read_contents(key: str, series: CtSeries, path: Path, chosen: ChosenRois) -> Contents:
+def read_contents(key: str, series: CtSeries, path: Path, chosen: ChosenRois, organs: OrganTable) -> Contents:
     """The voxels of a CT and of some ROIs, reoriented so that k, j, i increase with z, y, x in LPS.
 
     Parameters
@@ -108,13 +116,14 @@ def read_contents(key: str, series: CtSeries, path: Path, chosen: ChosenRois) ->
     series : the CT
     path : of the RTSTRUCT
     chosen : its ROIs
+    organs : the organ table
 
     Raises
     ------
     CaseRejected
         If none of the ROIs can be used.
     AnatomyContradicted
-        If organs are at impossible positions.
+        If most organs are at impossible positions.
     InputError
         If the CT or the structure set cannot be read.
     """
@@ -122,30 +131,96 @@ def read_contents(key: str, series: CtSeries, path: Path, chosen: ChosenRois) ->
     masks: dict[str, Mask] = {}
     left_out = dict(chosen.left_out)
     findings: list[Finding] = []
-    for organ, place in sorted(chosen.rois.items()):
+    for organ, places in sorted(chosen.rois.items()):
         try:
-            drawn = read_roi(rois[place], series, organ)
+            drawn = _read_one([rois[place] for place in places], series, organ)
             masks[organ] = _on_grid(drawn.mask, series)
             findings += drawn.findings
         except ObjectInvalid as error:
             left_out[organ] = error.detail
         except Exception as error:  # noqa: BLE001  # one odd ROI must not lose the others
             left_out[organ] = scan_error(error).sentence
-    if not masks:
-        raise CaseRejected(f"{key}: {none_usable(left_out)}")
     volume = read_volume(series)
     reorientation = reorientation_to(volume.grid)
-    contents = make_contents(
-        key,
-        reorientation.apply_to_volume(volume),
-        {organ: reorientation.apply(mask) for organ, mask in masks.items()},
-    )
+    volume = reorientation.apply_to_volume(volume)
+    masks = {organ: reorientation.apply(mask) for organ, mask in masks.items()}
+    known = {}
+    for organ, mask in masks.items():
+        filled, part, found = _habits(mask, organs[organ], volume.grid.spacing_mm[0])
+        masks[organ] = filled
+        findings += found
+        if part:
+            known[organ] = part
+    wrong = misplaced_organs(masks, volume.grid)
+    if len(wrong) > len(masks) - len(wrong):
+        raise AnatomyContradicted(f"{key}: {'. '.join(sorted(set(wrong.values()))[:3])}.")
+    left_out |= wrong
+    masks = {organ: mask for organ, mask in masks.items() if organ not in wrong}
+    if not masks:
+        raise CaseRejected(f"{key}: {none_usable(left_out)}")
+    contents = make_contents(key, volume, masks)
     return Contents(
         volume=contents.volume,
         masks=contents.masks,
         unusable=_with_pairs(left_out) - contents.masks.keys(),
         findings=(*chosen.findings, *_left_out_findings(left_out), *findings),
+        known_slices=_with_known_pairs(known, contents.masks, volume.grid.shape[0]),
     )
+
+
+def _read_one(rois: Sequence[ClinicalRoi], series: CtSeries, organ: str) -> DrawnRoi:
+    """The voxels of an organ; several ROIs that mean it must be copies. Raises ObjectInvalid."""
+    drawn = [read_roi(roi, series, organ) for roi in rois]
+    first = drawn[0]
+    if len(drawn) == 1:
+        return first
+    for other in drawn[1:]:
+        both = int((first.mask & other.mask).sum())
+        if 2 * both < _COPY_DICE * (int(first.mask.sum()) + int(other.mask.sum())):
+            names = " and ".join(f"'{roi.name}'" for roi in rois)
+            raise ObjectInvalid(f"the ROIs {names} mean it and differ")
+    finding = Finding(
+        level=Level.WARNING,
+        code="ROI_TWICE",
+        message=f"{organ}: {len(rois)} ROIs mean it and are alike; the first one is used.",
+        organ=organ,
+        value=float(len(rois)),
+    )
+    return DrawnRoi(mask=first.mask, findings=(*first.findings, finding))
+
+
+def _habits(mask: Mask, organ: Organ, slice_mm: float) -> tuple[Mask, tuple[int, int] | None, list[Finding]]:
+    """A mask without the gaps of a habit, the slices in which the organ is known, and what was found."""
+    filled = fill_habit(mask, slice_mm)
+    part = known_slices(filled.mask, organ, slice_mm)
+    findings = []
+    if filled.filled:
+        message = (
+            f"{organ.key}: contours on every {_ORDINALS.get(filled.every, f'{filled.every}th')} slice; "
+            f"{filled.filled} slices between them were filled in."
+        )
+        findings.append(_note("ROI_SLICES_FILLED", message, organ.key, filled.filled))
+    if part:
+        length = slice_mm * float(np.ptp(np.flatnonzero(filled.mask.any(axis=(1, 2)))) + 1)
+        message = f"{organ.key}: drawn in part, {length:.0f} mm; beyond it nothing is known of the organ."
+        findings.append(_note("ROI_DRAWN_IN_PART", message, organ.key, length))
+    return filled.mask, part, findings
+
+
+def _note(code: str, message: str, organ: str, value: float) -> Finding:
+    return Finding(level=Level.INFO, code=code, message=message, organ=organ, value=float(value))
+
+
+def _with_known_pairs(
+    known: Mapping[str, tuple[int, int]], masks: Mapping[str, Mask], count: int
+) -> dict[str, tuple[int, int]]:
+    """Also for each pair, the slices in which both sides are known."""
+    found = dict(known)
+    for both, sides in PAIRS.items():
+        if both in masks and both not in known and not known.keys().isdisjoint(sides):
+            parts = [known.get(side, (0, count)) for side in sides]
+            found[both] = (max(start for start, _ in parts), min(stop for _, stop in parts))
+    return found
 
 
 def none_usable(left_out: Mapping[str, str]) -> str:

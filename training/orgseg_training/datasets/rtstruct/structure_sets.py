@@ -22,6 +22,7 @@ from orgseg_node.errors import OrgsegError
 from orgseg_training.errors import scan_error
 
 _RTSTRUCT: Final = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage, PS3.4 B.5
+_DATE_DIGITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,10 @@ class StructureSet:
     Attributes
     ----------
     path : its file
+    uid : SOP Instance UID
+    label : Structure Set Label
+    written : Structure Set Date and Time, or those of the series or of the instance, as ``YYYYMMDDHHMMSS``;
+        empty if it states no date
     patient : Patient ID
     listed_together : UIDs of the series that it lists, for each frame of reference
     images : SOP Instance UIDs of the images that its contours refer to
@@ -40,6 +45,9 @@ class StructureSet:
     """
 
     path: Path
+    uid: str
+    label: str
+    written: str
     patient: str
     listed_together: tuple[frozenset[str], ...]
     images: frozenset[str]
@@ -144,6 +152,9 @@ def _structure_set(path: Path, dataset: Dataset) -> StructureSet:
         stated = {whole_text(item, "FrameOfReferenceUID") for item in (dataset, *frames)}
     return StructureSet(
         path=path,
+        uid=whole_text(dataset, "SOPInstanceUID"),
+        label=whole_text(dataset, "StructureSetLabel"),
+        written=_written(dataset),
         patient=whole_text(dataset, "PatientID"),
         listed_together=listed_together,
         images=frozenset().union(*(roi.images for roi in rois)),
@@ -151,6 +162,16 @@ def _structure_set(path: Path, dataset: Dataset) -> StructureSet:
         approved=is_approved(dataset),
         automatic=bool(rois) and all(is_untrusted(roi, dataset) for roi in rois),
     )
+
+
+def _written(dataset: Dataset) -> str:
+    """The first date that it states, with the time that belongs to it."""
+    for kind in ("StructureSet", "Series", "InstanceCreation", "Study"):
+        date = (texts(dataset, f"{kind}Date") or ("",))[0].strip()
+        if len(date) == _DATE_DIGITS and date.isdecimal():
+            time = (texts(dataset, f"{kind}Time") or ("",))[0].strip().partition(".")[0]
+            return date + (time if time.isdecimal() else "").ljust(6, "0")
+    return ""
 
 
 def _stated(one: StructureSet, series: Sequence[CtSeries]) -> list[int]:

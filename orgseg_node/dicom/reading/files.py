@@ -38,6 +38,7 @@ from orgseg_node.errors import (
     TooManyItems,
     TruncatedFile,
     Unreadable,
+    UnsupportedSyntax,
 )
 
 PIXEL_DATA = 0x7FE00010
@@ -92,6 +93,8 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
         If its deflated data would inflate to an implausible size.
     TooManyItems
         If its header has more elements and items than any scanner writes.
+    UnsupportedSyntax
+        If its pixel data are compressed and its transfer syntax is not, or the other way round.
     """
     try:
         with open_bounded(path) as file, without_pydicom_warnings():
@@ -155,7 +158,13 @@ def _ends_cleanly(dataset: Dataset, file: BinaryIO, size: int) -> bool:
 
 
 def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
-    """Whether the file contains the whole pixel data element that starts here (PS3.5, 7.1 and A.4)."""
+    """Whether the file contains the whole pixel data element that starts here (PS3.5, 7.1 and A.4).
+
+    Raises
+    ------
+    UnsupportedSyntax
+        If they are compressed and the transfer syntax is not, or the other way round.
+    """
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     head = file.read(12)
     if syntax == ImplicitVRLittleEndian or head[4:6] not in _LONG_VR:
@@ -163,9 +172,27 @@ def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
         file.seek(8 - len(head), 1)
     else:
         length = int.from_bytes(head[8:12], "big" if syntax == ExplicitVRBigEndian else "little")
+    _require_encoding(dataset, is_compressed=length == _UNDEFINED)
     if length != _UNDEFINED:
         return file.tell() + length <= size
     return _items_complete(file, size)
+
+
+def _require_encoding(dataset: FileDataset, *, is_compressed: bool) -> None:
+    """Raise UnsupportedSyntax if the transfer syntax does not tell how the pixel data are compressed.
+
+    Compressed bytes would be taken for pixels. Only compressed pixel data have no defined length (PS3.5 A.4).
+    """
+    syntax = UID(dataset.file_meta.get("TransferSyntaxUID") or "")
+    if not syntax.is_transfer_syntax or syntax.is_private or syntax.is_encapsulated == is_compressed:
+        return
+    if not is_compressed:
+        raise UnsupportedSyntax(f"It is {uid_name(syntax)}, but the pixel data are not compressed.")
+    if "MediaStorageSOPClassUID" in dataset.file_meta:
+        raise UnsupportedSyntax(f"It is {uid_name(syntax)}, but the pixel data are compressed.")
+    raise UnsupportedSyntax(
+        "The pixel data are compressed, and there is no file meta information that tells how."
+    )
 
 
 def _items_complete(file: BinaryIO, size: int) -> bool:

@@ -39,6 +39,7 @@ _CHECKS: Final[Mapping[str, Callable[[bytes, int, int], None]]] = {
     JPEG2000Lossless: check_jpeg_2000,
 }
 _WORD: Final = 2  # bytes
+_MOST_PADDED: Final = 1.25  # some scanners write some bytes more; another size of the image is much more
 
 
 class PixelReader:
@@ -121,6 +122,11 @@ def _decode(dataset: FileDataset, syntax: str, shape: tuple[int, int]) -> NDArra
     decoder = get_decoder(syntax)
     plugin = next((name for name in _PLUGINS if name in decoder.available_plugins), "")
     check = _CHECKS.get(syntax)
+    if (
+        not UID(syntax).is_encapsulated
+        and len(dataset.PixelData) > _MOST_PADDED * shape[0] * shape[1] * _WORD
+    ):
+        raise UndecodablePixels("There are many more of them than the rows and columns of the header.")
     if check is not None:
         check(get_frame(dataset.PixelData, 0, number_of_frames=1), *shape)
     unused_bits: Any = {"correct_unused_bits": False}  # pydicom's stubs type its options as one dict

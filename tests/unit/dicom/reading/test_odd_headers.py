@@ -11,11 +11,21 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.dicom.reading.files import open_header, slice_thickness
 from orgseg_node.dicom.reading.image_kind import Reason
+from orgseg_node.dicom.reading.part10 import part10_head
 from orgseg_node.dicom.reading.reader import read_slices
 from orgseg_node.dicom.reading.series import CtSeries, files_in, read_series, survey
 from orgseg_node.errors import (
@@ -23,7 +33,9 @@ from orgseg_node.errors import (
     MissingAttribute,
     NotDicom,
     SeveralPatients,
+    UndecodablePixels,
     UnsupportedPixels,
+    UnsupportedSyntax,
 )
 from tests.support.ct.header_writing import all_objects, patch_vr, put
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
@@ -287,6 +299,65 @@ def test_images_without_the_head_of_a_file_are_read(
     series = read_series(tmp_path)
     assert np.array_equal(read_slices(series), hu)
     assert series.content_sha256 == sha256
+
+
+COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless)
+
+
+def head_of(content: bytes) -> int:
+    """Bytes of preamble, prefix and file meta information."""
+    return 144 + int.from_bytes(content[140:144], "little")
+
+
+@pytest.mark.parametrize("transfer_syntax", COMPRESSED)
+@pytest.mark.parametrize("noise", [0.0, 3000.0], ids=["smooth", "more bytes than pixels"])
+def test_compressed_images_without_the_head_of_a_file_are_refused_by_name(
+    tmp_path: Path, transfer_syntax: UID, noise: float
+) -> None:
+    for path in build_ct_series(
+        tmp_path, replace(SMALL, transfer_syntax=transfer_syntax, noise_hu=noise, intercept=-32768.0)
+    ):
+        content = path.read_bytes()
+        path.write_bytes(content[head_of(content) :])
+        with pytest.raises(UnsupportedSyntax, match="there is no file meta information"):
+            open_header(path)
+    refused = survey(sorted(tmp_path.iterdir())).refused
+    assert {one.error.code for one in refused} == {"INPUT_UNSUPPORTED_SYNTAX"}
+
+
+@pytest.mark.parametrize("transfer_syntax", COMPRESSED)
+@pytest.mark.parametrize("is_compressed", [True, False])
+def test_pixel_data_that_are_not_in_the_stated_syntax_are_refused_by_name(
+    tmp_path: Path,
+    transfer_syntax: UID,
+    is_compressed: bool,  # noqa: FBT001  # a table
+) -> None:
+    syntaxes = (transfer_syntax, ExplicitVRLittleEndian)
+    written, stated = syntaxes if is_compressed else reversed(syntaxes)
+    (path, *_) = build_ct_series(tmp_path, replace(SMALL, transfer_syntax=written))
+    content = path.read_bytes()
+    header, _ = open_header(path)
+    head = part10_head(header.SOPClassUID, header.SOPInstanceUID, stated)
+    path.write_bytes(head + content[head_of(content) :])
+    with pytest.raises(UnsupportedSyntax, match="compressed"):
+        open_header(path)
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(2, True), (16 * 2, True), (16 * 16 * 2, False)])
+def test_a_part_of_a_larger_image_is_not_read_as_the_image(
+    tmp_path: Path,
+    more: int,
+    is_read: bool,  # noqa: FBT001  # a table
+) -> None:
+    def longer(_: int, dataset: Dataset) -> None:
+        dataset.PixelData += bytes(more)
+
+    build_ct_series(tmp_path, SMALL, longer)
+    if is_read:
+        assert read_slices(read_series(tmp_path)).shape == (6, 16, 16)
+    else:
+        with pytest.raises(UndecodablePixels, match="more of them"):
+            read_slices(read_series(tmp_path))
 
 
 def test_a_file_that_only_begins_like_a_dataset_is_not_dicom(tmp_path: Path) -> None:

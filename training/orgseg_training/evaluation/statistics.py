@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,20 +82,22 @@ def paired_differences(new: Sequence[float], old: Sequence[float], *, higher_is_
     return differences
 
 
-def signed_rank(differences: Sequence[float] | Values) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than 6 pairs, 1 if all differences are 0.
+def signed_rank(differences: Sequence[float] | Values, alternative: str = "two-sided") -> float:
+    """P of Wilcoxon's signed-rank test; NaN with fewer than 6 pairs, 1 if all differences are 0.
 
     Zeros are ranked and then left out (Pratt, J. Am. Stat. Assoc. 54 (1959) 655).
+
+    Parameters
+    ----------
+    differences : (n,) paired differences
+    alternative : ``two-sided``, ``greater`` or ``less``
     """
-    return _signed_rank(np.asarray(differences, dtype=np.float64), "two-sided")
-
-
-def _signed_rank(differences: Values, alternative: str) -> float:
-    if differences.size < MIN_PAIRS:
+    x = np.asarray(differences, dtype=np.float64)
+    if x.size < MIN_PAIRS:
         return math.nan
-    if not differences.any():
+    if not x.any():
         return 1.0
-    return float(stats.wilcoxon(differences, zero_method="pratt", alternative=alternative).pvalue)
+    return float(stats.wilcoxon(x, zero_method="pratt", alternative=alternative).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -154,81 +155,3 @@ def bootstrap_mean(
     means = (times @ sums) / (times @ counts)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean=float(x.mean()), low=float(low), high=float(high))
-
-
-class Verdict(StrEnum):
-    """Result of a non-inferiority test."""
-
-    PASS = "pass"  # noqa: S105 - no secret
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-    TOO_FEW = "too few"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NonInferiority:
-    """Test for one organ that a new model is not worse than the old one by more than a margin.
-
-    Attributes
-    ----------
-    verdict : pass; fail if it is shown to be worse by more than the margin; inconclusive does not pass
-    p, holm_p : one-sided p, alone and corrected for the number of organs
-    n, needed : number of pairs, and about how many 80 % power needs if the true difference is 0; None if
-        unknown
-    gross_failures : indices of pairs in which the new value is lower by more than 0.10
-    """
-
-    verdict: Verdict
-    p: float
-    holm_p: float
-    n: int
-    needed: int | None
-    gross_failures: tuple[int, ...]
-
-
-GROSS_DROP = 0.10
-_ALPHA = 0.05
-
-
-def non_inferiority(differences: Sequence[Sequence[float]], margin: float) -> tuple[NonInferiority, ...]:
-    """Test for each organ that a new model is not worse than the old one by more than a margin.
-
-    One-sided signed-rank test of the paired differences (new minus old, of Dice or surface Dice) plus the
-    margin, Holm-corrected over the organs.
-
-    Parameters
-    ----------
-    differences : for each organ its paired differences
-    margin : such as 0.01 Dice, 0.02 for small organs
-    """
-    arrays = [np.asarray(d, dtype=np.float64) for d in differences]
-    p = [_signed_rank(d + margin, "greater") for d in arrays]
-    worse = holm([_signed_rank(d + margin, "less") for d in arrays])
-    return tuple(
-        NonInferiority(
-            verdict=_verdict(corrected, against),
-            p=alone,
-            holm_p=corrected,
-            n=d.size,
-            needed=_needed(d, margin),
-            gross_failures=tuple(int(i) for i in np.flatnonzero(d < -GROSS_DROP)),
-        )
-        for d, alone, corrected, against in zip(arrays, p, holm(p), worse, strict=True)
-    )
-
-
-def _verdict(p: float, against: float) -> Verdict:
-    if math.isnan(p):
-        return Verdict.TOO_FEW
-    if p < _ALPHA:
-        return Verdict.PASS
-    return Verdict.FAIL if against < _ALPHA else Verdict.INCONCLUSIVE
-
-
-def _needed(differences: Values, margin: float) -> int | None:
-    """Pairs for 80 % power, one-sided at 5 %: normal approximation, efficiency 3/pi of the test."""
-    if differences.size < MIN_PAIRS:
-        return None
-    z = stats.norm.ppf(1 - _ALPHA) + stats.norm.ppf(0.8)
-    pairs = (float(z) * float(differences.std(ddof=1)) / margin) ** 2 * math.pi / 3
-    return max(MIN_PAIRS, math.ceil(pairs))

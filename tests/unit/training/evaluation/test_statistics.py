@@ -11,10 +11,8 @@ from statsmodels.stats.diagnostic import lilliefors
 from statsmodels.stats.multitest import multipletests
 
 from orgseg_training.evaluation.statistics import (
-    Verdict,
     bootstrap_mean,
     holm,
-    non_inferiority,
     normality,
     paired_differences,
     signed_rank,
@@ -96,33 +94,3 @@ def test_bootstrap_of_few_patients_gives_no_interval() -> None:
     assert found.mean == pytest.approx(0.8)
     assert math.isnan(found.low)
     assert math.isnan(bootstrap_mean([], [], seed=1).mean)
-
-
-def test_non_inferiority_passes_fails_and_says_what_it_cannot_know() -> None:
-    rng = np.random.default_rng(4)
-    same, worse = rng.normal(0, 0.005, 40), rng.normal(-0.05, 0.01, 40)
-    noisy, few = rng.normal(0, 0.05, 10), rng.normal(0, 0.001, 5)
-    found = non_inferiority([same, worse, noisy, few], margin=0.01)  # type: ignore[list-item]
-    verdicts = [one.verdict for one in found]
-    assert verdicts == [Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.TOO_FEW]
-    assert found[0].p == pytest.approx(stats.wilcoxon(same + 0.01, alternative="greater").pvalue)
-    assert found[0].holm_p == pytest.approx(3 * found[0].p), "three organs are tested, one is too few"
-    assert found[2].needed is not None
-    assert found[2].needed > 100
-    assert found[3].needed is None
-
-
-def test_gross_failures_are_listed_even_where_the_mean_is_better() -> None:
-    differences = [0.02] * 20
-    differences[7] = -0.3
-    assert non_inferiority([differences], margin=0.01)[0].gross_failures == (7,)
-
-
-def test_needed_pairs_have_about_the_power_they_promise() -> None:
-    """Deviation 0.02, margin 0.01: 26 pairs for 80 %."""
-    rng = np.random.default_rng(5)
-    needed = non_inferiority([rng.normal(0, 0.02, 2000)], margin=0.01)[0].needed  # type: ignore[list-item]
-    assert needed is not None
-    assert 22 <= needed <= 30
-    trials = [non_inferiority([rng.normal(0, 0.02, needed)], 0.01)[0] for _ in range(200)]  # type: ignore[list-item]
-    assert 0.68 < np.mean([t.verdict is Verdict.PASS for t in trials]) < 0.92

@@ -100,6 +100,27 @@ class CurationChanged(TrainingError):
     next_step = "Start a new working folder; what was trained on is never changed."
 
 
+class GateLeak(TrainingError):
+    """The candidate was trained on patients that are locked for the test."""
+
+    code = "TRAINING_GATE_LEAK"
+    next_step = "Train it again without them; a test on scans that it has seen proves nothing."
+
+
+class NothingToJudge(TrainingError):
+    """There is no scan on which both models can be compared."""
+
+    code = "TRAINING_GATE_NO_SCANS"
+    next_step = "Lock patients for the test with orgseg-train site lock, with contours of the model's organs."
+
+
+class RatingsInvalid(TrainingError):
+    """The rating sheet cannot be used as it is."""
+
+    code = "TRAINING_RATINGS"
+    next_step = "Correct the lines that are named, and read the sheet again."
+
+
 class AnatomyContradicted(CaseRejected):
     """Organs of a scan are at impossible positions."""
 

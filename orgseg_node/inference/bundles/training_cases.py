@@ -82,7 +82,7 @@ def training_cases(bundle: ModelBundle) -> TrainingCases:
         return {}
     try:
         document = json.loads((bundle.path / TRAINING_CASES).read_bytes())
-        parts = document["parts"] if document["format"] == _FORMAT else None
+        parts: Mapping[str, Any] = {_FORMAT: document["parts"]}[document["format"]]
         return {str(folder): tuple(_case(row) for row in rows) for folder, rows in parts.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleInvalid(f"{TRAINING_CASES} of '{bundle.manifest.name}' cannot be read.") from error

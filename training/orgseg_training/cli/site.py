@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orgseg_training.cli.judge import judge, ratings
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.site.folder import Site
@@ -66,6 +67,10 @@ def who(
 
 def _today() -> date:
     return datetime.now(UTC).astimezone().date()
+
+
+site_app.command()(judge)
+site_app.command()(ratings)
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -1,0 +1,159 @@
+"""``orgseg-train site judge`` and ``ratings``: the gate of a candidate, and blinded ratings."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from orgseg_node.durable import make_folder, write_durably
+from orgseg_node.errors import UnknownBundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
+from orgseg_node.inference.bundles.gate_file import GateVerdict, render_gate
+from orgseg_node.inference.predictor import InferenceSettings
+from orgseg_node.shipped import bundle_folders
+from orgseg_node.signing import read_key
+from orgseg_training.durable import lock_folder
+from orgseg_training.gate.page import render_html, render_pdf
+from orgseg_training.gate.rating import RatedContours, ratings_content, read_sheet, write_sheet
+from orgseg_training.gate.runs import Runner
+from orgseg_training.gate.session import GateResult, GateSession, ScanToJudge
+from orgseg_training.site.folder import Site
+
+SiteFolder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
+_SEED = 20
+
+
+def judge(
+    site: SiteFolder,
+    live: Annotated[str, typer.Argument(metavar="LIVE", help="The live bundle: its name or folder.")],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help="The new bundle: its name or folder.")
+    ],
+    *,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            dir_okay=False,
+            help="Your private key of 'orgseg models keygen'; without it nothing is signed.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", file_okay=False, help="Folder of the result; by default SITE/gate."),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", help="Organ that is claimed to be better; may be given several times."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say how many patients are needed and what would be run.")
+    ] = False,
+    sheet: Annotated[
+        int, typer.Option("--rating-sheet", min=0, help="Also write a blinded rating sheet of so many scans.")
+    ] = 0,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device")] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Number of CPU threads.")] = None,
+) -> None:
+    """Judge whether a bundle may replace the live one: gate.json, gate.html and gate.pdf.
+
+    Both contour the locked patients, and out of fold the others. It may be interrupted and started again;
+    what was contoured is kept. The exit code is 1 unless the verdict is PASS.
+    """
+    from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed here
+
+    opened = Site.open(site)
+    if key is not None:
+        read_key(key)  # before hours of computing
+    session = GateSession(
+        site=opened,
+        live=_bundle(live),
+        candidate=_bundle(candidate),
+        runner=Runner(
+            folder=opened.root / "gate" / "runs",
+            organs=opened.organs,
+            settings=InferenceSettings(device=device, threads=threads),
+            open_networks=open_predictor,
+        ),
+        organs=opened.organs,
+        claimed=claim or (),
+    )
+    scans = session.scans()
+    unknown = session.unknown(scans)
+    typer.echo(session.power(scans).sentence)
+    typer.echo(f"{len(scans)} scans, {unknown} of {2 * len(scans)} runs are left.")
+    if plan:
+        return
+    make_folder(session.folder)
+    with lock_folder(session.folder):
+        with typer.progressbar(length=2 * len(scans), label="contouring") as bar:
+            result = session.run(scans, datetime.now().astimezone(), lambda _: bar.update(1))
+        folder = out or session.folder
+        _write(result, folder, key, session.folder)
+        if sheet:
+            items = list(_rated(session, scans[:sheet]))
+            write_sheet(items, session.live.manifest.organs, folder, _SEED)
+    _print(result, folder, signed=key is not None)
+    if result.judgement.verdict is not GateVerdict.PASS:
+        raise typer.Exit(1)
+
+
+def ratings(
+    site: SiteFolder,
+    filled: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The filled rating.csv.")],
+) -> None:
+    """Read a filled rating sheet back; the next judge puts the ratings into its gate file."""
+    folder = Site.open(site).root / "gate"
+    found = read_sheet(folder, filled)
+    write_durably(folder / "ratings.json", (json.dumps(ratings_content(found), indent=1) + "\n").encode())
+    for one in found:
+        p = "" if one.p != one.p else f", p {one.p:.3f}"
+        typer.echo(f"{one.organ}: {one.pairs} scans, live {one.live:.2f}, candidate {one.candidate:.2f}{p}")
+
+
+def _bundle(name: str) -> ModelBundle:
+    path = Path(name)
+    if path.is_dir():
+        return open_bundle(path.resolve())
+    try:
+        return find_bundle(name, bundle_folders())
+    except UnknownBundle as error:
+        raise UnknownBundle(f"{error.detail} There is no folder {name!r} either.") from None
+
+
+def _write(result: GateResult, folder: Path, key: Path | None, ratings_folder: Path) -> None:
+    """Write page and PDF, and last the gate file: if it is there, all are."""
+    content = dict(result.content)
+    rated = ratings_folder / "ratings.json"
+    if rated.is_file():
+        content["ratings"] = json.loads(rated.read_text(encoding="utf-8"))
+    make_folder(folder)
+    write_durably(folder / "gate.html", render_html(content))
+    write_durably(folder / "gate.pdf", render_pdf(content))
+    write_durably(folder / "gate.json", render_gate(content, key))
+
+
+def _rated(session: GateSession, scans: tuple[ScanToJudge, ...]) -> list[RatedContours]:
+    items = []
+    for scan in scans:
+        for role in ("live", "candidate"):
+            labels, numbers = session.run_of(scan, role).labels(scan.case)
+            items.append(RatedContours(case=scan.case, role=role, labels=labels, numbers=numbers))
+    return items
+
+
+def _print(result: GateResult, folder: Path, *, signed: bool) -> None:
+    for one in result.judgement.organs:
+        typer.echo(
+            f"{one.organ:24} {one.verdict.value:13} n {one.dice.patients:3}  Dice {one.live_dice:.3f} ->"
+            f" {one.candidate_dice:.3f}, at least {one.dice.low:+.3f} (allowed {-one.margins.dice:+.3f})"
+        )
+    for reason in result.judgement.reasons:
+        typer.echo(f"- {reason}")
+    typer.echo(f"{folder / 'gate.html'}")
+    unsigned = "" if signed else " (not signed: it promotes nothing)"
+    typer.echo(f"{result.judgement.verdict.value}{unsigned}")

@@ -56,7 +56,9 @@ def judge(
     sheet: Annotated[
         int, typer.Option("--rating-sheet", min=0, help="Also write a blinded rating sheet of so many scans.")
     ] = 0,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Device on which the networks run.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Number of CPU threads.")] = None,
 ) -> None:
     """Judge whether a bundle may replace the live one: gate.json, gate.html and gate.pdf.

@@ -1,0 +1,172 @@
+"""A whole gate on a small site: verdicts, leaks by hash, out of fold, cache, page, PDF, rating sheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orgseg_node.inference.bundles.gate_file import GateVerdict, read_gate, render_gate
+from orgseg_node.signing import make_key
+from orgseg_training.errors import GateLeak, NothingToJudge, RatingsInvalid
+from orgseg_training.gate.page import render_html, render_pdf
+from orgseg_training.gate.rating import RatedContours, read_sheet, write_sheet
+from orgseg_training.gate.session import GateSession
+from orgseg_training.site.folder import Site
+from tests.support.models.bundles import a_manifest, write_bundle
+from tests.support.models.judged_site import Habit, Networks, session_of, site_of, trained_on
+
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site whose cases nobody changes; its cache is used by every test."""
+    return site_of(tmp_path_factory.mktemp("site") / "site")
+
+
+def test_an_equal_candidate_passes_and_the_second_gate_runs_nothing(shared: Site, tmp_path: Path) -> None:
+    networks = Networks()
+    session = session_of(shared, tmp_path, networks)
+    scans = session.scans()
+    assert (len(scans), session.unknown(scans)) == (6, 12)
+    power = session.power(scans)
+    assert power.patients == {"spleen": 6, "liver": 6}
+    assert power.needed is not None
+    assert power.needed > 6
+    assert "patients are needed for each of 2 organs" in power.sentence
+    result = session.run(scans, NOW)
+    assert (result.judgement.verdict, len(networks.runs)) == (GateVerdict.PASS, 12)
+    again = session_of(shared, tmp_path / "again", networks)
+    assert again.unknown(again.scans()) == 0
+    assert again.run(again.scans(), NOW).judgement == result.judgement
+    assert len(networks.runs) == 12, "everything came from the cache"
+    assert not again.power(scans).measured, "differences without a spread measure nothing"
+
+
+@pytest.mark.parametrize(
+    ("habit", "organs"),
+    [(Habit(swapped=True), {"spleen", "liver"}), (Habit(shift={"liver": 2}), {"liver"})],
+    ids=["swapped sides", "one organ shifted by 8 mm"],
+)
+def test_sabotage_fails_for_the_organs_concerned(
+    shared: Site, tmp_path: Path, habit: Habit, organs: set[str]
+) -> None:
+    bundle = write_bundle(tmp_path / "sabotage", name="sabotage", title=f"{habit}")
+    session = session_of(shared, tmp_path, Networks(habits={"sabotage": habit}), candidate=bundle)
+    judged = session.run(session.scans(), NOW).judgement
+    assert judged.verdict is GateVerdict.FAIL
+    assert {one.organ for one in judged.organs if one.verdict is GateVerdict.FAIL} == organs
+
+
+def test_patients_who_leaked_into_training_are_found_by_hash(shared: Site, tmp_path: Path) -> None:
+    locked = set(shared.locked_test_keys())
+    one = next(case for case in shared.cases() if case.key in locked)
+    leaked = trained_on(write_bundle(tmp_path / "leaked", name="leaked"), [one], "0")
+    session = session_of(shared, tmp_path, Networks(), candidate=leaked)
+    with pytest.raises(GateLeak, match=one.key):
+        session.scans()
+
+
+def test_training_scans_are_judged_by_the_fold_that_was_not_trained_on_them(
+    shared: Site, tmp_path: Path
+) -> None:
+    training = [case for case in shared.cases() if case.key in set(shared.training_keys())]
+    known = trained_on(write_bundle(tmp_path / "tuned", name="tuned"), training[:5], "0")
+    networks = Networks()
+    session = session_of(shared, tmp_path, networks, candidate=known)
+    scans = session.scans()
+    assert sum(scan.out_of_fold for scan in scans) == 6, "five held out, one never seen"
+    everywhere = trained_on(write_bundle(tmp_path / "all", name="all"), training, None)
+    without = session_of(shared, tmp_path / "2", networks, candidate=everywhere)
+    assert not any(scan.out_of_fold for scan in without.scans())
+    content = session.run(scans, NOW).content
+    assert content["scans"]["patients"] == 12
+    assert content["scans"]["training_known"] == {"live": False, "candidate": True}
+
+
+def test_a_gate_that_was_interrupted_continues(tmp_path: Path) -> None:
+    site = site_of(tmp_path / "site", patients=6)
+    networks = Networks()
+
+    def killed(_key: str) -> None:
+        if len(networks.runs) == 3:
+            raise KeyboardInterrupt
+
+    session = session_of(site, tmp_path, networks)
+    with pytest.raises(KeyboardInterrupt):
+        session.run(session.scans(), NOW, killed)
+    assert session.unknown(session.scans()) == 6 - 3
+    damaged = next((site.root / "gate" / "runs").glob("*/*.json"))
+    damaged.write_text("{")
+    assert session.unknown(session.scans()) == 6 - 2, "a damaged result is made again"
+    session.run(session.scans(), NOW)
+    assert len(networks.runs) == 7
+
+
+def test_a_site_without_contours_of_the_model_is_not_judged(shared: Site, tmp_path: Path) -> None:
+    (part,) = a_manifest().parts
+    brain = write_bundle(
+        tmp_path / "brain", name="brain", parts=(replace(part, labels={1: "brain"}, priorities={}),)
+    )
+    session = session_of(shared, tmp_path, Networks())
+    empty = GateSession(
+        site=shared, live=brain, candidate=session.candidate, runner=session.runner, organs=shared.organs
+    )
+    with pytest.raises(NothingToJudge):
+        empty.scans()
+
+
+def test_the_gate_file_says_everything_and_is_signed(shared: Site, tmp_path: Path) -> None:
+    session = session_of(shared, tmp_path, Networks())
+    content = session.run(session.scans(), NOW).content
+    public = make_key(tmp_path / "key.pem")
+    gate = read_gate(render_gate(content, tmp_path / "key.pem"), {"A. Physicist": public})
+    assert (gate.verdict, gate.signer) == (GateVerdict.PASS, "A. Physicist")
+    assert (gate.live, gate.candidate) == (session.live.sha256, session.candidate.sha256)
+    page = render_html(content).decode()
+    for text in ("PASS", "liver", session.candidate.sha256, "6 patients"):
+        assert text in page
+    assert render_pdf(content).startswith(b"%PDF")
+    assert render_pdf(content) == render_pdf(content)
+
+
+def test_a_rating_sheet_is_blind_and_read_back(shared: Site, tmp_path: Path) -> None:
+    session = session_of(shared, tmp_path, Networks())
+    scans = session.scans()
+    session.run(scans, NOW)
+    items = [
+        RatedContours(case=scan.case, role=role, labels=labels, numbers=numbers)
+        for scan in scans[:6]
+        for role in ("live", "candidate")
+        for labels, numbers in [session.run_of(scan, role).labels(scan.case)]
+    ]
+    assert all(np.count_nonzero(item.labels) for item in items)
+    write_sheet(items, ["spleen", "liver"], tmp_path, seed=1)
+    sheet = (tmp_path / "rating.html").read_text()
+    assert "candidate" not in sheet
+    assert sheet.count("<section>") == 12
+    assert (tmp_path / "rating_key.json").stat().st_mode & 0o077 == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "rating.csv").read_text())))
+    assert len(rows) == 24
+    _fill(
+        tmp_path / "filled.csv", [{**row, "rating": "4" if row["organ"] == "liver" else ""} for row in rows]
+    )
+    (liver,) = read_sheet(tmp_path, tmp_path / "filled.csv")
+    assert (liver.organ, liver.pairs, liver.live, liver.candidate, liver.p) == ("liver", 6, 4.0, 4.0, 1.0)
+    wrong = [{**rows[0], "rating": "7"}, {**rows[1], "code": "R999", "rating": "1"}]
+    _fill(tmp_path / "wrong.csv", wrong)
+    with pytest.raises(RatingsInvalid, match=r"(?s)line 2.*line 3"):
+        read_sheet(tmp_path, tmp_path / "wrong.csv")
+
+
+def _fill(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["code", "organ", "rating", "remark"])
+        writer.writeheader()
+        writer.writerows(rows)

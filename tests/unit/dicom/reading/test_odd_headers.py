@@ -341,6 +341,8 @@ def test_pixel_data_that_are_not_in_the_stated_syntax_are_refused_by_name(
     path.write_bytes(head + content[head_of(content) :])
     with pytest.raises(UnsupportedSyntax, match="compressed"):
         open_header(path)
+    path.write_bytes(path.read_bytes().replace(b"CS\x02\x00CT", b"CS\x02\x00MR"))
+    assert open_header(path)[1]  # an object that is set aside is not judged by its pixels
 
 
 @pytest.mark.parametrize(("more", "is_read"), [(2, True), (16 * 2, True), (16 * 16 * 2, False)])

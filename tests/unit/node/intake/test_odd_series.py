@@ -9,6 +9,11 @@ from pathlib import Path
 import pydicom
 import pytest
 import structlog
+from pydicom.uid import (
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import Series, SeriesState
@@ -140,3 +145,19 @@ def test_a_series_that_cannot_be_preloaded_does_not_stop_the_judging(node: Sever
     node.now += timedelta(seconds=10)
     node.inbox.judge_stable_series()
     assert node.of("good").state is SeriesState.READY
+
+
+@pytest.mark.parametrize(
+    "sop_class", [MRImageStorage, PositronEmissionTomographyImageStorage, SecondaryCaptureImageStorage]
+)
+def test_half_a_ct_that_came_as_another_class_is_held(node: Several, sop_class: str) -> None:
+    def change(k: int, dataset: pydicom.Dataset) -> None:
+        if k % 2:
+            dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+
+    for path in build_ct_series(node.folder / "half", PhantomOptions(slices=12, rows=16, columns=16), change):
+        node.take(path)
+    node.inbox.association_ended(1, released=True)
+    node.inbox.judge_stable_series()
+    (series,) = node.store.series()
+    assert (series.state, series.reason, series.instances) == (SeriesState.HOLD, "INPUT_MISSING_SLICES", 12)

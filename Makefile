@@ -7,6 +7,9 @@ RUN := $(BIN)/python -m
 
 # A machine without an NVIDIA driver gets the small pinned torch; torchvision is pinned with it, or it would
 # replace torch by the CUDA build.
+# PyPI has torch with CUDA only: TORCH_INDEX=https://download.pytorch.org/whl/cpu takes it without, where pip does
+# not know a package index that has it.
+TORCH_INDEX ?=
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
 .PHONY: check demo test lint types contracts unit coverage endurance proof chaos chaos-postgresql faults soak serve bench bench-inference bench-qa install peers docs release clean
@@ -21,7 +24,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml deploy/constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[train,fast,test]'
+	$(RUN) pip install --quiet --disable-pip-version-check $(CONSTRAINTS) $(addprefix --extra-index-url ,$(TORCH_INDEX)) --editable '.[train,fast,test]'
 	touch $@
 
 peers:  ## DCMTK, dicom3tools and plastimatch, the programs the tests hold our objects against

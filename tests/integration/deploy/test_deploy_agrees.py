@@ -264,3 +264,13 @@ def test_the_pins_hold_every_package_that_is_needed() -> None:
         if not line.startswith("#"):
             name, version = line.split("==")
             assert pinned[name] == version
+
+
+def test_every_recipe_that_installs_torch_names_the_index_that_has_it_without_cuda() -> None:
+    index = "https://download.pytorch.org/whl/cpu"
+    recipe = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in recipe.splitlines() if "pip install" in line and "constraints" in line]
+    assert lines
+    assert all(f"--extra-index-url {index}" in line for line in lines)
+    for name in ("constraints-cpu.txt", "container/Containerfile", "offline/make-bundle.sh", "../README.md"):
+        assert index in (DEPLOY / name).read_text(encoding="utf-8"), name

@@ -72,6 +72,58 @@ class TrainerFailed(TrainingError):
     )
 
 
+class TrainingNotFinite(TrainingError):
+    """Too many steps of a training gave numbers that are not finite."""
+
+    code = "TRAINING_NOT_FINITE"
+    next_step = (
+        "Run it again: it continues from the last checkpoint, which is finite. If it ends here again, use a"
+        " lower learning rate."
+    )
+
+
+class TrainingKilled(TrainingError):
+    """The process that trained was ended from outside."""
+
+    code = "TRAINING_KILLED"
+    retryable = True
+    next_step = (
+        "Free memory on this machine or train with fewer threads, and run it again: it continues from the"
+        " last checkpoint."
+    )
+
+
+class StartUnfit(TrainingError):
+    """Training cannot start from this bundle."""
+
+    code = "TRAINING_START_UNFIT"
+    next_step = "Start from another bundle with --from; orgseg models list names them."
+
+
+class TuningExists(TrainingError):
+    """A fine-tuning of this name was begun with something else."""
+
+    code = "TRAINING_TUNING_EXISTS"
+    next_step = "Choose another --name, or repeat the command with which it was begun to continue it."
+
+
+class TooFewDrawn(TrainingError):
+    """An organ is drawn in too few patients to be trained."""
+
+    code = "TRAINING_TOO_FEW_DRAWN"
+    next_step = "Add patients in whom it is drawn, or leave it out of --organs."
+
+
+class NothingLearned(TrainingError):
+    """After training an organ is hardly found in the validation patients."""
+
+    code = "TRAINING_NOTHING_LEARNED"
+    next_step = (
+        "Look at the contours of these organs; train longer with --iterations. With --accept-low the bundle"
+        " is written all the same, and its card says so."
+    )
+
+
 class RejectsInvalid(TrainingError):
     """The list of rejected scans cannot be used as it is."""
 

@@ -7,6 +7,7 @@ or does not exist.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,21 @@ class PartDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedPart:
+    """A part of another bundle, copied as it is.
+
+    Attributes
+    ----------
+    bundle, part : the part and its bundle
+    labels : organ key of each label number that it still contours
+    """
+
+    bundle: ModelBundle
+    part: Part
+    labels: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleDraft:
     """The description of a new bundle; see `Manifest`.
 
@@ -86,11 +102,12 @@ class BundleDraft:
     tile_step_size: float = 0.5
 
 
-def export_trained(
+def export_trained(  # noqa: PLR0913  # the parts of a bundle
     parts: Sequence[PartDraft],
     draft: BundleDraft,
     target: Path,
     *,
+    copied: Sequence[CopiedPart] = (),
     half_precision: bool = True,
     trusted: bool = True,
 ) -> ModelBundle:
@@ -101,6 +118,7 @@ def export_trained(
     parts : the networks, in the order in which their organs are numbered
     draft : description of the bundle
     target : folder of the bundle, which must not exist
+    copied : parts of other bundles with the same preprocessing, after the networks
     half_precision : store the weights in float16; they are run in float32
     trusted : the checkpoints were made here; pickled Python objects in them may be loaded
 
@@ -140,6 +158,8 @@ def export_trained(
         ]
         results = iter(convert_checkpoints(jobs))
         written = [_part(part, [next(results) for _ in part.checkpoints]) for part in planned]
+        for given in copied:
+            written.append(_copied_part(given, work, {part.folder for part in written}))
         _write_manifest(work, draft, written)
     return open_bundle(target)
 
@@ -187,6 +207,21 @@ def _part(planned: _PreparedPart, folds: Sequence[ConversionResult]) -> Part:
         labels=dict(sorted(planned.draft.label_map.items())),
         priorities=dict(planned.draft.priority),
     )
+
+
+def _copied_part(given: CopiedPart, work: Path, taken: set[str]) -> Part:
+    folder = _unused_folder(given.part.folder.rsplit("/", maxsplit=1)[-1], taken)
+    copy = replace(
+        given.part,
+        folder=folder,
+        labels=dict(sorted(given.labels.items())),
+        priorities={key: n for key, n in given.part.priorities.items() if key in given.labels.values()},
+    )
+    (work / folder).mkdir(parents=True)
+    old = (given.part.plans, given.part.dataset, *given.part.weights)
+    for source, target in zip(old, (copy.plans, copy.dataset, *copy.weights), strict=True):
+        shutil.copyfile(given.bundle.path / source, work / target)
+    return copy
 
 
 def _copy_descriptions(model: TrainedModel, place: Path) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from orgseg_training.durable import read_json, write_json
-from orgseg_training.errors import TrainerFailed
+from orgseg_training.nnunet.child import Watch, run_child
 
 PLANS: Final = "orgsegPlans"
 CONFIGURATION: Final = "3d_fullres"
 TRAINERS: Final = {
     "paper": ("orgseg_training.nnunet.trainer_paper", "nnUNetTrainerOrgsegPaper"),
     "short": ("orgseg_training.nnunet.trainer_short", "nnUNetTrainerOrgsegShort"),
+    "tune": ("orgseg_training.nnunet.trainer_tune", "nnUNetTrainerOrgsegTune"),
 }
 """Module and class of each trainer; nnU-Net finds a trained model by the name of the class."""
 
@@ -150,14 +149,14 @@ def plan_and_preprocess(
 
     Raises
     ------
-    TrainerFailed
+    TrainerFailed, TrainingKilled, OutOfMemory, DiskFull
         If nnU-Net fails.
     """
     folder = folders.preprocessed / dataset.folder
     if (folder / "done.json").is_file():
         return
     spacing = "" if shape is None else f", overwrite_target_spacing={tuple(shape.spacing_mm)!r}"
-    _python(
+    run_code(
         folders,
         dataset,
         f"""
@@ -175,7 +174,7 @@ plan_experiments([{dataset.number}]{spacing}, overwrite_plans_name={PLANS!r})
         key = "foreground_intensity_properties_per_channel"
         plans[key] = read_json(folders.preprocessed / donor.folder / f"{PLANS}.json")[key]
     write_json(file, plans)
-    _python(
+    run_code(
         folders,
         dataset,
         f"""
@@ -204,8 +203,14 @@ def _set_shape(configuration: dict[str, Any], shape: NetworkShape) -> None:
     }
 
 
-def train(
-    folders: NnunetFolders, dataset: Dataset, schedule: Schedule, machine: Machine, fold: int = 0
+def train(  # noqa: PLR0913, PLR0917  # a data set, its schedule, its machine, and who is told
+    folders: NnunetFolders,
+    dataset: Dataset,
+    schedule: Schedule,
+    machine: Machine,
+    fold: int = 0,
+    tune: Mapping[str, Any] | None = None,
+    watch: Watch = Watch(),  # noqa: B008  # frozen
 ) -> None:
     """Train one fold to the end, from the last checkpoint if there is one.
 
@@ -216,10 +221,12 @@ def train(
     schedule : of the training
     machine : what it runs on
     fold : number of the fold, from 0
+    tune : settings of the trainer ``tune``; None for other trainers
+    watch : where the output goes, and who is called while it runs
 
     Raises
     ------
-    TrainerFailed
+    TrainingNotFinite, TrainerFailed, TrainingKilled, OutOfMemory, DiskFull
         If nnU-Net fails.
     """
     if folders.checkpoint(dataset, fold).is_file():
@@ -230,10 +237,12 @@ def train(
     # on a small machine augmentation runs in the training process: further processes are a source of failures
     few = (os.cpu_count() or 1) < _MANY_CORES
     workers = "import os; os.environ['nnUNet_n_proc_DA'] = '0'" if few else ""
-    more = {"orgseg_schedule": asdict(schedule), "continue_training": resume}
+    more: dict[str, Any] = {"orgseg_schedule": asdict(schedule), "continue_training": resume}
+    if tune is not None:
+        more["orgseg_tune"] = dict(tune)
     # the class is imported, not searched for: nnU-Net's search imports all its trainers, and one of them
     # needs a torchvision for the CUDA build of torch
-    _python(
+    run_code(
         folders,
         dataset,
         f"""
@@ -248,19 +257,43 @@ trainer = {trainer}(plans, {CONFIGURATION!r}, {fold}, dataset, torch.device({mac
 maybe_load_checkpoint(trainer, {resume}, False)
 trainer.run_training()
 """,
-        machine.threads,
+        threads=machine.threads,
+        watch=watch,
     )
 
 
-def _python(folders: NnunetFolders, dataset: Dataset, code: str, threads: int = 2) -> None:
-    """Run nnU-Net in a separate process: it reads its folders from the environment at import."""
-    guarded = "if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in code.strip().splitlines())
+def run_code(
+    folders: NnunetFolders,
+    dataset: Dataset,
+    code: str,
+    *,
+    threads: int = 2,
+    watch: Watch = Watch(),  # noqa: B008  # frozen
+) -> None:
+    """Run nnU-Net in a separate process: it reads its folders from the environment at import.
+
+    Parameters
+    ----------
+    folders : nnU-Net's folders
+    dataset : that it works on, for errors
+    code : Python code
+    threads : of the process
+    watch : where the output goes, and who is called while it runs
+
+    Raises
+    ------
+    TrainingNotFinite, TrainerFailed, TrainingKilled, OutOfMemory, DiskFull
+        If it fails.
+    """
+    lines = "".join(f"        {line}\n" for line in code.strip().splitlines())
+    guarded = (
+        "from orgseg_training.nnunet.child import report_reason\n"
+        f"if __name__ == '__main__':\n    with report_reason():\n{lines}"
+    )
     script = folders.root / "steps" / f"{dataset.folder}_{os.getpid()}.py"
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(guarded, encoding="utf-8")
     try:
-        done = subprocess.run([sys.executable, str(script)], env=folders.environment(threads), check=False)
+        run_child(script, folders.environment(threads), dataset.folder, watch)
     finally:
         script.unlink(missing_ok=True)
-    if done.returncode:
-        raise TrainerFailed(f"{dataset.folder}: status {done.returncode}.")

@@ -1,4 +1,7 @@
-"""Base of our trainers: nnU-Net's with a schedule from the plans, atomic checkpoints and a time limit."""
+"""Base of our trainers: nnU-Net's with a schedule from the plans, atomic checkpoints and a time limit.
+
+A step whose gradients or weights are not finite is undone, and a checkpoint never holds such weights.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from orgseg_node.durable import atomic_file
+from orgseg_training.nnunet.finite_steps import FiniteSteps, require_finite
 
 
 class nnUNetTrainerOrgseg(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - nnU-Net names its trainers so
@@ -40,18 +44,46 @@ class nnUNetTrainerOrgseg(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - n
         torch.manual_seed(self._seed)
         np.random.seed(self._seed)  # noqa: NPY002 - nnU-Net's augmentation draws from the global generator
         super().initialize()
+        self.finite_steps = FiniteSteps(self.optimizer)
+
+    def run_training(self) -> None:
+        """Train until the last epoch; nnU-Net's loop does not see that `on_epoch_end` lowers its number."""
+        self.on_train_start()
+        while self.current_epoch < self.num_epochs:
+            self.on_epoch_start()
+            self.on_train_epoch_start()
+            results = []
+            for _ in range(self.num_iterations_per_epoch):
+                results.append(self.train_step(next(self.dataloader_train)))
+                self.finite_steps.record(float(results[-1]["loss"]))
+            self.on_train_epoch_end(results)
+            with torch.no_grad():
+                self.on_validation_epoch_start()
+                steps = range(self.num_val_iterations_per_epoch)
+                self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val)) for _ in steps])
+            self.on_epoch_end()
+        self.on_train_end()
 
     def on_epoch_end(self) -> None:
         """End the training after this epoch if the time limit is reached."""
         if self._ends is not None and time.monotonic() > self._ends:
             self.print_to_log_file(f"The time limit is reached after {self.current_epoch + 1} epochs.")
             self.num_epochs = self.current_epoch + 1
+        if self.finite_steps.undone:
+            self.print_to_log_file(f"Steps undone, not finite: {self.finite_steps.undone}.")
         super().on_epoch_end()
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write a checkpoint completely or not at all, so that a run killed here can continue."""
+        """Write a checkpoint completely or not at all, so that a run killed here can continue.
+
+        Raises
+        ------
+        TrainingNotFinite
+            If the weights are not finite; the checkpoint before stays.
+        """
         if self.local_rank or self.disable_checkpointing:
             super().save_checkpoint(filename)  # writes nothing
             return
+        require_finite(self.network)
         with atomic_file(Path(filename)) as part:
             super().save_checkpoint(str(part))

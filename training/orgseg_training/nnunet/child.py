@@ -1,0 +1,136 @@
+"""A step of nnU-Net in a process of its own, and why it ended if it did not finish."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from orgseg_node.errors import DiskFull, OrgsegError, OutOfMemory
+from orgseg_node.errors.unexpected import coded
+from orgseg_training.errors import TrainerFailed, TrainingKilled, TrainingNotFinite
+
+_REASON: Final = "ORGSEG_TRAINING_REASON"
+_REPORTED: Final = 3
+_SHELL_KILLED: Final = 128 + signal.SIGKILL
+_POLL_S: Final = 0.5
+_CODES: Final = {error.code: error for error in (TrainingNotFinite, OutOfMemory, DiskFull)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Where the output of a process goes, and who is called while it runs.
+
+    Attributes
+    ----------
+    log : file to which its output is appended; None for that of this process
+    on_wait : called about twice a second
+    """
+
+    log: Path | None = None
+    on_wait: Callable[[], None] = lambda: None
+
+
+def run_child(script: Path, environment: Mapping[str, str], what: str, watch: Watch) -> None:
+    """Run a Python script to its end.
+
+    Parameters
+    ----------
+    script : calls `report_reason` around what it does
+    environment : of the process
+    what : is done, for the error
+    watch : where its output goes, and who is called while it runs
+
+    Raises
+    ------
+    TrainingNotFinite, OutOfMemory, DiskFull
+        If the script ended with it.
+    TrainingKilled
+        If it was ended by a signal, most often for want of memory.
+    TrainerFailed
+        If it failed in another way.
+    """
+    log = watch.log
+    reason = script.with_suffix(".reason.json")
+    reason.unlink(missing_ok=True)
+    killed_before = _killed_for_memory()
+    with open(log or os.devnull, "ab") as stream:  # noqa: PTH123  # os.devnull is no Path
+        output = stream if log else None
+        child = subprocess.Popen(
+            [sys.executable, str(script)],
+            env={**environment, _REASON: str(reason)},
+            stdout=output,
+            stderr=subprocess.STDOUT if log else None,
+        )
+        try:
+            while (status := _wait(child)) is None:
+                watch.on_wait()
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+    watch.on_wait()
+    if status == 0:
+        return
+    try:
+        known = json.loads(reason.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    reason.unlink(missing_ok=True)
+    if known.get("code") in _CODES:
+        raise _CODES[known["code"]](known["detail"])
+    if status in {-signal.SIGKILL, _SHELL_KILLED}:
+        sure = _killed_for_memory() > killed_before
+        why = "The operating system ended it for want of memory" if sure else "Most often for want of memory"
+        raise TrainingKilled(f"{what}: ended by the signal KILL. {why}.")
+    if status < 0:
+        raise TrainingKilled(f"{what}: ended by the signal {signal.Signals(-status).name}.")
+    where = f"; see {log}" if log else ""
+    raise TrainerFailed(f"{what}: {known.get('detail') or f'status {status}'}{where}.")
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return child.wait(_POLL_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+@contextmanager
+def report_reason() -> Iterator[None]:
+    """In the child: the reason of a failure goes to the parent; the log has the whole traceback."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        known = _known(error)
+        text = json.dumps({"code": known.code, "detail": known.detail.rstrip(".")})
+        Path(os.environ[_REASON]).write_text(text, encoding="utf-8")
+        raise SystemExit(_REPORTED) from error
+
+
+def _known(error: Exception) -> OrgsegError:
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, for a GPU; torch is not imported here
+        return OutOfMemory("The memory of the GPU is not enough for a batch of this network.")
+    return coded(error)
+
+
+def _killed_for_memory() -> int:
+    """How many processes of this control group the system ended for want of memory; 0 if unknown."""
+    try:
+        group = Path("/proc/self/cgroup").read_text(encoding="ascii").split("::", 1)[1].splitlines()[0]
+        file = Path("/sys/fs/cgroup", group.lstrip("/"), "memory.events")
+        if not file.is_file():
+            file = Path("/sys/fs/cgroup/memory.events")
+        lines = dict(line.split() for line in file.read_text(encoding="ascii").splitlines())
+        return int(lines["oom_kill"])
+    except (OSError, IndexError, KeyError, ValueError):
+        return 0

@@ -1,0 +1,209 @@
+"""Fine-tuning: from another network's weights, with warm-up and cosine, on scans with some organs drawn.
+
+Every block of steps ends with the Dice of each organ in whole validation scans. The weights of the best block
+are kept. All random choices of a block follow from its number, so a training that was killed and continued
+gives the same weights as one that was not, as long as augmentation runs in its own process.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+
+from orgseg_node.inference.backends.network import load_weights
+from orgseg_training.nnunet.partial_loss import PartialDiceCrossEntropy, unknown_table
+from orgseg_training.nnunet.progress import ProgressWriter
+from orgseg_training.nnunet.tiles import predict_labels
+from orgseg_training.nnunet.trainer_short import nnUNetTrainerOrgsegShort
+from orgseg_training.nnunet.warm_start import warm_weights
+
+TIMED_STEPS: Final = 20
+_HISTORY: Final = "orgseg_history"
+_LOWEST_RATE: Final = 0.01
+
+
+def learning_rate(step: int, steps: int, warm_up: int, peak: float) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth.
+
+    Parameters
+    ----------
+    step : from 0
+    steps : of the whole training
+    warm_up : steps until the peak
+    peak : highest learning rate
+    """
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    part = (step - warm_up) / max(1, steps - warm_up)
+    return peak * (_LOWEST_RATE + (1 - _LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
+
+
+class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net names its trainers so
+    """3d_fullres, continued from another network; an epoch of nnU-Net is a block of steps here."""
+
+    def __init__(  # the signature nnU-Net calls
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        self._tune: dict[str, Any] = plans.pop("orgseg_tune")
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self._progress = ProgressWriter(Path(self._tune["progress"]))
+        self._names = [name for name in dataset_json["labels"] if name != "background"]
+        self._history: list[dict[str, Any]] = []
+
+    def initialize(self) -> None:
+        """Build the network and load the weights to start from."""
+        super().initialize()
+        donor = load_weights(Path(self._tune["donor"]))
+        self.network.load_state_dict(
+            warm_weights(self.network.state_dict(), donor, self._tune["donor_channels"])
+        )
+        self._unknown = unknown_table(len(self._names), self._tune["unknown_sets"])
+
+    def _build_loss(self) -> torch.nn.Module:
+        loss = PartialDiceCrossEntropy(
+            len(self._names), self._tune["unknown_sets"], batch_dice=self.configuration_manager.batch_dice
+        ).to(self.device)
+        outputs = len(self._get_deep_supervision_scales())
+        weights = np.array([0.5**level for level in range(outputs)])
+        if outputs > 1:
+            weights[-1] = 0  # as nnU-Net
+        wrapped: torch.nn.Module = DeepSupervisionWrapper(loss, weights / weights.sum())
+        return wrapped
+
+    def run_training(self) -> None:
+        """Train block after block until the last one, or until no organ improves any more."""
+        self.on_train_start()
+        _, self._validation = self.get_tr_and_val_datasets()
+        if not self._history:
+            self._close_block(self._validate())  # what the weights to start from can do
+        while self.current_epoch < self.num_epochs and not self._is_stalled():
+            self._train_block()
+            self.current_epoch += 1
+            self._close_block(self._validate())
+        self._take_best()
+        self.on_train_end()
+
+    def _train_block(self) -> None:
+        torch.manual_seed(self._seed + self.current_epoch)
+        np.random.seed(self._seed + self.current_epoch)  # noqa: NPY002 - nnU-Net's augmentation uses it
+        self.network.train()
+        started = time.monotonic()
+        for number in range(self.num_iterations_per_epoch):
+            done = self.current_epoch * self.num_iterations_per_epoch + number
+            total = self.num_epochs * self.num_iterations_per_epoch
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(done, total, self._tune["warm_up"], self.initial_lr)
+            batch = next(self.dataloader_train)
+            for target in batch["target"]:
+                self._restore_unknown(target, batch["keys"])
+            loss = float(self.train_step(batch)["loss"])
+            self.finite_steps.record(loss)
+            if number + 1 == min(TIMED_STEPS, self.num_iterations_per_epoch):
+                self._estimate((time.monotonic() - started) / (number + 1))
+            self._progress.step(done + 1, self.num_epochs * self.num_iterations_per_epoch, loss)
+
+    def _restore_unknown(self, target: torch.Tensor, keys: Any) -> None:
+        """Resampling leaves 0 where three labels meet, and beyond the scan: nothing is known there either."""
+        for patch, key in zip(target, keys, strict=True):
+            base = self._tune["base_labels"][str(key)]
+            if base:
+                patch[patch == 0] = base
+
+    def _estimate(self, seconds_per_step: float) -> None:
+        """Report the time left, from steps and a validation of this machine; keep to a limit of minutes."""
+        validation = self._history[-1]["seconds"]
+        block = seconds_per_step * self.num_iterations_per_epoch + validation
+        if self.current_epoch == 0 and self._tune["minutes"] is not None:
+            fitting = int((60.0 * self._tune["minutes"] - validation) // block)
+            self.num_epochs = max(1, min(self.num_epochs, fitting))
+        left = (self.num_epochs - self.current_epoch) * block
+        self._progress.event(
+            "timed",
+            seconds_per_step=round(seconds_per_step, 3),
+            seconds_left=round(left),
+            steps=self.num_epochs * self.num_iterations_per_epoch,
+        )
+
+    def _validate(self) -> dict[str, Any]:
+        """Mean Dice of each organ in whole validation scans, where it is known; None if it is in none."""
+        started = time.monotonic()
+        self.network.eval()
+        self.set_deep_supervision_enabled(False)
+        found: dict[str, list[float]] = {name: [] for name in self._names}
+        with torch.no_grad():
+            for key in self._validation.identifiers[: self._tune["validation_cases"]]:
+                image, truth, _, _ = self._validation.load_case(key)
+                labels = predict_labels(
+                    self._logits, torch.from_numpy(image[:]), self.configuration_manager.patch_size
+                )
+                for name, value in self._dice(labels, torch.from_numpy(truth[:][0].astype(np.int64)), key):
+                    found[name].append(value)
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        dice = {name: round(float(np.mean(values)), 4) if values else None for name, values in found.items()}
+        known = [dice[name] for name in self._tune["tuned"] if dice[name] is not None]
+        score = float(np.mean(known)) if known else 0.0
+        return {"dice": dice, "score": round(score, 4), "seconds": round(time.monotonic() - started, 2)}
+
+    def _logits(self, image: torch.Tensor) -> torch.Tensor:
+        image = image.to(self.device)
+        if self.device.type == "cpu":
+            image = image if self._layout is None else image.to(memory_format=self._layout)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
+                return self.network(image)  # type: ignore[no-any-return]
+        with torch.autocast(self.device.type):
+            return self.network(image)  # type: ignore[no-any-return]
+
+    def _dice(self, labels: torch.Tensor, truth: torch.Tensor, key: str) -> list[tuple[str, float]]:
+        truth = truth.clamp(min=0)
+        self._restore_unknown(truth[None], [key])
+        result = []
+        for number, name in enumerate(self._names, 1):
+            known = ~self._unknown[truth, number]
+            drawn, predicted = truth == number, (labels == number) & known
+            if bool(drawn.any()):
+                both = float((drawn & predicted).sum())
+                result.append((name, 2 * both / float(drawn.sum() + predicted.sum())))
+        return result
+
+    def _close_block(self, result: Mapping[str, Any]) -> None:
+        best = max((block["score"] for block in self._history), default=-1.0)
+        self._history.append({**result, "blocks": self.num_epochs, "undone": self.finite_steps.undone})
+        self.logger.local_logger.my_fantastic_logging[_HISTORY] = self._history
+        done = self.current_epoch * self.num_iterations_per_epoch
+        total = self.num_epochs * self.num_iterations_per_epoch
+        is_best = result["score"] > best
+        self._progress.event("validated", done=done, total=total, best=is_best, **result)
+        self.current_epoch -= 1  # nnU-Net stores the number after this one
+        folder = Path(self.output_folder)
+        if is_best:
+            self.save_checkpoint(str(folder / "checkpoint_best.pth"))
+        self.save_checkpoint(str(folder / "checkpoint_latest.pth"))
+        self.current_epoch += 1
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Continue from a checkpoint, with its history and length."""
+        super().load_checkpoint(filename_or_checkpoint)
+        self._history = self.logger.local_logger.my_fantastic_logging[_HISTORY]
+        self.num_epochs = self._history[-1]["blocks"]
+
+    def _is_stalled(self) -> bool:
+        scores: list[float] = [block["score"] for block in self._history]
+        return len(scores) - 1 - scores.index(max(scores)) >= int(self._tune["patience"])
+
+    def _take_best(self) -> None:
+        """The weights of the block with the highest Dice become the result."""
+        best = Path(self.output_folder) / "checkpoint_best.pth"
+        weights = torch.load(best, map_location=self.device, weights_only=False)["network_weights"]
+        self.network.load_state_dict(weights)

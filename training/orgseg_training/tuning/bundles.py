@@ -1,0 +1,140 @@
+"""The bundles of a fine-tuning: one of each fold for measurements, and the one for the node."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.durable import make_folder
+from orgseg_node.errors import InputError
+from orgseg_node.inference.bundles.anatomy import AnatomyCase, learn_anatomy, replace_anatomy
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.writing import BundleDraft, CopiedPart, PartDraft, export_trained
+from orgseg_training.datasets.case_store import StoredCase
+from orgseg_training.nnunet.run import CONFIGURATION
+from orgseg_training.tuning.request import TuneFolder, TuneRequest
+
+_MOST_CASES: Final = 200  # more cases change the reference little
+_PART_NAME: Final = "tuned"
+
+
+def write_fold_bundle(request: TuneRequest, folder: TuneFolder, fold: int) -> ModelBundle:
+    """The bundle of one network alone; one that is there is opened.
+
+    Parameters
+    ----------
+    request : what was asked
+    folder : with the trained fold
+    fold : number of the fold, from 0
+
+    Raises
+    ------
+    ModelNotImportable
+        If the fold is not trained yet.
+    """
+    target = folder.fold_bundle(fold)
+    if target.is_dir():
+        return open_bundle(target)
+    return _write(request, folder, [fold], target, card="Made for the measurements of a fine-tuning.")
+
+
+def write_bundle(
+    request: TuneRequest,
+    folder: TuneFolder,
+    target: Path,
+    *,
+    card: str,
+    priorities: Mapping[str, float],
+) -> ModelBundle:
+    """The bundle of all folds, with the other networks of the old bundle as they are.
+
+    Parameters
+    ----------
+    request : what was asked
+    folder : with the trained folds
+    target : folder of the bundle, which must not exist
+    card : the model card
+    priorities : Dice by organ; where organs of two networks overlap, the higher one gets the voxel
+
+    Raises
+    ------
+    BundleExists
+        If the target exists.
+    """
+    return _write(request, folder, range(request.folds), target, card=card, priorities=priorities)
+
+
+def _write(  # noqa: PLR0913  # what a bundle is made of
+    request: TuneRequest,
+    folder: TuneFolder,
+    folds: Sequence[int],
+    target: Path,
+    *,
+    card: str,
+    priorities: Mapping[str, float] | None = None,
+) -> ModelBundle:
+    start = request.start
+    old = start.bundle.manifest
+    known = {**old.priorities, **(priorities or {})}
+    part = PartDraft(
+        folder=folder.nnunet.trained(folder.dataset),
+        label_map=dict(enumerate(start.organs, 1)),
+        priority={organ: known[organ] for organ in start.organs if organ in known},
+        folds=tuple(folds),
+        configuration=CONFIGURATION,
+        name=_PART_NAME,
+    )
+    draft = BundleDraft(
+        name=request.name,
+        version=request.version,
+        title=f"{old.title}, tuned at {request.site}",
+        intended_use=old.intended_use,
+        trained_on=f"{old.trained_on} Then contours of the site {request.site}.",
+        licence=f"{old.licence}; contours of the site {request.site}",
+        card=card,
+        preprocessing=old.preprocessing,
+        mirroring=old.mirroring,
+        tile_step_size=old.tile_step_size,
+    )
+    copied = [CopiedPart(bundle=start.bundle, part=part, labels=labels) for part, labels in start.other_parts]
+    make_folder(target.parent)
+    return export_trained([part], draft, target, copied=copied, half_precision=True)
+
+
+def add_reference(
+    bundle: ModelBundle, cases: Sequence[StoredCase], table: OrganTable
+) -> tuple[ModelBundle, bool]:
+    """The bundle with the anatomy of the site's contours; without one if there are too few scans.
+
+    Parameters
+    ----------
+    bundle : of a fine-tuning
+    cases : the scans it was trained and validated on
+    table : the organ table
+
+    Returns
+    -------
+    The bundle, and whether it has a reference anatomy.
+    """
+    source = f"Training contours: {bundle.manifest.trained_on} Licence: {bundle.manifest.licence}"
+    try:
+        learned = learn_anatomy(_anatomy_cases(cases, bundle.manifest.organs), source, table)
+    except InputError:
+        return bundle, False
+    return replace_anatomy(bundle, learned), True
+
+
+def _anatomy_cases(cases: Sequence[StoredCase], organs: Sequence[str]) -> Iterator[AnatomyCase]:
+    step = max(1, -(-len(cases) // _MOST_CASES))
+    for case in cases[::step]:
+        masks = {organ: case.mask(organ) for organ in organs if organ in case.drawn}
+        if masks:
+            yield AnatomyCase(volume=case.volume(), masks=masks, age_years=case.age_years)
+
+
+def delete_bundle(bundle: ModelBundle) -> None:
+    """Delete a bundle that was not accepted."""
+    shutil.rmtree(bundle.path, ignore_errors=True)

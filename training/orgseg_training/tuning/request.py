@@ -1,0 +1,146 @@
+"""What is asked of a fine-tuning, and its folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orgseg_node.errors import ConfigError
+from orgseg_training.curation.measurements import content_hash
+from orgseg_training.datasets.case_store import StoredCase
+from orgseg_training.durable import read_json, write_json
+from orgseg_training.errors import TuningExists
+from orgseg_training.nnunet.run import Dataset, NnunetFolders
+from orgseg_training.tuning.recipe import Recipe
+from orgseg_training.tuning.start import Start
+
+_NAME = re.compile(r"(?=.{3,64}$)[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneRequest:
+    """What is asked of a fine-tuning.
+
+    Attributes
+    ----------
+    site : name of the site's data set
+    name : of the new bundle, ``FAMILY@VERSION``
+    start : the old network and the organs of the new one
+    recipe : the schedule
+    folds : number of networks, averaged in use; with several, every patient validates once
+    seed : of every random choice
+    minutes : limit of the training of each network; None for no limit
+    accept_low : write the bundle even if an organ is hardly found
+    """
+
+    site: str
+    name: str
+    start: Start
+    recipe: Recipe
+    folds: int = 1
+    seed: int = 1
+    minutes: float | None = None
+    accept_low: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"--name {self.name}: write FAMILY@VERSION, such as head-neck@2; letters, digits or . _ + -."
+            )
+
+    @property
+    def version(self) -> str:
+        """The part of the name after the @."""
+        return self.name.partition("@")[2]
+
+    def document(self, cases: Iterable[StoredCase]) -> dict[str, Any]:
+        """What decides the result, for a folder that is continued."""
+        return {
+            "site": self.site,
+            "name": self.name,
+            "start": {"name": self.start.bundle.manifest.name, "sha256": self.start.bundle.sha256},
+            "organs": {"tuned": list(self.start.tuned), "kept": list(self.start.kept)},
+            "recipe": asdict(self.recipe),
+            "folds": self.folds,
+            "seed": self.seed,
+            "minutes": self.minutes,
+            "cases": {case.key: content_hash(case) for case in sorted(cases, key=lambda case: case.key)},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneFolder:
+    """The folder of a fine-tuning.
+
+    ::
+
+        request.json      what was asked
+        nnunet/           nnU-Net's three folders
+        folds/fold_N/     a bundle of each network alone
+        scores.parquet    old and new bundle on the validation scans
+        result.json       folds, scores and hash of the new bundle
+        report.html       the same for people
+        train.log         output of nnU-Net
+        progress.jsonl    progress
+    """
+
+    root: Path
+
+    @property
+    def nnunet(self) -> NnunetFolders:
+        """nnU-Net's folders."""
+        return NnunetFolders(root=self.root / "nnunet")
+
+    @property
+    def dataset(self) -> Dataset:
+        """The nnU-Net data set."""
+        return Dataset(number=1, name="tune", trainer="tune")
+
+    @property
+    def log(self) -> Path:
+        """Output of nnU-Net."""
+        return self.root / "train.log"
+
+    @property
+    def progress(self) -> Path:
+        """Progress, as lines of JSON."""
+        return self.root / "progress.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of the validation scans."""
+        return self.root / "scores.parquet"
+
+    @property
+    def result(self) -> Path:
+        """The result, for programs; see `read_result`."""
+        return self.root / "result.json"
+
+    @property
+    def report(self) -> Path:
+        """The result, for people."""
+        return self.root / "report.html"
+
+    def fold_bundle(self, fold: int) -> Path:
+        """The bundle of one network alone, for scans that it was not trained on."""
+        return self.root / "folds" / f"fold_{fold}"
+
+    def require_same(self, document: Mapping[str, Any]) -> None:
+        """Write what is asked, or refuse to continue something else.
+
+        Raises
+        ------
+        TuningExists
+            If the folder is of another fine-tuning, or the scans changed.
+        """
+        file = self.root / "request.json"
+        if file.is_file():
+            old = read_json(file)
+            changed = sorted(key for key in {*old, *document} if old.get(key) != document.get(key))
+            if changed:
+                raise TuningExists(f"{self.root.name} was begun with other {', '.join(changed)}.")
+        else:
+            write_json(file, document)

@@ -59,7 +59,8 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
         self._tune: dict[str, Any] = plans.pop("orgseg_tune")
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._progress = ProgressWriter(Path(self._tune["progress"]))
-        self._names = [name for name in dataset_json["labels"] if name != "background"]
+        labels: dict[str, int] = dataset_json["labels"]
+        self._names = sorted((name for name in labels if labels[name]), key=lambda name: labels[name])
         self._history: list[dict[str, Any]] = []
 
     def initialize(self) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage
 
-from benchmarks.clinic.habits import FINE, canal_slice, fine_slice, with_habit
+from benchmarks.clinic.habits import FINE, canal_slice, with_habit
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import HuArray
 from orgseg_node.dicom.objects.uids import derive_uid
@@ -213,7 +213,11 @@ def _add_roi(  # noqa: PLR0913  # what an ROI is made of
     contours.ContourSequence = [
         _contour(points, _image_uid(case, k))
         for k in np.flatnonzero(mask.any(axis=(1, 2))).tolist()
-        for points in _outlines(canal_slice(mask[k], grid) if canal else fine_slice(mask[k]), grid, k)
+        for points in (
+            _outlines(canal_slice(mask[k], grid), grid, k, FINE)
+            if canal
+            else _outlines(mask[k].astype(np.float32), grid, k)
+        )
     ]
     dataset.ROIContourSequence.append(contours)
     observation = Dataset()
@@ -222,8 +226,8 @@ def _add_roi(  # noqa: PLR0913  # what an ROI is made of
     dataset.RTROIObservationsSequence.append(observation)
 
 
-def _outlines(field: NDArray[np.float32], grid: Grid, k: int) -> list[NDArray[np.float64]]:
-    """(N, 3) points in mm of every closed outline of a fine slice."""
+def _outlines(field: NDArray[np.float32], grid: Grid, k: int, fine: int = 1) -> list[NDArray[np.float64]]:
+    """(N, 3) points in mm of every closed outline of a slice with ``fine`` points for each voxel."""
     _, dy, dx = grid.spacing_mm
     x0, y0, z0 = grid.origin_mm
     generator = contourpy.contour_generator(z=np.pad(field, 1))
@@ -231,8 +235,8 @@ def _outlines(field: NDArray[np.float32], grid: Grid, k: int) -> list[NDArray[np
     for line in generator.lines(0.5):
         points = np.asarray(line)[:-1]
         if len(points) >= _LEAST_POINTS:
-            columns = (points[:, 0] - 1 + 0.5) / FINE - 0.5
-            rows = (points[:, 1] - 1 + 0.5) / FINE - 0.5
+            columns = (points[:, 0] - 1 + 0.5) / fine - 0.5
+            rows = (points[:, 1] - 1 + 0.5) / fine - 0.5
             z = np.full(len(points), z0 + k * grid.spacing_mm[0])
             outlines.append(np.stack([x0 + columns * dx, y0 + rows * dy, z], axis=1))
     return outlines

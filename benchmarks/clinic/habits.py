@@ -24,25 +24,15 @@ Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]
 
 
-def fine_slice(mask: Mask) -> Field:
-    """(FINE * J, FINE * I) values above 0.5 inside a slice of a mask, with every voxel as a square.
-
-    Parameters
-    ----------
-    mask : (J, I) bool
-    """
-    return np.kron(mask, np.ones((FINE, FINE), np.float32)).astype(np.float32)
-
-
 def canal_slice(mask: Mask, grid: Grid) -> Field:
-    """The same for the canal: values above 0.5 up to `CANAL_MM` outside the cord.
+    """(FINE * J, FINE * I) values above 0.5 in the canal: up to `CANAL_MM` outside the cord.
 
     Parameters
     ----------
     mask : (J, I) bool, the cord
     grid : of the scan
     """
-    fine = fine_slice(mask) > 0.5
+    fine = np.kron(mask, np.ones((FINE, FINE))) > 0.5
     _, dy, dx = grid.spacing_mm
     distance = ndimage.distance_transform_edt(~fine, sampling=(dy / FINE, dx / FINE))
     return (distance <= CANAL_MM).astype(np.float32)

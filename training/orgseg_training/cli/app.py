@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from orgseg_node.errors import OrgsegError
-from orgseg_training.cli import curation, evaluate, experiment, site
+from orgseg_training.cli import curation, evaluate, experiment, site, tune
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -19,6 +19,7 @@ evaluate.add_commands(app)
 experiment.add_commands(app)
 curation.add_commands(app)
 site.add_commands(app)
+tune.add_commands(site.site_app)
 
 
 def main() -> None:

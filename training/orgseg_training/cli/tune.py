@@ -1,0 +1,193 @@
+"""``orgseg-train site tune``: networks of a bundle trained further on the site's contours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from orgseg_node.errors import ConfigError
+from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
+from orgseg_node.inference.bundles.manifest import MANIFEST
+from orgseg_node.shipped import bundle_folders
+from orgseg_training.cli.site import SiteFolder
+from orgseg_training.nnunet.run import Machine
+from orgseg_training.site.folder import Site
+from orgseg_training.tuning.recipe import RECIPES, with_steps
+from orgseg_training.tuning.report import summary_lines
+from orgseg_training.tuning.request import TuneFolder, TuneRequest
+from orgseg_training.tuning.start import choose_start
+from orgseg_training.tuning.tune import tune as run_tune
+
+
+def tune(
+    site: SiteFolder,
+    bundle: Annotated[str, typer.Option("--from", help="Bundle to start from: its name, or its folder.")],
+    organs: Annotated[
+        str, typer.Option(help="Organs to train, keys of the organ table with commas; new ones are added.")
+    ],
+    name: Annotated[
+        str, typer.Option(help="FAMILY@VERSION of the new bundle; by default the next number.")
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="cpu, gpu, or trial: only to see whether everything works.")
+    ] = "",
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Training steps, in place of those of the recipe.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=1, help="Limit of the training of each network; the schedule is shortened to it."),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=1, max=10, help="Networks; with several, every patient validates once.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of every random choice.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(1, (os.cpu_count() or 2) - 1),
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    accept_low: Annotated[
+        bool, typer.Option("--accept-low", help="Write the bundle even if an organ is hardly found.")
+    ] = False,
+) -> None:
+    """Train a bundle further on the site's contours; repeat the command to continue after an interruption.
+
+    Only the training cases are used. The new bundle is SITE/models/FAMILY@VERSION, its report
+    SITE/tunes/FAMILY@VERSION/report.html.
+    """
+    opened = Site.open(site)
+    chosen = recipe or ("gpu" if device == "cuda" else "cpu")
+    if chosen not in RECIPES:
+        raise ConfigError(f"--recipe {chosen}: there are {', '.join(RECIPES)}.")
+    keys = set(opened.training_keys())
+    cases = [case for case in opened.cases() if case.key in keys]
+    named = [organ.strip() for organ in organs.split(",") if organ.strip()]
+    for organ in named:
+        opened.organs[organ]  # refuses an unknown organ before anything is done
+    start = choose_start(_bundle(bundle), named)
+    schedule = RECIPES[chosen] if iterations is None else with_steps(RECIPES[chosen], iterations)
+    label = name or _next_name(start.bundle, opened)
+    request = TuneRequest(
+        site=opened.settings.name,
+        name=label,
+        start=start,
+        recipe=schedule,
+        folds=folds,
+        seed=seed,
+        minutes=minutes,
+        accept_low=accept_low,
+    )
+    typer.echo(
+        f"{label} from {start.bundle.manifest.name}: {len(cases)} training cases, {schedule.steps} steps"
+    )
+    for line in _plan_lines(request):
+        typer.echo(line)
+    with Console(soft_wrap=True) as console, _Display(console) as display:
+        done = run_tune(
+            request,
+            cases,
+            opened.organs,
+            Machine(threads=threads, device=device),
+            folder=TuneFolder(root=opened.root / "tunes" / label),
+            target=opened.root / "models" / label,
+            listener=display,
+        )
+    for line in summary_lines(done.summary):
+        typer.echo(line)
+    typer.echo(f"{opened.root / 'tunes' / label / 'report.html'}")
+    typer.echo(f"{done.bundle.path}")
+
+
+def _bundle(text: str) -> ModelBundle:
+    if (Path(text) / MANIFEST).is_file():
+        return open_bundle(Path(text))
+    return find_bundle(text, bundle_folders())
+
+
+def _next_name(bundle: ModelBundle, site: Site) -> str:
+    """A tuning that was begun is continued; otherwise the next number of the family at this site."""
+    family = bundle.manifest.name.partition("@")[0]
+    number = 1
+    while (site.root / "models" / f"{family}@{site.settings.name}-{number}").exists():
+        number += 1
+    return f"{family}@{site.settings.name}-{number}"
+
+
+def _plan_lines(request: TuneRequest) -> list[str]:
+    start = request.start
+    lines = []
+    if start.new:
+        lines.append(f"New to the network: {', '.join(start.new)}")
+    if start.kept:
+        lines.append(f"Kept as the network draws them now: {', '.join(start.kept)}")
+    others = [key for _, labels in start.other_parts for key in labels.values()]
+    if others:
+        lines.append(f"In networks of their own, not changed: {', '.join(others)}")
+    return lines
+
+
+class _Display:
+    """A progress bar, with a line for every validation.
+
+    Parameters
+    ----------
+    console : where it is shown
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, text: str, total: int) -> None:
+        """A stage begins."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        if not self._console.is_terminal:
+            self._console.print(text)
+        self._task = self._progress.add_task(text, total=total or None)
+
+    def done(self, number: int) -> None:
+        """So many parts of it are done."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=number)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """The training process reports something."""
+        if event["event"] == "timed":
+            per_step, left = event["seconds_per_step"], event["seconds_left"] / 60
+            self._console.print(
+                f"{per_step:.2f} s a step, measured: about {left:.0f} min to the end of this network"
+            )
+            if self._task is not None:
+                self._progress.update(self._task, total=event["steps"])
+        elif event["event"] == "validated":
+            dice = ", ".join(
+                f"{organ} {'-' if value is None else f'{value:.2f}'}"
+                for organ, value in event["dice"].items()
+            )
+            mark = "" if event["best"] else " (earlier weights were better)"
+            undone = f"; {event['undone']} steps undone" if event.get("undone") else ""
+            self._console.print(f"{event['done']} of {event['total']} steps: Dice {dice}{mark}{undone}")
+
+
+def add_commands(site_app: typer.Typer) -> None:
+    """Add this command to those of a site."""
+    site_app.command()(tune)

@@ -1,0 +1,79 @@
+"""Which network of a bundle is trained further, and what of it is used."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orgseg_node.errors import ConfigError
+from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle
+from orgseg_training.nnunet.run import Dataset
+from orgseg_training.tuning.recipe import RECIPES, with_steps
+from orgseg_training.tuning.request import TuneRequest
+from orgseg_training.tuning.start import choose_start, start_plans
+
+
+@pytest.fixture(scope="module")
+def starter() -> ModelBundle:
+    return find_bundle("starter-hn", [])
+
+
+def test_old_organs_keep_their_channel_and_new_ones_come_last(starter: ModelBundle) -> None:
+    start = choose_start(starter, ["mandible", "larynx", "spinal_cord"])
+    assert start.part.folder == "parts/common"
+    assert start.organs == (
+        "brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible", "larynx",
+    )  # fmt: skip
+    assert start.donor_channels == (0, 1, 2, 3, 4, 5, None)
+    assert start.new == ("larynx",)
+    assert start.kept == ("brainstem", "parotid_right", "parotid_left")
+    ((part, labels),) = start.other_parts  # the network of the larynx has nothing left to contour
+    assert part.folder == "parts/esophagus"
+    assert labels == {1: "esophagus"}
+
+
+def test_the_network_that_knows_the_organ_is_chosen(starter: ModelBundle) -> None:
+    start = choose_start(starter, ["esophagus"])
+    assert start.part.folder == "parts/esophagus"
+    assert (start.organs, start.new, start.kept) == (("esophagus",), (), ())
+    assert {key for _, labels in start.other_parts for key in labels.values()} == {
+        "brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible", "larynx",
+    }  # fmt: skip
+
+
+def test_an_organ_new_to_the_bundle_joins_the_network_with_most_organs(
+    starter: ModelBundle,
+) -> None:
+    assert choose_start(starter, ["thyroid"]).part.folder == "parts/common"
+
+
+@pytest.mark.parametrize("organs", [[], ["larynx", "larynx"]])
+def test_organs_are_named_once(starter: ModelBundle, organs: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        choose_start(starter, organs)
+
+
+def test_spacing_intensities_and_architecture_are_the_old_ones(starter: ModelBundle) -> None:
+    start = choose_start(starter, ["mandible"])
+    old = json.loads((starter.path / start.part.plans).read_text(encoding="utf-8"))
+    plans = start_plans(start, Dataset(number=1, name="tune", trainer="tune"))
+    for key in ("foreground_intensity_properties_per_channel", "transpose_forward"):
+        assert plans[key] == old[key]
+    for key in ("spacing", "patch_size", "architecture", "normalization_schemes"):
+        assert plans["configurations"]["3d_fullres"][key] == old["configurations"]["3d_fullres"][key]
+    assert "orgseg_schedule" not in plans
+    assert plans["dataset_name"] == "Dataset001_tune"
+
+
+@pytest.mark.parametrize("name", ["starter", "starter@", "@2", "a b@2", "starter@2@3"])
+def test_a_result_has_a_family_and_a_version(starter: ModelBundle, name: str) -> None:
+    with pytest.raises(ConfigError, match="FAMILY@VERSION"):
+        TuneRequest(site="s", name=name, start=choose_start(starter, ["mandible"]), recipe=RECIPES["cpu"])
+
+
+@pytest.mark.parametrize(("steps", "blocks", "per_block"), [(1500, 15, 100), (40, 1, 40), (250, 3, 84)])
+def test_a_recipe_of_another_length(steps: int, blocks: int, per_block: int) -> None:
+    recipe = with_steps(RECIPES["cpu"], steps)
+    assert (recipe.blocks, recipe.steps_per_block) == (blocks, per_block)
+    assert recipe.warm_up <= max(1, steps // 4)

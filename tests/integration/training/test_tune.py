@@ -19,6 +19,7 @@ from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import BundleExists
 from orgseg_node.inference.bundles.bundle import open_bundle, verify_bundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.bundles.training_cases import training_cases
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
@@ -113,6 +114,9 @@ def test_from_a_bundle_to_a_bundle(root: Path) -> None:
     result = read_json(root / "one" / "result.json")
     assert result["bundle"]["sha256"] == bundle.sha256
     fold = result["folds"][0]
+    ((_, trained),) = training_cases(bundle).items()
+    assert {one.held_out for one in trained} == {None, "0"}
+    assert len(trained) == len(fold["training"]) + len(fold["validation"])
     assert not set(fold["training"]) & set(fold["validation"])
     case = CaseStore(root / "store").cases()[0]
     predictor = load_predictor(

@@ -153,7 +153,7 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
                     found[name].append(value)
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         dice = {name: round(float(np.mean(values)), 4) if values else None for name, values in found.items()}
-        known = [value for name in self._tune["tuned"] if (value := dice[name]) is not None]
+        known = [each for name in self._tune["tuned"] if (each := dice[name]) is not None]
         score = float(np.mean(known)) if known else 0.0
         return {"dice": dice, "score": round(score, 4), "seconds": round(time.monotonic() - started, 2)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,9 +11,11 @@ from orgseg_node.durable import make_folder
 from orgseg_node.errors import InputError
 from orgseg_node.inference.bundles.anatomy import AnatomyCase, learn_anatomy, replace_anatomy
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.training_cases import TrainingCase
 from orgseg_node.inference.bundles.writing import BundleDraft, CopiedPart, PartDraft, export_trained
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.nnunet.run import CONFIGURATION
+from orgseg_training.tuning.folds import Fold
 from orgseg_training.tuning.request import TuneFolder, TuneRequest
 
 _MOST_CASES: Final = 200  # more cases change the reference little
@@ -127,14 +128,29 @@ def add_reference(
     return replace_anatomy(bundle, learned), True
 
 
+def trained_cases(cases: Sequence[StoredCase], folds: Sequence[Fold]) -> tuple[TrainingCase, ...]:
+    """What the networks were trained on, for the gate.
+
+    Parameters
+    ----------
+    cases : the scans for training and validation
+    folds : of the networks
+    """
+    held_out = {key: str(number) for number, fold in enumerate(folds) for key in fold["val"]}
+    return tuple(
+        TrainingCase(
+            voxels_sha256=case.voxels_sha256,
+            coarse_sha256=case.coarse_sha256,
+            patient=case.patient,
+            held_out=held_out.get(case.key),
+        )
+        for case in cases
+    )
+
+
 def _anatomy_cases(cases: Sequence[StoredCase], organs: Sequence[str]) -> Iterator[AnatomyCase]:
     step = max(1, -(-len(cases) // _MOST_CASES))
     for case in cases[::step]:
         masks = {organ: case.mask(organ) for organ in organs if organ in case.drawn}
         if masks:
             yield AnatomyCase(volume=case.volume(), masks=masks, age_years=case.age_years)
-
-
-def delete_bundle(bundle: ModelBundle) -> None:
-    """Delete a bundle that was not accepted."""
-    shutil.rmtree(bundle.path, ignore_errors=True)

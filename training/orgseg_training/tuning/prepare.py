@@ -146,7 +146,7 @@ class RawWriter:
             return
         if self._predictor is None:
             settings = InferenceSettings(device=self._machine.device, threads=self._machine.threads)
-            self._predictor = load_predictor(self._start.bundle, self._table, settings)
+            self._predictor = load_predictor(self._start.only_kept, self._table, settings)
         found = self._predictor.predict(volume, body, lambda _done, _doing: None).label_map
         numbers = {organ.key: number for number, organ in found.organs.items()}
         for organ in self._start.kept:

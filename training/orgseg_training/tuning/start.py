@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +55,14 @@ class Start:
             if part is not self.part and labels:
                 found.append((part, labels))
         return tuple(found)
+
+    @property
+    def only_kept(self) -> ModelBundle:
+        """The old bundle with nothing but the organs that shall stay as they are."""
+        labels = {number: key for number, key in self.part.labels.items() if key in self.kept}
+        priorities = {key: value for key, value in self.part.priorities.items() if key in self.kept}
+        part = replace(self.part, labels=labels, priorities=priorities)
+        return replace(self.bundle, manifest=replace(self.bundle.manifest, parts=(part,)))
 
     def weights(self, fold: int) -> Path:
         """The weights that a fold starts from; with more folds than the bundle has, they take turns."""

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import BundleExists
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.training_cases import add_training_cases
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import lock_folder, read_json, write_json
 from orgseg_training.errors import NothingLearned
@@ -17,7 +18,7 @@ from orgseg_training.evaluation.results import CaseScore, read_cases, write_case
 from orgseg_training.nnunet.child import Watch
 from orgseg_training.nnunet.progress import ProgressReader
 from orgseg_training.nnunet.run import PLANS, Machine, Schedule, run_code, train
-from orgseg_training.tuning.bundles import add_reference, write_bundle, write_fold_bundle
+from orgseg_training.tuning.bundles import add_reference, trained_cases, write_bundle, write_fold_bundle
 from orgseg_training.tuning.folds import Fold, make_folds
 from orgseg_training.tuning.prepare import RawData, RawWriter
 from orgseg_training.tuning.report import TuneSummary, card_of, write_report
@@ -264,6 +265,7 @@ def _finish(  # noqa: PLR0913, PLR0917  # the arguments of tune
     else:
         bundle = write_bundle(request, folder, work, card=card_of(summary, low), priorities=priorities)
     bundle, has_reference = add_reference(bundle, cases, table)
+    add_training_cases(bundle, {bundle.manifest.parts[0].folder: trained_cases(cases, summary.folds)})
     work.rename(target)
     bundle = open_bundle(target)
     write_json(

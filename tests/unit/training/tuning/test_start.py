@@ -48,6 +48,12 @@ def test_an_organ_new_to_the_bundle_joins_the_network_with_most_organs(
     assert choose_start(starter, ["thyroid"]).part.folder == "parts/common"
 
 
+def test_only_the_network_with_the_kept_organs_is_run_for_them(starter: ModelBundle) -> None:
+    start = choose_start(starter, ["mandible", "larynx"])
+    assert start.only_kept.manifest.organs == start.kept
+    assert len(start.only_kept.manifest.parts) == 1
+
+
 @pytest.mark.parametrize("organs", [[], ["larynx", "larynx"]])
 def test_organs_are_named_once(starter: ModelBundle, organs: list[str]) -> None:
     with pytest.raises(ConfigError):

@@ -99,6 +99,26 @@ def read_slices(series: CtSeries) -> HuArray:
     return hu
 
 
+def read_plane(pixels: PixelReader, image: CtSlice, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """One slice in Hounsfield units, however its values are stored; padding is -1024 HU.
+
+    Parameters
+    ----------
+    pixels : decodes it
+    image : the slice
+    shape : (rows, columns) of the header
+
+    Raises
+    ------
+    UndecodablePixels, LossyCompression
+        As in `read_slices`.
+    """
+    stored, padded = _stored(pixels.words(image, shape), image)
+    values = _rescale(stored, image).astype(np.float64)
+    values[padded] = PADDING_HU
+    return values
+
+
 def _stored(words: NDArray[np.uint16], image: CtSlice) -> tuple[_Stored, NDArray[np.bool_]]:
     """Stored values (PS3.3, C.7.6.3.1), and which of them are padding (C.7.5.1.1.2).
 

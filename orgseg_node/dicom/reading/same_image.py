@@ -1,9 +1,10 @@
 """Whether two files are the same image: same pixels, geometry and patient, whatever their encoding.
 
 Scanner and PACS send the same image in different transfer syntaxes, and a PACS may change (coerce) what it
-administers: accession number, station, dates, description, character set, the spelling of a name. None of
-this changes what is contoured, nor for whom. So an image that comes again under its UID is compared by
-meaning. The UIDs of study and series, to which the contours refer, have to be the same as well.
+administers: accession number, station, dates, description, character set, the spelling of a name. Some store
+the same HU with another offset or number of bits. None of this changes what is contoured, nor for whom. So an
+image that comes again under its UID is compared by meaning. The UIDs of study and series, to which the
+contours refer, have to be the same as well.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from orgseg_node.dicom.reading.image_hash import image_hash
 from orgseg_node.dicom.reading.limits import open_bounded
 from orgseg_node.dicom.reading.multiframe import frame_headers
 from orgseg_node.dicom.reading.pixels import PixelReader
+from orgseg_node.dicom.reading.reader import read_plane
 from orgseg_node.dicom.reading.slices import PlacedSlice, classify_file
 
 
@@ -54,9 +56,8 @@ _GEOMETRY: Final = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
-    "SliceThickness",
-    "GantryDetectorTilt",
 )
+_CAPITALS: Final = {"PatientPosition"}
 _VALUES: Final = (
     "RescaleSlope",
     "RescaleIntercept",
@@ -69,6 +70,7 @@ _VALUES: Final = (
 )
 _TOLERANCE: Final = 1e-5
 """Decimal texts may be rounded: mm, HU, or parts of a unit vector (0.005 mm in a field of 50 cm)."""
+_TOLERANCE_HU: Final = 1e-3
 _ENCODED: Final = {"PixelPaddingValue", "PixelPaddingRangeLimit"}  # the same 16 bits, signed or not
 _SPELLINGS: Final = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "å": "aa", "ø": "oe", "æ": "ae"}
@@ -90,11 +92,10 @@ def differences(one: Path, other: Path) -> tuple[Difference, ...]:
                 (Difference.UIDS, _differ(header, header_of_other, _UIDS)),
                 (Difference.PATIENT, _patients_differ(header, header_of_other)),
                 (Difference.GEOMETRY, _any_differ(frames, others, _GEOMETRY)),
-                (Difference.PIXELS, _any_differ(frames, others, _VALUES)),
             )
             if differs
         )
-        if not found and _pixels_differ(one, other):
+        if not found and _pixels_differ((one, frames), (other, others)):
             return (Difference.PIXELS,)
     except Exception:  # noqa: BLE001  # damaged bytes make parsers and decoders raise any exception
         return (Difference.UNREADABLE,)
@@ -116,10 +117,14 @@ def _any_differ(frames: list[Dataset], others: list[Dataset], keywords: tuple[st
 
 def _differ(one: Dataset, other: Dataset, keywords: tuple[str, ...]) -> bool:
     return not all(
-        _equal(a, b, encoded=keyword in _ENCODED)
+        _equal(*_in_capitals(keyword, a, b), encoded=keyword in _ENCODED)
         for keyword in keywords
         for a, b in zip_longest(texts(one, keyword), texts(other, keyword), fillvalue="")
     )
+
+
+def _in_capitals(keyword: str, *values: str) -> tuple[str, ...]:
+    return tuple(value.upper() for value in values) if keyword in _CAPITALS else values
 
 
 def _equal(one: str, other: str, *, encoded: bool) -> bool:
@@ -158,18 +163,18 @@ def _spellings(name: str) -> set[tuple[str, ...]]:
     }
 
 
-def _pixels_differ(one: Path, other: Path) -> bool:
-    slices, others = (classify_file(path) for path in (one, other))
+def _pixels_differ(one: tuple[Path, list[Dataset]], other: tuple[Path, list[Dataset]]) -> bool:
+    """Whether two files differ in their HU or, if they are no CT slices, in their pixel data as stored."""
+    slices, others = (classify_file(path) for path, _ in (one, other))
     reader, reader_of_other = PixelReader(), PixelReader()
     if not all(isinstance(each, PlacedSlice) for each in (*slices, *others)):
-        return _raw_pixels(one) != _raw_pixels(other)
+        return _any_differ(one[1], other[1], _VALUES) or _raw_pixels(one[0]) != _raw_pixels(other[0])
     for a, b in zip(slices, others, strict=True):
         if not (isinstance(a, PlacedSlice) and isinstance(b, PlacedSlice)):
             return True
         shape = (a.rows, a.columns)
-        unused = np.uint16(16 - a.image.bits_stored)
-        words = reader.words(a.image, shape) ^ reader_of_other.words(b.image, shape)
-        if np.any(words << unused):  # bits beyond Bits Stored are not part of a pixel (PS3.5 8.1.1)
+        hu, hu_of_other = read_plane(reader, a.image, shape), read_plane(reader_of_other, b.image, shape)
+        if not np.allclose(hu, hu_of_other, rtol=_TOLERANCE, atol=_TOLERANCE_HU):
             return True
     return False
 

@@ -38,6 +38,7 @@ from orgseg_node.node.processing.dispatcher import Dispatcher, queues_of
 from orgseg_node.node.processing.engine import Engine
 from orgseg_node.node.processing.heartbeat import DeadWorkerDetector, Heartbeat, live_workers
 from orgseg_node.node.processing.retention import Retention
+from orgseg_node.node.processing.shadow import ShadowRunner
 from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
 from orgseg_node.node.scheduler import Tick, Watchdog, start_scheduler
@@ -118,7 +119,8 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
             engine = stack.enter_context(
                 _running_workflow_engine(config, store.database, worker, min(_POLL_S, tick_s))
             )
-            ticks += _make_worker(parts, engine, worker, tick_s)
+            shadow = stack.enter_context(ShadowRunner(current, store, child_command))
+            ticks += _make_worker(parts, engine, worker, shadow, tick_s)
             ticks += [("commitment", commitment.request_due, tick_s)]
         port = _listen(parts, stack)
         ticks += _watch_ticks(parts, reloader, sender, tick_s)
@@ -182,7 +184,9 @@ def _make_receiver(
     ]
 
 
-def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) -> list[Tick]:
+def _make_worker(
+    parts: Parts, engine: Engine, worker: Worker, shadow: ShadowRunner, tick_s: float
+) -> list[Tick]:
     """Reconcile the store with the engine; returns the ticks of a working process."""
     config = parts.config.config
     parts.engine = engine
@@ -192,6 +196,7 @@ def _make_worker(parts: Parts, engine: Engine, worker: Worker, tick_s: float) ->
     with suppress(ItemsFailed):  # logged; a single job must not keep the node from starting
         dispatcher.reconcile()
     ticks = [*dispatcher.ticks(tick_s), *Retention(parts.config, parts.store, engine).ticks()]
+    ticks += [("shadow", shadow.poll, 5 * tick_s)]
     if shared:
         limit_s = config.worker.dead_after_s
         detector = DeadWorkerDetector(parts.store.database, engine, config.worker.own_name, limit_s=limit_s)

@@ -78,16 +78,16 @@ class TestModelRegistry:
         assert live is not None
         assert shadow is not None
         runs = ShadowRuns(database)
-        assert runs.next_job(live, shadow) is None
+        assert runs.next_job(live, shadow, 20) is None
         job_id = _job_done(bench)
         (job,) = bench.store.jobs()
-        assert runs.next_job(live, shadow) == job
+        assert runs.next_job(live, shadow, 20) == job
         assert runs.begin(shadow, job_id)
         runs.take_back(shadow, job_id)
         assert runs.begin(shadow, job_id)
         assert runs.begin(shadow, job_id), "its process died once"
         assert not runs.begin(shadow, job_id), "and again: it is given up"
-        assert runs.next_job(live, shadow) is None
+        assert runs.next_job(live, shadow, 20) is None
         assert [run.is_failed for run in runs.outcomes(shadow)] == [True]
 
 

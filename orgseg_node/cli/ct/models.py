@@ -122,7 +122,8 @@ def add(
     ],
     *,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the new bundle; by default the name of PATH.")
+        str | None,
+        typer.Option("--name", help="Name of the new bundle; by default that of the bundle, or of PATH."),
     ] = None,
     organs: Annotated[
         list[str] | None,
@@ -197,7 +198,7 @@ def add(
     from orgseg_node.shipped import shipped_config  # noqa: PLC0415
 
     options = ImportOptions(
-        name=name or source.resolve().stem,
+        name=name or _name_of(source),
         folder=folder or user_bundles(),
         table=load_organs(shipped_config("organs.toml")),
         organs=read_organ_map(organs or []),
@@ -221,6 +222,14 @@ def add(
         f"[green]added[/] {escape(bundle.manifest.name)}: {escape(', '.join(bundle.manifest.organs))}"
     )
     out().print(escape(str(bundle.path)))
+
+
+def _name_of(source: Path) -> str:
+    """The name of a bundle, or of the file or folder of a model of another kind."""
+    from orgseg_node.inference.bundles.bundle import open_bundle  # noqa: PLC0415  # quick start
+    from orgseg_node.inference.bundles.manifest import MANIFEST  # noqa: PLC0415
+
+    return open_bundle(source).manifest.name if (source / MANIFEST).is_file() else source.resolve().stem
 
 
 def _numbers(entries: list[str]) -> dict[str, float]:

@@ -7,13 +7,13 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import DiskFull, ModelNotImportable, OrganUnknown
 from orgseg_node.inference.bundles.bundle import ModelBundle, check_weights, open_bundle, verify_bundle
-from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing
+from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing, parse_manifest, render_manifest
 from orgseg_node.inference.bundles.matching import match_labels, unused_entries
 from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel, find_trained
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, new_bundle_folder
@@ -75,7 +75,7 @@ def import_model(source: Path, options: ImportOptions) -> ModelBundle:
     Parameters
     ----------
     source : an nnU-Net v2 trained-model folder, its export zip, a folder with several of them, or a bundle of
-        this node, which is verified and copied unchanged
+        this node, which is verified and copied; with another name its manifest, and so its hash, is another
     options : see `ImportOptions`
 
     Raises
@@ -92,7 +92,7 @@ def import_model(source: Path, options: ImportOptions) -> ModelBundle:
         If the zip does not fit on the disk.
     """
     if (source / MANIFEST).is_file():
-        return _copy_bundle(open_bundle(source), options.folder)
+        return _copy_bundle(open_bundle(source), options.folder, options.name)
     with ExitStack() as stack:
         if source.is_file():
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orgseg-import-")))
@@ -145,16 +145,21 @@ def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
         )
 
 
-def _copy_bundle(bundle: ModelBundle, folder: Path) -> ModelBundle:
+def _copy_bundle(bundle: ModelBundle, folder: Path, name: str) -> ModelBundle:
     verify_bundle(bundle)
-    for name in bundle.manifest.files:
-        if name.endswith(".safetensors"):
-            check_weights(bundle.path / name)
-    with new_bundle_folder(folder / bundle.manifest.name) as work:
-        for name in (MANIFEST, *bundle.manifest.files):
-            (work / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.path / name, work / name)
-    return open_bundle(folder / bundle.manifest.name)
+    manifest = (bundle.path / MANIFEST).read_bytes()
+    if name != bundle.manifest.name:
+        manifest = render_manifest(replace(bundle.manifest, name=name))
+        parse_manifest(manifest)  # a check only: raises if the name is none
+    for file in bundle.manifest.files:
+        if file.endswith(".safetensors"):
+            check_weights(bundle.path / file)
+    with new_bundle_folder(folder / name) as work:
+        (work / MANIFEST).write_bytes(manifest)
+        for file in bundle.manifest.files:
+            (work / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / file, work / file)
+    return open_bundle(folder / name)
 
 
 def _choose(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedModel]:

@@ -66,21 +66,24 @@ class ShadowRuns:
         self._db = database
         self._clock = clock
 
-    def next_job(self, live: ModelVersion, shadow: ModelVersion) -> Job | None:
-        """The oldest scan that the live version has contoured since, and the shadow has not yet.
+    def next_job(self, live: ModelVersion, shadow: ModelVersion, cases: int) -> Job | None:
+        """The newest scan that the live version has contoured, and the version in the shadow has not yet.
 
         Parameters
         ----------
         live, shadow : versions of one family
+        cases : earlier scans, from before there was a shadow, are taken until so many were compared
         """
+        compared = sum(run.is_compared for run in self.outcomes(shadow))
+        since = stamp(shadow.updated_at) if compared >= cases else ""
         found = self._db.read(
             Job,
             "SELECT j.* FROM job j LEFT JOIN shadow_run r"
             " ON r.job_id = j.job_id AND r.family = ? AND r.sha256 = ?"
             " WHERE j.state IN ('SENDING', 'DONE') AND j.purged_at IS NULL AND j.models LIKE ?"
             " AND j.created_at >= ? AND coalesce(r.outcome, '') = ''"
-            " ORDER BY coalesce(r.attempts, 0), j.created_at LIMIT 1",
-            (shadow.family, shadow.sha256, f"%{live.sha256}%", stamp(shadow.updated_at)),
+            " ORDER BY coalesce(r.attempts, 0), j.created_at DESC LIMIT 1",
+            (shadow.family, shadow.sha256, f"%{live.sha256}%", since),
         )
         return found[0] if found else None
 

@@ -13,6 +13,9 @@ JOBS: Final = "jobs"
 QUARANTINE: Final = "quarantine"
 """Files that were set aside: not completely written, or the losers of a conflict. Nothing here is deleted."""
 
+SHADOW: Final = "shadow"
+"""What a version in the shadow writes, until it is compared."""
+
 LOCKS: Final = "locks"
 """A lock file for each device that computes."""
 

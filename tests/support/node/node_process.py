@@ -221,6 +221,7 @@ def running_node(
     node: str = "",
     quiet_s: float = 0.5,
     completeness: str = "",
+    more: str = "",
     warm: bool = False,
 ) -> Iterator[NodeProcess]:
     """A started node, ended in any case."""
@@ -235,6 +236,7 @@ def running_node(
         node=node,
         quiet_s=quiet_s,
         completeness=completeness,
+        more=more,
         warm=warm,
     )
     process.start()

@@ -17,10 +17,7 @@ from orgseg_training.datasets.case_store import CaseStore
 from orgseg_training.datasets.registry import open_database
 from orgseg_training.durable import read_json
 from orgseg_training.errors import CaseRejected, CurationChanged
-from tests.support.ct.phantom import PhantomOptions
-from tests.unit.training.datasets.test_dicom_trees import rename, write_patient
-
-_SMALL = PhantomOptions(positions_mm=[-36.0 + 3.0 * k for k in range(24)])
+from tests.unit.training.datasets.test_dicom_trees import SMALL, rename, write_patient
 
 
 def _structures(folder: Path) -> Path:
@@ -94,7 +91,7 @@ def test_of_several_structure_sets_the_rules_choose_one(
     organ_table: OrganTable,
     tmp_path: Path,
 ) -> None:
-    write_patient(tmp_path, organ_table, _SMALL)
+    write_patient(tmp_path, organ_table, SMALL)
     _edit(tmp_path, StructureSetDate="", **{k: v for k, v in first.items() if k != "StructureSetDate"})
     _edit(tmp_path, **first)
     _second(tmp_path, **{"StructureSetDate": "", **second})
@@ -108,7 +105,7 @@ def test_of_several_structure_sets_the_rules_choose_one(
 
 
 def test_without_a_rule_none_of_two_structure_sets_is_taken(organ_table: OrganTable, tmp_path: Path) -> None:
-    write_patient(tmp_path, organ_table, _SMALL)
+    write_patient(tmp_path, organ_table, SMALL)
     _second(tmp_path)
     with pytest.raises(CaseRejected, match="neither label, plan, approval nor date"):
         _only(tmp_path).read()
@@ -121,7 +118,7 @@ def test_two_rois_of_one_organ_are_used_if_they_are_copies(organ_table: OrganTab
         contours = {item.ReferencedROINumber: item for item in dataset.ROIContourSequence}
         contours[names["Bone_Mandible"]].ContourSequence = contours[names["SpinalCord"]].ContourSequence
 
-    write_patient(tmp_path, organ_table, _SMALL, change=double)
+    write_patient(tmp_path, organ_table, SMALL, change=double)
     contents = _only(tmp_path).read()
     assert contents.masks["spinal_cord"].any()
     assert [one.code for one in contents.findings if one.level is Level.WARNING] == ["ROI_TWICE"]
@@ -138,12 +135,12 @@ def _without_slices(dataset: Dataset, name: str, keep: Callable[[int], bool]) ->
 def test_a_striped_cord_is_filled_and_a_short_one_is_unknown_beyond_its_ends(
     organ_table: OrganTable, tmp_path: Path
 ) -> None:
-    write_patient(tmp_path / "whole", organ_table, _SMALL)
+    write_patient(tmp_path / "whole", organ_table, SMALL)
     whole = _only(tmp_path / "whole").read().masks["spinal_cord"]
     write_patient(
         tmp_path / "striped",
         organ_table,
-        _SMALL,
+        SMALL,
         change=lambda ds: _without_slices(ds, "SpinalCord", lambda n: n % 2 == 0),
     )
     striped = _only(tmp_path / "striped").read()
@@ -153,21 +150,21 @@ def test_a_striped_cord_is_filled_and_a_short_one_is_unknown_beyond_its_ends(
     write_patient(
         tmp_path / "short",
         organ_table,
-        _SMALL,
-        change=lambda ds: _without_slices(ds, "SpinalCord", lambda n: 8 <= n < 14),
+        SMALL,
+        change=lambda ds: _without_slices(ds, "SpinalCord", lambda n: 5 <= n < 9),
     )
     store = CaseStore(tmp_path / "store")
     store.ingest([_only(tmp_path / "short")])
     (case,) = store.cases()
-    assert case.known("spinal_cord") == slice(8, 14)
-    assert case.known("mandible") == slice(None)
+    assert case.known("spinal_cord") == slice(5, 9)
+    assert case.known("liver") == slice(None)
     assert "ROI_DRAWN_IN_PART" in {one.code for one in case.findings}
 
 
 def test_names_added_after_the_first_ingest_count_and_nothing_else_is_stored_again(
     organ_table: OrganTable, tmp_path: Path
 ) -> None:
-    write_patient(tmp_path / "data", organ_table, _SMALL, change=rename({"Parotid_L": "Ohr li"}))
+    write_patient(tmp_path / "data", organ_table, SMALL, change=rename({"Parotid_L": "Ohr li"}))
     store = CaseStore(tmp_path / "store")
     first = store.ingest([_only(tmp_path / "data")])
     assert (first.added, first.changed, first.kept) == (1, 0, 0)
@@ -185,7 +182,7 @@ def test_names_added_after_the_first_ingest_count_and_nothing_else_is_stored_aga
 def test_a_changed_rtstruct_is_stored_again_but_not_after_a_decision(
     organ_table: OrganTable, tmp_path: Path
 ) -> None:
-    write_patient(tmp_path / "data", organ_table, _SMALL)
+    write_patient(tmp_path / "data", organ_table, SMALL)
     store = CaseStore(tmp_path / "store")
     store.ingest([_only(tmp_path / "data")])
     _edit(tmp_path / "data", StructureSetLabel="CHANGED")
@@ -198,7 +195,7 @@ def test_a_changed_rtstruct_is_stored_again_but_not_after_a_decision(
 def test_a_scan_that_can_no_longer_be_used_is_taken_out_and_listed(
     organ_table: OrganTable, tmp_path: Path
 ) -> None:
-    write_patient(tmp_path / "data", organ_table, _SMALL)
+    write_patient(tmp_path / "data", organ_table, SMALL)
     store = CaseStore(tmp_path / "store")
     store.ingest([_only(tmp_path / "data")])
     _edit(tmp_path / "data", PatientID="SOMEBODY-ELSE")

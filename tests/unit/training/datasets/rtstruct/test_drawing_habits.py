@@ -66,7 +66,7 @@ def test_a_small_organ_with_three_contours_on_every_second_slice_is_filled() -> 
         ("spinal_cord", (30, 80), (30, 100)),  # to the brainstem, not to the end of the scan
         ("spinal_cord", (0, 80), None),  # the scan ends there
         ("spinal_cord", (2, 80), None),
-        ("spinal_cord", (5, 95), (5, 100)),
+        ("spinal_cord", (10, 90), (10, 100)),
         ("spinal_cord", (0, 100), None),
         ("esophagus", (20, 50), (20, 100)),
         ("esophagus", (20, 65), None),  # 135 mm: a whole one

@@ -262,6 +262,11 @@ class CaseUnknown(TrainingError):
     next_step = "Name a case as the list of site ingest or the page of site qc names it."
 
 
+def short_reason(sentence: str) -> str:
+    """Why a scan is not used, without saying that it is not used."""
+    return sentence.removeprefix(f"{CaseRejected('').sentence} ")
+
+
 def scan_error(error: Exception) -> OrgsegError:
     """What any exception means for a scan, without its text, which may name the patient."""
     if isinstance(error, ObjectInvalid):

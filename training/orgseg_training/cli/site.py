@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from orgseg_node.errors import ConfigError
 from orgseg_training.cli.judge import judge, ratings
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.site.folder import Site
+from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
 from orgseg_training.site.locking import lock_site
 from orgseg_training.site.settings import SiteSettings
+from orgseg_training.site.survey import survey_lines, survey_site
 
 site_app = typer.Typer(no_args_is_help=True, help="A site's data set for retraining.")
 
@@ -29,6 +32,39 @@ def init(
     """Make the folder of a site without a survey; settings are in its site.toml."""
     site = Site.create(out, SiteSettings(name=name, archive=(archive.resolve(),)))
     typer.echo(f"{site.root}")
+
+
+@site_app.command("survey")
+def survey(
+    archive: Annotated[Path, typer.Argument(help="Folder with DICOM CT, RTSTRUCT and RTPLAN.")],
+    out: Annotated[Path, typer.Option(help="The site's folder; made if it is not there.")],
+    name: Annotated[str, typer.Option(help="Short name of a new data set.")] = "site",
+) -> None:
+    """List scans and ROI names of an archive, and propose the organs of the names in SITE/names.toml."""
+    site = _opened(archive.resolve(), out, name)
+    found = survey_site(site)
+    for line in survey_lines(found):
+        typer.echo(line)
+    typer.echo(f"{site.names_file}: {found.new_names} names added, {found.undecided} to decide.")
+    typer.echo(f"Edit it, then: orgseg-train site ingest {site.root}")
+
+
+def _opened(archive: Path, out: Path, name: str) -> Site:
+    if not (out / "site.toml").exists():
+        return Site.create(out, SiteSettings(name=name, archive=(archive,)))
+    site = Site.open(out)
+    if archive not in {folder.resolve() for folder in site.settings.archive}:
+        raise ConfigError(f"{archive} is not among the folders of archive in {site.settings_file}.")
+    return site
+
+
+@site_app.command("ingest")
+def ingest(site: SiteFolder) -> None:
+    """Store the cases of the archive, and say why others are not used; what has not changed is kept."""
+    opened = Site.open(site)
+    for line in ingest_lines(ingest_site(opened)):
+        typer.echo(line)
+    typer.echo(f"Check them: orgseg-train site qc {opened.root}")
 
 
 @site_app.command("qc")
@@ -52,6 +88,7 @@ def check(
 def lock(site: SiteFolder) -> None:
     """Lock the cases for training and test; a patient keeps its part when patients are added."""
     opened = Site.open(site)
+    reject_cases(opened)
     locked = lock_site(opened, _today())
     for line in locked.summary:
         typer.echo(line)

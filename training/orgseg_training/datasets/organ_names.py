@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from orgseg_node.core.naming.dictionary import NameDictionary, name_dictionary
 from orgseg_node.core.naming.words import folded
 from orgseg_node.core.organs import OrganTable
 from orgseg_training.datasets.description import DataSet
+
+
+class RoiNames(Protocol):
+    """Which organ the name of an ROI means."""
+
+    def organ(self, name: str, /) -> str | None:
+        """The key of the organ; None if it means none, or that is not certain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +35,7 @@ class OrganNames:
     patterns: Mapping[str, re.Pattern[str]]
     dictionary: NameDictionary
 
-    def organ(self, name: str) -> str | None:
+    def organ(self, name: str, /) -> str | None:
         """The organ a name means; None if it means none, or patterns of several organs match."""
         known = self.names.get(folded(name)) or self.dictionary.organ(name)
         if known is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from orgseg_training.curation.duplicates import DuplicatePair, redundant_copies
@@ -52,21 +52,7 @@ def find_exclusions(
         If the list is not signed, or names an unknown scan or organ.
     """
     rejects, signer = signed_rejects(experiment)
-    by_key = {case.key: case for case in cases}
-    cases_left_out: dict[str, str] = {}
-    organs: dict[str, dict[str, str]] = {}
-    for one in rejects:
-        if one.case not in by_key:
-            raise RejectsInvalid(f"There is no scan {one.case}.")
-        if one.organ is None:
-            cases_left_out[one.case] = one.reason
-        elif one.organ in by_key[one.case].drawn:
-            organs.setdefault(one.case, {})[one.organ] = one.reason
-        else:
-            raise RejectsInvalid(f"{one.organ} was not drawn in {one.case}.")
-    for key, without in organs.items():
-        if key not in cases_left_out and by_key[key].drawn <= set(without):
-            cases_left_out[key] = "every organ rejected"
+    cases_left_out, organs = apply_rejects(rejects, cases)
     remaining = [case.without(organs.get(case.key, ())) for case in cases if case.key not in cases_left_out]
     keys = {case.key for case in remaining}
     remaining_pairs = [pair for pair in pairs if {pair.first, pair.second} <= keys]
@@ -81,6 +67,41 @@ def find_exclusions(
         "kept": dict(kept),
         "pairs": [[pair.first, pair.second, pair.kind.value, pair.difference_hu] for pair in pairs],
     }
+
+
+def apply_rejects(
+    rejects: Sequence[Reject], cases: Sequence[StoredCase], also_known: Collection[tuple[str, str]] = ()
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The scans and the organs that a list leaves out, each with the reason.
+
+    Parameters
+    ----------
+    rejects : the list
+    cases : all ingested scans
+    also_known : keys of scans, and of organs of a scan (empty for the scan), that cannot be used anyway
+
+    Raises
+    ------
+    RejectsInvalid
+        If it names an unknown scan or organ.
+    """
+    by_key = {case.key: case for case in cases}
+    left_out: dict[str, str] = {}
+    organs: dict[str, dict[str, str]] = {}
+    for one in rejects:
+        if one.case not in by_key:
+            if (one.case, "") not in also_known:
+                raise RejectsInvalid(f"There is no scan {one.case}.")
+        elif one.organ is None:
+            left_out[one.case] = one.reason
+        elif one.organ in by_key[one.case].drawn:
+            organs.setdefault(one.case, {})[one.organ] = one.reason
+        elif (one.case, one.organ) not in also_known:
+            raise RejectsInvalid(f"{one.organ} was not drawn in {one.case}.")
+    for key, without in organs.items():
+        if key not in left_out and by_key[key].drawn <= set(without):
+            left_out[key] = "every organ rejected"
+    return left_out, organs
 
 
 def count_reasons(decisions: dict[str, Any]) -> dict[str, tuple[int, int]]:

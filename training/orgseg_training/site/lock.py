@@ -170,11 +170,24 @@ def require_unchanged(lock: Lock, cases: Iterable[StoredCase]) -> None:
         raise LockChanged(f"{', '.join(changed[:3])}{more}.")
 
 
-def require_patients(cases: Iterable[StoredCase], least: int) -> None:
-    """Raise TooFewPatients if the cases are of fewer patients than this."""
+def require_patients(cases: Iterable[StoredCase], least: int, *, copies: int = 0) -> None:
+    """Refuse too few patients.
+
+    Parameters
+    ----------
+    cases : that can be used
+    least : number of patients that are needed
+    copies : number of cases that are left out as copies of others, for the message
+
+    Raises
+    ------
+    TooFewPatients
+        If the cases are of fewer patients.
+    """
     count = len({case.patient for case in cases})
     if count < least:
-        raise TooFewPatients(f"{count} can be used, {least} are needed.")
+        why = f" {copies} cases are copies of others." if copies else ""
+        raise TooFewPatients(f"{count} can be used, {least} are needed.{why}")
 
 
 def joined_parts(

@@ -66,7 +66,7 @@ def lock_site(site: Site, when: date) -> Locked:
     pairs = find_duplicates(cases)
     copies = redundant_copies(cases, pairs, held_out=lambda case: known.get(case.patient) is Part.TEST)
     used = tuple(case for case in cases if case.key not in copies)
-    require_patients(used, site.settings.min_patients)
+    require_patients(used, site.settings.min_patients, copies=len(copies))
     leaders = joined_parts(known, cases, [(pair.first, pair.second) for pair in pairs])
     decided = divide_patients(
         leaders.values(), known, fraction=site.settings.test_fraction, secret=site.secret()

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from orgseg_node.core.checks import Finding, Level
-from orgseg_node.dicom.reading.files import whole_text
+from orgseg_node.dicom.reading.files import open_header, whole_text
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, files_in
 from orgseg_node.errors import InputError, OrgsegError, SeveralParts
 from orgseg_training.datasets.rtstruct.ct_survey import survey_each
@@ -56,20 +56,18 @@ class Archive:
             places.setdefault(one.series_instance_uid, []).append((one, list(links.get(n, []))))
         return list(places.values())
 
-    def unmatched(self) -> Iterator[tuple[str, OrgsegError]]:
-        """Name and reason of what belongs to no CT: refused series, lone structure sets, damaged files."""
+    def unmatched(self) -> Iterator[tuple[str, Path, OrgsegError]]:
+        """Name, file and reason of refused series, lone structure sets, and damaged files."""
         for refusal in self.inventory.refused:
-            uid = refusal.series_instance_uid
-            yield (short_hash(uid) if uid else self.place_of(refusal.paths[0])), refusal.error
+            uid, path = refusal.series_instance_uid, refusal.paths[0]
+            yield (short_hash(uid) if uid else self.place_of(path)), path, refusal.error
         refused = {refusal.series_instance_uid for refusal in self.inventory.refused}
+        missing = CaseRejected("The CT that this RTSTRUCT refers to is not here.")
         for one in self.links[1]:
             if not one.listed & refused:
-                yield (
-                    self.place_of(one.path),
-                    CaseRejected("The CT that this RTSTRUCT refers to is not here."),
-                )
+                yield self.place_of(one.path), one.path, missing
         for path, error in self.damaged:
-            yield self.place_of(path), error
+            yield self.place_of(path), path, error
 
     def place_of(self, path: Path) -> str:
         """Name of a file without patient data: the hash of its place in the archive."""
@@ -79,6 +77,19 @@ class Archive:
             if path.is_relative_to(folder):
                 return f"file-{short_hash(path.relative_to(folder).as_posix())}"
         return f"file-{short_hash(path.name)}"
+
+    @staticmethod
+    def name_of(series: CtSeries) -> str:
+        """Name of a scan without patient data."""
+        return short_hash(series.series_instance_uid)
+
+    @staticmethod
+    def patient_id_of(path: Path) -> str:
+        """The Patient ID in a file that may be damaged; empty if it has none."""
+        try:
+            return whole_text(open_header(path)[0], "PatientID")
+        except Exception:  # noqa: BLE001  # whatever is wrong with it is listed as its reason
+            return ""
 
     def lone_plans(self) -> list[Plan]:
         """Plans that were made on a structure set that is not here."""

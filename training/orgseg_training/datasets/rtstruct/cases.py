@@ -18,7 +18,7 @@ from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_training.datasets.adapter_base import rejected_case
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.description import with_pairs
-from orgseg_training.datasets.organ_names import OrganNames
+from orgseg_training.datasets.organ_names import RoiNames
 from orgseg_training.datasets.rtstruct.archive import (
     Archive,
     choose_structure_set,
@@ -46,7 +46,7 @@ class ArchiveRules:
     Attributes
     ----------
     database : name of the data set in the experiment
-    names : organs by ROI name
+    names : the organ of an ROI name
     organs : the organ table
     automatic : whether contours that a program made and nobody approved count as drawn
     label : regular expression for the Structure Set Labels that are preferred; empty for none
@@ -54,7 +54,7 @@ class ArchiveRules:
     """
 
     database: str
-    names: OrganNames
+    names: RoiNames
     organs: OrganTable
     automatic: bool = False
     label: str = ""
@@ -68,7 +68,10 @@ def archive_cases(archive: Archive, rules: ArchiveRules) -> tuple[SourceCase, ..
     without its CT, and whatever cannot be read. Of several RTSTRUCTs of a CT see `choose_structure_set`.
     """
     cases = [_case(archive, rules, parts) for parts in archive.scans()]
-    cases += [rejected_case(rules.database, name, error) for name, error in archive.unmatched()]
+    cases += [
+        replace(rejected_case(rules.database, name, error), patient_id=archive.patient_id_of(path))
+        for name, path, error in archive.unmatched()
+    ]
     return tuple(sorted(cases, key=lambda case: case.name))
 
 

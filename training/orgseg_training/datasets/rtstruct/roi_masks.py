@@ -32,7 +32,7 @@ from orgseg_node.inference.orientation import reorientation_to
 from orgseg_training.datasets.adapter_base import make_contents
 from orgseg_training.datasets.anatomy_check import misplaced_organs
 from orgseg_training.datasets.case import Contents
-from orgseg_training.datasets.organ_names import OrganNames
+from orgseg_training.datasets.organ_names import RoiNames
 from orgseg_training.datasets.rtstruct.drawing_habits import fill_habit, known_slices
 from orgseg_training.datasets.rtstruct.structure_sets import Link, is_untrusted
 from orgseg_training.errors import AnatomyContradicted, CaseRejected, scan_error
@@ -61,7 +61,7 @@ class ChosenRois:
     findings: tuple[Finding, ...] = ()
 
 
-def choose_rois(link: Link, series: CtSeries, names: OrganNames, *, automatic: bool) -> ChosenRois:
+def choose_rois(link: Link, series: CtSeries, names: RoiNames, *, automatic: bool) -> ChosenRois:
     """The ROI of each organ, and why others are not used.
 
     Parameters

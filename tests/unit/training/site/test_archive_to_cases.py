@@ -1,0 +1,222 @@
+"""From an archive with awkward names to cases: what comes in, what is listed, and why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from typer.testing import CliRunner
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_training.cli.app import app
+from orgseg_training.curation.rejects import make_key, sign
+from orgseg_training.durable import read_json
+from orgseg_training.errors import NamesInvalid, RejectsInvalid, RejectsUnsigned, TooFewPatients
+from orgseg_training.site.folder import Site
+from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
+from orgseg_training.site.settings import SiteSettings
+from orgseg_training.site.survey import survey_lines, survey_site
+from tests.support.ct.phantom import PhantomOptions
+from tests.unit.training.datasets.test_dicom_trees import rename, write_patient
+
+_PHANTOM = {"slices": 16, "rows": 32, "columns": 32, "pixel_spacing_mm": (6.0, 6.0), "slice_spacing_mm": 4.5}
+_GERMAN = {
+    "Parotid_L": "PAROTIS LI",
+    "Parotid_R": "Parotisre",
+    "SpinalCord": "Myelon",
+    "Brainstem": "Hirnstamm AI",
+    "Bone_Mandible": "GSL",
+}
+
+
+def _patient(
+    archive: Path, number: int, table: OrganTable, change: Callable[[Dataset], object] | None = None
+) -> Path:
+    options = PhantomOptions(study=f"s{number}", patient_id=f"H{1000 + number}", **_PHANTOM)  # type: ignore[arg-type]
+    folder = archive / f"PAT{number}"
+    write_patient(folder, table, options, change=change)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archives(organ_table: OrganTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three patients: TG-263 names, German names, and exchanged sides; and an RTSTRUCT without its CT."""
+    archive = tmp_path_factory.mktemp("site") / "archive"
+    _patient(archive, 0, organ_table)
+    _patient(archive, 1, organ_table, rename(_GERMAN))
+    _patient(archive, 2, organ_table, rename({"Parotid_L": "Parotid_R", "Parotid_R": "Parotid_L"}))
+    lone = _patient(archive, 3, organ_table)
+    shutil.rmtree(lone / "ct")
+    return archive
+
+
+@pytest.fixture
+def site(archives: Path, tmp_path: Path) -> Site:
+    """A site of this archive, not surveyed yet."""
+    return Site.create(tmp_path / "site", SiteSettings(archive=(archives,), min_patients=2))
+
+
+def _decide(site: Site, *lines: str) -> None:
+    """Take the # away from lines, as a person does."""
+    text = site.names_file.read_text(encoding="utf-8")
+    for line in lines:
+        assert f"# {line}" in text, line
+        text = text.replace(f"# {line}", line)
+    site.names_file.write_text(text, encoding="utf-8")
+
+
+def test_the_survey_says_what_names_mean_and_what_is_only_a_proposal(site: Site) -> None:
+    found = survey_site(site)
+    text = site.names_file.read_text(encoding="utf-8")
+    for line in (
+        '"PAROTIS LI" = "parotid_left"  # 1 patients',
+        '"Myelon" = "spinal_cord"  # 1 patients',
+        '# "Parotisre" = "parotid_right"  # 1 patients',
+        '# "Hirnstamm AI" = "brainstem"  # 1 patients',
+        '# "GSL" = "?"  # 1 patients',
+    ):
+        assert f"\n{line}" in text, line
+    assert "left in 1, right in 1" in text
+    assert found.undecided == 3
+    assert (len(found.usable), len(found.reasons)) == (3, 1)
+    (key,) = found.reasons
+    assert site.patients.patient_id(key) == "H1003"
+    printed = "\n".join(survey_lines(found))
+    assert f"{key}: The CT that this RTSTRUCT refers to is not here." in printed
+    assert "H100" not in printed
+
+
+def test_a_second_survey_changes_no_line_of_a_person(
+    site: Site, organ_table: OrganTable, tmp_path: Path
+) -> None:
+    survey_site(site)
+    _decide(site, '"GSL" = "?"')
+    edited = site.names_file.read_text(encoding="utf-8").replace('"GSL" = "?"', '"gsl " = "larynx" # mine')
+    site.names_file.write_text(edited, encoding="utf-8")
+    assert survey_site(site).new_names == 0
+    assert site.names_file.read_text(encoding="utf-8") == edited
+    _patient(tmp_path / "more", 4, organ_table, rename({"Parotid_L": "Ohr"}))
+    more = Site(root=site.root, settings=site.settings.model_copy(update={"archive": (tmp_path / "more",)}))
+    assert survey_site(more).new_names == 1
+    assert site.names_file.read_text(encoding="utf-8").startswith(edited.rstrip("\n"))
+
+
+def test_ingest_uses_what_was_decided_and_lists_the_rest(site: Site) -> None:
+    survey_site(site)
+    report = ingest_site(site)
+    assert (report.ingested.added, len(report.ingested.rejected)) == (3, 1)
+    assert set(report.undecided) == {"GSL", "Hirnstamm AI", "Parotisre"}
+    assert report.drawn["parotid_left"] == 2
+    printed = "\n".join(ingest_lines(report))
+    assert "parotid_left: parotid_right is not right of parotid_left" in printed
+    assert "Hirnstamm AI (1)" in printed
+    assert "name their organs in names.toml, and ingest again" in printed
+    assert "H100" not in printed
+    _decide(site, '"Parotisre" = "parotid_right"')
+    again = ingest_site(site)
+    assert (again.ingested.added, again.ingested.changed, again.ingested.kept) == (0, 1, 2)
+    assert set(again.undecided) == {"GSL", "Hirnstamm AI"}
+    assert again.drawn["parotid_right"] == 2
+
+
+def test_one_fault_in_one_organ_costs_that_organ(site: Site) -> None:
+    survey_site(site)
+    ingest_site(site)
+    exchanged = [case for case in site.cases() if "mandible" in case.drawn and "parotids" not in case.drawn]
+    assert [sorted(case.drawn) for case in exchanged] == [["brainstem", "mandible", "spinal_cord"]]
+
+
+def test_the_documented_order_ends_in_locked_cases(site: Site, tmp_path: Path) -> None:
+    survey_site(site)
+    ingest_site(site)
+    key, *others = [case.key for case in site.cases()]
+    site.rejects_file.write_text(
+        f'[[reject]]\ncase = "{key}"\nreason = "wrong side"\nwho = "A"\nwhen = 2026-01-31\n'
+    )
+    with pytest.raises(RejectsUnsigned):
+        ingest_site(site)
+    public = make_key(tmp_path / "key.pem")
+    sign(site.rejects_file, tmp_path / "key.pem", "A")
+    signed = Site(root=site.root, settings=site.settings.model_copy(update={"rejects_key": public}))
+    assert ingest_site(signed).rejected_by_person == (1, 0)
+    assert [case.key for case in signed.cases()] == others
+    site.rejects_file.write_text(site.rejects_file.read_text().replace(key, "site__unknown"))
+    sign(site.rejects_file, tmp_path / "key.pem", "A")
+    with pytest.raises(RejectsInvalid, match="site__unknown"):
+        reject_cases(signed)
+
+
+def test_the_commands_lead_from_one_to_the_next(archives: Path, tmp_path: Path) -> None:
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(app, list(words))
+        assert result.exit_code == 0, result.exception
+        return result.output
+
+    folder = str(tmp_path / "site")
+    assert "site ingest" in run("site", "survey", str(archives), "--out", folder, "--name", "hn")
+    assert "site qc" in run("site", "ingest", folder)
+    refused = CliRunner().invoke(app, ["site", "lock", folder]).exception
+    assert isinstance(refused, TooFewPatients)  # all three phantoms have the same voxels
+    assert "1 can be used, 6 are needed. 2 cases are copies" in refused.sentence
+    key = Site.open(Path(folder)).cases()[0].key
+    assert run("who", key, "--site", folder).strip() in {"H1000", "H1001", "H1002"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('"A" = "larnyx"', "'larnyx' is no key"),
+        ('"A" = "larynx"\n"a " = "liver"', "twice with different organs"),
+        ('"A" = 5', "must be a key"),
+        ('"A" = ', "names.toml"),
+        ("", "missing or empty"),
+    ],
+)
+def test_a_list_of_names_with_a_mistake_is_refused(text: str, why: str, site: Site) -> None:
+    site.names_file.write_text(text)
+    with pytest.raises(NamesInvalid) as caught:
+        ingest_site(site)
+    assert why in caught.value.sentence
+    assert not (site.root / "cases").exists()
+
+
+def test_a_site_has_organs_of_its_own(site: Site) -> None:
+    site.organs_file.write_text(
+        '[gsl]\nname = "GSL"\ncode = "4596009"\nmeaning = "Larynx"\ncolor = [1, 2, 3]\ndisplay = [1, 2, 3]\n'
+    )
+    survey_site(site)
+    assert '"GSL" = "gsl"' in site.names_file.read_text()
+    assert ingest_site(site).drawn["gsl"] == 1
+
+
+def test_bad_input_is_listed_and_nothing_is_half_done(
+    organ_table: OrganTable, archives: Path, tmp_path: Path
+) -> None:
+    def other_patient(dataset: Dataset) -> None:
+        dataset.PatientID = "SOMEBODY"
+
+    def other_frame(dataset: Dataset) -> None:
+        for roi in dataset.StructureSetROISequence:
+            roi.ReferencedFrameOfReferenceUID = "1.2.3"
+
+    bad = tmp_path / "bad"
+    _patient(bad, 5, organ_table, other_patient)
+    _patient(bad, 6, organ_table, other_frame)
+    cut = _patient(bad, 7, organ_table) / "plans" / "structures"
+    cut.write_bytes(cut.read_bytes()[:-3000])
+    site = Site.create(tmp_path / "site", SiteSettings(archive=(archives, bad)))
+    found = survey_site(site)
+    assert len(found.usable) == 4  # the frame shows when the contours are read
+    report = ingest_site(site)
+    reasons = " ".join(report.ingested.rejected.values())
+    for words in ("of another patient", "frame of reference is another one", "No RTSTRUCT refers"):
+        assert words in reasons
+    assert len(site.cases()) == 3
+    assert {folder.name for folder in (site.root / "cases").iterdir()} == {case.key for case in site.cases()}
+    plan = dcmread(next((bad / "PAT6" / "plans").iterdir()))
+    assert plan.PatientID not in (site.root / "rejected.json").read_text()
+    assert read_json(site.root / "patients")

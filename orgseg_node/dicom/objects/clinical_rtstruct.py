@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
@@ -40,6 +40,7 @@ _EXCLUSIVE: Final = "CLOSEDPLANARXOR"
 _POINT: Final = "POINT"
 _ON_SLICE: Final = 0.1  # of the distance to the next slice: a contour is in the plane of a slice
 _NEAR_SLICE: Final = 0.25  # still nearer to this slice than to any other, which is reported
+_FAR_SLICES: Final = 2  # a contour this far from the slice it refers to was moved or mirrored
 _SAME_POINT_MM: Final = 1e-3
 _LEAST_POINTS: Final = 3
 
@@ -148,7 +149,8 @@ def read_roi(roi: ClinicalRoi, series: CtSeries, organ: str) -> DrawnRoi:
     """The voxels of an ROI on the slices of its CT.
 
     A contour belongs to the slice in whose plane it is, whatever image it refers to: some systems write
-    references to images that do not exist.
+    references to images that do not exist. One to another slice of this CT is a finding. An ROI that states
+    no frame of reference has that of the CT, if all its contours refer to images of it.
 
     Parameters
     ----------
@@ -164,18 +166,23 @@ def read_roi(roi: ClinicalRoi, series: CtSeries, organ: str) -> DrawnRoi:
     """
     if roi.fault:
         raise ObjectInvalid(roi.fault)
-    if roi.frame_uid != series.frame_of_reference_uid:
+    own = {image.sop_instance_uid for image in series.slices}
+    is_without_frame = not roi.frame_uid and bool(roi.images) and roi.images <= own
+    if roi.frame_uid != series.frame_of_reference_uid and not is_without_frame:
         raise ObjectInvalid(
             "its frame of reference is another one than that of the CT"
             if roi.frame_uid
             else "it has no frame of reference"
         )
     with without_pydicom_warnings():
-        contours = [(_type(item), contour_words(item)) for item in roi.contours]
-    words = list(chain.from_iterable(numbers for _, numbers in contours))
+        contours = [(_type(item), contour_words(item), tuple(_image_uids(item))) for item in roi.contours]
+    words = list(chain.from_iterable(numbers for _, numbers, _ in contours))
     read = _Reading(series, is_comma_proven=proves_decimal_comma(words))
-    for kind, numbers in contours:
-        read.add(kind, numbers)
+    read.odd["frameless"] = len(contours) if is_without_frame else 0
+    for kind, numbers, images in contours:
+        read.add(kind, numbers, images)
+    if len(set(read.far)) > len(contours) / 2:  # some systems let all contours refer to one image
+        raise ObjectInvalid("its contours refer to other slices than those in whose planes they lie")
     united = unite(read.closed, read.exclusive, series.geometry)
     if not united.mask.any():
         raise ObjectInvalid("its contours enclose no voxel of the CT")
@@ -189,12 +196,15 @@ class _Reading:
         self._is_comma_proven = is_comma_proven
         self._planes = SlicePlanes(series)
         self._size = np.array([series.columns, series.rows])
+        uids = [image.sop_instance_uid for image in series.slices]
+        self._slices = {uid: k for k, uid in enumerate(uids)} if len(set(uids)) == len(uids) else {}
         self.closed: list[Contour] = []
         self.exclusive: list[Contour] = []
         self.odd: Counter[str] = Counter()
+        self.far: tuple[frozenset[int], ...] = ()
 
-    def add(self, kind: str, words: list[str]) -> None:
-        """Read a contour from its type and its numbers. Raises ObjectInvalid."""
+    def add(self, kind: str, words: list[str], images: Sequence[str]) -> None:
+        """Read a contour from its type, its numbers and the images it refers to. Raises ObjectInvalid."""
         if kind == _POINT:
             self.odd["point"] += 1
             return
@@ -211,6 +221,10 @@ class _Reading:
         if share > _NEAR_SLICE:
             raise ObjectInvalid("a contour is not in the plane of a slice")
         self.odd["near"] += share > _ON_SLICE
+        named = {self._slices[uid] for uid in images if uid in self._slices}
+        self.odd["elsewhere"] += bool(named) and contour.k not in named
+        if named and min(abs(contour.k - k) for k in named) > _FAR_SLICES:
+            self.far += (frozenset(named),)
         self.odd["beside"] += bool((contour.points < -1).any() or (contour.points > self._size).any())
         (self.exclusive if kind == _EXCLUSIVE else self.closed).append(contour)
 
@@ -239,6 +253,11 @@ _SENTENCES: Final = {
         "{n} of its contours lie beyond the first or last slice and were left out",
     ),
     "near": ("OFF_PLANE", "{n} of its contours lie beside the plane of a slice and were put on the nearest"),
+    "elsewhere": (
+        "OTHER_SLICE",
+        "{n} of its contours refer to another slice than that in whose plane they lie; the plane counts",
+    ),
+    "frameless": ("NO_FRAME", "it states no frame of reference; {n} contours refer to images of this CT"),
     "beside": ("BESIDE", "{n} of its contours reach beyond the border of the images and were cut there"),
     "comma": ("DECIMAL_COMMA", "{n} of its contours have decimal commas"),
     "repeated": ("REPEATED", "{n} of its contours are there more than once and count once"),

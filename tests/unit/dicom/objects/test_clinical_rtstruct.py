@@ -145,6 +145,44 @@ def _backslash_at_the_end(dataset: Dataset) -> None:
     put(contour, "ContourData", "\\".join(str(v) for v in contour.ContourData) + "\\")
 
 
+def _refer(dataset: Dataset, to: int) -> None:
+    """Let a contour refer to the image of another one."""
+    contours = item(dataset).ContourSequence
+    contours[0].ContourImageSequence = contours[to].ContourImageSequence
+
+
+def _all_refer_to_one(dataset: Dataset) -> None:
+    for contour in item(dataset).ContourSequence:
+        contour.ContourImageSequence = item(dataset).ContourSequence[0].ContourImageSequence
+
+
+def _frameless(dataset: Dataset) -> None:
+    """No ROI states a frame of reference, and the structure set lists two."""
+    for one in dataset.StructureSetROISequence:
+        one.ReferencedFrameOfReferenceUID = ""
+    other = Dataset()
+    other.FrameOfReferenceUID = "1.2.3"
+    dataset.ReferencedFrameOfReferenceSequence.append(other)
+    dataset.pop("FrameOfReferenceUID", None)
+
+
+def _each(dataset: Dataset, keyword: str, change: Callable[[Dataset], str]) -> None:
+    for contour in item(dataset).ContourSequence:
+        put(contour, keyword, change(contour))
+
+
+def _exponents(contour: Dataset) -> str:
+    return " \\ ".join(f"{float(v):+.6e}" for v in contour.ContourData)
+
+
+def _negative_number(dataset: Dataset) -> None:
+    contours = item(dataset)
+    for one in dataset.StructureSetROISequence:
+        if one.ROINumber == contours.ReferencedROINumber:
+            one.ROINumber = -7
+    contours.ReferencedROINumber = -7
+
+
 def _all_off(dataset: Dataset) -> None:
     for contour in item(dataset).ContourSequence:
         move(contour, 2, 0.35)
@@ -182,6 +220,13 @@ def _a_point(dataset: Dataset) -> None:
         (lambda d: add_copy(d, 2, -200.0), ["BEYOND"]),
         (lambda d: add_copy(d, 2, 300.0), ["BEYOND"]),
         (lambda d: add_copy(d, 0, 900.0), ["BESIDE"]),
+        (lambda d: _refer(d, 5), ["OTHER_SLICE"]),
+        (_all_refer_to_one, ["OTHER_SLICE"]),
+        (_frameless, ["NO_FRAME"]),
+        (lambda d: _each(d, "ContourData", _exponents), []),
+        (lambda d: _each(d, "ContourGeometricType", lambda _: "CLOSED_PLANAR\0"), []),
+        (lambda d: _each(d, "NumberOfContourPoints", lambda _: "3"), []),
+        (_negative_number, []),
     ],
 )
 def test_what_is_harmless_gives_the_same_voxels_and_a_finding(
@@ -247,6 +292,14 @@ def _tilted(dataset: Dataset) -> None:
     contour.ContourData = points.ravel().tolist()
 
 
+def _mirrored(dataset: Dataset) -> None:
+    """Each contour lies as far below the middle of the ROI as its image lies above it."""
+    contours = item(dataset).ContourSequence
+    references = [contour.ContourImageSequence for contour in contours]
+    for contour, images in zip(contours, reversed(references), strict=True):
+        contour.ContourImageSequence = images
+
+
 def _aside(dataset: Dataset) -> None:
     for contour in item(dataset).ContourSequence:
         move(contour, 0, 900)
@@ -276,6 +329,7 @@ def _same_number(dataset: Dataset) -> None:
         (_between, "not in the plane of a slice"),
         (_tilted, "not in the plane of a slice"),
         (_aside, "enclose no voxel"),
+        (_mirrored, "other slices than those"),
         (_other_frame, "frame of reference"),
         (_words, "not a number"),
         (_four_numbers, "x, y and z"),

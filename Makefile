@@ -64,9 +64,11 @@ proof: install peers  ## slow proofs: whole-image against chunked path, starter 
 
 chaos: install peers  ## everything is killed 200 times and nothing may be lost; options in CHAOS
 	$(RUN) tests.chaos $(CHAOS)
+	$(RUN) tests.chaos.versions
 
 chaos-postgresql: install peers  ## the same with the node on PostgreSQL, a worker of which never comes back
 	$(RUN) tests.chaos --database postgresql $(CHAOS)
+	$(RUN) tests.chaos.versions --database postgresql
 
 faults: install peers  ## the table of docs/faults.md, made anew
 	$(RUN) tests.faults

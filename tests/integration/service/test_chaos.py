@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.checker import check
 from tests.chaos.run import run
 from tests.chaos.spoils import SECOND_UID, SPOILS
+from tests.chaos.versions import run_versions
 from tests.chaos.world import Size, world
 from tests.support.peers.postgres import cluster
 
@@ -41,3 +42,17 @@ def test_several_processes_on_postgresql_lose_nothing_when_one_never_comes_back(
         report = run(made, kills=24, seed=1, limit_s=480)
         assert report.findings.problems == [], report.text()
         assert report.killer.kills["worker, for good"] == 1
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_exactly_one_version_of_a_model_is_live_whoever_is_killed(tmp_path: Path, database: str) -> None:
+    """Two persons promote, roll back and run versions in the shadow, and are killed again and again."""
+    if database == "sqlite":
+        report = run_versions(tmp_path, kills=25, seed=5)
+    else:
+        with cluster() as server:
+            report = run_versions(tmp_path, kills=25, seed=5, server=server.new_database())
+    assert report.problems == [], report.text()
+    assert report.commands["promoted"] > 3
+    assert report.commands["rolled back to"] > 3

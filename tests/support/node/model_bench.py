@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orgseg_node.inference.bundles.bundle import ModelBundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.bundles.gate_file import model_entry, render_gate
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.config.node_config import NodeConfig
@@ -14,7 +14,7 @@ from orgseg_node.node.models.registry import ModelRegistry
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import ModelState
 from orgseg_node.node.store.store import Store
-from orgseg_node.signing import make_key
+from orgseg_node.signing import make_key, read_key
 from tests.support.models.bundles import write_bundle
 
 FAMILY = "head-neck"
@@ -22,7 +22,7 @@ PERSONS = ("A. Physicist", "B. Physicist", "C. Physicist")
 
 
 class ModelBench:
-    """Bundles ``head-neck@1`` to ``@3``, three persons with keys, and a store.
+    """Bundles ``head-neck@1`` to ``@3``, three persons with keys, and a store; made if they are not there.
 
     Parameters
     ----------
@@ -37,18 +37,21 @@ class ModelBench:
         persons = {}
         for name in PERSONS:
             self.keys[name] = folder / f"{name[0]}.pem"
-            persons[name] = make_key(self.keys[name])
-        self.bundles = {
-            version: write_bundle(
-                self.data / "bundles" / f"{FAMILY}@{version}", name=f"{FAMILY}@{version}", version=version
-            )
-            for version in "123"
-        }
+            if not self.keys[name].exists():
+                make_key(self.keys[name])
+            persons[name] = read_key(self.keys[name]).public_key().public_bytes_raw().hex()
+        self.bundles = {version: self._bundle(version) for version in "123"}
         models = {"persons": persons, "signatures": 2} | sections.pop("models", {})
         values = {"node": {"data_dir": self.data}, "receiver": {"accept_any_calling_ae": True}}
         self.config = NodeConfig.model_validate({**values, "models": models, **sections})
         self.store = Store(Database(server)) if server else Store(self.data)
         self.registry = ModelRegistry(self.config, self.store)
+
+    def _bundle(self, version: str) -> ModelBundle:
+        folder = self.data / "bundles" / f"{FAMILY}@{version}"
+        if folder.exists():
+            return open_bundle(folder)
+        return write_bundle(folder, name=f"{FAMILY}@{version}", version=version)
 
     def gate(self, candidate: str, live: str, verdict: str = "PASS", key: Path | None = None) -> bytes:
         """A gate file, signed by the third person unless another key is given."""

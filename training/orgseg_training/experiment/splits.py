@@ -88,7 +88,12 @@ def make_splits(
         else:
             development.append(group)
     if len(development) < experiment.folds:
-        raise ConfigError(f"{len(development)} patients are left for {experiment.folds} folds.")
+        gone, tested = len(without), len(groups) - len(development)
+        raise ConfigError(
+            f"{len(development)} patients are left for {experiment.folds} folds. Of {len(cases)} scans "
+            f"{gone} were left out, as copies of others or by the list of rejects; "
+            f"{tested} patients are for the test."
+        )
     return Splits(
         subsets={number: tuple(sorted(keys)) for number, keys in sorted(subsets.items())},
         folds=_folds(development, experiment.folds, rng),

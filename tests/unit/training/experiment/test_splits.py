@@ -96,6 +96,10 @@ def test_copies_make_one_group_over_any_number_of_steps() -> None:
 def test_too_few_patients_are_refused() -> None:
     with pytest.raises(ConfigError, match="1 patients"):
         make_splits(experiment(folds=2), [case(0)])
+    cases = [case(n) for n in range(3)]
+    left_out = [one.key for one in cases[1:]]
+    with pytest.raises(ConfigError, match=r"Of 3 scans 2 were left out, .*; 0 patients are for the test\."):
+        make_splits(experiment(folds=2), cases, left_out=left_out)
 
 
 def test_a_locked_split_is_never_changed(tmp_path: Path) -> None:

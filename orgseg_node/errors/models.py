@@ -24,7 +24,7 @@ class NoLiveVersion(ModelError):
 
     code = "MODEL_NO_LIVE_VERSION"
     next_step = (
-        "Promote a version with 'orgseg models promote', then judge held series with 'orgseg series force'."
+        "Promote a version with 'orgseg models promote', then judge held series with 'orgseg series judge'."
     )
 
 

@@ -20,6 +20,7 @@ from orgseg_node.errors import (
     IncompleteSeries,
     LateImages,
     MissingSlices,
+    NoLiveVersion,
     OrgsegError,
     ProtocolInvalid,
     RuleUndecided,
@@ -37,7 +38,7 @@ OTHER_CLASSES: Final = "OTHER_CLASSES"
 """Reason of a series that was received with a study and is no CT (``receiver.other_classes``)."""
 
 BY_CONFIGURATION: Final = frozenset(
-    {HeldByRule.code, RuleUndecided.code, ProtocolInvalid.code, SeveralParts.code}
+    one.code for one in (HeldByRule, RuleUndecided, ProtocolInvalid, SeveralParts, NoLiveVersion)
 )
 """Reasons for which a series is held that another configuration may not have."""
 

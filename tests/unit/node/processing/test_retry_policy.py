@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from orgseg_node.errors import DiskFull, InputError, OrgsegError, OutOfMemory, T
 from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
 from orgseg_node.node.processing.worker import Tools, Worker
 from orgseg_node.node.store.model import DeliveryState, JobState
+from tests.support.node.node_process import wait_for
 from tests.unit.node.processing.test_worker import JOB, Bench
 
 OOM = {
@@ -120,3 +122,15 @@ def test_a_job_cancelled_in_the_middle_of_sending_sends_no_further_object(bench:
     }
     assert bench.sender.received == ["2.25.1"]
     assert bench.job.state is JobState.CANCELLED
+
+
+def test_a_stop_in_order_is_no_crash(bench: Bench) -> None:
+    worker = bench.printing(then="time.sleep(60)")
+    thread = threading.Thread(target=worker.infer, args=(JOB,))
+    thread.start()
+    wait_for(lambda: bench.job.at_risk == 1, 20, "the child runs")
+    worker.stop_children()
+    wait_for(lambda: bench.job.at_risk == 0, 20, "the child was ended")
+    worker.engine_stopped()
+    thread.join(20)
+    assert (bench.job.deaths, bench.job.state) == (0, JobState.PREPARING), "the next start runs it again"

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from orgseg_node.errors import DiskFull, InputError, OrgsegError, OutOfMemory, TimeLimit, WorkerDied
+from orgseg_node.errors import (
+    DiskFull,
+    InputError,
+    JobStopped,
+    OrgsegError,
+    OutOfMemory,
+    TimeLimit,
+    WorkerDied,
+)
 from orgseg_node.node.processing.retry_policy import FailureKind, classify_failure
 from orgseg_node.node.processing.worker import Tools, Worker
 from orgseg_node.node.store.model import DeliveryState, JobState
@@ -126,7 +134,12 @@ def test_a_job_cancelled_in_the_middle_of_sending_sends_no_further_object(bench:
 
 def test_a_stop_in_order_is_no_crash(bench: Bench) -> None:
     worker = bench.printing(then="time.sleep(60)")
-    thread = threading.Thread(target=worker.infer, args=(JOB,))
+
+    def infer() -> None:
+        with pytest.raises(JobStopped):  # the engine, which has stopped, stores no result
+            worker.infer(JOB)
+
+    thread = threading.Thread(target=infer)
     thread.start()
     wait_for(lambda: bench.job.at_risk == 1, 20, "the child runs")
     worker.stop_children()

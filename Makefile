@@ -12,7 +12,7 @@ RUN := $(BIN)/python -m
 TORCH_INDEX ?=
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit coverage endurance proof chaos chaos-postgresql faults soak serve bench bench-inference bench-qa install peers docs release clean
+.PHONY: check demo test lint types contracts unit coverage endurance proof clinic chaos chaos-postgresql faults soak serve bench bench-inference bench-qa install peers docs release clean
 .DEFAULT_GOAL := check
 
 check: install  ## what every commit passes; the types are checked while the tests run
@@ -61,6 +61,9 @@ endurance: install peers  ## long proofs: demonstration, training, kills, faults
 
 proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients
 	$(RUN) pytest -m slow
+
+clinic: install  ## retraining in a short form, from an archive to a live model and back; options in CLINIC
+	$(RUN) benchmarks.clinic $(CLINIC)
 
 chaos: install peers  ## everything is killed 200 times and nothing may be lost; options in CHAOS
 	$(RUN) tests.chaos $(CHAOS)

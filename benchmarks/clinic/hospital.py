@@ -104,13 +104,12 @@ class Hospital:
 
     def received(self) -> str:
         """The text of the newest RTSTRUCT in the TPS, with all its headers."""
-        files = [path for path in self.tps.rglob("*.dcm")]
-        structures = [
-            path for path in files if pydicom.dcmread(path, stop_before_pixels=True).Modality == "RTSTRUCT"
-        ]
-        if not structures:
-            raise StepFailed("The TPS has no RTSTRUCT.")
-        return str(pydicom.dcmread(max(structures, key=lambda path: path.stat().st_mtime_ns)))
+        newest = sorted(self.tps.rglob("*.dcm"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in newest:
+            received = pydicom.dcmread(path, stop_before_pixels=True)
+            if received.Modality == "RTSTRUCT":
+                return str(received)
+        raise StepFailed("The TPS has no RTSTRUCT.")
 
 
 def open_hospital(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orgseg_node.contouring.background import exit_with_parent
 from orgseg_node.errors import DiskFull, OrgsegError, OutOfMemory
 from orgseg_node.errors.unexpected import coded
 from orgseg_training.errors import TrainerFailed, TrainingKilled, TrainingNotFinite
@@ -106,7 +107,11 @@ def _wait(child: subprocess.Popen[bytes]) -> int | None:
 
 @contextmanager
 def report_reason() -> Iterator[None]:
-    """In the child: the reason of a failure goes to the parent; the log has the whole traceback."""
+    """In the child: the reason of a failure goes to the parent; the log has the whole traceback.
+
+    The child ends when its parent is killed: two of them would train in the same folder.
+    """
+    exit_with_parent(os.getppid())
     try:
         yield
     except Exception as error:

@@ -62,6 +62,7 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
         labels: dict[str, int] = dataset_json["labels"]
         self._names = sorted((name for name in labels if labels[name]), key=lambda name: labels[name])
         self._history: list[dict[str, Any]] = []
+        self._started, self._elapsed = time.monotonic(), 0.0
 
     def initialize(self) -> None:
         """Build the network and load the weights to start from."""
@@ -123,12 +124,15 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
                 patch[patch == 0] = base
 
     def _estimate(self, seconds_per_step: float) -> None:
-        """Report the time left, from steps and a validation of this machine; keep to a limit of minutes."""
-        validation = self._history[-1]["seconds"]
-        block = seconds_per_step * self.num_iterations_per_epoch + validation
-        if self.current_epoch == 0 and self._tune["minutes"] is not None:
-            fitting = int((60.0 * self._tune["minutes"] - validation) // block)
-            self.num_epochs = max(1, min(self.num_epochs, fitting))
+        """Report the time left, from steps and a validation of this machine; keep to a limit of minutes.
+
+        If the machine turns slower, the schedule is shortened again, and its learning rate falls sooner.
+        """
+        last = self._history[-1]
+        block = seconds_per_step * self.num_iterations_per_epoch + last["seconds"]
+        if self._tune["minutes"] is not None:
+            fitting = int((60.0 * self._tune["minutes"] - last["elapsed"]) // block)
+            self.num_epochs = min(self.num_epochs, self.current_epoch + max(1, fitting))
         left = (self.num_epochs - self.current_epoch) * block
         self._progress.event(
             "timed",
@@ -180,7 +184,10 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
 
     def _close_block(self, result: Mapping[str, Any]) -> None:
         best = max((block["score"] for block in self._history), default=-1.0)
-        self._history.append({**result, "blocks": self.num_epochs, "undone": self.finite_steps.undone})
+        elapsed = round(self._elapsed + time.monotonic() - self._started, 1)
+        self._history.append(
+            {**result, "blocks": self.num_epochs, "elapsed": elapsed, "undone": self.finite_steps.undone}
+        )
         self.logger.local_logger.my_fantastic_logging[_HISTORY] = self._history
         done = self.current_epoch * self.num_iterations_per_epoch
         total = self.num_epochs * self.num_iterations_per_epoch
@@ -197,7 +204,7 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
         """Continue from a checkpoint, with its history and length."""
         super().load_checkpoint(filename_or_checkpoint)
         self._history = self.logger.local_logger.my_fantastic_logging[_HISTORY]
-        self.num_epochs = self._history[-1]["blocks"]
+        self.num_epochs, self._elapsed = self._history[-1]["blocks"], self._history[-1]["elapsed"]
 
     def _is_stalled(self) -> bool:
         scores: list[float] = [block["score"] for block in self._history]

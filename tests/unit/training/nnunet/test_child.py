@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,24 @@ def test_the_reason_of_an_end(tmp_path: Path, code: str, error: type[OrgsegError
     with pytest.raises(error, match=text) as caught:
         _run(tmp_path, code, tmp_path / "log.txt")
     assert "Doe" not in str(caught.value)
+
+
+def test_the_process_ends_with_its_parent(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    body = f"import os, time; open({str(number)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    script = tmp_path / "step.py"
+    script.write_text(HEAD + body, encoding="utf-8")
+    code = (
+        "import os, pathlib\nfrom orgseg_training.nnunet.child import Watch, run_child\n"
+        f"run_child(pathlib.Path({str(script)!r}), os.environ, 'x', Watch())\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 60
+    while not (number.is_file() and number.read_text(encoding="utf-8")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    child = Path("/proc", number.read_text(encoding="utf-8"))
+    while child.is_dir() and " Z " not in (child / "stat").read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

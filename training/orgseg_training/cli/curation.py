@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from orgseg_node.core.organs import load_organs
-from orgseg_node.shipped import shipped_config
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.curation.rejects import make_key, read_signed, sign
 from orgseg_training.datasets.case_store import CaseStore
+from orgseg_training.datasets.organ_table import organs_beside
 
 ListFile = Annotated[Path, typer.Argument(help="The list, a TOML file.")]
 
@@ -55,7 +54,7 @@ def qc(
     """Check all scans and draw their contours: qc/index.html, the worst first; unchanged scans are kept."""
     store = CaseStore(out.resolve() / "store")
     folder = out.resolve() / "qc"
-    organs = load_organs(shipped_config("organs.toml"))
+    organs = organs_beside(out.resolve())
     with typer.progressbar(length=len(store.keys()), label="scans") as bar:
         reviews = review_scans(store, folder, organs, on_scan_done=lambda: bar.update(1))
     page = folder / "index.html"

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from orgseg_node.core.organs import OrganTable, load_organs
+from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import EvaluationError, LabelsInvalid, StorageError
-from orgseg_node.shipped import shipped_config
+from orgseg_training.datasets.organ_table import shipped_organs, with_own_organs
 from orgseg_training.evaluation.plots import write_box_plots
 from orgseg_training.evaluation.published_results import inconsistencies, read_published
 from orgseg_training.evaluation.results import read_cases, write_cases
@@ -45,10 +45,13 @@ def evaluate(
     tolerances: Annotated[Path, typer.Option(help="Tolerance of each organ.")] = training_config(
         "tolerances.toml"
     ),
+    own_organs: Annotated[
+        Path | None, typer.Option(help="Organs of your own, in the form of the organ table.")
+    ] = None,
     append: Annotated[bool, typer.Option(help="Add to the results in the file.")] = False,
 ) -> None:
     """Compare predictions with references, organ by organ."""
-    organs = load_organs(shipped_config("organs.toml"))
+    organs = shipped_organs() if own_organs is None else with_own_organs(own_organs)
     earlier = read_cases(out) if append and out.exists() else ()
     evaluation = Evaluation(
         reference=reference,

@@ -13,9 +13,9 @@ from orgseg_node.durable import atomic_file
 from orgseg_node.errors import ConfigError, ToolMissing
 from orgseg_training.durable import lock_folder
 from orgseg_training.errors import TrainingError
-from orgseg_training.experiment.config import load_experiment, save_experiment, with_folders
-from orgseg_training.experiment.estimate import batches_assumed, estimate, estimate_assumed
-from orgseg_training.experiment.steps import STEPS, StepTarget, ingest, run_step
+from orgseg_training.experiment.config import copy_own_organs, load_experiment, save_experiment, with_folders
+from orgseg_training.experiment.estimate import Estimate, batches_assumed, estimate, estimate_assumed
+from orgseg_training.experiment.steps import STEPS, StepTarget, ingest, lock, proposed_splits, run_step
 from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.nnunet.run import Machine
 from orgseg_training.shipped import training_config, training_workflow
@@ -41,7 +41,13 @@ def step(
     device: Device = "cpu",
 ) -> None:
     """Do one step of an experiment; it can be run again at any time."""
-    workspace = Workspace(experiment=load_experiment(config), root=out.resolve())
+    experiment = load_experiment(config)
+    workspace = Workspace(experiment=experiment, root=out.resolve())
+    copy_own_organs(experiment, workspace.root)
+    if name == "ingest":
+        for line in ingest(workspace).lines:
+            typer.echo(line)
+        return
     run_step(
         name,
         workspace,
@@ -73,15 +79,11 @@ def run(
         config = smoke_experiment(out)
     experiment = with_folders(load_experiment(config), database or [])
     workspace = Workspace(experiment=experiment, root=out.resolve())
+    copy_own_organs(experiment, workspace.root)
     for organ in experiment.strategy_1:
         workspace.organs[organ]  # refuses an unknown organ before anything is done
     config = save_experiment(experiment, workspace.root)
-    absent = dry_run and experiment.assumed is not None and not workspace.splits_file.is_file()
-    if absent:
-        plan, batches = estimate_assumed(experiment), batches_assumed(experiment)
-    else:
-        ingest(workspace)
-        plan, batches = estimate(workspace), len(workspace.batches())
+    plan, batches = _planned(workspace, dry_run=dry_run)
     typer.echo(f"{experiment.name}: {plan}")
     command = _snakemake(workspace, profile, dry_run=dry_run)
     if profile in {"local", "smoke"}:
@@ -96,6 +98,19 @@ def run(
         raise TrainingError(f"Snakemake failed with status {status}; its last lines name the step.")
     if not dry_run:
         typer.echo(f"{workspace.root / 'report' / 'index.html'}")
+
+
+def _planned(workspace: Workspace, *, dry_run: bool) -> tuple[Estimate, int]:
+    """The amount of work, and the number of batches of completion; locks the scans before anything is run."""
+    experiment = workspace.experiment
+    if dry_run and experiment.assumed is not None and not workspace.splits_file.is_file():
+        return estimate_assumed(experiment), batches_assumed(experiment)
+    for line in ingest(workspace).lines:
+        typer.echo(line)
+    splits = proposed_splits(workspace)
+    if not dry_run:
+        lock(workspace)
+    return estimate(workspace, splits), len(workspace.batches(splits))
 
 
 def _snakemake(workspace: Workspace, profile: str, *, dry_run: bool) -> list[str]:

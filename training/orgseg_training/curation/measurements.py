@@ -142,6 +142,8 @@ def content_hash(case: StoredCase) -> str:
         If a file cannot be read.
     """
     summed = hashlib.sha256(f"{_METHOD_VERSION} {case.voxels_sha256} {sorted(case.drawn)}".encode())
+    known = {organ: part for organ, part in case.known_slices.items() if organ in case.drawn}
+    summed.update(repr(sorted(known.items())).encode() if known else b"")
     for organ in sorted(case.drawn):
         try:
             summed.update((case.folder / "masks" / f"{organ}.nii.gz").read_bytes())

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from orgseg_node.core.organs import OrganTable, join_tables, load_organs
 from orgseg_node.shipped import shipped_config
+
+OWN_ORGANS: Final = "organs.toml"
+"""File of organs of its own in the folder of a site, or of an experiment."""
 
 
 @cache
 def shipped_organs() -> OrganTable:
     """The organ table that comes with the node."""
     return load_organs(shipped_config("organs.toml"))
+
+
+def organs_beside(folder: Path) -> OrganTable:
+    """The organ table for a working folder: with the organs of its own ``organs.toml``, if it has one.
+
+    Raises
+    ------
+    ConfigError
+        If the file is invalid.
+    """
+    own = folder / OWN_ORGANS
+    return with_own_organs(own) if own.is_file() else shipped_organs()
 
 
 def with_own_organs(path: Path) -> OrganTable:

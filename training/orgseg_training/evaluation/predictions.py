@@ -56,8 +56,11 @@ class Scoring:
             If the model does not have an organ.
         """
         numbers = {organ.key: number for number, organ in found.organs.items()}
-        for organ, reference in references:
-            predicted = np.equal(found.labels, numbers[organ])
+        for organ, mask in references:
+            reference: Mask = mask
+            predicted: Mask = np.equal(found.labels, numbers[organ])
+            if isinstance(case, StoredCase):  # where nothing is known of an organ nothing is compared
+                reference, predicted = reference[case.known(organ)], predicted[case.known(organ)]
             yield CaseScore(
                 model=self.model,
                 subset=self.subset,

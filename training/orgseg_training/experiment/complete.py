@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 
 from orgseg_node.core.body import find_body
-from orgseg_training.datasets.case import OrganState
+from orgseg_training.datasets.case import Mask, OrganState
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.nifti import read_labels, write_image
 from orgseg_training.durable import read_json, write_json
@@ -64,7 +64,18 @@ def complete_batch(workspace: Workspace, batch: int, machine: Machine) -> int:
 
 
 def _is_missing(workspace: Workspace, case: StoredCase, organ: str) -> bool:
-    return case.state(organ) is OrganState.NOT_DRAWN and not workspace.completed(case.key, organ).is_file()
+    unknown = case.state(organ) is OrganState.NOT_DRAWN or organ in case.known_slices
+    return unknown and not workspace.completed(case.key, organ).is_file()
+
+
+def _whole_mask(workspace: Workspace, case: StoredCase, organ: str) -> Mask:
+    """What was drawn of an organ, and beyond that what was predicted where nothing is known of it."""
+    mask = case.mask(organ)
+    if organ in case.known_slices:
+        predicted = read_labels(workspace.completed(case.key, organ)) > 0
+        predicted[case.known(organ)] = False
+        mask |= predicted
+    return mask
 
 
 def merge_all(workspace: Workspace) -> None:
@@ -80,7 +91,11 @@ def merge_all(workspace: Workspace) -> None:
     log = {}
     for key in sorted(workspace.splits.development):
         case = workspace.store.case(key)
-        drawn = {organ: case.mask(organ) for organ in organs if case.state(organ) is OrganState.DRAWN}
+        drawn = {
+            organ: _whole_mask(workspace, case, organ)
+            for organ in organs
+            if case.state(organ) is OrganState.DRAWN
+        }
         predicted = {
             organ: read_labels(workspace.completed(key, organ)) > 0
             for organ in organs

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from orgseg_node.durable import atomic_file
 from orgseg_node.errors import ConfigError
+from orgseg_training.datasets.organ_table import OWN_ORGANS, with_own_organs
 from orgseg_training.errors import ExperimentChanged
 
 Triple = tuple[float, float, float]
@@ -192,6 +193,7 @@ class Experiment(_Strict):
     bundle : all networks of strategy 1 as one bundle; None for a bundle of each network only
     assumed : sizes for a dry run without the data
     rejects : scans and organs that are left out
+    organs : organs of the site's own, in the form of the organ table; relative to the experiment file
     """
 
     name: Name
@@ -214,6 +216,7 @@ class Experiment(_Strict):
     costs: Costs
     assumed: AssumedSizes | None = None
     rejects: Rejects | None = None
+    organs: Path | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
@@ -297,7 +300,8 @@ def load_experiment(path: Path) -> Experiment:
     rejects = experiment.rejects
     if rejects is not None:
         rejects = rejects.model_copy(update={"file": base / rejects.file.expanduser()})
-    return experiment.model_copy(update={"databases": placed, "rejects": rejects})
+    organs = None if experiment.organs is None else base / experiment.organs.expanduser()
+    return experiment.model_copy(update={"databases": placed, "rejects": rejects, "organs": organs})
 
 
 def with_folders(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
@@ -346,7 +350,29 @@ def save_experiment(experiment: Experiment, root: Path) -> Path:
     return file
 
 
+def copy_own_organs(experiment: Experiment, root: Path) -> None:
+    """Copy the experiment's own organs to its working folder, where every step finds them.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is invalid.
+    ExperimentChanged
+        If the folder has other organs.
+    """
+    own = root / OWN_ORGANS
+    if experiment.organs is None or experiment.organs == own:
+        return
+    with_own_organs(experiment.organs)
+    content = experiment.organs.read_bytes()
+    if not own.is_file():
+        with atomic_file(own) as part:
+            part.write_bytes(content)
+    elif own.read_bytes() != content:
+        raise ExperimentChanged(f"{own} differs.")
+
+
 def without_folders(experiment: Experiment) -> Experiment:
-    """The experiment without the folders of its data sets."""
+    """The experiment without the folders of its data sets, and without the path of its own organs."""
     names = [f"{database.name}=/" for database in experiment.databases]
-    return with_folders(experiment, names)
+    return with_folders(experiment, names).model_copy(update={"organs": None})

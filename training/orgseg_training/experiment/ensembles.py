@@ -118,7 +118,7 @@ def _training_cases(workspace: Workspace, organs: Sequence[str]) -> Iterator[Ana
     step = max(1, -(-len(keys) // _MOST_CASES))
     for key in keys[::step]:
         case = workspace.store.case(key)
-        masks = {organ: case.mask(organ) for organ in organs if organ in case.drawn}
+        masks = {organ: case.mask(organ) for organ in organs if organ in case.drawn_whole}
         if masks:
             yield AnatomyCase(volume=case.volume(), masks=masks, age_years=case.age_years)
 

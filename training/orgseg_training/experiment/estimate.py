@@ -8,6 +8,7 @@ from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.experiment.config import AssumedSizes, Experiment
 from orgseg_training.experiment.prepare import training_cases
+from orgseg_training.experiment.splits import Splits
 from orgseg_training.experiment.workspace import Workspace
 
 
@@ -36,15 +37,15 @@ class Estimate:
         )
 
 
-def estimate(workspace: Workspace) -> Estimate:
-    """Estimate an experiment with ingested scans.
+def estimate(workspace: Workspace, splits: Splits) -> Estimate:
+    """Estimate an experiment with ingested scans and their splits.
 
     Raises
     ------
     StorageError
         If the scans were not ingested yet.
     """
-    experiment, splits, cases = workspace.experiment, workspace.splits, workspace.store.cases()
+    experiment, cases = workspace.experiment, workspace.store.cases()
     development = [case for case in cases if case.key in splits.development]
     tested = [case for case in cases if case.key in splits.tested]
     return _estimate(
@@ -53,7 +54,8 @@ def estimate(workspace: Workspace) -> Estimate:
             development=len(development),
             tested=len(tested),
             drawn=sum(
-                len(training_cases(workspace, network)) for network in workspace.networks_of_strategy_1
+                len(training_cases(workspace, network, splits))
+                for network in workspace.networks_of_strategy_1
             ),
             missing=sum(
                 case.state(organ) is OrganState.NOT_DRAWN

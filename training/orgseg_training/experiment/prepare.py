@@ -16,6 +16,7 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.nifti import read_labels, read_volume, write_image
 from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import NoPositives
+from orgseg_training.experiment.splits import Splits
 from orgseg_training.experiment.workspace import Network, Workspace
 from orgseg_training.nnunet.run import plan_and_preprocess
 
@@ -44,12 +45,20 @@ def crop_to_body(workspace: Workspace, case: StoredCase) -> Box:
     return box
 
 
-def training_cases(workspace: Workspace, network: Network) -> tuple[StoredCase, ...]:
+def training_cases(
+    workspace: Workspace, network: Network, splits: Splits | None = None
+) -> tuple[StoredCase, ...]:
     """The scans a network is trained on: those with all its organs drawn, or for strategy 2 all scans.
 
     Of an organ that was not drawn nothing is known: the scan is left out, and is never background.
+
+    Parameters
+    ----------
+    workspace : of the experiment
+    network : one of its networks
+    splits : of the scans; the locked ones if none are given
     """
-    development = workspace.splits.development
+    development = (splits or workspace.splits).development
     cases = [case for case in workspace.store.cases() if case.key in development]
     if network.strategy == 2:
         return tuple(cases)
@@ -68,9 +77,10 @@ def prepare_network(workspace: Workspace, network: Network) -> None:
     StorageError
         If files cannot be written.
     """
-    cases = training_cases(workspace, network)
+    splits = workspace.splits
+    cases = training_cases(workspace, network, splits)
     folds = []
-    for number, keys in enumerate(workspace.splits.folds):
+    for number, keys in enumerate(splits.folds):
         fold = {
             "train": [case.key for case in cases if case.key not in keys],
             "val": [case.key for case in cases if case.key in keys],
@@ -108,7 +118,9 @@ def write_dataset(workspace: Workspace, network: Network, cases: Sequence[Stored
         target / "dataset.json",
         {
             "channel_names": {"0": "CT"},
-            "labels": {"background": 0} | {organ: n for n, organ in enumerate(network.organs, 1)},
+            "labels": {"background": 0}
+            | {organ: n for n, organ in enumerate(network.organs, 1)}
+            | ({"ignore": len(network.organs) + 1} if _is_drawn_in_part(network, cases) else {}),
             "numTraining": len(cases),
             "file_ending": ".nii.gz",
         },
@@ -136,4 +148,13 @@ def _label_image(workspace: Workspace, network: Network, case: StoredCase) -> ND
     labels = case.mask(network.organs[0]).astype(np.uint8)
     for number, organ in enumerate(network.organs[1:], 2):
         labels[case.mask(organ) & (labels == 0)] = number
+    for organ in case.known_slices.keys() & set(network.organs):
+        beyond = np.ones(labels.shape, np.bool_)
+        beyond[case.known(organ)] = False
+        labels[beyond & (labels == 0)] = len(network.organs) + 1  # nnU-Net ignores it
     return labels
+
+
+def _is_drawn_in_part(network: Network, cases: Sequence[StoredCase]) -> bool:
+    """Whether an organ of a network is known only in a part of a scan; strategy 2 completes the rest."""
+    return network.strategy == 1 and any(case.known_slices.keys() & set(network.organs) for case in cases)

@@ -10,8 +10,9 @@ from typing import Final
 from orgseg_node.errors import ConfigError
 from orgseg_training.curation.duplicates import find_duplicates
 from orgseg_training.datasets.case import SourceCase
+from orgseg_training.datasets.case_store import Ingested
 from orgseg_training.datasets.registry import open_database
-from orgseg_training.errors import NoPositives
+from orgseg_training.errors import NoPositives, NoScans
 from orgseg_training.experiment.combined_bundle import measure_bundle
 from orgseg_training.experiment.complete import complete_batch, merge_all
 from orgseg_training.experiment.coverage import require_drawn
@@ -19,7 +20,7 @@ from orgseg_training.experiment.exclusions import find_exclusions, signed_reject
 from orgseg_training.experiment.export_bundles import export_models
 from orgseg_training.experiment.prepare import prepare_network
 from orgseg_training.experiment.report import write_report
-from orgseg_training.experiment.splits import is_held_out, lock_splits, make_splits, require_positives
+from orgseg_training.experiment.splits import Splits, is_held_out, lock_splits, make_splits, require_positives
 from orgseg_training.experiment.validate import rank_organs, score_ensemble, validate_fold
 from orgseg_training.experiment.workspace import Network, Workspace
 from orgseg_training.nnunet.run import Machine, train
@@ -87,6 +88,8 @@ def _network(workspace: Workspace, target: StepTarget) -> Network:
 
 def _prepare(workspace: Workspace, network: Network, machine: Machine) -> None:
     del machine
+    if not workspace.splits_file.is_file():
+        lock(workspace)
     prepare_network(workspace, network)
 
 
@@ -99,8 +102,12 @@ def _report(workspace: Workspace) -> None:
     write_report(workspace)
 
 
-def ingest(workspace: Workspace) -> None:
-    """Store the scans of all data sets, and lock the splits.
+def ingest(workspace: Workspace) -> Ingested:
+    """Store the scans of all data sets, and decide what is left out; nothing is fixed before `lock`.
+
+    Returns
+    -------
+    What was stored and what was not.
 
     Raises
     ------
@@ -111,21 +118,45 @@ def ingest(workspace: Workspace) -> None:
     RejectsInvalid, RejectsUnsigned
         If the reject list is not what was signed, or names an unknown scan or organ.
     CurationChanged
-        If something else was left out when the splits were locked.
+        If the splits were locked, and a scan, or what is left out, has changed since.
     SplitChanged
         If the splits were locked for other scans.
     """
     experiment, store = workspace.experiment, workspace.store
     signed_rejects(experiment)  # an unsigned list is refused before anything is read
-    store.ingest(_sources(workspace), again=not workspace.splits_file.is_file())
+    locked = workspace.splits_file.is_file()
+    found = store.ingest(_sources(workspace), again=not locked, final=locked)
     try:
-        _split(workspace)
+        splits = _split(workspace)
     except (ConfigError, NoPositives) as error:  # few scans are left: say what became of the others
         raise type(error)(f"{error.detail} {store.why_not_used}".strip()) from error
+    if locked:
+        lock_splits(splits, workspace.splits_file)
+    return found
 
 
-def _split(workspace: Workspace) -> None:
-    """Decide which ingested scans are left out, and lock the splits of the others."""
+def lock(workspace: Workspace) -> None:
+    """Fix the splits, and what is left out, for good.
+
+    Raises
+    ------
+    NoScans
+        If no scan was ingested.
+    ConfigError, NoPositives, RejectsInvalid, RejectsUnsigned, CurationChanged, SplitChanged
+        See `ingest`.
+    """
+    if not workspace.store.keys():
+        raise NoScans(f"{workspace.store.root}.")
+    lock_splits(_split(workspace), workspace.splits_file)
+
+
+def proposed_splits(workspace: Workspace) -> Splits:
+    """The locked splits, or those that would be locked now."""
+    return workspace.splits if workspace.splits_file.is_file() else _split(workspace)
+
+
+def _split(workspace: Workspace) -> Splits:
+    """Decide which ingested scans are left out, and make the splits of the others."""
     experiment, store = workspace.experiment, workspace.store
     cases = store.ingested()
     require_drawn(cases, experiment.strategy_1, store.root / "coverage.json")
@@ -139,12 +170,14 @@ def _split(workspace: Workspace) -> None:
     )
     store.save_decisions(decisions, final=workspace.splits_file.is_file())
     require_positives(experiment, splits, store.cases())
-    lock_splits(splits, workspace.splits_file)
+    return splits
 
 
 def _sources(workspace: Workspace) -> Iterator[SourceCase]:
     for database in workspace.experiment.databases:
-        yield from open_database(database.kind, database.name, database.folder, database.options)
+        yield from open_database(
+            database.kind, database.name, database.folder, database.options, workspace.organs
+        )
 
 
 _STEPS_OF_EXPERIMENT: Final[Mapping[str, Callable[[Workspace], object]]] = {

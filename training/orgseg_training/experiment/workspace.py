@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from orgseg_node.core.organs import OrganTable, load_organs
-from orgseg_node.shipped import shipped_config
+from orgseg_node.core.organs import OrganTable
 from orgseg_training.datasets.case_store import CaseStore
+from orgseg_training.datasets.organ_table import organs_beside
 from orgseg_training.experiment.config import Experiment, NetworkSettings
 from orgseg_training.experiment.splits import Splits, read_splits
 from orgseg_training.nnunet.run import Dataset, NetworkShape, NnunetFolders, Schedule
@@ -94,8 +94,8 @@ class Workspace:
 
     @property
     def organs(self) -> OrganTable:
-        """The organ table."""
-        return load_organs(shipped_config("organs.toml"))
+        """The organ table, with the organs of the experiment's own that are in the folder."""
+        return organs_beside(self.root)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -174,8 +174,8 @@ class Workspace:
         """Scores of one step."""
         return self.root / "scores" / f"{name}.parquet"
 
-    def batches(self) -> Sequence[tuple[str, ...]]:
-        """The scans of the cross-validation in batches, for completion."""
-        keys = sorted(self.splits.development)
+    def batches(self, splits: Splits | None = None) -> Sequence[tuple[str, ...]]:
+        """The scans of the cross-validation in batches, for completion; of the locked splits by default."""
+        keys = sorted((splits or self.splits).development)
         size = self.experiment.batch
         return [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]

@@ -213,7 +213,10 @@ class BundleRun:
                 if case.state(organ) is OrganState.DRAWN
                 else np.zeros(labels.shape, dtype=np.bool_)
             )
-            comparison = compare(reference, found, volume.grid.spacing_mm, self._runner.tolerances.of(organ))
+            part = case.known(organ)  # elsewhere nothing is known of the organ
+            comparison = compare(
+                reference[part], found[part], volume.grid.spacing_mm, self._runner.tolerances.of(organ)
+            )
             implausible = organ in left_out or grades.get(organ) is Grade.IMPLAUSIBLE
             results[organ] = OrganResult(comparison=comparison, implausible=implausible)
         return RunResult(organs=results, size_cm=size_cm, slice_mm=slice_mm), labels

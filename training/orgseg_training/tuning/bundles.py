@@ -151,6 +151,6 @@ def trained_cases(cases: Sequence[StoredCase], folds: Sequence[Fold]) -> tuple[T
 def _anatomy_cases(cases: Sequence[StoredCase], organs: Sequence[str]) -> Iterator[AnatomyCase]:
     step = max(1, -(-len(cases) // _MOST_CASES))
     for case in cases[::step]:
-        masks = {organ: case.mask(organ) for organ in organs if organ in case.drawn}
+        masks = {organ: case.mask(organ) for organ in organs if organ in case.drawn_whole}
         if masks:
             yield AnatomyCase(volume=case.volume(), masks=masks, age_years=case.age_years)

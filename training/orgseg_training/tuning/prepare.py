@@ -128,6 +128,10 @@ class RawWriter:
             state = case.state(organ)
             if state is OrganState.DRAWN:
                 drawn[number] = case.mask(organ)
+                if organ in case.known_slices:
+                    beyond = np.ones(volume.grid.shape, np.bool_)
+                    beyond[case.known(organ)] = False
+                    unknown[number] = beyond
             elif state is OrganState.NOT_DRAWN:
                 unknown[number] = None
         drawn |= dict(self._kept_masks(volume, body))

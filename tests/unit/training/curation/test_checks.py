@@ -25,7 +25,7 @@ from orgseg_training.errors import CurationChanged, NoPositives, RejectsInvalid,
 from orgseg_training.experiment.config import Rejects, load_experiment
 from orgseg_training.experiment.exclusions import count_reasons
 from orgseg_training.experiment.report import _curation_lines
-from orgseg_training.experiment.steps import ingest
+from orgseg_training.experiment.steps import ingest, lock
 from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 
@@ -99,6 +99,7 @@ def test_a_print_stays_what_it_is_for_a_copy(how: str) -> None:
 def test_strict_keeps_the_copy_with_more_organs_and_paper_keeps_both(tmp_path: Path) -> None:
     strict = work(tmp_path)
     ingest(strict)
+    lock(strict)
     decisions = strict.store.decisions
     assert decisions["cases"] == {"synthetic__SYN_001": "copy"}
     assert decisions["kept"] == {"synthetic__SYN_001": "other__SYN_002"}
@@ -112,6 +113,7 @@ def test_strict_keeps_the_copy_with_more_organs_and_paper_keeps_both(tmp_path: P
 
     paper = work(tmp_path, mode="paper")
     ingest(paper)
+    lock(paper)
     assert paper.store.decisions["cases"] == {}
     assert paper.store.decisions["pairs"] == decisions["pairs"], "listed all the same"
     assert {"synthetic__SYN_001", "other__SYN_002"} <= paper.splits.development
@@ -121,6 +123,7 @@ def test_a_rejected_organ_is_not_known_and_a_rejected_scan_is_on_no_side(tmp_pat
     text = entry("synthetic__SYN_002", "larynx") + entry("synthetic__SYN_003", reason="metal")
     made = work(tmp_path, rejects=reject_list(tmp_path, text))
     ingest(made)
+    lock(made)
     assert made.store.case("synthetic__SYN_002").state("larynx") is OrganState.NOT_DRAWN
     assert made.store.case("synthetic__SYN_002").state("mandible") is OrganState.DRAWN
     assert "synthetic__SYN_003" not in made.splits.development | made.splits.tested
@@ -142,9 +145,13 @@ def test_a_list_that_was_changed_or_names_nothing_is_refused(tmp_path: Path) -> 
 def test_what_is_left_out_is_not_changed_once_the_splits_are_locked(tmp_path: Path) -> None:
     made = work(tmp_path)
     ingest(made)
-    ingest(made)
+    rejected = work(tmp_path, rejects=reject_list(tmp_path, entry("synthetic__SYN_002", "larynx")))
+    ingest(rejected)  # nothing is fixed before the splits are locked
+    assert rejected.store.decisions["organs"] == {"synthetic__SYN_002": {"larynx": "wrong side"}}
+    lock(rejected)
+    ingest(rejected)
     with pytest.raises(CurationChanged):
-        ingest(work(tmp_path, rejects=reject_list(tmp_path, entry("synthetic__SYN_002", "larynx"))))
+        ingest(made)
 
 
 def test_a_fold_without_positives_is_refused_before_anything_is_locked(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import NoScans
 from orgseg_training.experiment.config import load_experiment
 from orgseg_training.experiment.report import _page
-from orgseg_training.experiment.steps import ingest
+from orgseg_training.experiment.steps import ingest, lock
 from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 
@@ -367,6 +367,7 @@ def test_the_page_of_the_report_has_a_part_on_quality_control(tmp_path: Path) ->
     database = smoke.databases[0].model_copy(update={"folder": tmp_path / "patients"})
     work = Workspace(experiment=smoke.model_copy(update={"databases": (database,)}), root=tmp_path / "work")
     ingest(work)
+    lock(work)
     write_json(
         work.quality_folder / FINDINGS, {"a": [{"level": "warning", "code": "HU_OUTLIER"}], "b": [], "c": []}
     )

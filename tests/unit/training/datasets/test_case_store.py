@@ -15,7 +15,8 @@ from orgseg_node.core.volume import Volume
 from orgseg_node.durable import atomic_folder
 from orgseg_node.errors import StorageError
 from orgseg_training.datasets.case import Contents, OrganState, SourceCase, states_of
-from orgseg_training.datasets.case_store import CaseStore, coarse_hash
+from orgseg_training.datasets.case_store import CaseStore
+from orgseg_training.datasets.stored_form import coarse_hash
 from orgseg_training.durable import read_json
 
 GRID = Grid(shape=(12, 20, 20), spacing_mm=(4.0, 4.0, 4.0), origin_mm=(0.0, 0.0, 0.0))

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from orgseg_node.core.body import cut_to_body, find_body
+from orgseg_node.core.volume import LabelMap
 from orgseg_training.datasets.nifti import read_labels, read_volume
 from orgseg_training.datasets.openkbp import LABELS, Case, read_cases, source_cases
+from orgseg_training.durable import read_json, write_json
+from orgseg_training.evaluation.predictions import Scoring
 from orgseg_training.experiment.config import NetworkSettings, load_experiment
 from orgseg_training.experiment.prepare import training_cases, write_dataset
 from orgseg_training.experiment.splits import lock_splits, make_splits
@@ -94,6 +97,43 @@ def test_labels_are_numbered_by_their_place_and_others_vanish(case: Case, worksp
     assert (written == 2).sum() == (source == LABELS["mandible"]).sum()
     description = json.loads((folder / "dataset.json").read_text())
     assert description["labels"] == {"background": 0, "parotid_left": 1, "mandible": 2}
+
+
+def _known_in_part(workspace: Workspace, organ: str, part: tuple[int, int]) -> None:
+    file = workspace.store.root / "cases" / "db__OKBP_001" / "case.json"
+    write_json(file, read_json(file) | {"known_slices": {organ: part}})
+
+
+def test_beyond_an_organ_drawn_in_part_nothing_is_background(case: Case, workspace: Workspace) -> None:
+    drawn = read_labels(case.labels) == LABELS["spinal_cord"]
+    first, last = np.flatnonzero(drawn.any(axis=(1, 2)))[[0, -1]]
+    _known_in_part(workspace, "spinal_cord", (int(first), drawn.shape[0]))
+    folder = _write(workspace, "spinal_cord", "mandible")
+    written = read_labels(folder / "labelsTr" / "db__OKBP_001.nii.gz")
+    description = json.loads((folder / "dataset.json").read_text())
+    assert description["labels"]["ignore"] == 3
+    beyond = (written == 3).any(axis=(1, 2))
+    assert beyond.sum() == (written == 3).all(axis=(1, 2)).sum() > 0
+    assert (written == 1).any(axis=(1, 2)).sum() == last - first + 1
+    assert not (written == 0)[beyond].any()
+
+
+def test_what_is_predicted_beyond_an_organ_drawn_in_part_is_no_fault(workspace: Workspace) -> None:
+    stored = workspace.store.cases()[0]
+    mask = stored.mask("spinal_cord")
+    first = int(np.flatnonzero(mask.any(axis=(1, 2)))[0])
+    longer = mask.copy()
+    longer[:first] = mask[first]
+    table = workspace.organs
+    found = LabelMap(
+        grid=stored.volume().grid, labels=longer.astype(np.uint8), organs={1: table["spinal_cord"]}
+    )
+    scoring, spacing = Scoring(model="m"), stored.volume().grid.spacing_mm
+    (score,) = scoring.compare(stored, found, [("spinal_cord", mask)], spacing)
+    assert score.value("dsc") < 1
+    _known_in_part(workspace, "spinal_cord", (first, mask.shape[0]))
+    (score,) = scoring.compare(workspace.store.cases()[0], found, [("spinal_cord", mask)], spacing)
+    assert score.value("dsc") == 1
 
 
 def test_cases_already_written_are_kept(workspace: Workspace) -> None:

@@ -10,7 +10,8 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,44 @@ def logs_on_stderr() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom(\.|$)")
         yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedItem:
+    """An item of a list: one line of cells, and lines below it.
+
+    Attributes
+    ----------
+    cells : one for each column
+    below : sentences about it
+    commands : the commands that continue it, each whole
+    is_marked : whether it is marked with ``!``
+    """
+
+    cells: Sequence[str]
+    below: Sequence[str] = ()
+    commands: Sequence[str] = ()
+    is_marked: bool = False
+
+
+def print_items(columns: Sequence[str], items: Sequence[ListedItem]) -> None:
+    """Print a list of which no cell, sentence or command is cut or broken, however narrow the terminal is.
+
+    Each command has its own line, so that it can be copied from any terminal or file.
+    """
+    if not items:
+        return
+    console = out()
+    rows = [columns, *(item.cells for item in items)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    marks = ["", *("[red]![/]" if item.is_marked else "" for item in items)]
+    for mark, row, item in zip(marks, rows, [None, *items], strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        console.print(f"{mark or ' '} {escape('  '.join(cells).rstrip())}", soft_wrap=True)
+        for line in item.below if item else ():
+            console.print(f"    {escape(line)}", soft_wrap=True)
+        for command in item.commands if item else ():
+            console.print(f"    Next: [bold]{escape(command)}[/]", soft_wrap=True)
 
 
 def print_json(content: Any) -> None:

@@ -12,9 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.markup import escape
-
-from orgseg_node.cli.console import local_time, out
+from orgseg_node.cli.console import ListedItem, local_time, out, print_items
 from orgseg_node.errors import OptionInvalid
 
 if TYPE_CHECKING:
@@ -34,8 +32,6 @@ def print_list(
 ) -> None:
     """Print the list; with descriptions, and the ends of UIDs that only one series has, on a terminal.
 
-    No line is cut, and each command has its own line, so that it can be copied from any terminal or file.
-
     Parameters
     ----------
     entries : in their order
@@ -43,26 +39,22 @@ def print_list(
     identities : by Series Instance UID; None where the output may be kept, and patient data must not be in it
     command_end : the end of each command
     """
-    console = out()
     uids = {one.series.series_uid for one in entries}
-    rows = [_row(one, uids, shorten=identities is not None) for one in entries]
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-
-    def show(mark: str, row: Sequence[str]) -> None:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        console.print(f"{mark} {escape('  '.join(cells).rstrip())}", soft_wrap=True)
-
-    if entries:
-        show(" ", _COLUMNS)
-    for one, row in zip(entries, rows, strict=True):
-        show("[red]![/]" if one.needs_person else " ", row)
-        known = identities.get(one.series.series_uid) if identities is not None else None
-        for line in _below(one, flags, known):
-            console.print(f"    {escape(line)}", soft_wrap=True)
-        for command in one.commands:
-            console.print(f"    Next: [bold]{escape(command + command_end)}[/]", soft_wrap=True)
+    known = identities or {}
+    print_items(
+        _COLUMNS,
+        [
+            ListedItem(
+                cells=_row(one, uids, shorten=identities is not None),
+                below=_below(one, flags, known.get(one.series.series_uid)),
+                commands=[f"{command}{command_end}" for command in one.commands],
+                is_marked=one.needs_person,
+            )
+            for one in entries
+        ],
+    )
     waiting = sum(one.needs_person for one in entries)
-    console.print(f"{waiting} of {len(entries)} need a person (!).")
+    out().print(f"{waiting} of {len(entries)} need a person (!).")
 
 
 def _row(one: Entry, uids: Collection[str], *, shorten: bool) -> tuple[str, ...]:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from orgseg_node.cli.console import local_time, out, print_json
+from orgseg_node.cli.console import ListedItem, local_time, out, print_items, print_json
 from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
@@ -51,13 +50,15 @@ def list_series(
     if json:
         print_json({"series": [_plain(one, orders.get(one.series_uid)) for one in found]})
         return
-    table = Table("series", "state", "images", "revision", "last received", "note")
+    items = []
     for one in found:
         order = orders.get(one.series_uid)
-        note = f"{one.reason} {one.note}".strip() + (f" [{order.kind} {order.note}]" if order else "")
+        note = f"{one.reason} {one.note}".strip()
+        below = [note, f"{order.kind}: {order.note}" if order else ""]
         counts = (str(one.instances), str(one.revision), local_time(one.last_received_at))
-        table.add_row(one.series_uid, one.state.value, *counts, escape(note))
-    out().print(table)
+        cells = (one.series_uid, one.state.value, *counts)
+        items.append(ListedItem(cells=cells, below=[line for line in below if line]))
+    print_items(("series", "state", "images", "revision", "last received"), items)
 
 
 @app.command()

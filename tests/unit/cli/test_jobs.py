@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orgseg_node.node.store.model import SeriesState
 from tests.support.node.command_line import Answer, orgseg
 from tests.support.node.job_bench import JobBench
 
@@ -88,4 +89,19 @@ def test_an_empty_dead_letter_list_is_reported(cli: CommandLine) -> None:
 def test_a_series_is_listed_by_state(cli: CommandLine) -> None:
     cli.node.job()
     assert "1.2" in cli.run("series", "list", "--state", "ready").out
+    assert "1.2" not in cli.run("series", "list", "--state", "hold").out
     assert "1.2" not in cli.run("series", "list", "--state", "hold", "--json").out
+
+
+def test_no_uid_or_sentence_of_the_list_of_series_is_cut(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = "1.2.840.113619.2.55.3.2831868886.100.1700000000.467.100123456"
+    cli.node.accept(f"{uid}.1")
+    note = "A rule holds it, and this sentence is longer than any narrow terminal is wide. " * 2
+    cli.node.store.judge(cli.node.store.one_series(uid), SeriesState.HOLD, reason="RULE_HOLD", note=note)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = cli.run("series", "list").out
+    assert uid in shown
+    assert f"RULE_HOLD {note}".strip() in shown

@@ -130,7 +130,7 @@ def rollback(
     if done.kept:
         console.print(
             f"[yellow]They run or wait for a review with the retired version:[/] {', '.join(done.kept)}."
-            " 'orgseg jobs cancel' or 'orgseg jobs reject' stops them."
+            " 'orgseg series judge SERIES' has one contoured by the live version."
         )
 
 

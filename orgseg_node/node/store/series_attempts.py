@@ -134,6 +134,7 @@ class SeriesAttempts:
 
     def forget(self, series_uid: str) -> None:
         """Forget the failed attempts of a series that was judged or held."""
+        self._preloaded = {known for known in self._preloaded if known[0] != series_uid}
         with self._db.write() as tx:
             tx.run("DELETE FROM series_attempt WHERE series_uid = ?", (series_uid,))
 

@@ -73,7 +73,7 @@ def ingest_site(site: Site) -> IngestReport:
         label=site.settings.label,
         hash_patient=partial(patient_hash, secret),
     )
-    cases = archive_cases(read_archive(site.settings.archive), rules)
+    cases = archive_cases(read_archive(site.settings.archive, any_export=site.settings.any_export), rules)
     site.patients.add({case.key: case.patient_id for case in cases if case.patient_id})
     ingested = site.store.ingest(cases, again=True)
     rejected = reject_cases(site)

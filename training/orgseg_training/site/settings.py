@@ -26,6 +26,8 @@ class SiteSettings(BaseModel):
     label : regular expression; where several RTSTRUCTs belong to a CT, those whose Structure Set Label
         matches it are preferred; empty for no such rule
     automatic : whether contours that a program made and nobody approved count as drawn
+    any_export : whether an RTSTRUCT that refers only to a CT that is not here belongs to the CT of the same
+        patient in its frame of reference, which is another export of it
     rejects_key : public key of the person who signs ``rejects.toml``; empty if there is no such list
     test_fraction : of the patients that are locked for the test
     min_patients : fewer usable patients cannot be locked
@@ -37,6 +39,7 @@ class SiteSettings(BaseModel):
     archive: tuple[Path, ...] = ()
     label: str = ""
     automatic: bool = False
+    any_export: bool = False
     rejects_key: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
     min_patients: Annotated[int, Field(ge=2)] = 6
@@ -84,6 +87,7 @@ _EXPLAINED = {
     "archive": "Folders with DICOM CT, RTSTRUCT and RTPLAN.",
     "label": "Several RTSTRUCTs of a CT: prefer those whose label matches this regular expression.",
     "automatic": "Whether contours that a program made and nobody approved count as drawn.",
+    "any_export": "Whether an RTSTRUCT also fits another export of its CT (same patient and frame).",
     "rejects_key": "Public key of the person who signs rejects.toml (orgseg-train rejects keygen).",
     "test_fraction": "Fraction of the patients that are locked for the test.",
     "min_patients": "Fewer usable patients cannot be locked.",

@@ -66,7 +66,7 @@ def survey_site(site: Site) -> SurveyedArchive:
         If files cannot be written.
     """
     read_names(site.names_file, site.organs)  # a mistake in it is said before the archive is read
-    archive = read_archive(site.settings.archive)
+    archive = read_archive(site.settings.archive, any_export=site.settings.any_export)
     used: list[StructureSet] = []
     usable, reasons, patients = [], {}, {}
     for key, patient_id, outcome in _chain(site, archive):

@@ -15,7 +15,14 @@ from orgseg_node.dicom.reading.series import CtSeries, Inventory, files_in
 from orgseg_node.errors import InputError, OrgsegError, SeveralParts
 from orgseg_training.datasets.rtstruct.ct_survey import survey_each
 from orgseg_training.datasets.rtstruct.plans import Plan, find_plans
-from orgseg_training.datasets.rtstruct.structure_sets import Link, StructureSet, find_structure_sets, links_of
+from orgseg_training.datasets.rtstruct.structure_sets import (
+    Link,
+    StructureSet,
+    contours_hash,
+    find_structure_sets,
+    links_of,
+    places_in_frame,
+)
 from orgseg_training.errors import CaseRejected
 
 
@@ -30,6 +37,7 @@ class Archive:
     structure_sets : all that could be read
     plans : all that could be read
     damaged : files that could not be read, with the reason
+    any_export : see `links_of`
     """
 
     folders: tuple[Path, ...]
@@ -37,11 +45,12 @@ class Archive:
     structure_sets: tuple[StructureSet, ...]
     plans: tuple[Plan, ...]
     damaged: tuple[tuple[Path, OrgsegError], ...]
+    any_export: bool = False
 
     @cached_property
     def links(self) -> tuple[Mapping[int, list[Link]], Sequence[StructureSet]]:
         """The structure sets of each CT series, by its place, and those that belong to none."""
-        return links_of(self.structure_sets, self.inventory.accepted)
+        return links_of(self.structure_sets, self.inventory.accepted, any_export=self.any_export)
 
     @cached_property
     def planned(self) -> frozenset[str]:
@@ -62,12 +71,19 @@ class Archive:
             uid, path = refusal.series_instance_uid, refusal.paths[0]
             yield (short_hash(uid) if uid else self.place_of(path)), path, refusal.error
         refused = {refusal.series_instance_uid for refusal in self.inventory.refused}
-        missing = CaseRejected("The CT that this RTSTRUCT refers to is not here.")
         for one in self.links[1]:
             if not one.listed & refused:
-                yield self.place_of(one.path), one.path, missing
+                yield self.place_of(one.path), one.path, self._missing_ct(one)
         for path, error in self.damaged:
             yield self.place_of(path), path, error
+
+    def _missing_ct(self, one: StructureSet) -> CaseRejected:
+        why = "The CT that this RTSTRUCT refers to is not here."
+        if len(places_in_frame(one, self.inventory.accepted)) == 1:
+            why += (
+                " If that CT was only exported again, any_export = true in site.toml uses the other export."
+            )
+        return CaseRejected(why)
 
     def place_of(self, path: Path) -> str:
         """Name of a file without patient data: the hash of its place in the archive."""
@@ -97,8 +113,13 @@ class Archive:
         return [plan for plan in self.plans if plan.structure_sets.isdisjoint(here)]
 
 
-def read_archive(folders: Sequence[Path]) -> Archive:
+def read_archive(folders: Sequence[Path], *, any_export: bool = False) -> Archive:
     """Read the headers of all files in folders.
+
+    Parameters
+    ----------
+    folders : searched with all their subfolders
+    any_export : see `links_of`
 
     Raises
     ------
@@ -121,6 +142,7 @@ def read_archive(folders: Sequence[Path]) -> Archive:
         structure_sets=tuple(found),
         plans=tuple(plans),
         damaged=(*damaged, *others, *unread),
+        any_export=any_export,
     )
 
 
@@ -206,10 +228,13 @@ def _preferred(links: Sequence[Link], planned: frozenset[str], label: str) -> tu
     if len(left) > 1:
         newest = max(link.structures.written for link in left)
         fitting = [link for link in left if link.structures.written == newest]
-        if len(fitting) > 1 or not newest:
+        if (len(fitting) > 1 or not newest) and len({contours_hash(link.structures) for link in left}) > 1:
             raise CaseRejected(
                 f"{len(left)} RTSTRUCTs refer to this CT, and neither label, plan, approval nor date says "
                 "which one counts; name a label in site.toml."
             )
-        left, why = fitting, "is the newest"
+        left, why = (
+            fitting,
+            "is the newest" if len(fitting) == 1 else "was found first; their contours are equal",
+        )
     return left[0], why

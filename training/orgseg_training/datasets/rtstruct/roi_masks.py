@@ -225,7 +225,10 @@ def _with_known_pairs(
 
 def none_usable(left_out: Mapping[str, str]) -> str:
     """A sentence about a structure set of which no ROI can be used."""
-    reasons = "; ".join(f"{organ}: {why}" for organ, why in sorted(left_out.items()))
+    organs: defaultdict[str, list[str]] = defaultdict(list)
+    for organ, why in sorted(left_out.items()):
+        organs[why].append(organ)
+    reasons = "; ".join(f"{', '.join(members)}: {why}" for why, members in organs.items())
     return f"None of its ROIs can be used: {reasons}."
 
 

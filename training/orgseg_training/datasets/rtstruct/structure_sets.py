@@ -7,6 +7,7 @@ reference of the same patient.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, is_approved, is_own
+from orgseg_node.dicom.objects.contour_data import contour_words
 from orgseg_node.dicom.reading.files import open_header, texts, whole_text, without_pydicom_warnings
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, Reason
 from orgseg_node.errors import OrgsegError
@@ -107,7 +109,7 @@ def is_untrusted(roi: ClinicalRoi, dataset: Dataset) -> bool:
 
 
 def links_of(
-    structure_sets: Iterable[StructureSet], series: Sequence[CtSeries]
+    structure_sets: Iterable[StructureSet], series: Sequence[CtSeries], *, any_export: bool = False
 ) -> tuple[dict[int, list[Link]], list[StructureSet]]:
     """The structure sets of each CT, by its place in the sequence, and those that belong to none.
 
@@ -115,13 +117,17 @@ def links_of(
     ----------
     structure_sets : all that were found
     series : all CT series and parts of series that can be used
+    any_export : whether a structure set that refers only to a series that is not here belongs to the CT of
+        the same patient in its frame of reference: another export of that series
     """
     uids = [frozenset(image.sop_instance_uid for image in one.slices) for one in series]
     links: defaultdict[int, list[Link]] = defaultdict(list)
     alone = []
     for one in structure_sets:
         drawn = [n for n, known in enumerate(uids) if known & one.images]
-        places = drawn or _stated(one, series)
+        listed = [] if drawn else _stated(one, series)
+        in_frame = [] if drawn or listed or not any_export else places_in_frame(one, series)
+        places = drawn or listed or in_frame
         if not places:
             alone.append(one)
         for n in places:
@@ -129,7 +135,7 @@ def links_of(
                 structures=one,
                 images=frozenset().union(*(uids[m] - uids[n] for m in drawn if m != n)),
                 by_images=bool(drawn),
-                by_frame=not drawn and not one.listed,
+                by_frame=bool(in_frame) or (not drawn and not one.listed),
                 rivals=0 if drawn else max(len(places) - 1, one.rivals(series[n].series_instance_uid)),
             )
             links[n].append(link)
@@ -164,6 +170,18 @@ def _structure_set(path: Path, dataset: Dataset) -> StructureSet:
     )
 
 
+def contours_hash(one: StructureSet) -> str:
+    """Hash of the names and contours of all ROIs of a structure set. Raises InputError."""
+    dataset, _ = open_header(one.path)
+    summed = hashlib.sha256()
+    with without_pydicom_warnings():
+        for roi in sorted(clinical_rois(dataset), key=lambda roi: roi.name):
+            summed.update(roi.name.encode())
+            for contour in roi.contours:
+                summed.update("\\".join(contour_words(contour)).encode() + b"\0")
+    return summed.hexdigest()
+
+
 def _written(dataset: Dataset) -> str:
     """The first date that it states, with the time that belongs to it."""
     for kind in ("StructureSet", "Series", "InstanceCreation", "Study"):
@@ -178,6 +196,11 @@ def _stated(one: StructureSet, series: Sequence[CtSeries]) -> list[int]:
     """Places of the series that a structure set lists, or if it lists none, of those in its frame."""
     if one.listed:
         return [n for n, known in enumerate(series) if known.series_instance_uid in one.listed]
+    return places_in_frame(one, series)
+
+
+def places_in_frame(one: StructureSet, series: Sequence[CtSeries]) -> list[int]:
+    """Places of the series of the same patient in the frame of reference of a structure set."""
     return [
         n
         for n, known in enumerate(series)

@@ -15,6 +15,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.case_store import CaseStore
 from orgseg_training.datasets.registry import open_database
+from orgseg_training.datasets.rtstruct.archive import read_archive
 from orgseg_training.durable import read_json
 from orgseg_training.errors import CaseRejected, CurationChanged
 from tests.unit.training.datasets.test_dicom_trees import SMALL, rename, write_patient
@@ -109,6 +110,36 @@ def test_without_a_rule_none_of_two_structure_sets_is_taken(organ_table: OrganTa
     _second(tmp_path)
     with pytest.raises(CaseRejected, match="neither label, plan, approval nor date"):
         _only(tmp_path).read()
+
+
+def test_two_structure_sets_with_equal_contours_are_as_good_as_one(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    write_patient(tmp_path, organ_table, SMALL)
+    dataset = dcmread(_structures(tmp_path))
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.save_as(_structures(tmp_path).with_name("second"), enforce_file_format=True)
+    contents = _only(tmp_path).read()
+    assert [one.code for one in contents.findings if one.level is Level.WARNING] == ["STRUCTURES_SEVERAL"]
+
+
+def test_an_rtstruct_fits_another_export_of_its_ct_only_if_the_site_says_so(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    def other_export(dataset: Dataset) -> None:
+        study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+        study.RTReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3"
+        for roi in dataset.ROIContourSequence:
+            for contour in roi.ContourSequence:
+                contour.ContourImageSequence[0].ReferencedSOPInstanceUID = "1.2.3.4"
+
+    write_patient(tmp_path, organ_table, SMALL, change=other_export)
+    reasons = [error.sentence for _, _, error in read_archive([tmp_path]).unmatched()]
+    assert ["any_export = true" in reason for reason in reasons] == [True]
+    archive = read_archive([tmp_path], any_export=True)
+    assert list(archive.unmatched()) == []
+    ((_, links),) = [part for parts in archive.scans() for part in parts]
+    assert [link.by_frame for link in links] == [True]
 
 
 def test_two_rois_of_one_organ_are_used_if_they_are_copies(organ_table: OrganTable, tmp_path: Path) -> None:

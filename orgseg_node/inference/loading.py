@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orgseg_node.core.organs import OrganTable, load_organs
+from orgseg_node.core.organs import OrganTable
 from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
 from orgseg_node.inference.merging import MergedPredictor
 from orgseg_node.inference.predictor import Backend, Device, InferenceSettings, Method, Predictor
-from orgseg_node.shipped import shipped_config
+from orgseg_node.organ_table import organ_table
 
 
 def open_predictor(bundles: Sequence[ModelBundle], settings: InferenceSettings) -> Predictor:
@@ -21,7 +21,7 @@ def open_predictor(bundles: Sequence[ModelBundle], settings: InferenceSettings) 
     EnvironmentFault
         If the settings ask for a GPU and there is none.
     """
-    organs = load_organs(shipped_config("organs.toml"))
+    organs = organ_table()
     predictors = [load_predictor(bundle, organs, settings) for bundle in bundles]
     if len(predictors) == 1:
         return predictors[0]

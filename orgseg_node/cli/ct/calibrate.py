@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_message, progress_bar
-from orgseg_node.shipped import bundle_folders, shipped_config
+from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
     from orgseg_node.inference.backends.calibrating import CalibrationResult, Candidate
@@ -43,20 +43,20 @@ def calibrate(
     The result is written into the bundle's manifest, which changes the bundle's hash. If the fast mode is
     not accurate enough, nothing is written and the exit code is 1.
     """
-    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.inference.backends.calibrating import measure_agreement, open_mode_predictors  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import find_bundle  # noqa: PLC0415
     from orgseg_node.inference.bundles.calibration import Precision  # noqa: PLC0415
     from orgseg_node.inference.bundles.writing import replace_calibration, require_writable  # noqa: PLC0415
+    from orgseg_node.organ_table import organ_table  # noqa: PLC0415  # heavy imports only when needed
 
     bundle = find_bundle(name, bundle_folders())
     require_writable(bundle)
     series = [read_series(folder) for folder in folders]
     chosen = None if precision == "auto" else Precision(precision)
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
-        modes = open_mode_predictors(bundle, load_organs(shipped_config("organs.toml")), chosen)
+        modes = open_mode_predictors(bundle, organ_table(), chosen)
         volumes = (read_volume(each) for each in series)
         measured = measure_agreement(modes, volumes, dt.datetime.now().astimezone().date(), on_progress)
     _print(measured)

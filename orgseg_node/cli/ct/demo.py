@@ -296,11 +296,10 @@ def _compare(rtstruct: Path, series: CtSeries) -> Iterator[tuple[str, float, flo
     from orgseg_node.cli.ct.demo_patient import clinical_masks  # noqa: PLC0415
     from orgseg_node.core.contours import rasterise  # noqa: PLC0415
     from orgseg_node.core.metrics import dice  # noqa: PLC0415
-    from orgseg_node.core.organs import load_organs  # noqa: PLC0415
     from orgseg_node.dicom.objects.rtstruct import read_rtstruct  # noqa: PLC0415
-    from orgseg_node.shipped import shipped_config  # noqa: PLC0415
+    from orgseg_node.organ_table import organ_table  # noqa: PLC0415
 
-    organs = load_organs(shipped_config("organs.toml"))
+    organs = organ_table()
     clinic = {organs[key].name: mask for key, mask in clinical_masks(series.grid).items()}
     for name, contours in read_rtstruct(pydicom.dcmread(rtstruct), series).items():
         mask = rasterise(contours, series.grid)

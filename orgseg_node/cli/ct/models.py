@@ -192,15 +192,14 @@ def add(
     ] = None,
 ) -> None:
     """Import a trained nnU-Net v2 model as a bundle; pickled checkpoints are converted in another process."""
-    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.inference.bundles.importing import ImportOptions, import_model  # noqa: PLC0415
     from orgseg_node.inference.bundles.matching import read_organ_map  # noqa: PLC0415
-    from orgseg_node.shipped import shipped_config  # noqa: PLC0415
+    from orgseg_node.organ_table import organ_table  # noqa: PLC0415  # heavy imports only when needed
 
     options = ImportOptions(
         name=name or _name_of(source),
         folder=folder or user_bundles(),
-        table=load_organs(shipped_config("organs.toml")),
+        table=organ_table(),
         organs=read_organ_map(organs or []),
         priorities=_numbers(priorities or []),
         folds=folds or (),

@@ -82,9 +82,8 @@ def import_template(
 ) -> None:
     """Make a protocol from the names, colours and order of an RTSTRUCT or an Eclipse structure template."""
     from orgseg_node.contouring.protocol_import import import_protocol  # noqa: PLC0415  # pydicom only when needed
-    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # numpy only when needed
     from orgseg_node.durable import atomic_file  # noqa: PLC0415
-    from orgseg_node.shipped import shipped_config  # noqa: PLC0415
+    from orgseg_node.organ_table import organ_table  # noqa: PLC0415  # numpy only when needed
 
     if target.suffix != ".toml":
         raise OptionInvalid(f"{target} must end with .toml, which distinguishes a file from a name.")
@@ -92,7 +91,7 @@ def import_template(
         raise OptionInvalid(f"{target} exists already; choose another name with --out.")
     if not target.parent.is_dir():
         raise OptionInvalid(f"{target} cannot be written: there is no folder {target.parent}.")
-    imported = import_protocol(file, load_organs(shipped_config("organs.toml")))
+    imported = import_protocol(file, organ_table())
     try:
         with atomic_file(target) as part:
             part.write_text(imported.toml, encoding="utf-8")
@@ -117,11 +116,10 @@ def load_checked_protocol(name: str) -> Protocol:
         With one line for each problem.
     """
     from orgseg_node.contouring.protocol import load_protocol  # noqa: PLC0415  # pydantic only when needed
-    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # numpy only when needed
-    from orgseg_node.shipped import shipped_config  # noqa: PLC0415
+    from orgseg_node.organ_table import organ_table  # noqa: PLC0415  # numpy only when needed
 
     protocol = load_protocol(name)
-    protocol.check_organs(load_organs(shipped_config("organs.toml")))
+    protocol.check_organs(organ_table())
     return protocol
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from orgseg_node.cli.console import out, progress_bar
-from orgseg_node.shipped import bundle_folders, shipped_config
+from orgseg_node.shipped import bundle_folders
 
 
 def reference(
@@ -45,16 +45,16 @@ def reference(
     The cases should be those that the bundle was trained on. The result is written into the bundle as
     reference.json, which changes the bundle's hash; it holds distributions and no patients.
     """
-    from orgseg_node.core.organs import load_organs  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.inference.bundles.anatomy import learn_anatomy, replace_anatomy  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import find_bundle  # noqa: PLC0415
     from orgseg_node.inference.bundles.matching import read_organ_map  # noqa: PLC0415
     from orgseg_node.inference.bundles.nnunet_cases import open_case_folder  # noqa: PLC0415
     from orgseg_node.inference.bundles.writing import require_writable  # noqa: PLC0415
+    from orgseg_node.organ_table import organ_table  # noqa: PLC0415  # heavy imports only when needed
 
     bundle = find_bundle(name, bundle_folders())
     require_writable(bundle)
-    table = load_organs(shipped_config("organs.toml"))
+    table = organ_table()
     folder = open_case_folder(cases, read_organ_map(organs or []), table, leave_out or ())
     with progress_bar() as on_progress:
         learned = learn_anatomy(

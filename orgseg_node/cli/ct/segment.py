@@ -17,7 +17,7 @@ from rich.table import Table
 
 from orgseg_node.cli.bundle_choice import choose_bundles
 from orgseg_node.cli.console import FAILED, err, out, print_findings, print_json, progress_bar
-from orgseg_node.shipped import bundle_folders, shipped_config
+from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
     from orgseg_node.contouring.pipeline import Outcome
@@ -155,7 +155,6 @@ def segment(
     from orgseg_node.contouring.objects import RequestedObjects  # noqa: PLC0415
     from orgseg_node.contouring.pipeline import REPORT, Request, run  # noqa: PLC0415
     from orgseg_node.contouring.scan_check import ScanRules  # noqa: PLC0415
-    from orgseg_node.core.organs import load_organs  # noqa: PLC0415
     from orgseg_node.dicom.objects.seg import SegKind  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.durable import write_durably  # noqa: PLC0415
@@ -163,6 +162,7 @@ def segment(
     from orgseg_node.inference.bundles.references import open_references  # noqa: PLC0415
     from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed in it
     from orgseg_node.inference.predictor import InferenceSettings  # noqa: PLC0415
+    from orgseg_node.organ_table import organ_table  # noqa: PLC0415
 
     settings = InferenceSettings(
         method=method,
@@ -191,7 +191,7 @@ def segment(
         out=target,
         job_id=job_id,
         created=_created(target / REPORT, job_id),
-        organs=load_organs(shipped_config("organs.toml")),
+        organs=organ_table(),
         protocol=applied,
         requested=RequestedObjects(
             roles=(RTSTRUCT, SEG, *optional, *(f"{RTSTRUCT}:{name}" for name in tps or ())),

@@ -28,7 +28,6 @@ from orgseg_node.contouring.pipeline import Outcome, Request, Step, run
 from orgseg_node.contouring.preload import SeriesPreloader
 from orgseg_node.contouring.protocol import parse_protocol
 from orgseg_node.contouring.scan_check import ScanRules
-from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
@@ -39,7 +38,7 @@ from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
 from orgseg_node.node.store.model import JobState
-from orgseg_node.shipped import shipped_config
+from orgseg_node.organ_table import organ_table
 
 _LOCK_WAIT_S: Final = 20.0
 _PROGRESS_S: Final = 0.25  # between two progress messages: a GPU may compute a hundred tiles a second
@@ -138,7 +137,7 @@ def _contour(
         job_id=request.job_id,
         created=datetime.fromisoformat(request.created),
         remark=request.remark,
-        organs=load_organs(shipped_config("organs.toml")),
+        organs=organ_table(),
         protocol=protocol,
         requested=RequestedObjects(
             roles=tuple(request.requested_objects["roles"]),

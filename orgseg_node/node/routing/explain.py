@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.contouring.protocol import load_protocol
-from orgseg_node.core.organs import load_organs
 from orgseg_node.dicom.reading.files import open_header, whole_text
 from orgseg_node.dicom.reading.series import survey
 from orgseg_node.errors import ConfigError, OrgsegError
@@ -20,7 +19,7 @@ from orgseg_node.node.models.alias import family_of
 from orgseg_node.node.routing.decision import ExplainedDecision, decide
 from orgseg_node.node.routing.facts import facts_of
 from orgseg_node.node.routing.verdict import Verdict, judge_series
-from orgseg_node.shipped import shipped_config
+from orgseg_node.organ_table import organ_table
 
 _OLD: Final = 90  # from this age on, the number of years may identify a patient
 PATIENT_DATA: Final = "(patient data)"
@@ -128,7 +127,7 @@ def check_references(config: NodeConfig) -> None:
 
 
 def _missing(config: NodeConfig) -> Iterator[str]:
-    organs = load_organs(shipped_config("organs.toml"))
+    organs = organ_table()
     for rule in config.rule:
         if rule.action is not Action.CONTOUR:
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.core.organs import OrganTable, join_tables, load_organs
-from orgseg_node.shipped import shipped_config
+from orgseg_node.organ_table import organ_table
 
 OWN_ORGANS: Final = "organs.toml"
 """File of organs of its own in the folder of a site, or of an experiment."""
@@ -15,8 +15,8 @@ OWN_ORGANS: Final = "organs.toml"
 
 @cache
 def shipped_organs() -> OrganTable:
-    """The organ table that comes with the node."""
-    return load_organs(shipped_config("organs.toml"))
+    """The organ table of this machine."""
+    return organ_table()
 
 
 def organs_beside(folder: Path) -> OrganTable:

@@ -239,7 +239,7 @@ def _is_elsewhere(roi: ClinicalRoi, own: frozenset[str], link: Link) -> bool:
 
 def _set_findings(link: Link, stray: int) -> Iterator[Finding]:
     if link.by_frame:
-        message = "The structure set names neither series nor images; frame of reference and patient match."
+        message = "It refers to no series and no image that is here; frame of reference and patient match."
         yield Finding(level=Level.WARNING, code="STRUCTURES_BY_FRAME", message=message)
     if stray:
         message = f"{stray} ROIs have contours but no name, since their numbers are missing or wrong."

@@ -13,6 +13,8 @@ from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.organs import PAIRS
 
 _X, _Y, _Z = 0, 1, 2
+MOBILE: Final = frozenset({"ovaries", "testes"})
+"""Pairs of which both may lie on one side of the middle: their sides are not compared."""
 
 RIGHT_OF: Final = (
     ("liver", "spleen"), ("liver", "stomach"), ("liver", "kidney_left"), ("liver", "spinal_cord"),
@@ -70,7 +72,7 @@ def order_conflicts(
     ----------
     centres, margin_mm : see `order_findings`
     """
-    sides = tuple((right, left) for left, right in PAIRS.values())
+    sides = tuple((right, left) for both, (left, right) in PAIRS.items() if both not in MOBILE)
     for first, second in (*sides, *RIGHT_OF):
         # LPS: x increases to the patient's left
         yield from _compare(centres, (first, second), (_X, 1.0, margin_mm), "SIDE", "right of")

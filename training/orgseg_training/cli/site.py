@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import ConfigError, InputError
 from orgseg_training.cli.judge import judge, ratings
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
+from orgseg_training.datasets.case import SourceCase
+from orgseg_training.durable import lock_folder
 from orgseg_training.site.folder import Site
 from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
 from orgseg_training.site.locking import lock_site
-from orgseg_training.site.settings import SiteSettings
+from orgseg_training.site.settings import SiteSettings, write_settings
 from orgseg_training.site.survey import survey_lines, survey_site
 
 site_app = typer.Typer(no_args_is_help=True, help="A site's data set for retraining.")
@@ -42,6 +46,7 @@ def survey(
 ) -> None:
     """List scans and ROI names of an archive, and propose the organs of the names in SITE/names.toml."""
     site = _opened(archive.resolve(), out, name)
+    typer.echo(f"Reading the headers of {archive}.", err=True)
     found = survey_site(site)
     for line in survey_lines(found):
         typer.echo(line)
@@ -49,20 +54,34 @@ def survey(
     typer.echo(f"Edit it, then: orgseg-train site ingest {site.root}")
 
 
+def _with_bar(cases: Sequence[SourceCase]) -> Iterator[SourceCase]:
+    with typer.progressbar(cases, label="cases", file=sys.stderr) as bar:
+        yield from bar
+
+
 def _opened(archive: Path, out: Path, name: str) -> Site:
+    """The site of an archive; a new one, or one whose archive was never surveyed, gets this archive."""
+    if not archive.is_dir():
+        raise InputError(f"There is no folder {archive}.")
     if not (out / "site.toml").exists():
         return Site.create(out, SiteSettings(name=name, archive=(archive,)))
     site = Site.open(out)
-    if archive not in {folder.resolve() for folder in site.settings.archive}:
+    if archive in {folder.resolve() for folder in site.settings.archive}:
+        return site
+    if site.names_file.exists():
         raise ConfigError(f"{archive} is not among the folders of archive in {site.settings_file}.")
-    return site
+    write_settings(site.settings_file, site.settings.model_copy(update={"archive": (archive,)}))
+    return Site.open(out)
 
 
 @site_app.command("ingest")
 def ingest(site: SiteFolder) -> None:
     """Store the cases of the archive, and say why others are not used; what has not changed is kept."""
     opened = Site.open(site)
-    for line in ingest_lines(ingest_site(opened)):
+    typer.echo(f"Reading the headers of {', '.join(map(str, opened.settings.archive))}.", err=True)
+    with lock_folder(opened.root):
+        report = ingest_site(opened, _with_bar)
+    for line in ingest_lines(report):
         typer.echo(line)
     typer.echo(f"Check them: orgseg-train site qc {opened.root}")
 
@@ -88,8 +107,9 @@ def check(
 def lock(site: SiteFolder) -> None:
     """Lock the cases for training and test; a patient keeps its part when patients are added."""
     opened = Site.open(site)
-    reject_cases(opened)
-    locked = lock_site(opened, _today())
+    with lock_folder(opened.root):
+        reject_cases(opened)
+        locked = lock_site(opened, _today())
     for line in locked.summary:
         typer.echo(line)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from orgseg_node.core.checks import Finding
 from orgseg_training.curation.rejects import Reject, read_signed
+from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.case_store import Ingested
 from orgseg_training.datasets.rtstruct.archive import read_archive
 from orgseg_training.datasets.rtstruct.cases import ArchiveRules, archive_cases
@@ -46,8 +47,15 @@ class IngestReport:
     rejected_by_person: tuple[int, int]
 
 
-def ingest_site(site: Site) -> IngestReport:
+def ingest_site(
+    site: Site, on_each: Callable[[Sequence[SourceCase]], Iterable[SourceCase]] = iter
+) -> IngestReport:
     """Store the scans of the archive, those whose CT, RTSTRUCT or names have changed again.
+
+    Parameters
+    ----------
+    site : with a list of names
+    on_each : hands on the cases one by one, and may show how many are left
 
     Raises
     ------
@@ -75,7 +83,7 @@ def ingest_site(site: Site) -> IngestReport:
     )
     cases = archive_cases(read_archive(site.settings.archive, any_export=site.settings.any_export), rules)
     site.patients.add({case.key: case.patient_id for case in cases if case.patient_id})
-    ingested = site.store.ingest(cases, again=True)
+    ingested = site.store.ingest(on_each(cases), again=True)
     rejected = reject_cases(site)
     left_out, notes = _findings(site)
     return IngestReport(

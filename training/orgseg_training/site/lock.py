@@ -170,14 +170,14 @@ def require_unchanged(lock: Lock, cases: Iterable[StoredCase]) -> None:
         raise LockChanged(f"{', '.join(changed[:3])}{more}.")
 
 
-def require_patients(cases: Iterable[StoredCase], least: int, *, copies: int = 0) -> None:
+def require_patients(cases: Iterable[StoredCase], least: int, *, why: str = "") -> None:
     """Refuse too few patients.
 
     Parameters
     ----------
     cases : that can be used
     least : number of patients that are needed
-    copies : number of cases that are left out as copies of others, for the message
+    why : why others cannot be used, for the message
 
     Raises
     ------
@@ -186,8 +186,7 @@ def require_patients(cases: Iterable[StoredCase], least: int, *, copies: int = 0
     """
     count = len({case.patient for case in cases})
     if count < least:
-        why = f" {copies} cases are copies of others." if copies else ""
-        raise TooFewPatients(f"{count} can be used, {least} are needed.{why}")
+        raise TooFewPatients(f"{count} can be used, {least} are needed. {why}".strip())
 
 
 def joined_parts(

@@ -66,7 +66,10 @@ def lock_site(site: Site, when: date) -> Locked:
     pairs = find_duplicates(cases)
     copies = redundant_copies(cases, pairs, held_out=lambda case: known.get(case.patient) is Part.TEST)
     used = tuple(case for case in cases if case.key not in copies)
-    require_patients(used, site.settings.min_patients, copies=len(copies))
+    patients = {case.patient for case in used}
+    few_ids = f"{len(used)} cases have {len(patients)} Patient IDs. " if len(patients) < len(used) else ""
+    left_out = f"{len(copies)} cases are copies of others. " if copies else ""
+    require_patients(used, site.settings.min_patients, why=f"{few_ids}{left_out}{site.store.why_not_used}")
     leaders = joined_parts(known, cases, [(pair.first, pair.second) for pair in pairs])
     decided = divide_patients(
         leaders.values(), known, fraction=site.settings.test_fraction, secret=site.secret()

@@ -48,7 +48,10 @@ def test_places_are_judged_in_the_patient_whatever_way_the_axes_run() -> None:
     assert {"ANATOMY_SIDE", "ANATOMY_ORDER"} <= _codes(organ_masks(), turned)
 
 
-@pytest.mark.parametrize("pair", list(PAIRS.values()), ids=list(PAIRS))
+_SIDED = {both: pair for both, pair in PAIRS.items() if both not in order.MOBILE}
+
+
+@pytest.mark.parametrize("pair", list(_SIDED.values()), ids=list(_SIDED))
 def test_exchanged_sides_are_seen(pair: tuple[str, str]) -> None:
     masks = organ_masks()
     left, right = pair

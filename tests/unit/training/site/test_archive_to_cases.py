@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from orgseg_node.core.organs import OrganTable
+from orgseg_node.errors import ConfigError, InputError
 from orgseg_training.cli.app import app
 from orgseg_training.curation.rejects import make_key, sign
 from orgseg_training.durable import read_json
@@ -161,9 +162,26 @@ def test_the_commands_lead_from_one_to_the_next(archives: Path, tmp_path: Path) 
     assert "site qc" in run("site", "ingest", folder)
     refused = CliRunner().invoke(app, ["site", "lock", folder]).exception
     assert isinstance(refused, TooFewPatients)  # all three phantoms have the same voxels
-    assert "1 can be used, 6 are needed. 2 cases are copies" in refused.sentence
+    assert (
+        "1 can be used, 6 are needed. 2 cases are copies of others. 1 scans cannot be used"
+        in refused.sentence
+    )
     key = Site.open(Path(folder)).cases()[0].key
     assert run("who", key, "--site", folder).strip() in {"H1000", "H1001", "H1002"}
+
+
+def test_a_mistyped_archive_leaves_nothing_and_can_be_corrected(archives: Path, tmp_path: Path) -> None:
+    def survey(archive: Path) -> BaseException | None:
+        words = ["site", "survey", str(archive), "--out", str(tmp_path / "site")]
+        return CliRunner().invoke(app, words).exception
+
+    assert isinstance(survey(tmp_path / "nowhere"), InputError)
+    assert not (tmp_path / "site").exists()
+    (tmp_path / "empty").mkdir()
+    assert isinstance(survey(tmp_path / "empty"), InputError)
+    assert survey(archives) is None
+    assert isinstance(survey(tmp_path / "empty"), ConfigError)
+    assert Site.open(tmp_path / "site").settings.archive == (archives.resolve(),)
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,7 @@ Bundle = Annotated[
 ]
 Family = Annotated[
     str,
-    typer.Option(
-        "--family", help="Family of which it is a version; by default the part before @ of its name."
-    ),
+    typer.Option("--family", help="Family of which it is a version; by default its name up to @."),
 ]
 
 
@@ -186,6 +184,8 @@ def shadow(
     changes = bool(bundle) or stop
     with closing(open_store(settings, read_only=not changes)) as store:
         registry = ModelRegistry(settings, store)
+        if stop and not (bundle or family):
+            raise OptionInvalid("--stop needs the name of the bundle, or --family.")
         if stop:
             ended = registry.end_shadow(family_of_bundle(bundle, family), attribution(by, why))
             out().print(f"{escape(ended.short)} is a candidate; it no longer runs.")

@@ -190,19 +190,11 @@ class ModelRegistry:
 
 
 def family_of_bundle(name: str, given: str) -> str:
-    """The family of a bundle: the given one, or that in its name, such as ``head-neck@2``.
+    """The family of a bundle: the given one, that in its name, such as ``head-neck@2``, or the name itself.
 
     Parameters
     ----------
     name : of the bundle
     given : by the user; empty if not given
-
-    Raises
-    ------
-    UnknownVersion
-        If neither says it.
     """
-    family = given or name.partition("@")[0]
-    if not given and "@" not in name:
-        raise UnknownVersion(f"The name {name!r} does not say of which family it is; give it with --family.")
-    return family
+    return given or name.partition("@")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -150,9 +151,10 @@ def _rated(session: GateSession, scans: tuple[ScanToJudge, ...]) -> list[RatedCo
 
 def _print(result: GateResult, folder: Path, *, signed: bool) -> None:
     for one in result.judgement.organs:
+        low = "too few" if math.isnan(one.dice.low) else f"at least {one.dice.low:+.3f}"
         typer.echo(
             f"{one.organ:24} {one.verdict.value:13} n {one.dice.patients:3}  Dice {one.live_dice:.3f} ->"
-            f" {one.candidate_dice:.3f}, at least {one.dice.low:+.3f} (allowed {-one.margins.dice:+.3f})"
+            f" {one.candidate_dice:.3f}, {low} (allowed {-one.margins.dice:+.3f})"
         )
     for reason in result.judgement.reasons:
         typer.echo(f"- {reason}")

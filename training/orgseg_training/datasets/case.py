@@ -66,6 +66,8 @@ class SourceCase:
     patient_id : Patient ID (0010,0020), for the map of a site; it is never stored with the scan
     source_hash : hash of all that the scan is made from; None if it is not known. A stored scan with another
         hash is stored again
+    sex : ``F``, ``M`` or ``O``, empty if not known
+    scanner : manufacturer and model, empty if not known
     """
 
     database: str
@@ -78,6 +80,8 @@ class SourceCase:
     unused: tuple[str, ...] = ()
     patient_id: str = ""
     source_hash: Callable[[], str] | None = None
+    sex: str = ""
+    scanner: str = ""
 
     @property
     def key(self) -> str:

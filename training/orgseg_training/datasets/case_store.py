@@ -34,7 +34,7 @@ class StoredCase:
     Attributes
     ----------
     key : identifier among all scans
-    database, patient, age_years, test : see `SourceCase`
+    database, patient, age_years, test, sex, scanner : see `SourceCase`
     states : state of each organ that was looked for; of other organs nothing is known
     voxels_sha256 : hash of the HU in canonical orientation
     coarse_sha256 : hash of the HU at 8 mm in steps of 50 HU; equal for copies stored in another way
@@ -57,6 +57,8 @@ class StoredCase:
     findings: tuple[Finding, ...] = ()
     known_slices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     source_hash: str = ""
+    sex: str = ""
+    scanner: str = ""
 
     def state(self, organ: str) -> OrganState:
         """What is known of an organ in this scan."""
@@ -301,6 +303,8 @@ class CaseStore:
                     "findings": [asdict(finding) for finding in contents.findings],
                     "known_slices": {k: v for k, v in contents.known_slices.items() if k in annotated},
                     "source_hash": source,
+                    "sex": case.sex,
+                    "scanner": case.scanner,
                 },
             )
 

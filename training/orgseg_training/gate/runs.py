@@ -208,14 +208,15 @@ class BundleRun:
         results = {}
         for organ in known:
             found = np.equal(labels, numbers[organ])
-            reference = (
-                case.mask(organ)
-                if case.state(organ) is OrganState.DRAWN
-                else np.zeros(labels.shape, dtype=np.bool_)
-            )
-            part = case.known(organ)  # elsewhere nothing is known of the organ
+            drawn = case.state(organ) is OrganState.DRAWN
+            reference = case.mask(organ) if drawn else np.zeros(labels.shape, dtype=np.bool_)
+            # beyond the slices in which it was drawn nothing is known: there is nothing to compare
+            slices = slice(*case.known_slices.get(organ, (0, labels.shape[0])))
             comparison = compare(
-                reference[part], found[part], volume.grid.spacing_mm, self._runner.tolerances.of(organ)
+                reference[slices],
+                found[slices],
+                volume.grid.spacing_mm,
+                self._runner.tolerances.of(organ),
             )
             implausible = organ in left_out or grades.get(organ) is Grade.IMPLAUSIBLE
             results[organ] = OrganResult(comparison=comparison, implausible=implausible)

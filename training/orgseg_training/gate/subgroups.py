@@ -51,8 +51,8 @@ def groups_of_scan(case: StoredCase, *, slice_mm: float, size: str) -> dict[str,
         "slices": _slices(slice_mm),
         "size": size,
         "age": age,
-        "sex": getattr(case, "sex", "") or UNKNOWN,
-        "scanner": getattr(case, "scanner", "") or UNKNOWN,
+        "sex": case.sex or UNKNOWN,
+        "scanner": case.scanner or UNKNOWN,
     }
 
 

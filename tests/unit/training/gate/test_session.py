@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from orgseg_node.inference.bundles.gate_file import GateVerdict, read_gate, render_gate
 from orgseg_node.signing import make_key
+from orgseg_training.datasets.nifti import write_image
 from orgseg_training.errors import GateLeak, NothingToJudge, RatingsInvalid
 from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, read_sheet, write_sheet
@@ -120,6 +122,24 @@ def test_a_site_without_contours_of_the_model_is_not_judged(shared: Site, tmp_pa
     )
     with pytest.raises(NothingToJudge):
         empty.scans()
+
+
+def test_an_organ_is_compared_only_in_the_slices_in_which_it_was_drawn(tmp_path: Path) -> None:
+    site = site_of(tmp_path / "site", patients=6)
+    session = session_of(site, tmp_path, Networks())
+    case = session.scans()[0].case
+    upper = np.zeros(case.mask("liver").shape, dtype=np.bool_)
+    upper[8:] = True
+    write_image(
+        case.folder / "masks" / "liver.nii.gz",
+        (case.mask("liver") & upper).astype(np.uint8),
+        case.volume().grid,
+    )
+    run = session.runner.of_bundle(session.live)
+    assert run.contour(case).organs["liver"].comparison.dsc < 0.8
+    shutil.rmtree(session.runner.folder)
+    partly = replace(case, known_slices={"liver": (8, upper.shape[0])})
+    assert run.contour(partly).organs["liver"].comparison.dsc == 1.0
 
 
 def test_the_gate_file_says_everything_and_is_signed(shared: Site, tmp_path: Path) -> None:

@@ -101,8 +101,19 @@ def _case(archive: Archive, rules: ArchiveRules, parts: Sequence[tuple[CtSeries,
         age_years=age_years(series.header) or None,  # 000Y: removed
         unused=(*chosen.unused, *(f"{organ}: {why}" for organ, why in sorted(chosen.left_out.items()))),
         patient_id=patient_id,
+        sex=_sex(series),
+        scanner=" ".join(
+            filter(
+                None, (whole_text(series.header, name) for name in ("Manufacturer", "ManufacturerModelName"))
+            )
+        ),
         source_hash=partial(_source_hash, series, link, chosen, rules),
     )
+
+
+def _sex(series: CtSeries) -> str:
+    found = whole_text(series.header, "PatientSex").strip().upper()
+    return found if found in {"F", "M", "O"} else ""
 
 
 def _source_hash(series: CtSeries, link: Link, chosen: ChosenRois, rules: ArchiveRules) -> str:

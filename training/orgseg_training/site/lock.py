@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -61,29 +62,47 @@ class Lock:
 
 
 def divide_patients(
-    patients: Iterable[str], known: Mapping[str, Part], *, fraction: float, secret: bytes
+    drawn: Mapping[str, frozenset[str]], known: Mapping[str, Part], *, fraction: float, secret: bytes
 ) -> dict[str, Part]:
     """The part of each patient; patients with a part keep it.
 
-    The choice among new patients is random for everybody, and the same whenever it is repeated.
+    New patients go into the test so that of each organ about the same fraction is there, and some of it is
+    left for training. Among equal ones the choice is random for everybody, and the same whenever it is made.
 
     Parameters
     ----------
-    patients : keyed hashes
+    drawn : the organs that are drawn in the cases of each patient, by keyed hash
     known : parts decided earlier
     fraction : of all patients that shall be in the test; at least one is
     secret : of the site
     """
-    every = sorted(set(patients))
-    parts = {one: known[one] for one in every if one in known}
-    new = [one for one in every if one not in known]
-    wanted = max(1, round(fraction * len(every))) - sum(part is Part.TEST for part in parts.values())
+    parts = {one: known[one] for one in drawn if one in known}
+    new = [one for one in drawn if one not in known]
+    new.sort(key=lambda one: hmac.new(secret, b"test\0" + one.encode(), hashlib.sha256).digest())
+    wanted = max(1, round(fraction * len(drawn))) - sum(part is Part.TEST for part in parts.values())
     if not parts:
         wanted = min(wanted, len(new) - 1)
-    new.sort(key=lambda one: hmac.new(secret, b"test\0" + one.encode(), hashlib.sha256).digest())
-    for place, one in enumerate(new):
-        parts[one] = Part.TEST if place < wanted else Part.TRAINING
-    return parts
+    every = Counter(organ for organs in drawn.values() for organ in organs)
+    tested = Counter(organ for one, part in parts.items() if part is Part.TEST for organ in drawn[one])
+    for _ in range(wanted):
+        if not new:
+            break
+        gains = [_gain(drawn[one], every, tested, fraction) for one in new]
+        chosen = new.pop(gains.index(max(gains)))
+        parts[chosen] = Part.TEST
+        tested.update(drawn[chosen])
+    return parts | dict.fromkeys(new, Part.TRAINING)
+
+
+def _gain(organs: Iterable[str], every: Counter[str], tested: Counter[str], fraction: float) -> float:
+    """How much better a patient with these organs makes the test."""
+    gain = 0.0
+    for organ in organs:
+        missing = fraction * every[organ] - tested[organ]
+        gain += min(1.0, missing) if missing > 0 else missing - 1
+        if tested[organ] + 1 == every[organ]:  # nothing would be left to train on
+            gain -= len(every)
+    return gain / (len(every) or 1)
 
 
 def make_lock(

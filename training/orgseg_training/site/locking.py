@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date
 
@@ -71,9 +71,10 @@ def lock_site(site: Site, when: date) -> Locked:
     left_out = f"{len(copies)} cases are copies of others. " if copies else ""
     require_patients(used, site.settings.min_patients, why=f"{few_ids}{left_out}{site.store.why_not_used}")
     leaders = joined_parts(known, cases, [(pair.first, pair.second) for pair in pairs])
-    decided = divide_patients(
-        leaders.values(), known, fraction=site.settings.test_fraction, secret=site.secret()
-    )
+    drawn: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
+    for case in cases:
+        drawn[leaders[case.patient]] |= case.drawn
+    decided = divide_patients(drawn, known, fraction=site.settings.test_fraction, secret=site.secret())
     parts = {patient: decided[leader] for patient, leader in leaders.items()}
     lock = make_lock(used, parts, number=earlier.number + 1 if earlier else 1)
     if earlier and {**earlier.content, "number": 0} == {**lock.content, "number": 0}:

@@ -26,6 +26,7 @@ from orgseg_training.errors import (
     TooFewPatients,
 )
 from orgseg_training.site.folder import Site
+from orgseg_training.site.lock import Part, divide_patients
 from orgseg_training.site.locking import lock_site
 from orgseg_training.site.patients import patient_hash
 from orgseg_training.site.settings import SiteSettings
@@ -73,6 +74,26 @@ def test_added_patients_move_nobody_to_the_other_part(tmp_path: Path) -> None:
     assert training < set(site.training_keys())
     assert len(site.locked_test_keys()) == 4
     assert site.lock().number == 2
+
+
+def test_each_organ_is_in_the_test_and_in_training() -> None:
+    rare = {f"r{n}": frozenset({"cord", "chiasm"}) for n in range(3)}
+    common = {f"c{n}": frozenset({"cord", "parotid"}) for n in range(17)}
+    for number in range(20):
+        parts = divide_patients(rare | common, {}, fraction=0.25, secret=bytes([number]) * 32)
+        tested = [one for one, part in parts.items() if part is Part.TEST]
+        assert len(tested) == 5
+        assert 1 <= sum(one in rare for one in tested) <= 2
+    secrets = [bytes([number]) * 32 for number in range(9)]
+    choices = {str(divide_patients(common, {}, fraction=0.2, secret=one)) for one in secrets}
+    assert len(choices) > 3, "the choice is random for everybody"
+
+
+def test_the_only_patient_with_an_organ_is_trained_on() -> None:
+    drawn = {f"c{n}": frozenset({"cord"}) for n in range(9)} | {"one": frozenset({"cord", "lens"})}
+    for number in range(20):
+        parts = divide_patients(drawn, {}, fraction=0.2, secret=bytes([number]) * 32)
+        assert parts["one"] is Part.TRAINING
 
 
 def test_a_test_patient_who_was_away_is_still_a_test_patient(tmp_path: Path) -> None:

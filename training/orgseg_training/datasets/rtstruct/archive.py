@@ -165,8 +165,8 @@ def choose_structure_set(
 ) -> tuple[Link, Finding | None]:
     """The structure set of a CT, with a finding if there are several.
 
-    Of several, in this order: those whose label matches the rule, those on which a plan was made, those that
-    are approved, the newest.
+    Of several, in this order: those that refer to its images, those whose label matches the rule, those on
+    which a plan was made, those that are approved, the newest.
 
     Parameters
     ----------
@@ -212,7 +212,8 @@ def short_hash(text: str) -> str:
 
 def _preferred(links: Sequence[Link], planned: frozenset[str], label: str) -> tuple[Link, str]:
     """The preferred structure set, and why; empty if there is no choice."""
-    left, why = list(links), ""
+    left = [link for link in links if link.by_images] or list(links)
+    why = "refers to its images" if len(left) < len(links) else ""
     rules = (
         (
             "has the label that the rule asks for",

@@ -58,6 +58,9 @@ class ShadowRunner:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        with self._alone() as alone:
+            if alone:  # what an earlier process left when it was killed
+                shutil.rmtree(self._current.config.node.data_dir / SHADOW, ignore_errors=True)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,7 +10,7 @@ from orgseg_node.errors import NoLiveVersion, OrgsegError
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.rules import Action
 from orgseg_node.node.config.tls import tls_warnings
-from orgseg_node.node.models.alias import find_named
+from orgseg_node.node.models.alias import family_of, find_named
 from orgseg_node.shipped import shipped_bundles
 
 _NOT_CLINICAL: Final = re.compile(r"not (be used )?for (clinical|patient)", re.IGNORECASE)
@@ -31,7 +31,10 @@ def _bundles(config: NodeConfig) -> Iterator[str]:
             yield f"inference.bundles: {error.sentence} Series are held until a version is promoted."
             continue
         except OrgsegError as error:
-            yield f"inference.bundles: {error.sentence} Jobs will fail until it is imported on the node."
+            follows = (
+                f"See {name}." if family_of(name) else "Jobs will fail until it is imported on the node."
+            )
+            yield f"inference.bundles: {error.sentence} {follows}"
             continue
         if bundle.path.parent == shipped_bundles() or _NOT_CLINICAL.search(bundle.manifest.intended_use):
             yield f"inference.bundles: {name} is not for patients: {bundle.manifest.intended_use}"

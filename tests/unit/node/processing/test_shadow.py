@@ -50,6 +50,12 @@ def test_a_scan_is_compared_and_nothing_is_sent_or_left(node: Shadowed) -> None:
     assert len(node.outcomes()) == 1
 
 
+def test_what_a_killed_process_left_is_deleted_at_the_start(node: Shadowed) -> None:
+    (node.data / "shadow" / "left").mkdir(parents=True)
+    with node.runner("works"):
+        assert not (node.data / "shadow").exists()
+
+
 def test_it_does_not_begin_while_a_patient_waits(node: Shadowed) -> None:
     node.add_job("1.2.4", "c" * 64)
     runner = node.runner("works")

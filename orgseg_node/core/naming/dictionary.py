@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from orgseg_node.core.naming.words import SIDE_LETTERS, NameWords, folded, split_name
+from orgseg_node.core.naming.words import SIDE_LETTERS, NameWords, folded, split_name, without_accents
 from orgseg_node.core.organs import PAIRS, OrganTable, Side
 from orgseg_node.errors import ConfigError
 from orgseg_node.shipped import shipped_config
@@ -120,9 +120,10 @@ class NameDictionary:
                     yield self._families[family].organ(sides.pop())
 
     def _add(self, name: str, family: str, language: str) -> None:
-        words = split_name(name).words or (folded(name),)
-        for spelled in {"".join(words), "".join(sorted(words)), folded(name)}:
-            self._spelled[spelled].setdefault(family, set()).add(language)
+        for written in {name, without_accents(name)}:
+            words = split_name(written).words or (folded(written),)
+            for spelled in {"".join(words), "".join(sorted(words)), folded(written)}:
+                self._spelled[spelled].setdefault(family, set()).add(language)
 
 
 def load_synonyms(path: Path) -> Synonyms:

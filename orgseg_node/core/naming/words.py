@@ -85,6 +85,7 @@ def split_name(name: str) -> NameWords:
 
 def plain(name: str) -> str:
     """A name in ASCII letters: umlauts are written out, accents left out, the case stays."""
+    name = unicodedata.normalize("NFC", name)
     letters = []
     for place, letter in enumerate(name):
         written = _LETTERS.get(letter.lower())
@@ -95,7 +96,12 @@ def plain(name: str) -> str:
         else:  # an umlaut in a word of capitals
             nearby = name[place + 1 : place + 2] or name[place - 1 : place]
             letters.append(written.upper() if nearby.isupper() else written.capitalize())
-    decomposed = unicodedata.normalize("NFKD", "".join(letters))
+    return without_accents("".join(letters))
+
+
+def without_accents(name: str) -> str:
+    """A name whose letters have no accents and no dots, as some systems export it."""
+    decomposed = unicodedata.normalize("NFKD", name)
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 

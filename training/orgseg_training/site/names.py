@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,9 @@ class NameLine:
     def text(self) -> str:
         """The line."""
         mark = "" if self.counts else "# "
-        organ = json.dumps(self.organ or ("" if self.counts else "?"), ensure_ascii=False)
-        return f"{mark}{json.dumps(self.name, ensure_ascii=False)} = {organ}  # {self.remark}"
+        organ = self.organ or ("" if self.counts else "?")
+        remark = " ".join("".join(c if c.isprintable() else " " for c in self.remark).split())
+        return f"{mark}{_quoted(self.name)} = {_quoted(organ)}  # {remark}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def add_names(path: Path, sections: Mapping[str, Iterable[NameLine]]) -> int:
         known = {_spelled(name) for name in tomllib.loads(text)}
     except tomllib.TOMLDecodeError as error:
         raise NamesInvalid(f"{path.name}: {error}.") from error
-    listed = [_LISTED.match(line) for line in text.splitlines()]
+    listed = [_LISTED.match(line) for line in text.split("\n")]
     known |= {_spelled(json.loads(found[1])) for found in listed if found}
     added = 0
     for title, lines in sections.items():
@@ -133,5 +135,15 @@ def add_names(path: Path, sections: Mapping[str, Iterable[NameLine]]) -> int:
     return added
 
 
+def _quoted(text: str) -> str:
+    """Text as TOML can hold it, whatever bytes it was decoded from."""
+    return json.dumps(_valid(text), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _spelled(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    return " ".join(unicodedata.normalize("NFC", _valid(name)).split()).casefold()
+
+
+def _valid(text: str) -> str:
+    """Text without lone surrogates, which stand for bytes that could not be decoded."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -33,7 +33,7 @@ KNOWN = {
     "spinal_cord": (
         "SpinalCord", "Spinal Cord", " spinal cord ", "SPINALCORD", "Cord", "Myelon", "Rueckenmark",
         "Rückenmark", "RÜCKENMARK", "Moelle", "moelle épinière", "médula", "midollo spinale", "ruggenmerg",
-        "rdzeń kręgowy",
+        "rdzeń kręgowy", "Ruckenmark", "Ru\u0308ckenmark",
     ),
     "spinal_canal": ("SpinalCanal", "Spinal_Canal", "CordCanal", "Spinalkanal", "canal médullaire"),
     "brainstem": ("Brainstem", "Brain Stem", "BrainStem", "Hirnstamm", "tronc cérébral", "pień mózgu"),

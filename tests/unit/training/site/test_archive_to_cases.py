@@ -19,6 +19,7 @@ from orgseg_training.durable import read_json
 from orgseg_training.errors import NamesInvalid, RejectsInvalid, RejectsUnsigned, TooFewPatients
 from orgseg_training.site.folder import Site
 from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
+from orgseg_training.site.names import NameLine, add_names, read_names
 from orgseg_training.site.settings import SiteSettings
 from orgseg_training.site.survey import survey_lines, survey_site
 from tests.support.ct.phantom import PhantomOptions
@@ -200,6 +201,23 @@ def test_a_list_of_names_with_a_mistake_is_refused(text: str, why: str, site: Si
         ingest_site(site)
     assert why in caught.value.sentence
     assert not (site.root / "cases").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ['Par "left"', "Lu\x7fng", "Niere\udcfc", "a\\b", "Leber\n2", "🫁", "#x = 1", ""]
+)
+def test_any_name_can_be_written_and_is_read_again(
+    name: str, organ_table: OrganTable, tmp_path: Path
+) -> None:
+    file = tmp_path / "names.toml"
+    for counts in (True, False):
+        line = NameLine(name=name, organ="liver", counts=counts, remark="s\nx=1")
+        assert add_names(file, {"title": [line]}) == 1
+        assert add_names(file, {"title": [line]}) == 0
+        names = read_names(file, organ_table)
+        assert names.organ(name) == ("liver" if counts else None)
+        assert names.is_decided(name) == counts
+        file.unlink()
 
 
 def test_a_site_has_organs_of_its_own(site: Site) -> None:

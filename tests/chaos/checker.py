@@ -7,9 +7,12 @@ import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from orgseg_node.node.store.model import DeliveryState, Job, JobState, Series, SeriesState
+from orgseg_node.node.models.shadow_rows import ShadowRuns
+from orgseg_node.node.models.version_rows import history, versions
+from orgseg_node.node.store.model import DeliveryState, Job, JobState, ModelState, Series, SeriesState
 from tests.chaos.sender import hash_of, read_acks
 from tests.chaos.world import Sent, World
+from tests.support.node.model_bench import FAMILY
 
 _AT_REST = {SeriesState.READY, SeriesState.HOLD, SeriesState.IGNORED, SeriesState.CONFLICT}
 _ENDED = {
@@ -56,6 +59,7 @@ def check(world: World) -> Findings:
     _ends(world, found)
     _destination(world, found)
     _database(world, found)
+    _versions(world, found)
     return found
 
 
@@ -180,6 +184,25 @@ def _destination(world: World, found: Findings) -> None:
         "stored again as the same object": len(stored) - len(set(stored)),
         "series delivered in more than one revision": sum(count > 1 for count in runs.values()),
     }
+
+
+def _versions(world: World, found: Findings) -> None:
+    """Exactly one version is live, and every job has kept one that exists: name and hash belong together."""
+    with world.store() as store:
+        known = {one.sha256: one for one in versions(store.database, FAMILY)}
+        jobs = store.jobs()
+        changes = [e.change for e in history(store.database, FAMILY) if e.change.endswith("-> LIVE")]
+        runs = [run for one in known.values() for run in ShadowRuns(store.database).outcomes(one)]
+    live = [one.bundle for one in known.values() if one.state is ModelState.LIVE]
+    if len(live) != 1:
+        found.problems.append(f"{len(live)} versions of the model are live")
+    for job in jobs:
+        names = tuple(known[sha256].bundle if sha256 in known else "unknown" for sha256 in job.models)
+        if names != job.bundles:
+            found.problems.append(f"job {job.job_id} names {job.bundles}, its hashes are those of {names}")
+    found.counts["changes of the live version"] = len(changes)
+    found.counts["scans compared in the shadow"] = sum(run.is_compared for run in runs)
+    found.counts["versions that drew something"] = len({job.bundles for job in jobs})
 
 
 def _database(world: World, found: Findings) -> None:

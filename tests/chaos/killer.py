@@ -47,6 +47,7 @@ class Killer:
             "sender, at random": (6, self._sender),
             "sender, while it sends": (20, self._sending),
             "Orthanc": (6, self._orthanc),
+            "person who promotes and rolls back": (10, self._operator),
         }
 
         if world.cluster is not None:
@@ -153,6 +154,10 @@ class Killer:
             self._random.choice(backends).kill()
             return "a process of the database server"
         return None
+
+    def _operator(self) -> str | None:
+        operator = self._world.operator
+        return "person who promotes and rolls back" if operator is not None and operator.kill() else None
 
     def _orthanc(self) -> str | None:
         return "Orthanc" if self._world.archive.kill() else None

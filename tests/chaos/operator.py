@@ -1,19 +1,25 @@
-"""A person who promotes versions, takes them back, and has them run in the shadow, until killed."""
+"""A person who promotes versions, takes them back, and has them run in the shadow, until killed.
+
+``python -m`` this module ``FOLDER SEED NODE.toml``: beside a running node, with a pause between two commands.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from orgseg_node.core.organs import load_organs
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config.database import Server
+from orgseg_node.node.config.load import load_config
 from orgseg_node.node.models.version_rows import live_version
 from orgseg_node.node.store.model import ModelState
 from orgseg_node.shipped import shipped_config
-from tests.support.node.model_bench import FAMILY
+from tests.support.node.model_bench import FAMILY, ModelBench
 from tests.support.node.shadow_bench import Shadowed
 
 ACKS = "commands"
@@ -24,7 +30,7 @@ UNEXPECTED = "unexpected"
 
 
 def operate(folder: Path, seed: int, server: Server | None = None) -> None:
-    """Give commands until killed.
+    """Give commands until killed, and run the version in the shadow as well.
 
     Parameters
     ----------
@@ -33,17 +39,29 @@ def operate(folder: Path, seed: int, server: Server | None = None) -> None:
     server : a PostgreSQL server instead of the SQLite file
     """
     bench = Shadowed(folder, load_organs(shipped_config("organs.toml")), server)
-    chance = random.Random(seed)
+    _give_commands(bench, folder, random.Random(seed), (lambda: _run_shadow(bench),), pause_s=0.0)
+
+
+def _give_commands(
+    bench: ModelBench,
+    folder: Path,
+    chance: random.Random,
+    more: tuple[Callable[[], str], ...],
+    *,
+    pause_s: float,
+) -> None:
     commands: list[Callable[[], str]] = [
         lambda: _promote(bench, chance, whole=True),
         lambda: _promote(bench, chance, whole=False),
         lambda: _roll_back(bench),
         lambda: _shade(bench, chance),
-        lambda: _run_shadow(bench),
+        *more,
     ]
+    weights = (6, 2, 5, 3, 2)[: len(commands)]
     while True:
+        time.sleep(chance.uniform(0, pause_s))
         try:
-            done = chance.choices(commands, (6, 2, 5, 3, 2))[0]()
+            done = chance.choices(commands, weights)[0]()
         except OrgsegError as error:
             done = f"refused {error.code}"
         except Exception as error:
@@ -56,7 +74,7 @@ def operate(folder: Path, seed: int, server: Server | None = None) -> None:
             os.fsync(stream.fileno())
 
 
-def _promote(bench: Shadowed, chance: random.Random, *, whole: bool) -> str:
+def _promote(bench: ModelBench, chance: random.Random, *, whole: bool) -> str:
     """Two persons sign a promotion, or only one does."""
     live = live_version(bench.store.database, FAMILY).bundle[-1]
     wanted = chance.choice([version for version in "123" if version != live])
@@ -68,11 +86,11 @@ def _promote(bench: Shadowed, chance: random.Random, *, whole: bool) -> str:
     return f"promoted {wanted}" if done.is_live else f"signed {wanted}"
 
 
-def _roll_back(bench: Shadowed) -> str:
+def _roll_back(bench: ModelBench) -> str:
     return f"rolled back to {bench.registry.roll_back(FAMILY, 'by A').live.bundle[-1]}"
 
 
-def _shade(bench: Shadowed, chance: random.Random) -> str:
+def _shade(bench: ModelBench, chance: random.Random) -> str:
     live = live_version(bench.store.database, FAMILY).bundle[-1]
     wanted = chance.choice([version for version in "123" if version != live])
     return f"shadow {bench.registry.begin_shadow(FAMILY, bench.installed(wanted), 'by A').bundle[-1]}"
@@ -85,3 +103,14 @@ def _run_shadow(bench: Shadowed) -> str:
     live = live_version(bench.store.database, FAMILY)
     bench.runner("works").run(shadows[0], live, bench.job)
     return "ran in the shadow"
+
+
+if __name__ == "__main__":
+    place = load_config(Path(sys.argv[3])).database_location
+    _give_commands(
+        ModelBench(Path(sys.argv[1]), server=place if isinstance(place, Server) else None),
+        Path(sys.argv[1]),
+        random.Random(f"{sys.argv[2]} {os.getpid()}"),
+        (),
+        pause_s=2.0,
+    )

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from orgseg_node.errors import UnknownVersion
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.models.registry import ModelRegistry
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import JobState
 from orgseg_node.node.store.store import Store
@@ -16,6 +19,7 @@ from tests.chaos.charges import until
 from tests.chaos.checker import Findings, check, settled
 from tests.chaos.killer import Killer
 from tests.chaos.world import World, answers, listening, processes_of
+from tests.support.node.model_bench import FAMILY
 
 _HANDLES = 24
 """So many more open files than after a fresh start are no leak: connections of threads, logs, sockets."""
@@ -60,6 +64,7 @@ def run(world: World, *, kills: int, seed: int, limit_s: float) -> Report:
     killer = Killer(world, seed)
     baseline = _handles(world)
     world.send()
+    world.operate()
     while killer.kills.total() < kills and time.monotonic() - begun < limit_s:
         time.sleep(killer.pause())
         if world.cluster is not None and killer.kills.total() >= kills // 2:
@@ -67,6 +72,7 @@ def run(world: World, *, kills: int, seed: int, limit_s: float) -> Report:
         what = killer.strike()
         print(f"{time.monotonic() - begun:7.1f} s  {killer.kills.total():4d}  {what}", flush=True)
     calm = time.monotonic()
+    _end_shadow(world)
     problems = _come_to_rest(world)
     retried = _press_retry(world)
     ended = sum((charge.ended for charge in world.keeper.charges), Counter[str]())
@@ -84,6 +90,19 @@ def run(world: World, *, kills: int, seed: int, limit_s: float) -> Report:
         problems.append(f"only {killer.kills.total()} of {kills} kills within {limit_s:.0f} s")
     findings.problems += problems
     return Report(findings=findings, killer=killer, seconds=time.monotonic() - begun, lines=lines)
+
+
+def _end_shadow(world: World) -> None:
+    """Send the person home who promotes versions; what runs in the shadow is no longer wanted."""
+    if world.operator is not None:
+        world.operator.kill(for_good=True)
+    database = Database(world.place)
+    try:
+        with contextlib.suppress(UnknownVersion), contextlib.closing(Store(database)) as store:
+            config = NodeConfig.model_validate({"receiver": {"accept_any_calling_ae": True}})
+            ModelRegistry(config, store).end_shadow(FAMILY, "by the test")
+    finally:
+        database.close()
 
 
 def _come_to_rest(world: World) -> list[str]:

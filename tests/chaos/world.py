@@ -19,6 +19,7 @@ from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.store import DATABASE, Store
 from tests.chaos.charges import Charge, Keeper, until
 from tests.support.ct.phantom import PhantomOptions, ct_datasets, save, uid
+from tests.support.node.model_bench import ModelBench
 from tests.support.peers.dcmtk import free_port
 from tests.support.peers.orthanc import AE_TITLE, Orthanc, _program, _settings
 from tests.support.peers.postgres import Cluster
@@ -42,6 +43,16 @@ broken_wait_s = 2.0
 [delivery]
 retry_first_s = 0.5
 retry_longest_s = 2.0
+
+[inference]
+bundles = ["head-neck@live"]
+
+[models]
+signatures = 2
+shadow_cases = 3
+
+[models.persons]
+{persons}
 
 [destinations.archive]
 ae_title = "ARCHIVE"
@@ -114,6 +125,7 @@ class World:
     nodes : the processes of the node
     archive, orthanc : the destination as a process, and as something to ask
     senders : the processes that send
+    operator : a person who promotes versions of models and takes them back
     series : what is sent
     place, cluster : the node's database, and the PostgreSQL server it lies on, if it does
     """
@@ -129,6 +141,7 @@ class World:
     place: Path | Server
     cluster: Cluster | None = None
     senders: list[Charge] = field(default_factory=list)
+    operator: Charge | None = None
 
     @property
     def data(self) -> Path:
@@ -171,6 +184,13 @@ class World:
             for line in node.log.read_text(encoding="utf-8", errors="replace").splitlines()
         ]
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def operate(self) -> None:
+        """Let a person promote versions of models, take them back, and have them run in the shadow."""
+        config = next(iter(self.nodes)).command[3]
+        command = [sys.executable, "-m", "tests.chaos.operator", str(self.folder), "1", config]
+        log = self.folder / "operator.log"
+        self.operator = self.keeper.take(Charge(name="operator", command=command, log=log))
 
     def send(self) -> None:
         """Begin to send: two kinds of senders, each with its share of the series."""
@@ -217,8 +237,13 @@ def world(folder: Path, size: Size, cluster: Cluster | None = None) -> Iterator[
     port = free_port()
     with Keeper() as keeper:
         archive, orthanc = _archive(folder / "archive", keeper)
-        text = _CONFIG.format(port=port, archive_port=orthanc.dicom_port, quiet_s=size.quiet_s)
         place = folder / "data" / DATABASE if cluster is None else cluster.new_database()
+        text = _CONFIG.format(
+            port=port,
+            archive_port=orthanc.dicom_port,
+            quiet_s=size.quiet_s,
+            persons=_first_version(folder, place),
+        )
         nodes = _nodes(folder, size, text, place)
         made = World(
             folder=folder, size=size, keeper=keeper, nodes=nodes, archive=archive, orthanc=orthanc,
@@ -235,6 +260,14 @@ _MAY_END: Final = {
     '"no heartbeat was stored"': "it could store no heartbeat, so another worker might take its jobs",
     '"declared dead by another worker"': "another worker has taken its jobs",
 }
+
+
+def _first_version(folder: Path, place: Path | Server) -> str:
+    """Make a first version of the model live; the lines of the persons who signed it."""
+    bench = ModelBench(folder, server=place if isinstance(place, Server) else None)
+    bench.make_first_live()
+    bench.store.close()
+    return "\n".join(f'"{name}" = "{key}"' for name, key in bench.config.models.persons.items())
 
 
 def _nodes(folder: Path, size: Size, text: str, place: Path | Server) -> list[Charge]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import read_json, write_json
 
 _TISSUE_HU: Final = -500
-_METHOD_VERSION: Final = "2"  # measurements of another version are made again
+_METHOD_VERSION: Final = "3"  # measurements of another version are made again
+_HASH_FORM: Final = "2"  # of `content_hash`, with which cases are locked: never change it lightly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,11 @@ _ADAPTER: Final = TypeAdapter(ScanMeasurements)
 
 
 def measure(
-    volume: Volume, masks: Mapping[str, Mask], organs: OrganTable, content_hash: str = ""
+    volume: Volume,
+    masks: Mapping[str, Mask],
+    organs: OrganTable,
+    content_hash: str = "",
+    in_part: Collection[str] = (),
 ) -> ScanMeasurements:
     """Measure everything that the checks need of a scan.
 
@@ -85,6 +90,7 @@ def measure(
     masks : (K, J, I) bool of each organ that was drawn, none empty; they may overlap
     organs : the organ table
     content_hash : hash of CT and masks
+    in_part : organs that were drawn only in a part of the scan, whose volumes say nothing
 
     Raises
     ------
@@ -93,7 +99,8 @@ def measure(
     OrganUnknown
         If an organ is not in the table.
     """
-    anatomy = anatomy_findings(masks, volume.grid)
+    found = anatomy_findings(masks, volume.grid, organs=organs)
+    anatomy = tuple(one for one in found if one.code != "ANATOMY_VOLUME" or one.organ not in in_part)
     tissue: NDArray[np.bool_] = np.asarray((volume.hu > _TISSUE_HU).any(axis=(1, 2)))
     return ScanMeasurements(
         content_hash=content_hash,
@@ -101,12 +108,15 @@ def measure(
         spacing_mm=volume.grid.spacing_mm,
         repeated=_repeated(volume.hu, tissue),
         empty=_runs(tissue)[1],
-        organs={key: _measure_organ(volume, mask, organs[key]) for key, mask in sorted(masks.items())},
+        organs={
+            key: _measure_organ(volume, mask, organs[key], is_whole=key not in in_part)
+            for key, mask in sorted(masks.items())
+        },
         anatomy=anatomy,
     )
 
 
-def _measure_organ(volume: Volume, mask: Mask, organ: Organ) -> OrganMeasurements:
+def _measure_organ(volume: Volume, mask: Mask, organ: Organ, *, is_whole: bool) -> OrganMeasurements:
     grid = volume.grid
     box = Box.around(mask)
     inside = mask[box.slices]
@@ -115,7 +125,9 @@ def _measure_organ(volume: Volume, mask: Mask, organ: Organ) -> OrganMeasurement
     return OrganMeasurements(
         volume_ml=float(np.count_nonzero(inside) * grid.voxel_ml),
         mean_hu=float(volume.hu[box.slices][inside].mean(dtype=np.float64)),
-        complete=min(box.start) > 0 and all(e < n for e, n in zip(box.stop, grid.shape, strict=True)),
+        complete=is_whole
+        and min(box.start) > 0
+        and all(e < n for e, n in zip(box.stop, grid.shape, strict=True)),
         runs=runs,
         gap_slices=gap_slices,
         findings=check_labels(alone),
@@ -133,6 +145,11 @@ def _repeated(hu: HuArray, tissue: NDArray[np.bool_]) -> int:
     return sum(bool(tissue[k]) and np.array_equal(hu[k], hu[k - 1]) for k in range(1, len(hu)))
 
 
+def measurement_hash(case: StoredCase) -> str:
+    """What measurements depend on: the files of a scan, and how it is measured. Raises StorageError."""
+    return f"{_METHOD_VERSION}-{content_hash(case)}"
+
+
 def content_hash(case: StoredCase) -> str:
     """Hash of all masks of a scan, of the names of its organs, and of its voxels.
 
@@ -141,7 +158,7 @@ def content_hash(case: StoredCase) -> str:
     StorageError
         If a file cannot be read.
     """
-    summed = hashlib.sha256(f"{_METHOD_VERSION} {case.voxels_sha256} {sorted(case.drawn)}".encode())
+    summed = hashlib.sha256(f"{_HASH_FORM} {case.voxels_sha256} {sorted(case.drawn)}".encode())
     known = {organ: part for organ, part in case.known_slices.items() if organ in case.drawn}
     summed.update(repr(sorted(known.items())).encode() if known else b"")
     for organ in sorted(case.drawn):

@@ -19,8 +19,8 @@ from orgseg_node.durable import atomic_file
 from orgseg_training.curation.checks import Cohort, check_scan
 from orgseg_training.curation.measurements import (
     ScanMeasurements,
-    content_hash,
     measure,
+    measurement_hash,
     read_case,
     read_measurements,
     write_measurements,
@@ -146,14 +146,14 @@ class _Measured:
 
 
 def _measured_before(case: StoredCase, out: Path) -> _Measured | None:
-    found = read_measurements(_measurements_file(out, case.key), content_hash(case))
+    found = read_measurements(_measurements_file(out, case.key), measurement_hash(case))
     complete = _picture(out, case.key).is_file() and case.image.is_file()
     return _Measured(measurements=found, picture=None) if found and complete else None
 
 
 def _measure(case: StoredCase, organs: OrganTable) -> _Measured:
     volume, masks = read_case(case)
-    measured = measure(volume, masks, organs, content_hash(case))
+    measured = measure(volume, masks, organs, measurement_hash(case), frozenset(case.known_slices))
     picture = montage(_scene(volume, masks, measured, organs), note=case.key)
     return _Measured(measurements=measured, picture=picture)
 

@@ -23,15 +23,6 @@ from orgseg_training.datasets.organ_table import shipped_organs
 _MASK = NDArray[np.bool_]
 
 
-def volumes_ml(organs: OrganTable) -> dict[str, tuple[float, float]]:
-    """Smallest and largest volume in ml of the organs of a table.
-
-    A volume outside is another organ, another unit or a mistake, not an unusual patient. The smallest is
-    checked only for organs that are complete in the scan.
-    """
-    return {key: organ.volume_ml for key, organ in organs.items() if organ.volume_ml is not None}
-
-
 def anatomy_findings(
     masks: Mapping[str, _MASK],
     grid: VoxelGeometry,
@@ -63,8 +54,7 @@ def anatomy_findings(
             raise ValueError(f"{organ} has {mask.shape} voxels on a grid of {grid.shape}.")
     present = _with_pairs({organ: mask for organ, mask in masks.items() if mask.any()})
     centres = {organ: _centre(mask, grid) for organ, mask in present.items()}
-    volumes = volumes_ml(organs or shipped_organs())
-    return (*order_findings(centres, margin_mm), *_check_volumes(present, grid, volumes))
+    return (*order_findings(centres, margin_mm), *_check_volumes(present, grid, organs or shipped_organs()))
 
 
 def misplaced_organs(
@@ -115,13 +105,16 @@ def _centre(mask: _MASK, grid: VoxelGeometry) -> FloatArray:
     return centre
 
 
-def _check_volumes(
-    masks: Mapping[str, _MASK], grid: VoxelGeometry, volumes: Mapping[str, tuple[float, float]]
-) -> Iterator[Finding]:
+def _check_volumes(masks: Mapping[str, _MASK], grid: VoxelGeometry, organs: OrganTable) -> Iterator[Finding]:
+    """A volume outside the range of the organ table is another organ, another unit or a mistake.
+
+    The smallest is checked only for organs that are complete in the scan.
+    """
     for organ, mask in masks.items():
-        if organ not in volumes:
+        row = organs[organ]
+        if row.volume_ml is None:
             continue
-        smallest, largest = volumes[organ]
+        smallest, largest = row.volume_ml
         volume = float(np.dot(mask.sum(axis=(1, 2)), grid.slice_ml))
         if volume > largest or (volume < smallest and not _touches(mask)):
             yield Finding(

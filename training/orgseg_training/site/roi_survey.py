@@ -140,18 +140,23 @@ def _rois_of(one: StructureSet) -> Iterator[tuple[str, SeenRoi | None]]:
 
 
 def _types(dataset: Dataset) -> dict[str, str]:
-    """The interpreted type by ROI name."""
+    """The interpreted type by ROI name; none if their list is damaged, which costs nothing else."""
+    try:
+        return dict(_read_types(dataset))
+    except Exception:  # noqa: BLE001  # pydicom raises many things for damaged bytes
+        return {}
+
+
+def _read_types(dataset: Dataset) -> Iterator[tuple[str, str]]:
     names = {
         optional_integer(item, "ROINumber"): whole_text(item, "ROIName")
         for item in dataset.get("StructureSetROISequence") or ()
     }
     observations = dataset.get("RTROIObservationsSequence") or ()
     numbered = ((optional_integer(item, "ReferencedROINumber"), item) for item in observations)
-    return {
-        names[number]: text(item, "RTROIInterpretedType").upper()
-        for number, item in numbered
-        if number in names
-    }
+    for number, item in numbered:
+        if number in names:
+            yield names[number], text(item, "RTROIInterpretedType").upper()
 
 
 def _measured(contours: Iterable[Dataset]) -> tuple[float, float | None]:

@@ -361,6 +361,21 @@ def test_the_report_counts_what_was_found(store: CaseStore, tmp_path: Path, orga
     assert set(read_json(tmp_path / "out" / FINDINGS)) == set(store.keys())
 
 
+def test_the_volume_of_an_organ_drawn_in_part_says_nothing(
+    scans: dict[str, Scan], organ_table: OrganTable
+) -> None:
+    volume, masks = next(iter(scans.values()))
+    organ = next(iter(masks))
+    tiny = dict(masks) | {organ: np.zeros_like(masks[organ])}
+    tiny[organ][tuple(n // 2 for n in volume.grid.shape)] = True
+    whole = measure(volume, tiny, organ_table)
+    part = measure(volume, tiny, organ_table, in_part={organ})
+    assert whole.organs[organ].complete
+    assert not part.organs[organ].complete
+    warned = [{one.code for one in found.anatomy if one.organ == organ} for found in (whole, part)]
+    assert warned == [{"ANATOMY_VOLUME"}, set()]
+
+
 def test_the_page_of_the_report_has_a_part_on_quality_control(tmp_path: Path) -> None:
     write_patients(tmp_path / "patients")
     smoke = load_experiment(training_config("experiments/smoke.toml"))

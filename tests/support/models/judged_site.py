@@ -85,9 +85,9 @@ class Networks:
     habits: Mapping[str, Habit] = field(default_factory=dict)
     runs: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
-    def open(self, bundles: Sequence[ModelBundle], _settings: InferenceSettings) -> _Network:
+    def open(self, bundle: ModelBundle, _settings: InferenceSettings) -> _Network:
         """The predictor of one bundle."""
-        return _Network(bundle=bundles[0], habit=self.habits.get(bundles[0].manifest.name, Habit()), of=self)
+        return _Network(bundle=bundle, habit=self.habits.get(bundle.manifest.name, Habit()), of=self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

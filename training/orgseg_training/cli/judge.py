@@ -67,7 +67,7 @@ def judge(
     Both contour the locked patients, and out of fold the others. It may be interrupted and started again;
     what was contoured is kept. The exit code is 1 unless the verdict is PASS.
     """
-    from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed here
+    from orgseg_node.inference.loading import load_predictor  # noqa: PLC0415  # torch is first needed here
 
     opened = Site.open(site)
     if key is not None:
@@ -80,7 +80,7 @@ def judge(
             folder=opened.root / "gate" / "runs",
             organs=opened.organs,
             settings=InferenceSettings(device=device, threads=threads),
-            open_networks=open_predictor,
+            open_networks=lambda bundle, settings: load_predictor(bundle, opened.organs, settings),
         ),
         organs=opened.organs,
         claimed=claim or (),

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ from orgseg_training.evaluation.scoring import Tolerances
 from orgseg_training.gate.scans import OrganResult, result_from_json, result_to_json
 
 Labels = NDArray[np.uint8]
-OpenPredictor = Callable[[Sequence[ModelBundle], InferenceSettings], Predictor]
+OpenPredictor = Callable[[ModelBundle, InferenceSettings], Predictor]
 _CACHE: Final = "orgseg-gate-run/1"
 
 
@@ -74,7 +74,7 @@ class Runner:
     organs : the organ table
     settings : how the networks are run
     tolerances : of the surface Dice
-    open_networks : opens bundles; see `orgseg_node.inference.loading.open_predictor`
+    open_networks : opens a bundle; see `orgseg_node.inference.loading.load_predictor`
     """
 
     folder: Path
@@ -246,7 +246,7 @@ class BundleRun:
 
     def _networks(self) -> Predictor:
         if self._predictor is None:
-            self._predictor = self._runner.open_networks([self._bundle], self._runner.settings)
+            self._predictor = self._runner.open_networks(self._bundle, self._runner.settings)
         return self._predictor
 
 

@@ -9,12 +9,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import PAIRS
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import OrgsegError
-from orgseg_training.datasets.anatomy_check import anatomy_findings
+from orgseg_training.datasets.anatomy_check import position_findings
 from orgseg_training.datasets.case import Contents, Mask, SourceCase
 from orgseg_training.errors import AnatomyContradicted, CaseRejected, ScanNotRead
 
@@ -41,7 +40,7 @@ def make_contents(key: str, volume: Volume, masks: Mapping[str, Mask]) -> Conten
         if both not in masks and left in masks and right in masks
     }
     all_masks = {**masks, **unions}
-    wrong = [finding for finding in anatomy_findings(all_masks, volume.grid) if finding.level is Level.ERROR]
+    wrong = position_findings(all_masks, volume.grid)
     if wrong:
         raise AnatomyContradicted(f"{key}: " + " ".join(finding.message for finding in wrong[:3]))
     return Contents(volume=volume, masks=all_masks)

@@ -49,12 +49,41 @@ def anatomy_findings(
     ValueError
         If a mask has another shape than the grid.
     """
+    present = _present(masks, grid)
+    positions = _check_positions(present, grid, margin_mm)
+    return (*positions, *_check_volumes(present, grid, organs or shipped_organs()))
+
+
+def position_findings(
+    masks: Mapping[str, _MASK], grid: VoxelGeometry, *, margin_mm: float = 5.0
+) -> tuple[Finding, ...]:
+    """Findings of organs at impossible positions, without regard to their volumes.
+
+    Parameters
+    ----------
+    masks, grid, margin_mm : see `anatomy_findings`
+
+    Raises
+    ------
+    ValueError
+        If a mask has another shape than the grid.
+    """
+    return tuple(_check_positions(_present(masks, grid), grid, margin_mm))
+
+
+def _present(masks: Mapping[str, _MASK], grid: VoxelGeometry) -> dict[str, _MASK]:
+    """The masks that are not empty, with the pairs of which both sides are there."""
     for organ, mask in masks.items():
         if mask.shape != grid.shape:
             raise ValueError(f"{organ} has {mask.shape} voxels on a grid of {grid.shape}.")
-    present = _with_pairs({organ: mask for organ, mask in masks.items() if mask.any()})
+    return _with_pairs({organ: mask for organ, mask in masks.items() if mask.any()})
+
+
+def _check_positions(
+    present: Mapping[str, _MASK], grid: VoxelGeometry, margin_mm: float
+) -> Iterator[Finding]:
     centres = {organ: _centre(mask, grid) for organ, mask in present.items()}
-    return (*order_findings(centres, margin_mm), *_check_volumes(present, grid, organs or shipped_organs()))
+    return order_findings(centres, margin_mm)
 
 
 def misplaced_organs(

@@ -100,9 +100,9 @@ def choose_rois(link: Link, series: CtSeries, names: RoiNames, *, automatic: boo
         else:
             rois[organ].append(place)
     return ChosenRois(
-        rois={organ: tuple(places) for organ, places in rois.items() if organ not in left_out},
+        rois={organ: tuple(places) for organ, places in rois.items()},
         unused=tuple(sorted(unused)),
-        left_out=left_out,
+        left_out={organ: why for organ, why in left_out.items() if organ not in rois},
         findings=tuple(_set_findings(link, stray_contours(dataset))),
     )
 
@@ -178,7 +178,7 @@ def _read_one(rois: Sequence[ClinicalRoi], series: CtSeries, organ: str) -> Draw
         both = int((first.mask & other.mask).sum())
         if 2 * both < _COPY_DICE * (int(first.mask.sum()) + int(other.mask.sum())):
             names = " and ".join(f"'{roi.name}'" for roi in rois)
-            raise ObjectInvalid(f"the ROIs {names} mean it and differ")
+            raise ObjectInvalid(f"the ROIs {names} mean it and differ; leave one of them out")
     finding = Finding(
         level=Level.WARNING,
         code="ROI_TWICE",

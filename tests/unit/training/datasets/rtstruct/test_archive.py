@@ -155,6 +155,18 @@ def test_two_rois_of_one_organ_are_used_if_they_are_copies(organ_table: OrganTab
     assert [one.code for one in contents.findings if one.level is Level.WARNING] == ["ROI_TWICE"]
 
 
+def test_an_roi_of_a_program_does_not_cost_that_of_a_person(organ_table: OrganTable, tmp_path: Path) -> None:
+    def beside(dataset: Dataset) -> None:
+        rename({"Bone_Mandible": "Spinal Cord"})(dataset)
+        roi = next(one for one in dataset.StructureSetROISequence if one.ROIName == "Spinal Cord")
+        roi.ROIGenerationAlgorithm = "AUTOMATIC"
+
+    write_patient(tmp_path, organ_table, SMALL, change=beside)
+    case = _only(tmp_path)
+    assert "spinal_cord" in case.annotated
+    assert not any("program" in name for name in case.unused)
+
+
 def _without_slices(dataset: Dataset, name: str, keep: Callable[[int], bool]) -> None:
     number = next(roi.ROINumber for roi in dataset.StructureSetROISequence if roi.ROIName == name)
     item = next(item for item in dataset.ROIContourSequence if item.ReferencedROINumber == number)

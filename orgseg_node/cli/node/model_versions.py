@@ -127,7 +127,7 @@ def rollback(
         console.print(f"{len(done.decided_again)} waiting jobs are decided again with the live version.")
     if done.kept:
         console.print(
-            f"[yellow]They run or wait for a review with the retired version:[/] {', '.join(done.kept)}."
+            f"[yellow]Running, failed or in review with the retired version:[/] {', '.join(done.kept)}."
             " 'orgseg series judge SERIES' has one contoured by the live version."
         )
 

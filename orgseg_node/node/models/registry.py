@@ -39,7 +39,7 @@ class Rollback:
     ----------
     withdrawn, live : the version that was live, and the one that is live now
     decided_again : numbers of jobs that waited with the withdrawn version; their series are judged again
-    kept : numbers of jobs that are running or in REVIEW with the withdrawn version, and keep it
+    kept : numbers of jobs that are running, in REVIEW or failed with the withdrawn version, and keep it
     """
 
     withdrawn: ModelVersion
@@ -118,7 +118,7 @@ class ModelRegistry:
         """Make the version live that was live before, at one instant.
 
         Jobs that wait with the withdrawn version are decided again in the same transaction; those that are
-        running, or wait for a person, keep it and are listed.
+        running, failed, or wait for a person, keep it and are listed.
 
         Parameters
         ----------
@@ -168,8 +168,9 @@ class ModelRegistry:
         return versions(self._db, family)
 
     def unfinished(self, version: ModelVersion) -> list[Job]:
-        """The jobs that are made with a version and were not sent yet."""
-        return [job for job in self._store.jobs(states=COMPUTING) if version.sha256 in job.models]
+        """The jobs that are made with a version and were not sent yet, also those that failed."""
+        jobs = self._store.jobs(states=COMPUTING | {JobState.FAILED})
+        return [job for job in jobs if version.sha256 in job.models and job.purged_at is None]
 
     def _decide_again(
         self, tx: Transaction, withdrawn: ModelVersion

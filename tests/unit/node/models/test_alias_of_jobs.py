@@ -90,11 +90,13 @@ def test_another_bundle_of_the_same_name_is_never_used_for_the_job(clinic: Clini
 
 def test_the_next_job_after_a_rollback_has_the_version_before_also_if_it_waited(clinic: Clinic) -> None:
     clinic.promote("2", "1")
-    waiting, running = clinic.receive("1"), clinic.receive("2")
+    waiting, running, failed = (clinic.receive(name) for name in "124")
     (job,) = clinic.jobs_of(running)
+    (lost,) = clinic.jobs_of(failed)
     clinic.store.move(job.job_id, JobState.PREPARING, "")
+    clinic.store.move(lost.job_id, JobState.FAILED, "It is damaged.", reason="BUNDLE_HASH")
     done = clinic.registry.roll_back(FAMILY, "by A")
-    assert done.kept == (job.job_id,)
+    assert set(done.kept) == {job.job_id, lost.job_id}, "a person would start the failed one again"
     assert len(done.decided_again) == 1
     clinic.inbox.judge_stable_series()
     (again,) = clinic.jobs_of(waiting)

@@ -141,7 +141,7 @@ def _problems(document: Mapping[str, Any]) -> list[str]:
         entry = document.get(role)
         if not isinstance(entry, dict) or not is_sha256(entry.get("sha256")):
             found.append(f"It names no {role} bundle")
-    if document.get("verdict") not in set(GateVerdict):
+    if document.get("verdict") not in list(GateVerdict):
         found.append("It has no verdict")
     reasons = document.get("reasons")
     if not isinstance(reasons, list) or not all(is_text(reason) for reason in reasons):

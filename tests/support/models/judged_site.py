@@ -129,7 +129,7 @@ def session_of(
     return GateSession(
         site=site,
         live=write_bundle(live, name="live"),
-        candidate=candidate or write_bundle(folder / "candidate", name="candidate"),
+        candidate=candidate or write_bundle(folder / "candidate", name="candidate", tile_step_size=0.4),
         runner=Runner(
             folder=site.root / "gate" / "runs",
             organs=site.organs,

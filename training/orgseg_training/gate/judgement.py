@@ -51,12 +51,15 @@ class Rules:
     organs : the organs of the live model
     margins : of each organ that has margins of its own
     claimed : organs that are claimed to be better
+    unchanged : organs that the very same network draws in both; they need no patients, but are looked at as
+    well
     seed : of the random generator of the bootstrap
     """
 
     organs: Sequence[str]
     margins: Mapping[str, Margins] = field(default_factory=dict)
     claimed: Sequence[str] = ()
+    unchanged: frozenset[str] = frozenset()
     seed: int = 20
 
 
@@ -95,6 +98,7 @@ class OrganJudgement:
     tail : the worst distances
     new_misses, new_implausible : scans in which only the candidate misses it, or makes it implausible
     superiority_p : one-sided p of being better, corrected by Holm; None where that is not claimed
+    unchanged : whether the very same network draws it in both
     """
 
     organ: str
@@ -109,6 +113,7 @@ class OrganJudgement:
     new_misses: tuple[str, ...]
     new_implausible: tuple[str, ...]
     superiority_p: float | None = None
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +242,7 @@ def _judge_organ(
                 f"{organ}: {name} may be worse by {-found.low:.3f}, allowed {margin:g}; "
                 f"{found.patients} patients do not decide it."
             )
-        elif shown is Shown.TOO_FEW and not absent:
+        elif shown is Shown.TOO_FEW and not absent and organ not in rules.unchanged:
             unsure.append(f"{organ}: {found.patients} patients are too few.")
     if misses:
         failed.append(f"{organ}: newly missed in {_cases(misses)}.")
@@ -264,6 +269,7 @@ def _judge_organ(
         new_misses=misses,
         new_implausible=implausible,
         superiority_p=superiority_p,
+        unchanged=organ in rules.unchanged,
     )
 
 

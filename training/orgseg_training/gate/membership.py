@@ -63,6 +63,31 @@ class Membership:
         return (one for cases in self.cases.values() for one in cases)
 
 
+def unchanged_organs(live: ModelBundle, candidate: ModelBundle) -> frozenset[str]:
+    """The organs that the very same networks draw in both bundles: same weights, plans and preparation."""
+    ours, theirs = live.manifest, candidate.manifest
+    if (ours.preprocessing, ours.mirroring, ours.tile_step_size) != (
+        theirs.preprocessing,
+        theirs.mirroring,
+        theirs.tile_step_size,
+    ):
+        return frozenset()
+    found, other = _networks(live), _networks(candidate)
+    return frozenset(organ for organ in found if organ in other and found[organ] == other[organ])
+
+
+def _networks(bundle: ModelBundle) -> dict[str, list[tuple[object, ...]]]:
+    """What draws each organ: hashes of the files of its networks, and its label."""
+    found: dict[str, list[tuple[object, ...]]] = {}
+    files = bundle.manifest.files
+    for part in bundle.manifest.parts:
+        hashes = tuple(files[name] for name in (part.plans, part.dataset, *part.weights))
+        for label, organ in part.labels.items():
+            network = (hashes, label, part.configuration, part.folds, part.mirror_axes)
+            found.setdefault(organ, []).append(network)
+    return found
+
+
 def refuse_leaks(membership: Membership, locked: Sequence[StoredCase]) -> None:
     """Refuse a candidate that has seen patients that are locked for the test.
 

@@ -147,8 +147,9 @@ def _facts(content: Mapping[str, Any]) -> list[str]:
 
 def _organ_cells(row: Mapping[str, Any]) -> list[Any]:
     tail = row["tail"]
+    same = " (same network)" if row["unchanged"] else ""
     return [
-        row["organ"], row["verdict"], row["dice"]["patients"], _num(row["live_dice"]),
+        row["organ"], f"{row['verdict']}{same}", row["dice"]["patients"], _num(row["live_dice"]),
         _num(row["candidate_dice"]), _signed(row["dice"]["mean"]), _signed(row["dice"]["low"]),
         _signed(row["surface_dice"]["mean"]), _signed(row["surface_dice"]["low"]), _num(tail["live_mm"], 1),
         _num(tail["candidate_mm"], 1), len(row["new_misses"]), len(row["new_implausible"]),

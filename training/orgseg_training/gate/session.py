@@ -23,7 +23,7 @@ from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import NothingToJudge
 from orgseg_training.evaluation.non_inferiority import needed_patients, pass_probability
 from orgseg_training.gate.judgement import Judgement, Margins, OrganJudgement, Rules, judge
-from orgseg_training.gate.membership import Membership, refuse_leaks
+from orgseg_training.gate.membership import Membership, refuse_leaks, unchanged_organs
 from orgseg_training.gate.runs import BundleRun, Runner, RunResult, with_folds
 from orgseg_training.gate.scans import PairedScan
 from orgseg_training.gate.subgroups import SubgroupRow, groups_of_scan, size_classes, subgroups
@@ -58,7 +58,7 @@ class Power:
 
     Attributes
     ----------
-    patients : of each organ, the fewest first
+    patients : of each organ whose network changed, the fewest first
     needed : for all organs together; None if it is above 2000
     probability : that an equal candidate passes with the patients that there are
     sds : assumed standard deviation of the differences of Dice and surface Dice, by organ
@@ -77,6 +77,8 @@ class Power:
         fewest = min(self.patients.values(), default=0)
         source = "as measured in the last gate of this site" if self.measured else f"assumed {ASSUMED_SD:g}"
         needed = "more than 2000" if self.needed is None else str(self.needed)
+        if not self.patients:
+            return "No network of the live model was changed: no patients are needed."
         return (
             f"{needed} patients are needed for each of {len(self.patients)} organs, so that a candidate equal"
             f" to the live model passes in 80 of 100 gates (standard deviation of differences {source});"
@@ -186,7 +188,9 @@ class GateSession:
 
     def power(self, scans: Sequence[ScanToJudge]) -> Power:
         """How many patients are needed, and how many there are; nothing is computed yet."""
-        organs = [organ for organ in self.live.manifest.organs if organ in self.candidate.manifest.organs]
+        same = unchanged_organs(self.live, self.candidate)
+        both = [organ for organ in self.live.manifest.organs if organ in self.candidate.manifest.organs]
+        organs = [organ for organ in both if organ not in same]
         patients = {
             organ: len({one.case.patient for one in scans if organ in one.case.drawn}) for organ in organs
         }
@@ -233,7 +237,12 @@ class GateSession:
                 on_run(scan.case.key)
         sizes = size_classes({key: one["live"].size_cm for key, one in found.items()})
         paired = tuple(_paired(scan, found[scan.case.key], sizes[scan.case.key]) for scan in scans)
-        rules = Rules(organs=self.live.manifest.organs, margins=self.margins, claimed=self.claimed)
+        rules = Rules(
+            organs=self.live.manifest.organs,
+            margins=self.margins,
+            claimed=self.claimed,
+            unchanged=unchanged_organs(self.live, self.candidate),
+        )
         judgement = judge(paired, rules)
         rows = tuple(subgroups(paired, rules.organs, self.margins, rules.seed))
         power = self.power(scans)

@@ -95,6 +95,17 @@ def test_few_patients_are_inconclusive_and_never_pass() -> None:
     assert judge((), RULES).verdict is GateVerdict.INCONCLUSIVE
 
 
+def test_an_organ_of_the_very_same_network_needs_no_patients_but_is_looked_at(
+    scans: tuple[PairedScan, ...],
+) -> None:
+    few = Gates(patients=3).equal(1)
+    assert judge(few, Rules(organs=SEVEN, unchanged=frozenset(SEVEN))).verdict is GateVerdict.PASS
+    partly = judge(few, Rules(organs=SEVEN, unchanged=frozenset(SEVEN[1:])))
+    assert [reason.partition(":")[0] for reason in partly.reasons] == [SEVEN[0]]
+    same = Rules(organs=SEVEN, unchanged=frozenset(SEVEN))
+    assert judge(changed(scans, {"larynx": MISSED}, number=3), same).verdict is GateVerdict.FAIL
+
+
 def test_margins_are_those_of_the_organ(scans: tuple[PairedScan, ...]) -> None:
     worse = tuple(
         replace(s, candidate={**s.candidate, "larynx": found(s.live["larynx"].comparison.dsc - 0.05)})

@@ -16,6 +16,7 @@ from orgseg_node.inference.bundles.gate_file import GateVerdict, read_gate, rend
 from orgseg_node.signing import make_key
 from orgseg_training.datasets.nifti import write_image
 from orgseg_training.errors import GateLeak, NothingToJudge, RatingsInvalid
+from orgseg_training.gate.membership import unchanged_organs
 from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, read_sheet, write_sheet
 from orgseg_training.gate.session import GateSession
@@ -64,6 +65,17 @@ def test_sabotage_fails_for_the_organs_concerned(
     judged = session.run(session.scans(), NOW).judgement
     assert judged.verdict is GateVerdict.FAIL
     assert {one.organ for one in judged.organs if one.verdict is GateVerdict.FAIL} == organs
+
+
+def test_only_organs_of_the_very_same_network_count_as_unchanged(tmp_path: Path) -> None:
+    one, two = (write_bundle(tmp_path / name, name=name) for name in ("one", "two"))
+    assert unchanged_organs(one, two) == {"spleen", "liver"}
+    (part,) = one.manifest.parts
+    swapped = write_bundle(tmp_path / "swapped", parts=(replace(part, labels={1: "liver", 2: "spleen"}),))
+    assert unchanged_organs(one, swapped) == frozenset()
+    weights = replace(two.manifest, files={**two.manifest.files, part.weights[0]: "f" * 64})
+    assert unchanged_organs(one, replace(two, manifest=weights)) == frozenset()
+    assert unchanged_organs(one, replace(two, manifest=replace(two.manifest, mirroring=True))) == frozenset()
 
 
 def test_patients_who_leaked_into_training_are_found_by_hash(shared: Site, tmp_path: Path) -> None:

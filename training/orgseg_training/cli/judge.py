@@ -87,6 +87,9 @@ def judge(
     )
     scans = session.scans()
     unknown = session.unknown(scans)
+    missing = [key for key in session.live.manifest.organs if key not in session.candidate.manifest.organs]
+    if missing:
+        typer.echo(f"The candidate lacks {', '.join(missing)}: it will fail.")
     typer.echo(session.power(scans).sentence)
     typer.echo(f"{len(scans)} scans, {unknown} of {2 * len(scans)} runs are left.")
     if plan:

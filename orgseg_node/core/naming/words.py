@@ -11,7 +11,7 @@ from typing import Final
 from orgseg_node.core.organs import Side
 
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_VARIANT: Final = re.compile(r"[\d~^+*#%<>=@!?/&]|^_")  # a margin, a part, a copy or a help of an organ
+_VARIANT: Final = re.compile(r"[\d~^+*#%<>=@!?/&\\]|^_")  # a margin, a part, a copy, a help, two names
 _LETTERS: Final = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "œ": "oe", "ø": "oe", "ł": "l"}
 _DUTCH: Final = re.compile(r"(linker|rechter)(?=[a-z]{3})", re.IGNORECASE)  # linkernier, rechterlong
 
@@ -106,5 +106,5 @@ def without_accents(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """A name without case, accents, blanks and punctuation."""
-    return re.sub(r"[\W_]+", "", plain(name).casefold())
+    """A name without case, accents, blanks and punctuation, but with backslashes: these part two values."""
+    return re.sub(r"[^\w\\]+|_+", "", plain(name).casefold())

@@ -77,7 +77,7 @@ UNCERTAIN = (
     "Parotid_L PRV", "SpinalCord_PRV05", "PRV Cord", "Cord_PRV", "Cord+5mm", "Cord 5", "BrainstemPRV",
     "Brainstem_Core", "Ring Liver", "Liver_opti", "Opt Liver", "help_liver", "Avoid Rectum", "Lung_L~",
     "Lung_R^Clinic", "Lungs-GTV", "Larynx_Glottic", "GSL", "Anorectum", "Hip_L", "Hip", "Hip_Left", "Bulbus",
-    "Lüng L", "Niere D", "Parotis G", "Herz-LAD", "CTV LUNG L", "Couch Surface", "Kidney_L old", "Medulla",
+    "Lüng L", "Niere D", "Brain\\Stem", "Lung_L\\", "Parotis G", "Herz-LAD", "CTV LUNG L", "Couch Surface", "Kidney_L old", "Medulla",
 )
 # fmt: on
 
@@ -113,7 +113,7 @@ def test_every_synonym_belongs_to_an_organ_of_the_table(organ_table: OrganTable)
 
 
 @pytest.mark.parametrize(
-    "name", ["PAROTIS LI", "Myelon", "rein gauche", "Parotid_L PRV", "Kidney_L", "Hip_L"]
+    "name", ["PAROTIS LI", "Myelon", "rein gauche", "Parotid_L PRV", "Kidney_L", "Hip_L", "Brain\\Stem"]
 )
 def test_models_protocols_and_training_read_a_name_alike(
     name: str, organ_table: OrganTable, tmp_path: Path

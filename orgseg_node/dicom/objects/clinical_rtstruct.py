@@ -90,6 +90,11 @@ def is_approved(dataset: Dataset) -> bool:
     return text(dataset, "ApprovalStatus").upper() == "APPROVED"
 
 
+def is_rejected(dataset: Dataset) -> bool:
+    """Whether a person has rejected a structure set."""
+    return text(dataset, "ApprovalStatus").upper() == "REJECTED"
+
+
 def is_own(dataset: Dataset) -> bool:
     """Whether the node wrote a structure set."""
     names = {text(dataset, "Manufacturer"), text(dataset, "ManufacturerModelName")}
@@ -118,9 +123,14 @@ def _rois(dataset: Dataset) -> Iterator[ClinicalRoi]:
             contours[number] += _items(item, "ContourSequence")
     frame = _only_frame(dataset)
     listed = list(enumerate(_items(dataset, "StructureSetROISequence"), start=1))
-    counts = Counter(optional_integer(roi, "ROINumber") for _, roi in listed)
+    names = defaultdict[int | None, set[str]](set)
+    for _, item in listed:
+        names[optional_integer(item, "ROINumber")].add(whole_text(item, "ROIName"))
+    seen: set[int] = set()
     for position, item in listed:
         number = optional_integer(item, "ROINumber")
+        if number in seen and len(names[number]) == 1:
+            continue  # the same ROI is listed again
         roi = ClinicalRoi(
             name=whole_text(item, "ROIName") or f"(without a name) number {position}",
             frame_uid=whole_text(item, "ReferencedFrameOfReferenceUID") or frame,
@@ -129,8 +139,10 @@ def _rois(dataset: Dataset) -> Iterator[ClinicalRoi]:
         )
         if number is None:
             yield replace(roi, fault="it has no number, so its contours are not known")
-        elif roi.contours:
-            yield replace(roi, fault="another ROI has its number") if counts[number] > 1 else roi
+            continue
+        seen.add(number)
+        if roi.contours:
+            yield replace(roi, fault="another ROI has its number") if len(names[number]) > 1 else roi
 
 
 def stray_contours(dataset: Dataset) -> int:

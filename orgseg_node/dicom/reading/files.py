@@ -172,7 +172,7 @@ def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
         file.seek(8 - len(head), 1)
     else:
         length = int.from_bytes(head[8:12], "big" if syntax == ExplicitVRBigEndian else "little")
-    if text(dataset, "Modality") in {"CT", ""}:  # the pixels of other objects are not read
+    if text(dataset, "Modality").upper() in {"CT", ""}:  # the pixels of other objects are not read
         _require_encoding(dataset, is_compressed=length == _UNDEFINED)
     if length != _UNDEFINED:
         return file.tell() + length <= size

@@ -22,7 +22,6 @@ from orgseg_node.dicom.reading.joining import (
     alternate,
     difference,
     join_within_rounding,
-    leave_gaps,
     stack_id,
 )
 from orgseg_node.dicom.reading.phases import alternating_attribute, phases
@@ -34,6 +33,7 @@ from orgseg_node.dicom.reading.stacking import (
     PARALLEL,
     SAME_POSITION_MM,
     is_axial,
+    leave_gaps,
     normal_positions,
     slice_axes,
     stack,

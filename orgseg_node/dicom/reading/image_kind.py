@@ -123,7 +123,7 @@ def refuse_unusable(dataset: FileDataset, *, has_pixels: bool) -> None:
     InputError
         The subclass states what is wrong.
     """
-    if text(dataset, "Modality") != "CT":
+    if text(dataset, "Modality").upper() != "CT":
         raise WrongModality
     is_multiframe = sop_uid(dataset, "SOPClassUID") in MULTIFRAME_CT
     if not is_multiframe and (integer(dataset, "NumberOfFrames") or 1) > 1:

@@ -23,7 +23,6 @@ _ROUNDED_DIRECTION: Final = 6e-4  # of a component of a unit vector: three decim
 _CORNER_PIXELS: Final = 0.25  # how far the corner of the image may move
 _ALTERNATE, _EVEN_FRACTION, _EVEN_SHARE = 2, 0.25, 0.8
 _MOST: Final = 0.6  # of the shorter volume must be within the other one
-_THICK: Final = 0.75  # a slice with less than this fraction of the slice distance leaves gaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,21 +111,6 @@ def alternate(members: Sequence[Sequence[PlacedSlice]]) -> bool:
     even = float(np.mean(np.abs(gaps - usual) <= _EVEN_FRACTION * usual))
     own = min(float(np.median(np.diff(h))) for h in heights if len(h) > 1)
     return even >= _EVEN_SHARE and own > usual * (1 + _EVEN_FRACTION)
-
-
-def leave_gaps(slices: Sequence[PlacedSlice], *, unknown: bool) -> bool:
-    """Whether the slices of a volume are thinner than their distance.
-
-    Parameters
-    ----------
-    slices : of the volume, in any order
-    unknown : the answer if the headers do not state the thickness
-    """
-    thick = [one.thickness_mm for one in slices if one.thickness_mm is not None]
-    heights = np.sort(normal_positions(slices[0].image.orientation, slices))
-    if 2 * len(thick) < len(slices) or len(heights) < 2:
-        return unknown
-    return float(np.median(thick)) < _THICK * float(np.median(np.diff(heights)))
 
 
 def adjoin(one: Sequence[PlacedSlice], other: Sequence[PlacedSlice]) -> bool:

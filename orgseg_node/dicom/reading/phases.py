@@ -16,12 +16,13 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from orgseg_node.core.geometry import FloatArray
-from orgseg_node.dicom.reading.joining import alternate, leave_gaps
+from orgseg_node.dicom.reading.joining import alternate
 from orgseg_node.dicom.reading.slices import DISCRIMINATING_ATTRIBUTES, PlacedSlice
 from orgseg_node.dicom.reading.stacking import (
     MIN_SLICES,
     SAME_POSITION_MM,
     in_plane_positions,
+    leave_gaps,
     normal_positions,
 )
 from orgseg_node.errors import DuplicateSlices
@@ -57,6 +58,7 @@ _RUNS = (
     "SeriesDescription",
     "ImageComments",
 )
+_INTERLEAVED = (*_RUNS, "KVP", "ConvolutionKernel")
 _OVERLAP = 2  # slice distances by which two acquisitions of one volume may overlap
 _WIDEST_STEP = 1.5  # of the usual slice distance of a part: a wider one is a missing slice
 _PERCENT = re.compile(r"(?<!\d)(\d{1,2}|100)(?:\.\d+)?\s*%")
@@ -163,7 +165,7 @@ def _alternating(
     Step-and-shoot scanners number each step; those acquisitions have few slices and follow each other.
     """
     allowed = _OVERLAP * float(np.median(np.diff(np.sort(heights)))) if len(heights) > 1 else 0.0
-    for key in _RUNS:
+    for key in _INTERLEAVED:
         values = _values(slices, key)
         members = _members(values) if values is not None else {}
         ranges = sorted(

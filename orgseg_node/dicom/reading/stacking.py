@@ -49,6 +49,7 @@ _JITTER_FRACTION = 0.1  # of the slice distance; with larger deviations the slic
 _NO_TILT_DEG = 0.2  # smaller angles come from rounded orientations, not from a gantry
 _TRAVEL = 2  # a tilt must shift the slices by this many times their deviation from it, or it is chance
 _AS_WIDE_AGAIN = 1.5
+_THICK = 0.75  # a slice with less than this fraction of the slice distance leaves gaps
 _RUN = 3  # this many equal wide gaps in a row are another slice distance, not missing slices
 _HIGHEST_TISSUE = 4000.0  # HU of dense bone and metal end below
 _AXIAL_COSINE, _OBLIQUE_COSINE = 0.9, 0.9998  # 26 and 1 degrees
@@ -101,12 +102,13 @@ def stack(slices: Sequence[PlacedSlice]) -> Stacked:
         raise DuplicateSlices(f"{same} of {len(slices)} images are at the position of another one.")
     shifts = _shifts(ordered, heights[order])
     spacings, is_even = _spacings(np.diff(heights[order]), heights[order])
+    thin = () if spacings else _thin_findings(ordered)
     is_regular = is_even and not shifts
     check_size(len(ordered), first.rows, first.columns)
     slice_stack = _slice_stack(ordered)
     grid = regular_grid(ordered) if is_regular else grid_for(slice_stack)
     check_size(*grid.shape)
-    findings = (*shifts, *spacings, *_findings(ordered, is_tilted=bool(shifts)))
+    findings = (*shifts, *spacings, *thin, *_findings(ordered, is_tilted=bool(shifts)))
     return Stacked(
         slices=ordered, slice_stack=slice_stack, grid=grid, is_regular=is_regular, findings=findings
     )
@@ -232,6 +234,43 @@ def _spacings(gaps: FloatArray, heights: FloatArray) -> tuple[tuple[Finding, ...
         f"Slices deviate by up to {deviation:.2f} mm from a regular distance; each keeps its own position."
     )
     return (_warning("SERIES_POSITION_JITTER", message, deviation),), False
+
+
+def thickness_and_distance(slices: Sequence[PlacedSlice]) -> tuple[float, float] | None:
+    """The usual thickness of slices in any order, and their usual distance, in mm.
+
+    None if most headers do not state the thickness, or if there are not two slices.
+    """
+    thick = [one.thickness_mm for one in slices if one.thickness_mm is not None]
+    if 2 * len(thick) < len(slices) or len(slices) < 2:
+        return None
+    heights = np.sort(normal_positions(slices[0].image.orientation, slices))
+    return float(np.median(thick)), float(np.median(np.diff(heights)))
+
+
+def leave_gaps(slices: Sequence[PlacedSlice], *, unknown: bool) -> bool:
+    """Whether the slices of a volume are thinner than their distance.
+
+    Parameters
+    ----------
+    slices : of the volume, in any order
+    unknown : the answer if the headers do not state the thickness
+    """
+    measured = thickness_and_distance(slices)
+    return unknown if measured is None else measured[0] < _THICK * measured[1]
+
+
+def _thin_findings(ordered: Sequence[PlacedSlice]) -> tuple[Finding, ...]:
+    """A finding on slices that are much thinner than their distance, as if others were missing."""
+    measured = thickness_and_distance(ordered)
+    if measured is None or not leave_gaps(ordered, unknown=False):
+        return ()
+    thickness, distance = measured
+    message = (
+        f"The slices are {thickness:.2f} mm thick and {distance:.2f} mm apart: nothing is known of what lies "
+        "between them, and if this was not planned, others are missing."
+    )
+    return (_warning("SERIES_SLICES_LEAVE_GAPS", message, distance),)
 
 
 def _in_runs(times: FloatArray, wide: np.typing.NDArray[np.bool_]) -> np.typing.NDArray[np.bool_]:

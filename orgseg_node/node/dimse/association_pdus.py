@@ -2,8 +2,9 @@
 
 pynetdicom aborts an association at the first byte it does not expect, without a reason. What is harmless and
 what other systems accept is corrected here before it is decoded: padding by NUL, items and sub-items that the
-standard does not define, an implementation version name of more than 16 characters. A title that is no AE
-title gets question marks, so that it matches no listed peer and is rejected with its reason.
+standard does not define, an implementation version name of more than 16 characters, bits of other versions of
+the protocol. A title that is no AE title gets question marks, so that it matches no listed peer and is
+rejected with its reason.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def readable(kind: int, body: bytes) -> bytes:
         return body
     kept = b"".join(_item(item, content) for item, content in items if content is not None)
     titles = b"".join(_title(body[start : start + _TITLE], kind) for start in (4, 4 + _TITLE))
-    return body[:4] + titles + body[4 + 2 * _TITLE : _FIXED] + kept
+    is_version_1 = body[1] & 1  # of the bits of the versions only this one counts, PS3.8 9.3.2
+    versions = b"\0\1" if is_version_1 else body[:2]
+    return versions + body[2:4] + titles + body[4 + 2 * _TITLE : _FIXED] + kept
 
 
 def _items(content: bytes) -> Iterator[tuple[int, bytes]]:

@@ -43,9 +43,10 @@ def request(
     calling: bytes = b"CT1".ljust(16),
     contexts: bytes = context(1),
     user: bytes = b"",
+    versions: int = 1,
 ) -> bytes:
     subs = item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3.4") + user
-    body = struct.pack(">HH", 1, 0) + called + calling + bytes(32)
+    body = struct.pack(">HH", versions, 0) + called + calling + bytes(32)
     body += item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + item(0x50, subs)
     return b"\x01\x00" + struct.pack(">I", len(body)) + body
 
@@ -96,6 +97,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
         request(user=item(0x55, b"")),
         request(contexts=context(2) + context(3)),
         request(contexts=context(1) + item(0x7F, b"?")),
+        request(versions=3),
     ],
 )
 def test_harmless_deviations_are_tolerated(node: Node, sent: bytes) -> None:

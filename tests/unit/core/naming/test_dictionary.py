@@ -77,7 +77,8 @@ UNCERTAIN = (
     "Parotid_L PRV", "SpinalCord_PRV05", "PRV Cord", "Cord_PRV", "Cord+5mm", "Cord 5", "BrainstemPRV",
     "Brainstem_Core", "Ring Liver", "Liver_opti", "Opt Liver", "help_liver", "Avoid Rectum", "Lung_L~",
     "Lung_R^Clinic", "Lungs-GTV", "Larynx_Glottic", "GSL", "Anorectum", "Hip_L", "Hip", "Hip_Left", "Bulbus",
-    "Lüng L", "Niere D", "Brain\\Stem", "Lung_L\\", "Parotis G", "Herz-LAD", "CTV LUNG L", "Couch Surface", "Kidney_L old", "Medulla",
+    "Lüng L", "Niere D", "Parotis G", "Herz-LAD", "CTV LUNG L", "Couch Surface", "Kidney_L old", "Medulla",
+    "Brain\\Stem", "Lung_L\\",
 )
 # fmt: on
 

@@ -188,6 +188,10 @@ def _all_off(dataset: Dataset) -> None:
         move(contour, 2, 0.35)
 
 
+def _listed_again(dataset: Dataset) -> None:
+    dataset.StructureSetROISequence.append(copy.deepcopy(dataset.StructureSetROISequence[0]))
+
+
 def _a_point(dataset: Dataset) -> None:
     add_copy(dataset, 0, 5.0).ContourGeometricType = "POINT"
 
@@ -227,6 +231,7 @@ def _a_point(dataset: Dataset) -> None:
         (lambda d: _each(d, "ContourGeometricType", lambda _: "CLOSED_PLANAR\0"), []),
         (lambda d: _each(d, "NumberOfContourPoints", lambda _: "3"), []),
         (_negative_number, []),
+        (_listed_again, []),
     ],
 )
 def test_what_is_harmless_gives_the_same_voxels_and_a_finding(
@@ -320,7 +325,8 @@ def _four_numbers(dataset: Dataset) -> None:
 
 
 def _same_number(dataset: Dataset) -> None:
-    dataset.StructureSetROISequence.append(copy.deepcopy(dataset.StructureSetROISequence[0]))
+    _listed_again(dataset)
+    dataset.StructureSetROISequence[-1].ROIName = "Other"
 
 
 @pytest.mark.parametrize(

@@ -521,7 +521,8 @@ def test_a_frame_of_reference_for_each_slice_is_named(tmp_path: Path) -> None:
         ({"TemporalPositionIdentifier": 2}, True),
         ({"SeriesDescription": "b"}, True),
         ({"AcquisitionTime": "111111"}, True),
-        ({"ConvolutionKernel": "B70f"}, False),
+        ({"ConvolutionKernel": "B70f"}, True),
+        ({"KVP": "80"}, True),
         ({"ContentDate": "20200102"}, False),
     ],
 )

@@ -406,6 +406,16 @@ def test_slices_that_lie_unevenly_keep_their_places_and_say_so(
     assert series.grid.shape[0] >= len(series.slices) - 1
 
 
+@pytest.mark.parametrize(("distance_mm", "warned"), [(3.0, False), (3.9, False), (6.0, True)])
+def test_slices_much_thinner_than_their_distance_say_that_others_may_be_missing(
+    tmp_path: Path, distance_mm: float, *, warned: bool
+) -> None:
+    build_ct_series(tmp_path, small(slice_spacing_mm=distance_mm, slice_thickness_mm=3.0))
+    series = read_series(tmp_path)
+    assert series.is_regular
+    assert [finding.code for finding in series.findings] == ["SERIES_SLICES_LEAVE_GAPS"] * warned
+
+
 def test_pixels_that_are_not_square_are_regular(tmp_path: Path) -> None:
     build_ct_series(tmp_path, small(pixel_spacing_mm=(16.0, 12.0)))
     series = read_series(tmp_path)

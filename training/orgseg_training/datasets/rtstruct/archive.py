@@ -165,8 +165,8 @@ def choose_structure_set(
 ) -> tuple[Link, Finding | None]:
     """The structure set of a CT, with a finding if there are several.
 
-    Of several, in this order: those that refer to its images, those whose label matches the rule, those on
-    which a plan was made, those that are approved, the newest.
+    One that a person rejected never counts. Of several, in this order: those that refer to its images, those
+    whose label matches the rule, those on which a plan was made, those that are approved, the newest.
 
     Parameters
     ----------
@@ -182,7 +182,10 @@ def choose_structure_set(
     """
     if not links:
         raise CaseRejected("No RTSTRUCT refers to this CT.")
-    trusted = [one for one in links if automatic or not one.structures.automatic]
+    accepted = [one for one in links if not one.structures.rejected]
+    if not accepted:
+        raise CaseRejected("A person rejected its RTSTRUCT (Approval Status).")
+    trusted = [one for one in accepted if automatic or not one.structures.automatic]
     if not trusted:
         raise CaseRejected(
             "A program made its RTSTRUCT and nobody approved it; with automatic = true it is used."

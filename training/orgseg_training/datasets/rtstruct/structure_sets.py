@@ -16,7 +16,13 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, is_approved, is_own
+from orgseg_node.dicom.objects.clinical_rtstruct import (
+    ClinicalRoi,
+    clinical_rois,
+    is_approved,
+    is_own,
+    is_rejected,
+)
 from orgseg_node.dicom.objects.contour_data import contour_words
 from orgseg_node.dicom.reading.files import open_header, texts, whole_text, without_pydicom_warnings
 from orgseg_node.dicom.reading.series import CtSeries, Inventory, Reason
@@ -44,6 +50,7 @@ class StructureSet:
     frames : UIDs of its frames of reference
     approved : whether a person approved it
     automatic : whether a program made all of it and nobody approved it
+    rejected : whether a person rejected it
     """
 
     path: Path
@@ -56,6 +63,7 @@ class StructureSet:
     frames: frozenset[str]
     approved: bool
     automatic: bool
+    rejected: bool = False
 
     @property
     def listed(self) -> frozenset[str]:
@@ -167,6 +175,7 @@ def _structure_set(path: Path, dataset: Dataset) -> StructureSet:
         frames=frozenset({*stated, *(roi.frame_uid for roi in rois)} - {""}),
         approved=is_approved(dataset),
         automatic=bool(rois) and all(is_untrusted(roi, dataset) for roi in rois),
+        rejected=is_rejected(dataset),
     )
 
 

@@ -105,6 +105,17 @@ def test_of_several_structure_sets_the_rules_choose_one(
     assert f"Of 2 structure sets of this CT the one is used that {why}" in messages[0]
 
 
+def test_a_structure_set_that_a_person_rejected_is_never_used(
+    organ_table: OrganTable, tmp_path: Path
+) -> None:
+    write_patient(tmp_path, organ_table, SMALL)
+    _second(tmp_path, ApprovalStatus="REJECTED", StructureSetDate="20990101")
+    assert "parotid_left" in _only(tmp_path).annotated
+    _edit(tmp_path, ApprovalStatus="REJECTED")
+    with pytest.raises(CaseRejected, match="A person rejected its RTSTRUCT"):
+        _only(tmp_path).read()
+
+
 def test_without_a_rule_none_of_two_structure_sets_is_taken(organ_table: OrganTable, tmp_path: Path) -> None:
     write_patient(tmp_path, organ_table, SMALL)
     _second(tmp_path)

@@ -58,7 +58,7 @@ _RUNS = (
     "SeriesDescription",
     "ImageComments",
 )
-_INTERLEAVED = (*_RUNS, "KVP", "ConvolutionKernel")
+_ALSO_HALVES = (*_RUNS, "KVP", "ConvolutionKernel")
 _OVERLAP = 2  # slice distances by which two acquisitions of one volume may overlap
 _WIDEST_STEP = 1.5  # of the usual slice distance of a part: a wider one is a missing slice
 _PERCENT = re.compile(r"(?<!\d)(\d{1,2}|100)(?:\.\d+)?\s*%")
@@ -96,7 +96,7 @@ def phases(slices: Sequence[PlacedSlice]) -> Mapping[str, tuple[PlacedSlice, ...
 
 def alternating_attribute(slices: Sequence[PlacedSlice]) -> str | None:
     """The attribute that differs between slices that alternate and are one volume together; or None."""
-    found = _alternating(slices, normal_positions(slices[0].image.orientation, slices))
+    found = _alternating(slices, normal_positions(slices[0].image.orientation, slices), _ALSO_HALVES)
     return _name_of(found[0]) if found is not None and _are_halves(slices, found[1]) else None
 
 
@@ -150,7 +150,7 @@ def _are_overlapping_stacks(heights: Sequence[FloatArray]) -> bool:
 
 def _interleaved(slices: Sequence[PlacedSlice], heights: FloatArray) -> Mapping[str, tuple[PlacedSlice, ...]]:
     """Acquisitions whose slices are interleaved: at different positions, but not one volume."""
-    found = _alternating(slices, heights)
+    found = _alternating(slices, heights, _RUNS)
     if found is None or _are_halves(slices, found[1]):
         return {}
     key, members = found
@@ -158,14 +158,20 @@ def _interleaved(slices: Sequence[PlacedSlice], heights: FloatArray) -> Mapping[
 
 
 def _alternating(
-    slices: Sequence[PlacedSlice], heights: FloatArray
+    slices: Sequence[PlacedSlice], heights: FloatArray, keys: Sequence[str]
 ) -> tuple[str, Mapping[Hashable, list[int]]] | None:
     """The attribute by which acquisitions overlap, and the indices of each.
 
     Step-and-shoot scanners number each step; those acquisitions have few slices and follow each other.
+
+    Parameters
+    ----------
+    slices : in any order
+    heights : (K,) position of each along the normal in mm
+    keys : the attributes
     """
     allowed = _OVERLAP * float(np.median(np.diff(np.sort(heights)))) if len(heights) > 1 else 0.0
-    for key in _INTERLEAVED:
+    for key in keys:
         values = _values(slices, key)
         members = _members(values) if values is not None else {}
         ranges = sorted(

@@ -541,6 +541,14 @@ def test_acquisitions_that_leave_gaps_alone_are_one_volume(
     assert codes(series) == (["SERIES_ACQUISITIONS_JOINED"] if warned else [])
 
 
+def test_an_uneven_tube_voltage_divides_no_series(tmp_path: Path) -> None:
+    def change(k: int, dataset: Dataset) -> None:
+        dataset.KVP = "80" if k in {0, 2, 3, 4, 7, 8, 9, 10} else "120"
+
+    build_ct_series(tmp_path, small(slices=12), change)
+    assert len(read_series(tmp_path).slices) == 12
+
+
 def test_acquisitions_in_each_others_gaps_are_parts_with_a_warning(tmp_path: Path) -> None:
     write(tmp_path, "a", {"AcquisitionNumber": 1}, positions_mm=[0, 3, 6, 9, 12, 15])
     write(tmp_path, "b", {"AcquisitionNumber": 2}, positions_mm=[1.5, 4.5, 7.5, 10.5, 13.5, 16.5])

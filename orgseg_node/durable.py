@@ -24,6 +24,17 @@ from orgseg_node.errors import (
 PART: Final = ".part"
 """Ending of a file that `write_durably` has not finished."""
 
+_FULL_BELOW: Final = 1_000_000
+"""With fewer free bytes, a library that fails to write and gives no reason has met a full disk."""
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk of a folder has hardly any space left; False if that cannot be read."""
+    try:
+        return shutil.disk_usage(folder).free < _FULL_BELOW
+    except OSError:
+        return False
+
 
 def require_space(folder: Path, min_free_mb: int) -> None:
     """Raise DiskFull if less than so many megabytes are free."""
@@ -94,12 +105,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises
     ------
     DiskFull, NotDurable
-        If it cannot be written, also for any OSError in the block.
+        If it cannot be written, also for any OSError in the block, and for any other exception if the disk is
+        full: libraries that write themselves often give no reason.
     """
     part = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     with _as_storage_errors(), _removed(part):
         _make_parents(path)
-        yield part
+        with _full_disk_seen(path.parent):
+            yield part
         _sync(part)
         part.replace(path)
         sync_folder(path.parent)
@@ -119,13 +132,15 @@ def atomic_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
     Raises
     ------
     DiskFull, NotDurable
-        If it cannot be written, also for any OSError in the block.
+        If it cannot be written, also for any OSError in the block, and for any other exception if the disk is
+        full.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     with _as_storage_errors(), _removed(part):
         _make_parents(path)
         part.mkdir(mode)
-        yield part
+        with _full_disk_seen(path.parent):
+            yield part
         for inside in (*part.rglob("*"), part):
             _sync(inside)
         part.rename(path)
@@ -178,6 +193,19 @@ def _removed(part: Path) -> Iterator[None]:
                 shutil.rmtree(part, ignore_errors=True)
             else:
                 part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _full_disk_seen(folder: Path) -> Iterator[None]:
+    """Before a part is removed, which frees its space: an exception without a reason means a full disk."""
+    try:
+        yield
+    except (OSError, OrgsegError):
+        raise
+    except Exception as error:
+        if is_full(folder):
+            raise DiskFull("No space left on device.") from error
+        raise
 
 
 @contextlib.contextmanager

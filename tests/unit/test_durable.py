@@ -10,6 +10,7 @@ import pytest
 
 from orgseg_node import durable
 from orgseg_node.errors import DiskFull, NotDurable
+from tests.support.small_disk import small_disk
 
 
 def test_a_file_is_complete_readable_as_the_umask_allows_and_leaves_no_part(tmp_path: Path) -> None:
@@ -87,6 +88,17 @@ def test_a_streamed_file_that_fails_leaves_the_old_one_and_no_part(
     with pytest.raises(raised):
         stop_half_way(path, error)
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_a_library_that_gives_no_reason_on_a_full_disk_has_met_the_full_disk(tmp_path: Path) -> None:
+    fault = RuntimeError("wrote only 0 of 8000000 bytes")
+    with pytest.raises(RuntimeError):
+        stop_half_way(tmp_path / "file", fault)
+    with small_disk(tmp_path / "disk", 64) as disk:
+        for stop in (stop_half_way, stop_in_folder):
+            with pytest.raises(DiskFull):
+                stop(disk / "file", fault)
+            assert list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize(("error", "raised"), FAULTS)

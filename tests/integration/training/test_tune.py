@@ -16,7 +16,7 @@ import pytest
 
 from orgseg_node.core.body import find_body
 from orgseg_node.core.organs import load_organs
-from orgseg_node.errors import BundleExists
+from orgseg_node.errors import BundleExists, DiskFull
 from orgseg_node.inference.bundles.bundle import open_bundle, verify_bundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.training_cases import training_cases
@@ -35,6 +35,7 @@ from orgseg_training.tuning.request import TuneFolder, TuneRequest
 from orgseg_training.tuning.start import choose_start
 from orgseg_training.tuning.tune import tune
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.small_disk import fill, small_disk
 
 pytestmark = [pytest.mark.endurance, pytest.mark.timeout(900)]
 
@@ -65,8 +66,22 @@ def _request(root: Path, *, accept_low: bool = True, seed: int = 1) -> TuneReque
     )
 
 
-def _run(root: Path, request: TuneRequest, out: str = "one") -> Any:
-    listener = Silent()
+class Filling(Silent):
+    """Fills a disk when training has begun."""
+
+    def __init__(self, disk: Path) -> None:
+        super().__init__()
+        self._disk = disk
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Fill it after the first validation."""
+        super().event(event)
+        if event["event"] == "validated":
+            fill(self._disk)
+
+
+def _run(root: Path, request: TuneRequest, out: str = "one", listener: Silent | None = None) -> Any:
+    listener = listener or Silent()
     table = load_organs(shipped_config("organs.toml"))
     done = tune(
         request,
@@ -169,3 +184,16 @@ def test_an_organ_that_is_not_found_is_no_bundle(root: Path) -> None:
     assert (root / "low" / "report.html").is_file()
     assert not (root / "low" / "models" / "tiny@2").exists()
     assert np.isfinite(read_json(root / "low" / "request.json")["seed"])
+
+
+def test_a_disk_that_fills_up_is_said_and_training_goes_on_when_there_is_room(root: Path) -> None:
+    with small_disk(root / "disk", 32 << 10) as disk:
+        with pytest.raises(DiskFull):
+            _run(root, _request(root), "disk/one", Filling(disk))
+        assert not (disk / "one" / "models").exists()
+        (disk / "filler").unlink()
+        _, events = _run(root, _request(root), "disk/one")
+        validated = [event["done"] for event in events if event["event"] == "validated"]
+        assert validated[-1] == 18
+        assert 0 not in validated, "it continues from its last checkpoint"
+        verify_bundle(open_bundle(disk / "one" / "models" / "tiny@2"))

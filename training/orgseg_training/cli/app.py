@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+
+import structlog
 import typer
 
 from orgseg_node.errors import OrgsegError
@@ -13,6 +17,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.callback()
 def _root() -> None:
     """Train, measure and export models for orgseg_node."""
+    structlog.configure(  # what the networks need of memory for each scan would hide the results
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 evaluate.add_commands(app)

@@ -11,12 +11,10 @@ from typing import Annotated, Literal
 import typer
 
 from orgseg_node.durable import make_folder, write_durably
-from orgseg_node.errors import UnknownBundle
-from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.inference.bundles.gate_file import GateVerdict, render_gate
 from orgseg_node.inference.predictor import InferenceSettings
-from orgseg_node.shipped import bundle_folders
 from orgseg_node.signing import read_key
+from orgseg_training.cli.bundles import open_named
 from orgseg_training.durable import lock_folder
 from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, ratings_content, read_sheet, write_sheet
@@ -74,8 +72,8 @@ def judge(
         read_key(key)  # before hours of computing
     session = GateSession(
         site=opened,
-        live=_bundle(live),
-        candidate=_bundle(candidate),
+        live=open_named(live, opened),
+        candidate=open_named(candidate, opened),
         runner=Runner(
             folder=opened.root / "gate" / "runs",
             organs=opened.organs,
@@ -119,16 +117,6 @@ def ratings(
     for one in found:
         p = "" if one.p != one.p else f", p {one.p:.3f}"
         typer.echo(f"{one.organ}: {one.pairs} scans, live {one.live:.2f}, candidate {one.candidate:.2f}{p}")
-
-
-def _bundle(name: str) -> ModelBundle:
-    path = Path(name)
-    if path.is_dir():
-        return open_bundle(path.resolve())
-    try:
-        return find_bundle(name, bundle_folders())
-    except UnknownBundle as error:
-        raise UnknownBundle(f"{error.detail} There is no folder {name!r} either.") from None
 
 
 def _write(result: GateResult, folder: Path, key: Path | None, ratings_folder: Path) -> None:

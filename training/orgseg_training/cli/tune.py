@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
@@ -12,9 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from orgseg_node.errors import ConfigError
-from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
-from orgseg_node.inference.bundles.manifest import MANIFEST
-from orgseg_node.shipped import bundle_folders
+from orgseg_node.inference.bundles.bundle import ModelBundle
+from orgseg_training.cli.bundles import open_named
 from orgseg_training.cli.site import SiteFolder
 from orgseg_training.nnunet.run import Machine
 from orgseg_training.site.folder import Site
@@ -68,7 +66,7 @@ def tune(
     named = [organ.strip() for organ in organs.split(",") if organ.strip()]
     for organ in named:
         opened.organs[organ]  # refuses an unknown organ before anything is done
-    start = choose_start(_bundle(bundle), named)
+    start = choose_start(open_named(bundle, opened), named)
     schedule = RECIPES[chosen] if iterations is None else with_steps(RECIPES[chosen], iterations)
     label = name or _next_name(start.bundle, opened)
     request = TuneRequest(
@@ -86,7 +84,7 @@ def tune(
     )
     for line in _plan_lines(request):
         typer.echo(line)
-    with Console(soft_wrap=True) as console, _Display(console) as display:
+    with progress_display() as display:
         done = run_tune(
             request,
             cases,
@@ -100,12 +98,6 @@ def tune(
         typer.echo(line)
     typer.echo(f"{opened.root / 'tunes' / label / 'report.html'}")
     typer.echo(f"{done.bundle.path}")
-
-
-def _bundle(text: str) -> ModelBundle:
-    if (Path(text) / MANIFEST).is_file():
-        return open_bundle(Path(text))
-    return find_bundle(text, bundle_folders())
 
 
 def _next_name(bundle: ModelBundle, site: Site) -> str:
@@ -130,7 +122,12 @@ def _plan_lines(request: TuneRequest) -> list[str]:
     return lines
 
 
-class _Display:
+def progress_display() -> ProgressDisplay:
+    """What shows the progress of a training on standard output, also while it goes into a file."""
+    return ProgressDisplay(Console(soft_wrap=True))  # entered as a context manager, a console only collects
+
+
+class ProgressDisplay:
     """A progress bar, with a line for every validation.
 
     Parameters

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from orgseg_node.contouring.background import exit_with_parent
-from orgseg_node.errors import DiskFull, OrgsegError, OutOfMemory
+from orgseg_node.durable import is_full
+from orgseg_node.errors import DiskFull, OrgsegError, OutOfMemory, UnexpectedFailure
 from orgseg_node.errors.unexpected import coded
 from orgseg_training.errors import TrainerFailed, TrainingKilled, TrainingNotFinite
 
 _REASON: Final = "ORGSEG_TRAINING_REASON"
 _REPORTED: Final = 3
+_MOST_BYTES: Final = 60_000  # a pipe holds 64 KiB
 _SHELL_KILLED: Final = 128 + signal.SIGKILL
 _POLL_S: Final = 0.5
 _CODES: Final = {error.code: error for error in (TrainingNotFinite, OutOfMemory, DiskFull)}
@@ -60,16 +62,14 @@ def run_child(script: Path, environment: Mapping[str, str], what: str, watch: Wa
         If it failed in another way.
     """
     log = watch.log
-    reason = script.with_suffix(".reason.json")
-    reason.unlink(missing_ok=True)
     killed_before = _killed_for_memory()
-    with open(log or os.devnull, "ab") as stream:  # noqa: PTH123  # os.devnull is no Path
-        output = stream if log else None
+    with _reason_pipe() as (reader, writer), open(log or os.devnull, "ab") as stream:  # noqa: PTH123  # no Path
         child = subprocess.Popen(
             [sys.executable, str(script)],
-            env={**environment, _REASON: str(reason)},
-            stdout=output,
+            env={**environment, _REASON: str(writer)},
+            stdout=stream if log else None,
             stderr=subprocess.STDOUT if log else None,
+            pass_fds=(writer,),
         )
         try:
             while (status := _wait(child)) is None:
@@ -78,14 +78,10 @@ def run_child(script: Path, environment: Mapping[str, str], what: str, watch: Wa
             child.terminate()
             child.wait()
             raise
+        known = _read_reason(reader)
     watch.on_wait()
     if status == 0:
         return
-    try:
-        known = json.loads(reason.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    reason.unlink(missing_ok=True)
     if known.get("code") in _CODES:
         raise _CODES[known["code"]](known["detail"])
     if status in {-signal.SIGKILL, _SHELL_KILLED}:
@@ -96,6 +92,26 @@ def run_child(script: Path, environment: Mapping[str, str], what: str, watch: Wa
         raise TrainingKilled(f"{what}: ended by the signal {signal.Signals(-status).name}.")
     where = f"; see {log}" if log else ""
     raise TrainerFailed(f"{what}: {known.get('detail') or f'status {status}'}{where}.")
+
+
+@contextmanager
+def _reason_pipe() -> Iterator[tuple[int, int]]:
+    """A pipe for the reason of a failure: it also takes it where nothing can be written to the disk."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    try:
+        yield reader, writer
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _read_reason(reader: int) -> dict[str, str]:
+    try:
+        known = json.loads(os.read(reader, _MOST_BYTES))
+    except (OSError, ValueError):  # nothing was written
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int | None:
@@ -115,17 +131,21 @@ def report_reason() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        traceback.print_exc()
         known = _known(error)
         text = json.dumps({"code": known.code, "detail": known.detail.rstrip(".")})
-        Path(os.environ[_REASON]).write_text(text, encoding="utf-8")
+        os.write(int(os.environ[_REASON]), text.encode()[:_MOST_BYTES])
+        with suppress(OSError):  # the log may be on a full disk
+            traceback.print_exc()
         raise SystemExit(_REPORTED) from error
 
 
 def _known(error: Exception) -> OrgsegError:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, for a GPU; torch is not imported here
         return OutOfMemory("The memory of the GPU is not enough for a batch of this network.")
-    return coded(error)
+    known = coded(error)
+    # libraries that write files themselves, such as blosc2 and torch, give no reason
+    full = isinstance(known, UnexpectedFailure) and is_full(Path(sys.argv[0]).parent)
+    return DiskFull() if full else known
 
 
 def _killed_for_memory() -> int:

@@ -148,7 +148,7 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
         self.set_deep_supervision_enabled(False)
         found: dict[str, list[float]] = {name: [] for name in self._names}
         with torch.no_grad():
-            for key in self._validation.identifiers[: self._tune["validation_cases"]]:
+            for key in self._tune["validation"]:
                 image, truth, _, _ = self._validation.load_case(key)
                 labels = predict_labels(
                     self._logits, torch.from_numpy(image[:]), self.configuration_manager.patch_size

@@ -105,7 +105,8 @@ def survey_lines(found: SurveyedArchive) -> Iterator[str]:
     if found.empty:
         yield f"Without contours everywhere: {', '.join(found.empty)}."
     yield ""
-    yield f"{len(found.usable)} scans have a structure set, {len(found.reasons)} things cannot be used:"
+    unusable = f", {len(found.reasons)} things cannot be used:" if found.reasons else "."
+    yield f"{len(found.usable)} scans have a structure set{unusable}"
     yield from (f"  {key}: {why}" for key, why in found.reasons.items())
     if found.plans:
         lone = f", {found.lone_plans} on structure sets that are not here" if found.lone_plans else ""

@@ -49,6 +49,30 @@ def make_folds(cases: Sequence[StoredCase], organs: Sequence[str], folds: int, s
     return (good[0],)
 
 
+def validation_scans(
+    cases: Sequence[StoredCase], organs: Sequence[str], fold: Fold, most: int
+) -> tuple[str, ...]:
+    """The scans on which the best moment of a training is chosen: each organ is drawn in some of them.
+
+    Parameters
+    ----------
+    cases : the scans
+    organs : that are trained
+    fold : whose validation scans are taken
+    most : number of scans at most; more only if an organ would be in none
+    """
+    drawn = {case.key: case.drawn & set(organs) for case in cases}
+    remaining = list(fold["val"])
+    count: Counter[str] = Counter()
+    chosen: list[str] = []
+    while remaining and (len(chosen) < most or any(not count[organ] for organ in organs)):
+        best = max(remaining, key=lambda key: sum(1 / (1 + 4 * count[organ]) for organ in drawn[key]))
+        remaining.remove(best)
+        chosen.append(best)
+        count.update(drawn[best])
+    return tuple(chosen)
+
+
 def _distribute(
     groups: Sequence[tuple[StoredCase, ...]], organs: Sequence[str], parts: int
 ) -> list[list[str]]:

@@ -48,11 +48,12 @@ class TuneSummary:
 def summary_lines(summary: TuneSummary) -> Iterator[str]:
     """The result as lines of text: first the organs, then what a person should know."""
     for row in summary.rows:
-        if row.organ in summary.tuned:
+        if row.organ in summary.tuned or row.scans:
             before = "new" if row.old is None else f"{row.old:.3f} ->"
             after = "not drawn" if row.new is None else f"{row.new:.3f}"
             missed = f", not found in {row.missed}" if row.missed else ""
-            yield f"{row.organ}: Dice {before} {after} in {row.scans} validation scans{missed}"
+            kept = "" if row.organ in summary.tuned else " (kept, not trained on contours)"
+            yield f"{row.organ}: Dice {before} {after} in {row.scans} validation scans{missed}{kept}"
     yield from _notes(summary)
 
 

@@ -19,7 +19,7 @@ from orgseg_training.nnunet.child import Watch
 from orgseg_training.nnunet.progress import ProgressReader
 from orgseg_training.nnunet.run import PLANS, Machine, Schedule, run_code, train
 from orgseg_training.tuning.bundles import add_reference, trained_cases, write_bundle, write_fold_bundle
-from orgseg_training.tuning.folds import Fold, make_folds
+from orgseg_training.tuning.folds import Fold, make_folds, validation_scans
 from orgseg_training.tuning.prepare import RawData, RawWriter
 from orgseg_training.tuning.report import TuneSummary, card_of, write_report
 from orgseg_training.tuning.request import TuneFolder, TuneRequest
@@ -106,7 +106,10 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
         folds = make_folds(usable, request.start.tuned, request.folds, request.seed)
         _preprocess(request, folds, folder, machine, listener)
         for number in range(request.folds):
-            _train_fold(request, raw, folder, machine, number, listener)
+            scans = validation_scans(
+                usable, request.start.tuned, folds[number], request.recipe.validation_cases
+            )
+            _train_fold(request, raw, folder, machine, number, scans, listener)
         scores = _score(request, usable, folds, table, machine, folder, listener)
         summary = TuneSummary(
             site=request.site,
@@ -168,6 +171,7 @@ def _train_fold(  # noqa: PLR0913, PLR0917  # the arguments of tune
     folder: TuneFolder,
     machine: Machine,
     fold: int,
+    validation: Sequence[str],
     listener: Listener,
 ) -> None:
     recipe, start = request.recipe, request.start
@@ -185,7 +189,7 @@ def _train_fold(  # noqa: PLR0913, PLR0917  # the arguments of tune
         "tuned": list(start.tuned),
         "warm_up": recipe.warm_up,
         "patience": recipe.patience,
-        "validation_cases": recipe.validation_cases,
+        "validation": list(validation),
         "minutes": request.minutes,
         "progress": str(folder.progress),
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from orgseg_training.experiment.steps import ingest
 from orgseg_training.experiment.workspace import Workspace
 from orgseg_training.shipped import training_config
 from tests.support.ct.openkbp_tree import write_openkbp_tree
+from tests.support.small_disk import grow, small_disk
 
 GOOD, BAD = "OKBP_001", "OKBP_002"
 
@@ -127,33 +127,20 @@ def test_a_scan_damaged_in_the_store_is_an_error_with_a_code(tmp_path: Path) -> 
     assert not workspace.cropped(case.key).exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_full_disk_leaves_nothing_and_the_run_goes_on_when_there_is_room(
-    small_disk: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_nothing_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
     data = write_openkbp_tree(tmp_path / "data", {GOOD: tuple(LABELS)})
-    filler = small_disk / "filler"
-    filler.write_bytes(bytes(100 << 10))
-    store = CaseStore(small_disk / "store")
-    with pytest.raises(DiskFull):
+    with small_disk(tmp_path / "disk", 128) as disk:
+        filler = disk / "filler"
+        filler.write_bytes(bytes(100 << 10))
+        store = CaseStore(disk / "store")
+        with pytest.raises(DiskFull):
+            store.ingest(source_cases("db", data, {}))
+        assert store.cases() == ()
+        assert not (disk / "store" / "rejected.json").exists(), "a full disk says nothing about a scan"
+        assert list((disk / "store" / "cases").iterdir()) == []
+        filler.unlink()
+        grow(disk, 8 << 10)
         store.ingest(source_cases("db", data, {}))
-    assert store.cases() == ()
-    assert not (small_disk / "store" / "rejected.json").exists(), "a full disk says nothing about a scan"
-    assert list((small_disk / "store" / "cases").iterdir()) == []
-    filler.unlink()
-    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    store.ingest(source_cases("db", data, {}))
-    (case,) = store.cases()
-    assert case.drawn == set(LABELS)
-    assert case.mask("larynx").any()
+        (case,) = store.cases()
+        assert case.drawn == set(LABELS)
+        assert case.mask("larynx").any()

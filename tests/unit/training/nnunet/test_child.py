@@ -13,6 +13,7 @@ import pytest
 from orgseg_node.errors import DiskFull, OrgsegError, OutOfMemory
 from orgseg_training.errors import TrainerFailed, TrainingKilled, TrainingNotFinite
 from orgseg_training.nnunet.child import Watch, run_child
+from tests.support.small_disk import fill, small_disk
 
 HEAD = "from orgseg_training.nnunet.child import report_reason\nwith report_reason():\n    "
 NOT_FINITE = "from orgseg_training.errors import TrainingNotFinite as E; raise E('9 of 9 steps.')"
@@ -69,3 +70,13 @@ def test_the_process_ends_with_its_parent(tmp_path: Path) -> None:
     while child.is_dir() and " Z " not in (child / "stat").read_text(encoding="utf-8"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_full_disk_is_said_although_nothing_can_be_written(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        script = disk / "step.py"
+        script.write_text(HEAD + "raise RuntimeError('unexpected pos 704 vs 598')", encoding="utf-8")
+        filler = fill(disk)
+        with pytest.raises(DiskFull):
+            run_child(script, os.environ, "Dataset801_common", Watch(log=disk / "log.txt"))
+        filler.unlink()

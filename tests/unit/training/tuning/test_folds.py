@@ -9,7 +9,7 @@ import pytest
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.errors import TooFewDrawn
-from orgseg_training.tuning.folds import make_folds
+from orgseg_training.tuning.folds import make_folds, validation_scans
 
 
 def _case(number: int, organs: str, patient: str = "") -> StoredCase:
@@ -57,3 +57,12 @@ def test_an_organ_drawn_too_rarely_is_named() -> None:
     cases = [_case(n, "cord larynx" if n < 2 else "cord") for n in range(10)]
     with pytest.raises(TooFewDrawn, match="larynx is drawn in 2"):
         make_folds(cases, ["cord", "larynx"], 1, seed=1)
+
+
+def test_each_organ_is_in_the_scans_that_choose_the_best_moment() -> None:
+    cases = [_case(n, "cord larynx" if n == 8 else "cord") for n in range(10)]
+    fold = {"train": [], "val": [case.key for case in cases]}
+    chosen = validation_scans(cases, ["cord", "larynx"], fold, 3)
+    assert len(chosen) == len(set(chosen)) == 3
+    assert "site__08" in chosen
+    assert len(validation_scans(cases, ["cord"], fold, 20)) == 10

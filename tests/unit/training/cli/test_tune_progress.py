@@ -1,0 +1,34 @@
+"""What a person sees while a network is fine-tuned."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from orgseg_training.cli.app import app
+from orgseg_training.cli.tune import progress_display
+
+
+def test_progress_is_shown_while_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_display() as display:
+        display.stage("network 1 of 1: steps", 100)
+        assert "network 1 of 1" in capsys.readouterr().out
+        display.event({"event": "timed", "seconds_per_step": 2.0, "seconds_left": 600, "steps": 100})
+        assert "about 10 min" in capsys.readouterr().out
+        display.event({"event": "validated", "done": 50, "total": 100, "best": True, "dice": {"cord": 0.5}})
+        assert "cord 0.50" in capsys.readouterr().out
+
+
+def test_what_each_scan_needs_does_not_hide_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+    before = structlog.get_config()
+    try:
+        assert CliRunner().invoke(app, ["who", "a__b", "--site", "nowhere"]).exit_code
+        log = structlog.get_logger()
+        log.info("segmenting")
+        log.warning("memory is short")
+    finally:
+        structlog.configure(**before)
+    shown = capsys.readouterr()
+    assert "segmenting" not in shown.out + shown.err
+    assert "memory is short" in shown.err

@@ -216,7 +216,7 @@ def add(
         trusted=trust_checkpoints,
         card=None if card is None else card.read_text(encoding="utf-8"),
     )
-    bundle = import_model(source, options)
+    bundle = import_model(source, options, lambda sentence: err().print(f"[yellow]{escape(sentence)}[/]"))
     out().print(
         f"[green]added[/] {escape(bundle.manifest.name)}: {escape(', '.join(bundle.manifest.organs))}"
     )

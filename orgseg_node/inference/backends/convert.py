@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors.torch import save_file
 
-from orgseg_node.errors import ModelNotImportable, OrgsegError
-from orgseg_node.inference.backends.network import build_network
+from orgseg_node.errors import ModelNotImportable, NotStreamable, OrgsegError
+from orgseg_node.inference.backends.network import build_network, checked_configuration
 from orgseg_node.inference.bundles.sandbox import limit_this_process
 from orgseg_node.inference.bundles.trained import refuse_unusable
+from orgseg_node.inference.engine.plans import read_network_plan
 
 _PREFIXES = ("module.", "_orig_mod.")  # left by distributed training and torch.compile
 
@@ -67,16 +70,32 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
             {_original_key(k): v for k, v in checkpoint["network_weights"].items()}, strict=True
         )
     except RuntimeError as error:
-        first = str(error).splitlines()[:2]
         raise ModelNotImportable(
-            f"The weights do not fit the network of the plans: {' '.join(first)}"
+            "The weights do not fit the network of the plans; another trainer, such as nnUNetTrainerBN, "
+            f"builds another network. {_first_difference(error)}"
         ) from error
     _save(network, Path(request["weights"]), half_precision=request["half_precision"])
     return {
         "trainer": str(checkpoint.get("trainer_name", "nnUNetTrainer")),
         "configuration": configuration,
         "mirror_axes": [int(axis) for axis in checkpoint.get("inference_allowed_mirroring_axes") or ()],
+        "not_streamable": _not_streamable(plans, dataset, configuration),
     }
+
+
+def _not_streamable(plans: Mapping[str, Any], dataset: Mapping[str, Any], configuration: str) -> str:
+    manager = PlansManager(json.loads(json.dumps(plans)))
+    try:
+        read_network_plan(manager, checked_configuration(manager, configuration), dataset)
+    except NotStreamable as error:
+        return error.detail
+    return ""
+
+
+def _first_difference(error: RuntimeError) -> str:
+    """What does not fit, without PyTorch's list of every tensor."""
+    lines = [line.strip() for line in str(error).splitlines()[1:2]]
+    return " ".join(line if len(line) <= 160 else f"{line[:160]} ..." for line in lines)
 
 
 def _load(path: Path, *, trusted: bool) -> Any:
@@ -86,12 +105,11 @@ def _load(path: Path, *, trusted: bool) -> Any:
         with torch.serialization.safe_globals(_safe_types()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = next(
-            (line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "unknown objects"
-        )
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ModelNotImportable(
-            f"It holds more than tensors, numbers and text ({found[:200]}). Only if you trust its source, "
-            "import it as trusted."
+            "It holds more than tensors, numbers and text "
+            f"({found[1][:100] if found else 'unknown objects'}), and loading that could run code. "
+            "Only if you trust its source, import it with --trust-checkpoints."
         ) from error
 
 

@@ -65,11 +65,17 @@ def open_plans(bundle: ModelBundle, part: Part) -> tuple[PlansManager, Configura
     """
     plans = PlansManager(json.loads((bundle.path / part.plans).read_text(encoding="utf-8")))
     dataset = json.loads((bundle.path / part.dataset).read_text(encoding="utf-8"))
-    return plans, _checked(plans, part.configuration), dataset
+    return plans, checked_configuration(plans, part.configuration), dataset
 
 
-def _checked(plans: PlansManager, name: str) -> ConfigurationManager:
-    """One configuration. nnU-Net imports what plans name when it is used, so nothing is used before."""
+def checked_configuration(plans: PlansManager, name: str) -> ConfigurationManager:
+    """One configuration. nnU-Net imports what plans name when it is used, so nothing is used before.
+
+    Raises
+    ------
+    BundleInvalid
+        If the plans name a class, function or argument that is not nnU-Net's own.
+    """
     configuration = plans.get_configuration(name)
     problem = plan_problem(plans.plans, configuration.configuration)
     if problem is not None:
@@ -98,7 +104,7 @@ def build_network(
         If the plans name a class, function or argument that is not nnU-Net's own.
     """
     manager = PlansManager(json.loads(json.dumps(plans)))
-    chosen = _checked(manager, configuration)
+    chosen = checked_configuration(manager, configuration)
     network: torch.nn.Module = get_network_from_plans(
         chosen.network_arch_class_name,
         chosen.network_arch_init_kwargs,

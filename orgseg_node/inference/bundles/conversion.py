@@ -41,11 +41,19 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionResult:
-    """Metadata of a checkpoint that was converted."""
+    """Metadata of a checkpoint that was converted.
+
+    Attributes
+    ----------
+    trainer, configuration : of the network
+    mirror_axes : axes of the network along which its trainer mirrored
+    not_streamable : why the streaming engine cannot run it, in one sentence; empty if it can
+    """
 
     trainer: str
     configuration: str
     mirror_axes: tuple[int, ...]
+    not_streamable: str = ""
 
 
 def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionResult, ...]:
@@ -97,6 +105,7 @@ def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionRe
             trainer=answer["trainer"],
             configuration=answer["configuration"],
             mirror_axes=tuple(answer["mirror_axes"]),
+            not_streamable=str(answer["not_streamable"]),
         )
         for answer in answers
     )

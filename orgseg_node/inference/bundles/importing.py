@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -13,12 +13,26 @@ from pathlib import Path, PurePosixPath
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import DiskFull, ModelNotImportable, OrganUnknown
 from orgseg_node.inference.bundles.bundle import ModelBundle, check_weights, open_bundle, verify_bundle
+from orgseg_node.inference.bundles.dataset_json import label_problem
+from orgseg_node.inference.bundles.import_remarks import POSTPROCESSING, import_remarks
 from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing, parse_manifest, render_manifest
 from orgseg_node.inference.bundles.matching import match_labels, unused_entries
 from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel, find_trained
-from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, new_bundle_folder
+from orgseg_node.inference.bundles.writing import (
+    BundleDraft,
+    PartDraft,
+    WrittenPart,
+    export_trained,
+    new_bundle_folder,
+)
 
 _WANTED = {"plans.json", "dataset.json", *CHECKPOINTS}
+_NOTED = {
+    "checkpoint_latest.pth",
+    "plans.pkl",
+    "metadata.json",
+    *POSTPROCESSING,
+}  # that they are there is enough
 _DEFAULT_CONFIGURATION = "3d_fullres"
 _NOT_STATED = "not stated"
 _SYMLINK = 0o120000
@@ -69,7 +83,9 @@ class ImportOptions:
     card: str | None = None
 
 
-def import_model(source: Path, options: ImportOptions) -> ModelBundle:
+def import_model(
+    source: Path, options: ImportOptions, on_remark: Callable[[str], None] = lambda _: None
+) -> ModelBundle:
     """Make a bundle of a model from outside; the source is not changed.
 
     Parameters
@@ -77,6 +93,7 @@ def import_model(source: Path, options: ImportOptions) -> ModelBundle:
     source : an nnU-Net v2 trained-model folder, its export zip, a folder with several of them, or a bundle of
         this node, which is verified and copied; with another name its manifest, and so its hash, is another
     options : see `ImportOptions`
+    on_remark : called with each sentence that a person must know; the model card has them too
 
     Raises
     ------
@@ -102,13 +119,31 @@ def import_model(source: Path, options: ImportOptions) -> ModelBundle:
             raise ModelNotImportable(f"There is no file or folder '{source.name}'.")
         models = _choose(find_trained(source), options.configuration)
         parts = _parts(models, options)
+        draft = _draft(models, parts, options)
+
+        def remark(written: Sequence[WrittenPart]) -> list[str]:
+            found = _remarks(written, draft)
+            for sentence in found:
+                on_remark(sentence)
+            return found
+
         return export_trained(
             parts,
-            _draft(models, parts, options),
+            draft,
             options.folder / options.name,
             half_precision=options.half_precision,
             trusted=options.trusted,
+            remark=remark,
         )
+
+
+def _remarks(written: Sequence[WrittenPart], draft: BundleDraft) -> list[str]:
+    mirroring = any(each.part.mirror_axes for each in written) if draft.mirroring is None else draft.mirroring
+    return [
+        sentence if len(written) == 1 else f"{each.model.name}: {sentence}"
+        for each in written
+        for sentence in import_remarks(each, draft.preprocessing.orientation, mirroring=mirroring)
+    ]
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -130,6 +165,10 @@ def unpack(archive: Path, target: Path) -> None:
                 raise DiskFull("The model's zip does not fit into the temporary folder.")
             for member in wanted:
                 opened.extract(member, target)
+            for member in opened.infolist():
+                if PurePosixPath(member.filename).name in _NOTED:
+                    (target / member.filename).parent.mkdir(parents=True, exist_ok=True)
+                    (target / member.filename).touch()
     except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: its encryption or method
         raise ModelNotImportable(
             f"'{archive.name}' is not a readable zip: {type(error).__name__}."
@@ -171,12 +210,23 @@ def _choose(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedMo
         if wanted is None and not fitting:
             fitting = models
         if len(fitting) != 1:
-            there = ", ".join(f"{m.folder.name}" for m in models)
-            count = "more than one" if fitting else "no"
-            which = f"{count} model of configuration {wanted or _DEFAULT_CONFIGURATION}"
-            raise ModelNotImportable(f"'{models[0].name}' has {which} ({there}); give one folder.")
+            raise ModelNotImportable(_not_one(models, fitting, wanted))
         chosen += fitting
     return chosen
+
+
+def _not_one(models: Sequence[TrainedModel], fitting: Sequence[TrainedModel], wanted: str | None) -> str:
+    """Why it is not clear which model of a data set is meant, and what to type."""
+    name, there = models[0].name, ", ".join(model.folder.name for model in models)
+    found = {model.configuration for model in fitting}
+    if wanted is None and _DEFAULT_CONFIGURATION not in found and len(found) == len(fitting) > 1:
+        runnable = sorted(c for c in found if c and "cascade" not in c and "2d" not in c)
+        advice = " or ".join(f"--configuration {c}" for c in runnable) or "give one folder"
+        cascade = " The second stage of a cascade is not run." if len(runnable) < len(found) else ""
+        return f"'{name}' has no {_DEFAULT_CONFIGURATION}, but {there}.{cascade} Choose with {advice}."
+    count = "more than one" if fitting else "no"
+    which = f"{count} model of configuration {wanted or _DEFAULT_CONFIGURATION}"
+    return f"'{name}' has {which} ({there}); give one folder."
 
 
 def _home(model: TrainedModel) -> str:
@@ -186,6 +236,8 @@ def _home(model: TrainedModel) -> str:
 
 
 def _parts(models: Sequence[TrainedModel], options: ImportOptions) -> list[PartDraft]:
+    for model in models:
+        _refuse_labels(model, alone=len(models) == 1)
     unused = unused_entries(options.organs, [(model.name, model.labels) for model in models])
     matches = [match_labels(model.name, model.labels, options.organs, options.table) for model in models]
     problems = [sentence for _, unmatched in matches for sentence in unmatched]
@@ -209,6 +261,12 @@ def _parts(models: Sequence[TrainedModel], options: ImportOptions) -> list[PartD
         raise ModelNotImportable("Every label was left out.")
     _refuse_twice(models, matches, options)
     return parts
+
+
+def _refuse_labels(model: TrainedModel, *, alone: bool) -> None:
+    problem = label_problem(model.dataset)
+    if problem is not None:
+        raise ModelNotImportable(problem if alone else f"{model.name}: {problem}")
 
 
 def _refuse_twice(

@@ -7,17 +7,20 @@ nnU-Net writes ``<trainer>__<plans>__<configuration>/`` with ``plans.json``, ``d
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orgseg_node.errors import ModelNotImportable
+from orgseg_node.inference.bundles.dataset_json import BACKGROUND, IGNORE, dataset_problem, read_dataset
 from orgseg_node.inference.bundles.plan_names import plan_problem
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
-_MAX_LABEL = 65_535
+_UNFINISHED = "checkpoint_latest.pth"
+_FOLD = re.compile(r"\d+|all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +30,12 @@ class TrainedModel:
     Attributes
     ----------
     folder : the folder with ``plans.json``
-    plans, dataset : content of ``plans.json`` and ``dataset.json``
-    checkpoints : checkpoint of each existing fold, fold ``"0"`` first
+    plans : content of ``plans.json``
+    dataset : content of ``dataset.json`` as nnU-Net v2 writes it, see `read_dataset`
+    checkpoints : checkpoint of each trained fold, fold ``"0"`` first
     configuration : such as ``3d_fullres``; None if neither the folder's name nor the plans state it
+    unfinished : what each fold holds that has no checkpoint of a finished training
+    remarks : what was unusual in its files and how it was understood, as sentences
     """
 
     folder: Path
@@ -37,6 +43,8 @@ class TrainedModel:
     dataset: Mapping[str, Any]
     checkpoints: Mapping[str, Path]
     configuration: str | None
+    unfinished: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,7 +56,7 @@ class TrainedModel:
     def labels(self) -> dict[int, str]:
         """Name of each label number, without background and the ignore label."""
         rows = self.dataset["labels"].items()
-        return {int(number): str(name) for name, number in rows if name not in ("background", "ignore")}
+        return {int(number): str(name) for name, number in rows if name not in (BACKGROUND, IGNORE)}
 
     @property
     def orientation(self) -> str:
@@ -68,11 +76,11 @@ def find_trained(source: Path) -> tuple[TrainedModel, ...]:
     Raises
     ------
     ModelNotImportable
-        If there is none, or if one of them cannot be read.
+        If there is none, with the kind of model that is there instead; or if one of them cannot be read.
     """
     folders = sorted({path.parent for path in source.rglob("plans.json") if any(path.parent.glob("fold_*"))})
     if not folders:
-        raise ModelNotImportable("There is no plans.json with fold_* folders beside it.")
+        raise ModelNotImportable(_other_kind(source))
     return tuple(open_trained(folder) for folder in folders)
 
 
@@ -84,27 +92,38 @@ def open_trained(folder: Path) -> TrainedModel:
     ModelNotImportable
         If plans, data set or checkpoints are missing or damaged.
     """
-    plans, dataset = _json(folder / "plans.json"), _json(folder / "dataset.json")
-    for name, document, key in (("plans.json", plans, "configurations"), ("dataset.json", dataset, "labels")):
+    plans, stored = _json(folder / "plans.json"), _json(folder / "dataset.json")
+    for name, document, key in (("plans.json", plans, "configurations"), ("dataset.json", stored, "labels")):
         if not isinstance(document.get(key), dict) or not document[key]:
             raise ModelNotImportable(f"{name} of '{folder.name}' has no {key}.")
+    configuration = _configuration(folder.name, list(plans["configurations"]))
+    schemes = () if configuration is None else _resolve(plans, configuration).get("normalization_schemes")
+    dataset, remarks = read_dataset(stored, schemes or ())
+    folds = {p.name.removeprefix("fold_"): p for p in sorted(folder.glob("fold_*")) if p.is_dir()}
+    names = sorted(filter(_FOLD.fullmatch, folds), key=lambda fold: (not fold.isdecimal(), fold.zfill(8)))
     found = {
-        fold.name.removeprefix("fold_"): checkpoint
-        for fold in folder.glob("fold_*")
-        for checkpoint in [next((fold / c for c in CHECKPOINTS if (fold / c).is_file()), None)]
+        name: checkpoint
+        for name in names
+        for checkpoint in [next((folds[name] / c for c in CHECKPOINTS if (folds[name] / c).is_file()), None)]
         if checkpoint is not None
     }
+    unfinished = {
+        name: f"only {_UNFINISHED}" if (folds[name] / _UNFINISHED).is_file() else "no checkpoint"
+        for name in names
+        if name not in found
+    }
     if not found:
-        raise ModelNotImportable(
-            f"No fold of '{folder.name}' has a checkpoint_final.pth or checkpoint_best.pth."
-        )
-    order = sorted(found, key=lambda fold: (not fold.isdecimal(), fold.zfill(8)))
+        there = "".join(f"; fold {name} has {what}" for name, what in unfinished.items())
+        raise ModelNotImportable(f"No fold of '{folder.name}' has a {' or '.join(CHECKPOINTS)}{there}.")
+    remarks += [f"The folder {folds[f].name} is not a fold and is left out." for f in folds if f not in names]
     return TrainedModel(
         folder=folder,
         plans=plans,
         dataset=dataset,
-        checkpoints={fold: found[fold] for fold in order},
-        configuration=_configuration(folder.name, list(plans["configurations"])),
+        checkpoints=found,
+        configuration=configuration,
+        unfinished=unfinished,
+        remarks=tuple(remarks),
     )
 
 
@@ -114,10 +133,16 @@ def choose_folds(model: TrainedModel, wanted: Sequence[int | str]) -> dict[str, 
     Raises
     ------
     ModelNotImportable
-        If a wanted fold has no checkpoint.
+        If a wanted fold has no checkpoint, or if none is named and not every fold was trained to its end.
     """
     if not wanted:
         numbered = {fold: path for fold, path in model.checkpoints.items() if fold != "all"}
+        open_ends = [f"fold {fold} has {what}" for fold, what in model.unfinished.items() if fold != "all"]
+        if numbered and open_ends:
+            raise ModelNotImportable(
+                f"Not every fold of '{model.name}' was trained to its end: {'; '.join(open_ends)}. Finish "
+                f"the training, or name the folds: {' '.join(f'--fold {fold}' for fold in numbered)}."
+            )
         return numbered or dict(model.checkpoints)
     missing = [str(fold) for fold in wanted if str(fold) not in model.checkpoints]
     if missing:
@@ -140,8 +165,8 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
     Raises
     ------
     ModelNotImportable
-        For 2d and cascade configurations, several input channels, channels that are not CT, region-based
-        labels, and plans with a class, function or argument that is not nnU-Net's own.
+        For 2d and cascade configurations, data sets that `dataset_problem` refuses, and plans with a class,
+        function or argument that is not nnU-Net's own.
     """
     resolved = _resolve(plans, configuration)
     if len(resolved.get("patch_size", ())) != 3:
@@ -152,32 +177,10 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
         raise ModelNotImportable(
             f"Configuration {configuration} is the second stage of a cascade, which is not run."
         )
-    _refuse_channels(dataset, resolved)
-    _refuse_labels(dataset)
-    problem = plan_problem(plans, resolved)
+    problem = dataset_problem(dataset, resolved.get("normalization_schemes") or ())
+    problem = problem or plan_problem(plans, resolved)
     if problem is not None:
         raise ModelNotImportable(problem)
-
-
-def _refuse_channels(dataset: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
-    channels = dataset.get("channel_names") or dataset.get("modality") or {}
-    if not isinstance(channels, dict) or len(channels) != 1:
-        raise ModelNotImportable(f"It has {len(channels)} input channels; the node provides one, the CT.")
-    name = str(next(iter(channels.values())))
-    if "ct" not in name.lower() and "CTNormalization" not in resolved.get("normalization_schemes", ()):
-        raise ModelNotImportable(f"Its input channel is {name!r}, not CT.")
-
-
-def _refuse_labels(dataset: Mapping[str, Any]) -> None:
-    labels = dataset["labels"]
-    regions = [name for name, number in labels.items() if isinstance(number, list | tuple)]
-    if regions or dataset.get("regions_class_order"):
-        raise ModelNotImportable(f"Its labels are regions ({', '.join(regions)}); train with plain labels.")
-    wrong = [n for n, number in labels.items() if type(number) is not int or not 0 <= number <= _MAX_LABEL]
-    if wrong:
-        raise ModelNotImportable(f"Labels {', '.join(wrong)} have no number from 0 to {_MAX_LABEL}.")
-    if labels.get("background") != 0:
-        raise ModelNotImportable("Its label 0 is not 'background'.")
 
 
 def _resolve(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
@@ -192,6 +195,17 @@ def _resolve(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
         resolved = row | resolved
         name = row.get("inherits_from")
     return resolved
+
+
+def _other_kind(source: Path) -> str:
+    """What a folder holds that is no model of nnU-Net v2, in one sentence."""
+    if any(source.rglob("plans.pkl")) or any(source.rglob("*.model")):
+        return "It is a model of nnU-Net v1 (plans.pkl); only those of v2 are run. Train it again with v2."
+    if any(path.parent.name == "configs" for path in source.rglob("metadata.json")):
+        return "It is a MONAI bundle (configs/metadata.json); only models of nnU-Net v2 are run."
+    if any(source.rglob("plans.json")):
+        return "There is a plans.json, but no fold_* folder beside it."
+    return "There is no plans.json with fold_* folders beside it."
 
 
 def _configuration(folder: str, configurations: list[str]) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,6 +110,7 @@ def export_trained(  # noqa: PLR0913  # the parts of a bundle
     copied: Sequence[CopiedPart] = (),
     half_precision: bool = True,
     trusted: bool = True,
+    remark: Callable[[Sequence[WrittenPart]], Sequence[str]] = lambda _: (),
 ) -> ModelBundle:
     """Make a bundle of trained nnU-Net folders.
 
@@ -121,6 +122,7 @@ def export_trained(  # noqa: PLR0913  # the parts of a bundle
     copied : parts of other bundles with the same preprocessing, after the networks
     half_precision : store the weights in float16; they are run in float32
     trusted : the checkpoints were made here; pickled Python objects in them may be loaded
+    remark : what the model card must say of the networks, as sentences, once they are known
 
     Raises
     ------
@@ -157,9 +159,13 @@ def export_trained(  # noqa: PLR0913  # the parts of a bundle
             for fold, checkpoint in part.checkpoints.items()
         ]
         results = iter(convert_checkpoints(jobs))
-        written = [_part(part, [next(results) for _ in part.checkpoints]) for part in planned]
+        networks = [_part(part, [next(results) for _ in part.checkpoints]) for part in planned]
+        written = [network.part for network in networks]
         for given in copied:
             written.append(_copied_part(given, work, {part.folder for part in written}))
+        if remarks := remark(networks):
+            listed = "".join(f"* {sentence}\n" for sentence in remarks)
+            (work / _CARD).write_text(f"{draft.card.rstrip()}\n\n## At import\n\n{listed}", encoding="utf-8")
         _write_manifest(work, draft, written)
     return open_bundle(target)
 
@@ -170,9 +176,27 @@ class _PreparedPart:
 
     draft: PartDraft
     folder: str
-    name: str
+    model: TrainedModel
     configuration: str | None
     checkpoints: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenPart:
+    """A part whose weights are written.
+
+    Attributes
+    ----------
+    part : as the manifest describes it
+    model : where it comes from
+    checkpoints : of each fold
+    not_streamable : why the streaming engine cannot run it; empty if it can
+    """
+
+    part: Part
+    model: TrainedModel
+    checkpoints: Mapping[str, Path]
+    not_streamable: str
 
 
 def _prepare_part(draft: PartDraft, work: Path, taken: set[str]) -> _PreparedPart:
@@ -189,16 +213,16 @@ def _prepare_part(draft: PartDraft, work: Path, taken: set[str]) -> _PreparedPar
     return _PreparedPart(
         draft=draft,
         folder=folder,
-        name=model.name,
+        model=model,
         configuration=configuration,
         checkpoints=choose_folds(model, draft.folds),
     )
 
 
-def _part(planned: _PreparedPart, folds: Sequence[ConversionResult]) -> Part:
+def _part(planned: _PreparedPart, folds: Sequence[ConversionResult]) -> WrittenPart:
     if len({(fold.configuration, fold.mirror_axes) for fold in folds}) > 1:
-        raise ModelNotImportable(f"The folds of '{planned.name}' are of different configurations.")
-    return Part(
+        raise ModelNotImportable(f"The folds of '{planned.model.name}' are of different configurations.")
+    part = Part(
         folder=planned.folder,
         configuration=folds[0].configuration,
         trainer=folds[0].trainer,
@@ -206,6 +230,12 @@ def _part(planned: _PreparedPart, folds: Sequence[ConversionResult]) -> Part:
         mirror_axes=folds[0].mirror_axes,
         labels=dict(sorted(planned.draft.label_map.items())),
         priorities=dict(planned.draft.priority),
+    )
+    return WrittenPart(
+        part=part,
+        model=planned.model,
+        checkpoints=planned.checkpoints,
+        not_streamable=folds[0].not_streamable,
     )
 
 

@@ -54,8 +54,16 @@ def test_a_plain_ct_model_is_accepted() -> None:
         ({"normalization_schemes": ["ZScoreNormalization"]}, {"channel_names": {"0": "T1"}}, "'T1', not CT"),
         ({}, {"labels": {"background": 0, "kidney": [1, 2], "tumour": 2}}, r"regions \(kidney\)"),
         ({}, {"regions_class_order": [1]}, "regions"),
-        ({}, {"labels": {"background": 0, "spleen": "1"}}, "spleen have no number"),
-        ({}, {"labels": {"air": 0, "spleen": 1}}, "not 'background'"),
+        ({}, {"labels": {"background": 0, "spleen": "1"}}, "spleen have no whole number"),
+        ({}, {"labels": {"air": 0, "spleen": 1}}, "not 'background' but 'air'"),
+        ({}, {"labels": {"Background": 0, "spleen": 1}}, "not 'background' but 'Background'"),
+        ({}, {"labels": {"background": 0, "spleen": 1, "liver": 5}}, "no label 2, but a label 5"),
+        ({}, {"labels": {"background": 0, "spleen": 1, "liver": 2, "gall": 2}}, "label 2 has 2 names"),
+        ({}, {"labels": {"background": 0, "ignore": 1, "spleen": 2}}, "'ignore' is 1; .* last number, 2"),
+        ({}, {"labels": {"0": "background", "1": "rib", "2": "rib"}}, "NUMBER: NAME, .* a name occurs twice"),
+        ({}, {"channel_names": {"0": "MR_T1_subtraction"}}, "'MR_T1_subtraction', not CT"),
+        ({"normalization_schemes": ["ZScoreNormalization"]}, {"channel_names": {"0": "scan"}}, "'scan'"),
+        ({"normalization_schemes": ["ZScoreNormalization"]}, {"channel_names": {}}, "names no input channel"),
         ({"architecture": {"network_class_name": "os.system", "arch_kwargs": {}}}, {}, "the class os.system"),
         (
             {
@@ -150,3 +158,70 @@ def test_damaged_descriptions_are_refused(plans: Any, dataset: Any, expected: st
     (folder / "plans.json").write_text("{")
     with pytest.raises(ModelNotImportable, match="cannot be read"):
         open_trained(folder)
+
+
+@pytest.mark.parametrize("channel", ["CT", "ct", "planning_CT", "CT_contrast", "CBCT", "scan"])
+def test_a_channel_that_is_normalised_as_ct_is_taken_as_ct(channel: str) -> None:
+    refuse_unusable(_plans(), _dataset(channel_names={"0": channel}), "3d_fullres")
+
+
+def test_labels_as_nnunet_v1_wrote_them_are_turned_round(tmp_path: Path) -> None:
+    old = _dataset(labels={"0": "background", "1": "spleen", "2": "liver"})
+    model = open_trained(_folder(tmp_path, dataset=old))
+    assert model.labels == {1: "spleen", 2: "liver"}
+    assert "nnU-Net v1" in model.remarks[0]
+    refuse_unusable(model.plans, model.dataset, "3d_fullres")
+
+
+def test_a_missing_channel_name_is_the_ct_that_the_plans_normalise(tmp_path: Path) -> None:
+    dataset = _dataset()
+    del dataset["channel_names"]
+    model = open_trained(_folder(tmp_path, dataset=dataset))
+    assert model.dataset["channel_names"] == {"0": "CT"}
+    assert "names no input channel" in model.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [("checkpoint_latest.pth", "fold 4 has only checkpoint_latest"), (None, "no checkpoint")],
+)
+def test_a_fold_that_was_not_trained_to_its_end_is_never_left_out_unsaid(
+    left: str | None, said: str, tmp_path: Path
+) -> None:
+    folder = _folder(tmp_path, folds=("0", "3", "4"))
+    last = folder / "fold_4" / "checkpoint_final.pth"
+    last.rename(last.with_name(left)) if left else last.unlink()
+    model = open_trained(folder)
+    with pytest.raises(ModelNotImportable, match=f"{said}.*--fold 0 --fold 3"):
+        choose_folds(model, ())
+    assert list(choose_folds(model, (0, 3))) == ["0", "3"]
+
+
+def test_a_fold_for_which_nothing_else_was_trained_may_be_unfinished(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, folds=("0", "all"))
+    (folder / "fold_0" / "checkpoint_final.pth").unlink()
+    assert list(choose_folds(open_trained(folder), ())) == ["all"]
+
+
+def test_a_copy_of_a_fold_is_no_fold(tmp_path: Path) -> None:
+    model = open_trained(_folder(tmp_path, folds=("0", "0 (copy)")))
+    assert list(choose_folds(model, ())) == ["0"]
+    assert model.remarks == ("The folder fold_0 (copy) is not a fold and is left out.",)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (("Task501/nnUNetTrainerV2/plans.pkl",), "nnU-Net v1"),
+        (("bundle/configs/metadata.json", "bundle/models/model.pt"), "MONAI"),
+        (("plans.json",), "no fold_"),
+    ],
+)
+def test_another_kind_of_model_is_refused_by_its_name(
+    files: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(ModelNotImportable, match=expected):
+        find_trained(tmp_path)

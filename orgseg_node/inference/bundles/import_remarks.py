@@ -1,0 +1,90 @@
+"""What a person must know of an imported network: nothing that was decided or left out stays unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from orgseg_node.inference.bundles.dataset_json import channel_remark
+from orgseg_node.inference.bundles.trained import CHECKPOINTS
+from orgseg_node.inference.bundles.writing import WrittenPart
+
+POSTPROCESSING: Final = ("postprocessing.pkl", "postprocessing.json")
+_SIDES: Final = ("_left", "_right")
+
+
+def import_remarks(written: WrittenPart, orientation: str, *, mirroring: bool) -> list[str]:
+    """Sentences about one network, for the console and the model card.
+
+    Parameters
+    ----------
+    written : the network in its new bundle
+    orientation : of the training arrays, such as ``LPS``
+    mirroring : average over mirrored copies in use
+
+    Returns
+    -------
+    one sentence for each thing that is unusual; empty for an ordinary network
+    """
+    model, part = written.model, written.part
+    found = [*model.remarks, *_about_folds(written)]
+    channel = channel_remark(model.dataset)
+    found += [channel] if channel else []
+    found += _joined(model.labels, part.labels)
+    if written.not_streamable:
+        found.append(
+            f'The streaming engine cannot run it, only method = "whole" can: {written.not_streamable}'
+        )
+    if _left_right_axis(model.plans.get("transpose_forward") or (0, 1, 2), orientation) in part.mirror_axes:
+        found += _about_mirroring(part.labels, mirroring=mirroring)
+    stored = sorted({p.name for name in POSTPROCESSING for p in model.folder.rglob(name)})
+    if stored:
+        found.append(
+            f"nnU-Net stored a postprocessing ({', '.join(stored)}), which is not applied; a protocol can "
+            "keep the largest piece of an organ."
+        )
+    return found
+
+
+def _about_folds(written: WrittenPart) -> list[str]:
+    found = []
+    final = CHECKPOINTS[0]
+    best = [fold for fold, path in written.checkpoints.items() if path.name != final]
+    if best:
+        found.append(f"No {final} in fold {', '.join(best)}; {CHECKPOINTS[1]} was taken.")
+    left_out = [fold for fold in written.model.checkpoints if fold not in written.checkpoints]
+    left_out += [fold for fold in written.model.unfinished if fold not in written.checkpoints]
+    if left_out:
+        used = ", ".join(written.checkpoints)
+        found.append(f"Fold {', '.join(left_out)} is left out; averaged is fold {used}.")
+    return found
+
+
+def _joined(names: Mapping[int, str], organs: Mapping[int, str]) -> list[str]:
+    by_organ: dict[str, list[str]] = {}
+    for number, key in organs.items():
+        by_organ.setdefault(key, []).append(names[number])
+    return [
+        f"{len(labels)} labels become one organ, {key}: {', '.join(labels)}."
+        for key, labels in by_organ.items()
+        if len(labels) > 1
+    ]
+
+
+def _left_right_axis(transpose: Sequence[int], orientation: str) -> int:
+    """The axis of the network that runs between left and right."""
+    letter = next(n for n, one in enumerate(orientation) if one in "LR")
+    return [int(axis) for axis in transpose].index(2 - letter)  # the letters are of columns, rows, slices
+
+
+def _about_mirroring(organs: Mapping[int, str], *, mirroring: bool) -> list[str]:
+    sided = list(dict.fromkeys(key for key in organs.values() if key.endswith(_SIDES)))
+    if not sided:
+        return []
+    few = ", ".join(sided[:3]) + (f" and {len(sided) - 3} more" if len(sided) > 3 else "")
+    use = ", and in use it averages over mirrored copies" if mirroring else ""
+    sentence = (
+        f"It tells left from right ({few}), but was trained on copies mirrored between left and right{use}: "
+        "it may exchange the sides. Look at both sides; train with nnUNetTrainer_onlyMirror01 to end this."
+    )
+    return [sentence]

@@ -1,13 +1,11 @@
 """The measured power of the clinical checks: faults that are found, and correct contours that are flagged.
 
-Clinical contours of OpenKBP patients from whom the reference of the starter bundle was not made are judged as
-they are and with injected faults, then the starter's own results on its locked patients. All limits come from
-the bundle, that is from its training patients. The last lines say which goals are reached; the exit status is
-1 if one is missed.
+The parts are measured one after the other; the goals of all of them are the last lines, and the exit status
+is 1 if one is missed. By default every fourth patient is used; with `--all` each one.
 
-    python -m benchmarks.qa                  # all patients
-    python -m benchmarks.qa --every 4        # every fourth patient
-    python -m benchmarks.qa --no-network     # without the results of the starter
+    python -m benchmarks.qa                    # every fourth patient, all parts
+    python -m benchmarks.qa --all              # all patients
+    python -m benchmarks.qa --only contours    # one part; may be given several times
 """
 
 from __future__ import annotations
@@ -15,20 +13,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
-from benchmarks.qa.patients import LOCKED, MORE, cases, load
-from benchmarks.qa.scoring import CLEAN, Row, judged_rows
-from benchmarks.qa.starter import judged_results
-from benchmarks.qa.summary import goals, left_out, share, table
-from orgseg_node.core.anatomy.plausibility import Comparison
-from orgseg_node.core.organs import load_organs
-from orgseg_node.errors import BundleInvalid
-from orgseg_node.inference.bundles.bundle import open_bundle
-from orgseg_node.inference.bundles.references import read_reference
-from orgseg_node.shipped import shipped_bundles, shipped_config
+from benchmarks.qa.body import measure_body
+from benchmarks.qa.contours import measure_contours
+from benchmarks.qa.goals import Goal, conclude
+from benchmarks.qa.scans import measure_scans
+from benchmarks.qa.starter import measure_starter
 
-_LIST = Path(__file__).with_name("wrong_references.txt")
+PARTS = ("contours", "scans", "body", "starter")
+EVERY, EVERY_BODY = 4, 24
 
 
 def main() -> None:
@@ -36,51 +29,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--every", type=int, default=1, help="use every n-th patient")
-    parser.add_argument("--no-network", action="store_true", help="without the results of the starter")
+    parser.add_argument("--every", type=int, default=EVERY, help="use every n-th patient")
+    parser.add_argument("--all", action="store_true", help="use all patients")
+    parser.add_argument("--only", action="append", choices=PARTS, help="measure this part only")
     options = parser.parse_args()
-    begun = time.perf_counter()
-    bundle = open_bundle(shipped_bundles() / "starter-hn")
-    reference = read_reference(bundle).anatomy
-    if reference is None:
-        raise BundleInvalid("The starter bundle has no reference anatomy.")
-    organs = load_organs(shipped_config("organs.toml"))
-    comparison = Comparison(populations=[reference.population(None)])
-    chosen = (*cases(LOCKED), *cases(MORE))[:: options.every]
-    patients = [patient for case in chosen if (patient := load(case)) is not None]
-    print(
-        f"{len(patients)} patients, {len(chosen) - len(patients)} left out: only a piece is shown", flush=True
-    )
-    rows: list[Row] = []
-    for n, patient in enumerate(patients):
-        others = [*patients[:n], *patients[n + 1 :]]
-        rows += judged_rows(patient, others, organs, comparison)
-    wrong = _known_wrong()
-    print(*table(rows), sep="\n")
-    clean = [row for row in rows if row.kind == CLEAN]
-    print(f"\nclinical contours that are flagged: {sum(r.is_flagged for r in clean)} of {len(clean)}")
-    for row in clean:
-        if row.is_flagged:
-            note = wrong.get(f"{row.patient} {row.organ}", "")
-            print(f"  {row.patient} {row.organ}: {row.message}{f' [known: {note}]' if note else ''}")
-    if not options.no_network:
-        judged_results(bundle, organs, comparison)
-    print(f"\nleft out as implausible: {100 * left_out(clean):.2f} % of clinical contours")
-    print(f"all clinical contours, the wrong ones too: {100 * share(clean):.2f} % flagged")
-    print(f"{time.perf_counter() - begun:.0f} s")
-    reached = goals(rows, wrong)
-    for text, value, is_reached in reached:
-        print(f"{'reached' if is_reached else 'MISSED '} {text}: {value:.3f}")
-    missed = sum(not is_reached for _, _, is_reached in reached)
-    print(f"qa: {len(reached) - missed} of {len(reached)} goals reached")
-    sys.exit(1 if missed else 0)
+    every = 1 if options.all else options.every
+    goals: list[Goal] = []
+    for part in options.only or PARTS:
+        begun, wall = time.process_time(), time.perf_counter()
+        goals += _measure(part, every)
+        seconds = time.process_time() - begun
+        print(f"\n{part}: {seconds:.0f} s of CPU, {time.perf_counter() - wall:.0f} s", flush=True)
+    sys.exit(conclude("qa", goals))
 
 
-def _known_wrong() -> dict[str, str]:
-    """Clinical contours that were looked at and are wrong, with the reason."""
-    lines = _LIST.read_text(encoding="utf-8").splitlines()
-    rows = (line.split(": ", 1) for line in lines if not line.startswith("#"))
-    return {parts[0]: parts[1] for parts in rows if len(parts) == 2}
+def _measure(part: str, every: int) -> list[Goal]:
+    print(f"\n=== {part} ===", flush=True)
+    if part == "contours":
+        return measure_contours(every)
+    if part == "scans":
+        return measure_scans(every)
+    if part == "body":
+        return measure_body(max(1, EVERY_BODY * every // EVERY))
+    return measure_starter()
 
 
 if __name__ == "__main__":

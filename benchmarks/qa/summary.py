@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.qa.goals import Goal
 from benchmarks.qa.scoring import CLEAN, Row
 from orgseg_node.core.checks import Grade
 
@@ -44,8 +45,8 @@ def is_middling(row: Row) -> bool:
     return not is_gross(row) and (row.kind == "shift 10 mm" or _GROSS <= row.dice < _MIDDLING)
 
 
-def goals(rows: Sequence[Row], known_wrong: Mapping[str, str]) -> list[tuple[str, float, bool]]:
-    """The goals, each with what was measured and whether it is reached.
+def goals(rows: Sequence[Row], known_wrong: Mapping[str, str]) -> list[Goal]:
+    """The goals of the judgement of contours.
 
     Parameters
     ----------
@@ -54,20 +55,23 @@ def goals(rows: Sequence[Row], known_wrong: Mapping[str, str]) -> list[tuple[str
     """
     faults = [r for r in rows if r.kind != CLEAN and f"{r.patient} {r.organ}" not in known_wrong]
     clean = [r for r in rows if r.kind == CLEAN and f"{r.patient} {r.organ}" not in known_wrong]
-    found = []
-    for kind in GROSS_KINDS:
-        own = [r for r in faults if r.kind == kind]
-        rate = share(own)
-        found.append((f"gross: {kind}, {len(own)}", rate, rate >= GOAL_GROSS))
     low = [r for r in faults if r.kind not in GROSS_KINDS and r.dice < _GROSS]
-    found.append((f"gross: Dice < 0.5, {len(low)}", share(low), share(low) >= GOAL_GROSS))
+    gross = [(kind, [r for r in faults if r.kind == kind]) for kind in GROSS_KINDS]
     ten = [r for r in faults if r.kind == "shift 10 mm"]
-    found.append((f"middling: shift 10 mm, {len(ten)}", share(ten), share(ten) >= GOAL_MIDDLING))
-    mid = [r for r in faults if is_middling(r)]
-    found.append((f"middling: all, {len(mid)}", share(mid), share(mid) >= GOAL_MIDDLING))
-    flagged = share(clean)
-    found.append((f"flags on clean organs, {len(clean)}", flagged, flagged <= GOAL_CLEAN))
-    return found
+    middling = [r for r in faults if is_middling(r)]
+    return [
+        *(_goal(f"gross fault found: {kind}", own, GOAL_GROSS) for kind, own in gross),
+        _goal("gross fault found: any other with Dice < 0.5", low, GOAL_GROSS),
+        _goal("middling fault found: shift 10 mm", ten, GOAL_MIDDLING),
+        _goal("middling fault found: all", middling, GOAL_MIDDLING),
+        Goal(
+            text=f"correct contours flagged, {len(clean)}", value=share(clean), limit=GOAL_CLEAN, at_most=True
+        ),
+    ]
+
+
+def _goal(text: str, rows: Sequence[Row], limit: float) -> Goal:
+    return Goal(text=f"{text}, {len(rows)}", value=share(rows), limit=limit)
 
 
 def share(rows: Iterable[Row]) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from orgseg_node.core.anatomy.measures import OrganMeasures, measure_organ
+from orgseg_node.core.anatomy.measures import OrganMeasures, centroid_mm, measure_organ
 from orgseg_node.core.anatomy.order import order_findings
 from orgseg_node.core.anatomy.reference import OrganReference, Population
 from orgseg_node.core.anatomy.rules import rule_findings
@@ -134,7 +134,7 @@ def judge_measured(
         findings += rule_findings(organ, measures, reference)
         compared.append(row)
     findings += _disagreeing(found, comparison.agreement)
-    findings += _out_of_order(label_map, found)
+    findings += _out_of_order(scan, found)
     findings = list(_together(findings, found, judged_by))
     far = {f.organ for f in findings if f.code == "ORGAN_HAS_FAR_PIECES"}
     rest = [
@@ -272,17 +272,13 @@ def _disagreeing(
             )
 
 
-def _out_of_order(label_map: LabelMap, found: Mapping[str, tuple[Organ, OrganMeasures]]) -> Iterator[Finding]:
+def _out_of_order(scan: WorkingGrid, found: Mapping[str, tuple[Organ, OrganMeasures]]) -> Iterator[Finding]:
     """Organs that are on the wrong side of each other along the body."""
-    centres = {}
-    for label, organ in label_map.organs.items():
-        if (
-            organ.key in found
-            and found[organ.key][1].volume_ml >= _ORDER_LEAST_ML
-            and not found[organ.key][1].cut
-        ):
-            index = np.argwhere(label_map.mask(label)).mean(axis=0)
-            centres[organ.key] = label_map.grid.to_lps([index])[0]
+    centres = {
+        key: scan.lps_mm(centroid_mm(measures))
+        for key, (_, measures) in found.items()
+        if measures.volume_ml >= _ORDER_LEAST_ML and not measures.cut
+    }
     names = {key: organ.name for key, (organ, _) in found.items()}
     for finding in order_findings(centres, _ORDER_MARGIN_MM):
         if finding.code != "ANATOMY_SIDE" or not str(finding.organ).endswith(

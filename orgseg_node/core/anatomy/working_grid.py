@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Grid
+from orgseg_node.core.geometry import FloatArray, Grid
 from orgseg_node.core.volume import AIR_HU, HuArray, Mask
 
 _STEP_MM = (3.0, 4.0, 4.0)  # along z, y and x of the patient
@@ -93,6 +93,12 @@ class WorkingGrid:
     def turned(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """A view of an array of the CT along z, y and x of the patient."""
         return np.flip(array.transpose(self.order), self.reversed_axes)
+
+    def lps_mm(self, point_mm: FloatArray) -> FloatArray:
+        """(3,) x, y, z (LPS) of a point that is given along z, y and x of this grid, without the origin."""
+        along = [-mm if n in self.reversed_axes else mm for n, mm in enumerate(point_mm)]
+        turned: FloatArray = np.asarray(along) @ np.asarray(self.grid.axes)[list(self.order)]
+        return turned
 
     def reduced_hu(self, span: Span) -> Float32Array:
         """(z, y, x) mean HU of each voxel of a part of this grid, with air outside the patient."""

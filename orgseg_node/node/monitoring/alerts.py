@@ -23,9 +23,10 @@ from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.monitoring.failing_tasks import failing_tasks
+from orgseg_node.node.store.attempts import LEFT_OUT
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
-from orgseg_node.node.store.model import DeliveryState, JobState, SeriesState
+from orgseg_node.node.store.model import BY_RULE, DeliveryState, JobState, SeriesState
 from orgseg_node.node.tls.context import certificate_end
 
 
@@ -33,6 +34,8 @@ class NoticeCode(StrEnum):
     """The kinds of notices."""
 
     JOB_FAILED = "JOB_FAILED"
+    JOB_HELD = "JOB_HELD"
+    ORGANS_LEFT_OUT = "ORGANS_LEFT_OUT"
     SERIES_HELD = "SERIES_HELD"
     SERIES_CONFLICT = "SERIES_CONFLICT"
     DELIVERY_LATE = "DELIVERY_LATE"
@@ -45,6 +48,8 @@ class NoticeCode(StrEnum):
 
 SENTENCES: Final = {
     NoticeCode.JOB_FAILED: "A job failed and needs a person. See 'orgseg jobs show'.",
+    NoticeCode.JOB_HELD: "A check holds a job, which waits for a person. See 'orgseg jobs show'.",
+    NoticeCode.ORGANS_LEFT_OUT: "Implausible organs were left out of a result. See 'orgseg qa explain'.",
     NoticeCode.SERIES_HELD: "A series is held and will not be contoured as it is. See 'orgseg jobs list'.",
     NoticeCode.SERIES_CONFLICT: "Different images arrived under one UID. See 'orgseg series settle'.",
     NoticeCode.DELIVERY_LATE: "Results could not be delivered for long. They are kept and tried again.",
@@ -205,6 +210,18 @@ def _jobs(tx: Transaction) -> Iterator[Finding]:
     ):
         yield Finding(
             key=f"failed:{job_id}:{run}", code=NoticeCode.JOB_FAILED, subject=f"job {job_id}: {reason}"
+        )
+    for job_id, run, reason in tx.rows(
+        "SELECT job_id, run, reason FROM job WHERE state = ? AND reason <> ?", (JobState.REVIEW, BY_RULE)
+    ):
+        yield Finding(key=f"held:{job_id}:{run}", code=NoticeCode.JOB_HELD, subject=f"job {job_id}: {reason}")
+    for job_id, organs in tx.rows(
+        "SELECT DISTINCT subject, note FROM event WHERE kind = 'job' AND change = ?", (LEFT_OUT,)
+    ):
+        yield Finding(
+            key=f"organs:{job_id}:{organs}",
+            code=NoticeCode.ORGANS_LEFT_OUT,
+            subject=f"job {job_id}: {organs}",
         )
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -188,7 +188,16 @@ def _describe(outcome: Outcome) -> dict[str, Any]:
         digest = hashlib.sha256(content).hexdigest()
         objects.append({"role": role, "path": str(path), "sop_uid": uid, "sha256": digest})
     held = [finding.message for finding in outcome.findings if finding.level == "error"]
-    return {"objects": objects, "held": held}
+    return {"objects": objects, "held": held, "left_out": describe_left_out(outcome.report["organs"])}
+
+
+def describe_left_out(organs: Sequence[Mapping[str, Any]]) -> str:
+    """Which organs were left out as implausible, and which others are unusual; empty if none was left out."""
+    gone = [organ["name"] for organ in organs if organ["left_out"]]
+    rest = [organ["name"] for organ in organs if organ["grade"] and not organ["left_out"]]
+    if not gone:
+        return ""
+    return f"left out {', '.join(gone)}" + (f"; unusual {', '.join(rest)}" if rest else "")
 
 
 def _reserve_stdout() -> IO[str]:

@@ -42,7 +42,7 @@ from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.scheduler import DISPATCH, Trigger, no_trigger
 from orgseg_node.node.store.clock import Clock, utc_now
-from orgseg_node.node.store.model import RUNNING, Job, JobState, OutputObject
+from orgseg_node.node.store.model import BY_RULE, RUNNING, Job, JobState, OutputObject
 from orgseg_node.node.store.store import Store
 
 CONTOUR: Final = "contour"
@@ -184,13 +184,15 @@ class Worker:
         elif result["outcome"] == "written" and job.state is JobState.CHECKING:
             objects = stored_objects(self._config.node.data_dir, result["objects"])
             self._store.attempts.keep_objects(job_id, objects)
+            if result.get("left_out"):
+                self._store.attempts.record_left_out(job_id, result["left_out"])
             if result["held"] or job.review:
                 self._hold_for_review(job, result["held"])
             else:
                 self.release(job, objects)
 
     def _hold_for_review(self, job: Job, findings: Sequence[str]) -> None:
-        reason = "HELD_BY_FINDING" if findings else "REVIEW_BY_RULE"
+        reason = "HELD_BY_FINDING" if findings else BY_RULE
         by_rule = [f"Rule {job.rule!r} asks for a review."] if job.review else []
         self._store.move(job.job_id, JobState.REVIEW, " ".join([*findings, *by_rule]), reason=reason)
         _log.warning("job held for review", job=job.job_id, reason=reason)
@@ -284,7 +286,8 @@ class Worker:
         changed = first_changed(data, stored_objects(data, final["objects"]))
         if changed is not None:
             return self._failed(job.job_id, "STORAGE", f"{changed.role} changed after it was written.")
-        return {"outcome": "written", "objects": final["objects"], "held": final["held"]}
+        described = {name: final.get(name, "") for name in ("objects", "held", "left_out")}
+        return {"outcome": "written", **described}
 
     def _failed(self, job_id: str, code: str, text: str, *, retryable: bool = False) -> dict[str, Any]:
         """Store a failure: RETRY_WAIT if another try may help, FAILED if not (see `retry_policy`)."""

@@ -8,9 +8,13 @@ engine has no record of it. The column ``deaths`` counts these failed runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.model import OutputObject
+
+LEFT_OUT: Final = "left_out"
+"""Kind of the event of a job that names the organs that were left out of its result."""
 
 
 class JobAttempts:
@@ -109,6 +113,17 @@ class JobAttempts:
                     "INSERT INTO job_object (job_id, role, path, sop_uid, sha256) VALUES (?, ?, ?, ?, ?)",
                     (job_id, item.role, item.path, item.sop_uid, item.sha256),
                 )
+
+    def record_left_out(self, job_id: str, organs: str) -> None:
+        """Append to the history which organs of a result were left out and which are unusual.
+
+        Parameters
+        ----------
+        job_id : number of the job
+        organs : in words, by the names of the organs
+        """
+        with self._db.write() as tx:
+            tx.append_event("job", job_id, LEFT_OUT, organs)
 
     def objects(self, job_id: str) -> list[OutputObject]:
         """The objects that the child process wrote."""

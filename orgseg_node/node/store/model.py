@@ -140,6 +140,9 @@ RUNNING: Final = frozenset({_J.PREPARING, _J.INFERRING, _J.WRITING, _J.CHECKING}
 NEEDS_WORKER: Final = frozenset({_J.QUEUED, _J.RETRY_WAIT}) | RUNNING
 """The engine must have an active workflow for a job in one of these states."""
 
+BY_RULE: Final = "REVIEW_BY_RULE"
+"""Reason of a job in REVIEW that no check holds: a rule asks for a review of every result."""
+
 NOT_DELIVERED: Final = "NOT_DELIVERED"
 """Reason of a FAILED job whose objects exist, but did not reach every destination."""
 

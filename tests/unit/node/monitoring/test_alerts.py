@@ -15,7 +15,7 @@ from orgseg_node.node.monitoring.email_transport import email_of
 from orgseg_node.node.monitoring.failing_tasks import FailingTasks, failing_tasks
 from orgseg_node.node.monitoring.outbox import Outbox
 from orgseg_node.node.scheduler import Watchdog
-from orgseg_node.node.store.model import Instance, JobState, NewJob, OutputObject, SeriesState
+from orgseg_node.node.store.model import BY_RULE, Instance, JobState, NewJob, OutputObject, SeriesState
 from orgseg_node.node.store.store import Store
 
 
@@ -78,6 +78,35 @@ def test_a_failed_job_is_reported_once_and_again_when_it_fails_again(bench: Benc
     bench.store.move(job, JobState.FAILED, "It failed again.", reason="JOB")
     assert bench.scan() == 1
     assert bench.codes() == ["JOB_FAILED", "JOB_FAILED"]
+
+
+def _computed(bench: Bench, uid: str) -> str:
+    job = bench.job(uid)
+    for state in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
+        bench.store.move(job, state, "")
+    return job
+
+
+def test_a_job_that_a_check_holds_is_reported_and_one_that_a_rule_holds_is_not(bench: Bench) -> None:
+    bench.store.move(_computed(bench, "1.2"), JobState.REVIEW, "Every result.", reason=BY_RULE)
+    assert bench.scan() == 0
+    job = _computed(bench, "1.3")
+    bench.store.move(job, JobState.REVIEW, "Left and right are swapped.", reason="HELD_BY_FINDING")
+    assert [bench.scan(), bench.scan()] == [1, 0]
+    (notice,) = bench.notices()
+    assert (notice.code, notice.subject) == ("JOB_HELD", f"job {job}: HELD_BY_FINDING")
+
+
+def test_the_notice_about_organs_that_were_left_out_names_them_once(bench: Bench) -> None:
+    job = bench.job("1.2")
+    for _ in range(2):  # the step may run again after a crash
+        bench.store.attempts.record_left_out(job, "left out Larynx; unusual Parotid_L")
+    assert [bench.scan(), bench.scan()] == [1, 0]
+    (notice,) = bench.notices()
+    assert (notice.code, notice.subject) == (
+        "ORGANS_LEFT_OUT",
+        f"job {job}: left out Larynx; unusual Parotid_L",
+    )
 
 
 def test_held_series_conflicts_and_late_images_are_reported(bench: Bench) -> None:

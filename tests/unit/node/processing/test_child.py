@@ -18,6 +18,7 @@ import pytest
 
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.dicom.reading.series import files_in, read_series
+from orgseg_node.node.processing.child import describe_left_out
 from orgseg_node.node.processing.child_request import ChildRequest
 
 
@@ -48,6 +49,23 @@ def final_message(file: Path) -> dict[str, Any]:
     assert ended.returncode == 1, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     return dict(lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("grades", "text"),
+    [
+        ({"Larynx": "implausible", "Cord": "unusual", "Brain": None}, "left out Larynx; unusual Cord"),
+        ({"Larynx": "implausible", "Mandible": "implausible"}, "left out Larynx, Mandible"),
+        ({"Parotid_L": "unusual"}, ""),
+    ],
+)
+def test_what_was_left_out_is_named_with_what_is_unusual_beside_it(
+    grades: dict[str, str | None], text: str
+) -> None:
+    organs = [
+        {"name": name, "grade": grade, "left_out": grade == "implausible"} for name, grade in grades.items()
+    ]
+    assert describe_left_out(organs) == text
 
 
 def test_an_unknown_bundle_is_reported_by_its_code(ct_folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from orgseg_node.errors import StoreRefused, Unreachable
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dimse.storage_scu import DicomSender
+from orgseg_node.node.monitoring.alerts import Notice, Watch
 from orgseg_node.node.processing.job_objects import stored_objects
 from orgseg_node.node.processing.request_building import build_request
 from orgseg_node.node.processing.worker import Tools, Worker
@@ -264,6 +265,15 @@ def test_a_finding_of_level_error_holds_the_job_for_review(bench: Bench) -> None
     worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
     assert (bench.job.state, bench.job.note) == (JobState.REVIEW, "The body touches the edge.")
     assert bench.store.deliveries(JOB) == []
+
+
+def test_a_result_without_implausible_organs_is_sent_and_a_notice_names_them(bench: Bench) -> None:
+    worker = bench.printing(bench.done() | {"left_out": "left out Larynx"})
+    worker.apply_result(JOB, json.dumps(worker.infer(JOB)))
+    assert bench.job.state is JobState.SENDING
+    assert Watch(bench.config, bench.store.database).scan() == 1
+    (notice,) = bench.store.database.read(Notice, "SELECT * FROM notice")
+    assert (notice.code, notice.subject) == ("ORGANS_LEFT_OUT", f"job {JOB}: left out Larynx")
 
 
 CARRIED: dict[str, Any] = {

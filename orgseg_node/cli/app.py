@@ -26,6 +26,7 @@ from orgseg_node.cli.node import (
     query,
     rules,
     series,
+    users,
 )
 from orgseg_node.errors import NotPermitted, OrgsegError
 
@@ -61,7 +62,7 @@ def build_app() -> typer.Typer:
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
     app.command("purge")(purge.purge)
-    for group in (node, models, protocols, rules, jobs, series, config, commission, audit, backup, qa):
+    for group in (node, models, protocols, rules, jobs, series, config, commission, audit, backup, qa, users):
         app.add_typer(group.app)
     return app
 

@@ -46,6 +46,8 @@
     ├── OperationError          operation of the node
     │   ├── NotNotified (retryable)  ItemsFailed  AuditBroken  BackupRefused  BackupInvalid
     │   └── NodeNotRunning  ReloadRefused
+    ├── UserError               accounts of the pages
+    │   └── UnknownUser  UserInvalid  PasswordRefused  RoleMissing
     ├── ConfigError             node.toml, organs.toml
     │   └── ProtocolInvalid  SettingsInvalid
     ├── OptionInvalid           an option of a command
@@ -222,6 +224,7 @@ from orgseg_node.errors.storage import (
     UnknownJob,
     UnknownSeries,
 )
+from orgseg_node.errors.users import PasswordRefused, RoleMissing, UnknownUser, UserError, UserInvalid
 
 __all__ = [
     "SCAN_CODES",
@@ -312,6 +315,7 @@ __all__ = [
     "OutOfMemory",
     "OutputError",
     "OwnCertificateRefused",
+    "PasswordRefused",
     "PatientPositionDoubtful",
     "PeerCertificateRefused",
     "PortTaken",
@@ -326,6 +330,7 @@ __all__ = [
     "ResultDeleted",
     "ResultMissing",
     "ResultUnreadable",
+    "RoleMissing",
     "RuleUndecided",
     "ScanDoubtful",
     "ScanKindDoubtful",
@@ -360,11 +365,14 @@ __all__ = [
     "UnknownJob",
     "UnknownSeries",
     "UnknownSource",
+    "UnknownUser",
     "UnknownVersion",
     "Unreachable",
     "Unreadable",
     "UnsupportedPixels",
     "UnsupportedSyntax",
+    "UserError",
+    "UserInvalid",
     "WorkerDied",
     "WrongModality",
     "scan_error",

@@ -32,10 +32,12 @@ class HttpServer:
 
     Parameters
     ----------
-    more : functions that make further routes, such as those of DICOMweb
+    more : functions that make further routes, such as those of DICOMweb and of the pages
+    before_stop : ends requests that would not end by themselves
     """
 
-    def __init__(self, *more: RoutesOf) -> None:
+    def __init__(self, *more: RoutesOf, before_stop: Callable[[], None] | None = None) -> None:
+        self._before_stop = before_stop
         self._routes: tuple[RoutesOf, ...] = (monitoring_routes, *more)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -106,6 +108,8 @@ class HttpServer:
     def stop(self) -> None:
         """Finish open requests, and close the port."""
         if self._server is not None and self._thread is not None:
+            if self._before_stop is not None:
+                self._before_stop()
             self._server.should_exit = True
             self._thread.join(_STOP_S + 5.0)
         self._server = self._thread = None

@@ -45,12 +45,15 @@ def run(
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # the service only when needed
     from orgseg_node.node.service import run_node  # noqa: PLC0415
     from orgseg_node.web.http_server import HttpServer  # noqa: PLC0415
+    from orgseg_node.web.pages.routes import Pages  # noqa: PLC0415
 
     settings = load_config(config)
     if only is not None:
         worker = settings.worker.model_copy(update={"roles": (only,)})
         settings = settings.model_copy(update={"worker": worker})
-    run_node(settings, path=config, entry_points=(HttpServer(_images),))
+    pages = Pages()
+    server = HttpServer(_images, pages.routes, before_stop=pages.close)
+    run_node(settings, path=config, entry_points=(server,))
 
 
 @app.command()

@@ -37,6 +37,7 @@ from orgseg_node.node.config.destinations import Destination as Destination  # n
 from orgseg_node.node.config.inference import InferenceSection as InferenceSection  # noqa: PLC0414  # part of what is read
 from orgseg_node.node.config.inference import inference_contradictions
 from orgseg_node.node.config.models import ModelsSection, model_contradictions
+from orgseg_node.node.config.pages import PagesSection, pages_contradictions
 from orgseg_node.node.config.peers import PeerRules, title_contradictions
 from orgseg_node.node.config.rules import (
     Rule,
@@ -240,6 +241,7 @@ class NodeConfig(Section):
     retention: RetentionSection = RetentionSection()
     completeness: CompletenessSection = CompletenessSection()
     web: WebSection = WebSection()
+    pages: PagesSection = PagesSection()
     watch: WatchSection = WatchSection()
     notices: NoticesSection = NoticesSection()
 
@@ -335,5 +337,5 @@ def contradictions(data: dict[str, Any]) -> list[str]:
     found = inference_contradictions(sections.get("inference", {}))
     problems += [f"inference: {problem}" for problem in found] + watch_contradictions(data)
     problems += unknown_sources(data) + tls_contradictions(data)
-    problems += model_contradictions(sections.get("models", {}))
+    problems += model_contradictions(sections.get("models", {})) + pages_contradictions(data)
     return problems + title_contradictions(data) + rule_contradictions(data)

@@ -34,6 +34,7 @@ FIXED: Final = (
     "node",
     "tls",
     "web",
+    "pages",
     "database",
     "worker",
     "receiver.max_associations",

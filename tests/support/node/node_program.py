@@ -13,8 +13,10 @@ from orgseg_node.errors import OrgsegError
 from orgseg_node.node.config.load import load_config
 from orgseg_node.node.service import run_node
 from orgseg_node.web.http_server import HttpServer
+from orgseg_node.web.pages.routes import Pages
 
 if __name__ == "__main__":
+    pages = Pages()
     try:
         run_node(
             load_config(Path(sys.argv[1])),
@@ -25,7 +27,7 @@ if __name__ == "__main__":
             ),
             tick_s=0.2,
             path=Path(sys.argv[1]),
-            entry_points=(HttpServer(),),
+            entry_points=(HttpServer(pages.routes, before_stop=pages.close),),
         )
     except OrgsegError as error:
         print(error, file=sys.stderr)  # noqa: T201 (a program speaks)

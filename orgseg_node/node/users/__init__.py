@@ -1,0 +1,1 @@
+"""Who may log in to the pages, with which roles, and what each role may do."""

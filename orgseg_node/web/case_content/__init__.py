@@ -1,0 +1,1 @@
+"""What is shown of a case: its images, the contours as they were delivered, organs and findings."""

@@ -1,0 +1,50 @@
+"""Whose images the series have, read from the images when a page asks, and kept in memory only."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from orgseg_node.node.operations.overview import Identity, identity_of
+from orgseg_node.node.store.store import Store
+
+_MOST: Final = 5000
+
+
+class Identities:
+    """Identities by Series Instance UID.
+
+    Parameters
+    ----------
+    data_dir : the node's data folder
+    store : its database
+    """
+
+    def __init__(self, data_dir: Path, store: Store) -> None:
+        self._data_dir = data_dir
+        self._store = store
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, Identity] = OrderedDict()
+
+    def of(self, series_uid: str) -> Identity | None:
+        """Whose images a series has; None if that cannot be read, or no image is here any more."""
+        with self._lock:
+            found = self._known.get(series_uid)
+            if found is not None:
+                self._known.move_to_end(series_uid)
+        instances = self._store.instances_of(series_uid) if found is None else None
+        if instances is not None:
+            found = identity_of(self._data_dir, instances)
+            if found is not None:
+                with self._lock:
+                    self._known[series_uid] = found
+                    while len(self._known) > _MOST:
+                        self._known.popitem(last=False)
+        return found
+
+    def forget(self, series_uid: str) -> None:
+        """Forget a series, whose images were deleted."""
+        with self._lock:
+            self._known.pop(series_uid, None)

@@ -1,0 +1,1 @@
+"""The pages of a node without the node: for tests that need no network."""

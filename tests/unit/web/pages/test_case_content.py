@@ -1,0 +1,111 @@
+"""What is shown of a case comes from the delivered bytes, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from orgseg_node.dicom.reading.reader import read_slices
+from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.node.users.roles import Role
+from tests.support.web.contoured import contour_case
+from tests.support.web.pages_bench import PagesBench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> PagesBench:
+    return PagesBench(tmp_path)
+
+
+def test_the_viewer_gets_the_polygons_of_the_delivered_file(bench: PagesBench, ct: Path) -> None:
+    job = contour_case(bench.store, bench.jobs.data, ct)
+    browser = bench.logged_in(Role.VIEWER)
+    shown = browser.get(f"/cases/{job.job_id}/contours").json()
+    points = np.frombuffer(browser.get(f"/cases/{job.job_id}/points").content, dtype="<f4").reshape(-1, 2)
+    (written,) = bench.store.attempts.objects(job.job_id)
+    dataset = pydicom.dcmread(bench.jobs.data / written.path)
+    images = {str(one.SOPInstanceUID): one for one in map(pydicom.dcmread, sorted(ct.iterdir()))}
+    places = {str(uid): k for k, uid in enumerate(sorted(images, key=lambda uid: _height(images[uid])))}
+    start, organs = 0, {one["number"]: one for one in shown["organs"]}
+    for roi in dataset.ROIContourSequence:
+        organ = organs[int(roi.ReferencedROINumber)]
+        assert organ["color"] == [int(value) for value in roi.ROIDisplayColor]
+        contours = roi.get("ContourSequence") or []
+        assert organ["counts"] == [int(one.NumberOfContourPoints) for one in contours]
+        for contour, k, count in zip(contours, organ["slices"], organ["counts"], strict=True):
+            uid = str(contour.ContourImageSequence[0].ReferencedSOPInstanceUID)
+            assert places[uid] == k
+            expected = _pixels(images[uid], np.reshape(contour.ContourData, (-1, 3)).astype(float))
+            assert np.abs(points[start : start + count] - expected).max() < 1e-3
+            start += count
+    assert start == len(points) > 100
+    assert shown["sha256"] == written.sha256
+
+
+def _height(image: Dataset) -> float:
+    row, column = np.reshape(image.ImageOrientationPatient, (2, 3)).astype(float)
+    return float(np.cross(row, column) @ np.asarray(image.ImagePositionPatient, dtype=float))
+
+
+def _pixels(image: Dataset, points_mm: np.ndarray) -> np.ndarray:
+    """Points in LPS mm as (column, row), by PS3.3 C.7.6.2.1.1."""
+    row, column = np.reshape(image.ImageOrientationPatient, (2, 3)).astype(float)
+    offsets = points_mm - np.asarray(image.ImagePositionPatient, dtype=float)
+    between_rows, between_columns = (float(value) for value in image.PixelSpacing)
+    return np.stack([offsets @ row / between_columns, offsets @ column / between_rows], axis=1)
+
+
+def test_a_slice_is_sent_in_hounsfield_units(bench: PagesBench, ct: Path) -> None:
+    job = contour_case(bench.store, bench.jobs.data, ct)
+    browser = bench.logged_in(Role.VIEWER)
+    expected = read_slices(read_series(ct))
+    for k in (0, 11, 23):
+        plane = np.frombuffer(browser.get(f"/cases/{job.job_id}/slices/{k}").content, dtype="<i2")
+        assert np.array_equal(plane.reshape(expected.shape[1:]), expected[k])
+    assert browser.get(f"/cases/{job.job_id}/slices/24").status_code == 404
+
+
+def test_a_file_that_was_changed_is_not_drawn(bench: PagesBench, ct: Path) -> None:
+    job = contour_case(bench.store, bench.jobs.data, ct)
+    (written,) = bench.store.attempts.objects(job.job_id)
+    path = bench.jobs.data / written.path
+    path.write_bytes(path.read_bytes() + b"\0")
+    browser = bench.logged_in(Role.VIEWER)
+    assert "not the one that was proven" in browser.get(f"/cases/{job.job_id}/contours").text
+    page = browser.get(f"/cases/{job.job_id}")
+    assert page.status_code == 200
+    assert 'id="viewer"' not in page.text
+    assert "not the one that was proven" in page.text
+
+
+def test_the_page_lists_organs_with_their_flags_and_findings_with_their_slices(
+    bench: PagesBench, ct: Path
+) -> None:
+    job = contour_case(bench.store, bench.jobs.data, ct)
+    text = bench.logged_in(Role.VIEWER).get(f"/cases/{job.job_id}").text
+    assert "unusual: look at it" in text
+    assert text.count("data-organ=") == 3
+    assert "It has far pieces." in text
+    assert "data-jump=" in text
+    assert "Table of 24 slices" in text
+
+
+def test_an_object_is_downloaded_as_it_was_written(bench: PagesBench, ct: Path) -> None:
+    job = contour_case(bench.store, bench.jobs.data, ct)
+    (written,) = bench.store.attempts.objects(job.job_id)
+    answer = bench.logged_in(Role.VIEWER).get(f"/cases/{job.job_id}/objects/RTSTRUCT")
+    assert answer.content == (bench.jobs.data / written.path).read_bytes()
+    assert answer.headers["content-disposition"] == f'attachment; filename="RTSTRUCT-{job.job_id}.dcm"'
+    assert bench.events_of("anna")[-1] == f"saw: RTSTRUCT of job {job.job_id}, downloaded"
+
+
+def test_without_files_the_page_says_so_and_shows_the_rest(bench: PagesBench) -> None:
+    job = bench.in_review()
+    page = bench.logged_in(Role.VIEWER).get(f"/cases/{job.job_id}")
+    assert page.status_code == 200
+    assert "There is no picture of this case." in page.text
+    assert "A person has to look at it." in page.text

@@ -53,12 +53,14 @@ class RefusingIntake:
         del incoming
         raise DiskFull(self._error.detail)
 
-    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
+    def association_ended(
+        self, association: int, *, released: bool = False, cause: str = "", incomplete: str = ""
+    ) -> None:
         """Nothing was stored.
 
         Parameters
         ----------
-        association, released, cause : see `Intake.association_ended`
+        association, released, cause, incomplete : see `Intake.association_ended`
         """
 
 

@@ -55,12 +55,14 @@ class FolderArchive:
         """The folder itself."""
         return self._folder
 
-    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
+    def association_ended(
+        self, association: int, *, released: bool = False, cause: str = "", incomplete: str = ""
+    ) -> None:
         """Nothing has to be done at the end of an association.
 
         Parameters
         ----------
-        association, released, cause : as for `Intake.association_ended`
+        association, released, cause, incomplete : as for `Intake.association_ended`
         """
 
 

@@ -126,7 +126,9 @@ class Intake(Protocol):
         """Store one instance durably. Raises OrgsegError if that fails."""
         ...
 
-    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
+    def association_ended(
+        self, association: int, *, released: bool = False, cause: str = "", incomplete: str = ""
+    ) -> None:
         """An association that may have sent instances ended.
 
         Parameters
@@ -134,5 +136,6 @@ class Intake(Protocol):
         association : its number
         released : whether it was released
         cause : otherwise what ended it, in words
+        incomplete : Series Instance UID of the image that was arriving; empty if none was
         """
         ...

@@ -19,7 +19,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 
 from orgseg_node import durable
-from orgseg_node.dicom.reading.part10 import Encoded, EncodedFile, part10_head
+from orgseg_node.dicom.reading.part10 import Encoded, EncodedFile, part10_head, read_header
 
 RECEIVED: Final = ".received"
 """Beginning of the names of files with datasets that arrive; deleted when the node starts."""
@@ -135,6 +135,22 @@ def write_large_to_files(association: Any, folder: Path) -> None:
         plain(primitive)
 
     dimse.receive_primitive = receive
+
+
+def incomplete_series(association: Any) -> str:
+    """Series Instance UID of the image that was arriving when an association ended; empty if there is none.
+
+    It is empty too if the image was cut before its UIDs, which are in its first bytes.
+    """
+    message = association.dimse.message
+    dataset = getattr(message, "data_set", None)
+    if not isinstance(dataset, ReceivedDataset) or not dataset.count:
+        return ""
+    try:
+        syntax = association._accepted_cx[message.context_id].transfer_syntax[0]  # noqa: SLF001
+        return read_header(dataset.encoded, str(syntax)).series_uid
+    except Exception:  # noqa: BLE001  # the sender decides what is in it, and where it ends
+        return ""
 
 
 def discard_incomplete(association: Any) -> None:

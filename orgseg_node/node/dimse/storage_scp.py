@@ -47,7 +47,11 @@ from orgseg_node.node.dimse.c_store import (
     incoming_instance,
 )
 from orgseg_node.node.dimse.open_associations import OpenAssociations, WaitingConnections, cause_of_end
-from orgseg_node.node.dimse.received_dataset import discard_incomplete, write_large_to_files
+from orgseg_node.node.dimse.received_dataset import (
+    discard_incomplete,
+    incomplete_series,
+    write_large_to_files,
+)
 from orgseg_node.node.dimse.reject_log import RateLimitedRejectLog
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.tls.context import (
@@ -385,10 +389,11 @@ class Receiver:
             address = str(event.assoc.requestor.address)
             self._meters.refused_associations.labels("UNREADABLE").inc()
             self._reject_log.note("association request unreadable", f"{address} unreadable", address=address)
+        incomplete = incomplete_series(event.assoc) if calling is not None else ""
         discard_incomplete(event.assoc)
         pdu_limits.release(event.assoc)
         if calling is not None:
             self._meters.broken_associations.labels(cause).inc()
             address = str(event.assoc.requestor.address)
             _log.warning("association broken off", calling=calling, address=address, cause=cause)
-        self._inbox.association_ended(id(event.assoc), cause=cause)
+        self._inbox.association_ended(id(event.assoc), cause=cause, incomplete=incomplete)

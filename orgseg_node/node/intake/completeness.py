@@ -247,7 +247,9 @@ class _InboxSink:
         """That of the inbox."""
         return self.inbox.receiving_folder
 
-    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
+    def association_ended(
+        self, association: int, *, released: bool = False, cause: str = "", incomplete: str = ""
+    ) -> None:
         """Do nothing: `close` ends them together."""
 
     def close(self, *, in_order: bool) -> None:

@@ -24,7 +24,7 @@ import structlog
 
 from orgseg_node import durable
 from orgseg_node.dicom.reading import part10
-from orgseg_node.errors import NotDurable, OrgsegError, RuleUndecided
+from orgseg_node.errors import InputError, NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.intake.conflicts import compare_content
@@ -137,15 +137,22 @@ class Inbox:
             incoming.calling_ae if listed else "other", part10.size_of(incoming.encoded)
         ):
             try:
-                return self._accept(incoming)
-            except OSError as error:  # the file of a large dataset cannot be read
-                raise durable.storage_error(error) from error
+                state = self._accept(incoming)
+            except InputError:
+                raise  # it would be refused again
+            except Exception as error:
+                self._transfers.not_stored(incoming.association, incoming.sop_uid)
+                if isinstance(error, OSError):  # the file of a large dataset cannot be read
+                    raise durable.storage_error(error) from error
+                raise
+            self._transfers.stored(incoming.association, incoming.sop_uid)
+            return state
 
     def _accept(self, incoming: Incoming) -> SeriesState:
-        durable.require_space(self._root, self._config.receiver.min_free_mb)
         header = part10.read_header(incoming.encoded, incoming.transfer_syntax)
         part10.require_match(header, incoming.sop_class_uid, incoming.sop_uid)
         self._transfers.brings(incoming.association, header.series_uid)
+        durable.require_space(self._root, self._config.receiver.min_free_mb)
         self._reader.prepare()
         sha256 = part10.content_hash(incoming.encoded, incoming.transfer_syntax)
         with self._locks[hash(header.sop_uid) % _LOCKS]:
@@ -205,7 +212,9 @@ class Inbox:
             part10.write_part10(path, encoded, head)
         return path
 
-    def association_ended(self, association: int, *, released: bool = False, cause: str = "") -> None:
+    def association_ended(
+        self, association: int, *, released: bool = False, cause: str = "", incomplete: str = ""
+    ) -> None:
         """Note that an association ended, and close the database connection of its thread.
 
         Parameters
@@ -213,7 +222,11 @@ class Inbox:
         association : its number
         released : whether it ended by A-RELEASE (PS3.8 9.3.6); otherwise the sender may have more images
         cause : what ended it if it was not released, in words
+        incomplete : Series Instance UID of the image that was arriving; empty if none was. A sender with an
+            association for each image has brought nothing else over it
         """
+        if incomplete:
+            self._transfers.brings(association, incomplete)
         series = self._transfers.ended(association, released=released, cause=cause or "connection lost")
         self._store.close()
         if series:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import structlog
 
@@ -15,6 +16,8 @@ from orgseg_node.errors import OrgsegError
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.transfer_rows import BrokenTransfer, TransferRows
+
+IMAGE_NOT_STORED: Final = "an image could not be stored"
 
 _log = structlog.get_logger("orgseg.inbox")
 
@@ -48,6 +51,7 @@ class Transfers:
         self._lock = threading.Lock()
         self._ending = threading.Lock()
         self._open: dict[int, dict[str, datetime]] = {}
+        self._not_stored: dict[int, set[str]] = {}
         self._broken = {one.series_uid: one for one in self._rows.broken()}
 
     @property
@@ -64,6 +68,16 @@ class Transfers:
         with self._lock:
             self._open.setdefault(association, {}).setdefault(series_uid, self._clock())
 
+    def not_stored(self, association: int, sop_uid: str) -> None:
+        """Note that an image could not be stored for a fault of the node: the sender has to send it again."""
+        with self._lock:
+            self._not_stored.setdefault(association, set()).add(sop_uid)
+
+    def stored(self, association: int, sop_uid: str) -> None:
+        """Note that an image was stored, perhaps at the second try."""
+        with self._lock:
+            self._not_stored.get(association, set()).discard(sop_uid)
+
     def node_started(self, now: datetime) -> None:
         """Note that whatever was being sent when the node stopped was broken off."""
         self._rows.node_started(now)
@@ -73,8 +87,9 @@ class Transfers:
     def ended(self, association: int, *, released: bool, cause: str) -> frozenset[str]:
         """Note that an association ended.
 
-        An association that ends in order is the retry of a series whose sending was broken off if it began
-        after the break. One that was open beside the broken one may have brought other images of the series.
+        One over which an image could not be stored counts as broken off, however it ended. An association
+        that ends in order is the retry of a series whose sending was broken off if it began after the break.
+        One that was open beside the broken one may have brought other images of the series.
 
         Parameters
         ----------
@@ -89,6 +104,8 @@ class Transfers:
         with self._ending:
             with self._lock:
                 began = self._open.pop(association, {})
+                if self._not_stored.pop(association, None) and released:
+                    released, cause = False, IMAGE_NOT_STORED
                 if released:
                     ended = [uid for uid, at in began.items() if self._is_retry(uid, at)]
                     for uid in ended:

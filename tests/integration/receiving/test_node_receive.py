@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
 import structlog
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -30,6 +32,10 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import encode
+from pynetdicom.pdu import P_DATA_TF
 
 from orgseg_node.errors import NodeRunning, PortTaken
 from orgseg_node.node.config.node_config import NodeConfig
@@ -394,6 +400,44 @@ def test_a_sender_that_is_cut_off_is_logged_counted_and_waited_for(
         ("association broken off", cause), ("sending broken off", cause),
     }  # fmt: skip
     assert node.meters.broken_associations.labels(cause)._value.get() == 1
+    association.kill()
+
+
+def _cut_in_the_middle(association: Any, dataset: Dataset) -> None:
+    """Send the beginning of an image with its UIDs, and close the connection."""
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
+    request.DataSet = BytesIO(encode(dataset, False, True) or b"")  # noqa: FBT003  # explicit, little endian
+    message = C_STORE_RQ()
+    message.primitive_to_message(request)
+    context = association.accepted_contexts[0].context_id
+    pdus = []
+    for part in message.encode_msg(context, 4096):
+        pdu = P_DATA_TF()
+        pdu.from_primitive(part)
+        pdus.append(pdu.encode())
+    connection = association.dul.socket.socket
+    for data in pdus[:3]:  # the command, and some of the dataset
+        connection.sendall(data)
+    time.sleep(0.5)
+    connection.close()
+
+
+def test_an_image_cut_in_the_middle_on_an_association_of_its_own_breaks_its_series(
+    listen: Listen, tmp_path: Path
+) -> None:
+    node = listen(completeness={"broken_wait_s": 600.0})
+    options = PhantomOptions(slices=4, rows=96, columns=96)
+    datasets = [pydicom.dcmread(path) for path in build_ct_series(tmp_path / "ct", options)]
+    for dataset in datasets[:3]:
+        assert node.push(dataset) == 0x0000
+    wait_for(lambda: not node.open_series, 10, "the end of the associations")
+    assert not node.inbox._transfers.state.broken
+    association = node.associate()
+    _cut_in_the_middle(association, datasets[3])
+    wait_for(lambda: bool(node.inbox._transfers.state.broken), 20, "the break is noted")
+    assert set(node.inbox._transfers.state.broken) == {datasets[0].SeriesInstanceUID}
     association.kill()
 
 

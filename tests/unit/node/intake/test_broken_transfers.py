@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from orgseg_node import durable
+from orgseg_node.errors import DiskFull
 from orgseg_node.node.config.node_config import Peer
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import Job, SeriesState
@@ -136,6 +138,36 @@ def test_a_restart_after_an_end_in_order_is_no_break(tmp_path: Path) -> None:
     node.inbox.adopt()
     assert node.after(5) is SeriesState.READY
     assert not node.job.remark
+
+
+def test_an_image_cut_off_on_an_association_of_its_own_is_a_break_of_its_series(tmp_path: Path) -> None:
+    node = Broken(tmp_path)
+    node.inbox.association_ended(1, released=True)
+    node.inbox.association_ended(2, cause="A-ABORT", incomplete=node.series().series_uid)
+    assert node.after(299) is SeriesState.RECEIVING
+    assert node.after(1) is SeriesState.READY
+    assert node.job.remark.startswith("BROKEN OFF")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_image_that_could_not_be_stored_is_a_break_unless_it_came_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool
+) -> None:
+    node = Broken(tmp_path)
+
+    def full(*_: object) -> None:
+        raise DiskFull("0 MB are free.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "require_space", full)
+        with pytest.raises(DiskFull):
+            node.take(node.files[3])
+    if again:
+        node.take(node.files[3])
+    node.inbox.association_ended(1, released=True)
+    assert node.after(5) is (SeriesState.READY if again else SeriesState.RECEIVING)
+    assert node.after(295) is SeriesState.READY
+    assert node.job.remark.startswith("BROKEN OFF") is not again
 
 
 def test_it_is_held_where_that_is_configured_and_a_person_may_have_it_contoured(tmp_path: Path) -> None:

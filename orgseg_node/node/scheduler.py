@@ -41,10 +41,10 @@ Tick = tuple[str, Callable[[], object], float]
 """A periodic task: its name, the function, and the interval in seconds."""
 
 DISPATCH: Final = "dispatch"
-"""The tick that starts jobs and deliveries that are due."""
+"""The tick `Dispatcher.dispatch`: it starts jobs and deliveries that are due."""
 
 JUDGE: Final = "judge"
-"""The tick that judges series that are stable."""
+"""The tick `Inbox.judge_stable_series`: it makes jobs of series that are stable."""
 
 Trigger = Callable[[str, float], None]
 """Run a tick in so many seconds, unless it runs earlier anyway; see `Wakeup.trigger`."""

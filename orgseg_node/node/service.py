@@ -41,7 +41,7 @@ from orgseg_node.node.processing.retention import Retention
 from orgseg_node.node.processing.shadow import ShadowRunner
 from orgseg_node.node.processing.warm_worker import WarmWorker
 from orgseg_node.node.processing.worker import CHILD_COMMAND, Tools, Worker
-from orgseg_node.node.scheduler import Tick, Watchdog, start_scheduler
+from orgseg_node.node.scheduler import JUDGE, Tick, Watchdog, start_scheduler
 from orgseg_node.node.signals import signal_events
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.database import Database
@@ -179,7 +179,7 @@ def _make_receiver(
     poller = SourcePoller(config, CompletenessChecker(config, store, inbox))
     stack.callback(poller.stop)
     return [
-        ("judge", inbox.judge_stable_series, tick_s),
+        (JUDGE, inbox.judge_stable_series, tick_s),
         ("ask sources", poller.poll, tick_s),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -25,13 +26,21 @@ def read_report(path: Path) -> dict[str, Any]:
     """The content of a report.json. Raises ResultUnreadable if it is none."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        named = [(row["name"], row["key"], row["voxels"]) for row in report["organs"]]
-        rows = [row["organ"] for row in report.get("anatomy", [])]
-        findings = [tuple(each[name] for name in _OF_A_FINDING) for each in report["findings"]]
+        _require_fields(report)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ResultUnreadable(f"{REPORT}: {type(error).__name__}.") from error
-    del named, rows, findings  # they are there
     return dict(report)
+
+
+def _require_fields(report: Mapping[str, Any]) -> None:
+    """Raise KeyError, TypeError or AttributeError if a field is missing that the commands show."""
+    for rows, fields in (
+        (report["organs"], ("name", "key", "voxels")),
+        (report.get("anatomy", []), ("organ",)),
+        (report["findings"], _OF_A_FINDING),
+    ):
+        for row in rows:
+            operator.itemgetter(*fields)(row)
 
 
 def verdict(organ: Mapping[str, Any]) -> str:

@@ -254,7 +254,7 @@ def _gradient(soft: Float32Array, spacing: tuple[float, float, float]) -> Float3
 
 def _in_body(scan: WorkingGrid, part: Float32Array, span: Span) -> dict[str, float]:
     """Distances to the skin in four directions, place in the body section, and size of the sections."""
-    body, (dz, dy, dx) = scan.section, scan.spacing_mm
+    body, (dz, dy, dx) = scan.reduced_body, scan.spacing_mm
     by_slice = part.sum(axis=(1, 2))
     rows = np.arange(part.shape[1]) + span[1].start
     columns = np.arange(part.shape[2]) + span[2].start

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from orgseg_node.core.anatomy.measures import OrganMeasures, centroid_mm, measure_organ
-from orgseg_node.core.anatomy.order import order_findings
 from orgseg_node.core.anatomy.reference import OrganReference, Population
+from orgseg_node.core.anatomy.relative_position import relative_position_findings
 from orgseg_node.core.anatomy.rules import rule_findings
 from orgseg_node.core.anatomy.scores import PARTS, OrganScores, deviations, score_organ
 from orgseg_node.core.anatomy.values import reference_range, shown, words
@@ -24,11 +24,11 @@ from orgseg_node.core.organs import Organ
 from orgseg_node.core.volume import LabelMap
 
 _ORDER_MARGIN_MM: Final = 10.0
-_ORDER_LEAST_ML: Final = 0.5  # smaller organs are crumbs, whose order says nothing
+_ORDER_LEAST_ML: Final = 0.5  # the position of a smaller organ is not compared: it may be a false piece
 _FEWEST_TOGETHER: Final = 3  # organs, of which half must be implausible before the others are too
 _AGREEMENT: Final = 0.6  # mean Dice of the folds of an ensemble
 _SHOWN_VALUES: Final = 2  # values that a sentence names
-_TOLD_Z: Final = 2.0  # scales from which a value is named
+_NAMED_Z: Final = 2.0  # a sentence names a value that is at least so many spreads from the reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def judge_measured(
     rest = [
         _expected(finding, scan, measured, comparison)
         for finding in check_labels(label_map)
-        if finding.code != "ORGAN_IN_PIECES" or finding.organ not in far  # said already, with distances
+        if finding.code != "ORGAN_IN_PIECES" or finding.organ not in far  # another finding has the distances
     ]
     return Judgement(findings=(*rest, *findings), compared=tuple(compared))
 
@@ -153,14 +153,14 @@ def _statistical(
     if ratio <= population.unusual:
         return
     grade = Grade.IMPLAUSIBLE if ratio > population.implausible else Grade.UNUSUAL
-    told = [
+    named = [
         f"{words(value)} {shown(value, measured)} (reference {low} to {high})"
-        for value, measured, low, high in _telling(scores, reference)
+        for value, measured, low, high in _farthest_values(scores, reference)
     ]
     what = f"it looks {name}" if name.startswith(("moved", "grown", "shrunk")) else f"its {name} is {grade}"
     what = f"it looks cut off, {name}" if name.startswith("without") else what
     what = "all its measures together are " + grade if name == "overall" else what
-    text = "; ".join(told)
+    text = "; ".join(named)
     yield Finding(
         level=Level.WARNING,
         code=f"ORGAN_{grade.upper()}",
@@ -194,13 +194,13 @@ def worst_score(scores: OrganScores, reference: OrganReference, population: Popu
     return name, ratios[name]
 
 
-def _telling(scores: OrganScores, reference: OrganReference) -> list[tuple[str, float, str, str]]:
+def _farthest_values(scores: OrganScores, reference: OrganReference) -> list[tuple[str, float, str, str]]:
     """The values that are farthest from the reference, each with its range."""
     z, gaussian = scores.standardised, reference.measures
     order = np.argsort(-np.abs(np.nan_to_num(z)))
     rows = []
     for n in order[:_SHOWN_VALUES]:
-        if abs(np.nan_to_num(z[n])) < _TOLD_Z:
+        if abs(np.nan_to_num(z[n])) < _NAMED_Z:
             break
         name = gaussian.names[n]
         low, high = reference_range(gaussian, name)
@@ -280,7 +280,7 @@ def _out_of_order(scan: WorkingGrid, found: Mapping[str, tuple[Organ, OrganMeasu
         if measures.volume_ml >= _ORDER_LEAST_ML and not measures.cut
     }
     names = {key: organ.name for key, (organ, _) in found.items()}
-    for finding in order_findings(centres, _ORDER_MARGIN_MM):
+    for finding in relative_position_findings(centres, _ORDER_MARGIN_MM):
         if finding.code != "ANATOMY_SIDE" or not str(finding.organ).endswith(
             "_right"
         ):  # see LEFT_RIGHT_SWAPPED
@@ -319,7 +319,7 @@ def _together(
 def _expected(
     finding: Finding, scan: WorkingGrid, found: Mapping[str, OrganMeasures], comparison: Comparison
 ) -> Finding:
-    """A missing organ is only a note where the scan does not show its place, as far as the others tell."""
+    """The finding of a missing organ; only information if it is not in the scan by the other organs."""
     if finding.code != "ORGAN_NOT_FOUND" or finding.organ is None:
         return finding
     anchors = {key: measures.anchors_mm for key, measures in found.items()}

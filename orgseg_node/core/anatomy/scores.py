@@ -77,8 +77,8 @@ def score_organ(
     parts = np.array([part_of(name) for name in reference.names])
     values = {part: reference.distance(np.where(parts == part, z, np.nan)) for part in PARTS}
     values[OVERALL] = reference.distance(z)
-    likeness = reference.along(z, signatures.changes)
-    values |= dict(zip(signatures.names, likeness.tolist(), strict=True))
+    by_fault = reference.along(z, signatures.changes)
+    values |= dict(zip(signatures.names, by_fault.tolist(), strict=True))
     return OrganScores(
         values={name: float(value) for name, value in values.items() if np.isfinite(value)},
         standardised=z,

@@ -81,8 +81,8 @@ class WorkingGrid:
         return z, y, x
 
     @cached_property
-    def section(self) -> Mask:
-        """(Z, Y, X) bool, the patient."""
+    def reduced_body(self) -> Mask:
+        """(Z, Y, X) bool, the patient on this grid."""
         view = self.turned(self.body)
         middles = [
             np.minimum(np.arange(n) * factor + factor // 2, size - 1)
@@ -103,7 +103,7 @@ class WorkingGrid:
     def reduced_hu(self, span: Span) -> Float32Array:
         """(z, y, x) mean HU of each voxel of a part of this grid, with air outside the patient."""
         means = self._means(self.turned(self.hu), span)
-        means[~self.section[span]] = AIR_HU
+        means[~self.reduced_body[span]] = AIR_HU
         return np.clip(means, AIR_HU, _MAX_HU)
 
     def occupancy(self, mask: Mask, span: Span) -> Float32Array:

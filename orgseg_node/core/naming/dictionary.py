@@ -100,7 +100,7 @@ class NameDictionary:
         """The key of an organ without side, on a side; of a pair if no side is given."""
         return self._families[family].organ(side)
 
-    def spellings(self) -> Mapping[str, Mapping[str, set[str]]]:
+    def families_by_spelling(self) -> Mapping[str, Mapping[str, set[str]]]:
         """Every spelling without blanks, with the organs that it may mean."""
         return self._spelled
 

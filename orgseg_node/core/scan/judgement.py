@@ -29,10 +29,10 @@ SIDES_NOT_CONFIRMED: Final = "SIDES_NOT_CONFIRMED"
 REGION_PARTLY_TRAINED: Final = "REGION_PARTLY_TRAINED"
 ORGANS_NOT_IN_SCAN: Final = "ORGANS_NOT_IN_SCAN"
 
-_LEAST_LIKE_MM: Final = 25.0  # likeness of a scan, see `Alignment`; scans of other regions reach 0 to 6
-_NEARLY: Final = 0.7  # a turned scan with this fraction of the likeness makes the position uncertain
-_UNLIKE: Final = 0.5  # fraction of slices that may be unlike their level
-_SHORT_RUN: Final = 3  # slices; shorter runs of likeness are chance
+_LEAST_SIMILARITY_MM: Final = 25.0  # see `Alignment.similarity_mm`; scans of other regions reach 0 to 6
+_UNCERTAIN: Final = 0.7  # a turned scan with this fraction of the similarity makes the position uncertain
+_MOST_UNLIKE: Final = 0.5  # fraction of slices that may be unlike their level
+_SHORT_RUN: Final = 3  # slices; shorter runs of similarity are chance
 _MARGIN_MM: Final = 30.0  # the place of an organ and the level of a slice are known to 10 or 15 mm
 _SURE: Final = 3.0  # logarithm of the likelihood ratio of the sides: 20 to 1
 
@@ -85,20 +85,20 @@ def judge_scan(scan: ScanGrid, reference: ScanReference, bundle: str) -> ScanJud
         (z, y): align(reference.levels, -scan.z_mm[::-1] if z else scan.z_mm, turned(rows, z=z, y=y))
         for z, y in _TURNS
     }
-    turn, best = max(turns.items(), key=lambda each: each[1].likeness_mm)
-    if best.likeness_mm > max(as_it_is.likeness_mm, _LEAST_LIKE_MM):
+    turn, best = max(turns.items(), key=lambda each: each[1].similarity_mm)
+    if best.similarity_mm > max(as_it_is.similarity_mm, _LEAST_SIMILARITY_MM):
         return ScanJudgement(findings=(_position(turn, sure=True), *_kind(scan, reference)))
     alike = _alike(as_it_is, reference.levels.limit)
-    if as_it_is.likeness_mm < _LEAST_LIKE_MM or not alike.any():
+    if as_it_is.similarity_mm < _LEAST_SIMILARITY_MM or not alike.any():
         return ScanJudgement(findings=(_other_region(bundle), *_as_warnings(_kind(scan, reference))))
     found = _kind(scan.part(np.isfinite(as_it_is.distances)), reference)
-    if best.likeness_mm > _NEARLY * as_it_is.likeness_mm:
+    if best.similarity_mm > _UNCERTAIN * as_it_is.similarity_mm:
         found.append(_position(turn, sure=False))
     shown = as_it_is.levels_mm[alike]
     low, high = float(shown[0]), float(shown[-1])
     present = reference.organs_between(low, high)
     absent = frozenset(reference.organs_mm) - reference.organs_between(low - _MARGIN_MM, high + _MARGIN_MM)
-    if len(present) < _UNLIKE * reference.organ_share * len(reference.organs_mm):
+    if len(present) < _MOST_UNLIKE * reference.organ_share * len(reference.organs_mm):
         return ScanJudgement(findings=(_too_few_organs(bundle, present), *_as_warnings(found)), absent=absent)
     if absent:
         found.append(_absent(absent))
@@ -176,7 +176,7 @@ def _absent(absent: frozenset[str]) -> Finding:
 
 def _unlike(alignment: Alignment, alike: NDArray[np.bool_], bundle: str) -> list[Finding]:
     share = 1.0 - float(alike.sum()) / max(alignment.compared, 1)
-    if share <= _UNLIKE:
+    if share <= _MOST_UNLIKE:
         return []
     message = f"{share:.0%} of the slices look unlike the scans that '{bundle}' was trained on."
     return [Finding(level=Level.WARNING, code="SCAN_UNUSUAL", message=message, value=round(share, 2))]

@@ -25,7 +25,7 @@ _LEAST_SCANS, _LEAST_SHARE = (
     0.05,
 )  # a level that fewer of the reference scans show is not part of the model
 _ROUNDS: Final = 4
-_UNLIKE: Final = 1e6
+_NOT_MEASURED: Final = 1e6  # distance of a slice without measures: it looks like no level
 _OUTLIER: Final = (
     4.0  # standard deviations; a measure that is farther off, such as by a head rest, counts like this
 )
@@ -67,7 +67,7 @@ class LevelModel:
         (K, L), usually about 1; a very large number for a slice without a patient
         """
         count = rows.shape[1]
-        result = np.full((rows.shape[0], levels_mm.size), _UNLIKE)
+        result = np.full((rows.shape[0], levels_mm.size), _NOT_MEASURED)
         known = np.isfinite(rows).all(axis=1)
         means = np.stack([np.interp(levels_mm, self.knots_mm, column) for column in self.means.T], axis=1)
         spreads = [_OUTLIER * np.sqrt(np.diag(np.linalg.inv(each))) for each in self.precisions]
@@ -109,13 +109,13 @@ class Alignment:
     Attributes
     ----------
     offset_mm : z position at level zero
-    likeness_mm : how many mm of the scan look like the levels that they show, less those that do not
+    similarity_mm : how many mm of the scan look like the levels that they show, less those that do not
     levels_mm : (K,) level of each slice
     distances : (K,) distance of each slice from its level; NaN where the model does not know the level
     """
 
     offset_mm: float
-    likeness_mm: float
+    similarity_mm: float
     levels_mm: FloatArray
     distances: FloatArray
 
@@ -155,7 +155,7 @@ def align(
     distances = np.where(known, each[slices, np.clip(at[best] - 1, 0, fine.size - 1)], np.nan)
     return Alignment(
         offset_mm=float(offsets[best]),
-        likeness_mm=float(totals[best]),
+        similarity_mm=float(totals[best]),
         levels_mm=z_mm - offsets[best],
         distances=distances,
     )

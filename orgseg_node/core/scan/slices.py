@@ -58,9 +58,9 @@ _BONE_HU: Final = 200.0
 _DENSE_HU: Final = 600.0
 _SKIN_MM: Final = 15.0
 _EDGE_MM: Final = 6.0  # blocks nearer to the skin are mixed with air and with what lies on the skin
-_FEW: Final = (
-    8.0  # blocks of bone or air that pull a mean place to the middle, so that a single one says little
-)
+_FEW: Final = 8.0
+"""Mean places of bone and air are computed as if so many more blocks lay in the middle of the section, so
+that a few blocks hardly move them. A slice with fewer blocks of the patient is not measured."""
 
 
 def slice_measures(scan: ScanGrid) -> FloatArray:
@@ -108,7 +108,8 @@ def _of_slice(
     soft = (values >= _FAT_HU[1]) & ~bone & ~edge
     middle = (v / 0.25) ** 2 + (u / 0.25) ** 2 < 1
 
-    def root(part: NDArray[np.bool_]) -> float:
+    def root_fraction(part: NDArray[np.bool_]) -> float:
+        """Square root of the fraction of the section."""
         return float(np.sqrt(part.sum() / area))
 
     return [
@@ -116,12 +117,12 @@ def _of_slice(
         width * column_mm / 10.0,
         depth * row_mm / 10.0,
         area / (width * depth),
-        root((values < _AIR_HU) & ~edge),
-        root(aerated),
-        root(fat),
-        root(soft),
-        root(bone),
-        root(values > _DENSE_HU),
+        root_fraction((values < _AIR_HU) & ~edge),
+        root_fraction(aerated),
+        root_fraction(fat),
+        root_fraction(soft),
+        root_fraction(bone),
+        root_fraction(values > _DENSE_HU),
         float(v[bone].sum() / (bone.sum() + _FEW)),
         float(u[bone].sum() / (bone.sum() + _FEW)),
         float((bone & (v < -1 / 6)).sum() / (bone.sum() + _FEW)),

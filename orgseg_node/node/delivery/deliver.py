@@ -57,8 +57,12 @@ class Deliverer:
         return self._current.config
 
     def send(self, job_id: str, destination: str) -> None:
-        """Send each object that is due, and record the response to each."""
-        doubtful = unanswered_roles(self._store.deliveries(job_id), destination)
+        """Send each object that is due, and record the response to each.
+
+        An object that was sent before and not answered for may be stored already: it is sent again only if
+        that cannot be found out, see `orgseg_node.node.delivery.unanswered`.
+        """
+        unanswered = unanswered_roles(self._store.deliveries(job_id), destination)
         due = self._store.claim(job_id, destination)
         if not due:
             return
@@ -68,8 +72,8 @@ class Deliverer:
             for delivery in due:
                 self._record(delivery, None, error)
             return
-        due = [one for one in due if one.role not in doubtful or not self._is_settled(one, to)]
-        if doubtful:
+        due = [one for one in due if one.role not in unanswered or not self._resolved_by_query(one, to)]
+        if unanswered:
             to = with_longer_limit(to, max((one.attempts for one in due), default=1))
         paths = [self._config.node.data_dir / delivery.path for delivery in due]
         outcomes = self._sender.send_each(to, self._config.calling_ae_for(to), paths)
@@ -77,7 +81,7 @@ class Deliverer:
             if self._store.job(job_id).state is JobState.SENDING:
                 with self._meters.send_seconds.labels(destination).time():
                     outcome = next(outcomes)
-                self._record(delivery, to, outcome, again=delivery.role in doubtful)
+                self._record(delivery, to, outcome, again=delivery.role in unanswered)
             else:  # the job was stopped meanwhile
                 now, note = self._clock(), "stopped before it was sent"
                 self._store.record_delivery(
@@ -92,8 +96,11 @@ class Deliverer:
         if states:
             _log.info("images of the CT", job=job_id, destination=destination, **states)
 
-    def _is_settled(self, delivery: Delivery, to: Destination | WebDestination) -> bool:
-        """Ask by C-FIND, where possible, about an object that may be stored; False if it is to be sent."""
+    def _resolved_by_query(self, delivery: Delivery, to: Destination | WebDestination) -> bool:
+        """Ask by C-FIND, where possible, whether an object is stored; False if it has to be sent.
+
+        True if its outcome was recorded: it is stored, or it cannot be asked for now and is tried later.
+        """
         source = source_of(self._config, to)
         if source is None:
             return False
@@ -110,7 +117,7 @@ class Deliverer:
         return True
 
     def _may_send_again(self, to: Destination | WebDestination | None, *, again: bool) -> bool:
-        """Whether an object without an answer is tried again: at most once if nobody can be asked."""
+        """Whether an object without an answer is sent again: only once if nobody can be asked by C-FIND."""
         return not again or (to is not None and source_of(self._config, to) is not None)
 
     def _record(

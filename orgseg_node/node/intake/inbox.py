@@ -1,5 +1,9 @@
 """The inbox: it accepts images durably, and judges a series once it is stable.
 
+The two halves meet only in the database. `Inbox.accept` runs in the thread of an association and adds rows
+of images. `Inbox.judge_stable_series` is a tick of the scheduler (`JUDGE`): a series that is stable becomes
+a job in QUEUED, which `processing.dispatcher.Dispatcher` gives to the engine.
+
 Layout of the data folder::
 
     inbox/<series uid>/<sop uid>.dcm           as received, never changed

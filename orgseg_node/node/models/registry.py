@@ -92,7 +92,7 @@ class ModelRegistry:
         change, key = self._change(note), VersionKey(family=family, sha256=bundle.sha256)
         with self._db.write() as tx:
             version_states.propose(tx, key, bundle.manifest.name, change)
-            version_states.shade(tx, key, change)
+            version_states.begin_shadow(tx, key, change)
         return self.version(family, bundle.sha256)
 
     def end_shadow(self, family: str, note: str) -> ModelVersion:
@@ -111,7 +111,7 @@ class ModelRegistry:
         shadow = shadow_version(self._db, family)
         with self._db.write() as tx:
             key = VersionKey(family=family, sha256=shadow.sha256)
-            version_states.unshade(tx, key, self._change(note))
+            version_states.end_shadow(tx, key, self._change(note))
         return self.version(family, shadow.sha256)
 
     def roll_back(self, family: str, note: str) -> Rollback:

@@ -1,14 +1,14 @@
 """Every statement that changes the state of a version of a model.
 
-============  =========================================  =================================================
-function      change                                     when
-============  =========================================  =================================================
-`propose`     new -> CANDIDATE, RETIRED -> CANDIDATE     it is named for the shadow or for a promotion
-`shade`       CANDIDATE -> SHADOW                        it runs after the live version; nothing is sent
-`unshade`     SHADOW -> CANDIDATE                        it no longer does, or another version does
-`make_live`   CANDIDATE, SHADOW -> LIVE, LIVE -> RETIRED  enough persons signed its promotion
-`roll_back`   LIVE -> RETIRED, RETIRED -> LIVE           a person goes back to the version before
-============  =========================================  =================================================
+==============  =========================================  ===============================================
+function        change                                     when
+==============  =========================================  ===============================================
+`propose`       new -> CANDIDATE, RETIRED -> CANDIDATE     it is named for the shadow or for a promotion
+`begin_shadow`  CANDIDATE -> SHADOW                        it runs after the live version; nothing is sent
+`end_shadow`    SHADOW -> CANDIDATE                        it no longer does, or another version does
+`make_live`     CANDIDATE, SHADOW -> LIVE, LIVE -> RETIRED  enough persons signed its promotion
+`roll_back`     LIVE -> RETIRED, RETIRED -> LIVE           a person goes back to the version before
+==============  =========================================  ===============================================
 
 The database refuses every change that `MODEL_TRANSITIONS` in `orgseg_node.node.store.model` does not list,
 and a second live version of a family, and appends each change to the history. The functions run inside a
@@ -68,8 +68,8 @@ def propose(tx: Transaction, key: VersionKey, bundle: str, change: VersionChange
         )
 
 
-def shade(tx: Transaction, key: VersionKey, change: VersionChange) -> None:
-    """Have a candidate run in the shadow, instead of another one.
+def begin_shadow(tx: Transaction, key: VersionKey, change: VersionChange) -> None:
+    """Have a candidate run in the shadow; the version that did so before is a candidate again.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def shade(tx: Transaction, key: VersionKey, change: VersionChange) -> None:
     _move(tx, key, ModelState.SHADOW, change)
 
 
-def unshade(tx: Transaction, key: VersionKey, change: VersionChange) -> None:
-    """End the running of a version in the shadow.
+def end_shadow(tx: Transaction, key: VersionKey, change: VersionChange) -> None:
+    """Have a version no longer run in the shadow; it is a candidate again.
 
     Parameters
     ----------

@@ -22,10 +22,10 @@ from orgseg_training.datasets.case import Contents, SourceCase
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.gate.runs import Runner
 from orgseg_training.gate.session import GateSession
-from orgseg_training.site.folder import Site
 from orgseg_training.site.locking import lock_site
 from orgseg_training.site.patients import patient_hash
 from orgseg_training.site.settings import SiteSettings
+from orgseg_training.site.site import Site
 from tests.support.models.bundles import write_bundle
 
 GRID = Grid(shape=(16, 40, 40), spacing_mm=(4.0, 4.0, 4.0), origin_mm=(-80.0, -80.0, 0.0))

@@ -12,7 +12,7 @@ from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.curation.rejects import make_key, read_signed, sign
 from orgseg_training.datasets.case_store import CaseStore
-from orgseg_training.datasets.organ_table import organs_beside
+from orgseg_training.datasets.organ_table import organs_of_folder
 
 ListFile = Annotated[Path, typer.Argument(help="The list, a TOML file.")]
 
@@ -54,7 +54,7 @@ def qc(
     """Check all scans and draw their contours: qc/index.html, the worst first; unchanged scans are kept."""
     store = CaseStore(out.resolve() / "store")
     folder = out.resolve() / "qc"
-    organs = organs_beside(out.resolve())
+    organs = organs_of_folder(out.resolve())
     with typer.progressbar(length=len(store.keys()), label="scans") as bar:
         reviews = review_scans(store, folder, organs, on_scan_done=lambda: bar.update(1))
     page = folder / "index.html"

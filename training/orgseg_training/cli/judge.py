@@ -20,7 +20,7 @@ from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, ratings_content, read_sheet, write_sheet
 from orgseg_training.gate.runs import Runner
 from orgseg_training.gate.session import GateResult, GateSession, ScanToJudge
-from orgseg_training.site.folder import Site
+from orgseg_training.site.site import Site
 
 SiteFolder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 _SEED = 20
@@ -84,12 +84,12 @@ def judge(
         claimed=claim or (),
     )
     scans = session.scans()
-    unknown = session.unknown(scans)
+    missing_runs = session.uncached_runs(scans)
     missing = [key for key in session.live.manifest.organs if key not in session.candidate.manifest.organs]
     if missing:
         typer.echo(f"The candidate lacks {', '.join(missing)}: it will fail.")
     typer.echo(session.power(scans).sentence)
-    typer.echo(f"{len(scans)} scans, {unknown} of {2 * len(scans)} runs are left.")
+    typer.echo(f"{len(scans)} scans, {missing_runs} of {2 * len(scans)} runs are left.")
     if plan:
         return
     make_folder(session.folder)

@@ -16,10 +16,10 @@ from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.durable import lock_folder
-from orgseg_training.site.folder import Site
 from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
 from orgseg_training.site.locking import lock_site
 from orgseg_training.site.settings import SiteSettings, write_settings
+from orgseg_training.site.site import Site
 from orgseg_training.site.survey import survey_lines, survey_site
 
 site_app = typer.Typer(no_args_is_help=True, help="A site's data set for retraining.")

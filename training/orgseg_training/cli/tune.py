@@ -15,7 +15,7 @@ from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_training.cli.bundles import open_named
 from orgseg_training.cli.site import SiteFolder
 from orgseg_training.nnunet.run import Machine
-from orgseg_training.site.folder import Site
+from orgseg_training.site.site import Site
 from orgseg_training.tuning.recipe import RECIPES, with_steps
 from orgseg_training.tuning.report import summary_lines
 from orgseg_training.tuning.request import TuneFolder, TuneRequest

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.anatomy.order import order_conflicts, order_findings
+from orgseg_node.core.anatomy.relative_position import relative_position_conflicts, relative_position_findings
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import FloatArray, VoxelGeometry
 from orgseg_node.core.organs import PAIRS, OrganTable
@@ -83,7 +83,7 @@ def _check_positions(
     present: Mapping[str, _MASK], grid: VoxelGeometry, margin_mm: float
 ) -> Iterator[Finding]:
     centres = {organ: _centre(mask, grid) for organ, mask in present.items()}
-    return order_findings(centres, margin_mm)
+    return relative_position_findings(centres, margin_mm)
 
 
 def misplaced_organs(
@@ -102,7 +102,7 @@ def misplaced_organs(
     """
     centres = {organ: _centre(mask, grid) for organ, mask in masks.items() if mask.any()}
     sides = {side: both for both, members in PAIRS.items() for side in members}
-    conflicts = list(order_conflicts(centres, margin_mm))
+    conflicts = list(relative_position_conflicts(centres, margin_mm))
     wrong: dict[str, str] = {}
     while conflicts:
         counts = Counter(sides.get(organ, organ) for one in conflicts for organ in set(one[:2]))

@@ -19,7 +19,7 @@ def shipped_organs() -> OrganTable:
     return organ_table()
 
 
-def organs_beside(folder: Path) -> OrganTable:
+def organs_of_folder(folder: Path) -> OrganTable:
     """The organ table for a working folder: with the organs of its own ``organs.toml``, if it has one.
 
     Raises

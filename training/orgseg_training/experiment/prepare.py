@@ -89,9 +89,13 @@ def prepare_network(workspace: Workspace, network: Network) -> None:
             raise NoPositives(f"{network.name}, fold {number}.")
         folds.append(fold)
     write_dataset(workspace, network, cases)
-    donor = workspace.donor(network)
+    pretrained = workspace.pretrained_network(network)
     plan_and_preprocess(
-        workspace.nnunet, network.dataset, folds, workspace.shape(network), donor.dataset if donor else None
+        workspace.nnunet,
+        network.dataset,
+        folds,
+        workspace.shape(network),
+        pretrained.dataset if pretrained else None,
     )
 
 

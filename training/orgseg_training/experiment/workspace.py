@@ -9,7 +9,7 @@ from typing import Final
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_training.datasets.case_store import CaseStore
-from orgseg_training.datasets.organ_table import organs_beside
+from orgseg_training.datasets.organ_table import organs_of_folder
 from orgseg_training.experiment.config import Experiment, NetworkSettings
 from orgseg_training.experiment.splits import Splits, read_splits
 from orgseg_training.nnunet.run import Dataset, NetworkShape, NnunetFolders, Schedule
@@ -95,7 +95,7 @@ class Workspace:
     @property
     def organs(self) -> OrganTable:
         """The organ table, with the organs of the experiment's own that are in the folder."""
-        return organs_beside(self.root)
+        return organs_of_folder(self.root)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -129,7 +129,7 @@ class Workspace:
         """A network by its name. Raises KeyError."""
         return {network.name: network for network in self.networks}[name]
 
-    def donor(self, network: Network) -> Network | None:
+    def pretrained_network(self, network: Network) -> Network | None:
         """The network whose weights another one starts from, if any."""
         name = network.settings.warm_start
         return None if name is None else self.network(name)
@@ -148,13 +148,17 @@ class Workspace:
 
     def schedule(self, network: Network, fold: int) -> Schedule:
         """How a fold of a network is trained."""
-        training, own, donor = self.experiment.training, network.settings, self.donor(network)
+        training, own, pretrained = (
+            self.experiment.training,
+            network.settings,
+            self.pretrained_network(network),
+        )
         return Schedule(
             learning_rate=own.learning_rate or training.learning_rate,
             epochs=own.epochs or training.epochs,
             iterations_per_epoch=own.iterations_per_epoch or training.iterations_per_epoch,
             seed=self.experiment.seed + 10 * network.dataset.number + fold,
-            warm_start=donor.dataset.folder if donor else "",
+            warm_start=pretrained.dataset.folder if pretrained else "",
             max_minutes=training.max_minutes,
         )
 

@@ -120,7 +120,7 @@ class BundleRun:
         )
         return f"{self._bundle.sha256[:12]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
-    def is_known(self, case: StoredCase) -> bool:
+    def is_cached(self, case: StoredCase) -> bool:
         """Whether a scan is in the cache. Raises StorageError."""
         return self._read(case) is not None
 

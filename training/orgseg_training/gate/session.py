@@ -27,7 +27,7 @@ from orgseg_training.gate.membership import Membership, refuse_leaks, unchanged_
 from orgseg_training.gate.runs import BundleRun, Runner, RunResult, with_folds
 from orgseg_training.gate.scans import PairedScan
 from orgseg_training.gate.subgroups import SubgroupRow, groups_of_scan, size_classes, subgroups
-from orgseg_training.site.folder import Site
+from orgseg_training.site.site import Site
 
 ASSUMED_SD: Final = 0.03
 """Standard deviation of the differences of an organ where no earlier gate has measured it."""
@@ -208,10 +208,10 @@ class GateSession:
             measured=bool(measured),
         )
 
-    def unknown(self, scans: Sequence[ScanToJudge]) -> int:
+    def uncached_runs(self, scans: Sequence[ScanToJudge]) -> int:
         """How many runs are not in the cache."""
         runs = self._runs()
-        return sum(not run.is_known(scan.case) for scan in scans for run in runs(scan).values())
+        return sum(not run.is_cached(scan.case) for scan in scans for run in runs(scan).values())
 
     def run(
         self, scans: Sequence[ScanToJudge], created: datetime, on_run: Callable[[str], None] = lambda _: None

@@ -134,7 +134,7 @@ def plan_and_preprocess(
     dataset: Dataset,
     folds: Sequence[Fold],
     shape: NetworkShape | None,
-    donor: Dataset | None = None,
+    pretrained: Dataset | None = None,
 ) -> None:
     """Write plans, preprocessed cases and folds; nothing if that was done before.
 
@@ -144,7 +144,7 @@ def plan_and_preprocess(
     dataset : its raw data must be there
     folds : names of the cases
     shape : of the network; None for that planned by nnU-Net
-    donor : data set of the network from which this one starts: its intensity properties are used, since
+    pretrained : data set of the network from which this one starts: its intensity properties are used, since
         weights only fit the normalisation they were trained with
 
     Raises
@@ -170,9 +170,9 @@ plan_experiments([{dataset.number}]{spacing}, overwrite_plans_name={PLANS!r})
     plans["configurations"] = {CONFIGURATION: plans["configurations"][CONFIGURATION]}
     if shape is not None:
         _set_shape(plans["configurations"][CONFIGURATION], shape)
-    if donor:
+    if pretrained:
         key = "foreground_intensity_properties_per_channel"
-        plans[key] = read_json(folders.preprocessed / donor.folder / f"{PLANS}.json")[key]
+        plans[key] = read_json(folders.preprocessed / pretrained.folder / f"{PLANS}.json")[key]
     write_json(file, plans)
     run_code(
         folders,

@@ -87,23 +87,23 @@ class nnUNetTrainerOrgsegShort(nnUNetTrainerOrgseg):  # noqa: N801 - nnU-Net nam
             self.network.to(memory_format=self._layout)
         if self._warm_start:
             own_folder = Path(self.output_folder)
-            donor = own_folder.parents[2] / self._warm_start / own_folder.parent.name / own_folder.name
-            checkpoint = torch.load(donor / "checkpoint_final.pth", map_location="cpu", weights_only=False)
-            self._load_donor_weights(checkpoint["network_weights"])
+            folder = own_folder.parents[2] / self._warm_start / own_folder.parent.name / own_folder.name
+            checkpoint = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+            self._load_pretrained_weights(checkpoint["network_weights"])
 
-    def _load_donor_weights(self, donor: dict[str, Any]) -> None:
+    def _load_pretrained_weights(self, pretrained: dict[str, Any]) -> None:
         """Start from another network's weights, all but the last layers; it may have more stages.
 
         Encoder stages are numbered from the top, decoder stages from the bottom, so decoder stages of the
         same resolution have different numbers in networks with different numbers of stages.
         """
         own = self.network.state_dict()
-        deeper = _depth(donor) - _depth(own)
+        deeper = _depth(pretrained) - _depth(own)
 
-        def name_in_donor(key: str) -> str:
+        def name_in_pretrained(key: str) -> str:
             return _DECODER_STAGE.sub(lambda found: f"{found[1]}{int(found[2]) + deeper}.", key)
 
-        fitting = {key: donor[name_in_donor(key)] for key in own if ".seg_layers." not in key}
+        fitting = {key: pretrained[name_in_pretrained(key)] for key in own if ".seg_layers." not in key}
         self.network.load_state_dict(own | fitting)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:

@@ -67,9 +67,9 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
     def initialize(self) -> None:
         """Build the network and load the weights to start from."""
         super().initialize()
-        donor = load_weights(Path(self._tune["donor"]))
+        pretrained = load_weights(Path(self._tune["pretrained"]))
         self.network.load_state_dict(
-            warm_weights(self.network.state_dict(), donor, self._tune["donor_channels"])
+            warm_weights(self.network.state_dict(), pretrained, self._tune["pretrained_channels"])
         )
         self._unknown = unknown_table(len(self._names), self._tune["unknown_sets"])
 

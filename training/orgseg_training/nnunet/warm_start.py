@@ -14,16 +14,18 @@ _NEW_HEAD: Final = 0.1
 
 
 def warm_weights(
-    own: Mapping[str, torch.Tensor], donor: Mapping[str, torch.Tensor], donor_channels: Sequence[int | None]
+    own: Mapping[str, torch.Tensor],
+    pretrained: Mapping[str, torch.Tensor],
+    pretrained_channels: Sequence[int | None],
 ) -> dict[str, torch.Tensor]:
-    """The weights to start from: the donor's; an organ that the donor does not know gets a small new head.
+    """The weights to start from: the pretrained ones, with a small new head for each organ they do not know.
 
     Parameters
     ----------
     own : the state of the network, as it was initialised
-    donor : the state of the network to start from
-    donor_channels : for each output channel of the network, background first, the donor's; None for a new
-        organ
+    pretrained : the state of the network to start from
+    pretrained_channels : for each output channel of the network, background first, that of the pretrained
+        one; None for a new organ
 
     Raises
     ------
@@ -32,18 +34,18 @@ def warm_weights(
     """
     result = {}
     for name, tensor in own.items():
-        if name not in donor:
+        if name not in pretrained:
             raise StartUnfit(f"It has no weights {name}.")
-        given = donor[name].to(tensor.dtype)
+        given = pretrained[name].to(tensor.dtype)
         if _HEADS not in name:
             if given.shape != tensor.shape:
                 raise StartUnfit(f"Its weights {name} are of another size.")
             result[name] = given
             continue
-        if given.shape[1:] != tensor.shape[1:] or len(tensor) != len(donor_channels):
+        if given.shape[1:] != tensor.shape[1:] or len(tensor) != len(pretrained_channels):
             raise StartUnfit(f"Its weights {name} are of another size.")
         head = tensor * _NEW_HEAD
-        for channel, source in enumerate(donor_channels):
+        for channel, source in enumerate(pretrained_channels):
             if source is not None:
                 head[channel] = given[source]
         result[name] = head

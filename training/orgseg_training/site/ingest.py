@@ -17,9 +17,9 @@ from orgseg_training.datasets.rtstruct.cases import ArchiveRules, archive_cases
 from orgseg_training.durable import read_json
 from orgseg_training.errors import NamesInvalid, RejectsUnsigned, short_reason
 from orgseg_training.experiment.exclusions import apply_rejects
-from orgseg_training.site.folder import Site
 from orgseg_training.site.names import SiteNames, read_names
 from orgseg_training.site.patients import patient_hash
+from orgseg_training.site.site import Site
 
 _SHOWN: Final = 12
 _FEW: Final = 3

@@ -9,7 +9,6 @@ from datetime import date
 from orgseg_training.curation.duplicates import find_duplicates, redundant_copies
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.errors import LedgerDamaged, NoScans
-from orgseg_training.site.folder import Site
 from orgseg_training.site.lock import (
     Lock,
     Part,
@@ -21,6 +20,7 @@ from orgseg_training.site.lock import (
     require_patients,
     write_lock,
 )
+from orgseg_training.site.site import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,9 +142,9 @@ def _proposal(parsed: NameWords, survey: NameSurvey, dictionary: NameDictionary)
             candidates, side, why = dict(dictionary.families((stem,))), stuck, "side and organ in one word"
     if not candidates:
         joined = "".join(words)
-        near = difflib.get_close_matches(joined, list(dictionary.spellings()), n=1, cutoff=_ALIKE)
+        near = difflib.get_close_matches(joined, list(dictionary.families_by_spelling()), n=1, cutoff=_ALIKE)
         if near:
-            candidates, why = dict(dictionary.spellings()[near[0]]), f"similar to {near[0]}"
+            candidates, why = dict(dictionary.families_by_spelling()[near[0]]), f"similar to {near[0]}"
     found = {key for family in candidates if (key := dictionary.member(family, side))}
     if not found and side is None:  # one of two sides: the place says which
         lies = _side_of(survey)

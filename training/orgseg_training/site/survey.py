@@ -15,10 +15,10 @@ from orgseg_training.datasets.rtstruct.archive import (
 )
 from orgseg_training.datasets.rtstruct.structure_sets import StructureSet
 from orgseg_training.errors import scan_error, short_reason
-from orgseg_training.site.folder import Site
 from orgseg_training.site.names import add_names, read_names
 from orgseg_training.site.proposals import Confidence, Meaning, meaning_of, volume_text
 from orgseg_training.site.roi_survey import survey_names
+from orgseg_training.site.site import Site
 
 _TITLES = {
     Confidence.KNOWN: "Known names. Check the side and the volume.",

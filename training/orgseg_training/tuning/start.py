@@ -25,20 +25,20 @@ class Start:
     part : its network
     organs : of the new network; label number = position in this list, from 1
     tuned : organs that are trained on the site's contours, in the order they were named
-    donor_channels : for each channel of the new network, background first, that of the old one; None for a
-        new organ
+    pretrained_channels : for each channel of the new network, background first, that of the old one; None for
+        a new organ
     """
 
     bundle: ModelBundle
     part: Part
     organs: tuple[str, ...]
     tuned: tuple[str, ...]
-    donor_channels: tuple[int | None, ...]
+    pretrained_channels: tuple[int | None, ...]
 
     @property
     def new(self) -> tuple[str, ...]:
         """Organs that the network did not know."""
-        channels = zip(self.organs, self.donor_channels[1:], strict=True)
+        channels = zip(self.organs, self.pretrained_channels[1:], strict=True)
         return tuple(organ for organ, channel in channels if channel is None)
 
     @property
@@ -99,7 +99,7 @@ def choose_start(bundle: ModelBundle, tuned: Sequence[str]) -> Start:
         part=part,
         organs=tuple(channels),
         tuned=names,
-        donor_channels=(0, *channels.values()),
+        pretrained_channels=(0, *channels.values()),
     )
 
 

@@ -182,8 +182,8 @@ def _train_fold(  # noqa: PLR0913, PLR0917  # the arguments of tune
         seed=10_000 * request.seed + 1_000 * fold,
     )
     settings = {
-        "donor": str(start.weights(fold)),
-        "donor_channels": list(start.donor_channels),
+        "pretrained": str(start.weights(fold)),
+        "pretrained_channels": list(start.pretrained_channels),
         "unknown_sets": [list(numbers) for numbers in raw.unknown_sets],
         "base_labels": dict(raw.base_labels),
         "tuned": list(start.tuned),

@@ -20,7 +20,7 @@ from orgseg_training.gate.membership import unchanged_organs
 from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, read_sheet, write_sheet
 from orgseg_training.gate.session import GateSession
-from orgseg_training.site.folder import Site
+from orgseg_training.site.site import Site
 from tests.support.models.bundles import a_manifest, write_bundle
 from tests.support.models.judged_site import Habit, Networks, session_of, site_of, trained_on
 
@@ -38,7 +38,7 @@ def test_an_equal_candidate_passes_and_the_second_gate_runs_nothing(tmp_path: Pa
     site = site_of(tmp_path / "site")  # one of its own: no other test may have filled its cache
     session = session_of(site, tmp_path, networks)
     scans = session.scans()
-    assert (len(scans), session.unknown(scans)) == (6, 12)
+    assert (len(scans), session.uncached_runs(scans)) == (6, 12)
     power = session.power(scans)
     assert power.patients == {"spleen": 6, "liver": 6}
     assert power.needed is not None
@@ -47,7 +47,7 @@ def test_an_equal_candidate_passes_and_the_second_gate_runs_nothing(tmp_path: Pa
     result = session.run(scans, NOW)
     assert (result.judgement.verdict, len(networks.runs)) == (GateVerdict.PASS, 12)
     again = session_of(site, tmp_path / "again", networks)
-    assert again.unknown(again.scans()) == 0
+    assert again.uncached_runs(again.scans()) == 0
     assert again.run(again.scans(), NOW).judgement == result.judgement
     assert len(networks.runs) == 12, "everything came from the cache"
     assert not again.power(scans).measured, "differences without a spread measure nothing"
@@ -116,10 +116,10 @@ def test_a_gate_that_was_interrupted_continues(tmp_path: Path) -> None:
     session = session_of(site, tmp_path, networks)
     with pytest.raises(KeyboardInterrupt):
         session.run(session.scans(), NOW, killed)
-    assert session.unknown(session.scans()) == 6 - 3
+    assert session.uncached_runs(session.scans()) == 6 - 3
     damaged = next((site.root / "gate" / "runs").glob("*/*.json"))
     damaged.write_text("{")
-    assert session.unknown(session.scans()) == 6 - 2, "a damaged result is made again"
+    assert session.uncached_runs(session.scans()) == 6 - 2, "a damaged result is made again"
     session.run(session.scans(), NOW)
     assert len(networks.runs) == 7
 

@@ -17,22 +17,22 @@ def _state(organs: int, fill: float) -> dict[str, torch.Tensor]:
 
 
 def test_heads_follow_their_organ() -> None:
-    donor = _state(3, 0.0)
+    pretrained = _state(3, 0.0)
     for channel in range(4):
-        donor[HEAD][channel] = channel
-    found = warm_weights(_state(3, 9.0), donor, [0, 3, None, 1])
+        pretrained[HEAD][channel] = channel
+    found = warm_weights(_state(3, 9.0), pretrained, [0, 3, None, 1])
     assert found[HEAD][:, 0, 0, 0, 0].tolist() == pytest.approx([0.0, 3.0, 0.9, 1.0])
-    assert torch.equal(found[BODY], donor[BODY])
+    assert torch.equal(found[BODY], pretrained[BODY])
 
 
 @pytest.mark.parametrize(
-    "donor",
+    "pretrained",
     [
         {HEAD: torch.zeros(3, 5, 1, 1, 1)},
         {HEAD: torch.zeros(3, 5, 1, 1, 1), BODY: torch.zeros(3, 3)},
         {HEAD: torch.zeros(3, 6, 1, 1, 1), BODY: torch.zeros(2, 2)},
     ],
 )
-def test_another_network_is_refused(donor: dict[str, torch.Tensor]) -> None:
+def test_another_network_is_refused(pretrained: dict[str, torch.Tensor]) -> None:
     with pytest.raises(StartUnfit):
-        warm_weights(_state(2, 1.0), donor, [0, 1, 2])
+        warm_weights(_state(2, 1.0), pretrained, [0, 1, 2])

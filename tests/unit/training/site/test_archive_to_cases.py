@@ -17,10 +17,10 @@ from orgseg_training.cli.app import app
 from orgseg_training.curation.rejects import make_key, sign
 from orgseg_training.durable import read_json
 from orgseg_training.errors import NamesInvalid, RejectsInvalid, RejectsUnsigned, TooFewPatients
-from orgseg_training.site.folder import Site
 from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
 from orgseg_training.site.names import NameLine, add_names, read_names
 from orgseg_training.site.settings import SiteSettings
+from orgseg_training.site.site import Site
 from orgseg_training.site.survey import survey_lines, survey_site
 from tests.support.ct.phantom import PhantomOptions
 from tests.unit.training.datasets.test_dicom_trees import rename, write_patient

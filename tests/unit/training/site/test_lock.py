@@ -25,11 +25,11 @@ from orgseg_training.errors import (
     SiteExists,
     TooFewPatients,
 )
-from orgseg_training.site.folder import Site
 from orgseg_training.site.lock import Part, divide_patients
 from orgseg_training.site.locking import lock_site
 from orgseg_training.site.patients import patient_hash
 from orgseg_training.site.settings import SiteSettings
+from orgseg_training.site.site import Site
 
 _GRID = Grid(shape=(12, 20, 20), spacing_mm=(4.0, 4.0, 4.0), origin_mm=(0.0, 0.0, 0.0))
 _TODAY = date(2026, 1, 31)

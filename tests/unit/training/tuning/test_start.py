@@ -25,7 +25,7 @@ def test_old_organs_keep_their_channel_and_new_ones_come_last(starter: ModelBund
     assert start.organs == (
         "brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible", "larynx",
     )  # fmt: skip
-    assert start.donor_channels == (0, 1, 2, 3, 4, 5, None)
+    assert start.pretrained_channels == (0, 1, 2, 3, 4, 5, None)
     assert start.new == ("larynx",)
     assert start.kept == ("brainstem", "parotid_right", "parotid_left")
     ((part, labels),) = start.other_parts  # the network of the larynx has nothing left to contour

@@ -47,7 +47,7 @@ BEFORE: Final = (
 )  # fmt: skip
 
 
-def order_findings(centres: Mapping[str, FloatArray], margin_mm: float) -> Iterator[Finding]:
+def relative_position_findings(centres: Mapping[str, FloatArray], margin_mm: float) -> Iterator[Finding]:
     """Findings of organs that are on the wrong side of each other.
 
     Parameters
@@ -59,18 +59,18 @@ def order_findings(centres: Mapping[str, FloatArray], margin_mm: float) -> Itera
     ------
     Errors ``ANATOMY_SIDE``, ``ANATOMY_ORDER``, ``ANATOMY_FRONT`` with the distance in mm, naming both organs
     """
-    for _, _, finding in order_conflicts(centres, margin_mm):
+    for _, _, finding in relative_position_conflicts(centres, margin_mm):
         yield finding
 
 
-def order_conflicts(
+def relative_position_conflicts(
     centres: Mapping[str, FloatArray], margin_mm: float
 ) -> Iterator[tuple[str, str, Finding]]:
     """Pairs of organs that are on the wrong side of each other, each with its finding.
 
     Parameters
     ----------
-    centres, margin_mm : see `order_findings`
+    centres, margin_mm : see `relative_position_findings`
     """
     sides = tuple((right, left) for both, (left, right) in PAIRS.items() if both not in MOBILE)
     for first, second in (*sides, *RIGHT_OF):

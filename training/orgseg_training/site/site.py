@@ -9,7 +9,7 @@ from pathlib import Path
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.durable import make_folder
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
-from orgseg_training.datasets.organ_table import OWN_ORGANS, organs_beside
+from orgseg_training.datasets.organ_table import OWN_ORGANS, organs_of_folder
 from orgseg_training.errors import NoSite, NotLocked, SiteExists
 from orgseg_training.site.lock import Lock, read_lock, require_unchanged
 from orgseg_training.site.patients import PatientMap, make_secret, read_secret
@@ -130,7 +130,7 @@ class Site:
     @property
     def organs(self) -> OrganTable:
         """The organ table: the shipped one with the site's own organs. Raises ConfigError."""
-        return organs_beside(self.root)
+        return organs_of_folder(self.root)
 
     def secret(self) -> bytes:
         """The key of the patients' hashes. Raises StorageError."""

@@ -1,7 +1,7 @@
 """How often the gate passes or fails wrongly, on synthetic results of seven organs, beside the theory.
 
 Equal candidates differ from the live model by noise only; worse ones are worse by exactly the margin in one
-organ, which few may pass; saboteurs swap sides, shift one organ by 6 mm, or lack one.
+organ, which few may pass; spoiled candidates swap sides, shift one organ by 6 mm, or lack one.
 Run: ``python benchmarks/gate.py [--gates 200] [--sd 0.03]``. The summary line is the last.
 """
 
@@ -51,8 +51,8 @@ def false_pass(kind: str, patients: int, gates: int) -> float:
     return float(np.mean([shown is Shown.NOT_WORSE for shown in passed]))
 
 
-def saboteurs(patients: int, sd: float) -> dict[str, tuple[GateVerdict, str]]:
-    """The verdict on each saboteur, with its first reason."""
+def spoiled_candidates(patients: int, sd: float) -> dict[str, tuple[GateVerdict, str]]:
+    """The verdict on each spoiled candidate, with its first reason."""
     scans = Gates(patients=patients, sd=sd).equal(1)
     shifted = [
         replace(s, candidate={**s.candidate, "larynx": found(s.live["larynx"].comparison.dsc - 0.2, 9.0)})
@@ -71,19 +71,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gates", type=int, default=200)
     parser.add_argument("--sd", type=float, default=0.03)
-    told = parser.parse_args()
+    options = parser.parse_args()
     begun = time.monotonic()
     print(
-        f"equal candidates, 7 organs, deviation {told.sd:g}, margins {MARGIN_DICE:g} and {MARGIN_SURFACE:g}"
+        f"equal candidates, 7 organs, deviation {options.sd:g},"
+        f" margins {MARGIN_DICE:g} and {MARGIN_SURFACE:g}"
     )
     print(f"{'patients':>9}{'theory':>9}{'PASS':>7}{'INCONCL.':>10}{'FAIL':>6}   (of 100)")
     wrong = 0.0
     for patients in SIZES:
-        verdicts = equal_candidates(patients, told.sd, told.gates)
-        share = {one: 100 * verdicts[one] / told.gates for one in GateVerdict}
+        verdicts = equal_candidates(patients, options.sd, options.gates)
+        share = {one: 100 * verdicts[one] / options.gates for one in GateVerdict}
         wrong = max(wrong, share[GateVerdict.FAIL])
         print(
-            f"{patients:>9}{100 * theory(patients, told.sd):>9.0f}{share[GateVerdict.PASS]:>7.0f}"
+            f"{patients:>9}{100 * theory(patients, options.sd):>9.0f}{share[GateVerdict.PASS]:>7.0f}"
             f"{share[GateVerdict.INCONCLUSIVE]:>10.0f}{share[GateVerdict.FAIL]:>6.1f}"
         )
     print("one organ worse by exactly the margin: shown to be not worse in so many of 100 (5 by theory)")
@@ -92,19 +93,19 @@ def main() -> None:
     )
     most = 0.0
     for patients in SIZES:
-        rates = [100 * false_pass(kind, patients, 10 * told.gates) for kind in KINDS]
+        rates = [100 * false_pass(kind, patients, 10 * options.gates) for kind in KINDS]
         most = max(most, *rates)
         print(f"{patients:>9}" + "".join(f"{rate:>18.1f}" for rate in rates))
-    refused = saboteurs(30, told.sd)
+    refused = spoiled_candidates(30, options.sd)
     for name, (verdict, reason) in refused.items():
         print(f"{name:24} {verdict.value:13} {reason}")
-    twenty = equal_candidates(30, told.sd, 20)
-    needed = needed_patients([MARGIN_DICE] * 7, [told.sd] * 7)
+    twenty = equal_candidates(30, options.sd, 20)
+    needed = needed_patients([MARGIN_DICE] * 7, [options.sd] * 7)
     caught = sum(verdict is GateVerdict.FAIL for verdict, _ in refused.values())
     print(
         f"20 equal candidates with 30 patients: {twenty[GateVerdict.PASS]} pass (theory"
-        f" {20 * theory(30, told.sd):.1f}), {twenty[GateVerdict.FAIL]} fail wrongly;"
-        f" needed patients {needed}; saboteurs refused {caught} of {len(refused)};"
+        f" {20 * theory(30, options.sd):.1f}), {twenty[GateVerdict.FAIL]} fail wrongly;"
+        f" needed patients {needed}; spoiled candidates refused {caught} of {len(refused)};"
         f" most false passes {most:.1f} %, most false failures {wrong:.1f} %;"
         f" {time.monotonic() - begun:.0f} s"
     )

@@ -28,7 +28,7 @@ from pynetdicom.events import Event
 from orgseg_node.node.config.node_config import Destination, ReceiverSection
 from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.store.store import Store
-from tests.chaos.charges import Charge, Keeper, until
+from tests.chaos.supervisor import SupervisedProcess, Supervisor, until
 from tests.chaos.world import listening
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.peers.dcmtk import free_port
@@ -95,8 +95,8 @@ def run(folder: Path, files: list[Path], repeat: int, quiet_s: float) -> dict[st
     tps, port = Tps(), free_port()
     (node_folder / "node.toml").write_text(CONFIG.format(port=port, quiet=quiet_s, tps=tps.port))
     command = [sys.executable, "-m", "tests.support.node.node_program", str(node_folder / "node.toml"), "0"]
-    with Keeper() as keeper:
-        node = keeper.take(Charge(name="node", command=command, log=node_folder / "log"))
+    with Supervisor() as supervisor:
+        node = supervisor.start(SupervisedProcess(name="node", command=command, log=node_folder / "log"))
         until(lambda: listening(node), 60, "the node listens")
         to_node = Destination(ae_title="ORGSEG", host="127.0.0.1", port=port, timeout_s=30)
         DicomSender().send_all(to_node, "BENCH", files)

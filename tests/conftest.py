@@ -44,7 +44,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def sockets_collected() -> Iterator[None]:
-    """Dropped sockets are told of in the test that dropped them; asked for by the marks `LEAKS`."""
+    """Dropped sockets are reported in the test that dropped them; asked for by the marks `LEAKS`."""
     yield
     collect()
 

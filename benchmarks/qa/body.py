@@ -2,7 +2,7 @@
 
 Couches, boards, rests, tubes, masks, blankets, cushions and wedges are drawn around the patient of every CT
 of the data folder. The body found without the object is the truth. Objects below 50 ml are not scored: they
-lie mostly outside the image. On a voxel grid of 4 mm a mask and a blanket cannot be told from the skin, so
+lie mostly outside the image. On a voxel grid of 4 mm a mask and a blanket look like the skin, so
 these two are scored only on CTs with finer pixels.
 
     python -m benchmarks.qa.body             # all CTs of the data folder, every 24th OpenKBP patient

@@ -42,7 +42,7 @@ class Row:
 
     @property
     def is_flagged(self) -> bool:
-        """Whether a person is told to look at it, or it is left out."""
+        """Whether a person is asked to look at it, or it is left out."""
         return self.grade is not None
 
 

@@ -31,7 +31,7 @@ SEVERAL_PARTS = frozenset(
 )
 """Organs that naturally consist of several parts."""
 _SMALL_PIECE = 0.05  # a second piece above this fraction of the organ is a warning, below it a note
-_SMALLEST_ML = 0.2  # sides of smaller organs are not compared: they are crumbs somewhere
+_SMALLEST_ML = 0.2  # sides of smaller organs are not compared: they may be false pieces
 _DUST = 0.001  # pieces below this fraction of the organ are not listed individually
 _Box = tuple[slice, slice, slice]
 
@@ -175,19 +175,19 @@ def _swapped(centroids: dict[str, tuple[Organ, float]]) -> list[Finding]:
     """Pairs whose left organ is not further to the patient's left (larger LPS x) than the right one."""
     findings = []
     for key, (organ, left_mm) in centroids.items():
-        twin = centroids.get(key.removesuffix("_left") + "_right")
-        if organ.side is not Side.LEFT or twin is None or left_mm > twin[1]:
+        right = centroids.get(key.removesuffix("_left") + "_right")
+        if organ.side is not Side.LEFT or right is None or left_mm > right[1]:
             continue
         findings.append(
             Finding(
                 level=Level.ERROR,
                 code="LEFT_RIGHT_SWAPPED",
                 message=(
-                    f"{organ.name} is {twin[1] - left_mm:.1f} mm to the patient's right of {twin[0].name}: "
+                    f"{organ.name} is {right[1] - left_mm:.1f} mm to the patient's right of {right[0].name}: "
                     "left and right are swapped."
                 ),
                 organ=key,
-                value=left_mm - twin[1],
+                value=left_mm - right[1],
             )
         )
     return findings

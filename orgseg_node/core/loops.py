@@ -112,16 +112,16 @@ def _relax(loops: Loops, outward: FloatArray) -> Loops:
 
 
 def _fit_areas(
-    loops: Loops, outward: FloatArray, wanted: FloatArray, room: tuple[FloatArray, float]
+    loops: Loops, outward: FloatArray, wanted: FloatArray, limit: tuple[FloatArray, float]
 ) -> Loops:
     """Move the vertices of each loop until its area is the wanted one.
 
-    ``room`` gives the reference points and the largest distance from them. A vertex moves in proportion to
-    the area that its move gains.
+    ``limit`` is the reference points and the largest distance from them. A vertex moves in proportion to the
+    area that its move gains.
     """
     before, after = loops.neighbours()
     which = np.repeat(np.arange(len(loops.starts)), loops.lengths)
-    middle, reach = room
+    middle, reach = limit
     points = loops.points
     for _ in range(_AREA_ROUNDS):
         missing = wanted - Loops(points=points, starts=loops.starts).areas()

@@ -1,1 +1,1 @@
-"""What the node offers by HTTP; it looks into the node's rooms, and none of them knows it."""
+"""What the node offers by HTTP. It imports packages of the node, and none of them imports it."""

@@ -20,7 +20,7 @@ from tests.support.peers.postgres import cluster
 
 
 def main() -> int:
-    """Run as told on the command line."""
+    """Run with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=40)
     parser.add_argument("--senders", type=int, default=4)
@@ -31,26 +31,28 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="8 series and 24 kills")
     parser.add_argument("--spoil", choices=SPOILS, help="break a promise at the end: the checker must see it")
     parser.add_argument("--keep", type=Path, help="an empty folder to work in, which is kept")
-    told = parser.parse_args()
+    options = parser.parse_args()
     size = Size(
-        series=told.series, senders=told.senders, pause_s=told.kills * 2.0 * told.senders / told.series
+        series=options.series,
+        senders=options.senders,
+        pause_s=options.kills * 2.0 * options.senders / options.series,
     )
-    kills = told.kills
-    if told.short:
-        size, kills = Size(series=8, senders=told.senders, pause_s=10.0), 24
-    folder = told.keep or Path(tempfile.mkdtemp(prefix="orgseg-chaos-"))
+    kills = options.kills
+    if options.short:
+        size, kills = Size(series=8, senders=options.senders, pause_s=10.0), 24
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="orgseg-chaos-"))
     try:
         with contextlib.ExitStack() as stack:
-            server = stack.enter_context(cluster()) if told.database == "postgresql" else None
+            server = stack.enter_context(cluster()) if options.database == "postgresql" else None
             made = stack.enter_context(world(folder / "world", size, server))
-            report = run(made, kills=kills, seed=told.seed, limit_s=told.minutes * 60)
-            if told.spoil:
-                SPOILS[told.spoil](made)
+            report = run(made, kills=kills, seed=options.seed, limit_s=options.minutes * 60)
+            if options.spoil:
+                SPOILS[options.spoil](made)
                 report.findings = check(made)
         print(report.text())
         return 1 if report.findings.problems else 0
     finally:
-        if told.keep is None:
+        if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,7 +14,7 @@ import psutil
 
 from orgseg_node.errors import StorageError
 from orgseg_node.node.config.database import Server
-from tests.chaos.charges import Charge
+from tests.chaos.supervisor import SupervisedProcess
 from tests.chaos.world import World
 
 _WATCH_S: Final = 2.0
@@ -55,7 +55,7 @@ class Killer:
             self._kinds["every connection to the database"] = (8, self._connections)
             self._kinds["a process of the database server"] = (4, self._backend)
 
-    def for_good(self, node: Charge) -> None:
+    def for_good(self, node: SupervisedProcess) -> None:
         """Kill a process of the node that is never started again, once."""
         if not node.gone_for_good and node.kill(for_good=True):
             self.kills["worker, for good"] += 1
@@ -126,7 +126,7 @@ class Killer:
         return "sender, at random" if alive and self._random.choice(alive).kill(group=True) else None
 
     def _sending(self) -> str | None:
-        """Kill a sender that was just told of a Success, with its storescu."""
+        """Kill a sender that just got a Success, with its storescu."""
         logs = [self._world.folder / f"acks-{number}.tsv" for number in range(len(self._world.senders))]
         before = [_stamp(log) for log in logs]
         _watch(lambda: any(_stamp(log) != old for log, old in zip(logs, before, strict=True)))

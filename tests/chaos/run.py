@@ -15,9 +15,9 @@ from orgseg_node.node.models.registry import ModelRegistry
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import JobState
 from orgseg_node.node.store.store import Store
-from tests.chaos.charges import until
 from tests.chaos.checker import Findings, check, settled
 from tests.chaos.killer import Killer
+from tests.chaos.supervisor import until
 from tests.chaos.world import World, answers, listening, processes_of
 from tests.support.node.model_bench import FAMILY
 
@@ -75,10 +75,10 @@ def run(world: World, *, kills: int, seed: int, limit_s: float) -> Report:
     _end_shadow(world)
     problems = _come_to_rest(world)
     retried = _press_retry(world)
-    ended = sum((charge.ended for charge in world.keeper.charges), Counter[str]())
+    ended = sum((process.ended for process in world.supervisor.processes), Counter[str]())
     lines: dict[str, object] = {
         **{f"ended by itself, as it should: {why}": n for why, n in ended.items()},
-        "restarts": sum(charge.starts - 1 for charge in world.keeper.charges),
+        "restarts": sum(process.starts - 1 for process in world.supervisor.processes),
         "jobs a person had to start again": retried,
         "seconds of killing, and of calm": f"{calm - begun:.0f} + {time.monotonic() - calm:.0f}",
     }
@@ -137,9 +137,9 @@ def _handles(world: World) -> int:
 def _resources(world: World, baseline: int, lines: dict[str, object]) -> list[str]:
     """Whether the node at rest holds more than a fresh one."""
     problems = [
-        f"{charge.name} died by itself: {charge.own_deaths}"
-        for charge in world.keeper.charges
-        if charge.own_deaths
+        f"{process.name} died by itself: {process.own_deaths}"
+        for process in world.supervisor.processes
+        if process.own_deaths
     ]
     time.sleep(1.0)
     now = _handles(world)
@@ -152,9 +152,9 @@ def _resources(world: World, baseline: int, lines: dict[str, object]) -> list[st
 
 
 def _orderly_stop(world: World) -> list[str]:
-    """The node ends when told to, and leaves nobody behind."""
+    """The node ends after a stop signal and leaves no process behind."""
     ends = [(node.name, node.stop()) for node in world.nodes if node.pid is not None]
-    problems = [f"{name} ended with status {status} when told to stop" for name, status in ends if status]
+    problems = [f"{name} ended with status {status} after a stop signal" for name, status in ends if status]
     try:
         until(lambda: not _orphans(world), 10, "every process of the node is gone")
     except TimeoutError:

@@ -28,7 +28,7 @@ _SENDING: Final = re.compile(r"Sending file: (.*\.dcm)")
 _ANSWER: Final = re.compile(r"Received Store Response \((.*)\)")
 _AGAIN_S: Final = 0.4
 
-Told = Callable[[Path], None]
+OnStored = Callable[[Path], None]
 
 
 class AckLog:
@@ -62,7 +62,7 @@ def hash_of(file: Path) -> str:
     return content_hash(*split_part10(file.read_bytes()))
 
 
-def by_dcmtk(port: int, files: Sequence[Path], told: Told, *, name: str) -> None:
+def by_dcmtk(port: int, files: Sequence[Path], on_stored: OnStored, *, name: str) -> None:
     """Push files with storescu; its own words say which were answered with Success."""
     command = [dcmtk("storescu"), "-v", "-ta", "20", "-td", "20", "-to", "5", "-aet", name, "-aec", "ORGSEG"]
     with subprocess.Popen(
@@ -78,15 +78,15 @@ def by_dcmtk(port: int, files: Sequence[Path], told: Told, *, name: str) -> None
                 current = Path(begun.group(1))
             elif (answer := _ANSWER.search(line)) is not None and current is not None:
                 if answer.group(1) == "Success":
-                    told(current)
+                    on_stored(current)
                 current = None
 
 
-def by_own(port: int, files: Sequence[Path], told: Told, *, name: str) -> None:
+def by_own(port: int, files: Sequence[Path], on_stored: OnStored, *, name: str) -> None:
     """Push files with the node's own sender."""
     node = Destination(ae_title="ORGSEG", host="127.0.0.1", port=port, timeout_s=20)
     try:
-        DicomSender().send_all(node, name, files, on_progress=lambda stored: told(files[stored - 1]))
+        DicomSender().send_all(node, name, files, on_progress=lambda stored: on_stored(files[stored - 1]))
     except NetworkError as error:
         print(f"again: {error.code}", flush=True)
 

@@ -173,19 +173,21 @@ def _end(pid: int) -> None:
 
 
 def main() -> int:
-    """Run as told on the command line."""
+    """Run with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
-    told = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="orgseg-versions-"))
     try:
-        if told.database == "postgresql":
+        if options.database == "postgresql":
             with cluster() as running:
-                report = run_versions(folder, kills=told.kills, seed=told.seed, server=running.new_database())
+                report = run_versions(
+                    folder, kills=options.kills, seed=options.seed, server=running.new_database()
+                )
         else:
-            report = run_versions(folder, kills=told.kills, seed=told.seed)
+            report = run_versions(folder, kills=options.kills, seed=options.seed)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(report.text())

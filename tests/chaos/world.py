@@ -17,7 +17,7 @@ import psutil
 from orgseg_node.node.config.database import Server
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.store import DATABASE, Store
-from tests.chaos.charges import Charge, Keeper, until
+from tests.chaos.supervisor import SupervisedProcess, Supervisor, until
 from tests.support.ct.phantom import PhantomOptions, ct_datasets, save, uid
 from tests.support.node.model_bench import ModelBench
 from tests.support.peers.dcmtk import free_port
@@ -132,16 +132,16 @@ class World:
 
     folder: Path
     size: Size
-    keeper: Keeper
-    nodes: list[Charge]
-    archive: Charge
+    supervisor: Supervisor
+    nodes: list[SupervisedProcess]
+    archive: SupervisedProcess
     orthanc: Orthanc
     port: int
     series: list[Sent]
     place: Path | Server
     cluster: Cluster | None = None
-    senders: list[Charge] = field(default_factory=list)
-    operator: Charge | None = None
+    senders: list[SupervisedProcess] = field(default_factory=list)
+    operator: SupervisedProcess | None = None
 
     @property
     def data(self) -> Path:
@@ -190,7 +190,7 @@ class World:
         config = next(iter(self.nodes)).command[3]
         command = [sys.executable, "-m", "tests.chaos.operator", str(self.folder), "1", config]
         log = self.folder / "operator.log"
-        self.operator = self.keeper.take(Charge(name="operator", command=command, log=log))
+        self.operator = self.supervisor.start(SupervisedProcess(name="operator", command=command, log=log))
 
     def send(self) -> None:
         """Begin to send: two kinds of senders, each with its share of the series."""
@@ -201,7 +201,9 @@ class World:
             command += [str(self.folder / f"acks-{number}.tsv"), str(self.size.pause_s), *share]
             log = self.folder / f"sender-{number}.log"
             self.senders.append(
-                self.keeper.take(Charge(name=f"sender {kind}", command=command, log=log, ends=True))
+                self.supervisor.start(
+                    SupervisedProcess(name=f"sender {kind}", command=command, log=log, ends=True)
+                )
             )
 
 
@@ -235,8 +237,8 @@ def world(folder: Path, size: Size, cluster: Cluster | None = None) -> Iterator[
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    with Keeper() as keeper:
-        archive, orthanc = _archive(folder / "archive", keeper)
+    with Supervisor() as supervisor:
+        archive, orthanc = _archive(folder / "archive", supervisor)
         place = folder / "data" / DATABASE if cluster is None else cluster.new_database()
         text = _CONFIG.format(
             port=port,
@@ -246,11 +248,11 @@ def world(folder: Path, size: Size, cluster: Cluster | None = None) -> Iterator[
         )
         nodes = _nodes(folder, size, text, place)
         made = World(
-            folder=folder, size=size, keeper=keeper, nodes=nodes, archive=archive, orthanc=orthanc,
+            folder=folder, size=size, supervisor=supervisor, nodes=nodes, archive=archive, orthanc=orthanc,
             port=port, series=make_series(folder / "ct", size), place=place, cluster=cluster,
         )  # fmt: skip
         for node in nodes:
-            keeper.take(node)
+            supervisor.start(node)
             until(lambda n=node: up(n), 60, f"the {node.name} runs")
         yield made
 
@@ -270,7 +272,7 @@ def _first_version(folder: Path, place: Path | Server) -> str:
     return "\n".join(f'"{name}" = "{key}"' for name, key in bench.config.models.persons.items())
 
 
-def _nodes(folder: Path, size: Size, text: str, place: Path | Server) -> list[Charge]:
+def _nodes(folder: Path, size: Size, text: str, place: Path | Server) -> list[SupervisedProcess]:
     """The processes of the node: all in one on SQLite, receiver and workers apart on PostgreSQL."""
     texts = {"node": text}
     if isinstance(place, Server):
@@ -282,21 +284,23 @@ def _nodes(folder: Path, size: Size, text: str, place: Path | Server) -> list[Ch
         config = folder / f"{name}.toml"
         config.write_text(each, encoding="utf-8")
         log, may_end = folder / f"{name}.log", _MAY_END if isinstance(place, Server) else {}
-        made.append(Charge(name=name, command=node_command(config, size), log=log, may_end=may_end))
+        made.append(
+            SupervisedProcess(name=name, command=node_command(config, size), log=log, may_end=may_end)
+        )
     return made
 
 
-def up(node: Charge) -> bool:
+def up(node: SupervisedProcess) -> bool:
     """Whether the life a process of the node has now has come to work."""
     return node.pid is not None and '"event": "running"' in node.words
 
 
-def listening(node: Charge) -> bool:
+def listening(node: SupervisedProcess) -> bool:
     """Whether the life a node process has now has come to listen."""
     return node.pid is not None and '"event": "listening"' in node.words
 
 
-def _archive(folder: Path, keeper: Keeper) -> tuple[Charge, Orthanc]:
+def _archive(folder: Path, supervisor: Supervisor) -> tuple[SupervisedProcess, Orthanc]:
     """Orthanc, which may be killed and started again on the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     orthanc = Orthanc(dicom_port=free_port(), http_port=free_port())
@@ -307,11 +311,11 @@ def _archive(folder: Path, keeper: Keeper) -> tuple[Charge, Orthanc]:
         "DicomAet": AE_TITLE,
     }
     settings.write_text(json.dumps(said), "utf-8")
-    charge = keeper.take(
-        Charge(name="Orthanc", command=[_program(), str(settings)], log=folder / "orthanc.log")
+    orthanc_process = supervisor.start(
+        SupervisedProcess(name="Orthanc", command=[_program(), str(settings)], log=folder / "orthanc.log")
     )
     until(lambda: answers(orthanc), 30, "Orthanc answers")
-    return charge, orthanc
+    return orthanc_process, orthanc
 
 
 def answers(orthanc: Orthanc) -> bool:

@@ -109,7 +109,7 @@ def test_from_the_first_version_to_the_next_and_back(
         assert back.status == 0, back.err
         assert drawn_by(node, tps, ct(tmp_path, 3)).startswith("head-neck@1 1 sha256:")
         assert time.monotonic() - begun < 60
-        told = orgseg(capsys, "models", "history", "head-neck", *config)
-        assert "RETIRED -> LIVE" in told.out
-        assert "rollback by A: larynx" in told.out
+        history = orgseg(capsys, "models", "history", "head-neck", *config)
+        assert "RETIRED -> LIVE" in history.out
+        assert "rollback by A: larynx" in history.out
         assert node.stop() == 0

@@ -20,8 +20,8 @@ FAULTS = (*disk.FAULTS, *destinations.FAULTS, *callers.FAULTS)
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
 _HEAD = """# What the node does when things go wrong
 
-Written by `python -m tests.faults`, which makes each fault and looks. What is expected stands in the code
-beside the fault and was written before the run; a row that is not as expected is marked.
+Written by `python -m tests.faults`, which makes each fault and looks. What is expected was written before
+the run, in the code of the fault; a row that is not as expected is marked.
 
 | fault | expected | seen |
 |---|---|---|
@@ -41,22 +41,22 @@ def row(fault: Fault) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Run as told on the command line."""
+    """Run with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--short", action="store_true")
-    told = parser.parse_args()
+    options = parser.parse_args()
     configure_logs("json", "error")
     lines: dict[str, str] = {}
     good = True
     for fault in FAULTS:
-        if told.only not in fault.name or (told.short and fault.slow):
+        if options.only not in fault.name or (options.short and fault.slow):
             continue
         seen, as_expected = row(fault)
         good &= as_expected
         lines[fault.name] = f"| {fault.name} | {fault.expected} | {seen} |"
         print(f"{fault.name}\n  expected: {fault.expected}\n  seen:     {seen}", flush=True)
-    if not told.short:
+    if not options.short:
         before = _PAGE.read_text("utf-8").splitlines() if _PAGE.exists() else []
         old = {line.split(" | ")[0].removeprefix("| "): line for line in before if line.startswith("| ")}
         rows = (lines.get(fault.name) or old.get(fault.name) for fault in FAULTS)

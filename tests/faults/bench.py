@@ -19,8 +19,8 @@ from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.store import Store
-from tests.chaos.charges import Charge, Keeper, until
 from tests.chaos.sender import hash_of
+from tests.chaos.supervisor import SupervisedProcess, Supervisor, until
 from tests.chaos.world import listening as has_come_up
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.peers.dcmtk import free_port
@@ -95,7 +95,9 @@ def listening(data: Path, *, clock: Clock = utc_now, **sections: Any) -> Iterato
 
 
 @contextlib.contextmanager
-def node_process(folder: Path, receiver: str = "", *, archive_port: int = 9) -> Iterator[tuple[int, Charge]]:
+def node_process(
+    folder: Path, receiver: str = "", *, archive_port: int = 9
+) -> Iterator[tuple[int, SupervisedProcess]]:
     """The real node in a process of its own; its port and the process."""
     port = free_port()
     config = folder / "node.toml"
@@ -107,8 +109,8 @@ def node_process(folder: Path, receiver: str = "", *, archive_port: int = 9) -> 
         encoding="utf-8",
     )
     command = [sys.executable, "-m", "tests.support.node.node_program", str(config), "0"]
-    with Keeper() as keeper:
-        node = keeper.take(Charge(name="node", command=command, log=folder / "node.log"))
+    with Supervisor() as supervisor:
+        node = supervisor.start(SupervisedProcess(name="node", command=command, log=folder / "node.log"))
         until(lambda: has_come_up(node), 60, "the node listens")
         yield port, node
         assert not node.own_deaths, "the node died of it"

@@ -16,7 +16,7 @@ from pynetdicom.association import Association
 
 from orgseg_node.node.store.model import JobState
 from orgseg_node.node.store.store import Store
-from tests.chaos.charges import until
+from tests.chaos.supervisor import until
 from tests.faults.bench import Fault, associate, echo, images, listening, node_process, push, uid_of
 from tests.support.peers.dcmtk import free_port, storescp, storescu
 
@@ -95,7 +95,7 @@ def fifty(scratch: Path) -> str:
         took = time.monotonic() - begun
         assert not failed
         assert node.kept(paths)
-    return f"all 100 images kept in {took:.0f} s; {turned_away[0]} times told to come again"
+    return f"all 100 images kept in {took:.0f} s; {turned_away[0]} times rejected until later"
 
 
 def thousand(scratch: Path) -> str:
@@ -251,7 +251,7 @@ FAULTS = (
     Fault(name="slow-loris callers", trial=slow_loris,
           expected="cut off after the idle time-out, however they trickle; others are served meanwhile"),
     Fault(name="50 associations at once", trial=fifty,
-          expected="20 at a time, the rest told to come again; every image kept in the end"),
+          expected="20 at a time, the rest rejected until later; every image kept in the end"),
     Fault(name="1,000 slices in one series", trial=thousand, slow=True,
           expected="one series, one job, one structure set and one segmentation"),
     Fault(name="4 GB of junk at the DICOM port", trial=junk, slow=True,

@@ -94,7 +94,7 @@ def _worker(config: NodeConfig, store: Store, clock: Callable[[], datetime]) -> 
 
 @contextlib.contextmanager
 def answering(answer: Callable[[Event], int], port: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """A destination that answers as told; its port, and what it was sent."""
+    """A destination that answers as the fault says; its port, and what it was sent."""
     got: list[str] = []
 
     def on_store(event: Event) -> int:

@@ -17,7 +17,7 @@ from orgseg_node.node.full_disk import PROBLEM
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import JobState, SeriesState
 from orgseg_node.node.store.store import DATABASE, Store
-from tests.chaos.charges import Charge, Keeper, until
+from tests.chaos.supervisor import SupervisedProcess, Supervisor, until
 from tests.faults.bench import Fault, echo, images, listening, mount, push, small_disk, uid_of
 from tests.support.peers.dcmtk import free_port
 
@@ -25,7 +25,7 @@ _SUCCESS, _LATER = 0x0000, 0xA700
 
 
 def full(scratch: Path) -> str:
-    """Fill the disk by sending; then make room."""
+    """Fill the disk by sending; then free space."""
     paths = images(scratch, 240)
     with small_disk(scratch / "disk", 3) as disk:
         with listening(disk / "data") as node:
@@ -41,13 +41,11 @@ def full(scratch: Path) -> str:
             (disk / "filler").unlink()
             assert node.push(path) == _SUCCESS
             assert node.kept([*kept, path])
-        return (
-            f"{len(kept)} times Success, then 0xA700; all of them whole on the disk; Success again with room"
-        )
+        return f"{len(kept)} times Success, then 0xA700; all of them whole on the disk; then Success again"
 
 
 def started_full(scratch: Path) -> str:
-    """Start the real node on a full disk; make room later."""
+    """Start the real node on a full disk; free space later."""
     (path,) = images(scratch, 1)
     port, web = free_port(), free_port()
     config = scratch / "node.toml"
@@ -64,8 +62,8 @@ def started_full(scratch: Path) -> str:
             encoding="utf-8",
         )
         command = [sys.executable, "-m", "orgseg_node.cli", "node", "run", "--config", str(config)]
-        with Keeper() as keeper:
-            node = keeper.take(Charge(name="node", command=command, log=scratch / "node.log"))
+        with Supervisor() as supervisor:
+            node = supervisor.start(SupervisedProcess(name="node", command=command, log=scratch / "node.log"))
             until(lambda: echo(port), 60, "the node answers")
             assert push(port, path) == _LATER
             problems = _problems(web)
@@ -75,7 +73,7 @@ def started_full(scratch: Path) -> str:
             assert not node.own_deaths, "the node ended"
             assert _problems(web) == []
             assert list((disk / "data" / "inbox").rglob("*.dcm"))
-    return f"0xA700 and '{PROBLEM}' in /readyz; Success once there was room, by the same process"
+    return f"0xA700 and '{PROBLEM}' in /readyz; Success once there was space, by the same process"
 
 
 def _problems(web: int) -> list[str]:
@@ -139,8 +137,8 @@ def gone(scratch: Path) -> str:
     known = {path for path in paths if store.copies(uid_of(path))}
     store.close()
     assert known >= set(answered)
-    told = f"{len(answered)} of {len(paths)} got Success"
-    return f"{told}; the next start took all of them in again ({adopted} files)"
+    result = f"{len(answered)} of {len(paths)} got Success"
+    return f"{result}; the next start took all of them in again ({adopted} files)"
 
 
 def forward(scratch: Path) -> str:
@@ -174,15 +172,15 @@ def _jump(scratch: Path, jump: timedelta, *, after: int) -> str:
         live = [job for job in node.store.jobs() if job.state is not JobState.SUPERSEDED]
         assert series.state is SeriesState.READY
         assert [job.slices for job in live] == [24]
-    told = "judged too early once; " if early else ""
-    return f"{told}one live job with all 24 slices, revision {series.revision}, {waited:.0f} min late"
+    early_text = "judged too early once; " if early else ""
+    return f"{early_text}one live job with all 24 slices, revision {series.revision}, {waited:.0f} min late"
 
 
 FAULTS = (
     Fault(name="disk full", trial=full,
-          expected="0xA700 once an image cannot be kept; what got Success is whole; goes on with room"),
+          expected="0xA700 once an image cannot be kept; what got Success is whole; goes on with free space"),
     Fault(name="started on a full disk", trial=started_full,
-          expected="it starts, answers 0xA700 and says why in /readyz; it works once there is room"),
+          expected="it starts, answers 0xA700 and says why in /readyz; it works once there is space"),
     Fault(name="disk read-only", trial=read_only, expected="0xA700 while it is; Success afterwards"),
     Fault(name="database locked", trial=locked, expected="0xA700 after 10 s; Success once it is free"),
     Fault(name="database deleted", trial=gone,

@@ -29,7 +29,7 @@ from orgseg_node.node.config.node_config import Destination
 from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.store.model import JobState
 from orgseg_node.node.store.store import Store
-from tests.chaos.charges import Charge, Keeper, until
+from tests.chaos.supervisor import SupervisedProcess, Supervisor, until
 from tests.chaos.world import Size, make_series
 from tests.support.peers.dcmtk import free_port
 
@@ -93,15 +93,15 @@ class Destinations:
 
 
 def main() -> int:
-    """Run as told on the command line."""
+    """Run with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=500)
     parser.add_argument("--slices", type=int, default=6)
     parser.add_argument("--minutes", type=float, default=40.0)
-    told = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="orgseg-soak-"))
     try:
-        return soak(folder, Size(series=told.series, slices=told.slices), told.minutes * 60)
+        return soak(folder, Size(series=options.series, slices=options.slices), options.minutes * 60)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,8 +111,8 @@ def soak(folder: Path, size: Size, limit_s: float) -> int:
     tps, port = Destinations(), free_port()
     (folder / "node.toml").write_text(_CONFIG.format(port=port, tps=tps.port), encoding="utf-8")
     command = [sys.executable, "-m", "tests.soak.node", str(folder / "node.toml")]
-    with Keeper() as keeper:
-        node = keeper.take(Charge(name="node", command=command, log=folder / "log"))
+    with Supervisor() as supervisor:
+        node = supervisor.start(SupervisedProcess(name="node", command=command, log=folder / "log"))
         until(lambda: _listens(port), 60, "the node listens")
         begun, store = time.monotonic(), Store(folder / "data", read_only=True)
         failure: list[BaseException] = []
@@ -169,7 +169,7 @@ def _send(folder: Path, size: Size, port: int, store: Store, failure: list[BaseE
             until(lambda n=number: len(store.jobs(states={JobState.DONE})) > n - 8, 300, "the node keeps up")
             DicomSender().send_all(node, "SOAK", sorted(sent.folder.iterdir()))
             shutil.rmtree(sent.folder)
-    except BaseException as error:  # noqa: BLE001 (told by the main thread)
+    except BaseException as error:  # noqa: BLE001 (raised again by the main thread)
         failure.append(error)
 
 

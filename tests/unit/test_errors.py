@@ -1,4 +1,4 @@
-"""The error tree: every error can be told to an operator."""
+"""The error tree: every error can be shown to an operator."""
 
 from __future__ import annotations
 

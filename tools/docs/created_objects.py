@@ -214,7 +214,7 @@ def _walk(dataset: Dataset, above: Path_, seen: _Seen) -> None:
         if element.VR == "SQ":
             value = "items" if element.value else ""
             for item in element.value:
-                # content items nest without end; one floor tells all
+                # content items contain content items of the same form; one level is enough
                 is_content = element.keyword == "ContentSequence" and above[-1:] == path[-1:]
                 _walk(item, above if is_content else path, seen)
         seen.values.setdefault(path, []).append((element.VR, value))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from orgseg_node.node.routing.explain import SeriesExplanation
 
 _TITLE_NEEDED = (
-    "The rule needs an AE title that is not known here: give it with --calling or --called. In the node the "
-    "association tells it."
+    "The rule needs an AE title that is not known here: give it with --calling or --called. The node takes "
+    "it from the association."
 )
 
 app = typer.Typer(name="rules", help="List and test the routing rules.", no_args_is_help=True)

@@ -1,4 +1,4 @@
-"""Small, definite faults of a contour: what they change in its measures tells a fault from a patient."""
+"""Small, definite faults of a contour: a change of measures like theirs is a fault, no unusual patient."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The cavities of the patient: lungs, airways, sinuses and bowel gas, judged in three dimensions.
 
-A slice alone cannot tell the trachea from the gap between arm and trunk, or from the inside of a couch, and
-slices decided one by one disagree. So the enclosed air of all slices is joined into pockets, and each pocket
-is decided once.
+In a single slice the trachea looks like the gap between arm and trunk, or like the inside of a couch, and
+neighbouring slices would be decided differently. So the enclosed air of all slices is joined into pockets,
+and each pocket is decided once.
 """
 
 from __future__ import annotations

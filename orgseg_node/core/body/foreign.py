@@ -108,7 +108,7 @@ def _foam(low: Mask, hu: NDArray[np.int16], air: Mask) -> _Regions:
 
 
 def _length(count: int, step_mm: float) -> int:
-    """The number of slices over which a section must be constant; 0 if the scan is too short to tell."""
+    """The number of slices over which a section must be constant; 0 if the scan is too short."""
     length = round(min(_LENGTHS_MM[1], count * step_mm) / step_mm)
     return length if length >= 3 and length * step_mm >= _LENGTHS_MM[0] else 0
 

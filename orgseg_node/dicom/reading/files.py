@@ -180,9 +180,9 @@ def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
 
 
 def _require_encoding(dataset: FileDataset, *, is_compressed: bool) -> None:
-    """Raise UnsupportedSyntax if the transfer syntax does not tell how the pixel data are compressed.
+    """Raise UnsupportedSyntax if the transfer syntax does not say how the pixel data are compressed.
 
-    Compressed bytes would be taken for pixels. Only compressed pixel data have no defined length (PS3.5 A.4).
+    Compressed bytes would be read as pixels. Only compressed pixel data have no defined length (PS3.5 A.4).
     """
     syntax = UID(dataset.file_meta.get("TransferSyntaxUID") or "")
     if not syntax.is_transfer_syntax or syntax.is_private or syntax.is_encapsulated == is_compressed:
@@ -192,7 +192,7 @@ def _require_encoding(dataset: FileDataset, *, is_compressed: bool) -> None:
     if "MediaStorageSOPClassUID" in dataset.file_meta:
         raise UnsupportedSyntax(f"It is {uid_name(syntax)}, but the pixel data are compressed.")
     raise UnsupportedSyntax(
-        "The pixel data are compressed, and there is no file meta information that tells how."
+        "The pixel data are compressed, and there is no file meta information that says how."
     )
 
 

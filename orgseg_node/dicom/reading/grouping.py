@@ -135,7 +135,7 @@ def _without_repeated_files(
             or _has_other_position(first, one)
             or _content_hash(first, pixels) != _content_hash(one, pixels)
         ):
-            raise DuplicateSlices("Different images carry the same SOP Instance UID.")
+            raise DuplicateSlices("Different images have the same SOP Instance UID.")
         again[str(one.image.path)] = _aside(one, Reason.COPY)
     return list(known.values()), list(again.values())
 

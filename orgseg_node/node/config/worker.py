@@ -1,4 +1,4 @@
-"""Configuration section ``worker``: what this process does, alone or beside others."""
+"""Configuration section ``worker``: what this process does, alone or together with others."""
 
 from __future__ import annotations
 

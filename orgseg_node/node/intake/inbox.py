@@ -339,7 +339,7 @@ class Inbox:
         if self._surveys.has(series.series_uid, instances) or seen in self._preloaded:
             return
         self._preloaded.add(seen)
-        if self._judge.survey_ahead(series, instances) and self._judge.may_preload(series):
+        if self._judge.survey_early(series, instances) and self._judge.may_preload(series):
             self._callbacks.preload(self._root / series.series_uid)
         self._preloaded.discard(seen)
 

@@ -110,7 +110,7 @@ class SeriesJudge:
             self._attempts.forget(series.series_uid)
         return done
 
-    def survey_ahead(self, series: Series, instances: Sequence[Instance]) -> bool:
+    def survey_early(self, series: Series, instances: Sequence[Instance]) -> bool:
         """Survey a series that will soon be judged; if that ends the process, it is a failed attempt.
 
         Returns
@@ -142,7 +142,7 @@ class SeriesJudge:
             self._attempts.end(uid)
 
     def may_preload(self, series: Series) -> bool:
-        """Whether a series may be read ahead for its job, see `SeriesAttempts.may_preload`."""
+        """Whether a series may be preloaded for its job, see `SeriesAttempts.may_preload`."""
         return self._attempts.may_preload(series, self._clock())
 
     def node_started(self) -> None:

@@ -15,7 +15,7 @@ from orgseg_node.node.store.store import Store
 
 
 class Stability:
-    """Tells which series are stable, and about which a source has to be asked first.
+    """Finds the series that are stable, and those about which a source has to be asked first.
 
     Parameters
     ----------

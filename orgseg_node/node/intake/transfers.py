@@ -89,7 +89,7 @@ class Transfers:
 
         One over which an image could not be stored counts as broken off, however it ended. An association
         that ends in order is the retry of a series whose sending was broken off if it began after the break.
-        One that was open beside the broken one may have brought other images of the series.
+        One that was open at the same time as the broken one may have brought other images of the series.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ from orgseg_node.node.monitoring.message_text import subject_of, text_of
 from orgseg_node.node.monitoring.outbox import Message
 
 _LISTED: Final = 10
-"""So many jobs or series are listed for each code: a chat message has little room."""
+"""So many jobs or series are listed for each code: a chat message must be short."""
 
 _LIMIT_S: Final = 300.0
 """Apprise stops to wait for a service after this time, redirects and pauses between requests included."""

@@ -21,7 +21,7 @@ def build_request(config: NodeConfig, job: Job, instances: Iterable[Instance], f
     Parameters
     ----------
     config : the node's configuration
-    job : carries what was decided about it, whatever the configuration says now
+    job : has what was decided when it was made, whatever the configuration says now
     instances : of its series
     folder : of the job; the results are written into ``out`` in it
     """
@@ -56,7 +56,7 @@ def _settings(config: NodeConfig, job: Job) -> dict[str, Any]:
 
 
 def _protocol(config: NodeConfig, job: Job) -> dict[str, Any]:
-    """The protocol as it was when the job was made; that of the node for a job that carries none."""
+    """The protocol as it was when the job was made; that of the node for a job that has none."""
     if not job.protocol_json:
         return load_protocol(config.contours.protocol).as_json
     found: dict[str, Any] = json.loads(job.protocol_json)

@@ -101,10 +101,10 @@ class SeriesAttempts:
         return [(str(uid), int(attempts) + 1) for uid, attempts in rows]
 
     def may_preload(self, series: Series, now: datetime) -> bool:
-        """Whether a series may be read ahead for its job, which is noted.
+        """Whether a series may be preloaded for its job; this is noted, and only the first process may do it.
 
-        Nobody learns how that ended if the whole node is killed, so it is done by one process only. The job
-        itself, which counts its failed runs, then reads the series.
+        If the whole node is killed meanwhile, nobody counts it as a failed attempt. So the series is not
+        preloaded a second time: its job reads it, and the job counts its failed runs.
         """
         known = (series.series_uid, series.revision)
         if known in self._preloaded:

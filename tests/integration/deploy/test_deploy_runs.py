@@ -57,7 +57,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(1500)
 def test_a_bundle_installs_a_node_without_network(bundle: Path, tmp_path: Path) -> None:
-    """Pip is told to look at no index, and at no proxy that is there, so what is missing is missing."""
+    """Pip is configured to look at no index, and at no proxy that is there, so what is missing is missing."""
     offline = {"PIP_NO_INDEX": "1", "HTTPS_PROXY": "http://127.0.0.1:9", "PYTHONPATH": ""}
     there = {"DESTDIR": str(tmp_path), "PYTHON": sys.executable, **offline}
     done = run(bundle / "install.sh", seconds=900, **there)

@@ -273,7 +273,7 @@ def test_outside_of_the_patient_is_skipped_as_asked_or_where_calibration_found_n
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Told:
-    """Gives the labels it was told to give, by the first voxel of the CT."""
+    """Gives the labels that were prepared, by the first voxel of the CT."""
 
     table: OrganTable
     answers: Mapping[int, NDArray[np.uint8]]
@@ -284,14 +284,14 @@ class _Told:
         return ()
 
     def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
-        on_progress(1.0, "told")
+        on_progress(1.0, "prepared")
         keys = ("spleen", "liver", "heart")
         organs = {number: self.table[key] for number, key in enumerate(keys, 1)}
         labels = self.answers[int(volume.hu[0, 0, 0])]
         return Prediction(
             label_map=LabelMap(grid=volume.grid, labels=labels, organs=organs),
             models=(),
-            method="told",
+            method="prepared",
             device="cpu",
             timings_s={"network": self.seconds},
         )
@@ -329,9 +329,11 @@ def test_the_lowest_dice_and_all_differences_are_kept(organ_table: OrganTable) -
             Precision.F32: _Told(table=organ_table, answers=better, seconds=2.0),
         },
     )
-    told: list[float] = []
+    progress: list[float] = []
     cts = [_patient(-901), _patient(-902), _patient(-901)]
-    measured = measure_agreement(modes, cts, _TODAY, lambda part, what: told.append(part) if what else None)
+    measured = measure_agreement(
+        modes, cts, _TODAY, lambda part, what: progress.append(part) if what else None
+    )
     rough, fine = measured.candidates
     organs = rough.calibration.organs
     assert organs["spleen"] == OrganAgreement(
@@ -346,7 +348,7 @@ def test_the_lowest_dice_and_all_differences_are_kept(organ_table: OrganTable) -
     assert [ct.voxels for ct in rough.calibration.references] == [43200, 43200]
     assert (rough.calibration.date, rough.calibration.precision) == (_TODAY, Precision.BF16)
     assert measured.accepted is fine
-    assert told == pytest.approx([1 / 3, 2 / 3, 1.0] * 2)
+    assert progress == pytest.approx([1 / 3, 2 / 3, 1.0] * 2)
 
 
 def test_the_fastest_that_is_good_enough_is_taken_and_none_where_nothing_was_found(

@@ -39,9 +39,9 @@ def test_dciodvfy_finds_no_error_in_the_ct(kit: Kit) -> None:
 def test_plastimatch_sees_the_volumes_of_the_table(name: str, kit: Kit, tmp_path: Path) -> None:
     masks = plastimatch_masks(kit.structure_sets[name], kit.ct[0].parent, tmp_path / "masks")
     label_map = kit_label_map()
-    told = {row.name: row.voxel_ml for row in kit.volumes}
+    voxel_ml = {row.name: row.voxel_ml for row in kit.volumes}
     for label, piece in enumerate(KIT_STRUCTURES, start=1):
-        assert masks[piece.name].sum() * VOXEL_ML == pytest.approx(told[piece.name], abs=VOXEL_ML / 2)
+        assert masks[piece.name].sum() * VOXEL_ML == pytest.approx(voxel_ml[piece.name], abs=VOXEL_ML / 2)
         assert (masks[piece.name] ^ label_map.mask(label)).sum() == 0
 
 

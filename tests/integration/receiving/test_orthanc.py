@@ -1,6 +1,6 @@
 """An archive keeps every object and shows it as it is: Orthanc, by C-STORE and by REST.
 
-Orthanc before 1.12 does not know the SOP class of label map segmentations; it is told to accept unknown ones.
+Orthanc before 1.12 does not know label map segmentations; it is configured to accept unknown SOP classes.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ def test_a_peer_gets_contexts_for_the_sop_classes_it_may_send(
     with structlog.testing.capture_logs() as lines:
         assert accepted(associate(port)) == {*classes, Verification}
         assert accepted(associate(port, "CT2")) == {*CLASSES, Verification}, "others are not concerned"
-    told = [line for line in lines if line["event"] == "sop classes refused"]
-    assert [set(line["sop_classes"]) for line in told] == (
+    logged = [line for line in lines if line["event"] == "sop classes refused"]
+    assert [set(line["sop_classes"]) for line in logged] == (
         [set(CLASSES) - classes] if words is not None else []
     )
 

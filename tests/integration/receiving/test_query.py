@@ -53,7 +53,7 @@ def place(_archive: tuple[str, int, Callable[[int], None], int], tmp_path: Path)
     return Place(node_port=node_port, kept=tmp_path / "kept", title=title, port=port)
 
 
-def _told(answer: Answer, name: str) -> list[dict[str, Any]]:
+def _rows(answer: Answer, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(answer.out)[name]
     return found
 
@@ -85,7 +85,7 @@ def test_studies_are_found_by_every_key(
 ) -> None:
     answer = orgseg(capsys, "query", "pacs", *keys, "--config", place.config(tmp_path), "--json")
     assert answer.status == 0, answer.err
-    assert {study["accession"] for study in _told(answer, "studies")} == accessions
+    assert {study["accession"] for study in _rows(answer, "studies")} == accessions
 
 
 @pytest.mark.peer
@@ -95,21 +95,21 @@ def test_uids_and_modality_find_too_and_counts_are_those_of_the_archive(
     config = place.config(tmp_path)
     study = held.first.StudyInstanceUID
     answer = orgseg(capsys, "query", "pacs", "--study", study, "--config", config, "--json")
-    assert [told["study_uid"] for told in _told(answer, "studies")] == [study]
+    assert [row["study_uid"] for row in _rows(answer, "studies")] == [study]
     by_level = orgseg(
         capsys,
         *("query", "pacs", "--patient", "PAT-1", "--modality", "CT", "--level", "series"),
         *("--config", config, "--json"),
     )
-    told = _told(by_level, "series")
-    assert {one["series_uid"] for one in told} == {
+    rows = _rows(by_level, "series")
+    assert {one["series_uid"] for one in rows} == {
         held.first.SeriesInstanceUID,
         held.second.SeriesInstanceUID,
     }
-    assert {one["instances"] for one in told} <= {SLICES, None}
+    assert {one["instances"] for one in rows} <= {SLICES, None}
     both = ("--study", study, "--series", held.second.SeriesInstanceUID)
     named = orgseg(capsys, "query", "pacs", *both, "--config", config, "--json")
-    assert [one["series_uid"] for one in _told(named, "series")] == [held.second.SeriesInstanceUID]
+    assert [one["series_uid"] for one in _rows(named, "series")] == [held.second.SeriesInstanceUID]
     nothing = orgseg(
         capsys, "query", "pacs", "--modality", "MR", "--level", "series", "--config", config, "--json"
     )
@@ -122,7 +122,7 @@ def test_a_series_is_found_without_its_study(
 ) -> None:
     series = held.second.SeriesInstanceUID
     answer = orgseg(capsys, "query", "pacs", "--series", series, "--config", place.config(tmp_path), "--json")
-    assert [one["series_uid"] for one in _told(answer, "series")] == [series]
+    assert [one["series_uid"] for one in _rows(answer, "series")] == [series]
 
 
 @pytest.mark.peer
@@ -144,7 +144,7 @@ def test_more_than_the_limit_is_cancelled_and_said(
 ) -> None:
     answer = orgseg(capsys, "query", "pacs", "--limit", "1", "--config", place.config(tmp_path), "--json")
     assert answer.status == 0
-    assert len(_told(answer, "studies")) == 1
+    assert len(_rows(answer, "studies")) == 1
     assert json.loads(answer.out)["has_more"]
     assert "more than 1" in answer.err
 
@@ -385,7 +385,7 @@ def test_queries_and_pulls_go_by_tls_to_an_archive_whose_certificate_is_trusted(
         distrusting = place.config(tmp_path, tls_ca=str(stranger.certificate), **shown)
         refused = orgseg(capsys, "query", "pacs", "--patient", "PAT-1", "--config", distrusting)
     assert found.status == 0, found.err
-    assert [one["accession"] for one in _told(found, "studies")] == ["ACC-1"]
+    assert [one["accession"] for one in _rows(found, "studies")] == ["ACC-1"]
     assert pulled.status == 0, pulled.err
     assert len(list((tmp_path / "out").rglob("*.dcm"))) > 0
     assert (refused.status, refused.code) == (1, "NETWORK_TLS_PEER_CERTIFICATE")

@@ -1,4 +1,4 @@
-"""Sources that misbehave: every status told, lost associations, and answers nobody asked for."""
+"""Sources that misbehave: every status reported, lost associations, and answers nobody asked for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _match(event: Event, patient: str, series: str = SERIES, count: int = 4) -> 
 
 @contextlib.contextmanager
 def _source(find: Answers = _found, get: Answers | None = None, move: Answers | None = None) -> Iterator[int]:
-    """A source that answers as it is told; its port."""
+    """A source that answers as the test says; its port."""
     ae = AE(ae_title="PACS")
     handlers: list[Any] = [(evt.EVT_C_FIND, find)]
     ae.add_supported_context(FIND)
@@ -141,11 +141,11 @@ def test_a_refused_retrieval_is_told_with_its_status(
             *("--config", _config(tmp_path, port)),
         )
     # pynetdicom counts a failure as one image that was not sent, but not a cancellation
-    code, told = "NETWORK_PULL_INCOMPLETE", f"Received 0 images, missing 4: 0x{status:04X}, it "
+    code, text = "NETWORK_PULL_INCOMPLETE", f"Received 0 images, missing 4: 0x{status:04X}, it "
     if status == 0xFE00:
-        code, told = "NETWORK_QUERY_REFUSED", "answered 0xFE00, it was cancelled"
+        code, text = "NETWORK_QUERY_REFUSED", "answered 0xFE00, it was cancelled"
     assert (answer.status, answer.code) == (1, code)
-    assert told in answer.err
+    assert text in answer.err
 
 
 @pytest.mark.parametrize("status", [0xA702, 0xC002, 0xFE00])
@@ -336,7 +336,7 @@ class _Full:
 def test_a_full_disk_is_told_as_such_and_the_source_is_told_too(
     tmp_path: Path, images: list[Dataset]
 ) -> None:
-    told: list[int] = []
+    progress: list[int] = []
     series = Series(study_uid=STUDY, series_uid=SERIES, modality="CT", number="", description="", instances=4)
     with _source(get=_sending(images, end=0x0000)) as port:
         source = Source(ae_title="PACS", host="127.0.0.1", port=port)
@@ -346,9 +346,9 @@ def test_a_full_disk_is_told_as_such_and_the_source_is_told_too(
                 "ORGSEG",
                 [series],
                 _Full(FolderArchive(tmp_path / "out")),
-                lambda done, _: told.append(done),
+                lambda done, _: progress.append(done),
             )
-    assert told == [1, 2]
+    assert progress == [1, 2]
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 

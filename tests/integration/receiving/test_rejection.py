@@ -1,4 +1,4 @@
-"""A peer that rejects an association is told apart from one that is not there, however fast it rejects."""
+"""A peer that rejects an association is distinguished from one that is not there, however fast it rejects."""
 
 from __future__ import annotations
 

@@ -327,7 +327,7 @@ def test_results_go_to_a_web_archive_as_the_same_objects(tmp_path: Path, ct_fold
 
 
 class Service:
-    """A web service that answers as it is told."""
+    """A web service that answers as the test says."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"

@@ -40,10 +40,10 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def web_port(node: NodeProcess) -> int:
-    def told() -> int:
+    def http_port() -> int:
         return next((e["port"] for e in reversed(node.events()) if e["event"] == "http listening"), 0)
 
-    return wait_for(told, 30, "http listens")
+    return wait_for(http_port, 30, "http listens")
 
 
 def values(metrics: str) -> dict[str, float]:
@@ -59,7 +59,7 @@ def change(node: NodeProcess, old: str, new: str) -> None:
 
 
 class Hook(ThreadingHTTPServer):
-    """A real HTTP server that keeps what is posted; it fails as often as it is told."""
+    """A real HTTP server that keeps what is posted; it fails as often as the test says."""
 
     def __init__(self) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []
@@ -218,7 +218,7 @@ secret_file = "secret"
             (series,) = store.series()
         assert series.state is SeriesState.HOLD
         assert storescu(node.port, files[9:10], *TO_NODE).returncode == 0  # one is still missing: held again
-        wait_for(lambda: len(hook.got) >= 2 and len(got) >= 2, 30, "the second time was told")
+        wait_for(lambda: len(hook.got) >= 2 and len(got) >= 2, 30, "the second notice arrived")
         assert node.stop() == 0
     assert len(got) == len(hook.got) == 2
     headers, body = hook.got[0]
@@ -290,7 +290,7 @@ def test_nothing_undelivered_is_deleted_however_full_the_disk_is(
         assert node.reload() == 0
         refused = storescu(node.port, sorted(ct_folder.iterdir())[:1], *TO_NODE)
         assert "OutOfResources" in refused.stdout + refused.stderr, "0xA700"
-        told = orgseg(capsys, "purge", "--dry-run", "--config", node.folder / "node.toml", "--json")
-        assert json.loads(told.out)["jobs"] == {}
+        answer = orgseg(capsys, "purge", "--dry-run", "--config", node.folder / "node.toml", "--json")
+        assert json.loads(answer.out)["jobs"] == {}
         assert len(list((node.data / "inbox").rglob("*.dcm"))) == 24
         assert node.stop() == 0

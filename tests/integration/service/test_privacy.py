@@ -168,7 +168,7 @@ port = {free_port()}
                 return SeriesState.RECEIVING not in states and bool(done) and len(states) == 4
 
             wait_for(settled, 90, "every series is settled")
-            wait_for(lambda: hook.got and mails.got, 30, "somebody was told")
+            wait_for(lambda: hook.got and mails.got, 30, "the notice arrived")
             http = web_port(node)
             for path in ("metrics", "readyz", "healthz"):
                 said[path] = get(http, f"/{path}")[1].encode()

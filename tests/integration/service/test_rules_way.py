@@ -134,8 +134,8 @@ def test_each_series_goes_the_way_of_its_rule(tmp_path: Path, capsys: pytest.Cap
         assert (len(list(tps.iterdir())), len(list(second.iterdir()))) == (2, 4), "nothing of it is sent"
 
         config = tmp_path / "node.toml"
-        told = orgseg(capsys, "rules", "test", uid, "--config", config, "--json")
-        (series,) = json.loads(told.out)["series"]
+        answer = orgseg(capsys, "rules", "test", uid, "--config", config, "--json")
+        (series,) = json.loads(answer.out)["series"]
         assert (series["rule"], [missed["rule"] for missed in series["not_fitting"]]) == (
             "head",
             ["few-images", "trial"],

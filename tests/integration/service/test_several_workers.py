@@ -70,7 +70,7 @@ def states(database: Database) -> dict[str, str]:
 
 
 class TestHeartbeat:
-    """Who is alive, and who is told dead."""
+    """Which workers are shown as alive, and which as dead."""
 
     def test_a_worker_whose_beats_stand_still_is_dead_and_one_that_beats_is_not(
         self, database: Database

@@ -58,7 +58,7 @@ def _bundle(folder: Path) -> ModelBundle:
 
 def predictor_of(bundle: ModelBundle, table: OrganTable, **changes: int) -> StreamingPredictor:
     predictor = load_predictor(bundle, table, InferenceSettings(device="cpu", threads=1, **changes))
-    assert isinstance(predictor, StreamingPredictor), "streaming is what the node does unless told otherwise"
+    assert isinstance(predictor, StreamingPredictor), "the node streams unless configured otherwise"
     return predictor
 
 
@@ -101,17 +101,17 @@ def test_whatever_the_listener_raises_stops_it_at_once_and_it_can_run_again(
         "first network": sum(done < 0.4 for done in undisturbed),
         "second network": sum(done < 0.8 for done in undisturbed),
     }[part]
-    told: list[float] = []
+    progress: list[float] = []
 
     def stop(done: float, _: str) -> None:
-        told.append(done)
-        if len(told) >= stop_at:
+        progress.append(done)
+        if len(progress) >= stop_at:
             raise error
 
     with pytest.raises(type(error)) as raised:
         predictor.predict(*case, stop)
     assert raised.value is error
-    assert len(told) == stop_at, "not a single tile was computed afterwards"
+    assert len(progress) == stop_at, "not a single tile was computed afterwards"
     assert (torch.get_num_threads(), sys.stdout, threading.active_count()) == (two_threads, stdout, running)
     again = predictor.predict(*case, lambda *_: None)
     assert np.array_equal(again.label_map.labels, expected)
@@ -146,12 +146,12 @@ def test_too_small_a_memory_budget_is_refused_before_the_first_tile(
     bundle: ModelBundle, organ_table: OrganTable, case: tuple[Volume, Body]
 ) -> None:
     held_mb = psutil.Process().memory_info().rss >> 20
-    told: list[float] = []
+    progress: list[float] = []
     with pytest.raises(BudgetTooSmall) as raised:
         predictor_of(bundle, organ_table, memory_budget_mb=held_mb).predict(
-            *case, lambda done, _: told.append(done)
+            *case, lambda done, _: progress.append(done)
         )
-    assert not told
+    assert not progress
     assert not raised.value.retryable, "the budget is no larger the next time"
     said = re.search(r"needs about (\d+) MB of main memory; (\d+) MB are allowed", raised.value.sentence)
     assert said is not None, raised.value.sentence

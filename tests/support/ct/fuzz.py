@@ -167,8 +167,8 @@ def _one_child(folder: Path, seed: int, cases: range, case_s: float) -> Iterator
         hangs = False
         try:
             while line := lines.get(timeout=60 if not under_way.base else case_s):
-                told = json.loads(line)
-                under_way = Outcome(**told)
+                message = json.loads(line)
+                under_way = Outcome(**message)
                 if under_way.end:
                     yield under_way
         except queue.Empty:

@@ -57,12 +57,12 @@ def damaged_series(bases: Path, folder: Path, seed: int, case: int) -> tuple[str
 
 def read_everything(folder: Path) -> str:
     """What the node does with a folder; "accepted", a code, or how it went wrong."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as printed:
         try:
             main(["info", str(folder), "--json"])
         except SystemExit as end:
-            if end.code not in {0, 1} or "UNEXPECTED" in told.getvalue():
-                return f"UNCODED in info: {' '.join(told.getvalue().split())}"
+            if end.code not in {0, 1} or "UNEXPECTED" in printed.getvalue():
+                return f"UNCODED in info: {' '.join(printed.getvalue().split())}"
     inventory = survey(files_in(folder))
     codes = {refusal.error.code for refusal in inventory.refused}
     for series in inventory.accepted:

@@ -19,9 +19,9 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The code of the error that was told, or empty."""
-        told = [line for line in self.err.splitlines() if line.startswith("error ")]
-        return told[0].removeprefix("error ") if told else ""
+        """The code of the error that was printed, or empty."""
+        errors = [line for line in self.err.splitlines() if line.startswith("error ")]
+        return errors[0].removeprefix("error ") if errors else ""
 
 
 def orgseg(capsys: pytest.CaptureFixture[str], *arguments: object) -> Answer:

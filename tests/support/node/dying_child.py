@@ -27,7 +27,7 @@ class Dying:
         self.models = inner.models
 
     def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
-        """End as it was told to."""
+        """End as the request says."""
         on_progress(0.1, "waiting")
         if self._how == "memory":
             raise MemoryError

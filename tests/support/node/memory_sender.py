@@ -1,4 +1,4 @@
-"""A sender without a network: it keeps what it is given, or fails as it is told to."""
+"""A sender without a network: it keeps what it is given, or fails as the test says."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ class Pair:
     @property
     def sha256(self) -> str:
         """Fingerprint as openssl prints it, in capitals with colons."""
-        told = _openssl("x509", "-in", self.certificate, "-noout", "-fingerprint", "-sha256")
-        return told.strip().partition("=")[2]
+        printed = _openssl("x509", "-in", self.certificate, "-noout", "-fingerprint", "-sha256")
+        return printed.strip().partition("=")[2]
 
 
 def _openssl(*arguments: object) -> str:

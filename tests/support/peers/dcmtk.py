@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 # Below the ports that systems give to outgoing connections, and other ones for each worker of pytest-xdist:
-# what one was told is free is not taken by another before it listens. Processes begin at places of their own.
+# a port that one found free is not taken by another before it listens. Each process begins at another port.
 _PORTS = 1000
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12
 _ports = (20000 + _PORTS * _WORKER + (7 * os.getpid() + n) % _PORTS for n in itertools.count())
@@ -28,8 +28,8 @@ def _find(name: str) -> str | None:
         found = shutil.which(name, path=folder)
         if found is None:
             continue
-        told = subprocess.run([found, "--version"], capture_output=True, check=False, text=True)
-        if "$dcmtk" in told.stdout:
+        version = subprocess.run([found, "--version"], capture_output=True, check=False, text=True)
+        if "$dcmtk" in version.stdout:
             return found
     return None
 

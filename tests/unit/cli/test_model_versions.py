@@ -58,8 +58,8 @@ def test_two_persons_promote_and_one_takes_it_back(cli: CommandLine) -> None:
     assert "live head-neck: head-neck@2" in second.out
     back = cli.run("rollback", FAMILY, "--by", "anna", "--why", "larynx")
     assert "live head-neck: head-neck@1" in back.out
-    told = json.loads(cli.run("history", FAMILY, "--json").out)
-    assert {one["bundle"]: one["state"] for one in told["versions"]} == {
+    history = json.loads(cli.run("history", FAMILY, "--json").out)
+    assert {one["bundle"]: one["state"] for one in history["versions"]} == {
         "head-neck@1": "LIVE",
         "head-neck@2": "RETIRED",
     }

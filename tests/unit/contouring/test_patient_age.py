@@ -21,7 +21,7 @@ PATIENTS = {ALL: 16, ADULT: 40, CHILD: 30}
 
 
 def grouped() -> AnatomyReference:
-    """A reference with a group of children and one of adults, told apart by their numbers of patients."""
+    """A reference with a group of children and one of adults, distinguished by their numbers of patients."""
     group = reference().populations[ALL]
     return AnatomyReference(
         source="made for a test",

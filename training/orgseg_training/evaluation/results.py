@@ -63,7 +63,7 @@ def write_cases(scores: Iterable[CaseScore], path: Path) -> None:
     Raises
     ------
     DiskFull
-        If there is no room; nothing is left behind and an older file stays.
+        If the disk is full; nothing is left behind, and an older file stays.
     EvaluationError
         If the folder cannot be written to.
     """

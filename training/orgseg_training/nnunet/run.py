@@ -203,7 +203,7 @@ def _set_shape(configuration: dict[str, Any], shape: NetworkShape) -> None:
     }
 
 
-def train(  # noqa: PLR0913, PLR0917  # a data set, its schedule, its machine, and who is told
+def train(  # noqa: PLR0913, PLR0917  # a data set, its schedule, its machine, and its callback
     folders: NnunetFolders,
     dataset: Dataset,
     schedule: Schedule,

@@ -55,7 +55,7 @@ def ingest_site(
     Parameters
     ----------
     site : with a list of names
-    on_each : hands on the cases one by one, and may show how many are left
+    on_each : yields the same cases one by one, and may show how many are left
 
     Raises
     ------

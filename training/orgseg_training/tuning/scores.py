@@ -47,7 +47,7 @@ class OrganRow:
     missed: int
 
 
-def score_bundle(  # noqa: PLR0913  # a bundle on scans of a machine, and who is told
+def score_bundle(  # noqa: PLR0913  # a bundle on scans of a machine, and its listener
     bundle: ModelBundle,
     cases: Sequence[StoredCase],
     table: OrganTable,

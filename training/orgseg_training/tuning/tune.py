@@ -31,7 +31,7 @@ LOW_DICE: Final = 0.1
 
 
 class Listener(Protocol):
-    """Who is told how a fine-tuning goes on."""
+    """Is called when a fine-tuning makes progress."""
 
     def stage(self, text: str, total: int) -> None:
         """A stage begins, with so many parts; 0 if they are not known."""
@@ -79,7 +79,7 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
     machine : what it runs on
     folder : of this fine-tuning
     target : folder of the bundle
-    listener : is told how it goes on
+    listener : is called when it makes progress
 
     Raises
     ------

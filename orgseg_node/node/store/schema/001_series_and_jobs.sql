@@ -1,6 +1,6 @@
--- The node's memory. Every change of state is checked against allowed_transition, which is filled from
--- jobs.py when the node starts, and appended to event by a trigger. Times are UTC, ISO 8601.
--- Triggers, and the table event they fill, are said for each database in a file of its own beside this one.
+-- What the node knows. Every change of state is checked against allowed_transition, which is filled from
+-- model.py when the node starts, and appended to event by a trigger. Times are UTC, ISO 8601.
+-- Triggers, and the table event they fill, differ between databases: each has a file of its own in this folder.
 
 CREATE TABLE allowed_transition (
     kind TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,

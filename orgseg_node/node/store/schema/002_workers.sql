@@ -1,5 +1,5 @@
--- The processes that work on jobs. One beats as long as it lives; whose beats stop is dead, and what it was
--- doing is adopted by another. Nobody's clock is compared with anybody else's: beats are counted.
+-- The processes that work on jobs. Each counts its heartbeats up; one whose number stays the same is DEAD, and
+-- another process adopts its jobs. Heartbeats are counted, so the clocks of machines are never compared.
 
 CREATE TABLE worker (
     name TEXT PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 64),

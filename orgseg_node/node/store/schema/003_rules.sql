@@ -1,5 +1,5 @@
--- Routing rules: a series remembers under which of the node's AE titles it came, and a job carries what was
--- decided about it, so that no later edit of a file changes what is already waiting.
+-- Routing rules: the row of a series has the AE title of the node to which it was sent, that of a job what was
+-- decided about it, so that no later edit of the configuration changes a job that waits.
 
 ALTER TABLE series ADD COLUMN called_ae TEXT NOT NULL DEFAULT '';
 ALTER TABLE instance ADD COLUMN called_ae TEXT NOT NULL DEFAULT '';

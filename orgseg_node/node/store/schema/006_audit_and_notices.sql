@@ -39,7 +39,7 @@ CREATE TABLE destination_echo (
     code TEXT NOT NULL DEFAULT ''
 );
 
--- What somebody should know. The key says what it is about, so that the same thing is told once.
+-- What somebody should know. The key says what it is about, so that the same thing is reported once.
 CREATE TABLE notice (
     notice_key TEXT PRIMARY KEY,
     code TEXT NOT NULL,

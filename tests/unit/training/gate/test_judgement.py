@@ -1,4 +1,4 @@
-"""The verdict: saboteurs fail with a reason, an equal candidate passes, few patients decide nothing."""
+"""Spoiled candidates fail with a reason, an equal candidate passes, few patients give no decision."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ _LOOK_S: Final = 0.05
 
 
 @dataclass(kw_only=True)
-class Charge:
-    """One process under the eyes of a `Keeper`.
+class SupervisedProcess:
+    """A process that a `Supervisor` starts again when it dies.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Charge:
     may_end : by what it logs last: why it may end by itself, to be started again
     starts, own_deaths : how often it was started, and how often it died of something else than the killer
     ended : how often it ended by itself as it may
-    gone_for_good : the keeper leaves it dead
+    gone_for_good : the supervisor leaves it dead
     """
 
     name: str
@@ -126,19 +126,19 @@ class Charge:
             self.start()
 
 
-class Keeper:
-    """Starts its charges again when they die, whatever they died of."""
+class Supervisor:
+    """Starts its processes again when they die, whatever the reason."""
 
     def __init__(self) -> None:
-        self.charges: list[Charge] = []
+        self.processes: list[SupervisedProcess] = []
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="keeper")
+        self._thread = threading.Thread(target=self._watch, name="supervisor")
 
-    def take(self, charge: Charge) -> Charge:
+    def start(self, process: SupervisedProcess) -> SupervisedProcess:
         """Start a process and keep it alive from now on."""
-        charge.start()
-        self.charges.append(charge)
-        return charge
+        process.start()
+        self.processes.append(process)
+        return process
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -149,13 +149,13 @@ class Keeper:
     ) -> None:
         self._over.set()
         self._thread.join()
-        for charge in self.charges:
-            charge.kill(group=True, for_good=True)
+        for process in self.processes:
+            process.kill(group=True, for_good=True)
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_S):
-            for charge in list(self.charges):
-                charge.look()
+            for process in list(self.processes):
+                process.look()
 
 
 def until(question: object, seconds: float, name: str, *, every_s: float = 0.1) -> None:

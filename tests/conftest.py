@@ -1,4 +1,4 @@
-"""Fixtures that every room of the tests may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Session:
     seen_s: float
 
     def is_csrf(self, given: str) -> bool:
-        """Whether a request carries the secret of this session."""
+        """Whether a request has the secret of this session."""
         return hmac.compare_digest(self.csrf.encode(), given.encode("utf-8", "replace"))
 
 

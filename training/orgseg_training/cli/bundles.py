@@ -7,7 +7,7 @@ from pathlib import Path
 from orgseg_node.errors import UnknownBundle
 from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.shipped import bundle_folders
-from orgseg_training.site.folder import Site
+from orgseg_training.site.site import Site
 
 
 def open_named(text: str, site: Site) -> ModelBundle:

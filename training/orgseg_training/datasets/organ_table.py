@@ -1,4 +1,4 @@
-"""The organ table of training: the shipped one, and beside it the organs of a site."""
+"""The organ table of training: the shipped one, with the organs of a site added."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from orgseg_node.cli.node import (
     backup,
     config,
     doctor,
+    feedback,
     jobs,
     network,
     node,
@@ -62,7 +63,21 @@ def build_app() -> typer.Typer:
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
     app.command("purge")(purge.purge)
-    for group in (node, models, protocols, rules, jobs, series, config, commission, audit, backup, qa, users):
+    for group in (
+        node,
+        models,
+        protocols,
+        rules,
+        jobs,
+        series,
+        config,
+        commission,
+        audit,
+        backup,
+        qa,
+        users,
+        feedback,
+    ):
         app.add_typer(group.app)
     return app
 

@@ -45,7 +45,8 @@
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
     │   ├── NotNotified (retryable)  ItemsFailed  AuditBroken  BackupRefused  BackupInvalid
-    │   └── NodeNotRunning  ReloadRefused
+    │   ├── NodeNotRunning  ReloadRefused
+    │   └── FeedbackError (UnknownFeedback  NotAStructureSet  FeedbackUnmeasured)
     ├── UserError               accounts of the pages
     │   └── UnknownUser  UserInvalid  PasswordRefused  RoleMissing
     ├── ConfigError             node.toml, organs.toml
@@ -190,11 +191,15 @@ from orgseg_node.errors.operations import (
     AuditBroken,
     BackupInvalid,
     BackupRefused,
+    FeedbackError,
+    FeedbackUnmeasured,
     ItemsFailed,
     NodeNotRunning,
+    NotAStructureSet,
     NotNotified,
     OperationError,
     ReloadRefused,
+    UnknownFeedback,
 )
 from orgseg_node.errors.results import (
     BodyNotFound,
@@ -252,6 +257,8 @@ __all__ = [
     "EnvironmentFault",
     "EvaluationError",
     "FastModeMissing",
+    "FeedbackError",
+    "FeedbackUnmeasured",
     "GateDamaged",
     "GateForeign",
     "GateNotPassed",
@@ -290,6 +297,7 @@ __all__ = [
     "NoSeries",
     "NodeNotRunning",
     "NodeRunning",
+    "NotAStructureSet",
     "NotAuthorised",
     "NotAxial",
     "NotCalibrated",
@@ -362,6 +370,7 @@ __all__ = [
     "UnexpectedFailure",
     "UnknownBundle",
     "UnknownDestination",
+    "UnknownFeedback",
     "UnknownJob",
     "UnknownSeries",
     "UnknownSource",

@@ -59,3 +59,31 @@ class ReloadRefused(OperationError):
 
     code = "OPERATION_RELOAD"
     next_step = "Correct the file, or restart the node if a setting requires it."
+
+
+class FeedbackError(OperationError):
+    """A structure set that came back cannot be handled so."""
+
+    code = "OPERATION_FEEDBACK"
+    next_step = "Run 'orgseg feedback list' to see what came back."
+
+
+class UnknownFeedback(FeedbackError):
+    """No structure set with this number came back."""
+
+    code = "OPERATION_UNKNOWN_FEEDBACK"
+    next_step = "Run 'orgseg feedback list' to see what came back."
+
+
+class NotAStructureSet(FeedbackError):
+    """The file is not an RT Structure Set."""
+
+    code = "OPERATION_NO_STRUCTURE_SET"
+    next_step = "Name the RTSTRUCT file that the planning system exported."
+
+
+class FeedbackUnmeasured(FeedbackError):
+    """The process that measures a structure set ended without a result."""
+
+    code = "OPERATION_FEEDBACK_DIED"
+    next_step = "It is tried again; after that look at it in the planning system."

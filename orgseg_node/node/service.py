@@ -22,6 +22,7 @@ from orgseg_node.node.delivery.echo import EchoMonitor
 from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.dimse.commitment_scu import CommitmentScu
 from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.feedback.desk import FeedbackDesk
 from orgseg_node.node.full_disk import await_space
 from orgseg_node.node.intake.completeness import CompletenessChecker, SourcePoller
 from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
@@ -121,7 +122,10 @@ def run_node(  # noqa: PLR0913 (the composition root takes what it composes)
             )
             shadow = stack.enter_context(ShadowRunner(current, store, child_command))
             ticks += _make_worker(parts, engine, worker, shadow, tick_s)
-            ticks += [("commitment", commitment.request_due, tick_s)]
+            ticks += [
+                ("commitment", commitment.request_due, tick_s),
+                ("feedback", stack.enter_context(FeedbackDesk(current, store)).poll, 2 * tick_s),
+            ]
         port = _listen(parts, stack)
         ticks += _watch_ticks(parts, reloader, sender, tick_s)
         scheduler = start_scheduler(ticks, parts.watchdog, parts.wakeup)

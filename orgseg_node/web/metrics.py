@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from orgseg_node import __version__
 from orgseg_node.node.delivery.echo import EchoStatus
+from orgseg_node.node.feedback.model import FeedbackState
 from orgseg_node.node.monitoring.alerts import certificate_ends
 from orgseg_node.node.parts import Parts
 from orgseg_node.node.routing.revision import revision_of
@@ -121,6 +122,15 @@ def _counts(database: Database) -> Iterator[Metric]:
         for one in DeliveryState:
             deliveries.add_metric((name, one), counts.get((name, one.value), 0))
     yield deliveries
+    feedback = GaugeMetricFamily(
+        "orgseg_feedback", "Structure sets that came back, by state.", labels=("state",)
+    )
+    counts = _labelled_values(
+        database, "SELECT state AS one, '' AS two, count(*) AS value FROM feedback GROUP BY state"
+    )
+    for came_back in FeedbackState:
+        feedback.add_metric((came_back,), counts.get((came_back.value, ""), 0))
+    yield feedback
     for name, help_text, sql in (
         ("notices_unsent", "Messages not sent yet.", "FROM notice_message WHERE sent_at IS NULL"),
         ("audit_links", "Links of the audit chain.", "FROM seal"),

@@ -6,6 +6,7 @@ undefined value is NaN, with a `Status` that gives the reason, never 0.
 """
 
 from orgseg_node.core.metrics.comparison import Comparison, Status, compare
+from orgseg_node.core.metrics.edits import EditedSlices, edited_slices
 from orgseg_node.core.metrics.overlap import dice, jaccard, volume_difference_ml
 from orgseg_node.core.metrics.path_length import AddedPath, added_path
 from orgseg_node.core.metrics.surfaces import SurfaceDistances, surface_distances
@@ -13,11 +14,13 @@ from orgseg_node.core.metrics.surfaces import SurfaceDistances, surface_distance
 __all__ = [
     "AddedPath",
     "Comparison",
+    "EditedSlices",
     "Status",
     "SurfaceDistances",
     "added_path",
     "compare",
     "dice",
+    "edited_slices",
     "jaccard",
     "surface_distances",
     "volume_difference_ml",

@@ -49,12 +49,8 @@ def added_path(reference: Mask, prediction: Mask, spacing_mm: Vector) -> AddedPa
     if reference.shape != prediction.shape:
         raise ValueError(f"Masks of {reference.shape} and {prediction.shape} voxels cannot be compared.")
     pixel_mm = (spacing_mm[1] + spacing_mm[2]) / 2
-    wanted, drawn = _contour(reference), _contour(prediction)
-    near = drawn.copy()
-    near[:, 1:] |= drawn[:, :-1]
-    near[:, :-1] |= drawn[:, 1:]
-    near[:, :, 1:] |= drawn[:, :, :-1]
-    near[:, :, :-1] |= drawn[:, :, 1:]
+    wanted, drawn = contour_pixels(reference), contour_pixels(prediction)
+    near = near_pixels(drawn)
     return AddedPath(
         added_mm=int(np.count_nonzero(wanted & ~drawn)) * pixel_mm,
         added_beyond_1px_mm=int(np.count_nonzero(wanted & ~near)) * pixel_mm,
@@ -62,7 +58,18 @@ def added_path(reference: Mask, prediction: Mask, spacing_mm: Vector) -> AddedPa
     )
 
 
-def _contour(mask: Mask) -> Mask:
+def near_pixels(contour: Mask) -> Mask:
+    """The pixels of a contour and their four neighbours in the slice."""
+    near = contour.copy()
+    near[:, 1:] |= contour[:, :-1]
+    near[:, :-1] |= contour[:, 1:]
+    near[:, :, 1:] |= contour[:, :, :-1]
+    near[:, :, :-1] |= contour[:, :, 1:]
+    return near
+
+
+def contour_pixels(mask: Mask) -> Mask:
+    """The pixels of a mask with at least one of their four neighbours in the slice outside."""
     surrounded = mask.copy()
     surrounded[:, 1:] &= mask[:, :-1]
     surrounded[:, :-1] &= mask[:, 1:]

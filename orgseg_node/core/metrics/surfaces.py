@@ -90,7 +90,9 @@ class SurfaceDistances:
         return float(near / (self.reference_mm2.sum() + self.prediction_mm2.sum()))
 
 
-def surface_distances(reference: Mask, prediction: Mask, spacing_mm: Vector) -> SurfaceDistances:
+def surface_distances(
+    reference: Mask, prediction: Mask, spacing_mm: Vector, *, within: Mask | None = None
+) -> SurfaceDistances:
     """The distances from every element of each surface to the other surface.
 
     Only the common bounding box is searched, and only elements that are not common to both surfaces.
@@ -99,6 +101,7 @@ def surface_distances(reference: Mask, prediction: Mask, spacing_mm: Vector) -> 
     ----------
     reference, prediction : (K, J, I) bool, the whole scan or a box of it with a margin of one voxel
     spacing_mm : distance of voxel centres along ``(k, j, i)``
+    within : (K, J, I) bool; only elements that touch one of its voxels have an area; all when None
 
     Returns
     -------
@@ -118,11 +121,15 @@ def surface_distances(reference: Mask, prediction: Mask, spacing_mm: Vector) -> 
     areas = element_areas(spacing_mm)
     ours, theirs = _codes(prediction[box.slices]), _codes(reference[box.slices])
     here, there = _points(theirs), _points(ours)
+    reference_mm2, prediction_mm2 = _areas(theirs, here, areas, at_edge), _areas(ours, there, areas, at_edge)
+    if within is not None:
+        touched = _codes(within[box.slices]).ravel() != 0
+        reference_mm2, prediction_mm2 = reference_mm2 * touched[here], prediction_mm2 * touched[there]
     return SurfaceDistances(
         to_prediction_mm=_nearest(here, there, spacing_mm, theirs.shape),
-        reference_mm2=_areas(theirs, here, areas, at_edge),
+        reference_mm2=reference_mm2,
         to_reference_mm=_nearest(there, here, spacing_mm, theirs.shape),
-        prediction_mm2=_areas(ours, there, areas, at_edge),
+        prediction_mm2=prediction_mm2,
     )
 
 

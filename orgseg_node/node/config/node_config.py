@@ -38,7 +38,7 @@ from orgseg_node.node.config.inference import InferenceSection as InferenceSecti
 from orgseg_node.node.config.inference import inference_contradictions
 from orgseg_node.node.config.models import ModelsSection, model_contradictions
 from orgseg_node.node.config.pages import PagesSection, pages_contradictions
-from orgseg_node.node.config.peers import PeerRules, title_contradictions
+from orgseg_node.node.config.peers import FeedbackSection, PeerRules, title_contradictions
 from orgseg_node.node.config.rules import (
     Rule,
     RulesSection,
@@ -129,11 +129,13 @@ class Peer(PeerRules):
     ae_title : its AE title
     networks : networks it may call from; any when empty
     source : name of the source that holds the images it sends
+    feedback : whether structure sets that it sends are compared with what the node delivered
     """
 
     ae_title: AeTitle
     networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     source: str | None = None
+    feedback: bool = False
 
     def admits(self, address: str) -> bool:
         """Whether this peer may call from an IP address; from any address if no networks are given."""
@@ -244,6 +246,7 @@ class NodeConfig(Section):
     pages: PagesSection = PagesSection()
     watch: WatchSection = WatchSection()
     notices: NoticesSection = NoticesSection()
+    feedback: FeedbackSection = FeedbackSection()
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:

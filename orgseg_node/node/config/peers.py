@@ -1,15 +1,19 @@
-"""What each sender may do: the AE titles it may call, what it may send, and how many associations at once."""
+"""What each sender may do, and what is done with structure sets that senders send back.
+
+A sender has AE titles that it may call, classes that it may send, and a number of associations at once.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from orgseg_node.node.config.section import AeTitle, tables
+from orgseg_node.node.config.section import AeTitle, Section, tables
 from orgseg_node.node.config.tls import SenderCertificate
 
 SopClass = Literal["CT", "EnhancedCT", "LegacyConvertedEnhancedCT"]
@@ -70,3 +74,32 @@ def title_contradictions(data: Mapping[str, Any]) -> list[str]:
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 problems.append(f"peers.{int(number) + 1}.called: the node is not called {title!r}{hint}")
     return problems
+
+
+def _expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
+class FeedbackSection(Section):
+    """Structure sets that peers with ``feedback = true`` send back, and how they are measured.
+
+    Attributes
+    ----------
+    approved_label : a structure set whose label matches this regular expression counts as approved, too
+    unapproved : what is done with one that is neither: ``aside`` measures it and does not count it, ``count``
+        counts it, for planning systems that export no approval
+    baseline : so many approved cases set the limits of a control chart for good
+    provisional : from so many on there are provisional limits
+    memory_mb, limit_s : the process that measures a structure set is ended when it uses more
+    """
+
+    approved_label: Annotated[str, AfterValidator(_expression)] = ""
+    unapproved: Literal["aside", "count"] = "aside"
+    baseline: Annotated[int, Field(ge=20, le=10_000)] = 150
+    provisional: Annotated[int, Field(ge=20, le=10_000)] = 20
+    memory_mb: Annotated[int, Field(ge=500, le=100_000)] = 6000
+    limit_s: Annotated[float, Field(gt=0, le=86_400)] = 900.0

@@ -13,6 +13,7 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
+    RTStructureSetStorage,
 )
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.events import Event
@@ -59,6 +60,8 @@ def accepted_syntaxes(config: NodeConfig, calling_ae: str, sop_class: str) -> Se
         return ()
     if sop_class in STORAGE_CLASSES:
         return SYNTAXES
+    if peer is not None and peer.feedback and sop_class == RTStructureSetStorage:
+        return OTHER_SYNTAXES  # whatever is done with other classes
     restricted = peer is not None and peer.sop_classes is not None
     takes_others = config.receiver.other_classes == "set_aside" and not restricted
     return OTHER_SYNTAXES if takes_others and sop_class in OTHER_CLASSES else ()

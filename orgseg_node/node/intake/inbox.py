@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from pydicom.uid import RTStructureSetStorage
 
 from orgseg_node import durable
 from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import InputError, NotDurable, OrgsegError, RuleUndecided
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.feedback.rows import Arrived, FeedbackRows
 from orgseg_node.node.intake.conflicts import compare_content
 from orgseg_node.node.intake.file_reader import DirectReader, FileReader
 from orgseg_node.node.intake.recovery import adopt_files
@@ -98,6 +100,7 @@ class Inbox:
         self._root = self._data / INBOX
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._overrides = SeriesOverrides(store.database, clock=clock)
+        self._feedback = FeedbackRows(store.database, clock=clock)
         self._reader = reader or DirectReader()
         self._surveys = Surveys(self._data, self._reader)
         self._callbacks = callbacks or InboxCallbacks()
@@ -162,6 +165,7 @@ class Inbox:
         with self._locks[hash(header.sop_uid) % _LOCKS]:
             known = {copy.sha256: copy for copy in self._store.copies(header.sop_uid)}
             if sha256 in known and (self._data / known[sha256].path).is_file():
+                self._note_feedback(incoming, header, sha256, known[sha256].path)
                 return self._seen_again(known[sha256].series_uid, incoming)
             head = part10.part10_head(header.sop_class_uid, header.sop_uid, incoming.transfer_syntax)
             size = len(head) + part10.size_of(incoming.encoded)
@@ -187,9 +191,19 @@ class Inbox:
             )
             if not path.is_file():  # retention moved it away at this moment
                 raise NotDurable("Its series was being deleted; it can be sent again.")
+            self._note_feedback(incoming, header, sha256, str(path.relative_to(self._data)))
         if state is SeriesState.CONFLICT:
             _log.warning("conflict", series=header.series_uid, instance=header.sop_uid, differs=differs)
         return state
+
+    def _note_feedback(self, incoming: Incoming, header: part10.Header, sha256: str, path: str) -> None:
+        """Note a structure set of a peer whose structure sets are compared with what was delivered."""
+        if header.sop_class_uid != RTStructureSetStorage:
+            return
+        if any(peer.feedback and peer.ae_title == incoming.calling_ae for peer in self._config.peers):
+            self._feedback.register(
+                Arrived(sop_uid=header.sop_uid, sha256=sha256, path=path, sender=incoming.calling_ae)
+            )
 
     def _seen_again(self, series_uid: str, incoming: Incoming) -> SeriesState:
         """Handle an image that is here already; under another AE title its series is judged again."""

@@ -27,10 +27,11 @@ from orgseg_node import __version__
 from orgseg_node.durable import atomic_folder
 from orgseg_node.errors import BackupInvalid, BackupRefused, DiskFull, NotDurable
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.feedback.rows import FeedbackRows
 from orgseg_node.node.routing.revision import content_of
 from orgseg_node.node.store.canonical import short_hash
 from orgseg_node.node.store.clock import Clock, utc_now
-from orgseg_node.node.store.data_folder import JOBS
+from orgseg_node.node.store.data_folder import FEEDBACK, JOBS
 from orgseg_node.node.store.model import NEEDS_WORKER, JobState
 from orgseg_node.node.store.store import DATABASE, Store
 
@@ -137,6 +138,9 @@ def _files_named_in(data: Path) -> Iterator[tuple[Path, bool]]:
         for job in store.jobs():
             if job.state not in _BUSY and job.purged_at is None:
                 yield Path(JOBS) / job.job_id, False
+        for feedback in FeedbackRows(store.database).all():
+            if feedback.path.startswith(FEEDBACK):  # before, it is an instance
+                yield Path(feedback.path), True
     finally:
         store.close()
 

@@ -21,3 +21,6 @@ LOCKS: Final = "locks"
 
 PURGING: Final = "purging"
 """Folders of series that retention is deleting."""
+
+FEEDBACK: Final = "feedback"
+"""Structure sets that came back, each under the hash of its content. Nothing here is deleted."""

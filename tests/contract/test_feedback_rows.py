@@ -1,0 +1,91 @@
+"""What the rows of feedback promise, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orgseg_node.errors import OrgsegError
+from orgseg_node.node.feedback.model import FeedbackState, OrganFeedback
+from orgseg_node.node.feedback.rows import Arrived, FeedbackResult, FeedbackRows
+from orgseg_node.node.store.database import Database
+
+S = FeedbackState
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FeedbackRows]:
+    place = tmp_path / "node.sqlite"
+    server = request.getfixturevalue("postgres").new_database() if request.param == "postgres" else place
+    database = Database(server)
+    yield FeedbackRows(database)
+    database.close()
+
+
+def arrived(name: str) -> Arrived:
+    return Arrived(sop_uid=f"1.2.{name}", sha256=name[-1] * 64, path=f"inbox/{name}.dcm", sender="TPS")
+
+
+def counted(written: str, contours: str, *, dice: float = 0.9) -> FeedbackResult:
+    organ = OrganFeedback(
+        number=0, position=0, roi="Brainstem", organ="brainstem", outcome="EDITED", dice=dice
+    )
+    return FeedbackResult(
+        state=S.COUNTED, job_id="j", written=written, contours_sha256=contours, organs=(organ,)
+    )
+
+
+class TestFeedbackRows:
+    """One class for the seam."""
+
+    def test_a_structure_set_is_registered_once(self, rows: FeedbackRows) -> None:
+        assert rows.register(arrived("1")) == 1
+        assert rows.register(arrived("1")) is None
+        assert rows.register(arrived("2")) == 2
+        assert [one.state for one in rows.all()] == [S.RECEIVED, S.RECEIVED]
+
+    def test_many_senders_at_once_get_numbers_of_their_own(self, rows: FeedbackRows) -> None:
+        def send(first: int) -> None:
+            for number in range(first, first + 5):
+                rows.register(Arrived(sop_uid=f"1.{number}", sha256="a" * 64, path="p", sender="TPS"))
+            rows._db.close()
+
+        threads = [threading.Thread(target=send, args=(10 * count,)) for count in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [one.number for one in rows.all()] == list(range(1, 21))
+
+    def test_a_result_is_stored_once_whoever_measured_it(self, rows: FeedbackRows) -> None:
+        rows.register(arrived("1"))
+        seen = rows.one(1)
+        assert rows.finish(seen, counted("20260101", "c")) is S.COUNTED
+        assert rows.finish(seen, counted("20260101", "c", dice=0.1)) is S.COUNTED
+        (organ,) = rows.counted_organs()
+        assert organ.dice == pytest.approx(0.9)
+        assert organ.hd95_mm == -1.0
+
+    def test_of_one_result_the_latest_counts_and_never_two(self, rows: FeedbackRows) -> None:
+        for name in ("1", "2", "3"):
+            rows.register(arrived(name))
+        rows.finish(rows.one(1), counted("20260101", "c1"))
+        rows.finish(rows.one(2), counted("20260103", "c2"))
+        rows.finish(rows.one(3), counted("20260102", "c3"))
+        assert [one.state for one in rows.all()] == [S.SUPERSEDED, S.COUNTED, S.SUPERSEDED]
+        with pytest.raises(OrgsegError), rows._db.write() as tx:
+            tx.run("UPDATE feedback SET state = 'COUNTED' WHERE number = 1")
+
+    def test_a_state_that_does_not_exist_is_refused(self, rows: FeedbackRows) -> None:
+        rows.register(arrived("1"))
+        with pytest.raises(OrgsegError), rows._db.write() as tx:
+            tx.run("UPDATE feedback SET state = 'LOST' WHERE number = 1")
+
+    def test_it_can_be_looked_at_again(self, rows: FeedbackRows) -> None:
+        rows.register(arrived("1"))
+        rows.finish(rows.one(1), counted("20260101", "c1"))
+        again = rows.again(1, "by A: other job", job_id="k")
+        assert (again.state, again.job_id, rows.organs(1)) == (S.RECEIVED, "k", [])

@@ -1,0 +1,92 @@
+"""Structure sets come back by C-STORE from DCMTK and from Orthanc, whatever is done with other classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.uid import CTImageStorage, RTPlanStorage, RTStructureSetStorage
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.dimse.c_store import accepted_syntaxes
+from orgseg_node.node.dimse.storage_scp import Receiver
+from orgseg_node.node.feedback.model import FeedbackState
+from orgseg_node.node.intake.inbox import Inbox
+from tests.support.node.feedback_bench import FeedbackBench, deleted, shifted, written
+from tests.support.node.leaks import LEAKS
+from tests.support.peers.dcmtk import storescu
+from tests.support.peers.orthanc import orthanc
+
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
+
+
+class ReceivingBench(FeedbackBench):
+    """A node that has delivered, and receives."""
+
+    def listen(self) -> int:
+        """Open a port."""
+        self.inbox = Inbox(self.config, self.store)
+        self.receiver = Receiver(self.config, self.inbox)
+        return self.receiver.start()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, organ_table: OrganTable) -> Iterator[ReceivingBench]:
+    made = ReceivingBench(
+        tmp_path / "data",
+        organ_table,
+        node={"data_dir": tmp_path / "data", "host": "127.0.0.1", "port": 0},
+        receiver={"other_classes": "refuse", "min_free_mb": 0},
+        peers=[{"ae_title": "TPS", "feedback": True, "sop_classes": []}, {"ae_title": "CT"}],
+    )
+    yield made
+    made.receiver.stop()
+
+
+def states(bench: FeedbackBench) -> list[FeedbackState]:
+    bench.desk.work()
+    return [one.state for one in bench.rows.all()]
+
+
+def test_dcmtk_sends_edits_and_the_same_again(bench: ReceivingBench, tmp_path: Path) -> None:
+    port = bench.listen()
+    edited, later = tmp_path / "edited.dcm", tmp_path / "later.dcm"
+    dataset = bench.returned(shifted("Brainstem", x_mm=8.0))
+    edited.write_bytes(written(dataset))
+    dataset.ReviewDate = "20260302"  # the same UID again with other content, as some systems do
+    deleted("Parotid_L")(dataset)
+    later.write_bytes(written(dataset))
+    for path in (edited, edited, later):
+        done = storescu(port, [path], "-aet", "TPS", "-aec", "ORGSEG")
+        assert done.returncode == 0, done.stderr
+    assert states(bench) == [FeedbackState.SUPERSEDED, FeedbackState.COUNTED]
+    organs = {one.roi: one.outcome for one in bench.rows.organs(2)}
+    assert organs["Parotid_L"] == "DELETED"
+    assert storescu(port, [edited], "-aet", "CT", "-aec", "ORGSEG").returncode != 0, "not of this peer"
+    assert len(bench.rows.all()) == 2
+
+
+def test_orthanc_sends_an_edit(bench: ReceivingBench, tmp_path: Path) -> None:
+    modality = {"node": {"AET": "ORGSEG", "Host": "127.0.0.1", "Port": bench.listen()}}
+    with orthanc(tmp_path / "orthanc", DicomModalities=modality, DicomAet="TPS") as archive:
+        number = archive.upload(written(bench.returned(shifted("Brainstem", x_mm=8.0))))
+        done = archive.post("/modalities/node/store", [number])
+        assert done["FailedInstancesCount"] == 0
+    assert states(bench) == [FeedbackState.COUNTED]
+    (brainstem,) = [one for one in bench.rows.organs(1) if one.organ == "brainstem"]
+    assert brainstem.hd95_mm == pytest.approx(8.0)
+
+
+def test_only_structure_sets_of_peers_with_feedback_are_taken() -> None:
+    config = NodeConfig.model_validate(
+        {
+            "receiver": {"other_classes": "refuse"},
+            "peers": [{"ae_title": "TPS", "feedback": True, "sop_classes": []}, {"ae_title": "CT"}],
+        }
+    )
+    assert accepted_syntaxes(config, "TPS", RTStructureSetStorage)
+    assert not accepted_syntaxes(config, "TPS", RTPlanStorage)
+    assert not accepted_syntaxes(config, "TPS", CTImageStorage)
+    assert not accepted_syntaxes(config, "CT", RTStructureSetStorage)

@@ -1,0 +1,327 @@
+"""Every structure set that comes back ends in a named state, and counts at most once."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.errors import FeedbackUnmeasured, NotAStructureSet, UnknownFeedback
+from orgseg_node.node.feedback.desk import FeedbackDesk
+from orgseg_node.node.feedback.model import SENTENCES, FeedbackState, OrganOutcome
+from orgseg_node.node.store.audit import Audit
+from tests.support.node.feedback_bench import (
+    FeedbackBench,
+    attributes,
+    contours_of,
+    copied,
+    deleted,
+    renamed,
+    shifted,
+    written,
+)
+
+S = FeedbackState
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory, organ_table: OrganTable) -> Path:
+    """The data folder of a node that has delivered."""
+    folder = tmp_path_factory.mktemp("delivered")
+    FeedbackBench(folder, organ_table).store.close()
+    return folder
+
+
+@pytest.fixture
+def bench(delivered: Path, tmp_path: Path, organ_table: OrganTable) -> FeedbackBench:
+    shutil.copytree(delivered, tmp_path, dirs_exist_ok=True)
+    return FeedbackBench(tmp_path, organ_table)
+
+
+def without_reference(dataset: Dataset) -> None:
+    """Let a structure set refer to another CT."""
+    series = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    for one in series.RTReferencedSeriesSequence:
+        one.SeriesInstanceUID = generate_uid()
+        for image in one.ContourImageSequence:
+            image.ReferencedSOPInstanceUID = generate_uid()
+    for roi in dataset.ROIContourSequence:
+        for contour in roi.get("ContourSequence") or ():
+            contour.ContourImageSequence[0].ReferencedSOPInstanceUID = generate_uid()
+
+
+def in_other_frame(dataset: Dataset) -> None:
+    frame = generate_uid()
+    dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = frame
+    for roi in dataset.StructureSetROISequence:
+        roi.ReferencedFrameOfReferenceUID = frame
+
+
+def only_images(dataset: Dataset) -> None:
+    """Some systems list no series; the contours refer to the images."""
+    del dataset.ReferencedFrameOfReferenceSequence
+
+
+def off_the_slices(name: str) -> Any:
+    return shifted(name, z_mm=1.3)
+
+
+def test_an_approved_set_is_measured_organ_by_organ_and_counts(bench: FeedbackBench) -> None:
+    feedback, organs = bench.come_back(
+        shifted("Brainstem", x_mm=8.0),
+        renamed("SpinalCord", "spinal cord"),
+        renamed("Parotid_L", "Parotis li"),
+        deleted("Parotid_R"),
+        copied("Brainstem", "Heart", "zz_help"),
+    )
+    assert feedback.state is S.COUNTED
+    assert feedback.job_id == bench.job.job_id
+    assert {roi: one.outcome for roi, one in organs.items()} == {
+        "Brainstem": OrganOutcome.EDITED,
+        "spinal cord": OrganOutcome.UNCHANGED,
+        "Parotis li": OrganOutcome.UNCHANGED,
+        "Parotid_R": OrganOutcome.DELETED,
+        "Bone_Mandible": OrganOutcome.UNCHANGED,
+        "Heart": OrganOutcome.ADDED,
+        "zz_help": OrganOutcome.UNMATCHED,
+    }
+    edited = organs["Brainstem"]
+    assert edited.organ == "brainstem"
+    assert edited.hd95_mm == pytest.approx(8.0)
+    assert edited.delivered_ml == pytest.approx(edited.approved_ml)
+    assert edited.slices_edited == 1.0
+    assert organs["Parotis li"].organ == "parotid_left"
+    assert organs["Heart"].organ == "heart"
+    assert edited.model == "threshold 1 abababab"
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (attributes(ApprovalStatus="UNAPPROVED"), S.UNAPPROVED),
+        (without_reference, S.UNKNOWN_CT),
+        (in_other_frame, S.OTHER_FRAME),
+        (attributes(PatientID="somebody else"), S.OTHER_PATIENT),
+        (attributes(PatientID=""), S.COUNTED),
+        (only_images, S.COUNTED),
+        (attributes(ApprovalStatus="UNAPPROVED", Manufacturer="orgseg_node"), S.OWN),
+        (attributes(Manufacturer="orgseg_node", ManufacturerModelName="orgseg_node"), S.COUNTED),
+        (attributes(StructureSetROISequence=[], ROIContourSequence=[]), S.NOTHING_MATCHED),
+    ],
+)
+def test_what_comes_back_ends_in_a_named_state(
+    bench: FeedbackBench, change: Any, state: FeedbackState
+) -> None:
+    feedback, _ = bench.come_back(change)
+    assert feedback.state is state
+    assert SENTENCES[state]
+    assert (bench.data / feedback.path).is_file(), "nothing is lost"
+    assert bench.data / feedback.path != bench.data / "inbox"
+
+
+def test_the_delivered_object_itself_is_never_truth(bench: FeedbackBench) -> None:
+    number = bench.arrive(pydicom.dcmread(bench.rtstruct))
+    bench.desk.work()
+    assert bench.rows.one(number or 0).state is S.OWN
+
+
+def test_the_same_set_counts_once_and_a_later_one_instead(bench: FeedbackBench) -> None:
+    first = bench.returned(shifted("Brainstem", x_mm=4.0))
+    assert bench.arrive(first) == 1
+    assert bench.arrive(first) is None, "the same bytes again"
+    again = copy.deepcopy(first)
+    again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    assert bench.arrive(again) == 2
+    later = bench.returned(shifted("Brainstem", x_mm=8.0), attributes(ReviewDate="20260302"))
+    assert bench.arrive(later) == 3
+    earlier = bench.returned(shifted("Brainstem", x_mm=12.0), attributes(ReviewDate="20260228"))
+    assert bench.arrive(earlier) == 4
+    assert bench.desk.work() == 4
+    assert [one.state for one in bench.rows.all()] == [S.SUPERSEDED, S.REPEATED, S.COUNTED, S.SUPERSEDED]
+    assert {one.number for one in bench.rows.counted_organs()} == {3}
+
+
+def test_an_unapproved_set_is_counted_once_it_is_approved(bench: FeedbackBench) -> None:
+    change = shifted("Brainstem", x_mm=4.0)
+    assert bench.come_back(change, attributes(ApprovalStatus="UNAPPROVED"))[0].state is S.UNAPPROVED
+    assert bench.come_back(change)[0].state is S.COUNTED
+
+
+@pytest.mark.parametrize("section", [{"approved_label": "^final"}, {"unapproved": "count"}])
+def test_a_site_says_what_else_counts_as_approved(
+    delivered: Path, tmp_path: Path, organ_table: OrganTable, section: dict[str, str]
+) -> None:
+    shutil.copytree(delivered, tmp_path, dirs_exist_ok=True)
+    bench = FeedbackBench(tmp_path, organ_table, feedback=section)
+    unapproved = attributes(ApprovalStatus="UNAPPROVED", StructureSetLabel="final v2")
+    assert bench.come_back(unapproved)[0].state is S.COUNTED
+
+
+def test_a_set_that_came_before_the_delivery_is_no_edit_of_it(bench: FeedbackBench) -> None:
+    number = bench.arrive(bench.returned())
+    with bench.store.database.write() as tx:
+        tx.run("UPDATE feedback SET received_at = '2020-01-01T00:00:00.000000+00:00'")
+    bench.desk.work()
+    assert bench.rows.one(number or 0).state is S.NOT_DELIVERED
+
+
+def test_of_several_deliveries_it_must_say_which_it_comes_from(bench: FeedbackBench) -> None:
+    with bench.store.database.write() as tx:
+        tx.run("UPDATE series SET state = 'RECEIVING'")
+    second = bench.deliver(protocol="another", settings=_other_settings())
+    assert second.job_id != bench.job.job_id
+    feedback, _ = bench.come_back()
+    assert feedback.state is S.AMBIGUOUS
+    item = Dataset()
+    item.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
+    item.ReferencedSOPInstanceUID = pydicom.dcmread(bench.rtstruct).SOPInstanceUID
+    named, _ = bench.come_back(attributes(PredecessorStructureSetSequence=[item]))
+    assert (named.state, named.job_id) == (S.COUNTED, bench.job.job_id)
+    bench.rows.again(feedback.number, "by A", job_id=second.job_id)
+    bench.desk.work()
+    assert bench.rows.one(feedback.number).job_id == second.job_id
+
+
+def _other_settings() -> Any:
+    from orgseg_node.contouring.identity import ResultSettings  # noqa: PLC0415
+
+    return ResultSettings(method="other")
+
+
+def test_a_purged_job_cannot_be_compared_and_the_set_is_kept(bench: FeedbackBench) -> None:
+    with bench.store.database.write() as tx:
+        tx.run("UPDATE job SET purged_at = '2026-11-29T07:00:00.000000+00:00'")
+    feedback, _ = bench.come_back()
+    assert feedback.state is S.PURGED
+    assert (bench.data / feedback.path).is_file()
+
+
+def test_one_roi_off_the_slices_costs_only_itself(bench: FeedbackBench) -> None:
+    feedback, organs = bench.come_back(off_the_slices("Brainstem"))
+    assert feedback.state is S.COUNTED
+    assert organs["Brainstem"].outcome == OrganOutcome.UNUSABLE
+    assert "plane of a slice" in organs["Brainstem"].note
+    assert organs["SpinalCord"].outcome == OrganOutcome.UNCHANGED
+
+
+def test_an_roi_of_another_frame_costs_only_itself(bench: FeedbackBench) -> None:
+    def change(dataset: Dataset) -> None:
+        dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = generate_uid()
+
+    feedback, organs = bench.come_back(change)
+    assert feedback.state is S.COUNTED
+    assert organs["Brainstem"].outcome == OrganOutcome.UNUSABLE
+    assert "frame of reference" in organs["Brainstem"].note
+
+
+def test_five_hundred_rois_are_listed_and_the_organs_are_measured(bench: FeedbackBench) -> None:
+    feedback, organs = bench.come_back(copied("Brainstem", *(f"help {number}" for number in range(500))))
+    assert feedback.state is S.COUNTED
+    assert sum(one.outcome == OrganOutcome.UNMATCHED for one in organs.values()) == 500
+    assert organs["Brainstem"].outcome == OrganOutcome.UNCHANGED
+
+
+def test_two_rois_for_one_organ_are_not_guessed(bench: FeedbackBench) -> None:
+    twice = copied("Parotid_L", "parotis links"), renamed("Parotid_L", "Parotis li")
+    feedback, organs = bench.come_back(*twice)
+    assert feedback.state is S.COUNTED
+    assert organs["Parotid_L"].outcome == OrganOutcome.UNUSABLE
+    assert organs["Parotis li"].outcome == organs["parotis links"].outcome == OrganOutcome.UNMATCHED
+
+
+def test_near_the_target_is_measured_where_a_target_is_drawn(bench: FeedbackBench) -> None:
+    far, _ = bench.come_back(shifted("Brainstem", x_mm=8.0))
+    assert {one.near_target_dice for one in bench.rows.organs(far.number)} == {-1.0}
+
+    def with_target(dataset: Dataset) -> None:
+        copied("Brainstem", "PTV1")(dataset)
+        shifted("Brainstem", x_mm=8.0)(dataset)
+
+    _, organs = bench.come_back(with_target, attributes(ReviewDate="20260303"))
+    assert 0 <= organs["Brainstem"].near_target_dice < 1
+    assert organs["Parotid_L"].near_target_dice == -1.0, "no surface of it is near the target"
+
+
+def test_a_damaged_file_ends_as_unreadable_and_the_next_one_follows(bench: FeedbackBench) -> None:
+    dataset = bench.returned()
+    number = bench.arrive(dataset)
+    path = bench.data / bench.rows.one(number or 0).path
+    path.write_bytes(path.read_bytes()[:3000])
+    good = bench.arrive(bench.returned())
+    bench.desk.work()
+    assert bench.rows.one(number or 0).state is S.UNREADABLE
+    assert bench.rows.one(good or 0).state is S.COUNTED
+
+
+def test_a_set_over_which_processes_die_is_given_up_and_the_next_one_follows(bench: FeedbackBench) -> None:
+    from tests.support.node.feedback_bench import run_here  # noqa: PLC0415
+
+    def die_once(request: Any, folder: Path, **limits: Any) -> dict[str, Any]:
+        if request["returned"].endswith(f"{first}.dcm"):
+            raise FeedbackUnmeasured("It used more than 1 MB of memory.")
+        return run_here(request, folder, **limits)
+
+    number = bench.arrive(bench.returned())
+    first = bench.rows.one(number or 0).sha256
+    good = bench.arrive(bench.returned(shifted("Brainstem", x_mm=4.0)))
+    desk = FeedbackDesk(bench.config, bench.store, runner=die_once)
+    for _ in range(3):
+        assert bench.rows.one(number or 0).state is S.RECEIVED
+        desk.work()
+    assert bench.rows.one(number or 0).state is S.UNREADABLE
+    assert bench.rows.one(good or 0).state is S.COUNTED
+
+
+def test_a_delivered_file_that_was_changed_is_not_compared(bench: FeedbackBench) -> None:
+    bench.rtstruct.write_bytes(bench.rtstruct.read_bytes() + b" ")
+    feedback, organs = bench.come_back()
+    assert feedback.state is S.UNREADABLE
+    assert "not the file that was sent" in feedback.note
+    assert organs == {}
+
+
+def test_the_history_has_each_step_and_is_sealed(bench: FeedbackBench) -> None:
+    bench.come_back()
+    audit = Audit(bench.store.database)
+    audit.seal()
+    audit.verify()
+    events = [event for event in audit.export() if event["kind"] == "feedback"]
+    assert [event["change"] for event in events] == ["-> RECEIVED", "RECEIVED -> COUNTED"]
+    assert all(event["link"] for event in events)
+
+
+def test_the_name_of_a_person_becomes_a_number_that_only_this_node_knows(
+    bench: FeedbackBench, tmp_path: Path
+) -> None:
+    first, _ = bench.come_back()
+    second, _ = bench.come_back(shifted("Brainstem", x_mm=4.0), attributes(ReviewerName="DOE^jane"))
+    other, _ = bench.come_back(shifted("Brainstem", x_mm=8.0), attributes(ReviewerName="Roe^Rick"))
+    assert first.planner == second.planner != other.planner
+    assert len(first.planner) == 12
+    assert (tmp_path / "feedback" / "planner.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_file_can_be_added_by_a_person(bench: FeedbackBench, tmp_path: Path) -> None:
+    path = tmp_path / "edited.dcm"
+    path.write_bytes(written(bench.returned()))
+    assert bench.desk.add_file(path) == 1
+    assert bench.desk.add_file(path) is None
+    bench.desk.work()
+    assert bench.rows.one(1).state is S.COUNTED
+    with pytest.raises(NotAStructureSet):
+        bench.desk.add_file(next((tmp_path / "made").iterdir()))
+    with pytest.raises(UnknownFeedback):
+        bench.rows.one(7)
+
+
+def test_contours_moved_by_less_than_a_pixel_are_unchanged(bench: FeedbackBench) -> None:
+    _, organs = bench.come_back(shifted("Brainstem", x_mm=0.9))
+    assert list(contours_of(bench.returned(), "Brainstem"))
+    assert organs["Brainstem"].outcome == OrganOutcome.UNCHANGED

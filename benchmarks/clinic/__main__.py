@@ -93,11 +93,11 @@ def _use(steps: Steps, folder: Path) -> None:
         first = str(keys["A. Physicist"])
         live, candidate = str(models / "hn@1"), str(models / "hn@2")
         steps.train("site", "judge", str(site), live, candidate, "--key", first, "--threads", "2")
-    with steps.step("first promotion"):
-        for key in keys.values():
-            why = "the first version, commissioned"
-            steps.node("models", "promote", "hn@1", "--key", str(key), "--override", "--why", why)
     with hospital.running():
+        with steps.step("first promotion"):
+            for key in keys.values():
+                why = "the first version, commissioned"
+                steps.node("models", "promote", "hn@1", "--key", str(key), "--override", "--why", why)
         with steps.step("a CT for the first version"):
             _contour(hospital, scans[0], "hn@1")
         with steps.step("shadow"):

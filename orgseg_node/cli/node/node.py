@@ -58,7 +58,10 @@ def run(
 
 @app.command()
 def reload(
-    config: Annotated[Path, typer.Option("--config", help="The file with which the node was started.")],
+    config: Annotated[
+        Path,
+        typer.Option("--config", envvar="ORGSEG_CONFIG", help="The file with which the node was started."),
+    ],
 ) -> None:
     """Make the running node read its configuration again, completely, or not at all if it has an error.
 

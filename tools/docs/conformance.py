@@ -32,6 +32,7 @@ from orgseg_node.errors import InputError, OrgsegError, OutputError
 from orgseg_node.node.config.node_config import DeliverySection, NodeSection, ReceiverSection
 from orgseg_node.node.config.stow import StowSection
 from orgseg_node.node.dimse import association, c_store, commitment_scu
+from orgseg_node.node.dimse.further_classes import PRIVATE_CLASSES
 from orgseg_node.node.dimse.presentation_contexts import offered_syntaxes
 from tools.docs import conformance_services as services
 from tools.docs import conformance_text as sentences
@@ -315,7 +316,7 @@ def _family(base: type[OrgsegError]) -> Iterator[type[OrgsegError]]:
 
 
 def _name(uid: UID | str) -> str:
-    return _NAMES.get(str(uid)) or UID(uid).name
+    return _NAMES.get(str(uid)) or PRIVATE_CLASSES.get(str(uid)) or UID(uid).name
 
 
 def _syntax(uid: UID | str) -> str:

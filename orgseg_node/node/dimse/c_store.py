@@ -21,6 +21,7 @@ from pynetdicom.events import Event
 from orgseg_node.dicom.reading.image_kind import SUPPORTED_SYNTAXES
 from orgseg_node.errors import InputError, NotMatching, OrgsegError
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.dimse.further_classes import register
 from orgseg_node.node.dimse.received_dataset import ReceivedDataset
 from orgseg_node.node.store.model import Incoming
 
@@ -33,9 +34,11 @@ SYNTAXES: Final[list[UID | str]] = [
 STORAGE_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 OTHER_CLASSES: Final = tuple(
-    str(context.abstract_syntax)
-    for context in AllStoragePresentationContexts
-    if context.abstract_syntax not in STORAGE_CLASSES
+    dict.fromkeys(
+        uid
+        for uid in (*(str(one.abstract_syntax) for one in AllStoragePresentationContexts), *register())
+        if uid not in STORAGE_CLASSES
+    )
 )
 """Every other storage class: a study contains them, and archives send none of it if one is rejected."""
 

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 import structlog
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
@@ -114,6 +115,22 @@ def test_the_other_classes_of_a_study_are_accepted_as_the_configuration_says(sta
     node = start()
     assert accepted_classes(node.port) == {CTImageStorage, *OTHERS}
     assert node.refused("SOP_CLASS") == 0
+
+
+@pytest.mark.parametrize("sop_class", ["1.3.12.2.1107.5.9.1", "1.2.840.10008.5.1.4.1.1.6", RTPlanStorage])
+def test_private_and_retired_classes_are_set_aside_too(start: Start, ct_folder: Path, sop_class: str) -> None:
+    node = start()
+    dataset = pydicom.dcmread(min(ct_folder.iterdir()))
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
+    dataset.SeriesInstanceUID = "1.2.3.9"
+    ae = AE(ae_title="ARCHIVE")
+    ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
+    association = ae.associate("127.0.0.1", node.port, ae_title="ORGSEG")
+    assert association.send_c_store(dataset).Status == 0x0000
+    association.release()
+    wait_for(node.inbox.judge_stable_series, 10, "the series is judged")
+    (series,) = node.store.series()
+    assert (series.state, series.reason) == (SeriesState.IGNORED, "OTHER_CLASSES")
 
 
 def test_refused_classes_are_logged_by_name_and_counted(start: Start) -> None:

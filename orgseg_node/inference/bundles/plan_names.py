@@ -1,4 +1,4 @@
-"""The classes and functions that plans may name, each by its exact name, and the types of their arguments.
+"""The classes and functions that plans may name, each by its exact name, and the types of their values.
 
 nnU-Net imports what ``plans.json`` names, so a model from outside could otherwise run any code that is
 installed. Plans are checked when a model is imported and each time a network is built.
@@ -6,7 +6,8 @@ installed. Plans are checked when a model is imported and each time a network is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _UNETS: Final = "dynamic_network_architectures.architectures"
@@ -46,6 +47,9 @@ _SIZES: Final = frozenset(
     )
 )
 _LARGEST_SIZE: Final = 8192
+_LARGEST: Final = {"n_stages": 16, "kernel_sizes": 31, "strides": 31}
+_LARGEST_PATCH: Final = 2048
+_SPACING_MM: Final = (0.01, 1000.0)
 _FLAGS: Final = frozenset(("conv_bias", "deep_supervision", "nonlin_first"))
 _LAYER_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "norm_op_kwargs": frozenset(("eps", "momentum", "affine", "track_running_stats")),
@@ -106,7 +110,40 @@ def plan_problem(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> 
     for kind, name, known in named:
         if name is not None and not _among(name, known):
             return _unknown(kind, name)
-    return _resampling_problem(configuration) or _architecture_problem(configuration.get("architecture"))
+    return (
+        _resampling_problem(configuration)
+        or _architecture_problem(configuration.get("architecture"))
+        or _geometry_problem(plans, configuration)
+    )
+
+
+def _geometry_problem(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> str | None:
+    """Why axes, sizes or intensities cannot be those of a network; None where plans leave them out."""
+    for key in ("transpose_forward", "transpose_backward"):
+        axes = plans.get(key)
+        if axes is not None and not (_are_numbers(axes) and sorted(axes) == list(range(len(axes)))):
+            return f"{key} in its plans does not put axes into another order."
+    patch = configuration.get("patch_size")
+    if patch is not None and not (_are_numbers(patch) and all(1 <= side <= _LARGEST_PATCH for side in patch)):
+        return "patch_size in its plans is no size."
+    spacing = configuration.get("spacing")
+    least, most = _SPACING_MM
+    if spacing is not None and not (_are_numbers(spacing) and all(least <= mm <= most for mm in spacing)):
+        return "spacing in its plans is no distance in mm."
+    channels = plans.get("foreground_intensity_properties_per_channel")
+    if channels is None or "CTNormalization" not in (configuration.get("normalization_schemes") or ()):
+        return None  # only this one uses them
+    known = isinstance(channels, Mapping) and all(isinstance(one, Mapping) for one in channels.values())
+    if not known or not all(_are_numbers(list(one.values())) for one in channels.values()):
+        return "The intensities in its plans are no numbers."
+    return None
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether it is a list of finite numbers."""
+    return isinstance(values, Sequence) and all(
+        type(one) in {int, float} and math.isfinite(one) for one in values
+    )
 
 
 def _resampling_problem(configuration: Mapping[str, Any]) -> str | None:
@@ -149,7 +186,7 @@ def _argument_problem(key: str, value: Any) -> str | None:
     if key in _FLAGS:
         good = isinstance(value, bool)
     elif key in _SIZES:
-        good = value is None or _is_size(value)
+        good = value is None or _is_size(value, _LARGEST.get(key, _LARGEST_SIZE))
     else:
         return f"Its plans give the network the argument {_short(key)}, which nnU-Net's networks do not have."
     return None if good else f"Its plans have a wrong type or size for the argument {key} of the network."
@@ -168,11 +205,18 @@ def _options_problem(where: str, options: Any, known: frozenset[str]) -> str | N
     return None
 
 
-def _is_size(value: Any, depth: int = 0) -> bool:
-    """Whether it is a whole number, or a list of them (stages), or a list of lists (stages and axes)."""
+def _is_size(value: Any, largest: int, depth: int = 0) -> bool:
+    """Whether it is a whole number, or a list of them (stages), or a list of lists (stages and axes).
+
+    Parameters
+    ----------
+    value : from the plans
+    largest : the largest number
+    depth : in how many lists it is
+    """
     if isinstance(value, list | tuple):
-        return depth < 2 and len(value) <= 64 and all(_is_size(one, depth + 1) for one in value)
-    return type(value) is int and 0 <= value <= _LARGEST_SIZE
+        return depth < 2 and len(value) <= 64 and all(_is_size(one, largest, depth + 1) for one in value)
+    return type(value) is int and 0 <= value <= largest
 
 
 def _among(name: Any, known: frozenset[str]) -> bool:

@@ -169,7 +169,8 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
         function or argument that is not nnU-Net's own.
     """
     resolved = _resolve(plans, configuration)
-    if len(resolved.get("patch_size", ())) != 3:
+    patch = resolved.get("patch_size", ())
+    if isinstance(patch, list | tuple) and len(patch) != 3:
         raise ModelNotImportable(
             f"Configuration {configuration} is two-dimensional; only 3d configurations are run."
         )
@@ -218,7 +219,7 @@ def _configuration(folder: str, configurations: list[str]) -> str | None:
 def _json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelNotImportable(
             f"{path.name} of '{path.parent.name}' cannot be read: {type(error).__name__}."
         ) from error

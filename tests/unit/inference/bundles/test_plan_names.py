@@ -61,7 +61,14 @@ def _architecture(name: str = _NETWORK, **arguments: Any) -> dict[str, Any]:
     ],
 )
 def test_what_nnunet_writes_itself_is_accepted(configuration: dict[str, Any]) -> None:
-    assert plan_problem({"label_manager": "LabelManager"}, configuration) is None
+    plans = {
+        "label_manager": "LabelManager",
+        "transpose_forward": [0, 2, 1],
+        "transpose_backward": [0, 2, 1],
+        "foreground_intensity_properties_per_channel": {"0": {"mean": -50.5, "std": 300, "min": -1024}},
+    }
+    sizes = {"patch_size": [64, 96, 96], "spacing": [3, 0.9765625, 0.9765625]}
+    assert plan_problem(plans, configuration | sizes) is None
 
 
 @pytest.mark.parametrize(
@@ -110,6 +117,19 @@ def test_what_nnunet_writes_itself_is_accepted(configuration: dict[str, Any]) ->
         ),
         ({}, _configuration(architecture="PlainConvUNet"), "describe no network"),
         ({}, _configuration(architecture={}), "class None"),
+        ({}, _configuration(architecture=_architecture(kernel_sizes=[[999] * 3] * 2)), "kernel_sizes"),
+        # axes, sizes and intensities
+        ({"transpose_forward": [0, 0, 0]}, _configuration(), "transpose_forward"),
+        ({"transpose_forward": "012"}, _configuration(), "transpose_forward"),
+        ({"transpose_backward": [0, 1, 3]}, _configuration(), "transpose_backward"),
+        ({}, _configuration(patch_size=[-8, 8, 8]), "patch_size"),
+        ({}, _configuration(patch_size="abc"), "patch_size"),
+        ({}, _configuration(patch_size=[10**6] * 3), "patch_size"),
+        ({}, _configuration(spacing=[0, 1, 1]), "spacing"),
+        ({}, _configuration(spacing=[float("nan"), 1, 1]), "spacing"),
+        ({"foreground_intensity_properties_per_channel": {"0": {"mean": "x"}}}, _configuration(), "intens"),
+        ({"foreground_intensity_properties_per_channel": {"0": 5}}, _configuration(), "intensities"),
+        ({"foreground_intensity_properties_per_channel": [1]}, _configuration(), "intensities"),
     ],
 )
 def test_any_other_name_or_argument_is_refused(

@@ -131,6 +131,18 @@ def _counts(database: Database) -> Iterator[Metric]:
     for came_back in FeedbackState:
         feedback.add_metric((came_back,), counts.get((came_back.value, ""), 0))
     yield feedback
+    alarms = GaugeMetricFamily(
+        "orgseg_feedback_alarms",
+        "Alarms of control charts, by organ and measure.",
+        labels=("organ", "measure"),
+    )
+    counts = _labelled_values(
+        database,
+        "SELECT organ AS one, measure AS two, count(*) AS value FROM feedback_alarm GROUP BY organ, measure",
+    )
+    for (organ, measure), value in sorted(counts.items()):
+        alarms.add_metric((organ, measure), value)
+    yield alarms
     for name, help_text, sql in (
         ("notices_unsent", "Messages not sent yet.", "FROM notice_message WHERE sent_at IS NULL"),
         ("audit_links", "Links of the audit chain.", "FROM seal"),

@@ -16,6 +16,7 @@ from orgseg_node.cli.console import ListedItem, local_time, out, print_items, pr
 from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
 
 if TYPE_CHECKING:
+    from orgseg_node.node.feedback.charts import OrganChart
     from orgseg_node.node.feedback.model import Feedback, OrganFeedback
 
 app = typer.Typer(
@@ -152,6 +153,78 @@ def export(config: Config) -> None:
             values: dict[str, Any] = asdict(organ)
             plain = ["" if values[name] == -1.0 else values[name] for name in names]
             writer.writerow([*plain, one.state, one.job_id, one.planner, one.received_at.isoformat()])
+
+
+@app.command("charts")
+def show_charts(
+    config: Config,
+    organ: Annotated[str, typer.Option("--organ", help="Key of one organ, such as parotid_left.")] = "",
+    folder: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Folder for a picture of each chart.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the control chart of each organ, measure and model in one line; '!' marks alarms."""
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
+    from orgseg_node.node.feedback.charts import charts  # noqa: PLC0415
+
+    checked = load_config(config)
+    with closing(open_store(checked, read_only=True)) as store:
+        found = charts(store.database, checked.feedback, organ=organ)
+    if folder is not None:
+        from orgseg_node.durable import make_folder, write_durably  # noqa: PLC0415
+        from orgseg_node.node.feedback.pictures import draw_chart, picture_name  # noqa: PLC0415
+
+        make_folder(folder)
+        for one in found:
+            write_durably(folder / picture_name(one), draw_chart(one))
+    if json:
+        print_json({"charts": [asdict(one) for one in found]})
+        return
+    print_items(
+        ("organ", "measure", "cases", "limits (3 sigma)", "last 10", "alarms", "warnings", "model"),
+        [ListedItem(cells=_chart_row(one), is_marked=bool(one.chart.alarms)) for one in found],
+    )
+    if folder is not None:
+        out().print(f"{len(found)} pictures in {folder}.", markup=False)
+
+
+@app.command()
+def planners(config: Config, json: Json = False) -> None:
+    """Show how much each person edits each organ; '!' marks where that fades with time.
+
+    Persons are numbers, which only this node can make from a name.
+    """
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
+    from orgseg_node.node.feedback.planners import planner_edits  # noqa: PLC0415
+
+    with closing(open_store(load_config(config), read_only=True)) as store:
+        found = planner_edits(store.database)
+    if json:
+        print_json({"planners": [asdict(one) for one in found]})
+        return
+    items = []
+    for one in found:
+        means = one.fading.moving_mean
+        moved = f"{means[0]:.0%} -> {means[-1]:.0%}" if means else "too few cases"
+        cells = (one.planner, one.organ, str(len(one.edits)), moved)
+        items.append(ListedItem(cells=cells, is_marked=one.fading.is_fading))
+    print_items(("person", "organ", "cases", "slices edited, first and last 10 cases"), items)
+
+
+def _chart_row(one: OrganChart) -> tuple[str, ...]:
+    chart = one.chart
+    limits = chart.limits
+    band = "too few cases"
+    if limits is not None:
+        low, high = limits.band(3.0)
+        band = f"{low:.3g} to {high:.3g}{', provisional' if limits.is_provisional else ''}"
+    last = chart.values[-10:]
+    warnings = len(chart.signals) - len(chart.alarms)
+    return (
+        one.organ, one.measure, str(len(chart.values)), band, f"{sum(last) / len(last):.3g}",
+        str(len(chart.alarms)), str(warnings), one.model,
+    )  # fmt: skip
 
 
 def _row(one: Feedback) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from orgseg_node.errors import (
 from orgseg_node.errors.unexpected import coded
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.feedback.charts import note_alarms
 from orgseg_node.node.feedback.child import Runner, run_child
 from orgseg_node.node.feedback.matching import Match, Sending, match
 from orgseg_node.node.feedback.measuring import Measured
@@ -179,6 +180,9 @@ class FeedbackDesk:
             result = FeedbackResult(state=FeedbackState.UNREADABLE, note=known.sentence)
         state = self.rows.finish(feedback, result)
         _log.info("feedback", number=number, state=state.value, job=result.job_id)
+        if state is FeedbackState.COUNTED:
+            for alarm in note_alarms(self._store.database, self._config.feedback):
+                _log.error("feedback alarm", organ=alarm.organ, measure=alarm.measure, kind=alarm.kind)
         return True
 
     def _with_own_copy(self, feedback: Feedback) -> Feedback:

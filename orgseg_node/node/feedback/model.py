@@ -52,6 +52,10 @@ MEASURED: Final = (_S.COUNTED, _S.UNAPPROVED, _S.SUPERSEDED)
 """States of structure sets whose organs were measured."""
 
 
+FADING: Final = "fading"
+"""Measure and kind of the alarm that a person edits an organ less and less."""
+
+
 class OrganOutcome(StrEnum):
     """What became of one organ, or of one ROI that is none."""
 

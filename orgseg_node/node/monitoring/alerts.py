@@ -21,6 +21,7 @@ from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.config.node_config import NodeConfig
+from orgseg_node.node.feedback.model import FADING
 from orgseg_node.node.isolation import Isolation
 from orgseg_node.node.monitoring.failing_tasks import failing_tasks
 from orgseg_node.node.store.attempts import LEFT_OUT
@@ -44,6 +45,8 @@ class NoticeCode(StrEnum):
     CERTIFICATE_ENDS = "CERTIFICATE_ENDS"
     DESTINATION_SILENT = "DESTINATION_SILENT"
     TASK_FAILS = "TASK_FAILS"
+    FEEDBACK_ALARM = "FEEDBACK_ALARM"
+    EDITING_FADES = "EDITING_FADES"
 
 
 SENTENCES: Final = {
@@ -57,6 +60,8 @@ SENTENCES: Final = {
     NoticeCode.DISK_LOW: "The disk is nearly full; images are refused until there is space.",
     NoticeCode.CERTIFICATE_ENDS: "A certificate expires soon or has expired. Renew it.",
     NoticeCode.TASK_FAILS: "A periodic task of the node fails again and again. See 'orgseg doctor'.",
+    NoticeCode.FEEDBACK_ALARM: "Contours differ from what they were. See 'orgseg feedback charts'.",
+    NoticeCode.EDITING_FADES: "A person edits an organ less and less. See 'orgseg feedback planners'.",
     NoticeCode.DESTINATION_SILENT: "A destination does not answer C-ECHO. See 'orgseg echo'.",
 }
 
@@ -122,6 +127,7 @@ class Watch:
                 conditions[kind] = list(find())
         with self._db.write() as tx:
             found = [*_jobs(tx), *_series(tx), *self._late(tx), *_late_images(tx)]
+            found += [*_chart_alarms(tx)]
             raised = sum(self._raise(tx, finding) for finding in found)
             raised += self._conditions(tx, conditions)
         isolation.finish()
@@ -242,3 +248,12 @@ def _late_images(tx: Transaction) -> Iterator[Finding]:
     rows = tx.rows("SELECT number, subject FROM event WHERE change = 'notice' OR kind = 'notice'")
     for number, subject in rows:
         yield Finding(key=f"event:{number}", code=NoticeCode.LATE_IMAGES, subject=str(subject))
+
+
+def _chart_alarms(tx: Transaction) -> Iterator[Finding]:
+    """One notice for each organ, model and kind of alarm in a month, however many charts show it."""
+    rows = tx.rows("SELECT organ, model, raised_at, measure FROM feedback_alarm ORDER BY raised_at, measure")
+    for organ, model, raised_at, measure in rows:
+        code = NoticeCode.EDITING_FADES if measure == FADING else NoticeCode.FEEDBACK_ALARM
+        subject = f"{organ}, {model}"
+        yield Finding(key=f"chart:{code}:{subject}:{str(raised_at)[:7]}", code=code, subject=subject)

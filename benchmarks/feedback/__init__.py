@@ -1,0 +1,1 @@
+"""What the watching of returned contours finds, and when; and its measures beside independent programs."""

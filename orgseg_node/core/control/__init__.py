@@ -1,0 +1,1 @@
+"""Control charts: whether a series of measured values still comes from the process that set the limits."""

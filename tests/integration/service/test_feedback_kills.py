@@ -1,0 +1,96 @@
+"""The kill test of feedback: the node is killed while structure sets arrive and are measured.
+
+ORGSEG_KILLS sets how often; 100 take an hour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.errors import NetworkError
+from orgseg_node.node.config.node_config import Destination
+from orgseg_node.node.dimse.storage_scu import DicomSender
+from orgseg_node.node.feedback.model import Feedback, FeedbackState
+from orgseg_node.node.feedback.rows import FeedbackRows
+from tests.support.node.feedback_bench import FeedbackBench, shifted, written
+from tests.support.node.leaks import LEAKS
+from tests.support.node.node_process import NodeProcess, running_node, wait_for
+from tests.support.peers.dcmtk import free_port
+
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(5000), *LEAKS]
+
+KILLS = int(os.environ.get("ORGSEG_KILLS", "8"))
+SETS = 8
+PEER = '[[peers]]\nae_title = "PLANNER"\nfeedback = true\n'
+
+
+class Planner:
+    """Sends structure sets until each got Success, whatever happens to the node."""
+
+    def __init__(self, node: NodeProcess, files: Sequence[Path]) -> None:
+        self._node, self._files = node, files
+        self.acknowledged: set[Path] = set()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def _send(self) -> None:
+        while left := [file for file in self._files if file not in self.acknowledged]:
+            place = Destination(ae_title="ORGSEG", host="127.0.0.1", port=self._node.port or 1, timeout_s=20)
+            with contextlib.suppress(NetworkError):
+                DicomSender().send(place, "PLANNER", left[0])
+                self.acknowledged.add(left[0])
+            time.sleep(0.3)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all got Success."""
+        return not self._thread.is_alive()
+
+
+def rows_of(node: NodeProcess) -> list[Feedback]:
+    with contextlib.closing(node.store()) as store:
+        return FeedbackRows(store.database).all()
+
+
+def test_nothing_that_came_back_is_lost_or_counted_twice(tmp_path: Path, organ_table: OrganTable) -> None:
+    bench = FeedbackBench(tmp_path / "data", organ_table)
+    files = []
+    for number in range(SETS):
+        files.append(tmp_path / f"{number}.dcm")
+        files[-1].write_bytes(written(bench.returned(shifted("Brainstem", x_mm=4.0 * number))))
+    bench.store.close()
+    dice = random.Random(1)
+    with running_node(tmp_path, free_port(), more=PEER) as node:
+        planner = Planner(node, files)
+        for _ in range(KILLS):
+            time.sleep(dice.uniform(0.0, 6.0))
+            node.kill()
+            node.start()
+        wait_for(lambda: planner.is_done, 120, "all got Success")
+        wait_for(
+            lambda: all(one.state is not FeedbackState.RECEIVED for one in rows_of(node)), 600, "measured"
+        )
+        found = rows_of(node)
+        with contextlib.closing(node.store()) as store:
+            events = Counter(
+                (event.subject, event.change)
+                for one in found
+                for event in store.events(str(one.number))
+                if event.kind == "feedback"
+            )
+        node.stop()
+    assert len(found) == SETS == len(planner.acknowledged)
+    assert all((node.data / one.path).is_file() for one in found)
+    states = Counter(one.state for one in found)
+    assert states == {FeedbackState.COUNTED: 1, FeedbackState.SUPERSEDED: SETS - 1}
+    assert all(events[str(one.number), "RECEIVED -> COUNTED"] <= 1 for one in found)

@@ -18,11 +18,11 @@ GOAL_GROSS, GOAL_MIDDLING, GOAL_CLEAN = 0.95, 0.7, 0.03
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Sensitivity of each kind of fault, by Dice and by organ, and the area under the ROC curve."""
+    """Found and left out of each kind of fault, by Dice and by organ, and the area under the ROC curve."""
     clean = [r.score for r in rows if r.kind == CLEAN]
     organs = sorted({r.organ for r in rows})
     lines = [
-        f"{'fault':<16}{'n':>6}{'found':>7}{'gross':>12}{'middling':>12}{'AUC':>6}  "
+        f"{'fault':<16}{'n':>6}{'found':>7}{'left out':>10}{'gross':>12}{'middling':>12}{'AUC':>6}  "
         + " ".join(f"{o[:8]:>8}" for o in organs)
     ]
     for kind in dict.fromkeys(r.kind for r in rows if r.kind != CLEAN):
@@ -31,7 +31,9 @@ def table(rows: Sequence[Row]) -> list[str]:
         bands = [[r for r in own if is_gross(r)], [r for r in own if is_middling(r)]]
         shown = "".join(f"{_rate(band):>7}/{len(band):<4}" for band in bands)
         auc = area(clean, [r.score for r in own])
-        lines.append(f"{kind:<16}{len(own):>6}{_rate(own):>7}{shown}{auc:>6.3f}  {by_organ}")
+        lines.append(
+            f"{kind:<16}{len(own):>6}{_rate(own):>7}{left_out(own):>10.2f}{shown}{auc:>6.3f}  {by_organ}"
+        )
     return lines
 
 

@@ -17,6 +17,9 @@ from orgseg_node.dicom.tps.tps_names import names_for
 from orgseg_node.dicom.tps.tps_profile import PROFILES
 from orgseg_node.errors import ConfigError
 
+MEASURED = (
+    "brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible", "larynx", "esophagus",
+)  # fmt: skip
 SHIPPED = ("abdomen_pelvis", "default", "head_and_neck", "thorax")
 
 
@@ -75,9 +78,18 @@ def test_names_fit_every_planning_system_as_they_are(
         assert len(entry.name) <= 16, "TG-263"
 
 
-def test_the_default_protocol_is_empty() -> None:
+def test_the_default_protocol_only_removes_far_pieces_of_the_measured_organs() -> None:
     shipped = load_protocol("default")
-    assert shipped == Protocol(description=shipped.description)
+    entries = tuple(OrganEntry(organ=entry.organ, max_distance_mm=25) for entry in shipped.organs)
+    assert shipped == Protocol(description=shipped.description, structures=entries)
+    assert {entry.organ for entry in entries} == set(MEASURED)
+
+
+def test_no_protocol_leaves_far_pieces_of_an_organ_whose_pieces_were_measured() -> None:
+    for name in ("default", "head_and_neck"):
+        tidied = {entry.organ: entry for entry in load_protocol(name).organs}
+        for key in MEASURED:
+            assert tidied[key].keep_components == 1 or tidied[key].max_distance_mm == 25, (name, key)
 
 
 def test_a_union_of_left_and_right_is_coded_as_the_pair(organ_table: OrganTable) -> None:

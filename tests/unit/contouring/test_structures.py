@@ -79,14 +79,17 @@ def near(mask: Mask, mm: float, place: VoxelGeometry = GRID) -> Mask:
 # ---------------------------------------------------------------------- nothing asked for
 
 
-def test_the_default_protocol_changes_nothing(
+def test_the_default_protocol_changes_no_organ_that_it_does_not_list(
     label_map: LabelMap, body: Mask, organ_table: OrganTable
 ) -> None:
-    applied = apply_protocol(load_protocol("default"), label_map, body, organ_table)
+    shipped = load_protocol("default")
+    applied = apply_protocol(shipped, label_map, body, organ_table)
     assert applied.label_map.labels is label_map.labels
     assert applied.label_map.organs == label_map.organs
     assert applied.label_map.grid is label_map.grid
-    assert (applied.regions, applied.order, applied.findings, applied.recorded) == ((), (), (), ())
+    assert (applied.regions, applied.findings) == ((), ())
+    assert applied.order == tuple(entry.organ for entry in shipped.organs)
+    assert {row["done"] for row in applied.recorded} == {"no model looks for it"}
 
 
 def test_the_input_is_never_changed(label_map: LabelMap, body: Mask, organ_table: OrganTable) -> None:
@@ -564,3 +567,23 @@ def test_margins_on_uneven_slices_are_millimetres(
     np.testing.assert_array_equal(region(applied), wanted)
     assert applied.label_map.grid is stack
     assert mask_of(applied, "kidney_left")[..., 17:21].sum() == 48
+
+
+# ---------------------------------------------------------------------- pieces far away
+
+
+def test_pieces_far_from_the_largest_are_removed_near_ones_stay_and_the_report_says_so(
+    organ_table: OrganTable, body: Mask
+) -> None:
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[2:6, 3:8, 3:8] = 1
+    labels[2:6, 3:8, 11] = 1  # 4 mm away
+    labels[2:6, 16, 20] = 1  # 15 mm away
+    given = LabelMap(grid=GRID, labels=labels, organs={1: organ_table["mandible"]})
+    tidy = protocol('organ = "mandible"\nmax_distance_mm = 5')
+    applied = apply_protocol(tidy, given, body, organ_table)
+    expected = labels == 1
+    expected[:, 16, 20] = False
+    assert np.array_equal(mask_of(applied, "mandible"), expected)
+    assert codes(applied) == ["ORGAN_TIDIED"]
+    assert applied.recorded[0]["removed_ml"] == pytest.approx(4 * VOXEL_ML)

@@ -15,10 +15,10 @@ import errno
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -32,6 +32,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, VR
 
+from orgseg_node.dicom.encoded_values import unknown_vrs
 from orgseg_node.errors import TooLarge, TooManyItems, TruncatedFile
 
 MAX_SIDE: Final = 4096
@@ -56,23 +57,26 @@ _PREFIX: Final = 132  # bytes of preamble and prefix
 _GROUP_2, _GROUP_8, _GROUP_8_BIG_ENDIAN = b"\2\0", b"\x08\0", b"\0\x08"
 _SOP_CLASS_UID: Final = 0x00080016
 _VR: Final = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
+_UNKNOWN_VR: Final = b"ZZ"  # a parser reads it with a length of two bytes and leaves its value alone
 _LONG_VR: Final = frozenset((b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR"))
 
 
 class _Completed(io.RawIOBase):
-    """A file, with the bytes before it that it lacks.
+    """A file, with the bytes before it that it lacks, and with VRs where it has none.
 
     Parameters
     ----------
     path : the file
     lacking : the bytes that are read before those of the file
+    unknown_vrs : positions, with `lacking`, of two bytes in place of which `_UNKNOWN_VR` is read
     """
 
-    def __init__(self, path: Path, lacking: bytes) -> None:
+    def __init__(self, path: Path, lacking: bytes, unknown_vrs: Sequence[int] = ()) -> None:
         super().__init__()
         self.name = str(path)
         self._file = io.FileIO(path)
         self._lacking = lacking
+        self._unknown_vrs = unknown_vrs
         self._at = 0
         self._size = len(lacking) + os.fstat(self._file.fileno()).st_size
 
@@ -107,6 +111,10 @@ class _Completed(io.RawIOBase):
         else:
             self._file.seek(self._at - len(self._lacking))
             count = self._file.readinto(view) or 0
+        for position in self._unknown_vrs:
+            for at, letter in enumerate(_UNKNOWN_VR, start=position - self._at):
+                if 0 <= at < count:
+                    view[at] = letter
         self._at += count
         return count
 
@@ -120,10 +128,11 @@ class BoundedFile(io.BufferedReader):
     ----------
     path : the file
     lacking : bytes that the file should begin with and does not have; see `lacking_head`
+    unknown_vrs : positions of two bytes that stand for a VR and are none; a parser gets a VR that is unknown
     """
 
-    def __init__(self, path: Path, lacking: bytes = b"") -> None:
-        raw = _Completed(path, lacking) if lacking else io.FileIO(path)
+    def __init__(self, path: Path, lacking: bytes = b"", unknown_vrs: Sequence[int] = ()) -> None:
+        raw = _Completed(path, lacking, unknown_vrs) if lacking or unknown_vrs else io.FileIO(path)
         super().__init__(raw)
         self.size = len(lacking) + path.stat().st_size
         self._reads_left = _MOST_ITEMS + self.size // _BYTES_A_READ
@@ -155,12 +164,13 @@ def open_bounded(path: Path) -> Iterator[BoundedFile]:
     """
     with path.open("rb") as start:
         head = start.read(_HEAD)
-    if not head:
-        raise TruncatedFile("A file is empty.")
-    lacking = lacking_head(head)
-    head = lacking + head
-    with BoundedFile(path, lacking) as file:
+        if not head:
+            raise TruncatedFile("A file is empty.")
+        lacking = lacking_head(head)
+        head = lacking + head
         dataset_at = _dataset_at(head)
+        unknown = _unknown_vrs(start, head, dataset_at, len(lacking))
+    with BoundedFile(path, lacking, unknown) as file:
         if dataset_at > max(len(head), _PREFIX):
             raise TruncatedFile("Its file meta information has no end.")
         if _DEFLATED in head[:dataset_at]:
@@ -168,6 +178,23 @@ def open_bounded(path: Path) -> Iterator[BoundedFile]:
             _check_inflated(file.read())
         file.seek(0)
         yield file
+
+
+def _unknown_vrs(file: BinaryIO, head: bytes, dataset_at: int, lacking: int) -> list[int]:
+    """Positions of VRs that are none in a file with explicit VR.
+
+    Parameters
+    ----------
+    file : the file
+    head : its first bytes, behind those that it lacks
+    dataset_at : where in these the dataset begins
+    lacking : number of bytes that it lacks
+    """
+    if head[dataset_at + 4 : dataset_at + 6] not in _VR or _DEFLATED in head[:dataset_at]:
+        return []
+    file.seek(dataset_at - lacking)
+    is_little_endian = head[dataset_at : dataset_at + 2] != _GROUP_8_BIG_ENDIAN[:2]
+    return [at + lacking for at in unknown_vrs(file, is_little_endian=is_little_endian)]
 
 
 def lacking_head(head: bytes) -> bytes:

@@ -25,7 +25,7 @@ from pydicom.uid import (
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.dicom.reading.files import open_header, slice_thickness
 from orgseg_node.dicom.reading.image_kind import Reason
-from orgseg_node.dicom.reading.part10 import part10_head
+from orgseg_node.dicom.reading.part10 import open_part10, part10_head, read_header
 from orgseg_node.dicom.reading.reader import read_slices
 from orgseg_node.dicom.reading.series import CtSeries, files_in, read_series, survey
 from orgseg_node.errors import (
@@ -38,7 +38,7 @@ from orgseg_node.errors import (
     UnsupportedSyntax,
 )
 from tests.support.ct.header_writing import all_objects, patch_vr, put
-from tests.support.ct.phantom import PhantomOptions, build_ct_series
+from tests.support.ct.phantom import PhantomOptions, build_ct_series, uid
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom.*")  # of the writer of these files
 
@@ -135,11 +135,14 @@ def test_an_optional_attribute_that_is_invalid_is_not_copied(
 
 
 @pytest.mark.parametrize("keyword", ["Manufacturer", "SeriesDescription", "StudyDescription"])
+@pytest.mark.parametrize("vr", [b"ZZ", b"??", b"\0\0", b"  "])
 def test_an_unknown_vr_in_an_attribute_that_is_not_needed_does_not_refuse(
-    tmp_path: Path, organ_table: OrganTable, keyword: str
+    tmp_path: Path, organ_table: OrganTable, keyword: str, vr: bytes
 ) -> None:
-    for path in build_ct_series(tmp_path, SMALL, lambda _, one: setattr(one, keyword, "something")):
-        patch_vr(path, keyword, b"ZZ")
+    paths = build_ct_series(tmp_path, SMALL, lambda _, one: setattr(one, keyword, "something"))
+    for path in paths:
+        patch_vr(path, keyword, vr)
+    assert read_header(*open_part10(paths[0])).series_uid == uid("study", "series"), "as it is received"
     series = read_series(tmp_path)
     assert codes(series) == (["SERIES_ATTRIBUTES_NOT_COPIED"] if keyword == "StudyDescription" else [])
     all_objects(series, organ_table)

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -57,6 +57,9 @@ _PREFIX: Final = 132  # bytes of preamble and prefix
 _GROUP_2, _GROUP_8, _GROUP_8_BIG_ENDIAN = b"\2\0", b"\x08\0", b"\0\x08"
 _SOP_CLASS_UID: Final = 0x00080016
 _VR: Final = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
+_DELIMITERS: Final = (b"\xfe\xff", b"\xff\xfe")
+_PIXEL_GROUP: Final = {"little": b"\xe0\x7f", "big": b"\x7f\xe0"}
+_UNDEFINED: Final = 0xFFFFFFFF
 _UNKNOWN_VR: Final = b"ZZ"  # a parser reads it with a length of two bytes and leaves its value alone
 _LONG_VR: Final = frozenset((b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR"))
 
@@ -192,9 +195,35 @@ def _unknown_vrs(file: BinaryIO, head: bytes, dataset_at: int, lacking: int) -> 
     """
     if head[dataset_at + 4 : dataset_at + 6] not in _VR or _DEFLATED in head[:dataset_at]:
         return []
+    if _has_only_vrs(head, dataset_at):
+        return []
     file.seek(dataset_at - lacking)
     is_little_endian = head[dataset_at : dataset_at + 2] != _GROUP_8_BIG_ENDIAN[:2]
     return [at + lacking for at in unknown_vrs(file, is_little_endian=is_little_endian)]
+
+
+def _has_only_vrs(head: bytes, at: int) -> bool:
+    """Whether all elements up to the pixel data have a VR; False if the pixel data begin behind these bytes.
+
+    Parameters
+    ----------
+    head : the first bytes of a file with explicit VR
+    at : where its dataset begins
+    """
+    order: Literal["little", "big"] = "little" if head[at : at + 2] == _GROUP_8 else "big"
+    pixels = _PIXEL_GROUP[order]
+    while (group := head[at : at + 2]) != pixels:
+        vr = head[at + 4 : at + 6]
+        if group in _DELIMITERS:
+            at += 8  # into the item
+        elif vr in _LONG_VR:
+            length = int.from_bytes(head[at + 8 : at + 12], order)
+            at += 12 + (length if length != _UNDEFINED else 0)
+        elif vr in _VR:
+            at += 8 + int.from_bytes(head[at + 6 : at + 8], order)
+        else:
+            return False
+    return True
 
 
 def lacking_head(head: bytes) -> bytes:

@@ -55,7 +55,9 @@ def test_the_value_at_the_top_is_found_behind_sequences(
 @pytest.mark.parametrize("implicit_inside", [True, False])
 def test_an_element_with_implicit_vr_among_others_is_no_unknown_vr(*, implicit_inside: bool) -> None:
     first = b"\x08\0\x05\0CS\x0a\0ISO_IR 100"
-    other = first + b"\x08\0\x08\0" + (b"\x10\0\0\0" if implicit_inside else b"CS\x10\0") + b"ORIGINAL\\PRIMARY"
+    other = (
+        first + b"\x08\0\x08\0" + (b"\x10\0\0\0" if implicit_inside else b"CS\x10\0") + b"ORIGINAL\\PRIMARY"
+    )
     data = other + b"\x08\0\x60\0??\x02\0CT" + b"\x20\0\x0e\0UI\4\x001.2\0" + b"\x28\0\x10\0US\2\0\0\2"
     assert unknown_vrs(io.BytesIO(data), is_little_endian=True) == [len(other) + 4]
     found = find_values(io.BytesIO(data), {SERIES}, is_implicit_vr=False, is_little_endian=True)

@@ -28,7 +28,7 @@ class ScanUnexpected(CaseRejected):
 
 
 class ScanNotRead(CaseRejected):
-    """A scan could not be read for want of memory, or by a fault of the operating system."""
+    """A scan could not be read, because memory was short or the operating system failed."""
 
     code = "TRAINING_CASE_NOT_READ"
     retryable = True
@@ -252,7 +252,7 @@ class TooFewPatients(TrainingError):
     """Too few patients can be used."""
 
     code = "TRAINING_TOO_FEW_PATIENTS"
-    next_step = "Read the reasons that orgseg-train site ingest prints, mend them, or add patients."
+    next_step = "Read the reasons that orgseg-train site ingest prints, remove them, or add patients."
 
 
 class CaseUnknown(TrainingError):

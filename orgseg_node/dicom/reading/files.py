@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from pydicom import dcmread
 from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR, keyword_for_tag
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
@@ -30,6 +29,7 @@ from orgseg_node.dicom.decimal_commas import (
     proves_decimal_comma,
     with_decimal_points,
 )
+from orgseg_node.dicom.encoded_end import UNDEFINED_LENGTH, ends_cleanly, items_complete, raw_element
 from orgseg_node.dicom.reading.limits import limit_values, open_bounded
 from orgseg_node.errors import (
     InvalidAttribute,
@@ -42,11 +42,9 @@ from orgseg_node.errors import (
 )
 
 PIXEL_DATA = 0x7FE00010
-_UNDEFINED = 0xFFFFFFFF
 _THICKEST_MM = 1000.0
 _UID_LENGTH, _UID = 64, re.compile(r"[0-9]+(\.[0-9]+)*")
 _NEVER_PROVEN = {"RescaleIntercept"}  # -1,024 is -1024 to most, and a wrong one moves every HU
-_ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 
 
@@ -120,7 +118,7 @@ def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:
         return _parse_deflated(file)
     start = file.tell()
     if start >= size - 7:
-        if not _ends_cleanly(dataset, file, size):
+        if not ends_cleanly(dataset, file, size):
             raise TruncatedFile("Its header ends before its last value.")
         return dataset, False
     if not _pixels_complete(dataset, file, size):
@@ -132,29 +130,13 @@ def _parse_deflated(file: BinaryIO) -> tuple[FileDataset, bool]:
     # the whole dataset is one zlib stream (PS3.5, A.5): damage shows when it is inflated
     file.seek(0)
     dataset = dcmread(file)
-    element = _raw(dataset, PIXEL_DATA)
+    element = raw_element(dataset, PIXEL_DATA)
     if element is None:
         return dataset, False
-    if element.length != _UNDEFINED and len(element.value or b"") < element.length:
+    if element.length != UNDEFINED_LENGTH and len(element.value or b"") < element.length:
         raise TruncatedFile("Its pixel data are incomplete.")
     del dataset[PIXEL_DATA]
     return dataset, True
-
-
-def _raw(dataset: Dataset, tag: int) -> RawDataElement | None:
-    try:
-        element: object = dataset.get_item(tag)
-    except Exception:  # noqa: BLE001  # pydicom decodes an element without length, and may raise any exception
-        return None
-    return element if isinstance(element, RawDataElement) else None
-
-
-def _ends_cleanly(dataset: Dataset, file: BinaryIO, size: int) -> bool:
-    last = _raw(dataset, max(dataset.keys(), default=0))
-    if last is not None and last.length != _UNDEFINED:
-        return last.value_tell + last.length == size
-    file.seek(max(0, size - 8))
-    return file.read(4) == _SEQUENCE_END
 
 
 def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
@@ -173,10 +155,10 @@ def _pixels_complete(dataset: FileDataset, file: BinaryIO, size: int) -> bool:
     else:
         length = int.from_bytes(head[8:12], "big" if syntax == ExplicitVRBigEndian else "little")
     if text(dataset, "Modality").upper() in {"CT", ""}:  # the pixels of other objects are not read
-        _require_encoding(dataset, is_compressed=length == _UNDEFINED)
-    if length != _UNDEFINED:
+        _require_encoding(dataset, is_compressed=length == UNDEFINED_LENGTH)
+    if length != UNDEFINED_LENGTH:
         return file.tell() + length <= size
-    return _items_complete(file, size)
+    return items_complete(file, size)
 
 
 def _require_encoding(dataset: FileDataset, *, is_compressed: bool) -> None:
@@ -194,15 +176,6 @@ def _require_encoding(dataset: FileDataset, *, is_compressed: bool) -> None:
     raise UnsupportedSyntax(
         "The pixel data are compressed, and there is no file meta information that says how."
     )
-
-
-def _items_complete(file: BinaryIO, size: int) -> bool:
-    while (item := file.read(8))[:4] == _ITEM and len(item) == 8:
-        end = file.tell() + int.from_bytes(item[4:], "little")
-        if end > size:
-            return False
-        file.seek(end)
-    return len(item) == 8 and item[:4] == _SEQUENCE_END
 
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ chaos-postgresql: install peers  ## the same with the node on PostgreSQL, a work
 	$(RUN) tests.chaos --database postgresql $(CHAOS)
 	$(RUN) tests.chaos.versions --database postgresql
 
-faults: install peers  ## the table of docs/faults.md, made anew
+faults: install peers  ## make the table of docs/faults.md again
 	$(RUN) tests.faults
 
 soak: install peers  ## 500 series through one node, whose memory and handles must stay flat; options in SOAK

@@ -34,7 +34,7 @@ class ScanRules:
     ----------
     references : the training scans of models, by the SHA-256 of the bundle; a model without them is run on
         every scan
-    released : a person has decided that the scan is contoured all the same
+    released : a person has decided that the scan is contoured anyway
     """
 
     references: Mapping[str, ScanReference] = field(default_factory=dict)

@@ -33,7 +33,7 @@ _BODY: Final = "body"  # key of the body in the organ table
 _FOLLOWS: Final = {
     "drop": "It is left out.",
     "hold": "The result is held.",
-    "flag": "It is sent all the same, as the protocol asks.",
+    "flag": "It is sent anyway, as the protocol asks.",
 }
 _EXTERNAL: Final = "external"  # key of the body contour as a structure; a model may find a body as well
 

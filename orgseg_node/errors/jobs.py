@@ -86,7 +86,7 @@ class ResultUnreadable(JobError):
     """The report of the result cannot be read."""
 
     code = "JOB_RESULT_UNREADABLE"
-    next_step = "Check the disk; then 'orgseg jobs retry', or send the series again, makes the result anew."
+    next_step = "Check the disk; then run 'orgseg jobs retry' or send the series again, to make a new result."
 
 
 class SeriesRefuses(JobError):
@@ -128,7 +128,7 @@ class ReadingStopped(JobError):
 
     code = "SERIES_READING_STOPPED"
     retryable = True
-    next_step = "Start the node again; it reads the series anew."
+    next_step = "Start the node again; it reads the series again."
 
 
 class IncompleteSeries(JobError):

@@ -60,7 +60,7 @@ class GateNotPassed(ModelError):
     """The gate did not pass."""
 
     code = "MODEL_GATE_NOT_PASSED"
-    next_step = "Read its reasons; --override promotes it all the same, by name and with a reason."
+    next_step = "Read its reasons; --override promotes it anyway, by name and with a reason."
 
 
 class GateOfOtherModels(ModelError):

@@ -10,7 +10,7 @@ class ScanDoubtful(OrgsegError):
 
     code = "SCAN_DOUBTFUL"
     next_step = (
-        "View the series. If header and region are right, 'orgseg jobs approve' contours it all the same"
+        "View the series. If header and region are right, 'orgseg jobs approve' contours it anyway"
         " (without a node: 'orgseg segment --untrained-region'). Otherwise 'orgseg jobs reject' closes it."
         " After a routing rule was corrected and reloaded, 'orgseg series judge' applies it;"
         " a corrected header needs a new series."

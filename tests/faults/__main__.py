@@ -1,6 +1,6 @@
 """``python -m tests.faults``: make every fault, print the table, and write docs/faults.md.
 
-``--only WORD`` runs the faults whose name holds the word and writes their rows alone anew; ``--short`` leaves
+``--only WORD`` runs the faults whose name holds the word and writes only their rows again; ``--short`` leaves
 the slow ones out and writes nothing. Exit status 1 if anything was not as expected.
 """
 

@@ -120,7 +120,7 @@ class NothingLearned(TrainingError):
     code = "TRAINING_NOTHING_LEARNED"
     next_step = (
         "Look at the contours of these organs; train longer with --iterations. With --accept-low the bundle"
-        " is written all the same, and its card says so."
+        " is written anyway, and its card says so."
     )
 
 

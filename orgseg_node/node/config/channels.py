@@ -74,9 +74,7 @@ def open_channel(section: ChannelSection, asset: AppriseAsset | None = None) -> 
             raise ConfigError(f"{section.ca} cannot be read.")
         client.verify_certificate = str(section.ca)  # type: ignore[assignment]  # it becomes `verify` of requests
     client.socket_connect_timeout = client.socket_read_timeout = section.timeout_s
-    client.overflow_mode = (
-        OverflowMode.TRUNCATE
-    )  # a text that is too long for the service arrives all the same
+    client.overflow_mode = OverflowMode.TRUNCATE  # a text that is too long for the service arrives anyway
     return client
 
 

@@ -68,7 +68,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailingDelivery:
-    """What a job still owes a destination after attempts that failed.
+    """The objects of a job that are still to be sent to a destination, after attempts that failed.
 
     Attributes
     ----------

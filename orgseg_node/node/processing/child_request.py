@@ -25,7 +25,7 @@ class ChildRequest:
     requested_objects : roles of the DICOM objects, and the kind of the SEG
     parent_pid : process ID of the node; the child ends with it
     remark : text that the objects must contain
-    scan_released : whether a person decided that a doubtful scan is contoured all the same
+    scan_released : whether a person decided that a doubtful scan is contoured anyway
     """
 
     job_id: str

@@ -176,4 +176,4 @@ def _model(name: str, known: str, config: NodeConfig) -> str:
     try:
         return find_bundle(name, config.bundle_paths).sha256
     except OrgsegError:
-        return name  # the job is made all the same; it fails with the reason
+        return name  # the job is made anyway; it fails with the reason

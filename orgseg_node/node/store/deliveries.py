@@ -90,7 +90,7 @@ class DeliveryRows:
             return finish(tx, job_id, now)
 
     def claim(self, job_id: str, destination: str) -> list[Delivery]:
-        """Start an attempt to send what a job still owes a destination; nothing if the job was stopped.
+        """Start an attempt to send the unsent objects of a job to a destination; nothing if it was stopped.
 
         What a process was sending when it died is sent again, as the same attempt and the same object.
         """

@@ -81,7 +81,7 @@ def add(
 
 
 def claim(tx: Transaction, job_id: str, destination: str, now: str) -> None:
-    """Start an attempt to send what a job still owes a destination; nothing if the job is not in SENDING.
+    """Start an attempt to send the unsent objects of a job to a destination; nothing if it is not in SENDING.
 
     A delivery found in SENDING belongs to a process that died: the same attempt is made again.
 

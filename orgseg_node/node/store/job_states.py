@@ -9,7 +9,7 @@ new -> QUEUED                                 `routing_rows.write_job`: its seri
 QUEUED -> PREPARING -> ... -> CHECKING        `Worker`, `ChildRunner`: as the child reports its progress
 CHECKING -> REVIEW                            `Worker`: a finding or a rule asks for a review
 PREPARING -> REVIEW                           `Worker`: the scan is doubtful and was not contoured
-REVIEW -> QUEUED                              `Store.release_scan`: a person has it contoured all the same
+REVIEW -> QUEUED                              `Store.release_scan`: a person has it contoured anyway
 CHECKING, REVIEW -> SENDING                   `DeliveryRows.begin_sending`
 SENDING -> DONE, FAILED                       `finish_sending`: every object is delivered or failed
 running -> RETRY_WAIT, FAILED                 `Worker`: the child failed

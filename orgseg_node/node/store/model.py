@@ -215,7 +215,7 @@ class Job:
     destinations : names of those that get its objects; None means all, in a job older than the rules
     priority : jobs with a smaller number are contoured first
     review : whether a person has to release the result before it is sent
-    scan_released : whether a person decided that its doubtful scan is contoured all the same
+    scan_released : whether a person decided that its doubtful scan is contoured anyway
     config_revision : revision of the configuration under which the job was made
     models : SHA-256 of each bundle, in the same order, where an alias such as ``head-neck@live`` was followed
     """

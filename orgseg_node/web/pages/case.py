@@ -96,7 +96,7 @@ def _entry(visit: Visit, subject: str) -> Entry | None:
 
 
 def _opened(visit: Visit, job: Job) -> tuple[OpenCase | None, OrgsegError | None]:
-    """The opened case, or why it cannot be shown; the rest of the page is shown all the same."""
+    """The opened case, or why it cannot be shown; the rest of the page is shown anyway."""
     try:
         return visit.site.cases.open(visit.site.store, visit.site.config.node.data_dir, job), None
     except OrgsegError as error:

@@ -78,7 +78,7 @@ def test_kill_in_mid_streaming_gives_one_rtstruct_and_until_then_it_is_told_how_
         assert not (node.data / "jobs" / job.job_id / "out").exists(), "no half-written object"
 
         node.start()
-        wait_for(lambda: "INFERRING -> QUEUED" in changes_of(node, job), 30, "the job begins anew")
+        wait_for(lambda: "INFERRING -> QUEUED" in changes_of(node, job), 30, "the job begins again")
         parts = [computing(node).progress]
         while (now := node.job_in(*JobState)).state is JobState.INFERRING:
             parts.append(now.progress)

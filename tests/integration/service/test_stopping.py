@@ -1,4 +1,4 @@
-"""Inference that is stopped, or refused for want of memory, leaves everything as it was."""
+"""Inference that is stopped, or refused because memory is short, leaves everything as it was."""
 
 from __future__ import annotations
 

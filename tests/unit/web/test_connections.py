@@ -1,4 +1,4 @@
-"""Half-open HTTP connections are closed, few are allowed, and requests are answered all the same."""
+"""Half-open HTTP connections are closed, few are allowed, and requests are answered anyway."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def run_child(script: Path, environment: Mapping[str, str], what: str, watch: Wa
     TrainingNotFinite, OutOfMemory, DiskFull
         If the script ended with it.
     TrainingKilled
-        If it was ended by a signal, most often for want of memory.
+        If it was ended by a signal, most often because memory was short.
     TrainerFailed
         If it failed in another way.
     """
@@ -86,7 +86,11 @@ def run_child(script: Path, environment: Mapping[str, str], what: str, watch: Wa
         raise _CODES[known["code"]](known["detail"])
     if status in {-signal.SIGKILL, _SHELL_KILLED}:
         sure = _killed_for_memory() > killed_before
-        why = "The operating system ended it for want of memory" if sure else "Most often for want of memory"
+        why = (
+            "The operating system ended it because memory was short"
+            if sure
+            else "Most often the reason is too little memory"
+        )
         raise TrainingKilled(f"{what}: ended by the signal KILL. {why}.")
     if status < 0:
         raise TrainingKilled(f"{what}: ended by the signal {signal.Signals(-status).name}.")
@@ -149,7 +153,7 @@ def _known(error: Exception) -> OrgsegError:
 
 
 def _killed_for_memory() -> int:
-    """How many processes of this control group the system ended for want of memory; 0 if unknown."""
+    """How many processes of this control group the system ended because memory was short; 0 if unknown."""
     try:
         group = Path("/proc/self/cgroup").read_text(encoding="ascii").split("::", 1)[1].splitlines()[0]
         file = Path("/sys/fs/cgroup", group.lstrip("/"), "memory.events")

@@ -80,7 +80,7 @@ def card_of(summary: TuneSummary, low: Sequence[str]) -> str:
         for row in summary.rows
     )
     notes = "".join(f"* {line}\n" for line in _notes(summary))
-    warning = f"\n**Hardly found, accepted all the same: {', '.join(low)}.**\n" if low else ""
+    warning = f"\n**Hardly found, accepted anyway: {', '.join(low)}.**\n" if low else ""
     return f"""# {summary.name}
 
 Trained from {summary.start} on {summary.scans} scans of the site {summary.site}.

@@ -1,4 +1,4 @@
-// Live changes: the node says that something happened, and the parts of the page that show it are fetched anew.
+// Live changes: the node says that something happened, and the parts of the page that show it are fetched again.
 
 const LEAST_MS = 1500;
 let last = 0;

@@ -115,7 +115,7 @@ def test_strict_keeps_the_copy_with_more_organs_and_paper_keeps_both(tmp_path: P
     ingest(paper)
     lock(paper)
     assert paper.store.decisions["cases"] == {}
-    assert paper.store.decisions["pairs"] == decisions["pairs"], "listed all the same"
+    assert paper.store.decisions["pairs"] == decisions["pairs"], "listed anyway"
     assert {"synthetic__SYN_001", "other__SYN_002"} <= paper.splits.development
 
 

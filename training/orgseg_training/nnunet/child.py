@@ -89,7 +89,7 @@ def run_child(script: Path, environment: Mapping[str, str], what: str, watch: Wa
         why = (
             "The operating system ended it because memory was short"
             if sure
-            else "Most often the reason is too little memory"
+            else "Most often the reason is that memory was short"
         )
         raise TrainingKilled(f"{what}: ended by the signal KILL. {why}.")
     if status < 0:

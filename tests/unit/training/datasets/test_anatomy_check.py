@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orgseg_node.core.anatomy import order
+from orgseg_node.core.anatomy import relative_position
 from orgseg_node.core.checks import Level
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import PAIRS, OrganTable
@@ -22,7 +22,11 @@ def test_nothing_is_said_of_a_body() -> None:
 
 
 def test_every_organ_of_the_rules_is_in_the_table(organ_table: OrganTable) -> None:
-    named = {organ for pair in (*order.RIGHT_OF, *order.ABOVE, *order.BEFORE) for organ in pair}
+    named = {
+        organ
+        for pair in (*relative_position.RIGHT_OF, *relative_position.ABOVE, *relative_position.BEFORE)
+        for organ in pair
+    }
     assert named | set(PAIRS) | {side for pair in PAIRS.values() for side in pair} <= set(organ_table)
 
 
@@ -47,7 +51,7 @@ def test_places_are_judged_in_the_patient_whatever_way_the_axes_run() -> None:
     assert {"ANATOMY_SIDE", "ANATOMY_ORDER"} <= _codes(organ_masks(), turned)
 
 
-_SIDED = {both: pair for both, pair in PAIRS.items() if both not in order.MOBILE}
+_SIDED = {both: pair for both, pair in PAIRS.items() if both not in relative_position.MOBILE}
 
 
 @pytest.mark.parametrize("pair", list(_SIDED.values()), ids=list(_SIDED))

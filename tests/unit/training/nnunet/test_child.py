@@ -39,7 +39,7 @@ def test_a_script_that_ends_well(tmp_path: Path) -> None:
         (HEAD + "raise OSError(28, 'full')", DiskFull, "disk"),
         (HEAD + "OutOfMemoryError = type('OutOfMemoryError', (RuntimeError,), {}); raise OutOfMemoryError",
          OutOfMemory, "GPU"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", TrainingKilled, "want of memory"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", TrainingKilled, "memory was short"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", TrainingKilled, "SIGTERM"),
         (HEAD + "raise ValueError('Doe^John')", TrainerFailed, "ValueError at"),
         ("raise SystemExit(9)", TrainerFailed, "status 9"),

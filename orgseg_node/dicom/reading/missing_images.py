@@ -24,6 +24,9 @@ FEWER_THAN_COUNTED: Final = "SERIES_FEWER_THAN_COUNTED"
 _COUNTS: Final = ("ImagesInAcquisition", "NumberOfSeriesRelatedInstances")
 """(0020,1002) and (0020,1209)."""
 
+_LEAST_OF_LOCALIZER: Final = 0.5
+"""A scan usually covers most of what its localizer shows."""
+
 _WIDE_GAP: Final = 1.5
 """An image at most this many slice distances beyond the end goes on with the volume."""
 
@@ -68,7 +71,22 @@ def aside_findings(slices: Sequence[CtSlice], aside: Sequence[SetAside]) -> tupl
     if pages:
         text = f"Images without any position, such as pages of a dose report, were left out: {pages}."
         findings.append(_warning("SERIES_PAGES_LEFT_ASIDE", text, pages))
-    return tuple(findings)
+    return (*findings, *_localizer_findings(slices, aside))
+
+
+def _localizer_findings(slices: Sequence[CtSlice], aside: Sequence[SetAside]) -> tuple[Finding, ...]:
+    """A finding if the localizers of the series show much more of the patient than its slices."""
+    normal = slice_axes(slices[0].orientation)[0]
+    shown = np.array([corner for one in aside for corner in one.corners_mm]).reshape(-1, 3) @ normal
+    heights = np.array([one.position_mm for one in slices]) @ normal
+    length_mm, covered_mm = float(np.ptp(shown)) if shown.size else 0.0, float(np.ptp(heights))
+    if covered_mm >= _LEAST_OF_LOCALIZER * length_mm:
+        return ()
+    text = (
+        f"The localizer shows {length_mm:.0f} mm along the patient, the slices cover {covered_mm:.0f} mm: "
+        "if more was scanned, images are missing at an end."
+    )
+    return (_warning("SERIES_SHORTER_THAN_LOCALIZER", text, covered_mm),)
 
 
 def _warning(code: str, message: str, value: float) -> Finding:

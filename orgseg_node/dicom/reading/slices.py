@@ -89,6 +89,7 @@ class SetAside:
     series_key : of the series that it states; None if it states none
     place : Image Orientation (Patient) and Image Position (Patient) in mm, if it is an image with both
     is_page : whether it is a page among CT images
+    corners_mm : of a localizer, its first pixel and the pixels at the other ends of its first row and column
     """
 
     path: Path
@@ -96,6 +97,7 @@ class SetAside:
     series_key: str | None = None
     place: tuple[Orientation, Vector] | None = None
     is_page: bool = False
+    corners_mm: tuple[Vector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +220,12 @@ def _classified(path: Path) -> tuple[ClassifiedFile, ...]:
     if (reason := reason_aside(dataset)) is not None:
         is_page = reason is Reason.CAPTURE and sop_uid(dataset, "SOPClassUID") == CTImageStorage
         key, place = _key_of(dataset), _place(dataset)
-        return (SetAside(path=path, reason=reason, series_key=key, place=place, is_page=is_page),)
+        corners = _corners(dataset, place) if reason is Reason.LOCALIZER else ()
+        return (
+            SetAside(
+                path=path, reason=reason, series_key=key, place=place, is_page=is_page, corners_mm=corners
+            ),
+        )
     try:
         refuse_unusable(dataset, has_pixels=has_pixels)
         if sop_uid(dataset, "SOPClassUID") not in MULTIFRAME_CT:
@@ -244,6 +251,22 @@ def _place(dataset: Dataset) -> tuple[Orientation, Vector] | None:
         return _orientation(dataset), (x, y, z)
     except InputError:
         return None
+
+
+def _corners(dataset: Dataset, place: tuple[Orientation, Vector] | None) -> tuple[Vector, ...]:
+    """See `SetAside`; empty if the image does not state its place or its size."""
+    try:
+        (row_mm, column_mm), _ = numbers(dataset, "PixelSpacing", 2)
+        rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
+    except InputError:
+        return ()
+    if place is None or not rows or not columns:
+        return ()
+    orientation, first = place
+    across = np.array(orientation[:3]) * (columns - 1) * column_mm
+    down = np.array(orientation[3:]) * (rows - 1) * row_mm
+    ends = [(float(x), float(y), float(z)) for x, y, z in (first + across, first + down)]
+    return (first, *ends)
 
 
 def _key_of(dataset: Dataset) -> str | None:

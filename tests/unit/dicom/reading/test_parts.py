@@ -127,6 +127,18 @@ def test_one_image_set_aside_between_slices_is_a_warning(tmp_path: Path) -> None
     assert codes(series).count("SERIES_IMAGES_LEFT_ASIDE") == 1
 
 
+@pytest.mark.parametrize(("rows", "warned"), [(30, False), (80, True)])
+def test_slices_that_cover_little_of_their_localizer_say_so(
+    tmp_path: Path, rows: int, *, warned: bool
+) -> None:
+    write(tmp_path, "ct", slices=12)
+    localizer = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    options = {"orientation": CORONAL, "slices": 1, "rows": rows, "pixel_spacing_mm": (2.0, 16.0)}
+    write(tmp_path, "localizer", localizer, **options)
+    (series,) = survey(files_in(tmp_path)).accepted
+    assert codes(series) == ["SERIES_SHORTER_THAN_LOCALIZER"] * warned
+
+
 def test_a_localizer_across_the_slices_is_no_finding(tmp_path: Path) -> None:
     def change(k: int, dataset: Dataset) -> None:
         if k == 8:

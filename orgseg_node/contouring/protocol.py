@@ -78,6 +78,16 @@ class Protocol(Section):
         return tuple(entry for entry in self.structures if isinstance(entry, DerivedEntry))
 
     @property
+    def needed_organs(self) -> frozenset[str] | None:
+        """Keys of the organs that it uses, also as a source of others; None if it uses all that are found."""
+        if self.others == "keep":
+            return None
+        made = {entry.name for entry in self.derived}
+        used = {key for entry in self.organs for key in (entry.organ, *(entry.split or ()))}
+        used |= {key for entry in self.derived for key in (*entry.source, *entry.minus)}
+        return frozenset(used - made)
+
+    @property
     def as_json(self) -> dict[str, Any]:
         """The settings that were given, without defaults, as `parse_protocol` reads them."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -66,6 +66,7 @@ def build_report(content: ReportContent) -> dict[str, Any]:
         "worst_finding": None if worst is None else worst.value,
         "models": [asdict(model) for model in content.prediction.models],
         "method": content.prediction.method,
+        "not_searched": list(content.prediction.not_searched),
         "device": content.prediction.device,
         "timings_s": {
             "steps": dict(content.timings_s),

@@ -95,6 +95,8 @@ def apply_protocol(
     """
     protocol.check_organs(table)
     work = _ProtocolRun(label_map, body, table)
+    if protocol.needed_organs is not None:
+        work.drop_unlisted(set(protocol.needed_organs))  # now: no organ is tidied by what is not used
     for organ in protocol.organs:
         work.add_organ(organ)
     work.judge(judge, protocol)

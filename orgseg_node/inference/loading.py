@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
-from orgseg_node.inference.merging import MergedPredictor
+from orgseg_node.inference.merging import MergedPredictor, rank_organs
 from orgseg_node.inference.predictor import Backend, Device, InferenceSettings, Method, Predictor
+from orgseg_node.inference.subset import organs_across
 from orgseg_node.organ_table import organ_table
 
 
-def open_predictor(bundles: Sequence[ModelBundle], settings: InferenceSettings) -> Predictor:
+def open_predictor(
+    bundles: Sequence[ModelBundle],
+    settings: InferenceSettings,
+    requested: Collection[str] | None = None,
+) -> Predictor:
     """The predictor that runs these bundles; where organs of several overlap, the higher priority wins.
+
+    Parameters
+    ----------
+    bundles : opened bundles
+    settings : method, backend, device, threads and memory
+    requested : keys of the organs that the result must have; only the networks that they need are run, and
+        their labels are those of a run of all networks. None for all organs
 
     Raises
     ------
@@ -22,14 +34,23 @@ def open_predictor(bundles: Sequence[ModelBundle], settings: InferenceSettings) 
         If the settings ask for a GPU and there is none.
     """
     organs = organ_table()
-    predictors = [load_predictor(bundle, organs, settings) for bundle in bundles]
-    if len(predictors) == 1:
-        return predictors[0]
+    if len(bundles) == 1:
+        return load_predictor(bundles[0], organs, settings, requested)
     priorities = {key: value for bundle in bundles for key, value in bundle.manifest.priorities.items()}
-    return MergedPredictor(predictors=predictors, organs=organs, priorities=priorities)
+    each: Sequence[frozenset[str] | None] = [None] * len(bundles)
+    if requested is not None:
+        found = [bundle.manifest.organs for bundle in bundles]
+        each = organs_across(found, rank_organs(priorities), requested)
+    predictors = [load_predictor(b, organs, settings, keys) for b, keys in zip(bundles, each, strict=True)]
+    return MergedPredictor(predictors=predictors, organs=organs, priorities=priorities, requested=requested)
 
 
-def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceSettings) -> Predictor:
+def load_predictor(
+    bundle: ModelBundle,
+    organs: OrganTable,
+    settings: InferenceSettings,
+    requested: Collection[str] | None = None,
+) -> Predictor:
     """Make one bundle ready to run: its files are hashed again; its networks are loaded on first use.
 
     Parameters
@@ -37,6 +58,7 @@ def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceS
     bundle : an opened bundle
     organs : the organ table
     settings : method, backend, device, threads and memory
+    requested : keys of the organs that the result must have; see `open_predictor`
 
     Raises
     ------
@@ -62,10 +84,10 @@ def load_predictor(bundle: ModelBundle, organs: OrganTable, settings: InferenceS
     if settings.method == Method.STREAMING:
         from orgseg_node.inference.backends.streaming import StreamingPredictor  # noqa: PLC0415
 
-        return StreamingPredictor(bundle, organs, settings, device)
+        return StreamingPredictor(bundle, organs, settings, device, requested=requested)
     from orgseg_node.inference.backends.nnunet import NnunetPredictor  # noqa: PLC0415  # imports pandas, scikit-image
 
-    return NnunetPredictor(bundle, organs, settings, device)
+    return NnunetPredictor(bundle, organs, settings, device, requested)
 
 
 def preload_streaming() -> None:

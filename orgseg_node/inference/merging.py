@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import Shape
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.core.volume import LabelMap, Volume
+from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.errors import BundleInvalid
 from orgseg_node.inference.predictor import ModelIdentity, Prediction, Predictor, ProgressCallback
 
@@ -34,6 +34,7 @@ class Merger:
     ----------
     shape : of the label map, ``(k, j, i)``
     priorities : priority of every organ key; their order numbers the organs, from 1
+    kept : keys of the organs that the result has; others only take voxels from them. None for all
 
     Raises
     ------
@@ -41,14 +42,16 @@ class Merger:
         If there are more organs than a label map can hold.
     """
 
-    def __init__(self, shape: Shape, priorities: Mapping[str, float]) -> None:
+    def __init__(
+        self, shape: Shape, priorities: Mapping[str, float], kept: Collection[str] | None = None
+    ) -> None:
         if len(priorities) > MAX_ORGANS:
             raise BundleInvalid(
                 f"{len(priorities)} organs are more than the {MAX_ORGANS} a label map can hold."
             )
         self._numbers = {key: number for number, key in enumerate(priorities, start=1)}
-        worst_first = sorted(priorities, key=lambda key: (priorities[key], -self._numbers[key]))
-        self._ranks = {key: rank for rank, key in enumerate(worst_first, start=1)}
+        self._ranks = rank_organs(priorities)
+        self._kept = frozenset(self._numbers if kept is None else kept)
         self._rank_map = np.zeros(shape, dtype=np.uint8)
         self._overlaps = 0
 
@@ -62,6 +65,11 @@ class Merger:
         """(K, J, I) uint8, rank of the organ of each voxel so far; `merge` takes parts or views of it."""
         return self._rank_map
 
+    @property
+    def ranks(self) -> Mapping[str, int]:
+        """Rank of every organ key; the higher one gets a voxel."""
+        return self._ranks
+
     def rank_table(self, organs: Mapping[int, str]) -> NDArray[np.uint8]:
         """The rank of the organ of each label number of a network; see `merge`.
 
@@ -73,6 +81,19 @@ class Merger:
         for label, key in organs.items():
             table[label] = self._ranks[key]
         return table
+
+    def can_take(self, organs: Iterable[str]) -> Mask:
+        """Where one of these organs would take the voxel from an organ that the result has.
+
+        Returns
+        -------
+        (K, J, I) bool
+        """
+        highest = max(self._ranks[key] for key in organs)
+        table = np.zeros(MAX_ORGANS + 1, dtype=np.bool_)
+        table[[rank for key, rank in self._ranks.items() if key in self._kept and rank < highest]] = True
+        found: Mask = table[self._rank_map]
+        return found
 
     def merge(self, labels: NDArray[Any], ranks: NDArray[np.uint8], merged: NDArray[np.uint8]) -> None:
         """Merge the labels of one network for a part of the image.
@@ -104,7 +125,7 @@ class Merger:
         """(K, J, I) uint8, organ number of each voxel, 0 for none; call it last, it overwrites the ranks."""
         table = np.zeros(MAX_ORGANS + 1, dtype=np.uint8)
         for key, rank in self._ranks.items():
-            table[rank] = self._numbers[key]
+            table[rank] = self._numbers[key] if key in self._kept else 0
         for plane in self._rank_map:
             plane[...] = table[plane]
         return self._rank_map
@@ -117,7 +138,14 @@ class Merger:
         OrganUnknown
             If an organ is not in the table.
         """
-        return {number: table[key] for key, number in self._numbers.items()}
+        return {number: table[key] for key, number in self._numbers.items() if key in self._kept}
+
+
+def rank_organs(priorities: Mapping[str, float]) -> dict[str, int]:
+    """The rank of every organ key: 1 for the lowest priority; among equal ones the first named is higher."""
+    order = {key: number for number, key in enumerate(priorities)}
+    worst_first = sorted(priorities, key=lambda key: (priorities[key], -order[key]))
+    return {key: rank for rank, key in enumerate(worst_first, start=1)}
 
 
 def overlap_finding(overlaps: int, voxel_ml: float) -> tuple[Finding, ...]:
@@ -138,6 +166,7 @@ class MergedPredictor:
     predictors : in the order in which their organs are numbered
     organs : the organ table
     priorities : priority by organ key; 0 for organs that are not named
+    requested : keys of the organs that the result has; None for all
 
     Raises
     ------
@@ -148,11 +177,20 @@ class MergedPredictor:
     predictors: Sequence[Predictor]
     organs: OrganTable
     priorities: Mapping[str, float] = field(default_factory=dict)
+    requested: Collection[str] | None = None
 
     @property
     def models(self) -> tuple[ModelIdentity, ...]:
         """The bundles it runs."""
         return tuple(model for predictor in self.predictors for model in predictor.models)
+
+    def _not_searched(self, found: Sequence[Prediction]) -> list[str]:
+        """Organs of the bundles that the result does not have."""
+        kept = {organ.key for prediction in found for organ in prediction.label_map.organs.values()}
+        kept = kept if self.requested is None else kept.intersection(self.requested)
+        known = [key for prediction in found for key in prediction.not_searched]
+        known += [o.key for prediction in found for o in prediction.label_map.organs.values()]
+        return [key for key in known if key not in kept]
 
     def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """Label every voxel with each predictor, one after the other, then merge.
@@ -171,7 +209,8 @@ class MergedPredictor:
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise BundleInvalid(f"Two models find the same organ: {', '.join(twice)}.")
-        merger = Merger(volume.grid.shape, {key: self.priorities.get(key, 0.0) for key in keys})
+        priorities = {key: self.priorities.get(key, 0.0) for key in keys}
+        merger = Merger(volume.grid.shape, priorities, self.requested)
         whole = (slice(None), slice(None), slice(None))
         for prediction in found:
             organs = {label: organ.key for label, organ in prediction.label_map.organs.items()}
@@ -187,7 +226,13 @@ class MergedPredictor:
                 for model in prediction.models[:1]
                 for step, seconds in prediction.timings_s.items()
             },
-            disagreement=tuple(row for prediction in found for row in prediction.disagreement),
+            disagreement=tuple(
+                row
+                for prediction in found
+                for row in prediction.disagreement
+                if self.requested is None or row.organ in self.requested
+            ),
+            not_searched=tuple(dict.fromkeys(self._not_searched(found))),
             findings=tuple(f for prediction in found for f in prediction.findings)
             + overlap_finding(merger.overlaps, volume.grid.voxel_ml),
         )

@@ -153,6 +153,7 @@ class Prediction:
     timings_s : seconds (wall clock) of each step
     findings : such as overlaps of organs
     disagreement : how far the folds of an ensemble differ, one row for each organ; empty for a single network
+    not_searched : keys of organs of the bundles that were not requested, and that the result does not have
     """
 
     label_map: LabelMap
@@ -162,6 +163,7 @@ class Prediction:
     timings_s: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     disagreement: tuple[Disagreement, ...] = ()
+    not_searched: tuple[str, ...] = ()
 
 
 class Predictor(Protocol):

@@ -203,7 +203,8 @@ def segment(
     )
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
         on_progress(0.0, "loading the network")
-        outcome = run(request, open_predictor(bundles, settings), on_progress)
+        predictor = open_predictor(bundles, settings, applied.needed_organs)
+        outcome = run(request, predictor, on_progress)
     if report is not None:
         write_durably(report, outcome.report_path.read_bytes())
     if as_json:

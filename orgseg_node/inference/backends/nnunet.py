@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from orgseg_node.inference.backends.context import (
 from orgseg_node.inference.backends.network import open_network
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
 from orgseg_node.inference.chunks import Chunk, split_into_chunks
-from orgseg_node.inference.merging import Merger, overlap_finding
+from orgseg_node.inference.merging import Merger, overlap_finding, rank_organs
 from orgseg_node.inference.orientation import reorientation_to
 from orgseg_node.inference.predictor import (
     InferenceSettings,
@@ -45,6 +45,7 @@ from orgseg_node.inference.predictor import (
     ProgressCallback,
 )
 from orgseg_node.inference.preparing import PreparedCt, prepare_ct
+from orgseg_node.inference.subset import select_networks
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
 _PREPROCESSING, _TILES = 0.05, 0.85  # fraction of the progress of a piece for these steps
@@ -91,10 +92,16 @@ class NnunetPredictor:
     organs : the organ table
     settings : method, chunks, threads
     device : the device to run on
+    requested : keys of the organs that the result must have; see `select_networks`. None for all
     """
 
     def __init__(
-        self, bundle: ModelBundle, organs: OrganTable, settings: InferenceSettings, device: torch.device
+        self,
+        bundle: ModelBundle,
+        organs: OrganTable,
+        settings: InferenceSettings,
+        device: torch.device,
+        requested: Collection[str] | None = None,
     ) -> None:
         self._bundle = bundle
         self._organs = organs
@@ -102,6 +109,8 @@ class NnunetPredictor:
         self._device = device
         self._keep = bundle.size_bytes <= _KEEP_BYTES
         self._loaded: dict[str, _CountingPredictor] = {}
+        manifest = bundle.manifest
+        self._selection = select_networks(manifest.parts, rank_organs(manifest.priorities), requested)
 
     @property
     def models(self) -> tuple[ModelIdentity, ...]:
@@ -114,7 +123,7 @@ class NnunetPredictor:
         return describe_device(self._device, self._settings.threads)
 
     def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
-        """Label every voxel of a CT with every network of the bundle.
+        """Label every voxel of a CT with every network of the bundle that the requested organs need.
 
         Parameters
         ----------
@@ -131,7 +140,8 @@ class NnunetPredictor:
         InferenceFailed
             If nnU-Net fails in any other way.
         """
-        manifest, method = self._bundle.manifest, self._settings.method_description
+        manifest, selection = self._bundle.manifest, self._selection
+        method = self._settings.method_description + selection.describe(len(manifest.parts))
         timings = {"prepare": 0.0, "load": 0.0, "predict": 0.0, "merge": 0.0}
         with coded_errors(), torch_threads(self._settings.threads), prints_to_stderr(on_progress) as report:
             _log.info(
@@ -140,8 +150,8 @@ class NnunetPredictor:
             with timed(timings, "prepare"):
                 prepared = prepare_ct(volume, body, manifest.preprocessing)
                 pieces = self._pieces(prepared)
-            merger = Merger(prepared.volume.grid.shape, manifest.priorities)
-            runs = [(part, piece) for part in manifest.parts for piece in pieces]
+            merger = Merger(prepared.volume.grid.shape, manifest.priorities, selection.requested)
+            runs = [(part, piece) for part in selection.parts for piece in pieces]
             for number, (part, piece) in enumerate(runs):
                 with timed(timings, "load"):
                     network = self._network(part)
@@ -165,6 +175,7 @@ class NnunetPredictor:
             device=self.device,
             timings_s=timings,
             findings=overlap_finding(merger.overlaps, volume.grid.voxel_ml),
+            not_searched=selection.not_searched,
         )
 
     def _pieces(self, prepared: PreparedCt) -> list[_Piece]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from orgseg_node.inference.engine.plans import NetworkPlan, PreprocessingPlan, r
 from orgseg_node.inference.engine.run import LabellingTask, PlaneCallback, RunSummary
 from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
-from orgseg_node.inference.merging import Merger, overlap_finding
+from orgseg_node.inference.merging import Merger, overlap_finding, rank_organs
 from orgseg_node.inference.predictor import (
     Backend,
     Disagreement,
@@ -52,6 +52,7 @@ from orgseg_node.inference.predictor import (
     ProgressCallback,
 )
 from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, dilate_mm, prepare_ct
+from orgseg_node.inference.subset import select_networks
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
 
@@ -79,6 +80,7 @@ class StreamingPredictor:
     settings : memory, backend, threads
     device : the device to run on
     precision : of the fast mode; None for the one of the bundle's calibration, which is then required
+    requested : keys of the organs that the result must have; see `select_networks`. None for all
 
     Raises
     ------
@@ -89,7 +91,7 @@ class StreamingPredictor:
         the bundle has no sufficient calibration with this version of OpenVINO.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all of them are one request
         self,
         bundle: ModelBundle,
         organs: OrganTable,
@@ -97,6 +99,7 @@ class StreamingPredictor:
         device: torch.device,
         *,
         precision: Precision | None = None,
+        requested: Collection[str] | None = None,
     ) -> None:
         self._bundle = bundle
         self._organs = organs
@@ -105,10 +108,12 @@ class StreamingPredictor:
         self._keep = bundle.size_bytes <= _KEEP_BYTES
         self._loaded: dict[str, _LoadedNetwork] = {}
         self._precision: Precision | None = None
+        manifest = bundle.manifest
+        self._selection = select_networks(manifest.parts, rank_organs(manifest.priorities), requested)
         if settings.backend == Backend.FAST:
             self._precision = precision or _calibrated_precision(bundle)
         self._plans = {
-            part.folder: read_network_plan(*open_plans(bundle, part)) for part in bundle.manifest.parts
+            part.folder: read_network_plan(*open_plans(bundle, part)) for part in self._selection.parts
         }
 
     @property
@@ -125,7 +130,7 @@ class StreamingPredictor:
         return device
 
     def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
-        """Label every voxel of a CT with every network of the bundle.
+        """Label every voxel of a CT with every network of the bundle that the requested organs need.
 
         Parameters
         ----------
@@ -144,7 +149,8 @@ class StreamingPredictor:
         """
         manifest, settings = self._bundle.manifest, self._settings
         applied = replace(settings, skip_outside_body=self._skips_outside_body)
-        method = applied.method_description
+        selection = self._selection
+        method = applied.method_description + selection.describe(len(manifest.parts))
         timings = {"prepare": 0.0, "load": 0.0, "predict": 0.0, "merge": 0.0, "network": 0.0}
         with (
             coded_errors(),
@@ -164,13 +170,18 @@ class StreamingPredictor:
                 region: Mask | None = None
                 if self._skips_outside_body:
                     region = dilate_mm(prepared.mask, prepared.volume.grid, SEARCH_MARGIN_MM)
-            merger = Merger(prepared.volume.grid.shape, manifest.priorities)
+            merger = Merger(prepared.volume.grid.shape, manifest.priorities, selection.requested)
             disagreement: list[Disagreement] = []
             views: dict[PreprocessingPlan, NetworkView | None] = {}
-            for number, part in enumerate(manifest.parts):
+            for number, part in enumerate(selection.parts):
                 part_progress = network_progress(
-                    report, number, len(manifest.parts), f"{manifest.name} {Path(part.folder).name}"
+                    report, number, len(selection.parts), f"{manifest.name} {Path(part.folder).name}"
                 )
+                place = region
+                if part in selection.contesting:
+                    place = merger.can_take(part.labels.values())
+                    if not place.any():
+                        continue
                 with timed(timings, "load"):
                     network = self._network(part)
                 with timed(timings, "predict"):
@@ -181,14 +192,14 @@ class StreamingPredictor:
                     view = views[preprocessing]
                     if view is None:
                         continue
-                    part_region = None if region is None else view.of(region)
+                    part_region = None if place is None else view.of(place)
                     on_plane = _merge_into(merger, part, view)
                     try:
                         summary = self._run(network, view, part_region, part_progress, on_plane)
                     finally:
                         network.release_memory()
                 timings["network"] += summary.network_s
-                disagreement += _disagreement(summary, network)
+                disagreement += _disagreement(summary, network, selection.requested)
             with timed(timings, "merge"):
                 labels = prepared.restore(merger.labels())
         report(1.0, manifest.name)
@@ -200,6 +211,7 @@ class StreamingPredictor:
             timings_s=timings,
             findings=overlap_finding(merger.overlaps, volume.grid.voxel_ml),
             disagreement=tuple(disagreement),
+            not_searched=selection.not_searched,
         )
 
     @property
@@ -309,11 +321,14 @@ def _merge_into(merger: Merger, part: Part, view: NetworkView) -> PlaneCallback:
     return lambda k, labels: merger.merge(labels, ranks, merged[k])
 
 
-def _disagreement(summary: RunSummary, network: _LoadedNetwork) -> list[Disagreement]:
+def _disagreement(
+    summary: RunSummary, network: _LoadedNetwork, requested: Collection[str]
+) -> list[Disagreement]:
     if summary.fold_agreement is None:
         return []
     voxel_ml = float(np.prod(network.plan.preprocessing.spacing_mm)) / 1000.0
     return [
         summary.fold_agreement.disagreement(label, key, voxel_ml)
         for label, key in network.part.labels.items()
+        if key in requested
     ]

@@ -66,7 +66,8 @@ def open_networks(request: ChildRequest) -> Predictor:
 
     bundles = open_bundles(list(request.bundles), tuple(Path(folder) for folder in request.bundle_folders))
     require_versions(bundles, request.models)
-    return open_predictor(bundles, InferenceSettings(**request.settings))
+    needed = parse_protocol(request.protocol, "The protocol of the job").needed_organs
+    return open_predictor(bundles, InferenceSettings(**request.settings), needed)
 
 
 def main(arguments: Sequence[str], make_predictor: MakePredictor = open_networks) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,7 +236,7 @@ def test_organs_that_are_not_listed_can_be_dropped_and_still_be_sources(
     np.testing.assert_array_equal(applied.label_map.mask(LIVER), label_map.mask(LIVER))
     assert region(applied).sum() == (label_map.labels > LIVER).sum()
     dropped = [row["structure"] for row in applied.recorded if row.get("done") == "left out: not listed"]
-    assert dropped == ["spleen", "kidneys", "rectum", "heart"]
+    assert dropped == ["rectum", "heart", "spleen", "kidneys"]
 
 
 def test_both_parts_of_what_is_split_are_listed(
@@ -587,3 +588,25 @@ def test_pieces_far_from_the_largest_are_removed_near_ones_stay_and_the_report_s
     assert np.array_equal(mask_of(applied, "mandible"), expected)
     assert codes(applied) == ["ORGAN_TIDIED"]
     assert applied.recorded[0]["removed_ml"] == pytest.approx(4 * VOXEL_ML)
+
+
+def test_an_organ_that_the_protocol_does_not_use_changes_no_other(
+    label_map: LabelMap, body: Mask, organ_table: OrganTable
+) -> None:
+    asked = protocol('organ = "liver"\nfill_holes = "2d"', head='others = "drop"')
+    assert asked.needed_organs == {"liver"}
+    never_searched = np.where(label_map.labels == SPLEEN, 0, label_map.labels)
+    with_it = apply_protocol(asked, label_map, body, organ_table)
+    without = apply_protocol(asked, replace(label_map, labels=never_searched), body, organ_table)
+    np.testing.assert_array_equal(with_it.label_map.labels, without.label_map.labels)
+
+
+def test_needed_organs_are_the_listed_ones_and_the_sources_of_others() -> None:
+    rows = (
+        SPLIT,
+        derived("union", "spleen", "liver", name="Both"),
+        derived("ring", "Both", name="Around", more="outer_mm = 3"),
+    )
+    assert protocol(*rows).needed_organs is None
+    needed = protocol(*rows, head='others = "drop"').needed_organs
+    assert needed == {"kidneys", "kidney_left", "kidney_right", "spleen", "liver"}

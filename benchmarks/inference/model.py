@@ -27,6 +27,7 @@ from orgseg_node.inference.backends.calibrating import measure_agreement, open_m
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained, replace_calibration
 from orgseg_node.shipped import shipped_config
+from orgseg_training.nnunet.finite_steps import FiniteSteps, require_finite
 
 FEATURES = {"small": (8, 16, 32, 64, 128, 128), "full": (32, 64, 128, 256, 320, 320)}
 _LOW, _HIGH, _MEAN, _STD = -1000.0, 1000.0, -300.0, 500.0
@@ -63,8 +64,9 @@ def make_bundle(spec: BundleSpec, folder: Path) -> ModelBundle:
     network = _network(plans, spec.classes)
     first = folder / "trained" / f"{spec.features}-{spec.classes}c-{spec.spacing_mm:g}mm.pt"
     for fold in range(spec.folds):
-        if fold == 0 and first.exists():
-            network.load_state_dict(torch.load(first, weights_only=True))
+        kept = _kept_weights(first) if fold == 0 else None
+        if kept is not None:
+            network.load_state_dict(kept)
         else:
             _train(network, spec, steps=spec.steps if fold == 0 else 30, seed=fold)
         if fold == 0:
@@ -90,6 +92,18 @@ def make_bundle(spec: BundleSpec, folder: Path) -> ModelBundle:
         card="# Benchmark",
     )
     return export_trained([part], draft, target, trusted=False)
+
+
+def _kept_weights(path: Path) -> dict[str, torch.Tensor] | None:
+    """Weights that were trained before; None if there are none, or if they are not finite."""
+    if not path.exists():
+        return None
+    weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
+    if all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        return weights
+    print(f"{path.name} holds weights that are not finite; the network is trained again", flush=True)
+    path.unlink()
+    return None
 
 
 def calibrated(bundle: ModelBundle, spec: BundleSpec) -> ModelBundle:
@@ -132,6 +146,7 @@ def _train(network: torch.nn.Module, spec: BundleSpec, *, steps: int, seed: int)
     image = torch.from_numpy((np.clip(hu, _LOW, _HIGH).astype(np.float32) - _MEAN) / _STD)
     truth = torch.from_numpy(labels.astype(np.int64))
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    finite_steps = FiniteSteps(optimizer)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
     network.train()
     voxels = [np.argwhere(labels == number) for number in range(1, spec.classes)]
@@ -147,9 +162,13 @@ def _train(network: torch.nn.Module, spec: BundleSpec, *, steps: int, seed: int)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        finite_steps.record(loss.item())
         schedule.step()
         if step % 25 == 0 or step == steps - 1:
             print(f"training {spec.name}, fold {seed}, step {step}: loss {loss.item():.3f}", flush=True)
+    if finite_steps.undone:
+        print(f"{finite_steps.undone} steps were not finite and were undone", flush=True)
+    require_finite(network)
     network.eval()
 
 

@@ -81,10 +81,7 @@ def compare_patient(case: Case, folder: Path, seed: int) -> list[tuple[str, Orga
     after = _plastimatch(folder / "RS.dcm", folder / "CT", folder / "masks-returned")
     names = {row["key"]: row["name"] for row in delivered}
     spacing = series.grid.spacing_mm
-    return [
-        (row.organ, row, _independent(after[_file(row.roi)], before[_file(names[row.organ])], spacing))
-        for row in rows
-    ]
+    return [(row.organ, row, _independent(after[row.roi], before[names[row.organ]], spacing)) for row in rows]
 
 
 def _delivered(case: Case, series: CtSeries, path: Path, seed: int) -> list[dict[str, str]]:
@@ -118,11 +115,6 @@ def _plastimatch(rtstruct: Path, ct: Path, scratch: Path) -> dict[str, Mask]:
         path.stem: SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))) > 0
         for path in scratch.glob("*.mha")
     }
-
-
-def _file(roi: str) -> str:
-    """How plastimatch names the file of a structure."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in roi)
 
 
 def _independent(reference: Mask, prediction: Mask, spacing: tuple[float, float, float]) -> dict[str, float]:

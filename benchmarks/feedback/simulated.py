@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from orgseg_node.core.geometry import FloatArray, Vector
 from orgseg_node.core.metrics import compare
@@ -83,14 +83,14 @@ def _distance(organ: Organ, shift_mm: float) -> FloatArray:
         int(np.ceil((axis + 12) / step)) for axis, step in zip(organ.half_axes_mm, _SPACING_MM, strict=True)
     ]
     places = np.meshgrid(*(np.arange(-n, n + 1) for n in half), indexing="ij")
-    scaled = [
-        (place * step - (shift_mm if axis == 2 else 0.0)) / size
-        for axis, (place, step, size) in enumerate(zip(places, _SPACING_MM, organ.half_axes_mm, strict=True))
-    ]
-    inside = sum(each**2 for each in scaled) <= 1
-    outer = distance_transform_edt(~inside, sampling=_SPACING_MM)
-    inner = distance_transform_edt(inside, sampling=_SPACING_MM)
-    found: FloatArray = outer - inner
+    points = [place * step for place, step in zip(places, _SPACING_MM, strict=True)]
+    points[2] = points[2] - shift_mm
+    # to first order, the distance from the surface r = 1 is (r - 1) / |gradient of r|
+    axes = organ.half_axes_mm
+    radius = np.sqrt(sum((point / axis) ** 2 for point, axis in zip(points, axes, strict=True)))
+    radius = np.maximum(radius, 1e-3)
+    gradient = np.sqrt(sum((point / axis**2) ** 2 for point, axis in zip(points, axes, strict=True))) / radius
+    found: FloatArray = (radius - 1) / np.maximum(gradient, 1e-3)
     return found
 
 

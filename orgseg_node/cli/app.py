@@ -25,6 +25,7 @@ from orgseg_node.cli.node import (
     purge,
     qa,
     query,
+    replay,
     rules,
     series,
     users,
@@ -63,6 +64,7 @@ def build_app() -> typer.Typer:
     app.command("demo")(demo.demo)
     app.command("doctor")(doctor.doctor)
     app.command("purge")(purge.purge)
+    app.command("replay")(replay.replay)
     for group in (
         node,
         models,

@@ -40,7 +40,7 @@
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
     │       SeriesUnexpected  SeriesUnreadable  SurveyDied  ReadingStopped (retryable)
-    │       ResultMissing  ResultDeleted  ResultUnreadable
+    │       ResultMissing  ResultDeleted  ResultUnreadable  ReplayFailed
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
@@ -125,6 +125,7 @@ from orgseg_node.errors.jobs import (
     JobStopped,
     LateImages,
     ReadingStopped,
+    ReplayFailed,
     ResultDeleted,
     ResultMissing,
     ResultUnreadable,
@@ -335,6 +336,7 @@ __all__ = [
     "ReadingStopped",
     "RegionNotTrained",
     "ReloadRefused",
+    "ReplayFailed",
     "ResultDeleted",
     "ResultMissing",
     "ResultUnreadable",

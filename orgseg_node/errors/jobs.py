@@ -167,3 +167,10 @@ class RuleUndecided(JobError):
 
     code = "RULE_UNDECIDED"
     next_step = "Send the series again to the intended AE title, or contour it with 'orgseg series force'."
+
+
+class ReplayFailed(JobError):
+    """The job could not be made again."""
+
+    code = "JOB_REPLAY"
+    next_step = "Install the models that it was made with, or see what 'orgseg jobs show' says of it."

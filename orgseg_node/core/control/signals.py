@@ -4,10 +4,11 @@ Two kinds of signals. A *warning* is shown in the chart: single cases beyond 3 s
 1), nine in a row on one side of the median (Nelson 2), six in a row rising or falling (Nelson 3), a monthly
 mean beyond 2 standard deviations. By chance one of them occurs in every third to fourth chart and month, so
 nobody is sent a notice for them. An *alarm* is a monthly mean beyond 3 standard deviations, or the
-exponentially weighted moving average (EWMA) beyond its limits. Nelson, J. Quality Technology 16 (1984) 237;
-Lucas and Saccucci, Technometrics 32 (1990) 1.
+exponentially weighted moving average (EWMA) beyond its limits; both of ranks, see `limits`.
 
-The runs of rule 2 are around the median, since measures such as Dice are skewed; cases exactly on the median,
+Nelson, J. Quality Technology 16 (1984) 237; Lucas and Saccucci, Technometrics 32 (1990) 1.
+
+The runs of rule 2 are around the median; cases exactly on the median,
 which are frequent where contours are kept unchanged, end a run.
 """
 
@@ -21,11 +22,14 @@ from typing import Final
 
 from orgseg_node.core.control.limits import Limits
 
+MIDDLE: Final = 0.5
+"""The mean rank without a change."""
+
 WEIGHT: Final = 0.15
 """Weight of the newest case in the EWMA: it looks back over some 12 cases."""
 
-EWMA_SIGMAS: Final = 3.5
-"""Limit of the EWMA; with 3 it gives twice as many false alarms as the monthly means."""
+EWMA_SIGMAS: Final = 3.0
+"""Limit of the EWMA."""
 
 LEAST: Final = 5
 """A monthly mean, and an EWMA, of fewer new cases is not judged: one odd case would decide it."""
@@ -70,16 +74,16 @@ class Signal:
 
 
 def ewma(values: Sequence[float], limits: Limits) -> list[float]:
-    """The EWMA after each value, beginning at the mean of the baseline.
+    """The EWMA of the ranks after each value, beginning at 0.5.
 
     Parameters
     ----------
     values : new cases in their order
     limits : of the chart
     """
-    smoothed, found = limits.mean, []
+    smoothed, found = MIDDLE, []
     for value in values:
-        smoothed += WEIGHT * (value - smoothed)
+        smoothed += WEIGHT * (limits.rank(value) - smoothed)
         found.append(smoothed)
     return found
 
@@ -93,9 +97,9 @@ def ewma_width(limits: Limits, count: int) -> float:
     count : number of new cases
     """
     share = WEIGHT / (2 - WEIGHT) * (1 - (1 - WEIGHT) ** (2 * count))
-    # the mean of the baseline is uncertain as well, and pulls in full once the EWMA has forgotten its start
+    # the baseline is uncertain as well, and pulls in full once the EWMA has forgotten its start
     pull = (1 - (1 - WEIGHT) ** count) ** 2 / limits.cases
-    return limits.factor(EWMA_SIGMAS) * limits.deviation * math.sqrt(share + pull)
+    return EWMA_SIGMAS * limits.rank_deviation * math.sqrt(share + pull)
 
 
 def case_signals(values: Sequence[float], limits: Limits) -> Iterator[Signal]:
@@ -119,8 +123,8 @@ def case_signals(values: Sequence[float], limits: Limits) -> Iterator[Signal]:
         trend = _run(trend, value - values[index - 1]) if index else 0
         if abs(trend) == _TREND_RUN - 1:
             yield Signal(kind=SignalKind.TREND, index=index, is_high=trend > 0)
-        away = smoothed[index] - limits.mean
-        is_out = index + 1 >= LEAST and abs(away) > max(ewma_width(limits, index + 1), 1e-9)
+        away = smoothed[index] - MIDDLE
+        is_out = index + 1 >= LEAST and abs(away) > ewma_width(limits, index + 1)
         if is_out and not was_out:
             yield Signal(kind=SignalKind.EWMA, index=index, is_high=away > 0)
         was_out = is_out
@@ -137,11 +141,10 @@ def month_signal(values: Sequence[float], limits: Limits, index: int) -> Signal 
     """
     if len(values) < LEAST:
         return None
-    mean = sum(values) / len(values)
+    away = sum(map(limits.rank, values)) / len(values) - MIDDLE
     for sigmas, kind in ((3.0, SignalKind.MONTH_3_SIGMA), (2.0, SignalKind.MONTH_2_SIGMA)):
-        low, high = limits.band(sigmas, len(values))
-        if not low <= mean <= high:
-            return Signal(kind=kind, index=index, is_high=mean > high)
+        if abs(away) > limits.rank_width(sigmas, len(values)):
+            return Signal(kind=kind, index=index, is_high=away > 0)
     return None
 
 

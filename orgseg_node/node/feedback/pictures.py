@@ -1,4 +1,4 @@
-"""Draws control charts as PNG."""
+"""Draws control charts as PNG: the values above, the ranks by which alarms are judged below."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from orgseg_node.core.control.chart import Segment
-from orgseg_node.core.control.signals import ewma_width
+from orgseg_node.core.control.signals import MIDDLE, ewma_width
 from orgseg_node.node.feedback.charts import OrganChart
 
-_SIZE: Final = (9.0, 3.6)
+_SIZE: Final = (9.0, 4.8)
 _DPI: Final = 110
 
 
@@ -25,15 +25,16 @@ def picture_name(one: OrganChart) -> str:
 
 
 def draw_chart(one: OrganChart) -> bytes:
-    """A control chart as PNG: cases, EWMA, limits of single cases, monthly means, warnings and alarms."""
+    """A control chart as PNG: cases, their limits and monthly means above, the EWMA of the ranks below."""
     chart = one.chart
     figure = Figure(figsize=_SIZE, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    axes, ranks = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     cases = np.arange(len(chart.values))
     axes.plot(cases, chart.values, ".", color="0.45", markersize=4, label="case")
     for number, segment in enumerate(chart.segments):
         _draw_segment(axes, segment, is_first=number == 0)
+        _draw_ranks(ranks, segment)
     _draw_months(axes, one)
     for kind, color, is_alarm in (("warning", "tab:orange", False), ("alarm", "tab:red", True)):
         found = [signal.index for signal in chart.signals if signal.is_alarm is is_alarm]
@@ -43,7 +44,9 @@ def draw_chart(one: OrganChart) -> bytes:
                 found, values, "o", mfc="none", color=color, markersize=9 if is_alarm else 6, label=kind
             )
     axes.set_title(f"{one.organ}: {one.measure}, model {one.model}", fontsize=9)
-    axes.set_xlabel("approved cases in the order in which they came")
+    ranks.set_ylim(0, 1)
+    ranks.set_ylabel("EWMA of ranks", fontsize=7)
+    ranks.set_xlabel("approved cases in the order in which they came", fontsize=8)
     axes.legend(loc="lower left", fontsize=7, ncols=6)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
@@ -51,7 +54,7 @@ def draw_chart(one: OrganChart) -> bytes:
 
 
 def _draw_segment(axes: Any, segment: Segment, *, is_first: bool) -> None:
-    limits, cases = segment.limits, np.arange(segment.start, segment.stop)
+    limits = segment.limits
     ends = (segment.start - 0.5, segment.stop - 0.5)
     kind = "of the version before" if segment.inherited else f"from {limits.cases} cases"
     low, high = limits.band(3.0)
@@ -60,9 +63,15 @@ def _draw_segment(axes: Any, segment: Segment, *, is_first: bool) -> None:
     axes.hlines([limits.mean], *ends, color="0.2", lw=0.8)
     axes.axvline(segment.start - 0.5, color="0.8", lw=0.6)
     axes.annotate(f"limits {kind}", (segment.start, high), fontsize=6, va="bottom", color="tab:red")
-    axes.plot(cases, segment.ewma, color="tab:blue", lw=1.4, label="EWMA" if is_first else None)
-    width = np.array([ewma_width(limits, count) for count in range(1, cases.size + 1)])
-    axes.fill_between(cases, limits.mean - width, limits.mean + width, color="tab:blue", alpha=0.10, lw=0)
+
+
+def _draw_ranks(axes: Any, segment: Segment) -> None:
+    """The EWMA of the ranks in its band; outside of it there is an alarm."""
+    cases = np.arange(segment.start, segment.stop)
+    width = np.array([ewma_width(segment.limits, count) for count in range(1, cases.size + 1)])
+    axes.fill_between(cases, MIDDLE - width, MIDDLE + width, color="tab:blue", alpha=0.12, lw=0)
+    axes.plot(cases, segment.ewma, color="tab:blue", lw=1.4)
+    axes.axhline(MIDDLE, color="0.6", lw=0.6)
 
 
 def _draw_months(axes: Any, one: OrganChart) -> None:

@@ -31,9 +31,12 @@ def test_limits_are_mean_and_deviation_of_the_first_cases_and_students_quantile(
     assert limits is not None
     assert limits.mean == pytest.approx(np.mean(values[:150]))
     assert limits.deviation == pytest.approx(np.std(values[:150], ddof=1))
-    low, high = limits.band(3.0, 20)
-    width = stats.t.ppf(stats.norm.cdf(3), 149) * limits.deviation * math.sqrt(1 / 20 + 1 / 150)
-    assert (low, high) == pytest.approx((limits.mean - width, limits.mean + width))
+    width = stats.t.ppf(stats.norm.cdf(3), 149) * limits.deviation * math.sqrt(1 + 1 / 150)
+    assert limits.band(3.0) == pytest.approx((limits.mean - width, limits.mean + width))
+    ranks = (stats.rankdata(values[:150]) / 151)[:150]
+    assert [limits.rank(value) for value in values[:150]] == pytest.approx(ranks)
+    assert limits.rank_deviation == pytest.approx(ranks.std())
+    assert limits.rank_width(3.0, 20) == pytest.approx(3 * ranks.std() * math.sqrt(1 / 20 + 1 / 150))
     assert not limits.is_provisional
 
 
@@ -65,15 +68,29 @@ def test_nelsons_rules_by_hand() -> None:
 def test_the_ewma_is_the_recursion() -> None:
     limits = baseline_limits(stable(20), baseline=150, provisional=20)
     assert limits is not None
-    first = limits.mean + 0.15 * (1.0 - limits.mean)
-    assert ewma([1.0, 0.0], limits) == pytest.approx([first, 0.85 * first])
+    highest = 20.5 / 21
+    first = 0.5 + 0.15 * (highest - 0.5)
+    assert ewma([1.0, 0.0], limits) == pytest.approx([first, first + 0.15 * (0.5 / 21 - first)])
+
+
+def test_what_was_never_seen_is_an_alarm_only_if_it_is_no_chance() -> None:
+    """Of 40 organs none was deleted: two of the next 20 are no alarm, eight are."""
+    none = [0.0] * 40
+    assert chart_of(none, [1.0, 0.0] * 2 + [0.0] * 16).alarms == ()
+    assert chart_of(none, [1.0, 0.0] * 8 + [0.0] * 4).alarms
+
+
+def test_one_wild_case_is_a_warning_and_no_alarm() -> None:
+    chart = chart_of(stable(150), [0.0], stable(19, seed=2))
+    assert chart.alarms == ()
+    assert SignalKind.BEYOND_3_SIGMA in {signal.kind for signal in chart.signals}
 
 
 def test_a_month_is_judged_from_five_cases_on() -> None:
     limits = baseline_limits(stable(20), baseline=150, provisional=20)
     assert limits is not None
     assert month_signal([0.5] * 4, limits, 3) is None
-    signal = month_signal([0.5] * 5, limits, 4)
+    signal = month_signal([0.5] * 10, limits, 9)
     assert signal is not None
     assert (signal.kind, signal.is_high) == (SignalKind.MONTH_3_SIGMA, False)
 

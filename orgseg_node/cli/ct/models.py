@@ -19,6 +19,7 @@ from orgseg_node.shipped import bundle_folders, user_bundles
 
 if TYPE_CHECKING:
     from orgseg_node.inference.bundles.bundle import ModelBundle
+    from orgseg_node.inference.bundles.totalsegmentator import TotalSegmentatorTask
 
 app = typer.Typer(
     name="models",
@@ -112,12 +113,12 @@ def _describe(bundle: ModelBundle) -> dict[str, Any]:
 
 @app.command()
 def add(
-    source: Annotated[
-        Path,
+    paths: Annotated[
+        list[str],
         typer.Argument(
-            metavar="PATH",
-            exists=True,
-            help="Trained-model folder of nnU-Net v2, its export zip, a folder of several, or a bundle.",
+            metavar="[totalsegmentator] PATH",
+            help="Trained-model folder of nnU-Net v2, its export zip, a folder of several, or a bundle; "
+            "after the word totalsegmentator the folder of its weights.",
         ),
     ],
     *,
@@ -147,6 +148,15 @@ def add(
         str | None,
         typer.Option(
             "--configuration", help="Configuration of nnU-Net, such as 3d_lowres; by default 3d_fullres."
+        ),
+    ] = None,
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Leave out labels that are no organ of the table.")
+    ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", help="Task of TotalSegmentator, such as total, total_fast or head_glands_cavities."
         ),
     ] = None,
     version: Annotated[str, typer.Option("--version", help="Version of the model.")] = "1",
@@ -192,12 +202,14 @@ def add(
     ] = None,
 ) -> None:
     """Import a trained nnU-Net v2 model as a bundle; pickled checkpoints are converted in another process."""
-    from orgseg_node.inference.bundles.importing import ImportOptions, import_model  # noqa: PLC0415
+    from orgseg_node.inference.bundles.importing import ImportOptions, import_model, of_task  # noqa: PLC0415
     from orgseg_node.inference.bundles.matching import read_organ_map  # noqa: PLC0415
+    from orgseg_node.inference.bundles.totalsegmentator import KEYWORD  # noqa: PLC0415
     from orgseg_node.organ_table import organ_table  # noqa: PLC0415  # heavy imports only when needed
 
+    source, chosen = _source(paths, task)
     options = ImportOptions(
-        name=name or _name_of(source),
+        name=name or (f"{KEYWORD}-{chosen.name}" if chosen else _name_of(source)),
         folder=folder or user_bundles(),
         table=organ_table(),
         organs=read_organ_map(organs or []),
@@ -213,14 +225,33 @@ def add(
         body_margin_mm=body_margin_mm,
         orientation=orientation,
         half_precision=half_precision,
+        known_only=known_only,
         trusted=trust_checkpoints,
         card=None if card is None else card.read_text(encoding="utf-8"),
     )
+    if chosen is not None:
+        options = of_task(options, chosen)
     bundle = import_model(source, options, lambda sentence: err().print(f"[yellow]{escape(sentence)}[/]"))
     out().print(
         f"[green]added[/] {escape(bundle.manifest.name)}: {escape(', '.join(bundle.manifest.organs))}"
     )
     out().print(escape(str(bundle.path)))
+
+
+def _source(paths: list[str], task: str | None) -> tuple[Path, TotalSegmentatorTask | None]:
+    """The file or folder to import, and the task if it is a folder of TotalSegmentator."""
+    from orgseg_node.inference.bundles.totalsegmentator import KEYWORD, choose_task  # noqa: PLC0415  # quick start
+
+    source = Path(paths[-1]).expanduser()
+    if len(paths) > 2 or (len(paths) == 2 and paths[0] != KEYWORD):
+        raise typer.BadParameter(f"only one PATH, which {KEYWORD} may precede", param_hint="PATH")
+    if not source.exists():
+        raise typer.BadParameter(f"Path '{source}' does not exist.", param_hint="PATH")
+    if len(paths) == 2:
+        return source, choose_task(source, task)
+    if task is not None:
+        raise typer.BadParameter(f"it is for 'orgseg models add {KEYWORD} PATH'", param_hint="--task")
+    return source, None
 
 
 def _name_of(source: Path) -> str:

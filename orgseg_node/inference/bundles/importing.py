@@ -16,7 +16,13 @@ from orgseg_node.inference.bundles.bundle import ModelBundle, check_weights, ope
 from orgseg_node.inference.bundles.dataset_json import label_problem
 from orgseg_node.inference.bundles.import_remarks import POSTPROCESSING, import_remarks
 from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing, parse_manifest, render_manifest
-from orgseg_node.inference.bundles.matching import match_labels, unused_entries
+from orgseg_node.inference.bundles.matching import match_labels, unknown_labels, unused_entries
+from orgseg_node.inference.bundles.totalsegmentator import (
+    KEYWORD,
+    ORIENTATION,
+    TotalSegmentatorTask,
+    is_of,
+)
 from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel, find_trained
 from orgseg_node.inference.bundles.writing import (
     BundleDraft,
@@ -58,6 +64,9 @@ class ImportOptions:
     mirroring : average over mirrored copies; None to do as the model's trainer does
     half_precision : store the weights in float16
     trusted : Python objects in the checkpoints may be loaded, which runs their code
+    known_only : labels that are no organ of the table are left out, not refused
+    datasets : numbers of the data sets to take from a folder of several; empty for all
+    remarks : sentences that the model card and the person must have besides
     card : model card in Markdown; None to write a short one
     """
 
@@ -80,6 +89,9 @@ class ImportOptions:
     tile_step_size: float = 0.5
     half_precision: bool = False
     trusted: bool = False
+    known_only: bool = False
+    datasets: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
     card: str | None = None
 
 
@@ -117,12 +129,18 @@ def import_model(
             source = scratch
         elif not source.is_dir():
             raise ModelNotImportable(f"There is no file or folder '{source.name}'.")
-        models = _choose(find_trained(source), options.configuration)
+        only = options.datasets
+        found = find_trained(source, lambda folder: not only or is_of(folder, only))
+        models = _choose(found, options.configuration)
+        for model in models:
+            _refuse_labels(model, alone=len(models) == 1)
+        if options.known_only:
+            options = _without_unknown(models, options)
         parts = _parts(models, options)
         draft = _draft(models, parts, options)
 
         def remark(written: Sequence[WrittenPart]) -> list[str]:
-            found = _remarks(written, draft)
+            found = [*options.remarks, *_remarks(written, draft)]
             for sentence in found:
                 on_remark(sentence)
             return found
@@ -144,6 +162,30 @@ def _remarks(written: Sequence[WrittenPart], draft: BundleDraft) -> list[str]:
         for each in written
         for sentence in import_remarks(each, draft.preprocessing.orientation, mirroring=mirroring)
     ]
+
+
+def of_task(options: ImportOptions, task: TotalSegmentatorTask) -> ImportOptions:
+    """The options as TotalSegmentator uses its networks; what the user stated stays.
+
+    Parameters
+    ----------
+    options : the user's
+    task : the task to import
+    """
+    licence = "of TotalSegmentator, to be asked for" if task.restricted else "Apache-2.0"
+    return replace(
+        options,
+        datasets=task.datasets,
+        folds=options.folds or (0,),
+        orientation=options.orientation or ORIENTATION,
+        mirroring=False,
+        title=options.title or f"TotalSegmentator, task {task.name}",
+        trained_on=f"TotalSegmentator's, task {task.name}"
+        if options.trained_on == _NOT_STATED
+        else options.trained_on,
+        licence=licence if options.licence == _NOT_STATED else options.licence,
+        remarks=(*options.remarks, *task.remarks),
+    )
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -236,8 +278,6 @@ def _home(model: TrainedModel) -> str:
 
 
 def _parts(models: Sequence[TrainedModel], options: ImportOptions) -> list[PartDraft]:
-    for model in models:
-        _refuse_labels(model, alone=len(models) == 1)
     unused = unused_entries(options.organs, [(model.name, model.labels) for model in models])
     matches = [match_labels(model.name, model.labels, options.organs, options.table) for model in models]
     problems = [sentence for _, unmatched in matches for sentence in unmatched]
@@ -263,6 +303,17 @@ def _parts(models: Sequence[TrainedModel], options: ImportOptions) -> list[PartD
     return parts
 
 
+def _without_unknown(models: Sequence[TrainedModel], options: ImportOptions) -> ImportOptions:
+    """The options with an empty organ for each label that is no organ of the table, and a remark."""
+    organs, names = dict(options.organs), []
+    for model in models:
+        for name in unknown_labels(model.name, model.labels, options.organs, options.table):
+            organs[f"{model.name}/{name}"] = ""
+            names.append(name)
+    listed = f"{len(names)} labels are no organ of the table and are left out: {', '.join(names)}."
+    return replace(options, organs=organs, remarks=(*options.remarks, listed)) if names else options
+
+
 def _refuse_labels(model: TrainedModel, *, alone: bool) -> None:
     problem = label_problem(model.dataset)
     if problem is not None:
@@ -284,8 +335,15 @@ def _refuse_twice(
     if twice:
         listed = "; ".join(f"{key} in {', '.join(names)}" for key, names in sorted(twice.items()))
         raise ModelNotImportable(
-            f"Organs are found by several models: {listed}. Name them in the organ map to join them."
+            f"Organs are found by several models: {listed}. Name them in the organ map to join them"
+            f"{_about_totalsegmentator(models)}."
         )
+
+
+def _about_totalsegmentator(models: Sequence[TrainedModel]) -> str:
+    if not any(KEYWORD in model.name.lower() for model in models):
+        return ""
+    return f", or import one task with 'orgseg models add {KEYWORD} FOLDER --task TASK'"
 
 
 def _draft(models: Sequence[TrainedModel], parts: Sequence[PartDraft], options: ImportOptions) -> BundleDraft:

@@ -72,6 +72,23 @@ def match_labels(
     return matched, unmatched
 
 
+def unknown_labels(
+    model: str, labels: Mapping[int, str], given: Mapping[str, str], table: OrganTable
+) -> list[str]:
+    """The labels of a model that the organ map does not name and that no organ of the table is called.
+
+    Parameters
+    ----------
+    model, labels, given, table : see `match_labels`
+    """
+    return [
+        name
+        for number, name in labels.items()
+        if not any(key in given for key in _spellings(model, number, name))
+        and _find(model, name, table, alone=len(labels) == 1) not in table
+    ]
+
+
 def unused_entries(given: Mapping[str, str], models: Iterable[tuple[str, Mapping[int, str]]]) -> list[str]:
     """Entries of the user's organ map for labels that no model has."""
     known = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,15 @@ class TrainedModel:
         return "RAS" if reoriented or "totalsegmentator" in self.name.lower() else "LPS"
 
 
-def find_trained(source: Path) -> tuple[TrainedModel, ...]:
+def find_trained(
+    source: Path, is_wanted: Callable[[Path], bool] = lambda _: True
+) -> tuple[TrainedModel, ...]:
     """Every trained model in a folder or its subfolders, sorted by path.
+
+    Parameters
+    ----------
+    source : the folder
+    is_wanted : whether a trained-model folder is read at all
 
     Raises
     ------
@@ -79,6 +86,7 @@ def find_trained(source: Path) -> tuple[TrainedModel, ...]:
         If there is none, with the kind of model that is there instead; or if one of them cannot be read.
     """
     folders = sorted({path.parent for path in source.rglob("plans.json") if any(path.parent.glob("fold_*"))})
+    folders = [folder for folder in folders if is_wanted(folder)]
     if not folders:
         raise ModelNotImportable(_other_kind(source))
     return tuple(open_trained(folder) for folder in folders)

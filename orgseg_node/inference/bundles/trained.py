@@ -226,7 +226,7 @@ def _configuration(folder: str, configurations: list[str]) -> str | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors add a mark
     except (OSError, ValueError, RecursionError) as error:
         raise ModelNotImportable(
             f"{path.name} of '{path.parent.name}' cannot be read: {type(error).__name__}."

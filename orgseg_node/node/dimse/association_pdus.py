@@ -3,8 +3,9 @@
 pynetdicom aborts an association at the first byte it does not expect, without a reason. What is harmless and
 what other systems accept is corrected here before it is decoded: padding by NUL, items and sub-items that the
 standard does not define, an implementation version name of more than 16 characters, bits of other versions of
-the protocol. A title that is no AE title gets question marks, so that it matches no listed peer and is
-rejected with its reason.
+the protocol. Contexts and sub-items that say nothing are left out, and so are those of services that the node
+does not offer: user identity, asynchronous operations and extended negotiation (PS3.7 D.3.3). A title that is
+no AE title gets question marks, so that it matches no listed peer and is rejected with its reason.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ _HEADER: Final = 6
 _FIXED: Final = 68  # from the protocol version to the reserved bytes, PS3.8 9.3.2
 _TITLE: Final = 16
 _ITEMS: Final = {REQUEST: (0x10, 0x20, 0x50), ACCEPT: (0x10, 0x21, 0x50)}
-_CONTEXTS: Final = (0x20, 0x21)
+_PROPOSED: Final = 0x20
+_CONTEXTS: Final = (_PROPOSED, 0x21)
+_ABSTRACT, _TRANSFER = 0x30, 0x40
 _USER: Final = 0x50
-_USER_ITEMS: Final = {
-    REQUEST: frozenset(range(0x51, 0x59)),
-    ACCEPT: frozenset(range(0x51, 0x5A)) - {0x57, 0x58},
-}
-_VERSION_NAME: Final = 0x55
+_MAX_LENGTH, _IMPLEMENTATION, _ROLE, _VERSION_NAME = 0x51, 0x52, 0x54, 0x55
+_LONGEST_UID: Final = 64
 
 _log = structlog.get_logger("orgseg.receiver")
 
@@ -43,7 +43,7 @@ def readable(kind: int, body: bytes) -> bytes:
     """
     try:
         items = [
-            (item, _corrected(kind, item, content))
+            (item, _corrected(item, content))
             for item, content in _items(body[_FIXED:])
             if item in _ITEMS[kind]
         ]
@@ -73,23 +73,54 @@ def _item(kind: int, content: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(content)) + content
 
 
-def _corrected(kind: int, item: int, content: bytes) -> bytes | None:
+def _corrected(item: int, content: bytes) -> bytes | None:
     """The content of an item without deviations; None if it is left out. Raises ValueError."""
     if item in _CONTEXTS:
-        if not content or content[0] % 2 == 0:
-            number = content[0] if content else None
-            _log.warning("presentation context left out", why="its number is even", number=number)
-            return None
-        parts = ((sub, name.strip(b" \0")) for sub, name in _items(content[4:]))
-        return content[:4] + b"".join(_item(sub, name) for sub, name in parts)
+        return _context(item, content)
     if item == _USER:
-        subs = ((sub, _version_name(name) if sub == _VERSION_NAME else name) for sub, name in _items(content))
-        return b"".join(
-            _item(sub, name)
-            for sub, name in subs
-            if sub in _USER_ITEMS[kind] and (name or sub != _VERSION_NAME)
-        )
+        subs = ((sub, _user_item(sub, name)) for sub, name in _items(content))
+        return b"".join(_item(sub, name) for sub, name in subs if name)
     return content.strip(b" \0")
+
+
+def _context(item: int, content: bytes) -> bytes | None:
+    """A presentation context with the UIDs that can be one; None if it is left out. Raises ValueError."""
+    parts = [(sub, name.strip(b" \0")) for sub, name in _items(content[4:]) if sub in (_ABSTRACT, _TRANSFER)]
+    if item == _PROPOSED:
+        parts = [(sub, name) for sub, name in parts if _may_be_uid(name)]
+    kinds = [sub for sub, _ in parts]
+    why = ""
+    if not content or content[0] % 2 == 0:
+        why = "its number is even"
+    elif item == _PROPOSED and not (kinds.count(_ABSTRACT) == 1 and _TRANSFER in kinds):
+        why = "it has no SOP class or no transfer syntax"
+    if why:
+        _log.warning("presentation context left out", why=why, number=content[0] if content else None)
+        return None
+    return content[:4] + b"".join(_item(sub, name) for sub, name in parts)
+
+
+def _user_item(sub: int, content: bytes) -> bytes:
+    """The content of a sub-item of the user information; empty if it is left out."""
+    if sub == _VERSION_NAME:
+        return _version_name(content)
+    if sub == _IMPLEMENTATION:
+        uid = content.strip(b" \0")
+        return uid if _may_be_uid(uid) else b""
+    if sub == _MAX_LENGTH:
+        return content if len(content) == struct.calcsize(">I") else b""
+    return content if sub == _ROLE and _is_role(content) else b""
+
+
+def _is_role(content: bytes) -> bool:
+    """Whether it is a role selection: length and UID of a SOP class, and two roles of 0 or 1."""
+    length = int.from_bytes(content[:2], "big")
+    return len(content) == length + 4 and _may_be_uid(content[2:-2]) and max(content[-2:]) <= 1
+
+
+def _may_be_uid(name: bytes) -> bool:
+    """Whether a text may stand for a UID; some are known to contain letters."""
+    return 0 < len(name) <= _LONGEST_UID and name.isascii()
 
 
 def _version_name(content: bytes) -> bytes:

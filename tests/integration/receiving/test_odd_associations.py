@@ -33,9 +33,22 @@ def item(kind: int, content: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(content)) + content
 
 
-def context(number: int) -> bytes:
-    syntaxes = item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2")
-    return item(0x20, bytes([number, 0, 0, 0]) + syntaxes)
+ECHO, IMPLICIT = b"1.2.840.10008.1.1", b"1.2.840.10008.1.2"
+
+
+def context(
+    number: int, sop_classes: tuple[bytes, ...] = (ECHO,), syntaxes: tuple[bytes, ...] = (IMPLICIT,)
+) -> bytes:
+    parts = [item(0x30, uid) for uid in sop_classes] + [item(0x40, uid) for uid in syntaxes]
+    return item(0x20, bytes([number, 0, 0, 0]) + b"".join(parts))
+
+
+def identity(kind: int, answer: int = 1, name: bytes = b"user") -> bytes:
+    return item(0x58, struct.pack(">BBH", kind, answer, len(name)) + name + bytes(2))
+
+
+def role(uid: bytes, *roles: int) -> bytes:
+    return item(0x54, struct.pack(">H", len(uid)) + uid + bytes(roles))
 
 
 def request(
@@ -44,8 +57,9 @@ def request(
     contexts: bytes = context(1),
     user: bytes = b"",
     versions: int = 1,
+    own: bytes = item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3.4"),
 ) -> bytes:
-    subs = item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3.4") + user
+    subs = own + user
     body = struct.pack(">HH", versions, 0) + called + calling + bytes(32)
     body += item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + item(0x50, subs)
     return b"\x01\x00" + struct.pack(">I", len(body)) + body
@@ -98,6 +112,24 @@ def node(tmp_path: Path) -> Iterator[Node]:
         request(contexts=context(2) + context(3)),
         request(contexts=context(1) + item(0x7F, b"?")),
         request(versions=3),
+        *(request(user=identity(kind)) for kind in range(7)),
+        request(user=identity(2, name="Jürgen".encode())),
+        request(user=item(0x58, b"\1\1")),
+        request(user=item(0x58, b"\1\0\1\x90user")),
+        request(user=role(ECHO, 1, 1)),
+        request(user=role(ECHO, 5, 7)),
+        request(user=role(ECHO)),
+        request(user=item(0x54, b"\0\x19")),
+        request(user=item(0x53, b"\0")),
+        request(user=item(0x56, b"\0")),
+        request(user=item(0x57, b"\0\5ab")),
+        request(own=b""),
+        request(own=item(0x51, b"\x40\0") + item(0x52, b"1." + b"2" * 68)),
+        request(contexts=context(1) + context(3, sop_classes=())),
+        request(contexts=context(1) + context(3, sop_classes=(ECHO, ECHO))),
+        request(contexts=context(1) + context(3, sop_classes=(b"1." * 40,))),
+        request(contexts=context(1) + context(3, syntaxes=())),
+        request(contexts=context(1, syntaxes=(b"", b"1." + b"2" * 68, IMPLICIT))),
     ],
 )
 def test_harmless_deviations_are_tolerated(node: Node, sent: bytes) -> None:

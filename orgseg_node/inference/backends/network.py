@@ -123,14 +123,20 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises
     ------
     BundleInvalid
-        If the file was not written by this software.
+        If the file was not written by this software, or holds weights that are not finite.
     """
     check_weights(path)
     try:
         with safe_open(path, framework="pt") as stored:
             aliases = json.loads((stored.metadata() or {}).get("aliases", "{}"))
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a mapping
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise BundleInvalid(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(aliases, dict) or not all(isinstance(one, str) for one in aliases.values()):
+        raise BundleInvalid(f"{path.name} has no table of aliases.")
+    if missing := set(aliases.values()) - state.keys():
+        raise BundleInvalid(f"{path.name} has aliases of {len(missing)} tensors that it does not have.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise BundleInvalid(f"{path.name} holds weights that are not finite.")
     state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     return state | {name: state[source] for name, source in aliases.items()}

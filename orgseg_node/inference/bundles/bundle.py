@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from safetensors import SafetensorError, safe_open
+
 from orgseg_node.errors import (
     BundleError,
     BundleHashMismatch,
@@ -203,12 +205,13 @@ def verify_bundle(bundle: ModelBundle) -> None:
 
 
 def check_weights(path: Path) -> None:
-    """Check the length of the header that a safetensors file states, before anything is allocated for it.
+    """Check the header of a safetensors file: first its length, before any is allocated, then the tensors.
 
     Raises
     ------
     BundleInvalid
-        If it is longer than the file, or than any network needs; or if the file cannot be read.
+        If it is longer than the file, or than any network needs; if its tensors do not fit into the file; or
+        if the file cannot be read.
     """
     try:
         with path.open("rb") as stream:
@@ -218,6 +221,11 @@ def check_weights(path: Path) -> None:
         raise BundleInvalid(f"{path.name} cannot be read: {error.strerror}.") from error
     if not 0 < length <= min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
         raise BundleInvalid(f"{path.name} states a header of {length} bytes, and has {size} bytes.")
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise BundleInvalid(f"{path.name} cannot be read: {error}") from error
 
 
 def file_sha256(path: Path) -> str:

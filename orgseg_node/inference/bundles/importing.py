@@ -11,19 +11,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.errors import DiskFull, ModelNotImportable, OrganUnknown
+from orgseg_node.errors import BundleInvalid, DiskFull, ModelNotImportable, OrganUnknown
 from orgseg_node.inference.bundles.bundle import ModelBundle, check_weights, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.dataset_json import label_problem
 from orgseg_node.inference.bundles.import_remarks import POSTPROCESSING, import_remarks
 from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing, parse_manifest, render_manifest
 from orgseg_node.inference.bundles.matching import match_labels, unknown_labels, unused_entries
+from orgseg_node.inference.bundles.plan_names import plan_problem
 from orgseg_node.inference.bundles.totalsegmentator import (
     KEYWORD,
     ORIENTATION,
     TotalSegmentatorTask,
     is_of,
 )
-from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel, find_trained
+from orgseg_node.inference.bundles.trained import (
+    CHECKPOINTS,
+    TrainedModel,
+    find_trained,
+    read_table,
+    resolve_configuration,
+)
 from orgseg_node.inference.bundles.writing import (
     BundleDraft,
     PartDraft,
@@ -232,6 +239,10 @@ def _copy_bundle(bundle: ModelBundle, folder: Path, name: str) -> ModelBundle:
     if name != bundle.manifest.name:
         manifest = render_manifest(replace(bundle.manifest, name=name))
         parse_manifest(manifest)  # a check only: raises if the name is none
+    for part in bundle.manifest.parts:
+        plans = read_table(bundle.path / part.plans)
+        if problem := plan_problem(plans, resolve_configuration(plans, part.configuration)):
+            raise BundleInvalid(problem)
     for file in bundle.manifest.files:
         if file.endswith(".safetensors"):
             check_weights(bundle.path / file)

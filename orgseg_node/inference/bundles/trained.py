@@ -100,12 +100,16 @@ def open_trained(folder: Path) -> TrainedModel:
     ModelNotImportable
         If plans, data set or checkpoints are missing or damaged.
     """
-    plans, stored = _json(folder / "plans.json"), _json(folder / "dataset.json")
+    plans, stored = read_table(folder / "plans.json"), read_table(folder / "dataset.json")
     for name, document, key in (("plans.json", plans, "configurations"), ("dataset.json", stored, "labels")):
         if not isinstance(document.get(key), dict) or not document[key]:
             raise ModelNotImportable(f"{name} of '{folder.name}' has no {key}.")
     configuration = _configuration(folder.name, list(plans["configurations"]))
-    schemes = () if configuration is None else _resolve(plans, configuration).get("normalization_schemes")
+    schemes = (
+        ()
+        if configuration is None
+        else resolve_configuration(plans, configuration).get("normalization_schemes")
+    )
     dataset, remarks = read_dataset(stored, schemes or ())
     folds = {p.name.removeprefix("fold_"): p for p in sorted(folder.glob("fold_*")) if p.is_dir()}
     names = sorted(filter(_FOLD.fullmatch, folds), key=lambda fold: (not fold.isdecimal(), fold.zfill(8)))
@@ -176,7 +180,7 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
         For 2d and cascade configurations, data sets that `dataset_problem` refuses, and plans with a class,
         function or argument that is not nnU-Net's own.
     """
-    resolved = _resolve(plans, configuration)
+    resolved = resolve_configuration(plans, configuration)
     patch = resolved.get("patch_size", ())
     if isinstance(patch, list | tuple) and len(patch) != 3:
         raise ModelNotImportable(
@@ -192,7 +196,14 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
         raise ModelNotImportable(problem)
 
 
-def _resolve(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+def resolve_configuration(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+    """One configuration of plans with what it inherits.
+
+    Raises
+    ------
+    ModelNotImportable
+        If there is none of this name, or if it inherits from itself.
+    """
     resolved: dict[str, Any] = {}
     name: str | None = configuration
     seen: set[str] = set()
@@ -224,7 +235,8 @@ def _configuration(folder: str, configurations: list[str]) -> str | None:
     return configurations[0] if len(configurations) == 1 else None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """The table in a JSON file. Raises ModelNotImportable."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors add a mark
     except (OSError, ValueError, RecursionError) as error:

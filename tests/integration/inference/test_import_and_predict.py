@@ -16,6 +16,7 @@ import SimpleITK
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
 from orgseg_node.core.body import Body
@@ -36,7 +37,7 @@ from orgseg_node.inference.backends.context import coded_errors
 from orgseg_node.inference.backends.convert import convert
 from orgseg_node.inference.backends.convert import main as convert_main
 from orgseg_node.inference.backends.network import build_network, load_weights, open_plans
-from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle, verify_bundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.importing import ImportOptions, _choose, _parts, import_model
 from orgseg_node.inference.bundles.trained import find_trained
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
@@ -365,6 +366,29 @@ def test_a_bundle_is_never_overwritten_and_can_be_handed_on(
         import_model(trained, options())
     with pytest.raises(BundleInvalid, match=r"name '\.\./out'"):
         import_model(trained, options(name="../out"))
+
+
+def test_a_bundle_with_foreign_plans_is_not_imported(
+    tmp_path: Path, tiny: ModelBundle, options: Options
+) -> None:
+    folder = shutil.copytree(tiny.path, tmp_path / "changed")
+    name = tiny.manifest.parts[0].plans
+    plans = folder / name
+    plans.write_text(plans.read_text().replace("unet.PlainConvUNet", "unet.nn.Sequential"))
+    manifest = (folder / "manifest.toml").read_text()
+    (folder / "manifest.toml").write_text(manifest.replace(tiny.manifest.files[name], file_sha256(plans)))
+    with pytest.raises(BundleInvalid, match=r"unet\.nn\.Sequential"):
+        import_model(folder, options())
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.tensor([1.0, float("nan")])}, path)
+    with pytest.raises(BundleInvalid, match="not finite"):
+        load_weights(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"aliases": '{"b": "c"}'})
+    with pytest.raises(BundleInvalid, match="aliases of 1 tensors"):
+        load_weights(path)
 
 
 def test_a_changed_weight_is_not_run(tmp_path: Path, tiny: ModelBundle, organ_table: OrganTable) -> None:

@@ -108,3 +108,21 @@ def test_a_header_longer_than_the_file_is_refused_before_it_is_read(tmp_path: Pa
         check_weights(path)
     path.write_bytes((2).to_bytes(8, "little") + b"{}")
     check_weights(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,8]}}',
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,1125899906842624]}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"X9","shape":[2],"data_offsets":[0,8]}}',
+        b"[1]",
+    ],
+)
+def test_a_header_whose_tensors_do_not_fit_into_the_file_is_refused(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "fold_0.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(BundleInvalid, match="cannot be read"):
+        check_weights(path)

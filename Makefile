@@ -12,7 +12,7 @@ RUN := $(BIN)/python -m
 TORCH_INDEX ?=
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit coverage endurance proof clinic chaos chaos-postgresql faults soak serve bench bench-inference bench-qa install peers docs release clean
+.PHONY: check demo test lint types contracts unit coverage browser endurance proof clinic chaos chaos-postgresql faults soak serve bench bench-inference bench-qa install peers docs release clean
 .DEFAULT_GOAL := check
 
 check: install  ## what every commit passes; the types are checked while the tests run
@@ -48,13 +48,17 @@ PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist worksteal --max-w
 export PYTHONDONTWRITEBYTECODE :=
 
 unit: install
-	$(PYTEST) -m 'not slow and not endurance'
+	$(PYTEST) -m 'not slow and not endurance and not browser'
 
 # Counted in the tests that are meant to cover core and dicom; counting costs half their time again.
 coverage: install  ## fails if the tests of core and dicom reach less than 95 % of their lines and branches
 	$(PYTEST) -m 'not slow and not endurance' tests/unit tests/property tests/contract \
 		--cov=orgseg_node.core --cov=orgseg_node.dicom --cov-report=
 	$(RUN) coverage report --fail-under=95
+
+browser: install  ## the pages in headless Chromium; screenshots of every page are left in build/browser
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+	OMP_NUM_THREADS=1 $(RUN) pytest -m browser tests/browser
 
 endurance: install peers  ## long proofs: demonstration, training, kills, faults, real and damaged series; continuous integration runs it after `test`
 	$(RUN) pytest -m 'endurance and not slow'

@@ -67,6 +67,7 @@ def test_the_demo_ends_with_objects_in_the_tps_a_table_and_a_montage(
 ) -> None:
     answer = orgseg(capsys, "demo", "--out", tmp_path / "demo")
     assert answer.status == 0, answer.err
+    assert "/login?once=" in answer.err
     received = [pydicom.dcmread(path) for path in (tmp_path / "demo" / "tps").glob("*.dcm")]
     assert {dataset.Modality for dataset in received} == {"RTSTRUCT", "SEG"}
     assert {dataset.StudyInstanceUID for dataset in received} == {series.study_instance_uid}

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _NODE, _TPS, _SCANNER = "ORGSEG_DEMO", "DEMO_TPS", "DEMO_CT"
 _START_S, _LIMIT_S, _STOP_S, _POLL_S = 60.0, 3600.0, 15.0, 0.3
+_PERSON = "demo"
 _BUNDLE = "starter-hn"  # it was not trained on the demonstration patient
 _FILES = ("montage.png", "report.json", "labels.nii.gz")
 
@@ -54,7 +55,7 @@ class Stage:
     work : configuration, logs and data of the node
     target : results for the user
     tps : objects that the TPS has received
-    node_port, tps_port : free ports on 127.0.0.1
+    node_port, tps_port, web_port : free ports on 127.0.0.1; the last one is that of the pages
     """
 
     work: Path
@@ -62,6 +63,7 @@ class Stage:
     tps: Path
     node_port: int
     tps_port: int
+    web_port: int
 
     @property
     def config(self) -> Path:
@@ -82,8 +84,14 @@ def demo(
     bundle: Annotated[
         list[str] | None, typer.Option("--bundle", help="Model bundle; may be given several times.")
     ] = None,
+    stay: Annotated[
+        bool, typer.Option("--open", help="Then open the page of the case, and go on until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Start a node and a TPS, send a CT, and compare the received contours with clinical ones."""
+    """Start a node and a TPS, send a CT, and compare the received contours with clinical ones.
+
+    It prints the address of the node's pages, with which you can log in once.
+    """
     from orgseg_node.cli.ct.demo_patient import demo_ct  # noqa: PLC0415  # heavy imports only when needed
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
@@ -95,9 +103,13 @@ def demo(
     begun = time.monotonic()
     try:
         with _running(stage):
+            print_message(f"Pages of the node: {_page(stage)}")
             job = _send_and_wait(stage, series)
-        _collect(stage, job)
-        _print_result(stage, series, time.monotonic() - begun)
+            if stay:
+                _show(stage, job, series, time.monotonic() - begun)
+        if not stay:
+            _collect(stage, job)
+            _print_result(stage, series, time.monotonic() - begun)
     finally:
         if keep:
             print_message(f"The data and logs of the node are in {work}")
@@ -114,8 +126,10 @@ def _prepare(work: Path, target: Path, bundles: list[str]) -> Stage:
             old.unlink()
     except OSError as error:
         raise StorageError(f"'{target}': {error.strerror}.") from error
-    node_port, tps_port = _free_ports()
-    stage = Stage(work=work, target=target, tps=tps, node_port=node_port, tps_port=tps_port)
+    node_port, tps_port, web_port = _free_ports()
+    stage = Stage(
+        work=work, target=target, tps=tps, node_port=node_port, tps_port=tps_port, web_port=web_port
+    )
     destination = {"host": "127.0.0.1", "port": tps_port, "ae_title": _TPS}
     document: dict[str, Any] = {
         "node": {"ae_title": _NODE, "host": "127.0.0.1", "port": node_port, "data_dir": str(stage.data)},
@@ -123,16 +137,18 @@ def _prepare(work: Path, target: Path, bundles: list[str]) -> Stage:
         "peers": [{"ae_title": _SCANNER, "networks": ["127.0.0.0/8"]}],
         "inference": {"bundles": bundles, "bundle_folders": [str(folder) for folder in bundle_folders()]},
         "destinations": {"tps": destination},
+        "web": {"host": "127.0.0.1", "port": web_port},
+        "pages": {"enabled": True, "idle_minutes": 120},
     }
     stage.config.write_text(tomli_w.dumps(document), encoding="utf-8")
     return stage
 
 
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
+def _free_ports() -> tuple[int, int, int]:
+    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+        for each in (one, two, three):
             each.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
+        return int(one.getsockname()[1]), int(two.getsockname()[1]), int(three.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -212,6 +228,36 @@ def _send_and_wait(stage: Stage, series: CtSeries) -> Job:
     store = Store(stage.data, read_only=True)
     with contextlib.closing(store), progress_bar() as on_progress:
         return _await_job(store, series.series_instance_uid, on_progress)
+
+
+def _page(stage: Stage, path: str = "") -> str:
+    """An address of the node's pages that logs in once, as a person with every role."""
+    from orgseg_node.node.store.store import Store  # noqa: PLC0415  # database only when needed
+    from orgseg_node.node.users.accounts import Accounts  # noqa: PLC0415
+    from orgseg_node.node.users.roles import Role  # noqa: PLC0415
+
+    with contextlib.closing(Store(stage.data)) as store:
+        accounts = Accounts(store.database)
+        if not accounts.all():
+            accounts.add(_PERSON, set(Role), "by orgseg demo")
+        secret = accounts.make_ticket(_PERSON, "by orgseg demo")
+    then = f"&next={path}" if path else ""
+    return f"http://127.0.0.1:{stage.web_port}/login?once={secret}{then}"
+
+
+def _show(stage: Stage, job: Job, series: CtSeries, seconds: float) -> None:
+    """Print the result, open the page of the case, and wait for Ctrl-C while the node runs."""
+    import webbrowser  # noqa: PLC0415  # only when needed
+
+    _collect(stage, job)
+    _print_result(stage, series, seconds)
+    address = _page(stage, f"/cases/{job.job_id}")
+    print_message(f"The case: {address}")
+    webbrowser.open(address)
+    print_message("The node runs until Ctrl-C.")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1.0)
 
 
 def _await_job(store: Store, series_uid: str, on_progress: ProgressCallback) -> Job:

@@ -175,7 +175,9 @@ class OpenCases:
 def _read(store: Store, data_dir: Path, job: Job, written: OutputObject | None) -> OpenCase:
     dataset = None if written is None else _delivered(data_dir / written.path, written.sha256)
     wanted = set() if dataset is None else _referenced(dataset)
-    inventory = survey(data_dir / one.path for one in store.instances_of(job.series_uid))
+    # only images that were contoured: what came later was not looked at in a process of its own yet
+    images = [one for one in store.instances_of(job.series_uid) if not wanted or one.sop_uid in wanted]
+    inventory = survey(data_dir / one.path for one in images)
     fitting = [one for one in inventory.accepted if wanted <= {s.sop_instance_uid for s in one.slices}]
     if not fitting:
         raise NoSeries("The images of the case are not here, or cannot be read any more.")

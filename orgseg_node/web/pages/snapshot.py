@@ -113,7 +113,7 @@ def parts_of_node(parts: Parts) -> list[Part]:
         found.append(Part(name="part.worker", level="good", key=key, values={"device": device}, since=since))
     free, wanted = shutil.disk_usage(config.node.data_dir).free, config.receiver.min_free_mb * 1_000_000
     level = "bad" if free < wanted else "warn" if free < 3 * wanted else "good"
-    values = {"free": f"{free / 1e9:.0f}", "least": f"{wanted / 1e9:.0f}"}
+    values = {"free": f"{free / 1e9:.0f}", "least": f"{wanted / 1e9:g}"}
     found.append(Part(name="part.disk", level=level, key="part.free", values=values))
     overdue = parts.watchdog.overdue()
     failing = [one.name for one in parts.watchdog.failing()]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from orgseg_node.core.contours import trace
 from orgseg_node.core.organs import load_organs
@@ -19,16 +19,26 @@ from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.reading.reader import read_slices
 from orgseg_node.dicom.reading.series import CtSeries, choose, files_in, survey
 from orgseg_node.node.store.clock import utc_now
-from orgseg_node.node.store.model import Instance, Job, JobState, NewJob, OutputObject, SeriesState
+from orgseg_node.node.store.model import (
+    DeliveryState,
+    Instance,
+    Job,
+    JobState,
+    NewJob,
+    OutputObject,
+    SeriesState,
+)
 from orgseg_node.node.store.store import Store
 from orgseg_node.shipped import shipped_config
 from tests.support.ct.objects import PROVENANCE
 
-WINDOWS = ((250, 1200), (-1000, -600), (10, 60))
-"""HU of three organs: bone, lung and air, soft tissue; ragged, with holes and islands."""
+WINDOWS = ((200, 2500), (-1100, -500), (20, 60))
+"""HU of three organs: bone, lung and air, soft tissue; with holes and islands."""
 
 
-def contour_case(store: Store, data: Path, ct: Path, *, state: JobState = JobState.DONE) -> Job:
+def contour_case(
+    store: Store, data: Path, ct: Path, *, state: JobState = JobState.DONE, evil: str = ""
+) -> Job:
     """Accept a CT, and give its job a report and an RT Structure Set of organs by thresholds.
 
     Parameters
@@ -36,7 +46,8 @@ def contour_case(store: Store, data: Path, ct: Path, *, state: JobState = JobSta
     store : the node's database
     data : the node's data folder
     ct : folder with one series
-    state : in which the job is left: DONE after a delivery to ``tps``, or REVIEW
+    state : in which the job is left: DONE, delivered to ``tps``, or REVIEW
+    evil : a text for the names of the ROIs and in the report
     """
     series = choose(survey(files_in(ct)))
     _accept(store, data, series, ct)
@@ -46,28 +57,28 @@ def contour_case(store: Store, data: Path, ct: Path, *, state: JobState = JobSta
         slices=len(series.slices), protocol="default", rule="default",
     )  # fmt: skip
     assert store.judge(store.one_series(uid), SeriesState.READY, job=new)
-    written, organs = _write(data, series, new.job_id)
-    _report(data, new.job_id, organs)
+    written, organs = _write(data, series, new.job_id, evil)
+    _report(data, new.job_id, organs, evil)
     for step in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
         store.move(new.job_id, step, "")
     store.attempts.keep_objects(new.job_id, [written])
     if state is JobState.REVIEW:
         return store.move(new.job_id, JobState.REVIEW, "The rule asks for a review before anything is sent.")
     store.begin_sending(new.job_id, [(written, "tps")])
+    (delivery,) = store.claim(new.job_id, "tps")
+    store.record_delivery(delivery, DeliveryState.STORED, status=0, note="", next_at=utc_now())
     return store.job(new.job_id)
 
 
-def label_map_of(series: CtSeries, planes: Sequence[int] = ()) -> LabelMap:
-    """Organs by thresholds in the middle half of the rows and columns, on some slices or on all."""
-    hu = read_slices(series)
+def label_map_of(series: CtSeries) -> LabelMap:
+    """Organs by thresholds on smoothed slices, in the middle half of the rows and columns."""
+    sigma = max(series.rows, series.columns) / 128
+    hu = gaussian_filter(read_slices(series).astype(np.float32), (0, sigma, sigma))
     labels: NDArray[np.uint8] = np.zeros(hu.shape, dtype=np.uint8)
     rows, columns = (slice(size // 4, size - size // 4) for size in hu.shape[1:])
     for number, (low, high) in enumerate(WINDOWS, start=1):
         inside = (hu >= low) & (hu <= high)
         labels[:, rows, columns][inside[:, rows, columns]] = number
-    if planes:
-        keep = np.isin(np.arange(len(hu)), planes)
-        labels[~keep] = 0
     table = load_organs(shipped_config("organs.toml"))
     organs = dict(enumerate([table[key] for key in ("mandible", "larynx", "spinal_cord")], start=1))
     return LabelMap(grid=series.geometry, labels=labels, organs=organs)
@@ -93,17 +104,23 @@ def _accept(store: Store, data: Path, series: CtSeries, ct: Path) -> None:
         )  # fmt: skip
 
 
-def _write(data: Path, series: CtSeries, job_id: str) -> tuple[OutputObject, list[dict[str, Any]]]:
+def _write(data: Path, series: CtSeries, job_id: str, evil: str) -> tuple[OutputObject, list[dict[str, Any]]]:
     label_map = label_map_of(series)
     dataset = write_rtstruct(trace(label_map), series, PROVENANCE)
+    for roi in dataset.StructureSetROISequence if evil else ():
+        roi.ROIName = f"{evil}{roi.ROIName}"[:64]
     path = data / "jobs" / job_id / "out" / "RTSTRUCT.dcm"
     path.parent.mkdir(parents=True)
     dataset.save_as(path, enforce_file_format=True)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     organs = [
         {
-            "key": organ.key, "name": organ.name, "voxels": int((label_map.labels == label).sum()),
-            "volume_ml": 1.5 * label, "grade": "unusual" if label == 1 else None, "left_out": False,
+            "key": organ.key,
+            "name": f"{evil}{organ.name}"[:64],
+            "voxels": int((label_map.labels == label).sum()),
+            "volume_ml": 1.5 * label,
+            "grade": "unusual" if label == 1 else None,
+            "left_out": False,
         }
         for label, organ in label_map.organs.items()
     ]  # fmt: skip
@@ -113,9 +130,9 @@ def _write(data: Path, series: CtSeries, job_id: str) -> tuple[OutputObject, lis
     return written, organs
 
 
-def _report(data: Path, job_id: str, organs: list[dict[str, Any]]) -> None:
-    finding = {"level": "warning", "code": "ORGAN_HAS_FAR_PIECES", "message": "It has far pieces."}
-    compared = {"reference": "72 training contours", "worst": "position", "unusual_from": 5.0}
+def _report(data: Path, job_id: str, organs: list[dict[str, Any]], evil: str) -> None:
+    finding = {"level": "warning", "code": "ORGAN_HAS_FAR_PIECES", "message": f"It has far pieces.{evil}"}
+    compared = {"reference": "72 training contours", "worst": f"position{evil}", "unusual_from": 5.0}
     content = {
         "organs": organs,
         "findings": [{**finding, "organ": organs[0]["key"]}],

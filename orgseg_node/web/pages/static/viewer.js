@@ -16,6 +16,7 @@ class Viewer {
     this.emphasis = -1;
     this.window = WINDOWS[0];
     this.withLines = true;
+    this.withCross = true;
     this.redraw = false;
   }
 
@@ -140,10 +141,12 @@ class Viewer {
     const si = Math.min(smallColumns - 1, Math.floor(i / step));
     this.coronal.drawPicture(this.across(smallColumns, (row, x) => small[row * plane + sj * smallColumns + x]), bands);
     this.sagittal.drawPicture(this.across(smallRows, (row, x) => small[row * plane + x * smallColumns + si]), bands);
-    this.axial.drawLines(this.axialShapes(k), [(i + 0.5) * spacing[1], (j + 0.5) * spacing[0]]);
     const height = this.fromTop(heights[k]);
-    this.coronal.drawLines(this.crossShapes(1, j, spacing[1]), [(i + 0.5) * spacing[1], height]);
-    this.sagittal.drawLines(this.crossShapes(0, i, spacing[0]), [(j + 0.5) * spacing[0], height]);
+    const [x, y] = [(i + 0.5) * spacing[1], (j + 0.5) * spacing[0]];
+    const cross = (...place) => (this.withCross ? place : null);
+    this.axial.drawLines(this.axialShapes(k), cross(x, y));
+    this.coronal.drawLines(this.crossShapes(1, j, spacing[1]), cross(x, height));
+    this.sagittal.drawLines(this.crossShapes(0, i, spacing[0]), cross(y, height));
     this.root.querySelector("[data-slice]").textContent = `${k + 1} / ${slices}`;
     this.root.querySelector("[data-height]").textContent = `${heights[k].toFixed(1)} mm`;
     this.root.querySelector("[data-window]").textContent = `${this.window[0]} / ${this.window[1]} HU`;
@@ -298,6 +301,10 @@ class Viewer {
       ArrowRight: () => this.step("i", 1),
       c: () => {
         this.withLines = !this.withLines;
+        this.draw();
+      },
+      x: () => {
+        this.withCross = !this.withCross;
         this.draw();
       },
       "+": () => this.zoom(1.25),

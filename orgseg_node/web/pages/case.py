@@ -10,6 +10,8 @@ from starlette.routing import Route
 
 from orgseg_node.contouring.object_roles import IMAGE, RTSTRUCT, kind_of
 from orgseg_node.errors import OrgsegError, ResultDeleted, ResultMissing
+from orgseg_node.node.feedback.model import SENTENCES, Feedback, OrganFeedback
+from orgseg_node.node.feedback.rows import FeedbackRows
 from orgseg_node.node.operations.overview import Entry, overview
 from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.store.clock import utc_now
@@ -71,6 +73,7 @@ def _case_content(visit: Visit, job: Job) -> dict[str, Any]:
     return {
         "here": "cases",
         "job": job,
+        "sentences": SENTENCES,
         "series": series,
         "identity": site.identities.of(job.series_uid),
         "objects": objects,
@@ -85,6 +88,7 @@ def _case_content(visit: Visit, job: Job) -> dict[str, Any]:
         "steps": [step for step in steps if visit.may(step.action)],
         "events": [one for one in store.events(job.job_id) if not one.note.startswith(IMAGE)],
         "needs_person": entry is not None and entry.needs_person,
+        "returned": _returned(visit, job),
         "others": [one for one in store.jobs_of(job.series_uid) if one.job_id != job.job_id],
         "done": visit.query("done"),
     }
@@ -101,6 +105,12 @@ def _opened(visit: Visit, job: Job) -> tuple[OpenCase | None, OrgsegError | None
         return visit.site.cases.open(visit.site.store, visit.site.config.node.data_dir, job), None
     except OrgsegError as error:
         return None, error
+
+
+def _returned(visit: Visit, job: Job) -> list[tuple[Feedback, list[OrganFeedback]]]:
+    """The structure sets that came back for a job, with the measures of their organs."""
+    rows = FeedbackRows(visit.site.store.database)
+    return [(one, rows.organs(one.number)) for one in rows.all(job_id=job.job_id)]
 
 
 def _images(deliveries: list[Delivery]) -> dict[str, int]:

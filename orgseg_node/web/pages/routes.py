@@ -12,6 +12,7 @@ from orgseg_node.web.pages.commands import command_routes
 from orgseg_node.web.pages.login import login_routes
 from orgseg_node.web.pages.models import models_routes
 from orgseg_node.web.pages.node import node_routes
+from orgseg_node.web.pages.quality import quality_routes
 from orgseg_node.web.pages.site import Site, make_site
 from orgseg_node.web.pages.today import today_routes
 
@@ -36,6 +37,7 @@ class Pages:
             *command_routes(site),
             *case_routes(site),
             *models_routes(site),
+            *quality_routes(site),
             *node_routes(site),
         ]
 

@@ -23,6 +23,7 @@ NAVIGATION: Final = (
     ("today", "/", Action.SEE_NODE),
     ("cases", "/cases", Action.SEE_PATIENTS),
     ("models", "/models", Action.SEE_MODELS),
+    ("quality", "/quality", Action.SEE_MODELS),
     ("node", "/node", Action.SEE_CONFIGURATION),
     ("history", "/history", Action.SEE_CONFIGURATION),
 )

@@ -39,6 +39,7 @@ NEEDS = {
     "GET /models": Action.SEE_MODELS,
     "POST /models/{family}/rollback": Action.CHANGE_MODELS,
     "POST /models/{family}/end-shadow": Action.CHANGE_MODELS,
+    "GET /quality": Action.SEE_MODELS,
     "GET /node": Action.SEE_CONFIGURATION,
     "GET /history": Action.SEE_CONFIGURATION,
 }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from orgseg_node.contouring.report import versions
+from orgseg_node.errors import ItemsFailed
+from orgseg_node.node.delivery.echo import EchoMonitor
+from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.routing.revision import revision_of
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.clock import utc_now
@@ -17,9 +21,9 @@ from orgseg_node.node.store.model import Event
 from orgseg_node.node.users.roles import Action
 from orgseg_node.web.health import readiness_problems, readiness_warnings
 from orgseg_node.web.pages import snapshot
-from orgseg_node.web.pages.guard import page
+from orgseg_node.web.pages.guard import command, page
 from orgseg_node.web.pages.site import Site
-from orgseg_node.web.pages.visit import Visit
+from orgseg_node.web.pages.visit import Visit, go_to
 
 _MOST_EVENTS: Final = 300
 _SECRET: Final = ("password", "secret", "token", "url", "key")
@@ -29,6 +33,7 @@ def node_routes(site: Site) -> list[Route]:
     """The page of the node, and its history."""
     return [
         page(site, "/node", Action.SEE_CONFIGURATION, _node),
+        command(site, "/node/echo", Action.SEE_CONFIGURATION, _echo),
         page(site, "/history", Action.SEE_CONFIGURATION, _history),
     ]
 
@@ -38,6 +43,7 @@ def _node(visit: Visit) -> Response:
     now = utc_now()
     content = {
         "here": "node",
+        "done": visit.query("done"),
         "now": now,
         "settings": settings_of(config.model_dump(mode="json")),
         "revision": revision_of(config),
@@ -50,6 +56,15 @@ def _node(visit: Visit) -> Response:
         "head": Audit(site.store.database).head(),
     }
     return visit.page("node.html", content)
+
+
+def _echo(visit: Visit) -> Response:
+    """Ask every destination now whether it answers."""
+    monitor = EchoMonitor(visit.site.config, visit.site.store.database, AnySender())
+    with suppress(ItemsFailed):  # the page shows which one
+        monitor.check()
+    visit.site.accounts.record(visit.account.name, "echo", "every destination")
+    return go_to("/node", "echo")
 
 
 def settings_of(content: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

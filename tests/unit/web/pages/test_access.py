@@ -12,7 +12,10 @@ from orgseg_node.node.config.load import load_config
 from orgseg_node.node.users.lockout import ALLOWED
 from orgseg_node.node.users.roles import PERMITTED, Action, Role
 from orgseg_node.web.pages.headers import POLICY
+from tests.support.node.leaks import LEAKS
 from tests.support.web.pages_bench import BASE, PASSWORD, PagesBench
+
+pytestmark = LEAKS
 
 OPEN = {"/static/{digest}/{name}", "/login", "/language/{language}"}
 NEEDS = {
@@ -41,6 +44,7 @@ NEEDS = {
     "POST /models/{family}/end-shadow": Action.CHANGE_MODELS,
     "GET /quality": Action.SEE_MODELS,
     "GET /node": Action.SEE_CONFIGURATION,
+    "POST /node/echo": Action.SEE_CONFIGURATION,
     "GET /history": Action.SEE_CONFIGURATION,
 }
 STREAM = "GET /live"

@@ -16,7 +16,10 @@ from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.users.roles import Role
 from orgseg_node.web.pages.node import settings_of
 from orgseg_node.web.pages.texts import LANGUAGES, choose_language, text_table, texts
+from tests.support.node.leaks import LEAKS
 from tests.support.web.pages_bench import PagesBench
+
+pytestmark = LEAKS
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 HTMX = "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717"  # htmx.org 2.0.11, dist/htmx.min.js
@@ -151,6 +154,13 @@ def test_what_a_person_looks_at_is_in_the_history(bench: PagesBench) -> None:
         "saw: series 1.2",
         "refused: no role to see the configuration and search the history",
     ]
+
+
+def test_destinations_are_asked_now(bench: PagesBench) -> None:
+    browser = bench.logged_in(Role.ADMINISTRATOR)
+    assert "not asked yet" in browser.get("/node").text
+    assert bench.command(browser, "/node/echo").headers["location"] == "/node?done=echo"
+    assert "does not answer: NETWORK" in browser.get("/node?done=echo").text
 
 
 def test_the_history_is_searched_by_word_and_kind(bench: PagesBench) -> None:

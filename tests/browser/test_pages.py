@@ -42,6 +42,7 @@ def addresses(site: Site) -> dict[str, str]:
         "review": f"/cases/{site.jobs['ffs']}",
         "series": "/series/1.2.77",
         "models": "/models",
+        "quality": "/quality",
         "node": "/node",
         "history": "/history",
         "error": "/cases/ffffffff",

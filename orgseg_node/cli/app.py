@@ -18,6 +18,7 @@ from orgseg_node.cli.node import (
     backup,
     config,
     doctor,
+    dossier,
     feedback,
     jobs,
     network,
@@ -65,6 +66,7 @@ def build_app() -> typer.Typer:
     app.command("doctor")(doctor.doctor)
     app.command("purge")(purge.purge)
     app.command("replay")(replay.replay)
+    app.command("dossier")(dossier.dossier)
     for group in (
         node,
         models,

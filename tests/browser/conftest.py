@@ -121,10 +121,11 @@ def cts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         changed = {"series": name, "study": name, "frame": name, "number": 10 + number}
         write(folder / name, Scan(**{**{f: getattr(scan, f) for f in scan.__dataclass_fields__}, **changed}))
         found[name] = folder / name
-    data = os.environ.get("ORGSEG_TEST_DATA")
-    if data and (Path(data) / "dicom").is_dir():
+    named = os.environ.get("ORGSEG_TEST_DATA")
+    data = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data"
+    if (data / "dicom").is_dir():
         for name, source in REAL.items():
-            with tarfile.open(Path(data) / "dicom" / source / "ct.tar.gz") as archive:
+            with tarfile.open(data / "dicom" / source / "ct.tar.gz") as archive:
                 archive.extractall(folder / name, filter="data")
             _cut(folder / name)
             found[name] = folder / name

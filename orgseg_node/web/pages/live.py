@@ -80,13 +80,14 @@ class LiveFeed:
         async with self._looking:
             if time.monotonic() - self._looked_s >= _LOOK_S:
                 try:
-                    self._mark = await run_in_threadpool(self._read)
+                    self._mark = await run_in_threadpool(self.read)
                 except OrgsegError as error:
                     _log.warning("live changes not read", code=error.code)
                 self._looked_s = time.monotonic()
         return self._mark
 
-    def _read(self) -> str:
+    def read(self) -> str:
+        """What changes whenever something happens in the node, apart from what persons look at."""
         try:
             (mark,) = self._db.read(
                 _Mark,

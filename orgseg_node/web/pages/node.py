@@ -17,6 +17,7 @@ from orgseg_node.node.delivery.sender import AnySender
 from orgseg_node.node.routing.revision import revision_of
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.clock import utc_now
+from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import Event
 from orgseg_node.node.users.roles import Action
 from orgseg_node.web.health import readiness_problems, readiness_warnings
@@ -25,7 +26,7 @@ from orgseg_node.web.pages.guard import command, page
 from orgseg_node.web.pages.site import Site
 from orgseg_node.web.pages.visit import Visit, go_to
 
-_MOST_EVENTS: Final = 300
+MOST_EVENTS: Final = 300
 _SECRET: Final = ("password", "secret", "token", "url", "key")
 
 
@@ -88,20 +89,33 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 def _history(visit: Visit) -> Response:
     words, kind, before = visit.query("q"), visit.query("kind"), visit.query("before")
-    pattern = "%" + words.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
     number = int(before) if before.isdecimal() and len(before) < 18 else 2**62
-    found = visit.site.store.database.read(
-        Event,
-        "SELECT number, at, kind, subject, change, note FROM event WHERE number < ? AND (? = '' OR kind = ?)"
-        " AND (? = '' OR lower(subject || ' ' || change || ' ' || note) LIKE ? ESCAPE '!')"
-        " ORDER BY number DESC LIMIT ?",
-        (number, kind, kind, words, pattern, _MOST_EVENTS),
-    )
+    found = search_history(visit.site.store.database, words, kind, number)
     content = {
         "here": "history",
         "events": found,
         "asked": {"q": words, "kind": kind},
-        "kinds": ("series", "job", "delivery", "model", "user", "notice", "config", "audit"),
-        "older": found[-1].number if len(found) == _MOST_EVENTS else None,
+        "kinds": ("series", "job", "delivery", "model", "feedback", "user", "notice", "config", "audit"),
+        "older": found[-1].number if len(found) == MOST_EVENTS else None,
     }
     return visit.page("history.html", content)
+
+
+def search_history(database: Database, words: str, kind: str = "", before: int = 2**62) -> list[Event]:
+    """Events of the history, the newest first.
+
+    Parameters
+    ----------
+    database : the node's database
+    words : text that is in subject, change or note; empty for any
+    kind : only events of this kind; empty for any
+    before : only events with a smaller number
+    """
+    pattern = "%" + words.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
+    return database.read(
+        Event,
+        "SELECT number, at, kind, subject, change, note FROM event WHERE number < ? AND (? = '' OR kind = ?)"
+        " AND (? = '' OR lower(subject || ' ' || change || ' ' || note) LIKE ? ESCAPE '!')"
+        " ORDER BY number DESC LIMIT ?",
+        (before, kind, kind, words, pattern, MOST_EVENTS),
+    )

@@ -135,7 +135,7 @@ def destinations(parts: Parts, now: datetime) -> list[tuple[Part, datetime | Non
     """
     config, database = parts.config.config, parts.store.database
     echoes = {one.destination: one for one in database.read(EchoStatus, "SELECT * FROM destination_echo")}
-    delivered = _last_deliveries(database)
+    delivered = last_deliveries(database)
     stale = now - timedelta(minutes=3 * config.watch.echo_minutes)
     found = []
     for name in config.destinations:
@@ -153,7 +153,7 @@ def destinations(parts: Parts, now: datetime) -> list[tuple[Part, datetime | Non
     return found
 
 
-def _last_deliveries(database: Database) -> dict[str, datetime]:
+def last_deliveries(database: Database) -> dict[str, datetime]:
     """When each destination last stored an object, from the latest events."""
     rows = database.read(
         _Delivered,

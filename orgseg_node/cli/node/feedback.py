@@ -155,6 +155,42 @@ def export(config: Config) -> None:
             writer.writerow([*plain, one.state, one.job_id, one.planner, one.received_at.isoformat()])
 
 
+@app.command("training-source")
+def training_source(
+    config: Config,
+    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="New folder for CT and RTSTRUCT.")],
+    *,
+    unchanged: Annotated[
+        bool,
+        typer.Option(
+            "--with-unchanged", help="Take organs that nobody edited, too; feedback.csv says so of each."
+        ),
+    ] = False,
+) -> None:
+    """Write the CT and RTSTRUCT of every structure set that counts, for the site's data set.
+
+    Organs that nobody edited are left out: they are the model's own contours and no independent truth.
+    """
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
+    from orgseg_node.node.feedback.training_source import write_training_source  # noqa: PLC0415
+
+    checked = load_config(config)
+    with closing(open_store(checked, read_only=True)) as store:
+        done = write_training_source(store, checked.node.data_dir, folder, with_unchanged=unchanged)
+    console = out()
+    console.print(f"{len(done.cases)} cases in {folder}, a folder for each.", markup=False)
+    if unchanged:
+        console.print("Organs that nobody edited are among them: they are no independent truth.")
+    else:
+        console.print(f"{done.unchanged} organs that nobody edited were left out.")
+    for numbers, why in (
+        (done.without_ct, "their CT is deleted already"),
+        (done.nothing_edited, "no organ was edited or added"),
+    ):
+        if numbers:
+            console.print(f"Left out, as {why}: {', '.join(map(str, numbers))}.", markup=False)
+
+
 @app.command("charts")
 def show_charts(
     config: Config,

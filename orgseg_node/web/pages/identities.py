@@ -26,25 +26,22 @@ class Identities:
         self._data_dir = data_dir
         self._store = store
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Identity] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Identity, Path]] = OrderedDict()
 
     def of(self, series_uid: str) -> Identity | None:
         """Whose images a series has; None if that cannot be read, or no image is here any more."""
         with self._lock:
-            found = self._known.get(series_uid)
-            if found is not None:
+            known = self._known.get(series_uid)
+            if known is not None:
                 self._known.move_to_end(series_uid)
-        instances = self._store.instances_of(series_uid) if found is None else None
-        if instances is not None:
-            found = identity_of(self._data_dir, instances)
-            if found is not None:
-                with self._lock:
-                    self._known[series_uid] = found
-                    while len(self._known) > _MOST:
-                        self._known.popitem(last=False)
-        return found
-
-    def forget(self, series_uid: str) -> None:
-        """Forget a series, whose images were deleted."""
+        if known is not None and known[1].exists():
+            return known[0]
+        instances = self._store.instances_of(series_uid)
+        found = identity_of(self._data_dir, instances)
         with self._lock:
-            self._known.pop(series_uid, None)
+            self._known.pop(series_uid, None)  # it ends with the images
+            if found is not None:
+                self._known[series_uid] = (found, (self._data_dir / instances[0].path).parent)
+            while len(self._known) > _MOST:
+                self._known.popitem(last=False)
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_a_search_finds_by_patient_number_sender_and_state(bench: PagesBench, sl
     assert "/series/" not in browser.get("/cases?state=HOLD").text
     assert "/series/" in browser.get("/cases?state=receiving").text
     assert "/series/" not in browser.get("/cases?since=2999-01-01").text
+
+
+def test_a_patient_is_forgotten_with_the_images(bench: PagesBench, slice_file: Path) -> None:
+    bench.image(slice_file, "1.2.7", PatientName="Maier^Anna", PatientID="4711")
+    browser = bench.logged_in(Role.VIEWER)
+    assert "Maier" in browser.get("/cases").text
+    shutil.rmtree(bench.jobs.data / "inbox" / "1.2.7")
+    assert "Maier" not in browser.get("/cases").text
 
 
 def test_what_needs_a_person_is_first_with_its_next_steps(bench: PagesBench) -> None:

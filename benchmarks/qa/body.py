@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.qa.foreign_objects import OBJECTS, Place, with_object
 from benchmarks.qa.goals import Goal, conclude
-from benchmarks.qa.patients import data_folder
+from benchmarks.qa.patients import PIECES, data_folder
 from orgseg_node.core.body import find_body
 from orgseg_node.core.volume import Volume
 from orgseg_node.dicom.reading.reader import read_volume
@@ -63,7 +63,9 @@ def volumes(data: Path, every: int) -> Iterator[tuple[str, Volume]]:
     for path in sorted(data.glob("*/example_ct.nii.gz")):
         yield path.stem, read_nifti(path)
     for path in sorted(data.glob("openkbp*/imagesTr/*.nii.gz"))[::every]:
-        yield path.name.removesuffix("_0000.nii.gz"), read_nifti(path)
+        name = path.name.removesuffix("_0000.nii.gz")
+        if name not in PIECES:
+            yield name, read_nifti(path)
 
 
 def measure_body(every: int) -> list[Goal]:

@@ -23,6 +23,12 @@ from orgseg_training.datasets.nifti import read_labels, read_volume
 from orgseg_training.datasets.openkbp import LABELS, Case, read_cases
 
 TRAINING, LOCKED, MORE = "training", "locked", "more"
+PIECES: Final = {
+    "OKBP_089": "a part of the face, and a brain without skull",
+    "OKBP_156": "a brain without skull in half of the slices",
+    "OKBP_203": "a jaw that is cut in pieces",
+}
+"""Images in which the source has blanked parts of the patient; `load` does not notice it, an eye does."""
 _JUMP: Final = 0.7
 _LEAST_MM: Final = 125.0
 _FEWEST: Final = 20  # slices

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.qa.goals import Goal, conclude
-from benchmarks.qa.patients import LOCKED, MORE, cases, load
+from benchmarks.qa.patients import LOCKED, MORE, PIECES, cases, load
 from benchmarks.qa.scan_series import HEAD_AND_NECK, STATEMENTS, misstate, other_regions, unpack
 from orgseg_node.core.body import find_body
 from orgseg_node.core.checks import Level
@@ -45,12 +45,6 @@ HELD_AT_MOST, FLAGGED_AT_MOST = 0.02, 0.05
 MISSED_AT_MOST: Final = 0.01  # mirror images that are sent as confirmed
 SECONDS_AT_MOST: Final = 0.5
 _SERIES_OF_PATIENTS: Final = 2
-PIECES: Final = {
-    "OKBP_089": "a part of the face, and a brain without skull",
-    "OKBP_156": "a brain without skull in half of the slices",
-    "OKBP_203": "a jaw that is cut in pieces",
-}
-"""Images in which the source has blanked parts of the patient; `load` does not notice it, an eye does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

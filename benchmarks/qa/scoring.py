@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.qa.faults import Patient, inject
-from orgseg_node.core.anatomy.measures import measure_organ
+from orgseg_node.core.anatomy.measures import measure_main_part
 from orgseg_node.core.anatomy.plausibility import Comparison, Judgement, judge_measured, measure_organs
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.checks import Grade
@@ -73,7 +73,7 @@ def judged_rows(
             changed = dict(measured)
             for number, organ in organs.items():
                 if not np.array_equal(fault.labels == number, patient.labels == number):
-                    again = measure_organ(scan, faulty.mask(number))
+                    again = measure_main_part(scan, faulty.mask(number), organ.key)
                     changed.pop(organ.key, None)
                     if again is not None:
                         changed[organ.key] = again

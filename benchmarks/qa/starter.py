@@ -17,10 +17,13 @@ from benchmarks.qa.patients import LOCKED, cases, load
 from benchmarks.qa.predictions import KeptPredictions
 from benchmarks.qa.scan_series import HEAD_AND_NECK, unpack
 from benchmarks.qa.scoring import CLEAN, Row, row
+from orgseg_node.contouring.protocol import load_protocol
+from orgseg_node.contouring.structures import apply_protocol
 from orgseg_node.core.anatomy.plausibility import Comparison, judge_organs
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.body import find_body
 from orgseg_node.core.checks import Grade
+from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
@@ -30,7 +33,7 @@ _COST, _MEGABYTES = 0.03, 100.0  # at most, of the time of the networks, and of 
 
 
 def measure_starter() -> list[Goal]:
-    """Run the bundle on its locked patients and judge the results; print the failures; the goals."""
+    """Run the bundle on its locked patients, tidy and judge as the node does; print and give the goals."""
     bundle, table, comparison = starter()
     kept = KeptPredictions(bundle=bundle, table=table)
     failed: list[Row] = []
@@ -41,32 +44,43 @@ def measure_starter() -> list[Goal]:
         patient = load(case)
         if patient is None:
             continue
-        result, _ = kept.of(patient)
         scan = WorkingGrid(patient.grid, patient.hu, patient.body)
+        result = _tidied(kept.of(patient)[0], patient, table)
         judgement = judge_organs(result, scan, comparison)
         organs = {number: table[key] for key, number in patient.numbers.items()}
         clinical = LabelMap(grid=patient.grid, labels=patient.labels, organs=organs)
         doubted = judge_organs(clinical, scan, comparison)
-        references += [row(patient.name, key, CLEAN, 1.0, doubted) for key in patient.numbers]
+        drawn = {key: row(patient.name, key, CLEAN, 1.0, doubted) for key in patient.numbers}
+        references += drawn.values()
         numbers = {organ.key: number for number, organ in result.organs.items()}
-        for key in patient.numbers:
+        for key, reference in drawn.items():
             agreement = dice(np.equal(result.labels, numbers[key]), patient.mask(key))
             judged = row(patient.name, key, CLEAN, agreement, judgement)
             if agreement >= _FAILED:
                 good.append(judged)
-            elif key in doubted.grades:
-                print(f"  {patient.name} {key}: Dice {agreement:.2f}; its clinical contour is flagged itself")
-            else:
+                continue
+            if not reference.is_flagged:
                 failed.append(judged)
-                print(
-                    f"  {patient.name} {key}: Dice {agreement:.2f}, {_what(judged)}. {judged.message}",
-                    flush=True,
-                )
+            print(f"  {_failure(judged, reference)}", flush=True)
     _print_flagged(f"good results (Dice from {_FAILED})", good)
     _print_flagged("clinical contours", references)
     found = sum(each.is_flagged for each in failed)
     print(f"real failures that are flagged: {found} of {len(failed)}")
     return _cost(kept, comparison)
+
+
+def _tidied(found: LabelMap, patient: Patient, table: OrganTable) -> LabelMap:
+    """The organs as the default protocol leaves them, which is what the node judges."""
+    return apply_protocol(load_protocol("default"), found, patient.body, table).label_map
+
+
+def _failure(judged: Row, reference: Row) -> str:
+    """A failure, and how far result and clinical contour are from the reference, in units of the limit."""
+    return (
+        f"{judged.patient} {judged.organ}: Dice {judged.dice:.2f}, {_what(judged)}; "
+        f"at {judged.score:.2f} of the limit, its clinical contour at {reference.score:.2f}"
+        f"{' (flagged itself)' if reference.is_flagged else ''}. {judged.message}"
+    )
 
 
 def _what(judged: Row) -> str:

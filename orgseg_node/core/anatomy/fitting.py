@@ -16,7 +16,7 @@ import numpy as np
 
 from orgseg_node.core.anatomy.changes import changed
 from orgseg_node.core.anatomy.gaussian import Gaussian
-from orgseg_node.core.anatomy.measures import OrganMeasures, measure_organ
+from orgseg_node.core.anatomy.measures import OrganMeasures, measure_main_part
 from orgseg_node.core.anatomy.placement import Placement
 from orgseg_node.core.anatomy.reference import (
     ADULT,
@@ -74,10 +74,10 @@ def measure_patient(
     """
     organs, faulty = {}, {}
     for key, mask in masks.items():
-        organ = measure_organ(scan, mask)
+        organ = measure_main_part(scan, mask, key)
         if organ is not None:
             organs[key] = organ
-            wrong = ((name, measure_organ(scan, each)) for name, each in changed(scan, mask))
+            wrong = ((name, measure_main_part(scan, each, key)) for name, each in changed(scan, mask))
             faulty[key] = {name: measures for name, measures in wrong if measures is not None}
     along = scan.order[0]
     return MeasuredPatient(

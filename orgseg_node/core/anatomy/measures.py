@@ -8,7 +8,7 @@ only by what can be seen of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cc3d
@@ -16,11 +16,14 @@ import numpy as np
 from scipy import ndimage
 
 from orgseg_node.core.anatomy.working_grid import Float32Array, Span, WorkingGrid
-from orgseg_node.core.geometry import FloatArray
+from orgseg_node.core.checks import SEVERAL_PARTS
+from orgseg_node.core.geometry import Box, FloatArray
+from orgseg_node.core.postprocess import without_far_pieces
 from orgseg_node.core.volume import Mask
 
 _RING_MM: Final = (8.0, 16.0)  # the near and the far surroundings
 _MARGIN_MM: Final = 17.0
+_FAR_MM: Final = 25.0  # twice as far as any piece in the clinical contours of the starter
 _AIR_HU, _BONE_HU, _FAT_HU = -300.0, 250.0, -30.0
 _SOFT_HU: Final = (-200.0, 300.0)  # HU are clipped to it in means of the surroundings
 _TISSUE_HU: Final = (-400.0, 500.0)  # the same inside an organ
@@ -117,6 +120,30 @@ def measure_organ(scan: WorkingGrid, mask: Mask) -> OrganMeasures | None:
         cut=cut,
         at_border=any(box[n].start == 0 or box[n].stop == view.shape[n] for n in (1, 2)),
     )
+
+
+def measure_main_part(scan: WorkingGrid, mask: Mask, organ: str) -> OrganMeasures | None:
+    """Measure an organ without pieces far away; None if the mask is empty.
+
+    A crumb far away must not stretch the organ, and move it for its neighbours: size, tissue and place are
+    those of the largest piece and what lies near it. All pieces are listed, and the volume is that of all.
+
+    Parameters
+    ----------
+    scan : the CT and its body
+    mask : (K, J, I) bool on the grid of the CT
+    organ : its key
+    """
+    whole = measure_organ(scan, mask)
+    if whole is None or organ in SEVERAL_PARTS:
+        return whole
+    if all(piece.distance_mm <= _FAR_MM for piece in whole.pieces):
+        return whole
+    near, box = np.zeros_like(mask), Box.around(mask).slices
+    slice_ml = np.full(mask[box].shape[0], np.prod(scan.grid.spacing_mm) / 1000.0)
+    near[box] = without_far_pieces(mask[box], slice_ml, scan.grid.spacing_mm, _FAR_MM)
+    main = measure_organ(scan, near) or whole
+    return replace(whole, values=main.values, anchors_mm=main.anchors_mm, cut=main.cut)
 
 
 def _box(view: Mask) -> Span | None:

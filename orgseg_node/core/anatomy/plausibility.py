@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from orgseg_node.core.anatomy.measures import OrganMeasures, centroid_mm, measure_organ
+from orgseg_node.core.anatomy.measures import OrganMeasures, centroid_mm, measure_main_part
 from orgseg_node.core.anatomy.reference import OrganReference, Population
 from orgseg_node.core.anatomy.relative_position import relative_position_findings
 from orgseg_node.core.anatomy.rules import rule_findings
@@ -90,7 +90,7 @@ def measure_organs(label_map: LabelMap, scan: WorkingGrid) -> dict[str, OrganMea
     scan : the CT and its body
     """
     made = {
-        organ.key: measure_organ(scan, label_map.mask(label))
+        organ.key: measure_main_part(scan, label_map.mask(label), organ.key)
         for label, organ in sorted(label_map.organs.items())
     }
     return {key: measures for key, measures in made.items() if measures is not None}

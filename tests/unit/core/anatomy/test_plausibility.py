@@ -66,6 +66,18 @@ def test_when_most_organs_are_implausible_none_is_trusted(organ_table: OrganTabl
     assert judgement.grades == dict.fromkeys(KEYS, Grade.IMPLAUSIBLE)
 
 
+def test_a_crumb_far_away_does_not_spoil_an_organ_and_its_neighbours(organ_table: OrganTable) -> None:
+    patient = anatomy_patient(205)
+    mask = patient.masks["brainstem"].copy()
+    mask[1:3, 34:37, 22:24] = True  # 0.6 ml
+    clean, judgement = judged(organ_table, patient), judged(organ_table, patient, {"brainstem": mask})
+    assert clean.grades == {}
+    assert judgement.grades == {"brainstem": Grade.UNUSUAL}
+    assert [f.code for f in judgement.findings if f.grade is not None] == ["ORGAN_HAS_FAR_PIECES"]
+    for before, after in zip(clean.compared, judgement.compared, strict=True):
+        assert after["spreads"] == before["spreads"]
+
+
 def test_a_piece_far_away_is_found_by_its_distance(organ_table: OrganTable) -> None:
     patient = anatomy_patient(205)
     mask = patient.masks["brainstem"].copy()

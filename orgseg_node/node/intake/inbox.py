@@ -173,6 +173,7 @@ class Inbox:
             same, differs = compare_content(self._data, list(known.values()), content, self._reader)
             if same is not None:
                 _log.info("same image in another encoding", series=same.series_uid, instance=header.sop_uid)
+                self._note_feedback(incoming, header, same.sha256, same.path)
                 return self._seen_again(same.series_uid, incoming)
             path = self._write(header, sha256, head, incoming.encoded)
             state = self._store.accept(
@@ -188,6 +189,7 @@ class Inbox:
                     called_ae=incoming.called_ae,
                 ),
                 differs=differs,
+                contradicts=not self._is_feedback(incoming, header),
             )
             if not path.is_file():  # retention moved it away at this moment
                 raise NotDurable("Its series was being deleted; it can be sent again.")
@@ -198,12 +200,15 @@ class Inbox:
 
     def _note_feedback(self, incoming: Incoming, header: part10.Header, sha256: str, path: str) -> None:
         """Note a structure set of a peer whose structure sets are compared with what was delivered."""
-        if header.sop_class_uid != RTStructureSetStorage:
-            return
-        if any(peer.feedback and peer.ae_title == incoming.calling_ae for peer in self._config.peers):
+        if self._is_feedback(incoming, header):
             self._feedback.register(
                 Arrived(sop_uid=header.sop_uid, sha256=sha256, path=path, sender=incoming.calling_ae)
             )
+
+    def _is_feedback(self, incoming: Incoming, header: part10.Header) -> bool:
+        """Whether it is a structure set that came back; several with one UID are versions, no conflict."""
+        is_peer = any(peer.feedback and peer.ae_title == incoming.calling_ae for peer in self._config.peers)
+        return is_peer and header.sop_class_uid == RTStructureSetStorage
 
     def _seen_again(self, series_uid: str, incoming: Incoming) -> SeriesState:
         """Handle an image that is here already; under another AE title its series is judged again."""

@@ -83,7 +83,7 @@ class Store(DeliveryRows):
             Instance, "SELECT * FROM instance WHERE series_uid = ? ORDER BY sop_uid, sha256", (series_uid,)
         )
 
-    def accept(self, instance: Instance, *, differs: str = "") -> SeriesState:
+    def accept(self, instance: Instance, *, differs: str = "", contradicts: bool = True) -> SeriesState:
         """Add an image whose file is durable.
 
         A new image of a series that was judged already opens a new revision and supersedes a job of it that
@@ -94,6 +94,7 @@ class Store(DeliveryRows):
         ----------
         instance : the image
         differs : in what it differs from the images with its UID that are here, in words
+        contradicts : whether that is a conflict; it is none for structure sets that come back
 
         Returns
         -------
@@ -119,11 +120,9 @@ class Store(DeliveryRows):
                 "SELECT series_uid FROM instance WHERE sop_uid = ? AND sha256 <> ? ORDER BY series_uid",
                 (instance.sop_uid, instance.sha256),
             )
-            if others:
-                elsewhere = [str(other) for (other,) in others if other != uid]
-                conflict = Contradiction(
-                    sop_uid=instance.sop_uid, differs=differs, other_series=next(iter(elsewhere), "")
-                )
+            if others and contradicts:
+                elsewhere = next((str(other) for (other,) in others if other != uid), "")
+                conflict = Contradiction(sop_uid=instance.sop_uid, differs=differs, other_series=elsewhere)
                 series_states.mark_conflict(tx, uid, conflict)
             self._supersede(tx, uid)
             ((state,),) = tx.rows("SELECT state FROM series WHERE series_uid = ?", (uid,))

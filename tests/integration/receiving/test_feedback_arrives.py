@@ -14,6 +14,7 @@ from orgseg_node.node.dimse.c_store import accepted_syntaxes
 from orgseg_node.node.dimse.storage_scp import Receiver
 from orgseg_node.node.feedback.model import FeedbackState
 from orgseg_node.node.intake.inbox import Inbox
+from orgseg_node.node.store.model import SeriesState
 from tests.support.node.feedback_bench import FeedbackBench, deleted, shifted, written
 from tests.support.node.leaks import LEAKS
 from tests.support.peers.dcmtk import storescu
@@ -62,6 +63,7 @@ def test_dcmtk_sends_edits_and_the_same_again(bench: ReceivingBench, tmp_path: P
         done = storescu(port, [path], "-aet", "TPS", "-aec", "ORGSEG")
         assert done.returncode == 0, done.stderr
     assert states(bench) == [FeedbackState.SUPERSEDED, FeedbackState.COUNTED]
+    assert bench.store.series(state=SeriesState.CONFLICT) == [], "versions of one object are no conflict"
     organs = {one.roi: one.outcome for one in bench.rows.organs(2)}
     assert organs["Parotid_L"] == "DELETED"
     assert storescu(port, [edited], "-aet", "CT", "-aec", "ORGSEG").returncode != 0, "not of this peer"

@@ -23,6 +23,7 @@ from orgseg_node.core.volume import Mask
 
 _RING_MM: Final = (8.0, 16.0)  # the near and the far surroundings
 _MARGIN_MM: Final = 17.0
+_PARTED: Final = 0.2  # fraction of an organ that is more than a crumb
 _FAR_MM: Final = 25.0  # twice as far as any piece in the clinical contours of the starter
 _AIR_HU, _BONE_HU, _FAT_HU = -300.0, 250.0, -30.0
 _SOFT_HU: Final = (-200.0, 300.0)  # HU are clipped to it in means of the surroundings
@@ -137,8 +138,9 @@ def measure_main_part(scan: WorkingGrid, mask: Mask, organ: str) -> OrganMeasure
     whole = measure_organ(scan, mask)
     if whole is None or organ in SEVERAL_PARTS:
         return whole
-    if all(piece.distance_mm <= _FAR_MM for piece in whole.pieces):
-        return whole
+    far_ml = sum(piece.ml for piece in whole.pieces if piece.distance_mm > _FAR_MM)
+    if not far_ml or (whole.cut and far_ml > _PARTED * whole.volume_ml):
+        return whole  # an end of the scan may part an organ, such as a mandible above the chin
     near, box = np.zeros_like(mask), Box.around(mask).slices
     slice_ml = np.full(mask[box].shape[0], np.prod(scan.grid.spacing_mm) / 1000.0)
     near[box] = without_far_pieces(mask[box], slice_ml, scan.grid.spacing_mm, _FAR_MM)

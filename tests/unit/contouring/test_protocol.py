@@ -18,7 +18,7 @@ from orgseg_node.dicom.tps.tps_profile import PROFILES
 from orgseg_node.errors import ConfigError
 
 MEASURED = (
-    "brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible", "larynx", "esophagus",
+    "brainstem", "spinal_cord", "parotid_right", "parotid_left", "larynx", "esophagus",
 )  # fmt: skip
 SHIPPED = ("abdomen_pelvis", "default", "head_and_neck", "thorax")
 

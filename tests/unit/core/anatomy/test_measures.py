@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orgseg_node.core.anatomy.measures import OrganMeasures, measure_organ
+from orgseg_node.core.anatomy.measures import OrganMeasures, measure_main_part, measure_organ
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.geometry import Grid
 from tests.support.ct.anatomy_patients import AnatomyPatient, anatomy_patient
@@ -106,3 +106,24 @@ def test_a_single_voxel_can_be_measured() -> None:
     found = measure_organ(WorkingGrid(patient.grid, patient.hu, patient.body), mask)
     assert found is not None
     assert found.at_border
+
+
+@pytest.mark.parametrize(("height", "is_crumb"), [(3, True), (14, False)])
+def test_what_lies_far_from_the_largest_piece_is_measured_only_if_the_scan_parts_the_organ(
+    height: int, *, is_crumb: bool
+) -> None:
+    patient = anatomy_patient(3)
+    scan = WorkingGrid(patient.grid, patient.hu, patient.body)
+    main, both = np.zeros(patient.grid.shape, dtype=bool), np.zeros(patient.grid.shape, dtype=bool)
+    main[:16, 20:24, 12:16] = both[:16, 20:24, 12:16] = True  # reaches the first slice, as a ramus may
+    both[:height, 20:24, 28:30] = True  # 48 mm beside it
+    found, alone, whole = (
+        measure_main_part(scan, both, "mandible"), measure_organ(scan, main), measure_organ(scan, both),
+    )  # fmt: skip
+    assert found is not None
+    assert alone is not None
+    assert whole is not None
+    assert len(found.pieces) == 2
+    assert found.volume_ml == whole.volume_ml
+    wanted = alone if is_crumb else whole
+    np.testing.assert_equal(dict(found.values), dict(wanted.values))

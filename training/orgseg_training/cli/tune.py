@@ -79,8 +79,10 @@ def tune(
         minutes=minutes,
         accept_low=accept_low,
     )
+    drawn = sum(bool(case.drawn & set(named)) for case in cases)
     typer.echo(
-        f"{label} from {start.bundle.manifest.name}: {len(cases)} training cases, {schedule.steps} steps"
+        f"{label} from {start.bundle.manifest.name}: {drawn} of {len(cases)} training cases have such organs,"
+        f" {schedule.steps} steps"
     )
     for line in _plan_lines(request):
         typer.echo(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
@@ -88,6 +89,22 @@ def load_predictor(
     from orgseg_node.inference.backends.nnunet import NnunetPredictor  # noqa: PLC0415  # imports pandas, scikit-image
 
     return NnunetPredictor(bundle, organs, settings, device, requested)
+
+
+def open_in_orientation(bundle: ModelBundle, orientation: str) -> Predictor:
+    """The predictor of a verified bundle as if it was trained on this orientation; tiles do not overlap."""
+    from orgseg_node.inference.backends.context import choose_device  # noqa: PLC0415  # imports torch
+    from orgseg_node.inference.backends.streaming import StreamingPredictor  # noqa: PLC0415
+
+    manifest = bundle.manifest
+    changed = replace(
+        manifest,
+        mirroring=False,
+        tile_step_size=1.0,
+        preprocessing=replace(manifest.preprocessing, orientation=orientation),
+    )
+    device = choose_device(Device.AUTO)
+    return StreamingPredictor(replace(bundle, manifest=changed), organ_table(), InferenceSettings(), device)
 
 
 def preload_streaming() -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_error, print_json
 from orgseg_node.cli.ct.calibrate import calibrate
+from orgseg_node.cli.ct.orientation import orientation as find_orientation
 from orgseg_node.cli.ct.reference import reference
 from orgseg_node.cli.node.model_versions import history, keygen, promote, rollback, shadow
 from orgseg_node.cli.options import Json
@@ -26,7 +27,7 @@ app = typer.Typer(
     help="List, show, verify, import and calibrate model bundles; promote versions and take them back.",
     no_args_is_help=True,
 )
-for command in (calibrate, reference, shadow, promote, rollback, history, keygen):
+for command in (calibrate, reference, find_orientation, shadow, promote, rollback, history, keygen):
     app.command()(command)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle.")]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from orgseg_node.inference.bundles.dataset_json import channel_remark
-from orgseg_node.inference.bundles.trained import CHECKPOINTS
+from orgseg_node.inference.bundles.manifest import CANONICAL
+from orgseg_node.inference.bundles.trained import CHECKPOINTS, TrainedModel
 from orgseg_node.inference.bundles.writing import WrittenPart
 
 POSTPROCESSING: Final = ("postprocessing.pkl", "postprocessing.json")
@@ -44,6 +45,24 @@ def import_remarks(written: WrittenPart, orientation: str, *, mirroring: bool) -
             "keep the largest piece of an organ."
         )
     return found
+
+
+def orientation_remarks(models: Sequence[TrainedModel], stated: str | None, name: str) -> list[str]:
+    """That the orientation of the training is assumed, and how to find it out; empty if it is known.
+
+    Parameters
+    ----------
+    models : to import
+    stated : orientation that the user stated
+    name : of the new bundle
+    """
+    if stated is not None or any(model.orientation != CANONICAL for model in models):
+        return []
+    sentence = (
+        f"Its files do not tell the orientation of the training; {CANONICAL} is assumed. Find it out with "
+        f"'orgseg models orientation {name} CT_DIR --keep', or state it with --orientation."
+    )
+    return [sentence]
 
 
 def _about_folds(written: WrittenPart) -> list[str]:

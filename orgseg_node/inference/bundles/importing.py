@@ -14,8 +14,13 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import BundleInvalid, DiskFull, ModelNotImportable, OrganUnknown
 from orgseg_node.inference.bundles.bundle import ModelBundle, check_weights, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.dataset_json import label_problem
-from orgseg_node.inference.bundles.import_remarks import POSTPROCESSING, import_remarks
-from orgseg_node.inference.bundles.manifest import MANIFEST, Preprocessing, parse_manifest, render_manifest
+from orgseg_node.inference.bundles.import_remarks import POSTPROCESSING, import_remarks, orientation_remarks
+from orgseg_node.inference.bundles.manifest import (
+    MANIFEST,
+    Preprocessing,
+    parse_manifest,
+    render_manifest,
+)
 from orgseg_node.inference.bundles.matching import match_labels, unknown_labels, unused_entries
 from orgseg_node.inference.bundles.plan_names import plan_problem
 from orgseg_node.inference.bundles.totalsegmentator import (
@@ -145,9 +150,10 @@ def import_model(
             options = _without_unknown(models, options)
         parts = _parts(models, options)
         draft = _draft(models, parts, options)
+        about_orientation = orientation_remarks(models, options.orientation, options.name)
 
         def remark(written: Sequence[WrittenPart]) -> list[str]:
-            found = [*options.remarks, *_remarks(written, draft)]
+            found = [*options.remarks, *about_orientation, *_remarks(written, draft)]
             for sentence in found:
                 on_remark(sentence)
             return found

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orgseg_node.durable import atomic_file, atomic_folder
+from orgseg_node.durable import atomic_file, atomic_folder, write_durably
 from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable, NotDurable, StorageError
 from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
 from orgseg_node.inference.bundles.calibration import Calibration
@@ -303,6 +303,39 @@ def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelB
             new.chmod(place.stat().st_mode & 0o777)
     except StorageError as error:
         raise StorageError(_unwritable(bundle, error.detail)) from error
+    return open_bundle(bundle.path)
+
+
+def replace_orientation(bundle: ModelBundle, orientation: str, remark: str) -> ModelBundle:
+    """Write the orientation of the training into a bundle, and into its card how it was found.
+
+    Parameters
+    ----------
+    bundle : to change; if it is interrupted, `verify_bundle` reports it
+    orientation : such as ``RAS``
+    remark : one sentence
+
+    Returns
+    -------
+    the changed bundle, which has another hash
+
+    Raises
+    ------
+    DiskFull, StorageError
+        If the folder of the bundle cannot be written.
+    """
+    manifest, card = bundle.manifest, bundle.path / bundle.manifest.card
+    text = f"{bundle.card.rstrip()}\n\n## Orientation\n\n{remark}\n"
+    write_durably(card, text.encode(), mode=0o644)
+    content = render_manifest(
+        replace(
+            manifest,
+            preprocessing=replace(manifest.preprocessing, orientation=orientation),
+            files={**manifest.files, manifest.card: file_sha256(card)},
+        )
+    )
+    parse_manifest(content)  # a check only: raises if the new manifest cannot be parsed
+    write_durably(bundle.path / MANIFEST, content, mode=0o644)
     return open_bundle(bundle.path)
 
 

@@ -15,6 +15,7 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import ModelNotImportable
 from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
 from orgseg_node.inference.bundles.importing import ImportOptions, import_model
+from orgseg_node.inference.bundles.writing import replace_orientation
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 
 pytestmark = pytest.mark.endurance
@@ -59,6 +60,7 @@ def _path_inside(folder: Path) -> None:
 
 def _import(source: Path, folder: Path, table: OrganTable, **more: Any) -> tuple[ModelBundle, str]:
     said: list[str] = []
+    more = {"orientation": "LPS"} | more
     options = ImportOptions(name="odd", folder=folder / "models", table=table, **more)
     bundle = import_model(source, options, said.append)
     verify_bundle(bundle)
@@ -159,3 +161,17 @@ def test_the_first_stage_of_a_cascade_is_offered_by_its_name(tmp_path: Path, org
         _import(folder.parent, tmp_path, organ_table)
     bundle, _ = _import(folder.parent, tmp_path, organ_table, configuration="3d_lowres")
     assert bundle.manifest.parts[0].configuration == "3d_lowres"
+
+
+def test_an_orientation_that_the_files_do_not_tell_is_never_assumed_unsaid(
+    tmp_path: Path, organ_table: OrganTable
+) -> None:
+    folder = write_tiny(tmp_path / "results")
+    bundle, said = _import(folder, tmp_path, organ_table, orientation=None)
+    assert "LPS is assumed" in said
+    assert "orgseg models orientation odd CT_DIR --keep" in bundle.card
+    changed = replace_orientation(bundle, "RAS", "RAS on a reference CT.")
+    verify_bundle(changed)
+    assert changed.manifest.preprocessing.orientation == "RAS"
+    assert "RAS on a reference CT." in changed.card
+    assert changed.sha256 != bundle.sha256

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -17,19 +18,16 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.errors import NetworkError
-from orgseg_node.node.config.node_config import Destination
-from orgseg_node.node.dimse.storage_scu import DicomSender
 from orgseg_node.node.feedback.model import Feedback, FeedbackState
 from orgseg_node.node.feedback.rows import FeedbackRows
 from tests.support.node.feedback_bench import FeedbackBench, shifted, written
 from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import NodeProcess, running_node, wait_for
-from tests.support.peers.dcmtk import free_port
+from tests.support.peers.dcmtk import free_port, storescu
 
-pytestmark = [pytest.mark.endurance, pytest.mark.timeout(5000), *LEAKS]
+pytestmark = [pytest.mark.endurance, pytest.mark.peer, pytest.mark.timeout(5000), *LEAKS]
 
-KILLS = int(os.environ.get("ORGSEG_KILLS", "8"))
+KILLS = int(os.environ.get("ORGSEG_KILLS", "5"))
 SETS = 8
 PEER = '[[peers]]\nae_title = "PLANNER"\nfeedback = true\n'
 
@@ -45,10 +43,10 @@ class Planner:
 
     def _send(self) -> None:
         while left := [file for file in self._files if file not in self.acknowledged]:
-            place = Destination(ae_title="ORGSEG", host="127.0.0.1", port=self._node.port or 1, timeout_s=20)
-            with contextlib.suppress(NetworkError):
-                DicomSender().send(place, "PLANNER", left[0])
-                self.acknowledged.add(left[0])
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                done = storescu(self._node.port or 1, left[:1], "-aet", "PLANNER", "-aec", "ORGSEG")
+                if done.returncode == 0:
+                    self.acknowledged.add(left[0])
             time.sleep(0.3)
 
     @property

@@ -11,8 +11,8 @@ import orgseg_node
 
 ROOT = Path(orgseg_node.__file__).parent
 CHANGE = re.compile(
-    r"UPDATE (series|job|delivery|model_version)\b(?: \w+)? SET (?:(?!\bWHERE\b).)*?\bstate = "
-    r"|INSERT INTO (series|job|delivery|model_version) \([^)]*\bstate\b"
+    r"UPDATE (series|job|delivery|model_version|feedback)\b(?: \w+)? SET (?:(?!\bWHERE\b).)*?\bstate = "
+    r"|INSERT INTO (series|job|delivery|model_version|feedback) \([^)]*\bstate\b"
 )
 
 
@@ -36,4 +36,5 @@ def test_only_one_module_changes_each_state() -> None:
         "job": {"node/store/job_states.py"},
         "delivery": {"node/store/delivery_states.py"},
         "model_version": {"node/models/version_states.py"},
+        "feedback": {"node/feedback/rows.py"},
     }

@@ -105,6 +105,7 @@ def test_the_search_finds_what_it_looks_for(tmp_path: Path, ct_folder: Path) -> 
     assert leaks({"json": json.dumps({"x": NAMES["ISO_IR 144"]}).encode()})
 
 
+@pytest.mark.endurance
 def test_nothing_the_node_says_tells_who_the_patient_is(  # noqa: PLR0915 (one story)
     tmp_path: Path, ct_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +168,7 @@ port = {free_port()}
                 done = jobs and jobs <= {JobState.SENDING, JobState.DONE, JobState.FAILED, JobState.REVIEW}
                 return SeriesState.RECEIVING not in states and bool(done) and len(states) == 4
 
-            wait_for(settled, 90, "every series is settled")
+            wait_for(settled, 300, "every series is settled")
             wait_for(lambda: hook.got and mails.got, 30, "the notice arrived")
             http = web_port(node)
             for path in ("metrics", "readyz", "healthz"):

@@ -71,7 +71,7 @@ def test_it_stops_at_once_for_a_patient_and_that_counts_for_nothing(node: Shadow
     thread.start()
     wait_until(lambda: any(run.attempts for run in node.outcomes()))
     node.add_job("1.2.4", "c" * 64)
-    thread.join(10)
+    thread.join(120)
     assert not thread.is_alive()
     (run,) = node.outcomes()
     assert (run.outcome, run.attempts) == ("", 0)
@@ -94,8 +94,8 @@ def test_a_scan_that_cannot_be_contoured_is_given_up_with_the_reason(
 
 
 def wait_until(seen: Any) -> None:
-    """Wait up to ten seconds."""
-    end = time.monotonic() + 10
+    """Wait up to two minutes: the process computes at the lowest priority."""
+    end = time.monotonic() + 120
     while not seen():
         assert time.monotonic() < end
         time.sleep(0.05)

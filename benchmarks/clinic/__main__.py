@@ -57,7 +57,8 @@ def _train(steps: Steps, folder: Path, iterations: int) -> None:
     site, models, start = folder / "site", folder / "site" / "models", folder / "untrained"
     with steps.step("archive"):
         patients = folder / "patients"
-        write_patients(patients, patients=_PATIENTS + _NEW_SCANS, tests=_PATIENTS + _NEW_SCANS)
+        everybody = _PATIENTS + _NEW_SCANS
+        write_patients(patients, patients=everybody, tests=everybody, varied=True)
         cases = choose_patients(patients, ())
         write_archive(cases[:_PATIENTS], folder / "archive", ArchiveOptions())
         write_archive(cases[_PATIENTS:], folder / "new", ArchiveOptions(first=_PATIENTS + 1))
@@ -72,7 +73,7 @@ def _train(steps: Steps, folder: Path, iterations: int) -> None:
         steps.train("site", "lock", str(site))
     organs = ("--organs", "mandible,larynx")
     with steps.step("tune the first version"):
-        _tune(steps, site, str(start), "hn@1", *organs, "--iterations", "150")
+        _tune(steps, site, str(start), "hn@1", *organs, "--iterations", "400")
     with steps.step("tune the second version"):
         _tune(steps, site, str(models / "hn@1"), "hn@2", *organs, "--iterations", str(iterations))
 

@@ -20,9 +20,12 @@ _SHAPE: Final = (28, 48, 48)
 _SPACING_MM: Final = 4.0
 _PLACES: Final = {"mandible": ((20, 16, 24), 900), "larynx": ((11, 20, 24), -250)}
 """Centre (k, j, i) in voxels and HU of each organ."""
+_RADII: Final = (4.0, 4.0, 5.0)
 
 
-def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_seed: int = 0) -> None:
+def write_patients(
+    folder: Path, *, patients: int = 8, tests: int = 2, first_seed: int = 0, varied: bool = False
+) -> None:
     """Write a data set in which the mandible is drawn in all, the larynx in every second patient.
 
     Parameters
@@ -31,6 +34,8 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_see
     patients : number of patients
     tests : number of them in the data set's own test split, with both organs drawn
     first_seed : of the first patient; the same seed gives the same patient
+    varied : place and size of each organ differ between patients, and contours differ from what is there, as
+        those of persons do; without it a reference of these contours calls every result implausible
     """
     with atomic_folder(folder) as work:
         for sub in ("imagesTr", "labelsTr"):
@@ -40,7 +45,7 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_see
             locked = number >= patients - tests
             drawn = {"mandible", "larynx"} if locked or number % 2 == 0 else {"mandible"}
             name = f"SYN_{number:03d}"
-            image, labels = _patient(first_seed + number, drawn)
+            image, labels = _patient(first_seed + number, drawn, varied=varied)
             grid = Grid(shape=_SHAPE, spacing_mm=(_SPACING_MM,) * 3, origin_mm=(-94.0, -94.0, 0.0))
             write_image(work / "imagesTr" / f"{name}_0000.nii.gz", image, grid)
             write_image(work / "labelsTr" / f"{name}.nii.gz", labels, grid)
@@ -56,7 +61,9 @@ def write_patients(folder: Path, *, patients: int = 8, tests: int = 2, first_see
             writer.writerows(rows)
 
 
-def _patient(seed: int, drawn: Collection[str]) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+def _patient(
+    seed: int, drawn: Collection[str], *, varied: bool
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """A neck with two organs that a network can find by their HU."""
     rng = np.random.default_rng(seed)
     k, j, i = np.ogrid[: _SHAPE[0], : _SHAPE[1], : _SHAPE[2]]
@@ -70,9 +77,15 @@ def _patient(seed: int, drawn: Collection[str]) -> tuple[NDArray[np.int16], NDAr
     labels = np.zeros(_SHAPE, np.uint8)
     shift = rng.integers(-1, 2, 3)
     for organ, (centre, hu) in _PLACES.items():
-        ck, cj, ci = np.add(centre, shift)
-        inside = ((k - ck) / 4) ** 2 + ((j - cj) / 4) ** 2 + ((i - ci) / 5) ** 2 <= 1
+        place, radii = np.add(centre, shift), np.array(_RADII)
+        contour = radii
+        if varied:
+            place = place + build.integers((-1, -1, -2), (2, 2, 3))
+            radii = radii * build.uniform(0.8, 1.15, 3)
+            contour = radii * build.uniform(0.85, 1.2, 3)
+        inside = sum(((x - c) / r) ** 2 for x, c, r in zip((k, j, i), place, radii, strict=True)) <= 1
         image[inside] = hu + rng.normal(0, 15, int(inside.sum())).astype(np.int16)
         if organ in drawn:
-            labels[inside] = LABELS[organ]
+            drawn_as = sum(((x - c) / r) ** 2 for x, c, r in zip((k, j, i), place, contour, strict=True)) <= 1
+            labels[drawn_as] = LABELS[organ]
     return image, labels

@@ -1,7 +1,8 @@
 """The verdict on a candidate from the results of both models: organ by organ, then together.
 
 A candidate passes if for every organ of the live model Dice and surface Dice are shown to be not worse by
-more than the margin, no organ is newly missed or newly implausible, and the worst distances have not grown.
+more than the margin, no organ is newly missed or newly implausible, the worst distances have not grown, and
+the candidate finds the organ at all: two models that find nothing are equal, but of no use.
 It fails if one organ is shown to be worse, or one of the other conditions is broken. Otherwise it is
 inconclusive: more patients may decide it.
 """
@@ -24,6 +25,7 @@ from orgseg_training.gate.scans import OrganResult, PairedScan
 MARGIN_DICE: Final = 0.02
 MARGIN_SURFACE: Final = 0.03
 MARGIN_HD95_MM: Final = 2.0
+HARDLY_FOUND: Final = 0.1  # mean Dice below which an organ counts as not found, whatever the live model does
 _TAIL: Final = 95.0  # percentile of HD95 over the scans
 _ALPHA: Final = 0.05
 _NAMED: Final = 3  # scans that a reason names
@@ -224,9 +226,8 @@ def _judge_organ(
     absent = [
         s for s in scans if organ in s.live and organ not in s.candidate and "candidate" not in s.refused
     ]
-    failed, unsure = [], []
-    if absent:
-        failed.append(f"{organ}: the candidate does not have it.")
+    failed = [f"{organ}: the candidate does not have it."] if absent else _hardly_found(organ, pairs, rules)
+    unsure: list[str] = []
     for name, found, margin in (
         ("Dice", dice, margins.dice),
         ("surface Dice", surface, margins.surface_dice),
@@ -263,7 +264,7 @@ def _judge_organ(
         dice=dice,
         surface_dice=surface,
         live_dice=_mean(old.comparison.dsc for _, old, _ in pairs),
-        candidate_dice=_mean(new.comparison.dsc for _, _, new in pairs),
+        candidate_dice=_candidate_dice(pairs),
         margins=margins,
         tail=tail,
         new_misses=misses,
@@ -271,6 +272,20 @@ def _judge_organ(
         superiority_p=superiority_p,
         unchanged=organ in rules.unchanged,
     )
+
+
+def _candidate_dice(pairs: Sequence[tuple[PairedScan, OrganResult, OrganResult]]) -> float:
+    return _mean(new.comparison.dsc for _, _, new in pairs)
+
+
+def _hardly_found(
+    organ: str, pairs: Sequence[tuple[PairedScan, OrganResult, OrganResult]], rules: Rules
+) -> list[str]:
+    """The reason against a candidate that hardly finds an organ, whatever the live model does."""
+    dice = _candidate_dice(pairs)
+    if organ in rules.unchanged or not dice < HARDLY_FOUND:
+        return []
+    return [f"{organ}: the candidate hardly finds it, mean Dice {dice:.2f}."]
 
 
 def _only_candidate(

@@ -71,6 +71,15 @@ def test_one_new_miss_fails_and_one_that_the_live_model_misses_too_does_not(
     assert judge(changed(both, {"larynx": MISSED}, number=3), RULES).verdict is GateVerdict.PASS
 
 
+def test_an_organ_that_neither_model_finds_fails(scans: tuple[PairedScan, ...]) -> None:
+    nothing = [replace(s, live={**s.live, "larynx": MISSED}) for s in scans]
+    judged = judge(changed(nothing, {"larynx": MISSED}), RULES)
+    assert (judged.verdict, judged.reasons) == (
+        GateVerdict.FAIL,
+        ("larynx: the candidate hardly finds it, mean Dice 0.00.",),
+    )
+
+
 def test_a_newly_implausible_organ_fails(scans: tuple[PairedScan, ...]) -> None:
     strange = replace(scans[5].candidate["mandible"], implausible=True)
     judged = judge(changed(scans, {"mandible": strange}, number=5), RULES)

@@ -32,7 +32,7 @@ def main() -> int:
     """Go the whole way; 0 if every step passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="empty folder in which everything stays")
-    parser.add_argument("--iterations", type=int, default=100, help="steps of the second fine-tuning")
+    parser.add_argument("--iterations", type=int, default=300, help="steps of the second fine-tuning")
     given = parser.parse_args()
     folder = (given.keep or Path(tempfile.mkdtemp(prefix="orgseg-clinic-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _train(steps: Steps, folder: Path, iterations: int) -> None:
         steps.train("site", "lock", str(site))
     organs = ("--organs", "mandible,larynx")
     with steps.step("tune the first version"):
-        _tune(steps, site, str(start), "hn@1", *organs, "--iterations", "400")
+        _tune(steps, site, str(start), "hn@1", *organs, "--iterations", "500")
     with steps.step("tune the second version"):
         _tune(steps, site, str(models / "hn@1"), "hn@2", *organs, "--iterations", str(iterations))
 

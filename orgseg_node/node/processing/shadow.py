@@ -1,6 +1,6 @@
 """Runs the version in the shadow on scans that the live version has contoured; nothing of it is sent.
 
-It works only while no job waits or runs, with the lowest priority, and stops for the first job that comes.
+It works only while no job waits or runs, at a low priority, and stops for the first job that comes.
 What it writes is deleted as soon as it is compared with the result of the live version.
 """
 
@@ -33,7 +33,7 @@ from orgseg_node.node.store.data_folder import JOBS, LOCKS, SHADOW
 from orgseg_node.node.store.model import NEEDS_WORKER, Job, ModelState
 from orgseg_node.node.store.store import Store
 
-_LOWEST_PRIORITY: Final = 19
+_LOW_PRIORITY: Final = 10  # it gives way to patients anyway; at 19 a busy machine gives it nearly no time
 _STOP_S: Final = 10.0
 
 _log = structlog.get_logger("orgseg.shadow")
@@ -165,7 +165,7 @@ class ShadowRunner:
         with hold_device(config.node.data_dir / LOCKS, config.inference.device, _give_way) as lock:
             child = start_child([*self._command, str(request)], folder / "child.log", (lock,))
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, child.pid, _LOWEST_PRIORITY)
+                os.setpriority(os.PRIO_PROCESS, child.pid, _LOW_PRIORITY)
             limit_s = config.inference.time_limit_s
             supervise(child, on_message, must_stop=self._must_stop, time_limit_s=limit_s)
         if not final:

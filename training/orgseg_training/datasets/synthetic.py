@@ -81,8 +81,8 @@ def _patient(
         contour = radii
         if varied:
             place = place + build.integers((-1, -1, -2), (2, 2, 3))
-            radii = radii * build.uniform(0.8, 1.15, 3)
-            contour = radii * build.uniform(0.85, 1.2, 3)
+            radii = radii * build.uniform(0.85, 1.15, 3)
+            contour = radii * build.uniform(0.93, 1.1, 3)
         inside = sum(((x - c) / r) ** 2 for x, c, r in zip((k, j, i), place, radii, strict=True)) <= 1
         image[inside] = hu + rng.normal(0, 15, int(inside.sum())).astype(np.int16)
         if organ in drawn:

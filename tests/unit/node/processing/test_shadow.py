@@ -94,7 +94,7 @@ def test_a_scan_that_cannot_be_contoured_is_given_up_with_the_reason(
 
 
 def wait_until(seen: Any) -> None:
-    """Wait up to two minutes: the process computes at the lowest priority."""
+    """Wait up to two minutes: the process computes at a low priority."""
     end = time.monotonic() + 120
     while not seen():
         assert time.monotonic() < end

@@ -60,7 +60,7 @@ browser: install  ## the pages in headless Chromium; screenshots of every page a
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 	OMP_NUM_THREADS=1 $(RUN) pytest -m browser tests/browser
 
-endurance: install peers  ## long proofs: demonstration, training, kills, faults, real and damaged series; continuous integration runs it after `test`
+endurance: install peers  ## long proofs: demonstration, training, kills, faults, real and damaged series; run every night by .ci/nightly, with `clinic`
 	$(RUN) pytest -m 'endurance and not slow'
 
 proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients

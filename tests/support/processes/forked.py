@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -46,15 +47,14 @@ class ForkedProcess:
             "environment": dict(os.environ if environment is None else environment),
         }
         self.returncode: int | None = None
+        self._finishing = threading.Lock()  # one thread may wait while another kills
         self._server = _connected()
         socket.send_fds(self._server, [json.dumps(request).encode()], [*streams])
         self.pid = self._number()
 
     def poll(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs."""
-        if self.returncode is None and select.select([self._server], [], [], 0)[0]:
-            self._finish()
-        return self.returncode
+        return self._finish() if self._has_finished(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status once it has finished.
@@ -64,12 +64,9 @@ class ForkedProcess:
         subprocess.TimeoutExpired
             If it has not within the time.
         """
-        if self.returncode is None:
-            if not select.select([self._server], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            self._finish()
-        assert self.returncode is not None
-        return self.returncode
+        if not self._has_finished(timeout):
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+        return self._finish()
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has finished."""
@@ -84,9 +81,17 @@ class ForkedProcess:
         """End it as a power cut would."""
         self.send_signal(signal.SIGKILL)
 
-    def _finish(self) -> None:
-        self.returncode = self._number()
-        self._server.close()
+    def __del__(self) -> None:
+        self._server.close()  # not before: another thread may be waiting on it
+
+    def _has_finished(self, seconds: float | None) -> bool:
+        return self.returncode is not None or bool(select.select([self._server], [], [], seconds)[0])
+
+    def _finish(self) -> int:
+        with self._finishing:
+            if self.returncode is None:
+                self.returncode = self._number()
+        return self.returncode
 
     def _number(self) -> int:
         content = self._server.recv(LONGEST)

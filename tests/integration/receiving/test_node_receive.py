@@ -387,7 +387,12 @@ def test_a_sender_that_is_cut_off_is_logged_counted_and_waited_for(
             association.dul.socket.socket.close()
         elif end == "release":
             association.release()
-        wait_for(lambda: not node.open_series, 10, "the end of the association")
+        told = 0 if end == "release" else 2
+        wait_for(
+            lambda: not node.open_series and [entry["log_level"] for entry in logs].count("warning") >= told,
+            30,
+            "the end of the association",
+        )
     (series,) = node.store.series()
     time.sleep(0.2)
     if end == "release":

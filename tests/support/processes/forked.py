@@ -48,7 +48,8 @@ class ForkedProcess:
         }
         self.returncode: int | None = None
         self._finishing = threading.Lock()  # one thread may wait while another kills
-        self._server = _connected()
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._server.connect(str(once("fork-server", _start)))
         socket.send_fds(self._server, [json.dumps(request).encode()], [*streams])
         self.pid = self._number()
 
@@ -100,16 +101,11 @@ class ForkedProcess:
         return number
 
 
-def _connected() -> socket.socket:
-    path = once("fork-server", _start)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(str(path))
-    return connection
-
-
 def _start(folder: Path) -> Path:
     """Start the server of this run, and return where it listens."""
     path = folder / "socket"
     command = [sys.executable, "-m", "tests.support.processes.fork_server", str(path), str(owner())]
-    subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=_START_S)
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment = {**os.environ, **one_thread}  # a process with threads must not be forked
+    subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=True, timeout=_START_S)
     return path

@@ -19,7 +19,7 @@ from orgseg_node.node.dimse.storage_scu import Sender, SendOutcome, Stored
 from orgseg_node.node.monitoring.metrics import Meters
 from orgseg_node.node.store.clock import Clock
 from orgseg_node.node.store.delivery_states import Alternate
-from orgseg_node.node.store.model import Delivery, DeliveryState, JobState
+from orgseg_node.node.store.model import Confirmation, Delivery, DeliveryState, JobState
 from orgseg_node.node.store.store import Store
 
 _log = structlog.get_logger("orgseg.worker")
@@ -137,7 +137,7 @@ class Deliverer:
             over = delivery.first_attempt_at is not None and now - delivery.first_attempt_at >= limit
             alternate = self._alternate(delivery, to, outcome)
             unanswered = isinstance(outcome, NoAnswer)
-            if unanswered and delivery.confirmation == "WANTED":
+            if unanswered and delivery.confirmation is Confirmation.WANTED:
                 state = DeliveryState.STORED
                 note = f"{note} The archive is asked whether it keeps it."
                 job_state = self._store.record_delivery(delivery, state, status=None, note=note, next_at=now)

@@ -10,7 +10,7 @@ from orgseg_node.node.store import delivery_states
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
 from orgseg_node.node.store.deliveries import finish
-from orgseg_node.node.store.model import Delivery, DeliveryState
+from orgseg_node.node.store.model import Confirmation, Delivery, DeliveryState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,9 @@ class Confirmations:
             )
 
     @staticmethod
-    def _note(tx: Transaction, one: Unconfirmed, note: str, confirmation: str = "WANTED") -> int:
+    def _note(
+        tx: Transaction, one: Unconfirmed, note: str, confirmation: Confirmation = Confirmation.WANTED
+    ) -> int:
         return tx.run(
             "UPDATE delivery SET note = ?, confirmation = ? WHERE job_id = ? AND destination = ?"
             " AND state = 'STORED' AND confirmation = 'WANTED'",
@@ -128,7 +130,7 @@ class Confirmations:
         """Wait no longer for a report: the objects are stored, and shown as not confirmed."""
         with self._db.write() as tx:
             delivery_states.fail_doubtful(tx, (one.job_id, one.destination))
-            self._note(tx, one, note, "WAIVED")
+            self._note(tx, one, note, Confirmation.WAIVED)
             self._forget(tx, one.job_id, one.destination)
             finish(tx, one.job_id, self._now())
 

@@ -272,19 +272,23 @@ _TEXT_TO: Final[dict[str, Callable[[str], object]]] = {
 
 
 @cache
-def _state_of(kind: Hashable) -> type[StrEnum]:
-    """The enumeration of the field ``state`` of a dataclass."""
-    found: type[StrEnum] = get_type_hints(kind)["state"]
-    return found
+def _enumerations_of(kind: Hashable) -> dict[str, type[StrEnum]]:
+    """The fields of a dataclass that are enumerations, such as ``state``."""
+    return {name: hint for name, hint in get_type_hints(kind).items() if _is_enumeration(hint)}
+
+
+def _is_enumeration(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, StrEnum)
 
 
 def _record(kind: type[T], row: dict[str, Any]) -> T:
     """A row of the database as a dataclass."""
     values: dict[str, Any] = {}
+    enumerations = _enumerations_of(cast(Hashable, kind))
     for field in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
         value = row[field.name]
-        if field.name == "state":
-            value = _state_of(cast(Hashable, kind))(value)
+        if field.name in enumerations:
+            value = enumerations[field.name](value)
         elif value is not None and field.name in _TEXT_TO:
             value = _TEXT_TO[field.name](value)
         values[field.name] = value

@@ -30,7 +30,7 @@ from typing import Final
 
 from orgseg_node.node.store.clock import stamp
 from orgseg_node.node.store.database import Transaction, marks
-from orgseg_node.node.store.model import Delivery, DeliveryState, OutputObject
+from orgseg_node.node.store.model import Confirmation, Delivery, DeliveryState, OutputObject
 
 _UNSENT: Final = (DeliveryState.PENDING, DeliveryState.RETRY_WAIT, DeliveryState.FAILED)
 
@@ -76,7 +76,15 @@ def add(
             " confirmation) VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?)"
             " ON CONFLICT (job_id, role, destination) DO UPDATE SET path = excluded.path,"
             " sop_uid = excluded.sop_uid, confirmation = excluded.confirmation, instead_of = ''",
-            (job_id, item.role, name, item.path, item.sop_uid, now, "WANTED" * (name in confirm)),
+            (
+                job_id,
+                item.role,
+                name,
+                item.path,
+                item.sop_uid,
+                now,
+                Confirmation.WANTED if name in confirm else Confirmation.NONE,
+            ),
         )
 
 
@@ -269,7 +277,8 @@ def divert(tx: Transaction, delivery: Delivery, alternate: Alternate, result: Re
         " confirmation = excluded.confirmation, instead_of = excluded.instead_of"
         " WHERE delivery.state IN ('FAILED', 'DROPPED')",
         (delivery.job_id, given.role, alternate.name, given.path, given.sop_uid,
-         stamp(result.next_at), f"instead of {delivery.destination}", "WANTED" * alternate.confirm,
+         stamp(result.next_at), f"instead of {delivery.destination}",
+         Confirmation.WANTED if alternate.confirm else Confirmation.NONE,
          delivery.destination),
     )  # fmt: skip
 

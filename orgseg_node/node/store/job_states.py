@@ -38,6 +38,7 @@ from orgseg_node.node.store.database import Transaction, marks
 from orgseg_node.node.store.model import (
     COMPUTING,
     NOT_DELIVERED,
+    Confirmation,
     DeliveryState,
     Job,
     JobState,
@@ -164,10 +165,10 @@ def finish_sending(tx: Transaction, job_id: str, now: str) -> JobState:
         "SELECT state, confirmation, count(*) FROM delivery WHERE job_id = ? GROUP BY state, confirmation",
         (job_id,),
     )
-    counts = {(DeliveryState(found), str(wanted)): int(count) for found, wanted, count in rows}
+    counts = {(DeliveryState(found), Confirmation(wanted)): int(count) for found, wanted, count in rows}
     states = {found for found, _ in counts}
     final = {*_ARRIVED, DeliveryState.DROPPED, DeliveryState.FAILED}
-    if not states <= final or (DeliveryState.STORED, "WANTED") in counts:
+    if not states <= final or (DeliveryState.STORED, Confirmation.WANTED) in counts:
         return state
     failed = sum(count for (found, _), count in counts.items() if found is DeliveryState.FAILED)
     if failed:
@@ -185,11 +186,11 @@ def finish_sending(tx: Transaction, job_id: str, now: str) -> JobState:
     return change.state
 
 
-def _summary(counts: Mapping[tuple[DeliveryState, str], int]) -> str:
+def _summary(counts: Mapping[tuple[DeliveryState, Confirmation], int]) -> str:
     """Where the objects of a job went, in one sentence."""
     arrived = sum(count for (state, _), count in counts.items() if state in _ARRIVED)
     confirmed = sum(count for (state, _), count in counts.items() if state is DeliveryState.COMMITTED)
-    unconfirmed = counts.get((DeliveryState.STORED, "WAIVED"), 0)
+    unconfirmed = counts.get((DeliveryState.STORED, Confirmation.WAIVED), 0)
     if not counts:
         return "Kept here; no destination is set."
     note = f"{arrived} objects delivered"

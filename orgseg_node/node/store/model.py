@@ -65,6 +65,14 @@ class DeliveryState(StrEnum):
     DROPPED = "DROPPED"
 
 
+class Confirmation(StrEnum):
+    """Whether a destination confirms a stored object by storage commitment."""
+
+    NONE = ""
+    WANTED = "WANTED"
+    WAIVED = "WAIVED"
+
+
 class ModelState(StrEnum):
     """The state of a version of a model."""
 
@@ -288,8 +296,8 @@ class Delivery:
 
     Attributes
     ----------
-    confirmation : ``WANTED`` if the destination has to confirm it by storage commitment, ``WAIVED`` if it was
-        asked and did not answer, or empty
+    confirmation : wanted if the destination has to confirm it by storage commitment, waived if it was asked
+        and did not answer
     instead_of : the destination for which this one is the alternate, or empty
     """
 
@@ -304,7 +312,7 @@ class Delivery:
     note: str
     next_attempt_at: datetime
     first_attempt_at: datetime | None
-    confirmation: str = ""
+    confirmation: Confirmation = Confirmation.NONE
     instead_of: str = ""
 
     @property
@@ -318,7 +326,10 @@ class Delivery:
         if self.state is DeliveryState.COMMITTED:
             return "confirmed by the archive"
         if self.state is DeliveryState.STORED:
-            more = {"WANTED": ", waiting for the confirmation", "WAIVED": ", not confirmed"}
+            more = {
+                Confirmation.WANTED: ", waiting for the confirmation",
+                Confirmation.WAIVED: ", not confirmed",
+            }
             return f"stored{more.get(self.confirmation, '')}"
         return self.state.value.lower().replace("_", " ")
 

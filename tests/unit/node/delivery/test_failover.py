@@ -10,7 +10,7 @@ import pytest
 from orgseg_node.errors import NotDicom, OrgsegError, StoreRefused, Unreachable
 from orgseg_node.node.config.destinations import Destination
 from orgseg_node.node.delivery.failover import is_due, is_permanent
-from orgseg_node.node.store.model import Delivery, DeliveryState
+from orgseg_node.node.store.model import Confirmation, Delivery, DeliveryState
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PLACE = Destination(ae_title="TPS", host="tps", port=104, alternate="backup", alternate_after_h=2)
@@ -59,14 +59,14 @@ def test_the_alternate_is_used_after_its_time_or_a_permanent_refusal(
 @pytest.mark.parametrize(
     ("state", "confirmation", "words"),
     [
-        (DeliveryState.STORED, "", "stored"),
-        (DeliveryState.STORED, "WANTED", "stored, waiting for the confirmation"),
-        (DeliveryState.STORED, "WAIVED", "stored, not confirmed"),
-        (DeliveryState.COMMITTED, "WANTED", "confirmed by the archive"),
-        (DeliveryState.RETRY_WAIT, "WANTED", "retry wait"),
+        (DeliveryState.STORED, Confirmation.NONE, "stored"),
+        (DeliveryState.STORED, Confirmation.WANTED, "stored, waiting for the confirmation"),
+        (DeliveryState.STORED, Confirmation.WAIVED, "stored, not confirmed"),
+        (DeliveryState.COMMITTED, Confirmation.WANTED, "confirmed by the archive"),
+        (DeliveryState.RETRY_WAIT, Confirmation.WANTED, "retry wait"),
     ],
 )
 def test_an_outcome_describes_the_response_of_the_destination(
-    state: DeliveryState, confirmation: str, words: str
+    state: DeliveryState, confirmation: Confirmation, words: str
 ) -> None:
     assert replace(DELIVERY, state=state, confirmation=confirmation).outcome == words

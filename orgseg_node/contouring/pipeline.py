@@ -23,6 +23,7 @@ import numpy as np
 from orgseg_node import __version__
 from orgseg_node.contouring.anatomy_check import AnatomyRules, organ_judge
 from orgseg_node.contouring.background import BackgroundProcess
+from orgseg_node.contouring.cohort_check import check_cohort
 from orgseg_node.contouring.label_export import label_nifti, on_grid
 from orgseg_node.contouring.object_roles import PDF, PDF_ALONE, RTSTRUCT, SEG
 from orgseg_node.contouring.objects import (
@@ -184,14 +185,17 @@ def run(
     with timer.step(Step.BODY):
         body = preloaded.body if preloaded else find_body(volume)
         scan = check_scan(volume, body, predictor.models, request.scans)
+        age = age_years(series.header)
+        cohort = check_cohort((volume, body), scan, predictor.models, request.anatomy, age)
     with timer.step(Step.SEGMENT):
         prediction = predict_part(predictor, scan, (volume, body), timer.within(Step.SEGMENT))
     with timer.step(Step.CONTOUR):
         found, patient = _on_slices(prediction.label_map, body.mask, series)
-        judge = organ_judge(request.anatomy, (volume, body), prediction, age_years(series.header))
+        judge = organ_judge(request.anatomy, (volume, body), prediction, age)
         applied = apply_protocol(request.protocol, found, patient, request.organs, judge)
         structures = trace_contours(applied, requested)
-    findings = (*series.findings, *body.findings, *scan.findings, *prediction.findings, *applied.findings)
+    checked = (*scan.findings, *cohort.findings)
+    findings = (*series.findings, *body.findings, *checked, *prediction.findings, *applied.findings)
     result = Result(
         series=series,
         applied=applied,
@@ -210,6 +214,7 @@ def run(
     content = ReportContent(
         result=result,
         prediction=prediction,
+        cohort=cohort,
         structures=structures[RTSTRUCT],
         protocol=request.protocol,
         created=request.created,

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from orgseg_node import __version__
+from orgseg_node.contouring.cohort_check import PatientCohort
 from orgseg_node.contouring.objects import Result
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.contouring.structures import AppliedProtocol
@@ -32,6 +33,7 @@ class ReportContent:
     ----------
     result : series, organs, regions and findings
     prediction : result of the networks, with models and method
+    cohort : the cohort of the patient
     structures : contours as they are delivered
     protocol : the protocol that was applied
     created : date and time of the job
@@ -41,6 +43,7 @@ class ReportContent:
 
     result: Result
     prediction: Prediction
+    cohort: PatientCohort
     structures: StructureSet
     protocol: Protocol
     created: datetime
@@ -59,6 +62,7 @@ def build_report(content: ReportContent) -> dict[str, Any]:
         "created": content.created.isoformat(),
         "remark": result.provenance.remark,
         "input": _input(result.series),
+        "cohort": content.cohort.as_dict(),
         "organs": _organs(result.applied, content.prediction, content.structures),
         "anatomy": [dict(row) for row in result.applied.judgement.compared],
         "protocol": {"sha256": content.protocol.sha256, "done": list(result.applied.recorded)},

@@ -18,6 +18,8 @@ import matplotlib.image
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
+from orgseg_node.contouring.cohort_text import describe_cohort
+
 _WIDTH_PT, _HEIGHT_PT = 595.0, 842.0  # A4
 _MARGIN_PT = 36.0
 _FONT = "DejaVu Sans Mono"  # comes with matplotlib
@@ -192,8 +194,12 @@ def _model_lines(report: Mapping[str, Any]) -> list[_Line]:
         lines.append(f"... and {len(texts) - _MODEL_LINES} more models, listed in report.json")
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     run = f"Method {report['method']} on {report['device']}. {versions}"
-    return [_Line(text="Models and versions", is_heading=True), *(_Line(text=t) for t in lines)] + [
-        _Line(text=text) for text in _wrapped(run)[:3]
+    cohort = [_cut(text, _COLUMNS) for text in describe_cohort(report)][: 1 + _MODEL_LINES]
+    return [
+        *(_Line(text=text) for text in cohort),
+        _Line(text="Models and versions", is_heading=True),
+        *(_Line(text=text) for text in lines),
+        *(_Line(text=text) for text in _wrapped(run)[:3]),
     ]
 
 

@@ -50,11 +50,13 @@ class ScanDecision:
     findings : for people
     range_mm : lowest and highest z in mm of the part that is contoured; None for the whole scan
     absent : keys of organs that are not contoured, because they cannot be in the scan
+    elsewhere : names of the models whose region the scan does not show
     """
 
     findings: tuple[Finding, ...] = ()
     range_mm: Range | None = None
     absent: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
 
 
 def check_scan(volume: Volume, body: Body, models: Sequence[ModelIdentity], rules: ScanRules) -> ScanDecision:
@@ -98,6 +100,7 @@ def check_scan(volume: Volume, body: Body, models: Sequence[ModelIdentity], rule
             [judged[name].range_mm for name in judged.keys() - elsewhere], len(models) - len(judged)
         ),
         absent=frozenset(absent),
+        elsewhere=frozenset(elsewhere),
     )
 
 
@@ -118,7 +121,7 @@ def predict_part(
     The result on the grid of the whole scan.
     """
     volume, body = scan
-    part = None if decision.range_mm is None else _planes(volume, decision.range_mm)
+    part = None if decision.range_mm is None else planes_between(volume, decision.range_mm)
     if part is None:
         prediction = predictor.predict(volume, body, on_progress)
     else:
@@ -157,7 +160,7 @@ def _union(ranges: Sequence[Range | None], unknown: int) -> Range | None:
     return min(low for low, _ in known), max(high for _, high in known)
 
 
-def _planes(volume: Volume, range_mm: Range) -> Box | None:
+def planes_between(volume: Volume, range_mm: Range) -> Box | None:
     """The slices between two heights; None if the slices are not axial, or none is there."""
     grid = volume.grid
     along = grid.axes[0][2]

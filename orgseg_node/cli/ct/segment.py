@@ -17,6 +17,7 @@ from rich.table import Table
 
 from orgseg_node.cli.bundle_choice import choose_bundles
 from orgseg_node.cli.console import FAILED, err, out, print_findings, print_json, progress_bar
+from orgseg_node.contouring.cohort_text import describe_cohort
 from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
@@ -237,6 +238,8 @@ def print_outcome(outcome: Outcome) -> None:
         table.add_row(*cells[: len(columns)])
     console = out()
     console.print(table)
+    for line in describe_cohort(outcome.report):
+        console.print(escape(line), soft_wrap=True)
     for path in (*outcome.objects.values(), outcome.labels, outcome.montage, outcome.report_path):
         console.print(escape(str(path)))
     err().print(f"{outcome.report['method']} on {escape(outcome.report['device'])}")

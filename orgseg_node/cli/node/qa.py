@@ -14,6 +14,7 @@ from rich.table import Table
 from orgseg_node.cli.console import out, print_json
 from orgseg_node.cli.node.result_report import REPORT, flags, read_report, report_path, verdict
 from orgseg_node.cli.options import Json, open_store
+from orgseg_node.contouring.cohort_text import describe_cohort
 from orgseg_node.errors import OptionInvalid, ResultDeleted, ResultMissing
 
 if TYPE_CHECKING:
@@ -53,9 +54,17 @@ def explain(
     """
     report = read_report(_report_of(job, config))
     if json:
-        print_json({"organs": report["organs"], "anatomy": report.get("anatomy", [])})
+        print_json(
+            {
+                "organs": report["organs"],
+                "anatomy": report.get("anatomy", []),
+                "cohort": report.get("cohort"),
+            }
+        )
         return
     console = out()
+    for line in describe_cohort(report):
+        console.print(escape(line), soft_wrap=True)
     rows = {row["organ"]: row for row in report.get("anatomy", [])}
     width = max((len(organ["name"]) for organ in report["organs"]), default=0)
     flagged = flags(report)

@@ -15,14 +15,12 @@ from typing import Any, Final
 import numpy as np
 
 from orgseg_node.core.anatomy.changes import changed
+from orgseg_node.core.anatomy.cohort import ADULT, CHILD, TrainingPatients, cohort_of
 from orgseg_node.core.anatomy.gaussian import Gaussian
 from orgseg_node.core.anatomy.measures import OrganMeasures, measure_main_part
 from orgseg_node.core.anatomy.placement import Placement
 from orgseg_node.core.anatomy.reference import (
-    ADULT,
-    ADULT_YEARS,
     ALL,
-    CHILD,
     AnatomyReference,
     OrganReference,
     Population,
@@ -53,16 +51,21 @@ class MeasuredPatient:
     faulty : measures of each organ with the faults of `changed`, by key and name of the fault
     scan_mm : length of the scan along the patient
     age_years : None if not known
+    diameter_mm : effective diameter at the level scanned; None if it was not measured
     """
 
     organs: Mapping[str, OrganMeasures]
     faulty: Mapping[str, Mapping[str, OrganMeasures]] = field(default_factory=dict)
     scan_mm: float
     age_years: float | None = None
+    diameter_mm: float | None = None
 
 
 def measure_patient(
-    scan: WorkingGrid, masks: Mapping[str, Mask], age_years: float | None = None
+    scan: WorkingGrid,
+    masks: Mapping[str, Mask],
+    age_years: float | None = None,
+    diameter_mm: float | None = None,
 ) -> MeasuredPatient:
     """Measure the organs of a patient, as they are and with faults.
 
@@ -71,6 +74,7 @@ def measure_patient(
     scan : the CT and its body
     masks : (K, J, I) bool by key of the organ; empty ones are left out
     age_years : None if not known
+    diameter_mm : effective diameter at the level scanned; None if it was not measured
     """
     organs, faulty = {}, {}
     for key, mask in masks.items():
@@ -85,6 +89,7 @@ def measure_patient(
         faulty=faulty,
         scan_mm=scan.grid.shape[along] * scan.grid.spacing_mm[along],
         age_years=age_years,
+        diameter_mm=diameter_mm,
     )
 
 
@@ -105,8 +110,8 @@ def fit_reference(
         If no organ was drawn in enough patients.
     """
     groups = {
-        ADULT: [p for p in patients if p.age_years is not None and p.age_years >= ADULT_YEARS],
-        CHILD: [p for p in patients if p.age_years is not None and p.age_years < ADULT_YEARS],
+        group: [patient for patient in patients if cohort_of(patient.age_years) == group]
+        for group in (ADULT, CHILD)
     }
     populations = {ALL: _population(patients)}
     if not populations[ALL].organs:
@@ -116,7 +121,9 @@ def fit_reference(
         for name, group in groups.items()
         if _FEWEST_OF_AGE <= len(group) < len(patients)
     }
-    return AnatomyReference(source=source, populations=populations, scan=scan)
+    sizes = [(patient.age_years, patient.diameter_mm) for patient in patients]
+    trained = TrainingPatients.of([(age, size) for age, size in sizes if size is not None])
+    return AnatomyReference(source=source, populations=populations, scan=scan, trained=trained)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

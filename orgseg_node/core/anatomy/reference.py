@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from orgseg_node.core.anatomy.cohort import TrainingPatients, cohort_of
 from orgseg_node.core.anatomy.gaussian import Gaussian
 from orgseg_node.core.anatomy.placement import Placement
 from orgseg_node.core.anatomy.scores import Signatures
 
 SCHEMA: Final = 1
-ALL, ADULT, CHILD = "all", "adult", "child"
-"""Groups of patients: everyone, from 18 years on, and younger."""
-ADULT_YEARS: Final = 18.0
+ALL: Final = "all"
+"""The group of all patients; the others are `ADULT` and `CHILD`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +92,13 @@ class AnatomyReference:
     source : where the contours come from and under which licence, in one sentence
     populations : by `ALL`, `ADULT` and `CHILD`; the last two only where there are enough patients
     scan : the reference of the judgement of the scan, as its own module writes it; None without one
+    trained : ages and sizes of the patients; None in references that were made before these were counted
     """
 
     source: str
     populations: Mapping[str, Population]
     scan: Mapping[str, Any] | None = None
+    trained: TrainingPatients | None = None
 
     def population(self, age_years: float | None) -> Population:
         """The group that a patient is compared with.
@@ -105,11 +107,7 @@ class AnatomyReference:
         ----------
         age_years : of the patient; None if not known
         """
-        if age_years is not None:
-            group = ADULT if age_years >= ADULT_YEARS else CHILD
-            if group in self.populations:
-                return self.populations[group]
-        return self.populations[ALL]
+        return self.populations.get(cohort_of(age_years), self.populations[ALL])
 
     def as_dict(self) -> dict[str, Any]:
         """As plain dictionaries and lists, for JSON."""
@@ -118,6 +116,8 @@ class AnatomyReference:
             "source": self.source,
             "populations": {name: _population_dict(group) for name, group in self.populations.items()},
         }
+        if self.trained is not None:
+            document["trained"] = self.trained.as_dict()
         return document if self.scan is None else document | {"scan": dict(self.scan)}
 
     @classmethod
@@ -135,7 +135,13 @@ class AnatomyReference:
             populations = {name: _population(row) for name, row in document["populations"].items()}
             if ALL not in populations:
                 raise ValueError(f"there is no population {ALL!r}")
-            return cls(source=str(document["source"]), populations=populations, scan=document.get("scan"))
+            trained = document.get("trained")
+            return cls(
+                source=str(document["source"]),
+                populations=populations,
+                scan=document.get("scan"),
+                trained=None if trained is None else TrainingPatients.from_dict(trained),
+            )
         except KeyError as error:
             raise ValueError(f"{error.args[0]!r} is missing") from error
         except (TypeError, AttributeError) as error:

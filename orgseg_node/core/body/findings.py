@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from orgseg_node.core.checks import Finding, Level
-from orgseg_node.core.volume import Mask, Volume
 
 _MENTIONED_ML: Final = 20.0  # from this volume on, objects are mentioned
 
@@ -70,19 +67,3 @@ def body_findings(
             )
         )
     return tuple(found)
-
-
-def touches_field_of_view(mask: Mask, volume: Volume) -> bool:
-    """Whether the patient touches the image border, or a long arc of the reconstruction circle."""
-    border = int(mask[:, (0, -1), :].sum()) + int(mask[:, :, (0, -1)].sum())
-    if border * volume.grid.spacing_mm[2] > 20.0 * mask.shape[0] ** 0.5:
-        return True
-    rows, columns = mask.shape[1:]
-    j, i = np.ogrid[:rows, :columns]
-    radius = np.hypot(j - (rows - 1) / 2, i - (columns - 1) / 2)
-    limit = min(rows, columns) / 2
-    blank = volume.hu[:, (0, 0, -1, -1), (0, -1, 0, -1)]
-    if int(blank.max()) > -990:  # the corners are measured, so there is no reconstruction circle
-        return False
-    arc = (radius > limit - 3) & (radius <= limit)
-    return bool((mask[:, arc].sum(axis=1) * volume.grid.spacing_mm[2] > 60.0).any())

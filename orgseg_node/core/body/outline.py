@@ -10,9 +10,11 @@ import numpy as np
 
 from orgseg_node.core.body.blocks import Blocks, dilate, erode, opened_in_plane
 from orgseg_node.core.body.cavities import enclosed_in_slice, with_cavities
-from orgseg_node.core.body.findings import body_findings, touches_field_of_view
+from orgseg_node.core.body.field_of_view import touches_field_of_view
+from orgseg_node.core.body.findings import body_findings
 from orgseg_node.core.body.foreign import foreign_objects
 from orgseg_node.core.body.parts import patient_parts
+from orgseg_node.core.body.size import measure_size
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.core.volume import Mask, Volume
@@ -31,7 +33,7 @@ class Body:
     ----------
     mask : (K, J, I) bool, true inside the patient including cavities
     box : bounding box of the mask
-    effective_diameter_mm : median over the slices of ``sqrt(AP x LAT)`` (AAPM report 204)
+    effective_diameter_mm : median over the slices (AAPM report 204), see `size`
     findings : what a person should know about it
     """
 
@@ -68,7 +70,7 @@ def find_body(volume: Volume) -> Body:
     if not mask.any():
         raise BodyNotFound
     box = Box.around(mask)
-    diameter = _effective_diameter_mm(mask, volume.grid.spacing_mm)
+    diameter = measure_size(volume, mask).effective_diameter_mm
     removed = parts.removed_ml + float(np.count_nonzero(foreign.mask)) * blocks.ml
     return Body(
         mask=mask,
@@ -148,10 +150,3 @@ def _remove_loose(skin: Mask, kept: Mask, firm: Mask, blocks: Blocks) -> None:
         loose[0] = False
         if loose.any():
             plane[loose[labels]] = False
-
-
-def _effective_diameter_mm(mask: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    rows, columns = mask.any(axis=2).sum(axis=1), mask.any(axis=1).sum(axis=1)
-    occupied = rows > 0
-    sizes = np.sqrt(rows[occupied] * spacing_mm[1] * columns[occupied] * spacing_mm[2])
-    return float(np.median(sizes))

@@ -12,6 +12,7 @@ from orgseg_node.core.anatomy.fitting import MeasuredPatient, fit_reference, mea
 from orgseg_node.core.anatomy.reference import AnatomyReference
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.body import find_body
+from orgseg_node.core.body.size import measure_size
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.scan.reference import TrainingScan, learn_scan_reference
 from orgseg_node.core.volume import LabelMap, Mask, Volume
@@ -96,7 +97,8 @@ def learn_anatomy(
         except BodyNotFound:
             continue
         scan = WorkingGrid(case.volume.grid, case.volume.hu, body)
-        patients.append(measure_patient(scan, case.masks, case.age_years))
+        size = measure_size(case.volume, body)
+        patients.append(measure_patient(scan, case.masks, case.age_years, size.effective_diameter_mm))
         scans.append(TrainingScan.of(case.volume, body, _label_map(case, table)))
         on_case(number)
     learned = learn_scan_reference(scans)

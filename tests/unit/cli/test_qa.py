@@ -103,6 +103,29 @@ def test_the_folder_of_a_result_needs_no_node(bench: Bench, capsys: pytest.Captu
     assert "Parotid_L" in orgseg(capsys, "qa", "explain", folder).out
     document = json.loads(orgseg(capsys, "qa", "explain", folder, "--json").out)
     assert len(document["organs"]) == 3
+    assert document["cohort"] is None
+
+
+def test_the_cohort_of_the_patient_and_of_the_training_is_shown(bench: Bench) -> None:
+    trained = {"adults": 60, "children": 0, "age_unknown": 0, "diameters_mm": [150.0, 180.0, 230.0]}
+    cohort = {
+        "age": "child",
+        "effective_diameter_mm": 141.2,
+        "ap_mm": 150.0,
+        "lat_mm": 133.0,
+        "cut_by_field_of_view": 0.0,
+        "models": [
+            {"name": "hn", "trained_on": trained, "age_trained": False, "size_trained": True},
+            {"name": "old", "trained_on": None, "age_trained": None, "size_trained": None},
+        ],
+    }
+    job = bench.node.job()
+    bench.report(job.job_id, json.dumps(CONTENT | {"cohort": cohort}))
+    lines = bench.explain(job.job_id).out.splitlines()
+    assert lines[0] == "Cohort: child, effective diameter 141 mm (AP 150 mm, LAT 133 mm)"
+    assert "hn: trained on 60 adults, 0 children, 0 of unknown age, 150 to 230 mm" in lines[1]
+    assert "such an age: NO, such a size: yes" in lines[1]
+    assert lines[2] == "  old: does not say on which patients it was trained"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"organs": [{"name": "x"}], "findings": []}'])

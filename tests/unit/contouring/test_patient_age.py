@@ -11,7 +11,8 @@ import pytest
 
 from orgseg_node.contouring.anatomy_check import AnatomyRules
 from orgseg_node.contouring.pipeline import Request, run
-from orgseg_node.core.anatomy.reference import ADULT, ALL, CHILD, AnatomyReference
+from orgseg_node.core.anatomy.cohort import ADULT, CHILD, UNKNOWN, TrainingPatients
+from orgseg_node.core.anatomy.reference import ALL, AnatomyReference
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.dicom.reading.series import read_series
 from tests.support.ct.anatomy_patients import reference
@@ -31,6 +32,7 @@ def grouped() -> AnatomyReference:
             )
             for name, count in PATIENTS.items()
         },
+        trained=TrainingPatients(adults=40, children=0, age_unknown=0, diameters_mm=(100.0, 180.0, 300.0)),
     )
 
 
@@ -70,6 +72,13 @@ def test_the_age_at_the_scan_chooses_the_group(
         predictor,
         lambda _part, text: lines.append(text),
     )
+    cohort = outcome.report["cohort"]
+    expected = group if group != ALL else UNKNOWN
+    assert cohort["age"] == expected
+    assert [model["age_trained"] for model in cohort["models"]] == [
+        {ADULT: True, CHILD: False, UNKNOWN: None}[expected]
+    ]
+    assert ("COHORT_NOT_TRAINED" in {finding.code for finding in outcome.findings}) is (expected == CHILD)
     rows = {row["organ"]: row for row in outcome.report["anatomy"]}
     assert rows["brainstem"]["reference"].startswith(f"{PATIENTS[group]} ")
     stated = {value for name, value in attributes.items() if name != "StudyDate" and value}

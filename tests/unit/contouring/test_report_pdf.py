@@ -82,6 +82,21 @@ def test_organs_findings_models_and_versions_are_there() -> None:
         assert f"{name} 1.2.3" in text
 
 
+def test_the_cohort_of_the_patient_is_there() -> None:
+    cohort = {
+        "age": "unknown",
+        "effective_diameter_mm": 181.4,
+        "ap_mm": 190.0,
+        "lat_mm": 173.0,
+        "cut_by_field_of_view": 0.4,
+        "models": [{"name": "m0", "trained_on": None, "age_trained": None, "size_trained": None}],
+    }
+    text = _text(draw_page(_report() | {"cohort": cohort}, None))
+    assert "Cohort: age unknown, effective diameter 181 mm" in text
+    assert "cut by the field of view" in text
+    assert "m0: does not say on which patients" in text
+
+
 def test_the_absence_of_findings_is_stated() -> None:
     assert "Findings: none" in _lines(draw_page(_report(findings=0), None))
 

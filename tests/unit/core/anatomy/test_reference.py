@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from orgseg_node.core.anatomy.cohort import ADULT, CHILD, TrainingPatients
 from orgseg_node.core.anatomy.fitting import FEWEST, MeasuredPatient, fit_reference, measure_patient
 from orgseg_node.core.anatomy.gaussian import Gaussian
-from orgseg_node.core.anatomy.reference import ADULT, ALL, CHILD, AnatomyReference
+from orgseg_node.core.anatomy.reference import ALL, AnatomyReference
 from orgseg_node.core.anatomy.scores import deviations, score_organ
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from tests.support.ct.anatomy_patients import KEYS, anatomy_patient, patients, reference
@@ -54,7 +56,13 @@ def test_it_is_the_same_after_storage_and_keeps_the_part_of_the_scan() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [{}, {"schema": 2}, {"schema": 1, "source": "", "populations": {}}, {"schema": 1, "populations": []}],
+    [
+        {},
+        {"schema": 2},
+        {"schema": 1, "source": "", "populations": {}},
+        {"schema": 1, "populations": []},
+        reference().as_dict() | {"trained": {"adults": 3}},
+    ],
 )
 def test_something_else_is_refused_with_a_reason(document: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"missing|schema|population|type"):
@@ -87,3 +95,20 @@ def test_missing_values_and_outliers_do_not_spoil_a_distribution() -> None:
     )
     assert found.distance(np.full(2, np.nan)) == 0
     assert found.standardised({"a": 1.0})[0] == pytest.approx(1, abs=0.3)
+
+
+def test_the_training_patients_are_counted_by_age_and_size() -> None:
+    made = [
+        replace(patient, age_years=age, diameter_mm=150.0 + number)
+        for number, (patient, age) in enumerate(zip(patients(), [5.0, 17.9, 18.0, None] * 4, strict=True))
+    ]
+    found = AnatomyReference.from_dict(json.loads(json.dumps(fit_reference(made, "a test").as_dict())))
+    assert found.trained == TrainingPatients(
+        adults=4, children=8, age_unknown=4, diameters_mm=(150.0, 157.5, 165.0)
+    )
+
+
+def test_a_reference_made_before_patients_were_counted_is_still_read() -> None:
+    document = reference().as_dict()
+    assert "trained" not in document
+    assert AnatomyReference.from_dict(document).trained is None

@@ -80,6 +80,10 @@ def test_the_command_writes_a_reference_that_changes_the_hash(
     assert group.patients == 17
     assert {key: organ.patients for key, organ in group.organs.items()} == dict.fromkeys(KEYS, 16)
     assert reference.scan is not None
+    trained = reference.trained
+    assert trained is not None
+    assert (trained.adults, trained.children, trained.age_unknown) == (17, 0, 0)
+    assert 50 < trained.diameters_mm[0] <= trained.diameters_mm[1] <= trained.diameters_mm[2] < 400
 
 
 def test_a_bundle_without_a_reference_has_none(tmp_path: Path) -> None:

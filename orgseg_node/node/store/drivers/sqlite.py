@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from orgseg_node.errors import IllegalTransition, NeverStarted, StorageError
+from orgseg_node.errors import DiskFull, IllegalTransition, NeverStarted, StorageError
 from orgseg_node.node.store.drivers.driver import Cursor, Execute
 
 _WAIT_S: Final = 10.0
@@ -107,7 +107,8 @@ class SqliteDriver:
             raise IllegalTransition(f"{error}.") from error
         except sqlite3.Error as error:
             self.close()  # the file may have been moved or the disk repaired: the next use opens it again
-            raise StorageError(f"{self._path.name}: {error}.") from error
+            full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            raise (DiskFull if full else StorageError)(f"{self._path.name}: {error}.") from error
 
 
 def _set_wal(connection: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ import pytest
 from orgseg_node.errors import (
     BundleHashMismatch,
     BundleReplaced,
+    DiskFull,
     GateDamaged,
     GateForeign,
     GateNotPassed,
@@ -25,7 +26,6 @@ from orgseg_node.errors import (
     OrgsegError,
     SignerUnknown,
     SigningKeyUnusable,
-    StorageError,
     UnknownVersion,
 )
 from orgseg_node.inference.bundles.gate_file import model_entry, render_gate
@@ -37,6 +37,7 @@ from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.model import ModelState
 from orgseg_node.signing import make_key
 from tests.support.node.model_bench import FAMILY, PERSONS, ModelBench
+from tests.support.small_disk import fill, small_disk
 
 
 @pytest.fixture
@@ -202,10 +203,37 @@ def test_a_full_disk_in_a_promotion_changes_nothing(bench: ModelBench) -> None:
     with bench.store.database.write() as tx:  # from now on SQLite says "database or disk is full"
         ((pages,),) = tx.rows("PRAGMA page_count")
         tx.rows(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(StorageError, match="full"):
+    with pytest.raises(DiskFull):
         bench.sign(1, bench.proposal("2", bench.gate("2", "1") + b" " * 4_000_000))
     assert bench.live() == [f"{FAMILY}@1"]
     assert len(history(bench.store.database)) == before
+
+
+def test_a_promotion_on_a_full_disk_is_refused_and_succeeds_when_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8 << 10) as disk:
+        bench = ModelBench(disk)
+        bench.make_first_live()
+        gate = bench.gate("2", "1")
+        bench.sign(0, bench.proposal("2", gate))
+        before = history(bench.store.database)
+        filler = fill(disk)
+        for act in (
+            lambda: bench.sign(1, bench.proposal("2")),
+            lambda: bench.registry.begin_shadow(FAMILY, bench.installed("3"), "by A"),
+        ):
+            with pytest.raises(DiskFull):
+                act()
+            assert bench.live() == [f"{FAMILY}@1"]
+            assert history(bench.store.database) == before
+        filler.unlink()
+        assert bench.sign(1, bench.proposal("2")).is_live
+        filler = fill(disk)
+        with pytest.raises(DiskFull):
+            bench.registry.roll_back(FAMILY, "by A: too small")
+        assert bench.live() == [f"{FAMILY}@2"]
+        filler.unlink()
+        assert bench.registry.roll_back(FAMILY, "by A: too small").live.bundle == f"{FAMILY}@1"
+        bench.store.close()
 
 
 class TestRollback:

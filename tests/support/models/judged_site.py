@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from orgseg_node.contouring.protocol import load_protocol
 from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import load_organs
@@ -20,6 +21,7 @@ from orgseg_node.inference.predictor import InferenceSettings, ModelIdentity, Pr
 from orgseg_node.shipped import shipped_config
 from orgseg_training.datasets.case import Contents, SourceCase
 from orgseg_training.datasets.case_store import StoredCase
+from orgseg_training.evaluation.delivery import NODE_PROTOCOL
 from orgseg_training.gate.runs import Runner
 from orgseg_training.gate.session import GateSession
 from orgseg_training.site.locking import lock_site
@@ -72,10 +74,11 @@ def site_of(folder: Path, patients: int = 12, test_fraction: float = 0.5) -> Sit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habit:
-    """How networks draw: shifted by voxels for some organs, with swapped names, or without an organ."""
+    """How networks draw: shifted by voxels for some organs, with swapped names, or with crumbs far away."""
 
     shift: Mapping[str, int] = field(default_factory=dict)
     swapped: bool = False
+    crumbs: frozenset[str] = frozenset()
 
 
 @dataclass(kw_only=True)
@@ -111,6 +114,8 @@ class _Network:
             other = {"spleen": "liver", "liver": "spleen"}[key] if self.habit.swapped else key
             mask = np.equal(volume.hu, HU[other])
             labels[np.roll(mask, self.habit.shift.get(key, 0), axis=0)] = number
+            if key in self.habit.crumbs:  # 12 ml
+                labels[1:5, 32:35, 8:24] = number
         organs = {number: table[key] for number, key in part.labels.items()}
         label_map = LabelMap(grid=volume.grid, labels=labels, organs=organs)
         return Prediction(label_map=label_map, models=self.models, method="by HU", device="cpu")
@@ -123,8 +128,18 @@ def session_of(
     *,
     candidate: ModelBundle | None = None,
     claimed: Sequence[str] = (),
+    protocol: str = NODE_PROTOCOL,
 ) -> GateSession:
-    """A gate of the bundle ``live`` and a candidate, which is ``candidate`` unless another is given."""
+    """A gate of the bundle ``live`` and a candidate, which is ``candidate`` unless another is given.
+
+    Parameters
+    ----------
+    site : locked
+    folder : for bundles
+    networks : that are opened
+    candidate, claimed : of the gate
+    protocol : of the node, by its name or file
+    """
     live = folder / "live"
     return GateSession(
         site=site,
@@ -135,6 +150,7 @@ def session_of(
             organs=site.organs,
             settings=InferenceSettings(),
             open_networks=networks.open,
+            protocol=load_protocol(protocol),
         ),
         organs=site.organs,
         claimed=claimed,

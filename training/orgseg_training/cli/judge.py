@@ -10,12 +10,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from orgseg_node.contouring.protocol import load_protocol
 from orgseg_node.durable import make_folder, write_durably
 from orgseg_node.inference.bundles.gate_file import GateVerdict, render_gate
 from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.signing import read_key
 from orgseg_training.cli.bundles import open_named
 from orgseg_training.durable import lock_folder
+from orgseg_training.evaluation.delivery import NODE_PROTOCOL
 from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, ratings_content, read_sheet, write_sheet
 from orgseg_training.gate.runs import Runner
@@ -55,6 +57,12 @@ def judge(
     sheet: Annotated[
         int, typer.Option("--rating-sheet", min=0, help="Also write a blinded rating sheet of so many scans.")
     ] = 0,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol", help="Protocol of the node, whose tidying is applied first: its name, or its file."
+        ),
+    ] = NODE_PROTOCOL,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Device on which the networks run.")
     ] = "auto",
@@ -78,10 +86,12 @@ def judge(
             folder=opened.root / "gate" / "runs",
             organs=opened.organs,
             settings=InferenceSettings(device=device, threads=threads),
+            protocol=load_protocol(protocol),
             open_networks=lambda bundle, settings: load_predictor(bundle, opened.organs, settings),
         ),
         organs=opened.organs,
         claimed=claim or (),
+        protocol_name=Path(protocol).name,
     )
     scans = session.scans()
     missing_runs = session.uncached_runs(scans)

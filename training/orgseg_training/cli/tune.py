@@ -32,6 +32,13 @@ def tune(
     name: Annotated[
         str, typer.Option(help="FAMILY@VERSION of the new bundle; by default the next number.")
     ] = "",
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate",
+            help="The new network has only these organs; the old one stays for its others, byte by byte.",
+        ),
+    ] = False,
     recipe: Annotated[
         str, typer.Option(help="cpu, gpu, or trial: only to see whether everything works.")
     ] = "",
@@ -66,7 +73,7 @@ def tune(
     named = [organ.strip() for organ in organs.split(",") if organ.strip()]
     for organ in named:
         opened.organs[organ]  # refuses an unknown organ before anything is done
-    start = choose_start(open_named(bundle, opened), named)
+    start = choose_start(open_named(bundle, opened), named, separate=separate)
     schedule = RECIPES[chosen] if iterations is None else with_steps(RECIPES[chosen], iterations)
     label = name or _next_name(start.bundle, opened)
     request = TuneRequest(

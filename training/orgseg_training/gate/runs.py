@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from orgseg_node import __version__
 from orgseg_node.contouring.anatomy_check import AnatomyRules, organ_judge
-from orgseg_node.contouring.protocol import Protocol
+from orgseg_node.contouring.protocol import Protocol, load_protocol
 from orgseg_node.contouring.scan_check import ScanRules, check_scan, predict_part
 from orgseg_node.contouring.structures import apply_protocol
-from orgseg_node.core.body import Body, find_body
+from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Grade
 from orgseg_node.core.metrics import compare
 from orgseg_node.core.organs import OrganTable
@@ -38,6 +38,7 @@ from orgseg_training.curation.measurements import content_hash
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import encode_json, read_json
+from orgseg_training.evaluation.delivery import NODE_PROTOCOL, LastScan, tidying_of
 from orgseg_training.evaluation.scoring import Tolerances
 from orgseg_training.gate.scans import OrganResult, result_from_json, result_to_json
 
@@ -74,6 +75,7 @@ class Runner:
     organs : the organ table
     settings : how the networks are run
     tolerances : of the surface Dice
+    protocol : of the node; its tidying is applied before the organs are compared
     open_networks : opens a bundle; see `orgseg_node.inference.loading.load_predictor`
     """
 
@@ -82,6 +84,8 @@ class Runner:
     settings: InferenceSettings
     open_networks: OpenPredictor
     tolerances: Tolerances = field(default_factory=Tolerances)
+    protocol: Protocol = field(default_factory=lambda: load_protocol(NODE_PROTOCOL))
+    last_scan: LastScan = field(default_factory=LastScan, init=False, compare=False, repr=False)
 
     def of_bundle(self, bundle: ModelBundle) -> BundleRun:
         """The runs of one bundle, or of some folds of it; its networks are loaded at the first scan."""
@@ -101,6 +105,7 @@ class BundleRun:
         self._runner = runner
         self._bundle = bundle
         self._predictor: Predictor | None = None
+        self._protocol = tidying_of(runner.protocol)
         self._folder = runner.folder / self._name()
 
     def _name(self) -> str:
@@ -116,6 +121,7 @@ class BundleRun:
                 [part.folds for part in manifest.parts],
                 runner.settings.method_description,
                 tolerances,
+                self._protocol.sha256,
             ]
         )
         return f"{self._bundle.sha256[:12]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -191,11 +197,12 @@ class BundleRun:
             return None
 
     def _run(self, case: StoredCase) -> tuple[RunResult, Labels | None]:
-        volume = case.volume()
+        scan = self._runner.last_scan
+        volume = scan.volume(case)
         slice_mm = float(volume.grid.spacing_mm[0])
         known = [organ for organ in self._bundle.manifest.organs if _is_looked_for(case, organ)]
         try:
-            body = find_body(volume)
+            body = scan.body(case)
         except BodyNotFound as error:
             return RunResult(organs={}, refused=error.code, slice_mm=slice_mm), None
         size_cm = _diameter_cm(body, volume)
@@ -237,7 +244,7 @@ class BundleRun:
             prediction,
             age_years,
         )
-        applied = apply_protocol(Protocol(), prediction.label_map, body.mask, runner.organs, judge)
+        applied = apply_protocol(self._protocol, prediction.label_map, body.mask, runner.organs, judge)
         labels = np.zeros(volume.grid.shape, dtype=np.uint8)
         numbers = {key: n for n, key in enumerate(self._bundle.manifest.organs, 1)}
         for label, organ in applied.label_map.organs.items():

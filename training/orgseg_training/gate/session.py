@@ -21,6 +21,7 @@ from orgseg_node.inference.bundles.gate_file import model_entry
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import NothingToJudge
+from orgseg_training.evaluation.delivery import NODE_PROTOCOL
 from orgseg_training.evaluation.non_inferiority import needed_patients, pass_probability
 from orgseg_training.gate.judgement import Judgement, Margins, OrganJudgement, Rules, judge
 from orgseg_training.gate.membership import Membership, refuse_leaks, unchanged_organs
@@ -62,7 +63,7 @@ class Power:
     needed : for all organs together; None if it is above 2000
     probability : that an equal candidate passes with the patients that there are
     sds : assumed standard deviation of the differences of Dice and surface Dice, by organ
-    measured : whether an earlier gate of this site has measured them
+    measured : whether earlier gates of this site have measured them
     """
 
     patients: Mapping[str, int]
@@ -75,7 +76,7 @@ class Power:
     def sentence(self) -> str:
         """What a person should know before hours of computing."""
         fewest = min(self.patients.values(), default=0)
-        source = "as measured in the last gate of this site" if self.measured else f"assumed {ASSUMED_SD:g}"
+        source = "as measured in earlier gates of this site" if self.measured else f"assumed {ASSUMED_SD:g}"
         needed = "more than 2000" if self.needed is None else str(self.needed)
         if not self.patients:
             return "No network of the live model was changed: no patients are needed."
@@ -115,6 +116,7 @@ class GateSession:
     runner : runs them
     claimed : organs that are claimed to be better
     organs : the organ table, with the margins
+    protocol_name : how the gate file calls the protocol of the runner
     """
 
     site: Site
@@ -123,6 +125,7 @@ class GateSession:
     runner: Runner
     organs: OrganTable
     claimed: Sequence[str] = ()
+    protocol_name: str = NODE_PROTOCOL
     memberships: Mapping[str, Membership] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -205,7 +208,7 @@ class GateSession:
             needed=needed_patients(flat_margins, flat_sds),
             probability=pass_probability(fewest, flat_margins, flat_sds),
             sds=sds,
-            measured=bool(measured),
+            measured=bool(organs) and all(organ in measured for organ in organs),
         )
 
     def uncached_runs(self, scans: Sequence[ScanToJudge]) -> int:
@@ -274,7 +277,7 @@ class GateSession:
         return of
 
     def _spread(self) -> dict[str, tuple[float, float]]:
-        """Standard deviations of the last gate, by organ."""
+        """Standard deviations of earlier gates, by organ."""
         try:
             rows = read_json(self.folder / _SPREAD)
             return {str(k): (float(v[0]), float(v[1])) for k, v in rows.items() if min(v) > 0}
@@ -282,12 +285,16 @@ class GateSession:
             return {}
 
     def _note_spread(self, judgement: Judgement) -> None:
+        """Keep the spread of organs that both models draw about equally well.
+
+        An organ that was learned anew, or spoilt, spreads widely and says nothing about an equal candidate.
+        """
         rows = {
             one.organ: (one.dice.sd, one.surface_dice.sd)
             for one in judgement.organs
-            if one.dice.sd > 0 and one.surface_dice.sd > 0
+            if one.dice.sd > 0 and one.surface_dice.sd > 0 and abs(one.dice.mean) <= one.margins.dice
         }
-        write_json(self.folder / _SPREAD, rows)
+        write_json(self.folder / _SPREAD, {**self._spread(), **rows})
 
     def _content(
         self,
@@ -322,6 +329,7 @@ class GateSession:
                     "refused": [{"case": scan.case, **scan.refused} for scan in scans if scan.refused],
                 },
                 "method": self.runner.settings.method_description,
+                "protocol": {"name": self.protocol_name, "sha256": self.runner.protocol.sha256},
                 "power": {**asdict(power), "sentence": power.sentence},
                 "claimed": list(self.claimed),
                 "organs": [_organ_row(one) for one in judgement.organs],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,12 +12,13 @@ from orgseg_node.durable import make_folder
 from orgseg_node.errors import InputError
 from orgseg_node.inference.bundles.anatomy import AnatomyCase, learn_anatomy, replace_anatomy
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
-from orgseg_node.inference.bundles.training_cases import TrainingCase
+from orgseg_node.inference.bundles.training_cases import TrainingCase, training_cases
 from orgseg_node.inference.bundles.writing import BundleDraft, CopiedPart, PartDraft, export_trained
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.nnunet.run import CONFIGURATION
 from orgseg_training.tuning.folds import Fold
 from orgseg_training.tuning.request import TuneFolder, TuneRequest
+from orgseg_training.tuning.start import Start
 
 _MOST_CASES: Final = 200  # more cases change the reference little
 _PART_NAME: Final = "tuned"
@@ -128,16 +130,21 @@ def add_reference(
     return replace_anatomy(bundle, learned), True
 
 
-def trained_cases(cases: Sequence[StoredCase], folds: Sequence[Fold]) -> tuple[TrainingCase, ...]:
-    """What the networks were trained on, for the gate.
+def trained_cases(
+    start: Start, bundle: ModelBundle, cases: Sequence[StoredCase], folds: Sequence[Fold]
+) -> dict[str, tuple[TrainingCase, ...]]:
+    """What every network of a new bundle was trained on, for the gate: now, and before that.
 
     Parameters
     ----------
+    start : the old bundle, whose own training cases remain those of the networks that came from it
+    bundle : the new one
     cases : the scans for training and validation
-    folds : of the networks
+    folds : of the new network
     """
+    known = training_cases(start.bundle)
     held_out = {key: str(number) for number, fold in enumerate(folds) for key in fold["val"]}
-    return tuple(
+    now = [
         TrainingCase(
             voxels_sha256=case.voxels_sha256,
             coarse_sha256=case.coarse_sha256,
@@ -145,6 +152,35 @@ def trained_cases(cases: Sequence[StoredCase], folds: Sequence[Fold]) -> tuple[T
             held_out=held_out.get(case.key),
         )
         for case in cases
+    ]
+    tuned, *copied = bundle.manifest.parts
+    found = {tuned.folder: (*_with_past(now, known.get(start.part.folder, ()), start.part.folds),)}
+    for part, (old, _) in zip(copied, start.other_parts, strict=True):
+        if old.folder in known:
+            found[part.folder] = tuple(known[old.folder])
+    return found
+
+
+def _with_past(
+    now: Sequence[TrainingCase], past: Sequence[TrainingCase], old_folds: Sequence[str]
+) -> Iterator[TrainingCase]:
+    """The cases of a network and of the one it started from; held out of both trainings, or not at all."""
+    for case in now:
+        seen = [old.held_out for old in past if _is_related(case, old)]
+        fold = case.held_out
+        if fold is not None and any(one != old_folds[int(fold) % len(old_folds)] for one in seen):
+            yield replace(case, held_out=None)
+        else:
+            yield case
+    hashes = {case.voxels_sha256 for case in now}
+    yield from (replace(old, held_out=None) for old in past if old.voxels_sha256 not in hashes)
+
+
+def _is_related(one: TrainingCase, other: TrainingCase) -> bool:
+    return (
+        one.voxels_sha256 == other.voxels_sha256
+        or one.coarse_sha256 == other.coarse_sha256
+        or (bool(one.patient) and one.patient == other.patient)
     )
 
 

@@ -58,11 +58,12 @@ class TuneRequest:
 
     def document(self, cases: Iterable[StoredCase]) -> dict[str, Any]:
         """What decides the result, for a folder that is continued."""
+        separate = {"separate": True} if self.start.separate else {}
         return {
             "site": self.site,
             "name": self.name,
             "start": {"name": self.start.bundle.manifest.name, "sha256": self.start.bundle.sha256},
-            "organs": {"tuned": list(self.start.tuned), "kept": list(self.start.kept)},
+            "organs": {"tuned": list(self.start.tuned), "kept": list(self.start.kept), **separate},
             "recipe": asdict(self.recipe),
             "folds": self.folds,
             "seed": self.seed,
@@ -80,6 +81,7 @@ class TuneFolder:
         request.json      what was asked
         nnunet/           nnU-Net's three folders
         folds/fold_N/     a bundle of each network alone
+        scores/fold_N/    scores of each scan
         scores.parquet    old and new bundle on the validation scans
         result.json       folds, scores and hash of the new bundle
         report.html       the same for people
@@ -113,6 +115,10 @@ class TuneFolder:
     def scores(self) -> Path:
         """Scores of the validation scans."""
         return self.root / "scores.parquet"
+
+    def scan_scores(self, fold: int) -> Path:
+        """Scores of each validation scan of a fold, so that scoring continues after an interruption."""
+        return self.root / "scores" / f"fold_{fold}"
 
     @property
     def result(self) -> Path:

@@ -27,6 +27,7 @@ class Start:
     tuned : organs that are trained on the site's contours, in the order they were named
     pretrained_channels : for each channel of the new network, background first, that of the old one; None for
         a new organ
+    separate : whether the new network has the tuned organs only, and the old one stays for its others
     """
 
     bundle: ModelBundle
@@ -34,6 +35,7 @@ class Start:
     organs: tuple[str, ...]
     tuned: tuple[str, ...]
     pretrained_channels: tuple[int | None, ...]
+    separate: bool = False
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -48,11 +50,11 @@ class Start:
 
     @property
     def other_parts(self) -> tuple[tuple[Part, dict[int, str]], ...]:
-        """The other networks of the bundle with the labels that they still contour; none without any."""
+        """The networks of the bundle that stay, with the labels that they still contour; none without any."""
         found = []
         for part in self.bundle.manifest.parts:
             labels = {number: key for number, key in part.labels.items() if key not in self.organs}
-            if part is not self.part and labels:
+            if labels and (self.separate or part is not self.part):
                 found.append((part, labels))
         return tuple(found)
 
@@ -70,13 +72,14 @@ class Start:
         return self.bundle.path / files[fold % len(files)]
 
 
-def choose_start(bundle: ModelBundle, tuned: Sequence[str]) -> Start:
+def choose_start(bundle: ModelBundle, tuned: Sequence[str], *, separate: bool = False) -> Start:
     """The network of a bundle that knows most of the organs; organs that it does not know are added to it.
 
     Parameters
     ----------
     bundle : to start from
     tuned : organs that are trained, keys of the organ table
+    separate : the new network has these organs only; the old one stays, as it is, for its others
 
     Raises
     ------
@@ -92,7 +95,8 @@ def choose_start(bundle: ModelBundle, tuned: Sequence[str]) -> Start:
     )
     channels: dict[str, int | None] = {}
     for number, key in sorted(part.labels.items()):
-        channels.setdefault(key, number)
+        if key in names or not separate:
+            channels.setdefault(key, number)
     channels |= {key: None for key in names if key not in channels}
     return Start(
         bundle=bundle,
@@ -100,6 +104,7 @@ def choose_start(bundle: ModelBundle, tuned: Sequence[str]) -> Start:
         organs=tuple(channels),
         tuned=names,
         pretrained_channels=(0, *channels.values()),
+        separate=separate,
     )
 
 

@@ -23,7 +23,7 @@ from orgseg_training.tuning.folds import Fold, make_folds, validation_scans
 from orgseg_training.tuning.prepare import RawData, RawWriter
 from orgseg_training.tuning.report import TuneSummary, card_of, write_report
 from orgseg_training.tuning.request import TuneFolder, TuneRequest
-from orgseg_training.tuning.scores import NEW, OLD, organ_rows, score_bundle
+from orgseg_training.tuning.scores import NEW, OLD, BundleScorer, organ_rows, score_scans
 from orgseg_training.tuning.start import start_plans
 
 LOW_DICE: Final = 0.1
@@ -229,11 +229,11 @@ def _score(  # noqa: PLR0913, PLR0917  # the arguments of tune
     organs = request.start.organs
     scores: list[CaseScore] = []
     for number, part in enumerate(validation):
-        new = write_fold_bundle(request, folder, number)
-        for model, bundle in ((NEW, new), (OLD, request.start.bundle)):
-            scores += score_bundle(
-                bundle, part, table, machine, model=model, organs=organs, on_case=count.one_more
-            )
+        bundles = {NEW: write_fold_bundle(request, folder, number), OLD: request.start.bundle}
+        scorers = {
+            model: BundleScorer(bundle, model, organs, table, machine) for model, bundle in bundles.items()
+        }
+        scores += score_scans(scorers, part, folder.scan_scores(number), count.one_more)
     write_cases(scores, folder.scores)
     return tuple(scores)
 
@@ -269,7 +269,7 @@ def _finish(  # noqa: PLR0913, PLR0917  # the arguments of tune
     else:
         bundle = write_bundle(request, folder, work, card=card_of(summary, low), priorities=priorities)
     bundle, has_reference = add_reference(bundle, cases, table)
-    add_training_cases(bundle, {bundle.manifest.parts[0].folder: trained_cases(cases, summary.folds)})
+    add_training_cases(bundle, trained_cases(request.start, bundle, cases, summary.folds))
     work.rename(target)
     bundle = open_bundle(target)
     write_json(

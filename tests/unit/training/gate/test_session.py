@@ -12,10 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orgseg_node.contouring.protocol import load_protocol
+from orgseg_node.core.volume import Volume
 from orgseg_node.inference.bundles.gate_file import GateVerdict, read_gate, render_gate
+from orgseg_node.node.config.node_config import ContoursSection
 from orgseg_node.signing import make_key
+from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.nifti import write_image
 from orgseg_training.errors import GateLeak, NothingToJudge, RatingsInvalid
+from orgseg_training.evaluation.delivery import NODE_PROTOCOL
 from orgseg_training.gate.membership import unchanged_organs
 from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, read_sheet, write_sheet
@@ -66,6 +71,61 @@ def test_sabotage_fails_for_the_organs_concerned(
     judged = session.run(session.scans(), NOW).judgement
     assert judged.verdict is GateVerdict.FAIL
     assert {one.organ for one in judged.organs if one.verdict is GateVerdict.FAIL} == organs
+
+
+def test_pieces_that_the_node_removes_are_not_held_against_a_candidate(shared: Site, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "crumbs", name="crumbs", title="crumbs")
+    networks = Networks(habits={"crumbs": Habit(crumbs=frozenset({"liver"}))})
+    session = session_of(shared, tmp_path, networks, candidate=bundle)
+    raw = session.run(session.scans(), NOW).judgement
+    (liver,) = (one for one in raw.organs if one.organ == "liver")
+    assert raw.verdict is GateVerdict.FAIL, "the default protocol does not tidy a liver"
+    assert liver.tail.difference_mm > 20
+    file = tmp_path / "ours.toml"
+    file.write_text(
+        'others = "drop"\n[[structures]]\norgan = "liver"\nname = "Leber"\nmax_distance_mm = 25\n'
+        '[[structures]]\nname = "PRV"\nderive = "margin"\nfrom = ["liver"]\nmargin_mm = 5\n'
+    )
+    tidied = session_of(shared, tmp_path / "2", networks, candidate=bundle, protocol=str(file))
+    judged = tidied.run(tidied.scans(), NOW)
+    assert judged.judgement.verdict is GateVerdict.PASS, "the spleen is compared although it is not sent"
+    assert len(judged.judgement.organs) == 2
+    assert judged.content["protocol"]["sha256"] == load_protocol(str(file)).sha256
+
+
+def test_the_gate_takes_the_protocol_that_a_node_takes_by_default() -> None:
+    assert ContoursSection().protocol == NODE_PROTOCOL
+
+
+def test_a_candidate_that_differs_widely_says_nothing_about_how_many_patients_are_needed(
+    shared: Site, tmp_path: Path
+) -> None:
+    bundle = write_bundle(tmp_path / "wide", name="wide", title="wide")
+    networks = Networks(habits={"wide": Habit(crumbs=frozenset({"liver"}))})
+    session = session_of(shared, tmp_path, networks, candidate=bundle)
+    scans = session.scans()
+    before = session.power(scans)
+    (liver,) = (o for o in session.run(scans, NOW).judgement.organs if o.organ == "liver")
+    assert liver.dice.sd > 0
+    assert session.power(scans) == before
+
+
+def test_both_models_look_at_a_scan_that_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    volume = StoredCase.volume
+
+    def counted(case: StoredCase) -> Volume:
+        read.append(case.key)
+        return volume(case)
+
+    site = site_of(tmp_path / "site", patients=6)
+    session = session_of(site, tmp_path, Networks())
+    monkeypatch.setattr(StoredCase, "volume", counted)
+    scans = session.scans()
+    session.run(scans, NOW)
+    assert sorted(read) == sorted(scan.case.key for scan in scans)
 
 
 def test_only_organs_of_the_very_same_network_count_as_unchanged(tmp_path: Path) -> None:

@@ -54,6 +54,19 @@ def test_only_the_network_with_the_kept_organs_is_run_for_them(starter: ModelBun
     assert len(start.only_kept.manifest.parts) == 1
 
 
+def test_a_separate_network_leaves_the_others_to_the_old_one(starter: ModelBundle) -> None:
+    start = choose_start(starter, ["mandible", "larynx", "spinal_cord"], separate=True)
+    assert start.organs == ("spinal_cord", "mandible", "larynx")
+    assert start.pretrained_channels == (0, 2, 5, None)
+    assert (start.new, start.kept) == (("larynx",), ())
+    (old, labels), (other, _) = start.other_parts
+    assert old is start.part
+    assert labels == {1: "brainstem", 3: "parotid_right", 4: "parotid_left"}
+    assert other.folder == "parts/esophagus"
+    every = tuple(start.part.labels.values())
+    assert start.part not in [part for part, _ in choose_start(starter, every, separate=True).other_parts]
+
+
 @pytest.mark.parametrize("organs", [[], ["larynx", "larynx"]])
 def test_organs_are_named_once(starter: ModelBundle, organs: list[str]) -> None:
     with pytest.raises(ConfigError):

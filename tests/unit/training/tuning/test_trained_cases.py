@@ -1,0 +1,51 @@
+"""What a tuned bundle says it was trained on: also what its networks had seen before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from orgseg_node.inference.bundles.training_cases import TrainingCase, add_training_cases
+from orgseg_training.datasets.case_store import StoredCase
+from orgseg_training.tuning.bundles import trained_cases
+from orgseg_training.tuning.start import choose_start
+from tests.support.models.bundles import write_bundle
+from tests.support.models.judged_site import site_of
+
+
+def _seen(case: StoredCase, held_out: str | None) -> TrainingCase:
+    return TrainingCase(
+        voxels_sha256=case.voxels_sha256,
+        coarse_sha256=case.coarse_sha256,
+        patient=case.patient,
+        held_out=held_out,
+    )
+
+
+def test_a_scan_is_held_out_only_if_it_was_held_out_of_every_training(tmp_path: Path) -> None:
+    a, b, c, d, e = site_of(tmp_path / "site", patients=6).cases()[:5]
+    past = [_seen(a, "0"), _seen(b, None), _seen(e, "0")]
+    old = add_training_cases(write_bundle(tmp_path / "old", name="old"), {"parts/main": past})
+    start = choose_start(old, ["liver", "spleen"])
+    new = write_bundle(tmp_path / "new", name="new")
+    fold = {"train": [c.key], "val": [a.key, b.key, d.key]}
+    (found,) = trained_cases(start, new, [a, b, c, d], [fold]).values()
+    assert {one.voxels_sha256: one.held_out for one in found} == {
+        a.voxels_sha256: "0",  # held out twice
+        b.voxels_sha256: None,  # the old network was trained on it
+        c.voxels_sha256: None,
+        d.voxels_sha256: "0",
+        e.voxels_sha256: None,  # of the past alone: nothing says that the new network was kept from it
+    }
+
+
+def test_a_network_that_stays_keeps_what_it_was_trained_on(tmp_path: Path) -> None:
+    a, b = site_of(tmp_path / "site", patients=6).cases()[:2]
+    old = add_training_cases(write_bundle(tmp_path / "old", name="old"), {"parts/main": [_seen(a, None)]})
+    start = choose_start(old, ["liver"], separate=True)
+    written = write_bundle(tmp_path / "new", name="new")
+    (tuned,) = written.manifest.parts
+    parts = (tuned, replace(tuned, folder="parts/copied"))
+    new = replace(written, manifest=replace(written.manifest, parts=parts))
+    found = trained_cases(start, new, [b], [{"train": [b.key], "val": []}])
+    assert [one.voxels_sha256 for one in found["parts/copied"]] == [a.voxels_sha256]

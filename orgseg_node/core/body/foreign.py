@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.core.body.blocks import FACES, Blocks, Slices, grown_within, opened, opposite, shared_faces
+from orgseg_node.core.body.thickness import as_thick_as_seen
 from orgseg_node.core.geometry import Box
 from orgseg_node.core.volume import Mask
 
@@ -35,6 +36,7 @@ _AIR_HU: Final = -900  # air that a slice encloses, as in a hollow couch, but no
 _IN_AIR: Final = 0.2  # smallest fraction of an object's faces that lie in air
 _DOUBTFUL: Final = 0.1  # ... above which an object stays, with a finding
 _MOST: Final = 0.5  # an object is at most this fraction of all tissue
+_PHANTOM_IN_AIR: Final = 0.7  # smallest fraction of the faces of a phantom that lie in air, around or inside
 _SIMILAR_HU: Final = 60.0  # blocks next to an object with nearly its HU belong to it
 
 
@@ -65,7 +67,7 @@ def foreign_objects(low: Mask, hu: NDArray[np.int16], outside: Mask, blocks: Blo
     air = ~low & (outside | (hu < _AIR_HU))
     found = np.zeros_like(low)
     doubtful = 0.0
-    for labels, in_air in (_foam(low, hu, air), _constant(low, hu, air, blocks)):
+    for labels, in_air, beyond in (_foam(low, hu, air), _constant(low, hu, air, blocks)):
         if in_air.size < 2:
             continue
         sizes = np.bincount(labels.ravel(), minlength=in_air.size) * blocks.ml
@@ -74,17 +76,17 @@ def foreign_objects(low: Mask, hu: NDArray[np.int16], outside: Mask, blocks: Blo
             if not region.any():
                 continue  # found as foam
             if in_air[number] > _IN_AIR and _leaves_a_patient(low & ~found, region):
-                found |= region | _fringe(region, low, hu)
+                found |= region | _fringe(region, low & ~beyond, hu)
             else:
                 doubtful += float(np.count_nonzero(region)) * blocks.ml
     return ForeignObjects(mask=found, doubtful_ml=doubtful)
 
 
-_Regions = tuple[NDArray[np.int32], NDArray[np.float64]]
+_Regions = tuple[NDArray[np.int32], NDArray[np.float64], Mask]
 
 
 def _no_regions(shape: tuple[int, ...]) -> _Regions:
-    return np.zeros(shape, dtype=np.int32), np.zeros(1)
+    return np.zeros(shape, dtype=np.int32), np.zeros(1), np.zeros(shape, dtype=np.bool_)
 
 
 def _foam(low: Mask, hu: NDArray[np.int16], air: Mask) -> _Regions:
@@ -92,7 +94,7 @@ def _foam(low: Mask, hu: NDArray[np.int16], air: Mask) -> _Regions:
 
     Returns
     -------
-    (K, J, I) number of each block's region, and the fraction of its faces that lie in air by number
+    (K, J, I) number of each block's region, the fraction of its faces that lie in air by number, and no block
     """
     light = low & (hu < _FOAM_HU[1])
     firm = opened(light, (1, 1, 1))
@@ -104,7 +106,8 @@ def _foam(low: Mask, hu: NDArray[np.int16], air: Mask) -> _Regions:
     foam = np.zeros_like(low)
     foam[box] = grown_within(thick, light[box], 2)
     labels, count = ndimage.label(foam, FACES)
-    return labels, shared_faces(labels, count, air) / np.maximum(shared_faces(labels, count, ~foam), 1)
+    in_air = shared_faces(labels, count, air) / np.maximum(shared_faces(labels, count, ~foam), 1)
+    return labels, in_air, np.zeros_like(low)
 
 
 def _length(count: int, step_mm: float) -> int:
@@ -118,7 +121,8 @@ def _constant(low: Mask, hu: NDArray[np.int16], air: Mask, blocks: Blocks) -> _R
 
     Returns
     -------
-    (K, J, I) number of each block's region, and the fraction of its faces that stay in air by number
+    (K, J, I) number of each block's region, the fraction of its faces that stay in air by number, and the
+    blocks beyond the thickness of the regions
     """
     length = _length(low.shape[0], blocks.spacing_mm[0])
     if not length:
@@ -131,12 +135,14 @@ def _constant(low: Mask, hu: NDArray[np.int16], air: Mask, blocks: Blocks) -> _R
     surface &= even
     if not surface.any():
         return _no_regions(low.shape)
-    regions = grown_within(surface, even, round(_DEEP_MM / blocks.spacing_mm[2]), axes=(1, 2))
+    deep = round(_DEEP_MM / blocks.spacing_mm[2])
+    regions = grown_within(surface, even, deep, axes=(1, 2))
+    regions, beyond = as_thick_as_seen(regions, air, _lasting_faces(regions, air, length), deep)
     labels, count = ndimage.label(regions, FACES)
     faces = np.zeros(count + 1, dtype=np.int64)
     for here, face in _lasting_faces(regions, air, length):
         faces += np.bincount(labels[here][face], minlength=count + 1)
-    return labels, faces / np.maximum(shared_faces(labels, count, ~regions), 1)
+    return labels, faces / np.maximum(shared_faces(labels, count, ~regions), 1), beyond
 
 
 def _even(low: Mask, hu: NDArray[np.int16], length: int, mean_of: int) -> Mask:
@@ -196,10 +202,18 @@ def _running(combine: np.ufunc, values: NDArray[Any], length: int) -> NDArray[An
 
 
 def _phantom(even: Mask, low: Mask) -> Mask:
-    """A region that makes up most of the tissue: a phantom is as even as a board."""
+    """A region that makes up most of the tissue and lies in air: a phantom is as even as a board.
+
+    A board and the even parts of the patient on it may make up most of the tissue too, but most of their
+    surface adjoins the rest of the patient.
+    """
     labels, count = ndimage.label(even, FACES)
     large = np.bincount(labels.ravel(), minlength=count + 1) > _MOST * np.count_nonzero(low)
     large[0] = False
+    if large.any():
+        labels = np.where(large[labels], labels, 0)
+        in_air = shared_faces(labels, count, ~low) / np.maximum(shared_faces(labels, count, ~even), 1)
+        large &= in_air > _PHANTOM_IN_AIR
     return np.asarray(large[labels])
 
 

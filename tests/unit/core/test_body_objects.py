@@ -52,6 +52,20 @@ def test_board_under_the_whole_scan_is_left_out() -> None:
     assert body.mask[scene.patient].mean() > 0.99
 
 
+def test_board_under_a_patient_with_an_even_inside_is_no_phantom_and_takes_nothing_of_the_patient() -> None:
+    scene = Scene().cylinder(0, 0, 170, 230, -100, patient=True, taper=0.1)
+    scene.cylinder(0, 0, 140, 200, 50, patient=True)
+    z, y, x = _axes(scene)
+    wide = 50 + 12 * np.sin(z / 12)
+    contact = (y > 0) & (y < 90) & (abs(x) < wide)  # muscle that lies on the board, as even as the board
+    scene.hu[contact] = 50
+    scene.patient |= contact
+    scene, board = _with_object(scene, (y > 90) & (y < 110) & (abs(x) < 185), 60)
+    body = find_body(scene.volume())
+    assert body.mask[board].mean() < 0.05
+    assert body.mask[scene.patient].mean() > 0.995
+
+
 def test_wedge_of_dense_foam_is_left_out_though_its_section_changes() -> None:
     z, y, x = _axes(scene := _patient())
     scene, wedge = _with_object(scene, (y > 90) & (y < 125 - z / 3) & (abs(x) < 100) & (z < 30), -240)

@@ -29,6 +29,7 @@ from orgseg_training.datasets.openkbp import source_cases
 from orgseg_training.datasets.synthetic import write_patients
 from orgseg_training.durable import read_json
 from orgseg_training.errors import NothingLearned, TuningExists
+from orgseg_training.gate.membership import unchanged_organs
 from orgseg_training.nnunet.run import Machine
 from orgseg_training.tuning.recipe import Recipe
 from orgseg_training.tuning.request import TuneFolder, TuneRequest
@@ -59,8 +60,8 @@ class Silent:
         self.events.append(event)
 
 
-def _request(root: Path, *, accept_low: bool = True, seed: int = 1) -> TuneRequest:
-    start = choose_start(open_bundle(root / "old"), ["mandible", "larynx"])
+def _request(root: Path, *, accept_low: bool = True, seed: int = 1, separate: bool = False) -> TuneRequest:
+    start = choose_start(open_bundle(root / "old"), ["mandible", "larynx"], separate=separate)
     return TuneRequest(
         site="tiny", name="tiny@2", start=start, recipe=RECIPE, seed=seed, accept_low=accept_low
     )
@@ -142,6 +143,16 @@ def test_from_a_bundle_to_a_bundle(root: Path) -> None:
     assert found.labels.shape == volume.grid.shape
     with pytest.raises(BundleExists):
         _run(root, _request(root))
+
+
+def test_a_separate_network_leaves_the_old_one_as_it_was(root: Path) -> None:
+    done, _ = _run(root, _request(root, separate=True), "separate")
+    old, new = open_bundle(root / "old"), open_bundle(root / "separate" / "models" / "tiny@2")
+    assert [part.labels for part in new.manifest.parts] == [{1: "mandible", 2: "larynx"}, {2: "spinal_cord"}]
+    assert unchanged_organs(old, new) == {"spinal_cord"}
+    assert done.summary.other == ("spinal_cord",)
+    assert {row.organ for row in done.summary.rows} == {"mandible", "larynx"}
+    assert list((root / "separate" / "scores" / "fold_0").glob("*-old.parquet"))
 
 
 def test_a_killed_one_continues_to_the_same_weights(root: Path) -> None:

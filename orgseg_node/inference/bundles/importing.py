@@ -192,6 +192,7 @@ def of_task(options: ImportOptions, task: TotalSegmentatorTask) -> ImportOptions
         folds=options.folds or (0,),
         orientation=options.orientation or ORIENTATION,
         mirroring=False,
+        tile_step_size=task.tile_step_size,
         title=options.title or f"TotalSegmentator, task {task.name}",
         trained_on=f"TotalSegmentator's, task {task.name}"
         if options.trained_on == _NOT_STATED

@@ -19,6 +19,7 @@ ORIENTATION: Final = "RAS"
 
 _DATASET: Final = re.compile(r"Dataset(\d{3,})_.+")
 _DEFAULT: Final = "total"
+_STEP, _LARGE_STEP = 0.5, 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,11 @@ class TotalSegmentatorTask:
     datasets: tuple[int, ...]
     crop: str = ""
     restricted: bool = False
+
+    @property
+    def tile_step_size(self) -> float:
+        """The step of the sliding window that TotalSegmentator runs it with, as a fraction of the patch."""
+        return _LARGE_STEP if self.name == _DEFAULT else _STEP
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import ModelNotImportable
+from orgseg_node.inference.bundles.importing import ImportOptions, of_task
 from orgseg_node.inference.bundles.matching import unknown_labels
 from orgseg_node.inference.bundles.totalsegmentator import TASKS, choose_task, is_of
 
@@ -59,3 +60,12 @@ def test_labels_that_are_no_organ_are_known_unless_the_user_named_them(organ_tab
     labels = {1: "spleen", 2: "kidney_cyst_left", 3: "odd", 4: "lung_upper_lobe_left"}
     assert unknown_labels("Dataset1_A", labels, {}, organ_table) == ["kidney_cyst_left", "odd"]
     assert unknown_labels("Dataset1_A", labels, {"odd": "liver"}, organ_table) == ["kidney_cyst_left"]
+
+
+def test_it_is_imported_with_the_steps_that_totalsegmentator_takes(
+    tmp_path: Path, organ_table: OrganTable
+) -> None:
+    options = ImportOptions(name="a", folder=tmp_path, table=organ_table)
+    steps = {name: of_task(options, task).tile_step_size for name, task in TASKS.items()}
+    assert steps.pop("total") == 0.8
+    assert set(steps.values()) == {0.5}

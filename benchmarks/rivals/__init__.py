@@ -1,0 +1,1 @@
+"""Other programs and our engine on the same CT with the same weights."""

@@ -1,0 +1,27 @@
+"""TotalSegmentator's way and our engine on networks of its folders and label maps: nothing differs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.rivals.__main__ import main
+
+pytestmark = pytest.mark.endurance
+
+
+@pytest.mark.timeout(1500)
+def test_on_the_grid_of_the_network_no_voxel_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--network", "tiny", "--size", "96", "--slices", "40", "--saving-processes", "1"]
+    assert main([*small, "--replica", "--work", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "nnU-Net's predictor as totalsegmentator calls it" in shown
+    (same,) = re.findall(r"summary, same grid: .* (\d+) of \d+ voxels differ", shown)
+    assert same == "0"
+    labelled = int(re.findall(r"of (\d+) labelled", shown)[0])
+    assert labelled > 1000, "networks with random weights find something"
+    assert len(re.findall(r"summary, CT: ours, .* time [\d.]+, memory [\d.]+", shown)) == 2

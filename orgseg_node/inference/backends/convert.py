@@ -150,7 +150,8 @@ def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None
                 f"Its weights {name} are too large for 16 bits; import in full precision."
             )
         unique[name] = stored.contiguous()
-    save_file(unique, path, metadata={"format": "pt", "aliases": json.dumps(aliases, sort_keys=True)})
+    # One key alone: safetensors writes several in random order, and the same weights got another hash.
+    save_file(unique, path, metadata={"aliases": json.dumps(aliases, sort_keys=True)})
 
 
 def _largest(request_file: str) -> int:

@@ -160,10 +160,10 @@ def test_one_of_two_objects_is_refused_and_is_sent_to_the_alternate(tmp_path: Pa
             assert {key: d.state.value for key, d in found.items()} == {
                 ("tps", "RTSTRUCT"): "STORED",
                 ("tps", "SEG"): "DROPPED",
-                ("backup", "SEG"): "COMMITTED",
+                ("backup", "SEG:alone"): "COMMITTED",  # does not refer to the RTSTRUCT, which is not there
             }
             assert found["tps", "SEG"].status == 0xC000
             assert "Goes to backup instead." in found["tps", "SEG"].note
-            assert found["backup", "SEG"].instead_of == "tps"
-            assert second.stored == [found["tps", "SEG"].sop_uid]
+            assert found["backup", "SEG:alone"].instead_of == "tps"
+            assert second.stored == [found["backup", "SEG:alone"].sop_uid]
             assert job.note == "2 objects delivered, 1 of them confirmed by the archive."

@@ -7,11 +7,7 @@ transaction, so it is never counted twice.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,6 +26,7 @@ from orgseg_node.errors import (
     StorageError,
 )
 from orgseg_node.errors.unexpected import coded
+from orgseg_node.node.background_task import BackgroundTask
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.feedback.charts import note_alarms
@@ -48,7 +45,6 @@ from orgseg_node.node.store.store import Store
 _ATTEMPTS: Final = 3
 """So often a structure set is tried over which the process that reads it dies."""
 
-_STOP_S: Final = 10.0
 _WORK: Final = ".work"
 
 _log = structlog.get_logger("orgseg.feedback")
@@ -77,8 +73,7 @@ class FeedbackDesk:
         self._current = CurrentConfig.of(config)
         self._store = store
         self.rows = FeedbackRows(store.database, clock=clock)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._task = BackgroundTask("feedback", self._data / LOCKS)
 
     def __enter__(self) -> Self:
         return self
@@ -125,17 +120,12 @@ class FeedbackDesk:
 
     def poll(self) -> None:
         """Begin to work on what waits, unless that is being done."""
-        if self._stopping.is_set() or (self._thread is not None and self._thread.is_alive()):
-            return
-        if self.rows.all(states=(FeedbackState.RECEIVED,)):
-            self._thread = threading.Thread(target=self._in_thread, name="feedback", daemon=True)
-            self._thread.start()
+        if self._task.is_free and self.rows.all(states=(FeedbackState.RECEIVED,)):
+            self._task.begin(self._in_thread)
 
     def stop(self) -> None:
         """Stop; what is being measured is measured again later."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(_STOP_S)
+        self._task.stop()
 
     def _in_thread(self) -> None:
         try:
@@ -151,10 +141,10 @@ class FeedbackDesk:
         Nothing is done while another process of this data folder does it.
         """
         done = 0
-        with self._alone() as alone:
+        with self._task.alone() as alone:
             waiting = self.rows.all(states=(FeedbackState.RECEIVED,)) if alone else []
             for feedback in waiting:
-                if self._stopping.is_set():
+                if self._task.stopping.is_set():
                     break
                 done += self._one(feedback)
         return done
@@ -263,7 +253,7 @@ class FeedbackDesk:
                 folder,
                 memory_mb=section.memory_mb,
                 limit_s=section.limit_s,
-                stopping=self._stopping,
+                stopping=self._task.stopping,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -273,16 +263,3 @@ class FeedbackDesk:
 
     def _place(self, sha256: str) -> Path:
         return self._data / FEEDBACK / f"{sha256}.dcm"
-
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other process of this data folder works on feedback; it is kept out meanwhile."""
-        folder = self._data / LOCKS
-        durable.make_folder(folder)
-        with (folder / "feedback.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True

@@ -6,14 +6,13 @@ What it writes is deleted as soon as it is compared with the result of the live 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,6 +21,7 @@ import structlog
 from orgseg_node import durable
 from orgseg_node.errors import JobStopped, OrgsegError, StorageError, TimeLimit, WorkerDied
 from orgseg_node.errors.unexpected import coded
+from orgseg_node.node.background_task import BackgroundTask
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.models.agreement import compare_results
 from orgseg_node.node.models.shadow_rows import ShadowRuns
@@ -34,7 +34,6 @@ from orgseg_node.node.store.model import NEEDS_WORKER, Job, ModelState
 from orgseg_node.node.store.store import Store
 
 _LOW_PRIORITY: Final = 10  # it gives way to patients anyway; at 19 a busy machine gives it nearly no time
-_STOP_S: Final = 10.0
 
 _log = structlog.get_logger("orgseg.shadow")
 
@@ -54,11 +53,10 @@ class ShadowRunner:
         self._store = store
         self._command = tuple(command)
         self._runs = ShadowRuns(store.database)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._task = BackgroundTask("shadow", current.config.node.data_dir / LOCKS)
 
     def __enter__(self) -> Self:
-        with self._alone() as alone:
+        with self._task.alone() as alone:
             if alone:  # what an earlier process left when it was killed
                 shutil.rmtree(self._current.config.node.data_dir / SHADOW, ignore_errors=True)
         return self
@@ -68,21 +66,15 @@ class ShadowRunner:
 
     def poll(self) -> None:
         """Begin with the next scan, unless one is running, a job waits, or there is none."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        if self._stopping.is_set() or self._patients_wait():
+        if not self._task.is_free or self._patients_wait():
             return
         wanted = self._next()
-        if wanted is None:
-            return
-        self._thread = threading.Thread(target=self._in_thread, args=wanted, name="shadow", daemon=True)
-        self._thread.start()
+        if wanted is not None:
+            self._task.begin(partial(self._in_thread, *wanted))
 
     def stop(self) -> None:
         """Stop; a scan that is running is contoured again later."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(_STOP_S)
+        self._task.stop()
 
     def _patients_wait(self) -> bool:
         return bool(self._store.jobs(states=NEEDS_WORKER, limit=1))
@@ -121,7 +113,7 @@ class ShadowRunner:
         """
         data = self._current.config.node.data_dir
         folder = data / SHADOW / f"{job.job_id}-{shadow.sha256[:12]}"
-        with self._alone() as alone:
+        with self._task.alone() as alone:
             if not alone or not self._runs.begin(shadow, job.job_id):
                 return
             try:
@@ -173,20 +165,7 @@ class ShadowRunner:
         return final
 
     def _must_stop(self) -> bool:
-        return self._stopping.is_set() or self._patients_wait()
-
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other worker of this data folder works in the shadow; it is kept out meanwhile."""
-        folder = self._current.config.node.data_dir / LOCKS
-        durable.make_folder(folder)
-        with (folder / "shadow.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        return self._task.stopping.is_set() or self._patients_wait()
 
 
 def _give_way() -> None:

@@ -15,6 +15,12 @@ def shipped_config(name: str) -> Path:
     return installed if installed.exists() else _PACKAGE.parent / "config" / name
 
 
+def shipped_document(name: str) -> Path:
+    """Path of a page of the documentation that comes with the node, in the wheel or in ``docs/``."""
+    installed = _PACKAGE / "shipped_docs" / name
+    return installed if installed.exists() else _PACKAGE.parent / "docs" / name
+
+
 def shipped_bundles() -> Path:
     """The folder of the model bundles that come with the node."""
     return _PACKAGE / "bundles"

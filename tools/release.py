@@ -25,6 +25,7 @@ _IN_WHEEL: Final = (
     "orgseg_node/cli/app.py",
     "orgseg_node/py.typed",
     "orgseg_node/shipped_config/organs.toml",
+    "orgseg_node/shipped_docs/conformance.md",
     "orgseg_node/bundles/starter-hn/manifest.toml",
     "orgseg_training/cli/app.py",
     "orgseg_training/shipped_workflow/Snakefile",

@@ -8,7 +8,8 @@ import nibabel
 import numpy as np
 
 from orgseg_node.core.geometry import Grid
-from orgseg_node.core.volume import LabelMap
+from orgseg_node.core.volume import LabelMap, Mask
+from orgseg_node.dicom.reading.series import CtSeries
 
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL: viewers draw outlines of label maps only when it is set
 
@@ -33,6 +34,20 @@ def on_grid(label_map: LabelMap, grid: Grid) -> LabelMap:
         part = label_map.labels[nearest, max(-top, 0) :, max(-left, 0) :]
         here[...] = part[: here.shape[0], : here.shape[1]]
     return LabelMap(grid=grid, labels=labels, organs=label_map.organs)
+
+
+def mask_on_grid(mask: Mask, series: CtSeries) -> Mask:
+    """The voxels of an ROI on the regular grid of its CT.
+
+    Parameters
+    ----------
+    mask : (K, J, I) bool on the slices as they were scanned
+    series : the CT
+    """
+    if series.is_regular:
+        return mask
+    labels = LabelMap(grid=series.geometry, labels=mask.astype(np.uint8), organs={})
+    return on_grid(labels, series.grid).labels > 0
 
 
 def label_nifti(label_map: LabelMap) -> bytes:

@@ -6,8 +6,10 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from orgseg_node import __version__
@@ -72,6 +74,7 @@ def build_report(content: ReportContent) -> dict[str, Any]:
         "method": content.prediction.method,
         "not_searched": list(content.prediction.not_searched),
         "device": content.prediction.device,
+        "processor": processor(),
         "timings_s": {
             "steps": dict(content.timings_s),
             "segment": {name: round(seconds, 3) for name, seconds in content.prediction.timings_s.items()},
@@ -95,6 +98,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def processor() -> str:
+    """Name of the processor of this machine: another kind may round differently."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ _RANGES = ("volume_ml", "hu", "length_mm")
 _OPTIONAL = {"category", "category_meaning", "fma", "interpreted_type", "side", "note", "open_end"} | {
     *_RANGES,
     "gate_margins",
+    "tolerance_mm",
+    "observers",
 }
+_OBSERVED: Final = ("dice", "msd_mm", "hd95_mm")
+_NOT_TEXT: Final = {"color", "display", "gate_margins", "tolerance_mm", "observers", *_RANGES}
 
 
 PAIRS: Final[Mapping[str, tuple[str, str]]] = {
@@ -60,6 +65,22 @@ PAIRS: Final[Mapping[str, tuple[str, str]]] = {
 """Keys of the organ table for both together, and for left and right."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observers:
+    """How far persons differ who draw the same organ.
+
+    Attributes
+    ----------
+    dice, msd_mm, hd95_mm : Dice, mean surface distance and HD95 between them; None if not stated
+    source : where this is published, or who measured it
+    """
+
+    source: str
+    dice: float | None = None
+    msd_mm: float | None = None
+    hd95_mm: float | None = None
+
+
 class Side(StrEnum):
     """Left or right in the patient."""
 
@@ -89,6 +110,8 @@ class Organ:
     open_end : the ends at which people stop drawing the organ before it ends: ``head``, ``feet``, ``both`` or
         empty
     gate_margins : how much lower mean Dice and mean surface Dice of a new model may be; None for the default
+    tolerance_mm : of the surface Dice in commissioning
+    observers : how far persons differ; None if not stated
     """
 
     key: str
@@ -108,6 +131,8 @@ class Organ:
     length_mm: tuple[float, float] | None = None
     open_end: str = ""
     gate_margins: tuple[float, float] | None = None
+    tolerance_mm: float = 2.0
+    observers: Observers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +224,7 @@ def _problems(row: Any) -> list[str]:
     found += [f"has unknown setting {name}" for name in sorted(row.keys() - _REQUIRED - _OPTIONAL)]
     found += [
         f"{name} must be text"
-        for name in sorted((_REQUIRED | _OPTIONAL) - {"color", "display", "gate_margins", *_RANGES})
+        for name in sorted((_REQUIRED | _OPTIONAL) - _NOT_TEXT)
         if not isinstance(row.get(name, ""), str)
     ]
     if not 1 <= len(str(row.get("name", "x"))) <= _MAX_NAME:
@@ -216,6 +241,10 @@ def _problems(row: Any) -> list[str]:
     ]
     if "gate_margins" in row and not _are_fractions(row["gate_margins"]):
         found.append("gate_margins must be two numbers above 0 and up to 1, for Dice and surface Dice")
+    if "tolerance_mm" in row and not _is_positive(row["tolerance_mm"]):
+        found.append("tolerance_mm must be a number above 0")
+    if "observers" in row and not _are_observers(row["observers"]):
+        found.append(f"observers must have a text source, and of {', '.join(_OBSERVED)} numbers above 0")
     if row.get("open_end", "both") not in _ENDS:
         found.append('open_end must be "head", "feet" or "both"')
     if row.get("side", "left") not in set(Side):
@@ -240,6 +269,19 @@ def _are_fractions(value: Any) -> bool:
     return is_pair and all(type(v) in {int, float} and 0 < v <= 1 for v in value)
 
 
+def _is_positive(value: Any) -> bool:
+    return type(value) in {int, float} and 0 < value < math.inf
+
+
+def _are_observers(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("source"), str)
+        and value.keys() <= {"source", *_OBSERVED}
+        and all(_is_positive(value[name]) for name in value.keys() - {"source"})
+    )
+
+
 def _organ(key: str, row: Mapping[str, Any]) -> Organ:
     fields = dict(row)
     fields["color"] = tuple(row["color"])
@@ -247,5 +289,9 @@ def _organ(key: str, row: Mapping[str, Any]) -> Organ:
     for name in (*_RANGES, "gate_margins"):
         if name in row:
             fields[name] = (float(row[name][0]), float(row[name][1]))
+    if "tolerance_mm" in row:
+        fields["tolerance_mm"] = float(row["tolerance_mm"])
+    if "observers" in row:
+        fields["observers"] = Observers(**row["observers"])
     fields["side"] = Side(row["side"]) if "side" in row else None
     return Organ(key=key, **fields)

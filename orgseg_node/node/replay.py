@@ -43,7 +43,7 @@ REPLAY: Final = "replay"
 
 LABELS: Final = "labels.nii.gz"
 _NOT_COMPARED: Final = frozenset({"montage.png"})  # a picture for people; fonts differ between machines
-_PARTS: Final = ("models", "method", "device")
+_PARTS: Final = ("models", "method", "device", "processor")
 _WAIT_S: Final = 1.0
 
 
@@ -202,9 +202,9 @@ def _organs(
 
 
 def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """What else differs: versions, device, method, models."""
+    """What else differs: versions, device and its threads, processor, method, models."""
     pairs = {name: (first["versions"].get(name), second["versions"].get(name)) for name in first["versions"]}
-    pairs |= {name: (first.get(name), second.get(name)) for name in _PARTS}
+    pairs |= {name: (first[name], second.get(name)) for name in _PARTS if name in first}
     return {
         name: (_words(one), _words(other)) for name, (one, other) in sorted(pairs.items()) if one != other
     }

@@ -1,4 +1,4 @@
-"""What the rows of feedback promise, on SQLite and on PostgreSQL."""
+"""What the rows of feedback and of alarms promise, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.errors import OrgsegError
+from orgseg_node.node.config.peers import FeedbackSection
+from orgseg_node.node.feedback.charts import alarms, note_alarms
 from orgseg_node.node.feedback.model import FeedbackState, OrganFeedback
 from orgseg_node.node.feedback.rows import Arrived, FeedbackResult, FeedbackRows
 from orgseg_node.node.store.database import Database
@@ -83,6 +85,28 @@ class TestFeedbackRows:
         rows.register(arrived("1"))
         with pytest.raises(OrgsegError), rows._db.write() as tx:
             tx.run("UPDATE feedback SET state = 'LOST' WHERE number = 1")
+
+    def test_an_alarm_is_written_once_and_stays(self, rows: FeedbackRows) -> None:
+        """An organ that was kept in 40 cases, and then thrown away in 8."""
+        for number in range(48):
+            name = f"{number:064d}"
+            rows.register(Arrived(sop_uid=f"1.{number}", sha256=name, path="p", sender="TPS"))
+            value = 0.9 + 0.01 * (number % 5)
+            organ = OrganFeedback(
+                number=0, position=0, roi="Brainstem", organ="brainstem", model="m 1",
+                outcome="EDITED" if number < 40 else "DELETED",
+                **({"dice": value, "surface_dice_2mm": value, "hd95_mm": 3.0} if number < 40 else {}),
+            )  # fmt: skip
+            result = FeedbackResult(state=S.COUNTED, job_id=name, contours_sha256=name, organs=(organ,))
+            rows.finish(rows.one(number + 1), result)
+        fresh = note_alarms(rows._db, FeedbackSection())
+        assert {one.measure for one in fresh} == {"deleted"}
+        assert note_alarms(rows._db, FeedbackSection()) == []
+        assert {one.subject for one in alarms(rows._db)} == {one.subject for one in fresh}
+        with pytest.raises(OrgsegError), rows._db.write() as tx:
+            tx.run("INSERT INTO feedback_alarm SELECT * FROM feedback_alarm")
+        with pytest.raises(OrgsegError), rows._db.write() as tx:
+            tx.run("UPDATE feedback_alarm SET number = 999")
 
     def test_it_can_be_looked_at_again(self, rows: FeedbackRows) -> None:
         rows.register(arrived("1"))

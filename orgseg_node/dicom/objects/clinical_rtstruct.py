@@ -35,6 +35,9 @@ from orgseg_node.dicom.reading.files import (
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ObjectInvalid
 
+NOT_EDITED: Final = "Contours of a model that nobody edited"
+"""ROI Generation Description of contours that a person approved as a model drew them."""
+
 _CLOSED: Final = "CLOSEDPLANAR"
 _EXCLUSIVE: Final = "CLOSEDPLANARXOR"
 _POINT: Final = "POINT"
@@ -54,6 +57,7 @@ class ClinicalRoi:
     name : as written in the file; ``(without a name) number 3`` for the third ROI if it has none
     frame_uid : Frame of Reference UID; empty if neither the ROI nor the structure set states one
     is_automatic : whether a program made it without a person (ROI Generation Algorithm AUTOMATIC)
+    is_unedited : whether it says that it has the contours of a model that nobody edited
     contours : the items of its Contour Sequences
     fault : why it cannot be used at all; empty if nothing is known against it
     """
@@ -63,6 +67,7 @@ class ClinicalRoi:
     is_automatic: bool
     contours: tuple[Dataset, ...]
     fault: str = ""
+    is_unedited: bool = False
 
     @property
     def images(self) -> frozenset[str]:
@@ -135,6 +140,7 @@ def _rois(dataset: Dataset) -> Iterator[ClinicalRoi]:
             name=whole_text(item, "ROIName") or f"(without a name) number {position}",
             frame_uid=whole_text(item, "ReferencedFrameOfReferenceUID") or frame,
             is_automatic=text(item, "ROIGenerationAlgorithm").upper() == "AUTOMATIC",
+            is_unedited=whole_text(item, "ROIGenerationDescription") == NOT_EDITED,
             contours=tuple(contours.get(number, ())) if number is not None else (),
         )
         if number is None:

@@ -10,13 +10,14 @@ from orgseg_node.node.dossier.blanks import blank, table
 from orgseg_node.node.models.version_rows import ModelVersion
 
 
-def model_card(bundle: ModelBundle, version: ModelVersion | None) -> str:
+def model_card(bundle: ModelBundle, version: ModelVersion | None, commissioned: str) -> str:
     """The card as Markdown.
 
     Parameters
     ----------
     bundle : as it is installed
     version : as the node knows it; None for a bundle that is no version of a family
+    commissioned : what the commissioning with own patients says; empty if there was none with this bundle
     """
     manifest = bundle.manifest
     parts = [
@@ -52,7 +53,8 @@ Tile step: {manifest.tile_step_size:g}.
 
 {_gate(version)}
 
-Own commissioning with own patients: {blank("report of the local commissioning")}.
+Own commissioning with own patients: {commissioned or blank("report of the local commissioning")}
+Who looked at it, what follows: {blank("name, date, conclusions for each organ")}.
 
 ## 6. Other: ethics, risk, monitoring
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +16,9 @@ from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dossier.blanks import MARK, blank, table
 from orgseg_node.node.dossier.declaration import declaration
+from orgseg_node.node.dossier.evidence import Evidence
 from orgseg_node.node.dossier.model_card import model_card
+from orgseg_node.node.dossier.packages import installed_packages
 from orgseg_node.node.dossier.risks import load_risks, risk_page
 from orgseg_node.node.feedback.charts import ALARMING, alarms, charts
 from orgseg_node.node.feedback.model import OrganFeedback, OrganOutcome
@@ -29,21 +30,20 @@ from orgseg_node.node.models.version_rows import ModelVersion, versions
 from orgseg_node.node.routing.revision import content_of, revision_of
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import ModelState
+from orgseg_node.shipped import shipped_document
 
 INDEX: Final = "00-index.md"
 _FEW: Final = 20
 
 
-def dossier_pages(
-    config: NodeConfig, database: Database, results: Mapping[str, Counter[str]] | None, at: str
-) -> dict[str, bytes]:
+def dossier_pages(config: NodeConfig, database: Database, evidence: Evidence, at: str) -> dict[str, bytes]:
     """The files of the dossier by name.
 
     Parameters
     ----------
     config : the node's configuration
     database : of the node
-    results : outcome of the tests by module; None if they were not run
+    evidence : results of tests and of commissioning
     at : date and time, as it is written on the first page
     """
     bundles, missing = _bundles(config, database)
@@ -51,12 +51,15 @@ def dossier_pages(
     texts: dict[str, str] = {}
     for bundle in bundles:
         version = next((one for one in known if one.sha256 == bundle.sha256), None)
-        texts[f"01-model-cards/{bundle.manifest.name}.md"] = model_card(bundle, version)
+        texts[f"01-model-cards/{bundle.manifest.name}.md"] = model_card(
+            bundle, version, evidence.commissioned(bundle.sha256)
+        )
     texts |= {f"02-gates/{one.bundle}.json": one.gate for one in known if one.gate}
     texts["03-feedback.md"] = _feedback_page(config, database)
-    texts["04-risks.md"] = risk_page(load_risks(), results)
+    texts["04-risks.md"] = risk_page(load_risks(), evidence.tests)
     texts["05-versions.md"] = _versions_page(config, bundles, missing, known)
-    texts["05-packages.csv"] = _packages()
+    texts["05-packages.csv"] = installed_packages()
+    texts["05-conformance.md"] = shipped_document("conformance.md").read_text(encoding="utf-8")
     texts["05-configuration.json"] = json.dumps(content_of(config), indent=1, default=str)
     texts["06-declaration.md"] = declaration(bundles)
     pictures = {
@@ -64,8 +67,9 @@ def dossier_pages(
         for one in charts(database, config.feedback)
         if one.measure in ALARMING
     }
-    texts[INDEX] = _index(texts, pictures, at)
-    return {name: text.encode() for name, text in texts.items()} | pictures
+    reports = {f"02-commissioning/{name}": content for name, content in evidence.commissioning.items()}
+    texts[INDEX] = _index(texts, pictures, reports, at)
+    return {name: text.encode() for name, text in texts.items()} | pictures | reports
 
 
 def _bundles(config: NodeConfig, database: Database) -> tuple[list[ModelBundle], list[str]]:
@@ -165,33 +169,18 @@ Configuration in this file: revision `{revision_of(config)}` (`05-configuration.
 {table(("family", "bundle", "state", "SHA-256", "note"), history)}
 ## Software
 
-`05-packages.csv` lists every installed package with version and licence. The bill of materials of the release
-(CycloneDX) and the DICOM Conformance Statement of this version come with the release. Hardware and operating
-system: {blank("server, graphics card, driver, operating system")}.
+`05-packages.csv` is the bill of materials of this installation: every installed package with version and
+licence, and the SHA-256 of its list of files (RECORD), which has the hash of each file. The release has one
+of the pinned packages as CycloneDX. `05-conformance.md` is the DICOM Conformance Statement of this version.
+Hardware and operating system: {blank("server, graphics card, driver, operating system")}.
 """
 
 
-def _packages() -> str:
-    rows = sorted(
-        {
-            (str(one.metadata["Name"]), one.version, _licence(one))
-            for one in importlib.metadata.distributions()
-            if one.metadata["Name"]
-        }
-    )
-    return "name,version,licence\n" + "".join(
-        f'{name},{version},"{licence}"\n' for name, version, licence in rows
-    )
-
-
-def _licence(one: importlib.metadata.Distribution) -> str:
-    known = one.metadata.json
-    stated = str(known.get("license_expression") or known.get("license") or "")
-    return stated.splitlines()[0][:60].replace('"', "'") if stated else "see its metadata"
-
-
-def _index(texts: Mapping[str, str], pictures: Mapping[str, bytes], at: str) -> str:
-    rows = [(f"`{name}`", str(text.count(MARK))) for name, text in sorted(texts.items())]
+def _index(
+    texts: Mapping[str, str], pictures: Mapping[str, bytes], reports: Mapping[str, bytes], at: str
+) -> str:
+    rows = [(f"`{name}`", str(text.count(MARK))) for name, text in texts.items()]
+    rows = sorted([*rows, *((f"`{name}`", "0") for name in reports)])
     total = sum(text.count(MARK) for text in texts.values())
     return f"""# Dossier of orgseg_node {program_versions()["orgseg_node"]}, {at}
 

@@ -21,10 +21,10 @@ import psutil
 
 from orgseg_node import durable
 from orgseg_node.contouring.background import exit_with_parent
+from orgseg_node.dicom.objects.structure_set_facts import read_structure_set, structure_set_facts
 from orgseg_node.errors import FeedbackUnmeasured, JobStopped, OrgsegError
 from orgseg_node.errors.unexpected import stack_without_text
 from orgseg_node.node.feedback.measuring import Comparison, measure, reading_note
-from orgseg_node.node.feedback.reading import read_structure_set, structure_set_facts
 from orgseg_node.organ_table import organ_table
 
 _MB: Final = 1_000_000

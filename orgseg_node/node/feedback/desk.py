@@ -16,6 +16,7 @@ import structlog
 from pydicom.uid import RTStructureSetStorage
 
 from orgseg_node import durable
+from orgseg_node.dicom.objects.structure_set_facts import StructureSetFacts
 from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import (
     DatabaseUnreachable,
@@ -35,7 +36,6 @@ from orgseg_node.node.feedback.matching import Match, Sending, match
 from orgseg_node.node.feedback.measuring import Measured
 from orgseg_node.node.feedback.model import Feedback, FeedbackState
 from orgseg_node.node.feedback.planner_key import PlannerKey
-from orgseg_node.node.feedback.reading import StructureSetFacts
 from orgseg_node.node.feedback.rows import FILE, Arrived, FeedbackResult, FeedbackRows
 from orgseg_node.node.store.clock import Clock, utc_now
 from orgseg_node.node.store.data_folder import FEEDBACK, JOBS, LOCKS

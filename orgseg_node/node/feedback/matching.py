@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orgseg_node.contouring.object_roles import RTSTRUCT, kind_of
+from orgseg_node.dicom.objects.structure_set_facts import StructureSetFacts
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.feedback.model import FeedbackState
-from orgseg_node.node.feedback.reading import StructureSetFacts
 from orgseg_node.node.store.model import Delivery, DeliveryState, Job, OutputObject
 from orgseg_node.node.store.store import Store
 

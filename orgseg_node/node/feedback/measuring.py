@@ -19,19 +19,19 @@ import numpy as np
 from pydicom.dataset import Dataset
 from scipy.ndimage import distance_transform_edt
 
-from orgseg_node.contouring.label_export import on_grid
+from orgseg_node.contouring.label_export import mask_on_grid
 from orgseg_node.core.geometry import Box, Vector
 from orgseg_node.core.metrics import compare, edited_slices, surface_distances
 from orgseg_node.core.naming.dictionary import NameDictionary, name_dictionary
+from orgseg_node.core.naming.matching import MatchedNames, match_names
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.core.volume import LabelMap, Mask
+from orgseg_node.core.volume import Mask
 from orgseg_node.dicom.objects.clinical_rtstruct import ClinicalRoi, clinical_rois, read_roi
+from orgseg_node.dicom.objects.structure_set_facts import read_structure_set
 from orgseg_node.dicom.reading.files import optional_integer, text, whole_text, without_pydicom_warnings
 from orgseg_node.dicom.reading.series import CtSeries, survey
 from orgseg_node.errors import InputError, ObjectInvalid, OrgsegError, StorageError
 from orgseg_node.node.feedback.model import FeedbackState, Measures, OrganFeedback, OrganOutcome
-from orgseg_node.node.feedback.names import MatchedNames, match_names
-from orgseg_node.node.feedback.reading import read_structure_set
 
 NEAR_TARGET_MM: Final = 10.0
 """So far from the target a surface counts as near it."""
@@ -213,11 +213,7 @@ class _Work:
 
     def _mask(self, roi: ClinicalRoi, organ: str) -> Mask:
         """The voxels of an ROI, on a regular grid. Raises ObjectInvalid."""
-        mask = read_roi(roi, self._series, organ).mask
-        if self._series.is_regular:
-            return mask
-        labels = LabelMap(grid=self._series.geometry, labels=mask.astype(np.uint8), organs={})
-        return on_grid(labels, self._series.grid).labels > 0
+        return mask_on_grid(read_roi(roi, self._series, organ).mask, self._series)
 
     def _near_target(self, returned: Dataset) -> Mask | None:
         """The voxels near the target, if one is drawn that can be read."""

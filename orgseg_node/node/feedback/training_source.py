@@ -16,10 +16,11 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from orgseg_node.dicom.objects.clinical_rtstruct import NOT_EDITED
+from orgseg_node.dicom.objects.structure_set_facts import read_structure_set
 from orgseg_node.dicom.reading.files import optional_integer, whole_text, without_pydicom_warnings
 from orgseg_node.durable import atomic_folder, write_durably
 from orgseg_node.node.feedback.model import Feedback, FeedbackState, OrganFeedback, OrganOutcome
-from orgseg_node.node.feedback.reading import read_structure_set
 from orgseg_node.node.feedback.rows import FeedbackRows
 from orgseg_node.node.store.store import Store
 
@@ -80,6 +81,8 @@ def write_training_source(store: Store, data: Path, out: Path, *, with_unchanged
                 for number, image in enumerate(images, 1):
                     (folder / "CT" / f"{number:05d}.dcm").write_bytes((data / image.path).read_bytes())
                 kept = keep_rois(read_structure_set(data / feedback.path), taken)
+                unchanged = {organ.roi for organ in organs if organ.outcome == OrganOutcome.UNCHANGED}
+                mark_unedited(kept, unchanged)
                 with without_pydicom_warnings():
                     kept.save_as(folder / "RS.dcm", enforce_file_format=False)
                 cases.append(feedback.number)
@@ -105,6 +108,14 @@ def keep_rois(dataset: Dataset, names: Collection[str]) -> Dataset:
             items = dataset.get(sequence) or ()
             setattr(dataset, sequence, [item for item in items if optional_integer(item, keyword) in numbers])
     return dataset
+
+
+def mark_unedited(dataset: Dataset, names: Collection[str]) -> None:
+    """Let ROIs say that they have contours of a model that nobody edited, so that a site's data set knows."""
+    with without_pydicom_warnings():
+        for roi in dataset.get("StructureSetROISequence") or ():
+            if whole_text(roi, "ROIName") in names:
+                roi.ROIGenerationDescription = NOT_EDITED
 
 
 def _is_taken(organ: OrganFeedback, *, with_unchanged: bool) -> bool:

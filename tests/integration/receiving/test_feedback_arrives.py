@@ -1,10 +1,13 @@
-"""Structure sets come back by C-STORE from DCMTK and from Orthanc, whatever is done with other classes."""
+"""Structure sets come back by C-STORE from DCMTK and from Orthanc, and by STOW-RS."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from pydicom.uid import CTImageStorage, RTPlanStorage, RTStructureSetStorage
 
@@ -12,12 +15,14 @@ from orgseg_node.core.organs import OrganTable
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dimse.c_store import accepted_syntaxes
 from orgseg_node.node.dimse.storage_scp import Receiver
-from orgseg_node.node.feedback.model import FeedbackState
+from orgseg_node.node.feedback.model import Feedback, FeedbackState
+from orgseg_node.node.feedback.rows import FeedbackRows
 from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import SeriesState
 from tests.support.node.feedback_bench import FeedbackBench, deleted, shifted, written
 from tests.support.node.leaks import LEAKS
-from tests.support.peers.dcmtk import storescu
+from tests.support.node.node_process import running_node, wait_for
+from tests.support.peers.dcmtk import free_port, storescu
 from tests.support.peers.orthanc import orthanc
 
 pytestmark = [pytest.mark.endurance, pytest.mark.peer, *LEAKS]
@@ -79,6 +84,46 @@ def test_orthanc_sends_an_edit(bench: ReceivingBench, tmp_path: Path) -> None:
     assert states(bench) == [FeedbackState.COUNTED]
     (brainstem,) = [one for one in bench.rows.organs(1) if one.organ == "brainstem"]
     assert brainstem.hd95_mm == pytest.approx(8.0)
+
+
+def test_a_web_client_stores_an_edit_at_a_running_node(tmp_path: Path, organ_table: OrganTable) -> None:
+    bench = FeedbackBench(tmp_path / "data", organ_table)
+    content = written(bench.returned(shifted("Brainstem", x_mm=8.0)))
+    bench.store.close()
+    token, tokens, web = "of-the-planner", tmp_path / "tokens", free_port()
+    tokens.write_text(f"PLANNER {hashlib.sha256(token.encode()).hexdigest()}\n")
+    tokens.chmod(0o600)
+    more = (
+        '[[peers]]\nae_title = "PLANNER"\nfeedback = true\nnetworks = ["127.0.0.0/8"]\n'
+        f'[web]\nport = {web}\n[stow]\ntokens = "{tokens}"\n'
+    )
+    head = b"--xyz\r\nContent-Type: application/dicom\r\n\r\n"
+    headers = {
+        "Content-Type": 'multipart/related; type="application/dicom"; boundary=xyz',
+        "Authorization": f"Bearer {token}",
+    }
+    with (
+        running_node(tmp_path, free_port(), seconds=None, more=more) as node,
+        httpx.Client(trust_env=False) as client,
+    ):
+        for _ in range(2):  # the second time it is the same
+            answer = client.post(
+                f"http://127.0.0.1:{web}/dicomweb/studies", headers=headers, timeout=60,
+                content=head + content + b"\r\n--xyz--\r\n",
+            )  # fmt: skip
+            assert answer.status_code == 200, answer.text
+
+        def rows() -> list[Feedback]:
+            with contextlib.closing(node.store()) as store:
+                return FeedbackRows(store.database).all()
+
+        wait_for(lambda: [one.state for one in rows()] == [FeedbackState.COUNTED], 120, "measured")
+        (one,) = rows()
+        assert one.sender == "PLANNER"
+        with contextlib.closing(node.store()) as store:
+            organs = {organ.organ: organ for organ in FeedbackRows(store.database).organs(one.number)}
+        assert organs["brainstem"].hd95_mm == pytest.approx(8.0)
+        assert node.stop() == 0
 
 
 def test_only_structure_sets_of_peers_with_feedback_are_taken() -> None:

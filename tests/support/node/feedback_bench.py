@@ -201,6 +201,11 @@ def shifted(name: str, *, x_mm: float = 0.0, z_mm: float = 0.0) -> Change:
     return change
 
 
+def off_slices(name: str) -> Change:
+    """Move the contours of an ROI off the slices."""
+    return shifted(name, z_mm=1.3)
+
+
 def renamed(name: str, new: str) -> Change:
     """Give an ROI another name."""
 

@@ -15,7 +15,7 @@ import pytest
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import ReplayFailed, ResultDeleted, ResultMissing
-from orgseg_node.node.replay import OrganDifference, compare_results, replay
+from orgseg_node.node.replay import OrganDifference, Replay, compare_results, replay
 from tests.support.node.feedback_bench import FeedbackBench
 
 COMMAND = (sys.executable, "-m", "tests.support.node.node_child", "0")
@@ -66,6 +66,31 @@ def _change(folder: Path) -> None:
     report["versions"]["torch"] = "99.0"
     report["sha256"]["labels.nii.gz"] = hashlib.sha256(path.read_bytes()).hexdigest()
     report_path.write_text(json.dumps(report), encoding="utf-8")
+
+
+def test_another_version_and_number_of_threads_are_listed(bench: FeedbackBench, tmp_path: Path) -> None:
+    def again(version: str, threads: int, keep: Path | None = None) -> Replay:
+        command = (sys.executable, "-m", "tests.support.node.changed_child", version, str(threads))
+        return replay(bench.config, bench.store, bench.job, command=command, keep=keep)
+
+    before = bench.data / "jobs" / bench.job.job_id / "out"
+    again("1.0", 2, tmp_path / "kept")
+    shutil.rmtree(before)
+    shutil.copytree(tmp_path / "kept", before)
+    threads = again("1.0", 4)
+    assert threads.changed == {"device": ("cpu (2 threads)", "cpu (4 threads)")}
+    assert threads.is_equal, "the same bytes with more threads"
+    version = again("2.0", 2)
+    assert version.changed == {"orgseg_node": ("1.0", "2.0")}
+    assert version.labels_equal
+    assert not version.files["RTSTRUCT.dcm"], "objects state the version of the program"
+    report = before / "report.json"
+    content = json.loads(report.read_text(encoding="utf-8"))
+    report.write_text(json.dumps({**content, "processor": "another processor"}), encoding="utf-8")
+    assert again("1.0", 2).changed == {"processor": ("another processor", content["processor"])}
+    del content["processor"]  # a result of an earlier version
+    report.write_text(json.dumps(content), encoding="utf-8")
+    assert again("1.0", 2).changed == {}
 
 
 def test_without_a_result_or_models_it_is_refused(bench: FeedbackBench) -> None:

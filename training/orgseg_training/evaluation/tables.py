@@ -11,13 +11,13 @@ from pathlib import Path
 
 from scipy import stats
 
+from orgseg_node.core.bootstrap import bootstrap_mean
 from orgseg_node.core.metrics import Status
 from orgseg_node.errors import ConfigError
 from orgseg_training.evaluation.published_results import PublishedRow, inconsistencies
 from orgseg_training.evaluation.results import CaseScore
 from orgseg_training.evaluation.statistics import (
     MIN_PAIRS,
-    bootstrap_mean,
     holm,
     normality,
     paired_differences,

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import io
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from matplotlib.backends.backend_pdf import PdfPages
-from matplotlib.figure import Figure
+from orgseg_node.documents import escaped, html_list, html_page, html_table, text_pdf
 
 _STYLE: Final = """
-body{font:15px sans-serif;max-width:75em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse;margin:1em 0}
-td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:right}
-td:first-child,th:first-child{text-align:left}
 .PASS{color:#006b2d}.FAIL{color:#b00020}.INCONCLUSIVE{color:#8a5a00}
 .verdict{font-size:1.6em;font-weight:bold}
 """
-_A4: Final = (8.27, 11.69)
-_LETTERS: Final = 108
-_LINES: Final = 78
 
 _ORGANS: Final = (
     "organ", "verdict", "patients", "Dice live", "candidate", "difference", "at least", "surface Dice diff.",
@@ -38,37 +27,29 @@ def render_html(content: Mapping[str, Any]) -> bytes:
     content : of the gate file
     """
     parts = [
-        f"<h1>Gate of {_text(content['site'])}</h1>",
+        f"<h1>Gate of {escaped(content['site'])}</h1>",
         f'<p class="verdict {content["verdict"]}">{content["verdict"]}</p>',
-        "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in _facts(content)) + "</ul>",
+        html_list(_facts(content)),
     ]
     if content["reasons"]:
-        parts.append("<h2>Reasons</h2><ul>")
-        parts += [f"<li>{_text(reason)}</li>" for reason in content["reasons"]]
-        parts.append("</ul>")
-    parts += ["<h2>Organs</h2>", _html_table(_ORGANS, map(_organ_cells, content["organs"]))]
+        parts += ["<h2>Reasons</h2>", html_list(content["reasons"])]
+    parts += ["<h2>Organs</h2>", html_table(_ORGANS, map(_organ_cells, content["organs"]))]
     head: tuple[str, ...]
     if content["new_organs"]:
         head = ("organ", "scans", "mean Dice", "missed", "implausible")
         rows = [[o["organ"], o["scans"], _num(o["mean_dice"]), o["missed"], o["implausible"]]
                 for o in content["new_organs"]]  # fmt: skip
-        parts += ["<h2>New organs: there is nothing to compare them with</h2>", _html_table(head, rows)]
+        parts += ["<h2>New organs: there is nothing to compare them with</h2>", html_table(head, rows)]
     if content["subgroups"]:
         head = ("kind", "value", "organ", "patients", "Dice difference", "at least", "shown")
         parts += ["<h2>Kinds of scans: shown, and part of no verdict</h2>",
-                  _html_table(head, map(_subgroup_cells, content["subgroups"]))]  # fmt: skip
+                  html_table(head, map(_subgroup_cells, content["subgroups"]))]  # fmt: skip
     if content.get("ratings"):
         head = ("organ", "ratings", "live", "candidate", "p")
         rows = [[r["organ"], r["pairs"], _num(r["live"], 2), _num(r["candidate"], 2), _num(r["p"])]
                 for r in content["ratings"]]  # fmt: skip
-        parts += ["<h2>Blinded ratings, 1 (not usable) to 5 (as it is)</h2>", _html_table(head, rows)]
-    body = "\n".join(parts)
-    title = f"Gate: {content['verdict']}"
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
-    )
-    return page.encode()
+        parts += ["<h2>Blinded ratings, 1 (not usable) to 5 (as it is)</h2>", html_table(head, rows)]
+    return html_page(f"Gate: {content['verdict']}", parts, _STYLE)
 
 
 def render_pdf(content: Mapping[str, Any]) -> bytes:
@@ -102,22 +83,7 @@ def render_pdf(content: Mapping[str, Any]) -> bytes:
                 f"    {cells[0]} {cells[1]}, {cells[2]}: {cells[3]} patients, difference {cells[4]}"
                 f" (at least {cells[5]}), {cells[6]}"
             )
-    wrapped = [part for line in lines for part in (textwrap.wrap(line, _LETTERS) or [""])]
-    made = io.BytesIO()
-    metadata = {
-        "Title": f"Gate: {content['verdict']}",
-        "Creator": "orgseg_node",
-        "CreationDate": datetime.fromisoformat(content["created"]),
-    }
-    with PdfPages(made, metadata=metadata) as pages:
-        for start in range(0, len(wrapped), _LINES):
-            figure = Figure(figsize=_A4)
-            figure.text(
-                0.06, 0.96, "\n".join(wrapped[start : start + _LINES]), family="DejaVu Sans Mono", size=7.2,
-                va="top", linespacing=1.35,
-            )  # fmt: skip
-            pages.savefig(figure)
-    return made.getvalue()
+    return text_pdf(f"Gate: {content['verdict']}", datetime.fromisoformat(content["created"]), lines)
 
 
 def _facts(content: Mapping[str, Any]) -> list[str]:
@@ -172,13 +138,3 @@ def _num(value: float | None, digits: int = 3) -> str:
 
 def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.3f}"
-
-
-def _html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    titles = "".join(f"<th>{_text(name)}</th>" for name in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{titles}</tr>{lines}</table>"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))

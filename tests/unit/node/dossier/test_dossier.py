@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orgseg_node.errors import OptionInvalid
+from orgseg_node.inference.bundles.bundle import find_bundle
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.dossier.blanks import MARK
+from orgseg_node.node.dossier.evidence import Evidence, read_commissioning
 from orgseg_node.node.dossier.pages import dossier_pages, write_dossier
 from orgseg_node.node.dossier.risks import NOT_RUN, load_risks, read_results, risk_page
+from orgseg_node.node.store.database import Database
+from orgseg_node.shipped import shipped_bundles
 from tests.unit.node.feedback.test_charts_of_node import Department
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -32,7 +40,7 @@ def pages(tmp_path: Path) -> dict[str, bytes]:
             "inference": {"bundles": ["starter-hn", "nowhere"]},
         }
     )
-    made = dossier_pages(config, department.database, None, "2026-11-29")
+    made = dossier_pages(config, department.database, Evidence(), "2026-11-29")
     department.database.close()
     return made
 
@@ -40,8 +48,18 @@ def pages(tmp_path: Path) -> dict[str, bytes]:
 def test_every_risk_names_tests_that_exist() -> None:
     risks = load_risks()
     assert len(risks) >= 10
-    lacking = [test for risk in risks for test in risk.tests if not (ROOT / test).exists()]
+    assert [risk.hazard for risk in risks if not risk.tests] == [], "a control without a test"
+    named = [ROOT / test for risk in risks for test in risk.tests]
+    lacking = [str(path) for path in named if not any(map(_has_tests, _modules(path)))]
     assert lacking == []
+
+
+def _has_tests(module: Path) -> bool:
+    return re.search(r"^ *def test_", module.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+def _modules(path: Path) -> list[Path]:
+    return sorted(path.rglob("test_*.py")) if path.is_dir() else [path] if path.is_file() else []
 
 
 def test_a_control_is_proven_only_by_tests_that_passed(tmp_path: Path) -> None:
@@ -61,13 +79,16 @@ def test_a_control_is_proven_only_by_tests_that_passed(tmp_path: Path) -> None:
 def test_it_has_every_paper_and_counts_its_blanks(pages: dict[str, bytes], tmp_path: Path) -> None:
     assert {
         "00-index.md", "01-model-cards/starter-hn.md", "03-feedback.md", "04-risks.md", "05-versions.md",
-        "05-packages.csv", "05-configuration.json", "06-declaration.md",
+        "05-packages.csv", "05-conformance.md", "05-configuration.json", "06-declaration.md",
     } <= pages.keys()  # fmt: skip
     assert any(name.startswith("03-charts/") and pages[name].startswith(b"\x89PNG") for name in pages)
     texts = {name: page.decode() for name, page in pages.items() if name.endswith(".md")}
     total = sum(text.count(MARK) for name, text in texts.items() if name != "00-index.md")
     assert f"{total} blanks" in texts["00-index.md"]
-    assert "numpy," in pages["05-packages.csv"].decode()
+    packages = {row["name"]: row for row in csv.DictReader(pages["05-packages.csv"].decode().splitlines())}
+    assert packages["numpy"]["version"] == np.__version__
+    assert len(packages["numpy"]["sha256 of RECORD"]) == 64
+    assert "Conformance Statement" in pages["05-conformance.md"].decode()
     write_dossier(pages, tmp_path / "out")
     assert (tmp_path / "out" / "06-declaration.md").is_file()
 
@@ -76,3 +97,33 @@ def test_what_is_not_known_is_said(pages: dict[str, bytes]) -> None:
     assert "No gate file" in pages["01-model-cards/starter-hn.md"].decode()
     assert "nowhere: BUNDLE_UNKNOWN" in pages["05-versions.md"].decode()
     assert "30 structure sets came back: 30 COUNTED" in pages["03-feedback.md"].decode()
+
+
+def test_a_commissioning_fills_the_card_of_the_model_that_it_is_of(tmp_path: Path) -> None:
+    folder = tmp_path / "commissioning"
+    folder.mkdir()
+    with pytest.raises(OptionInvalid, match="holds no report"):
+        read_commissioning(folder)
+    bundle = find_bundle("starter-hn", (shipped_bundles(),))
+    config = NodeConfig.model_validate(
+        {
+            "node": {"data_dir": tmp_path},
+            "receiver": {"accept_any_calling_ae": True},
+            "inference": {"bundles": ["starter-hn"]},
+        }
+    )
+    for sha256, sentence in ((bundle.sha256, "12 scans of 10 patients"), ("0" * 64, MARK)):
+        content = {
+            "format": "orgseg-commissioning/1", "models": [{"sha256": sha256}],
+            "scans": {"measured": 12, "patients": 10, "refused": []},
+        }  # fmt: skip
+        (folder / "commissioning.json").write_text(json.dumps(content), encoding="utf-8")
+        for name in ("commissioning.html", "commissioning.pdf"):
+            (folder / name).write_bytes(b"report")
+        database = Database(tmp_path / "node.sqlite")
+        made = dossier_pages(config, database, Evidence(commissioning=read_commissioning(folder)), "today")
+        database.close()
+        card = made["01-model-cards/starter-hn.md"].decode()
+        assert sentence in card.partition("Own commissioning")[2].partition("Who looked")[0]
+        assert made["02-commissioning/commissioning.html"] == b"report"
+        assert "02-commissioning/commissioning.html" in made["00-index.md"].decode()

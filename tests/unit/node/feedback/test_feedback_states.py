@@ -23,6 +23,7 @@ from tests.support.node.feedback_bench import (
     contours_of,
     copied,
     deleted,
+    off_slices,
     renamed,
     shifted,
     written,
@@ -67,10 +68,6 @@ def in_other_frame(dataset: Dataset) -> None:
 def only_images(dataset: Dataset) -> None:
     """Some systems list no series; the contours refer to the images."""
     del dataset.ReferencedFrameOfReferenceSequence
-
-
-def off_the_slices(name: str) -> Any:
-    return shifted(name, z_mm=1.3)
 
 
 def test_an_approved_set_is_measured_organ_by_organ_and_counts(bench: FeedbackBench) -> None:
@@ -204,7 +201,7 @@ def test_a_purged_job_cannot_be_compared_and_the_set_is_kept(bench: FeedbackBenc
 
 
 def test_one_roi_off_the_slices_costs_only_itself(bench: FeedbackBench) -> None:
-    feedback, organs = bench.come_back(off_the_slices("Brainstem"))
+    feedback, organs = bench.come_back(off_slices("Brainstem"))
     assert feedback.state is S.COUNTED
     assert organs["Brainstem"].outcome == OrganOutcome.UNUSABLE
     assert "plane of a slice" in organs["Brainstem"].note
@@ -226,6 +223,22 @@ def test_five_hundred_rois_are_listed_and_the_organs_are_measured(bench: Feedbac
     assert feedback.state is S.COUNTED
     assert sum(one.outcome == OrganOutcome.UNMATCHED for one in organs.values()) == 500
     assert organs["Brainstem"].outcome == OrganOutcome.UNCHANGED
+
+
+def test_bad_sets_in_a_row_stop_nobody(bench: FeedbackBench) -> None:
+    bad = (
+        in_other_frame,
+        without_reference,
+        copied("Brainstem", *(f"help {number}" for number in range(500))),
+        off_slices("Brainstem"),
+        attributes(PatientID="somebody else"),
+    )
+    for change in bad:
+        bench.arrive(bench.returned(change, attributes(ReviewDate="20260101")))
+    bench.arrive(bench.returned(shifted("Brainstem", x_mm=8.0)))
+    assert bench.desk.work() == 6
+    states = [one.state for one in bench.rows.all()]
+    assert states == [S.OTHER_FRAME, S.UNKNOWN_CT, S.SUPERSEDED, S.SUPERSEDED, S.OTHER_PATIENT, S.COUNTED]
 
 
 def test_two_rois_for_one_organ_are_not_guessed(bench: FeedbackBench) -> None:

@@ -99,11 +99,23 @@ def choose_rois(link: Link, series: CtSeries, names: RoiNames, *, automatic: boo
             left_out[organ] = "its contours refer to several CTs"
         else:
             rois[organ].append(place)
+    unedited = [
+        organ for organ, places in rois.items() if any(r.is_unedited for p, r, _ in here if p in places)
+    ]
     return ChosenRois(
         rois={organ: tuple(places) for organ, places in rois.items()},
         unused=tuple(sorted(unused)),
         left_out={organ: why for organ, why in left_out.items() if organ not in rois},
-        findings=tuple(_set_findings(link, stray_contours(dataset))),
+        findings=(*_set_findings(link, stray_contours(dataset)), *map(_not_edited, unedited)),
+    )
+
+
+def _not_edited(organ: str) -> Finding:
+    return Finding(
+        level=Level.WARNING,
+        code="ROI_NOT_EDITED",
+        message=f"{organ}: a model drew it and nobody edited it; it is no independent truth.",
+        organ=organ,
     )
 
 

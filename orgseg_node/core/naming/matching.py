@@ -1,4 +1,4 @@
-"""Which ROI that came back stands for which organ that was delivered: for certain, or not at all."""
+"""Which ROI of another structure set stands for which organ of the node's: for certain, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a structure set that came back is and refers to; read in a process of its own."""
+"""What a structure set of another system is and refers to."""
 
 from __future__ import annotations
 

@@ -93,6 +93,26 @@ def promote(
         console.print(f"[green]live[/] {escape(done.version.family)}: {escape(done.version.short)}")
     else:
         console.print("Not live yet: another person signs with the same command and an own key.")
+    if note := _other_protocol(done.version.gate, settings.contours.protocol):
+        console.print(f"[yellow]{escape(note)}[/]")
+
+
+def _other_protocol(gate: str, own: str) -> str:
+    """What a person should know if the gate tidied organs with another protocol than the node's."""
+    from orgseg_node.contouring.protocol import load_protocol  # noqa: PLC0415
+    from orgseg_node.errors import ProtocolInvalid  # noqa: PLC0415
+    from orgseg_node.inference.bundles.gate_file import protocol_of_gate  # noqa: PLC0415
+
+    judged = protocol_of_gate(gate)
+    try:
+        if not judged or judged["sha256"] == load_protocol(own).sha256:
+            return ""
+    except ProtocolInvalid:  # the promotion stands; 'orgseg doctor' reports the protocol
+        return ""
+    return (
+        f"The gate tidied organs with the protocol {judged['name']}, and the node contours with {own}."
+        " If they remove other pieces, judge with --protocol."
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -123,6 +123,15 @@ def read_gate(raw: bytes, persons: Mapping[str, str]) -> Gate:
     )
 
 
+def protocol_of_gate(text: str) -> dict[str, str]:
+    """Name and hash of the protocol with which a gate tidied organs; empty if it does not say them."""
+    try:
+        found = json.loads(text)["protocol"]
+        return {"name": str(found["name"]), "sha256": str(found["sha256"])}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
 def _document(raw: bytes) -> dict[str, Any]:
     try:
         document = json.loads(raw) if len(raw) <= _MAX_BYTES else None

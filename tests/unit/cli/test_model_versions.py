@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orgseg_node.contouring.protocol import load_protocol
 from orgseg_node.inference.bundles.gate_file import model_entry, render_gate
 from tests.support.node.command_line import Answer, orgseg
 from tests.support.node.model_bench import FAMILY, PERSONS, ModelBench
@@ -64,6 +65,18 @@ def test_two_persons_promote_and_one_takes_it_back(cli: CommandLine) -> None:
         "head-neck@2": "RETIRED",
     }
     assert "rollback by anna: larynx" in cli.run("history").out
+
+
+def test_a_gate_with_another_protocol_than_the_node_is_said(cli: CommandLine) -> None:
+    entries = {
+        role: model_entry(cli.node.bundles[v].identity) for role, v in (("live", "1"), ("candidate", "2"))
+    }
+    for name, said in (("default", False), ("head_and_neck", True)):
+        protocol = {"name": name, "sha256": load_protocol(name).sha256}
+        content = {**entries, "verdict": "PASS", "reasons": [], "protocol": protocol}
+        gate = cli.gate(render_gate(content, cli.node.keys[PERSONS[2]]))
+        answer = cli.promote(0, "2", "--gate", gate)
+        assert (answer.status, "tidied organs with the protocol" in answer.out) == (0, said), answer
 
 
 def test_a_version_in_the_shadow_reports_too_few_scans(cli: CommandLine) -> None:

@@ -88,6 +88,7 @@ class HttpServer:
             ssl_keyfile=section.key,
             timeout_graceful_shutdown=_STOP_S,
             http=limited_protocol(),
+            proxy_headers=False,  # a caller cannot say that it has another address
             ws="none",
         )
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.node.store.database import Database
+from orgseg_node.web.pages.configuration.node import search_history
 from orgseg_node.web.pages.live import LiveFeed
-from orgseg_node.web.pages.node import search_history
 from orgseg_node.web.pages.snapshot import last_deliveries
 
 

@@ -16,8 +16,6 @@ from orgseg_node.errors import NoSeries, RuleUndecided
 
 if TYPE_CHECKING:
     from orgseg_node.node.config.node_config import NodeConfig
-    from orgseg_node.node.config.rules import Rule
-    from orgseg_node.node.routing.decision import Decision
     from orgseg_node.node.routing.explain import SeriesExplanation
 
 _TITLE_NEEDED = (
@@ -38,17 +36,20 @@ def list_rules(config: Config, json: Json = False) -> None:
     """List the rules in the order of their evaluation, and what happens if none matches."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # pydantic only when needed
     from orgseg_node.node.config.rules import DEFAULT  # noqa: PLC0415
+    from orgseg_node.node.routing.explain import conditions_of, outcome_of  # noqa: PLC0415
 
     settings = load_config(config)
     if json:
-        rules = [{**_outcome(rule), "when": _when(rule)} for rule in settings.rule]
+        rules = [{**outcome_of(rule), "when": conditions_of(rule)} for rule in settings.rule]
         print_json({"rules": rules, "otherwise": settings.rules.otherwise})
         return
     table = Table("", "rule", "when", "then", box=None, pad_edge=False)
     for number, rule in enumerate(settings.rule, start=1):
-        when = ", ".join(f"{name} {expected}" for name, expected in _when(rule).items()) or "always"
+        when = ", ".join(f"{name} {expected}" for name, expected in conditions_of(rule).items()) or "always"
         then = ", ".join(
-            f"{key} {_plain(value)}" for key, value in _outcome(rule).items() if key not in {"rule", "action"}
+            f"{key} {_plain(value)}"
+            for key, value in outcome_of(rule).items()
+            if key not in {"rule", "action"}
         )
         action = rule.action.value + (f": {then}" if then else "")
         table.add_row(str(number), rule.name, escape(when), escape(action))
@@ -123,33 +124,19 @@ def _files(settings: NodeConfig, target: str) -> tuple[list[Path], dict[str, str
 
 
 def _document(ruled: SeriesExplanation, *, values: bool) -> dict[str, Any]:
-    from orgseg_node.node.routing.explain import describe_observed  # noqa: PLC0415  # pydicom only when needed
+    from orgseg_node.node.routing.explain import explanation_document  # noqa: PLC0415  # pydicom only when needed
 
+    document = explanation_document(ruled.explanation, values=values)
+    not_fitting = document.pop("not_fitting")
     return {
         "series_instance_uid": ruled.series_uid,
         "images": ruled.images,
-        **_decision(ruled.explanation.decision),
+        **document,
         "state": ruled.verdict.state.value,
         "reason": ruled.verdict.reason,
         "note": _TITLE_NEEDED if ruled.verdict.reason == RuleUndecided.code else ruled.verdict.note,
-        "not_fitting": [
-            {
-                "rule": missed.rule,
-                "condition": missed.condition.subject.name,
-                "expected": missed.condition.expected,
-                "seen": describe_observed(missed.condition, missed.seen, values=values),
-            }
-            for missed in ruled.explanation.unmatched
-        ],
+        "not_fitting": not_fitting,
     }
-
-
-def _decision(decision: Decision) -> dict[str, Any]:
-    described: dict[str, Any] = {"rule": decision.rule, "action": decision.action.value}
-    if decision.action.value == "contour":
-        names = ("protocol", "bundles", "destinations", "priority", "review")
-        described |= {name: getattr(decision, name) for name in names}
-    return described
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -164,15 +151,6 @@ def _print(document: dict[str, Any]) -> None:
             console.print(f"       {name}: {escape(_plain(document[name]))}")
     text = f"{document['state']} {document['reason']} {document['note']}"
     console.print(f"  it would be {escape(' '.join(text.split()))}")
-
-
-def _outcome(rule: Rule) -> dict[str, Any]:
-    given = rule.model_dump(mode="json", exclude_defaults=True, exclude={"when", "name"})
-    return {"rule": rule.name, "action": rule.action.value, **given}
-
-
-def _when(rule: Rule) -> dict[str, str]:
-    return {condition.subject.name: condition.expected for condition in rule.conditions}
 
 
 def _plain(value: Any) -> str:

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -24,7 +24,7 @@ from orgseg_node.core.volume import Mask
 from orgseg_node.dicom.decimal_commas import proves_decimal_comma, with_decimal_points
 from orgseg_node.dicom.objects.contour_data import contour_words, points_of
 from orgseg_node.dicom.objects.provenance import MANUFACTURER, MODEL_NAME
-from orgseg_node.dicom.objects.rtstruct_reader import SlicePlanes
+from orgseg_node.dicom.objects.rtstruct_reader import SlicedCt, SlicePlanes
 from orgseg_node.dicom.reading.files import (
     optional_integer,
     text,
@@ -192,14 +192,9 @@ def read_roi(roi: ClinicalRoi, series: CtSeries, organ: str) -> DrawnRoi:
             if roi.frame_uid
             else "it has no frame of reference"
         )
-    with without_pydicom_warnings():
-        contours = [(_type(item), contour_words(item), tuple(_image_uids(item))) for item in roi.contours]
-    words = list(chain.from_iterable(numbers for _, numbers, _ in contours))
-    read = _Reading(series, is_comma_proven=proves_decimal_comma(words))
-    read.odd["frameless"] = len(contours) if is_without_frame else 0
-    for kind, numbers, images in contours:
-        read.add(kind, numbers, images)
-    if len(set(read.far)) > len(contours) / 2:  # some systems let all contours refer to one image
+    read = _read_contours(roi, series)
+    read.odd["frameless"] = len(roi.contours) if is_without_frame else 0
+    if len(set(read.far)) > len(roi.contours) / 2:  # some systems let all contours refer to one image
         raise ObjectInvalid("its contours refer to other slices than those in whose planes they lie")
     united = unite(read.closed, read.exclusive, series.geometry)
     if not united.mask.any():
@@ -207,10 +202,51 @@ def read_roi(roi: ClinicalRoi, series: CtSeries, organ: str) -> DrawnRoi:
     return DrawnRoi(mask=united.mask, findings=tuple(_findings(organ, read.odd, united)))
 
 
+def roi_lines(roi: ClinicalRoi, series: SizedCt) -> tuple[Contour, ...]:
+    """The closed contours of an ROI as `read_roi` reads them, to be drawn as lines.
+
+    Parameters
+    ----------
+    roi : in the frame of reference of the CT, as `read_roi` has found
+    series : the CT
+
+    Raises
+    ------
+    ObjectInvalid
+        If the ROI has a fault, or a contour is damaged or lies between slices.
+    """
+    if roi.fault:
+        raise ObjectInvalid(roi.fault)
+    read = _read_contours(roi, series)
+    return (*read.closed, *read.exclusive)
+
+
+def _read_contours(roi: ClinicalRoi, series: SizedCt) -> _Reading:
+    with without_pydicom_warnings():
+        contours = [(_type(item), contour_words(item), tuple(_image_uids(item))) for item in roi.contours]
+    words = list(chain.from_iterable(numbers for _, numbers, _ in contours))
+    read = _Reading(series, is_comma_proven=proves_decimal_comma(words))
+    for kind, numbers, images in contours:
+        read.add(kind, numbers, images)
+    return read
+
+
+class SizedCt(SlicedCt, Protocol):
+    """A CT of which also the size of the slices is known."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of a slice."""
+
+    @property
+    def columns(self) -> int:
+        """Columns of a slice."""
+
+
 class _Reading:
     """The contours of an ROI as far as they are read, and how many are unusual, by kind."""
 
-    def __init__(self, series: CtSeries, *, is_comma_proven: bool) -> None:
+    def __init__(self, series: SizedCt, *, is_comma_proven: bool) -> None:
         self._is_comma_proven = is_comma_proven
         self._planes = SlicePlanes(series)
         self._size = np.array([series.columns, series.rows])

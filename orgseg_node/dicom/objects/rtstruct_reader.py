@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Protocol
 
 import numpy as np
 from pydicom import dcmread
@@ -22,6 +23,7 @@ from orgseg_node.dicom.objects.contour_data import contour_points
 from orgseg_node.dicom.objects.contour_rules import ImageKeys, image_keys
 from orgseg_node.dicom.reading.files import whole_text
 from orgseg_node.dicom.reading.series import CtSeries
+from orgseg_node.dicom.reading.slices import CtSlice
 from orgseg_node.dicom.tps.tps_names import names_for
 from orgseg_node.dicom.tps.tps_profile import GENERIC, EmptyRois, TpsProfile
 from orgseg_node.errors import ObjectInvalid, ProofFailed
@@ -49,6 +51,18 @@ class _Roi:
     outlines: tuple[_Outline, ...]
 
 
+class SlicedCt(Protocol):
+    """Whatever says where its slices are: a CT series, or the table of its slices."""
+
+    @property
+    def slices(self) -> tuple[CtSlice, ...]:
+        """In order along the normal."""
+
+    @property
+    def pixel_spacing_mm(self) -> tuple[float, float]:
+        """Row spacing, column spacing."""
+
+
 class SlicePlanes:
     """The planes of the slices, to convert points in LPS mm to slice, row and column.
 
@@ -57,7 +71,7 @@ class SlicePlanes:
     series : the CT
     """
 
-    def __init__(self, series: CtSeries) -> None:
+    def __init__(self, series: SlicedCt) -> None:
         self._places = np.array([ct_slice.position_mm for ct_slice in series.slices])
         axes = np.array([ct_slice.orientation for ct_slice in series.slices]).reshape(-1, 2, 3)
         self._normals = np.cross(axes[:, 0], axes[:, 1])

@@ -113,8 +113,35 @@ def read_plane(pixels: PixelReader, image: CtSlice, shape: tuple[int, int]) -> N
     UndecodablePixels, LossyCompression
         As in `read_slices`.
     """
+    return _plane(pixels, image, shape).astype(np.float64)
+
+
+def read_shown_plane(pixels: PixelReader, image: CtSlice, shape: tuple[int, int]) -> NDArray[np.int16]:
+    """One slice in whole Hounsfield units from -1024 to 32767, for a screen.
+
+    Parameters
+    ----------
+    pixels : decodes it
+    image : the slice
+    shape : (rows, columns) of the header
+
+    Raises
+    ------
+    UndecodablePixels, LossyCompression
+        As in `read_slices`.
+    """
+    values = _plane(pixels, image, shape)
+    if values.dtype.kind == "f":
+        np.rint(values, out=values)
+    np.clip(values, PADDING_HU, _INT16_MAX, out=values)
+    return values.astype(np.int16)
+
+
+def _plane(
+    pixels: PixelReader, image: CtSlice, shape: tuple[int, int]
+) -> NDArray[np.int32] | NDArray[np.float64]:
     stored, padded = _stored(pixels.words(image, shape), image)
-    values = _rescale(stored, image).astype(np.float64)
+    values = _rescale(stored, image)
     values[padded] = PADDING_HU
     return values
 

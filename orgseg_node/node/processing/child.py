@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -30,13 +31,16 @@ from orgseg_node.contouring.protocol import parse_protocol
 from orgseg_node.contouring.scan_check import ScanRules
 from orgseg_node.dicom.objects.seg import SegKind
 from orgseg_node.dicom.reading.series import CtSeries, survey
-from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError
+from orgseg_node.dicom.slice_table import table_of
+from orgseg_node.durable import write_durably
+from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, StorageError
 from orgseg_node.errors.unexpected import coded, stack_without_text
 from orgseg_node.inference.bundles.references import open_references
 from orgseg_node.inference.predictor import Predictor, ProgressCallback
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
+from orgseg_node.node.store.data_folder import SLICES
 from orgseg_node.node.store.model import JobState
 from orgseg_node.organ_table import organ_table
 
@@ -148,7 +152,10 @@ def _contour(
         scans=ScanRules(references=references.scans, released=request.scan_released),
         anatomy=AnatomyRules(references=references.anatomy),
     )
-    return run(pipeline_request, predictor, _progress_messages(send), preloaded)
+    outcome = run(pipeline_request, predictor, _progress_messages(send), preloaded)
+    with suppress(StorageError):  # pages read the headers again if it is not there
+        write_durably(Path(request.out).parent / SLICES, table_of(series).to_json().encode())
+    return outcome
 
 
 def _progress_messages(send: Callable[..., None]) -> ProgressCallback:

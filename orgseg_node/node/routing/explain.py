@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
 
 from orgseg_node.contouring.protocol import load_protocol
 from orgseg_node.dicom.reading.files import open_header, whole_text
@@ -14,10 +16,10 @@ from orgseg_node.errors import ConfigError, OrgsegError
 from orgseg_node.inference.bundles.bundle import open_bundles
 from orgseg_node.node.config.conditions import Condition, Subject, SubjectValues, Value
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.config.rules import Action
+from orgseg_node.node.config.rules import Action, Rule
 from orgseg_node.node.models.alias import family_of
 from orgseg_node.node.routing.decision import ExplainedDecision, decide
-from orgseg_node.node.routing.facts import facts_of
+from orgseg_node.node.routing.facts import SeriesFacts, facts_of
 from orgseg_node.node.routing.verdict import Verdict, judge_series
 from orgseg_node.organ_table import organ_table
 
@@ -41,6 +43,23 @@ class SeriesExplanation:
     images: int
     explanation: ExplainedDecision
     verdict: Verdict
+
+
+def explain_header(
+    config: NodeConfig, header: Dataset, slices: int, *, called_ae: str = "", calling_ae: str = ""
+) -> ExplainedDecision:
+    """Apply the rules to a header without images.
+
+    Parameters
+    ----------
+    config : the node's configuration
+    header : what a series would have in its first image
+    slices : how many images the series would have
+    called_ae, calling_ae : AE titles of the association; empty where not known
+    """
+    return decide(
+        config, SeriesFacts(header=header, slices=slices, called_ae=called_ae, calling_ae=calling_ae)
+    )
 
 
 def explain_files(
@@ -78,6 +97,42 @@ def _series_uid(path: Path) -> str:
         return whole_text(open_header(path)[0], "SeriesInstanceUID")
     except OrgsegError:
         return ""
+
+
+def explanation_document(explanation: ExplainedDecision, *, values: bool) -> dict[str, Any]:
+    """The rule that decides and its decision, and why no earlier rule applies, as JSON values.
+
+    Parameters
+    ----------
+    explanation : of a series or of a header
+    values : whether to show free text and dates
+    """
+    decision = explanation.decision
+    described: dict[str, Any] = {"rule": decision.rule, "action": decision.action.value}
+    if decision.action is Action.CONTOUR:
+        names = ("protocol", "bundles", "destinations", "priority", "review")
+        described |= {name: getattr(decision, name) for name in names}
+    described["not_fitting"] = [
+        {
+            "rule": missed.rule,
+            "condition": missed.condition.subject.name,
+            "expected": missed.condition.expected,
+            "seen": describe_observed(missed.condition, missed.seen, values=values),
+        }
+        for missed in explanation.unmatched
+    ]
+    return described
+
+
+def conditions_of(rule: Rule) -> dict[str, str]:
+    """What each subject of a rule must be."""
+    return {condition.subject.name: condition.expected for condition in rule.conditions}
+
+
+def outcome_of(rule: Rule) -> dict[str, Any]:
+    """What a rule decides, as far as it says so."""
+    given = rule.model_dump(mode="json", exclude_defaults=True, exclude={"when", "name"})
+    return {"rule": rule.name, "action": rule.action.value, **given}
 
 
 def describe_observed(condition: Condition, seen: SubjectValues, *, values: bool = False) -> str:

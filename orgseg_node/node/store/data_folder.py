@@ -10,6 +10,9 @@ INBOX: Final = "inbox"
 JOBS: Final = "jobs"
 """A folder for each job: request, log, objects."""
 
+SLICES: Final = "slices.json"
+"""In the folder of a job: where the slices of the CT are that was contoured."""
+
 QUARANTINE: Final = "quarantine"
 """Files that were set aside: not completely written, or the losers of a conflict. Nothing here is deleted."""
 

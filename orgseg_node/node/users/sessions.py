@@ -27,6 +27,7 @@ class Session:
     revision : of the account when the person logged in
     csrf : secret that every command must carry
     began_s, seen_s : monotonic time of the login, and of the last request
+    is_proxied : whether a proxy said who the person is; it has to say so with each request
     """
 
     name: str
@@ -34,6 +35,7 @@ class Session:
     csrf: str
     began_s: float
     seen_s: float
+    is_proxied: bool = False
 
     def is_csrf(self, given: str) -> bool:
         """Whether a request has the secret of this session."""
@@ -59,8 +61,14 @@ class Sessions:
         self._lock = threading.Lock()
         self._open: dict[str, Session] = {}
 
-    def begin(self, account: Account) -> str:
-        """Open a session with a new secret, which is returned; only its hash is kept."""
+    def begin(self, account: Account, *, is_proxied: bool = False) -> str:
+        """Open a session with a new secret, which is returned; only its hash is kept.
+
+        Parameters
+        ----------
+        account : of the person
+        is_proxied : whether a proxy said who the person is
+        """
         token, now = secrets.token_urlsafe(32), self._clock_s()
         session = Session(
             name=account.name,
@@ -68,6 +76,7 @@ class Sessions:
             csrf=secrets.token_urlsafe(32),
             began_s=now,
             seen_s=now,
+            is_proxied=is_proxied,
         )
         with self._lock:
             self._drop_ended(now)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pydicom
@@ -26,16 +26,32 @@ from orgseg_node.dicom.objects.contour_data import contour_points
 from orgseg_node.dicom.objects.rtstruct_reader import SlicePlanes
 from orgseg_node.dicom.reading.files import whole_text, without_pydicom_warnings
 from orgseg_node.dicom.reading.pixels import PixelReader
-from orgseg_node.dicom.reading.reader import PADDING_HU, read_plane
-from orgseg_node.dicom.reading.series import CtSeries, survey
+from orgseg_node.dicom.reading.reader import read_shown_plane
+from orgseg_node.dicom.reading.series import survey
+from orgseg_node.dicom.slice_table import SliceTable, slice_table, table_of
 from orgseg_node.errors import NoSeries, ObjectInvalid, ResultDeleted, ResultMissing
+from orgseg_node.node.store.data_folder import JOBS, SLICES
 from orgseg_node.node.store.model import Job, OutputObject
 from orgseg_node.node.store.store import Store
 
 _MOST_OPEN: Final = 4
 _AT_ONCE: Final = 2
+_LARGEST_TABLE: Final = 50_000_000
 _GREY: Final = (160, 160, 160)
-_INT16_MAX: Final = 32767
+MOST_IN_BLOCK: Final = 16
+"""So many slices are sent at most in one answer."""
+
+
+class HasContours(Protocol):
+    """Whatever is drawn as closed lines."""
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Index of the slice of each contour."""
+
+    @property
+    def contours(self) -> tuple[NDArray[np.float64], ...]:
+        """Points (column, row) of each contour in pixels of its slice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,12 +80,12 @@ class OpenCase:
 
     Attributes
     ----------
-    series : its CT
+    series : the slices of its CT
     organs : of the delivered RT Structure Set; empty if the job has none
     sha256 : hash of the bytes of the RT Structure Set; empty if the job has none
     """
 
-    series: CtSeries
+    series: SliceTable
     organs: tuple[DrawnOrgan, ...]
     sha256: str
 
@@ -82,16 +98,10 @@ class OpenCase:
             "rows": series.rows,
             "columns": series.columns,
             "spacing": [float(series.pixel_spacing_mm[0]), float(series.pixel_spacing_mm[1])],
-            "heights": [round(float(height), 4) for height in series.geometry.heights_mm],
+            "heights": [round(float(height), 4) for height in series.heights_mm],
             "axes": [axes[0].tolist(), axes[1].tolist(), np.cross(axes[0], axes[1]).tolist()],
             "organs": [
-                {
-                    "number": organ.number,
-                    "name": organ.name,
-                    "color": list(organ.color),
-                    "slices": list(organ.slices),
-                    "counts": [len(points) for points in organ.contours],
-                }
+                {"number": organ.number, "name": organ.name, "color": list(organ.color), **lines_of(organ)}
                 for organ in self.organs
             ],
             "sha256": self.sha256,
@@ -99,8 +109,18 @@ class OpenCase:
 
     def points(self) -> bytes:
         """The points of all contours in the order of the description: pairs of float32, little-endian."""
-        every = [points for organ in self.organs for points in organ.contours]
-        return np.concatenate(every).astype("<f4").tobytes() if every else b""
+        return points_of(self.organs)
+
+
+def lines_of(organ: HasContours) -> dict[str, list[int]]:
+    """The slice and the number of points of each contour."""
+    return {"slices": list(organ.slices), "counts": [len(points) for points in organ.contours]}
+
+
+def points_of(organs: Iterable[HasContours]) -> bytes:
+    """The points of all contours: pairs of float32, little-endian."""
+    every = [points for organ in organs for points in organ.contours]
+    return np.concatenate(every).astype("<f4").tobytes() if every else b""
 
 
 class OpenCases:
@@ -149,31 +169,53 @@ class OpenCases:
                     self._open.popitem(last=False)
         return found
 
-    def plane(self, case: OpenCase, k: int) -> bytes:
-        """The pixels of a slice in HU: int16, little-endian, row by row.
+    def planes(self, case: OpenCase, first: int, count: int = 1) -> bytes:
+        """The pixels of neighbouring slices in HU: int16, little-endian, row by row.
 
         Parameters
         ----------
         case : an open case
-        k : index of the slice
+        first : index of the first slice
+        count : how many
 
         Raises
         ------
         ResultMissing
-            If there is no such slice.
+            If there are no such slices, or too many at once.
         UndecodablePixels
-            If it cannot be decoded.
+            If one cannot be decoded.
         """
-        if not 0 <= k < len(case.series.slices):
-            raise ResultMissing("There is no such slice.")
-        shape = (case.series.rows, case.series.columns)
-        with self._turns:
-            values = read_plane(PixelReader(), case.series.slices[k], shape)
-        return np.clip(np.rint(values), PADDING_HU, _INT16_MAX).astype("<i2").tobytes()
+        if not (first >= 0 and 1 <= count <= MOST_IN_BLOCK and first + count <= len(case.series.slices)):
+            raise ResultMissing("There are no such slices.")
+        shape, reader = (case.series.rows, case.series.columns), PixelReader()
+        found = []
+        for image in case.series.slices[first : first + count]:
+            with self._turns:
+                found.append(read_shown_plane(reader, image, shape).astype("<i2", copy=False).tobytes())
+        return b"".join(found)
 
 
 def _read(store: Store, data_dir: Path, job: Job, written: OutputObject | None) -> OpenCase:
     dataset = None if written is None else _delivered(data_dir / written.path, written.sha256)
+    series = _recorded(store, data_dir, job) or _surveyed(store, data_dir, job, dataset)
+    organs = () if dataset is None else tuple(_organs(dataset, series))
+    return OpenCase(series=series, organs=organs, sha256=written.sha256 if written else "")
+
+
+def _recorded(store: Store, data_dir: Path, job: Job) -> SliceTable | None:
+    """The slices as they were when the job was contoured; None if they were not recorded, or moved away."""
+    path = data_dir / JOBS / job.job_id / SLICES
+    paths = {one.sop_uid: data_dir / one.path for one in store.instances_of(job.series_uid)}
+    try:
+        if path.stat().st_size > _LARGEST_TABLE:
+            return None
+        return slice_table(path.read_text(encoding="utf-8"), paths)
+    except (OSError, ValueError, ResultMissing):
+        return None
+
+
+def _surveyed(store: Store, data_dir: Path, job: Job, dataset: Dataset | None) -> SliceTable:
+    """The slices from the headers of the images."""
     wanted = set() if dataset is None else _referenced(dataset)
     # only images that were contoured: what came later was not looked at in a process of its own yet
     images = [one for one in store.instances_of(job.series_uid) if not wanted or one.sop_uid in wanted]
@@ -181,9 +223,7 @@ def _read(store: Store, data_dir: Path, job: Job, written: OutputObject | None) 
     fitting = [one for one in inventory.accepted if wanted <= {s.sop_instance_uid for s in one.slices}]
     if not fitting:
         raise NoSeries("The images of the case are not here, or cannot be read any more.")
-    series = min(fitting, key=lambda one: (len(one.slices) != job.slices, len(one.slices)))
-    organs = () if dataset is None else tuple(_organs(dataset, series))
-    return OpenCase(series=series, organs=organs, sha256=written.sha256 if written else "")
+    return table_of(min(fitting, key=lambda one: (len(one.slices) != job.slices, len(one.slices))))
 
 
 def _delivered(path: Path, sha256: str) -> Dataset:
@@ -206,7 +246,7 @@ def _referenced(dataset: Dataset) -> set[str]:
     }
 
 
-def _organs(dataset: Dataset, series: CtSeries) -> Sequence[DrawnOrgan]:
+def _organs(dataset: Dataset, series: SliceTable) -> Sequence[DrawnOrgan]:
     planes = SlicePlanes(series)
     names = {int(roi.ROINumber): whole_text(roi, "ROIName") for roi in dataset.StructureSetROISequence}
     found = []

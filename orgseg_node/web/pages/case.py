@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from orgseg_node.contouring.object_roles import IMAGE, RTSTRUCT, kind_of
 from orgseg_node.errors import OrgsegError, ResultDeleted, ResultMissing
-from orgseg_node.node.feedback.model import SENTENCES, Feedback, OrganFeedback
+from orgseg_node.node.feedback.model import MEASURED, SENTENCES, Feedback, OrganFeedback
 from orgseg_node.node.feedback.rows import FeedbackRows
 from orgseg_node.node.operations.overview import Entry, overview
 from orgseg_node.node.routing.decision import destinations_of
@@ -21,6 +21,7 @@ from orgseg_node.node.store.source_answers import Answers
 from orgseg_node.node.users.roles import Action
 from orgseg_node.web.case_content.images import OpenCase
 from orgseg_node.web.case_content.report import organ_rows, report_of, slices_of_findings
+from orgseg_node.web.case_content.second_line import SecondLine, second_line
 from orgseg_node.web.pages.guard import page
 from orgseg_node.web.pages.headers import with_headers
 from orgseg_node.web.pages.site import Site
@@ -39,7 +40,10 @@ def case_routes(site: Site) -> list[Route]:
         page(site, "/cases/{job}/state", sees, _state, live=True),
         page(site, "/cases/{job}/contours", sees, _contours),
         page(site, "/cases/{job}/points", sees, _points),
-        page(site, "/cases/{job}/slices/{k:int}", sees, _slice),
+        page(site, "/cases/{job}/slices/{first:int}", sees, _slices),
+        page(site, "/cases/{job}/slices/{first:int}/{count:int}", sees, _slices),
+        page(site, "/cases/{job}/second/{number:int}", sees, _second),
+        page(site, "/cases/{job}/second/{number:int}/points", sees, _second_points),
         page(site, "/cases/{job}/objects/{role}", sees, _object),
         page(site, "/series/{series}", sees, _series),
     ]
@@ -89,6 +93,7 @@ def _case_content(visit: Visit, job: Job) -> dict[str, Any]:
         "events": [one for one in store.events(job.job_id) if not one.note.startswith(IMAGE)],
         "needs_person": entry is not None and entry.needs_person,
         "returned": _returned(visit, job),
+        "drawable": MEASURED,
         "others": [one for one in store.jobs_of(job.series_uid) if one.job_id != job.job_id],
         "done": visit.query("done"),
     }
@@ -132,14 +137,39 @@ def _points(visit: Visit) -> Response:
     return with_headers(Response(_open(visit).points(), media_type="application/octet-stream"))
 
 
-def _slice(visit: Visit) -> Response:
-    content = visit.site.cases.plane(_open(visit), int(visit.request.path_params["k"]))
+def _slices(visit: Visit) -> Response:
+    """One slice, or several neighbouring ones."""
+    first, count = (int(visit.request.path_params.get(name, 1)) for name in ("first", "count"))
+    content = visit.site.cases.planes(_open(visit), first, count)
     return with_headers(Response(content, media_type="application/octet-stream"))
 
 
 def _open(visit: Visit) -> OpenCase:
     role = visit.query("role") or RTSTRUCT
     return visit.site.cases.open(visit.site.store, visit.site.config.node.data_dir, _job(visit), role)
+
+
+def _second(visit: Visit) -> Response:
+    return with_headers(JSONResponse(_second_line(visit).description()))
+
+
+def _second_points(visit: Visit) -> Response:
+    return with_headers(Response(_second_line(visit).points(), media_type="application/octet-stream"))
+
+
+def _second_line(visit: Visit) -> SecondLine:
+    """A structure set that came back for the job, which the address names by its number."""
+    site, job, number = visit.site, _job(visit), int(visit.request.path_params["number"])
+    rows = FeedbackRows(site.store.database)
+    feedback = next((one for one in rows.all(job_id=job.job_id) if one.number == number), None)
+    if feedback is None:
+        raise ResultMissing("No structure set of this number came back for the case.")
+    data = site.config.node.data_dir
+    organs = (report_of(data, job) or {}).get("organs", [])
+    keys = {str(one["name"]): str(one["key"]) for one in organs}
+    role = feedback.role or RTSTRUCT
+    opened = site.cases.open(site.store, data, job, role)
+    return second_line(opened, data / feedback.path, feedback, rows.organs(number), keys)
 
 
 def _object(visit: Visit) -> Response:

@@ -32,6 +32,7 @@ from orgseg_node.node.users.accounts import Account
 from orgseg_node.node.users.roles import Action
 from orgseg_node.node.users.sessions import Session
 from orgseg_node.web.pages.headers import with_headers
+from orgseg_node.web.pages.proxy import is_same_person, is_spoofed, proxied_person
 from orgseg_node.web.pages.site import Site
 from orgseg_node.web.pages.visit import Visit, error_page, go_to, html, words_of
 
@@ -77,6 +78,8 @@ def page(site: Site, path: str, action: Action, handler: Handler, *, live: bool 
     gate = _Gate(site, action, handler, is_person=not live)
 
     async def answer(request: Request) -> Response:
+        if is_spoofed(site.config.pages.proxy, request):
+            return refuse_spoofed(request)
         return await run_in_threadpool(_answer, gate, request, {})
 
     return Route(path, answer, methods=["GET"])
@@ -97,6 +100,8 @@ def command(site: Site, path: str, action: Action, handler: Handler) -> Route:
     async def answer(request: Request) -> Response:
         if not is_same_origin(request):
             return plain(403, "The request did not come from a page of this node.")
+        if is_spoofed(site.config.pages.proxy, request):
+            return refuse_spoofed(request)
         form = await read_form(request)
         if form is None:
             return plain(413, "The form is too large.")
@@ -108,6 +113,12 @@ def command(site: Site, path: str, action: Action, handler: Handler) -> Route:
 def plain(status: int, text: str) -> Response:
     """A short answer without a page."""
     return with_headers(Response(f"{text}\n", status, media_type="text/plain"))
+
+
+def refuse_spoofed(request: Request) -> Response:
+    """The answer to somebody who says who they are in place of the proxy."""
+    _log.warning("header of the proxy refused", address=request.client.host if request.client else "")
+    return plain(403, "Only the reverse proxy of this node may say who a person is.")
 
 
 def is_same_origin(request: Request) -> bool:
@@ -145,10 +156,18 @@ def identified(site: Site, request: Request, *, is_person: bool = True) -> tuple
         account = site.accounts.one(session.name)
     except UnknownUser:
         account = None
-    if account is None or account.revision != session.revision:
+    is_same = account is not None and account.revision == session.revision
+    if account is None or not is_same or not _is_still_proxied(site, request, account, session):
         site.sessions.end(token)
         return None
     return account, session
+
+
+def _is_still_proxied(site: Site, request: Request, account: Account, session: Session) -> bool:
+    """Whether the proxy says nothing else than when the person logged in by it."""
+    proxy = site.config.pages.proxy
+    person = proxied_person(proxy, request)
+    return is_same_person(person, account) if session.is_proxied or person is not None else True
 
 
 @dataclass(frozen=True, slots=True)

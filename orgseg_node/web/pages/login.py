@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,23 +13,41 @@ from starlette.routing import Route
 from orgseg_node.errors import OrgsegError
 from orgseg_node.node.users.accounts import Account
 from orgseg_node.node.users.roles import Action
-from orgseg_node.web.pages.guard import command, cookie_name, is_same_origin, plain, read_form
+from orgseg_node.web.pages.guard import (
+    command,
+    cookie_name,
+    is_same_origin,
+    plain,
+    read_form,
+    refuse_spoofed,
+)
+from orgseg_node.web.pages.proxy import REFUSALS, ProxiedPerson, account_of, is_spoofed, proxied_person
 from orgseg_node.web.pages.site import Site
 from orgseg_node.web.pages.texts import LANGUAGES
 from orgseg_node.web.pages.visit import LANGUAGE_COOKIE, Visit, go_to, html, one_line, words_of
 
 _YEAR_S: Final = 365 * 86_400
 
+_log = structlog.get_logger("orgseg.web")
+
 
 def login_routes(site: Site) -> list[Route]:
     """The page on which a person logs in, and the commands behind it."""
 
     async def form(request: Request) -> Response:
+        proxy = site.config.pages.proxy
+        if is_spoofed(proxy, request):
+            return refuse_spoofed(request)
+        person = proxied_person(proxy, request)
+        if person is not None:
+            return await run_in_threadpool(_let_in, site, request, person)
         return _form(site, request)
 
     async def log_in(request: Request) -> Response:
         if not is_same_origin(request):
             return plain(403, "The request did not come from a page of this node.")
+        if is_spoofed(site.config.pages.proxy, request):
+            return refuse_spoofed(request)
         fields = await read_form(request)
         if fields is None:
             return plain(413, "The form is too large.")
@@ -73,6 +92,22 @@ def _log_in(site: Site, request: Request, fields: dict[str, str]) -> Response:
         site.store.close()
 
 
+def _let_in(site: Site, request: Request, person: ProxiedPerson) -> Response:
+    """Open a session for a person whom the proxy knows."""
+    try:
+        account = account_of(site.accounts, person)
+    except REFUSALS as error:
+        _log.warning("person of the proxy not let in", code=error.code)
+        return plain(403, f"{error.sentence} {error.next_step}")
+    except OrgsegError as error:
+        return plain(503, f"{error.sentence} {error.next_step}")
+    else:
+        target = _local_path(request.query_params.get("next", ""))
+        return _begin(site, account, target, how="by the proxy", is_proxied=True)
+    finally:
+        site.store.close()
+
+
 def _checked(site: Site, request: Request, fields: dict[str, str]) -> Response:
     name, address = one_line(fields.get("name", ""))[:64], request.client.host if request.client else ""
     once = fields.get("once", "")[:100]
@@ -95,9 +130,9 @@ def _checked(site: Site, request: Request, fields: dict[str, str]) -> Response:
     )
 
 
-def _begin(site: Site, account: Account, target: str, *, how: str) -> Response:
+def _begin(site: Site, account: Account, target: str, *, how: str, is_proxied: bool = False) -> Response:
     """Open a session under a new secret, whatever cookie the browser brought."""
-    token = site.sessions.begin(account)
+    token = site.sessions.begin(account, is_proxied=is_proxied)
     site.accounts.record(account.name, "logged in", how)
     response = go_to(target or "/")
     response.set_cookie(

@@ -9,9 +9,10 @@ from orgseg_node.web.pages.assets import serve_asset
 from orgseg_node.web.pages.case import case_routes
 from orgseg_node.web.pages.cases import cases_routes
 from orgseg_node.web.pages.commands import command_routes
+from orgseg_node.web.pages.configuration.node import node_routes
+from orgseg_node.web.pages.configuration.rules import rules_routes
 from orgseg_node.web.pages.login import login_routes
 from orgseg_node.web.pages.models import models_routes
-from orgseg_node.web.pages.node import node_routes
 from orgseg_node.web.pages.quality import quality_routes
 from orgseg_node.web.pages.site import Site, make_site
 from orgseg_node.web.pages.today import today_routes
@@ -39,6 +40,7 @@ class Pages:
             *models_routes(site),
             *quality_routes(site),
             *node_routes(site),
+            *rules_routes(site),
         ]
 
     def close(self) -> None:

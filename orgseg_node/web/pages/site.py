@@ -32,7 +32,7 @@ class Site:
     live : reports changes to open pages
     cases : images and contours of the cases that are being looked at
     identities : whose images the series have
-    is_https : whether the pages are reached by HTTPS
+    is_https : whether the pages are reached by HTTPS; by a proxy they always are
     templates : of the pages; every text in them is escaped
     """
 
@@ -73,7 +73,7 @@ def make_site(parts: Parts) -> Site:
         live=LiveFeed(parts.store.database),
         cases=OpenCases(),
         identities=Identities(config.node.data_dir, parts.store),
-        is_https=config.web.certificate is not None,
+        is_https=config.web.certificate is not None or limits.proxy is not None,
         templates=_environment(),
     )
 

@@ -16,8 +16,9 @@ from orgseg_node.node.operations.overview import Entry, Identity, overview
 from orgseg_node.node.store.clock import utc_now
 from orgseg_node.node.users.roles import Action
 from orgseg_node.web.pages import snapshot
-from orgseg_node.web.pages.guard import identified, page, plain
+from orgseg_node.web.pages.guard import identified, page, plain, refuse_spoofed
 from orgseg_node.web.pages.headers import with_headers
+from orgseg_node.web.pages.proxy import is_spoofed
 from orgseg_node.web.pages.site import Site
 from orgseg_node.web.pages.steps import Step, steps_of_entry
 from orgseg_node.web.pages.visit import Visit
@@ -92,6 +93,8 @@ def today_routes(site: Site) -> list[Route]:
         return visit.page("_today.html", _content(recent, visit))
 
     async def stream(request: Request) -> Response:
+        if is_spoofed(site.config.pages.proxy, request):
+            return refuse_spoofed(request)
         if identified(site, request, is_person=False) is None:
             return plain(401, "Log in first.")
         if site.live.is_full:

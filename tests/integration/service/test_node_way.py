@@ -11,6 +11,8 @@ import pytest
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.events import Event
 
+from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.dicom.slice_table import slice_table, table_of
 from orgseg_node.node.store.model import DeliveryState, JobState
 from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import running_node, wait_for
@@ -54,7 +56,12 @@ def test_a_pushed_ct_comes_back_as_rtstruct_and_seg_once(tmp_path: Path, ct_fold
         with contextlib.closing(node.store()) as store:
             assert {d.state for d in store.deliveries(job.job_id)} == {DeliveryState.STORED}
             assert {d.status for d in store.deliveries(job.job_id)} == {0}
+            paths = {one.sop_uid: node.data / one.path for one in store.instances_of(job.series_uid)}
         assert node.job_in(JobState.DONE).run == 1
+        table = slice_table((node.data / "jobs" / job.job_id / "slices.json").read_text(), paths)
+        expected = table_of(read_series(node.data / "inbox" / job.series_uid))
+        assert table.slices == expected.slices, "the pages find the slices as they were contoured"
+        assert table.heights_mm == expected.heights_mm
         assert node.stop() == 0
         text = (tmp_path / "log").read_text()
         assert str(sent.PatientName) not in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.dicom.reading.reader import read_slices
 from orgseg_node.dicom.reading.series import CtSeries, choose, files_in, survey
+from orgseg_node.dicom.slice_table import table_of
 from orgseg_node.node.store.clock import utc_now
+from orgseg_node.node.store.data_folder import JOBS, SLICES
 from orgseg_node.node.store.model import (
     DeliveryState,
     Instance,
@@ -32,12 +35,20 @@ from orgseg_node.node.store.store import Store
 from orgseg_node.shipped import shipped_config
 from tests.support.ct.objects import PROVENANCE
 
+LabelsOf = Callable[[CtSeries], LabelMap]
 WINDOWS = ((200, 2500), (-1100, -500), (20, 60))
 """HU of three organs: bone, lung and air, soft tissue; with holes and islands."""
 
 
 def contour_case(
-    store: Store, data: Path, ct: Path, *, state: JobState = JobState.DONE, evil: str = ""
+    store: Store,
+    data: Path,
+    ct: Path,
+    *,
+    state: JobState = JobState.DONE,
+    evil: str = "",
+    labels_of: LabelsOf | None = None,
+    recorded: bool = True,
 ) -> Job:
     """Accept a CT, and give its job a report and an RT Structure Set of organs by thresholds.
 
@@ -48,6 +59,8 @@ def contour_case(
     ct : folder with one series
     state : in which the job is left: DONE, delivered to ``tps``, or REVIEW
     evil : a text for the names of the ROIs and in the report
+    labels_of : makes the organs; by thresholds without it
+    recorded : whether the table of slices is written, as the node's child does
     """
     series = choose(survey(files_in(ct)))
     _accept(store, data, series, ct)
@@ -57,7 +70,9 @@ def contour_case(
         slices=len(series.slices), protocol="default", rule="default",
     )  # fmt: skip
     assert store.judge(store.one_series(uid), SeriesState.READY, job=new)
-    written, organs = _write(data, series, new.job_id, evil)
+    written, organs = _write(data, series, (labels_of or label_map_of)(series), new.job_id, evil)
+    if recorded:
+        (data / JOBS / new.job_id / SLICES).write_text(table_of(series).to_json(), encoding="utf-8")
     _report(data, new.job_id, organs, evil)
     for step in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
         store.move(new.job_id, step, "")
@@ -104,8 +119,9 @@ def _accept(store: Store, data: Path, series: CtSeries, ct: Path) -> None:
         )  # fmt: skip
 
 
-def _write(data: Path, series: CtSeries, job_id: str, evil: str) -> tuple[OutputObject, list[dict[str, Any]]]:
-    label_map = label_map_of(series)
+def _write(
+    data: Path, series: CtSeries, label_map: LabelMap, job_id: str, evil: str
+) -> tuple[OutputObject, list[dict[str, Any]]]:
     dataset = write_rtstruct(trace(label_map), series, PROVENANCE)
     for roi in dataset.StructureSetROISequence if evil else ():
         roi.ROIName = f"{evil}{roi.ROIName}"[:64]

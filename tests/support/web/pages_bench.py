@@ -43,10 +43,14 @@ class PagesBench:
         self.store = self.jobs.store
         config = CurrentConfig(self.jobs.config)
         self.parts = Parts(config=config, store=self.store, meters=Meters(), watchdog=Watchdog())
+        self.new_pages()
+        self.accounts = Accounts(self.store.database)
+
+    def new_pages(self) -> None:
+        """Pages as of a node that has just started: nobody is logged in, and no case is open."""
         self.pages = Pages()
         self.routes = [one for one in self.pages.routes(self.parts) if isinstance(one, Route)]
         self._app = http_app(self.routes)
-        self.accounts = Accounts(self.store.database)
 
     def browser(self) -> TestClient:
         """A browser with cookies of its own that nobody has logged in."""

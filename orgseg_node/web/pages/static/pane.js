@@ -3,11 +3,13 @@
 export class Pane {
   constructor(element, onPlace, onStep) {
     this.element = element;
-    [this.picture, this.lines] = element.querySelectorAll("canvas");
+    [this.picture, this.lines, this.cross] = element.querySelectorAll("canvas");
     this.buffer = document.createElement("canvas");
     this.zoom = 1;
     this.pan = [0, 0];
     this.size = [1, 1]; // of the plane in mm
+    this.box = null;
+    this.drawn = {};
     this.onPlace = onPlace;
     this.onStep = onStep;
     this.listen();
@@ -15,79 +17,110 @@ export class Pane {
 
   /** Set the canvases to the pixels of the screen; the scale in pixels per mm and the place of the first corner. */
   fit() {
-    const box = this.element.getBoundingClientRect();
+    this.box ??= this.element.getBoundingClientRect();
     const ratio = window.devicePixelRatio || 1;
-    const width = Math.max(1, Math.round(box.width * ratio));
-    const height = Math.max(1, Math.round(box.height * ratio));
-    for (const canvas of [this.picture, this.lines]) {
+    const width = Math.max(1, Math.round(this.box.width * ratio));
+    const height = Math.max(1, Math.round(this.box.height * ratio));
+    for (const canvas of [this.picture, this.lines, this.cross]) {
       if (canvas.width !== width || canvas.height !== height) {
         canvas.width = width;
         canvas.height = height;
+        this.drawn = {};
       }
     }
     this.ratio = ratio;
     this.scale = Math.min(width / this.size[0], height / this.size[1]) * this.zoom;
     this.left = (width - this.size[0] * this.scale) / 2 + this.pan[0] * ratio;
     this.top = (height - this.size[1] * this.scale) / 2 + this.pan[1] * ratio;
+    this.view = `${this.scale} ${this.left} ${this.top}`;
+  }
+
+  /** The pane has another size on the screen. */
+  resized() {
+    this.box = null;
   }
 
   toScreen(x, y) {
     return [this.left + x * this.scale, this.top + y * this.scale];
   }
 
-  /** Draw a plane of grey values: image is ImageData, box its place in mm. */
+  /** Whether a layer has to be drawn: what it shows, or the part of the plane on the screen, is not as it was. */
+  isNew(layer, ...content) {
+    const key = `${this.view} ${content.join(" ")}`;
+    if (this.drawn[layer] === key) return false;
+    this.drawn[layer] = key;
+    return true;
+  }
+
+  /** Draw a plane of grey values: image is ImageData, bands their places in mm. */
   drawPicture(image, bands) {
     const context = this.picture.getContext("2d", { alpha: false });
     context.fillStyle = "#000";
     context.fillRect(0, 0, this.picture.width, this.picture.height);
     if (!image) return;
-    this.buffer.width = image.width;
-    this.buffer.height = image.height;
-    this.buffer.getContext("2d").putImageData(image, 0, 0);
+    const { buffer, scale } = this;
+    if (buffer.width !== image.width || buffer.height !== image.height) {
+      buffer.width = image.width;
+      buffer.height = image.height;
+    }
+    buffer.getContext("2d", { alpha: false }).putImageData(image, 0, 0);
     context.imageSmoothingEnabled = true;
-    context.imageSmoothingQuality = "high";
+    context.imageSmoothingQuality = "medium";
     for (const { from, count, top, height } of bands) {
       const [x, y] = this.toScreen(0, top);
-      const { scale } = this;
-      context.drawImage(this.buffer, 0, from, image.width, count, x, y, this.size[0] * scale, height * scale);
+      context.drawImage(buffer, 0, from, image.width, count, x, y, this.size[0] * scale, height * scale);
     }
   }
 
-  /** Draw closed paths and single lines, each list with its colour; then the cross of the other planes. */
-  drawLines(shapes, cross) {
+  /** Draw closed paths in pixels of the slice and single lines in mm, each list with its colour; or fill paths. */
+  drawLines(shapes) {
     const context = this.lines.getContext("2d", { willReadFrequently: true });
     context.clearRect(0, 0, this.lines.width, this.lines.height);
-    if (cross) {
-      const [x, y] = this.toScreen(...cross);
-      context.strokeStyle = "rgba(140, 200, 220, 0.45)";
-      context.lineWidth = 1;
-      context.beginPath();
-      context.moveTo(x, 0);
-      context.lineTo(x, this.lines.height);
-      context.moveTo(0, y);
-      context.lineTo(this.lines.width, y);
-      context.stroke();
-    }
-    context.lineWidth = 1.5 * this.ratio;
     context.lineJoin = "round";
-    for (const { color, width, paths, segments } of shapes) {
+    const { left, top, scale } = this;
+    for (const { color, width, dash, fill, paths, segments, spacing } of shapes) {
       context.strokeStyle = color;
       context.lineWidth = width * this.ratio;
+      context.setLineDash((dash ?? []).map((length) => length * this.ratio));
       context.beginPath();
       for (const path of paths ?? []) {
+        const [across, down] = [spacing[1] * scale, spacing[0] * scale];
         for (let index = 0; index < path.length; index += 2) {
-          const [x, y] = this.toScreen(path[index], path[index + 1]);
+          const x = left + (path[index] + 0.5) * across;
+          const y = top + (path[index + 1] + 0.5) * down;
           if (index === 0) context.moveTo(x, y);
           else context.lineTo(x, y);
         }
         context.closePath();
       }
       for (const [x0, y0, x1, y1] of segments ?? []) {
-        context.moveTo(...this.toScreen(x0, y0));
-        context.lineTo(...this.toScreen(x1, y1));
+        context.moveTo(left + x0 * scale, top + y0 * scale);
+        context.lineTo(left + x1 * scale, top + y1 * scale);
       }
-      context.stroke();
+      if (fill) {
+        context.fillStyle = fill;
+        context.fill("evenodd");
+      } else {
+        context.stroke();
+      }
     }
+  }
+
+  /** Draw the cross of the other planes at a place in mm; none without a place. */
+  drawCross(place) {
+    const context = this.cross.getContext("2d");
+    const { width, height } = this.cross;
+    context.clearRect(0, 0, width, height);
+    if (!place) return;
+    const [x, y] = this.toScreen(...place);
+    context.strokeStyle = "rgba(140, 200, 220, 0.45)";
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(x, 0);
+    context.lineTo(x, height);
+    context.moveTo(0, y);
+    context.lineTo(width, y);
+    context.stroke();
   }
 
   /** Write the letters of the patient's sides: left, right, top, bottom. */

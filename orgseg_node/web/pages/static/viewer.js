@@ -1,7 +1,9 @@
 // The viewer of a case. It shows; nothing here can change a contour, and nothing is sent to the node but requests.
 
 import { contoursBySlice, outlineAcross, sideOf, slabEdges } from "./geometry.js";
+import { Greys } from "./greys.js";
 import { Pane } from "./pane.js";
+import { secondLineControls } from "./second.js";
 import { Slices } from "./slices.js";
 
 const WINDOWS = [[40, 400], [-600, 1500], [400, 1800], [40, 80], [50, 150]]; // centre and width in HU
@@ -17,7 +19,14 @@ class Viewer {
     this.window = WINDOWS[0];
     this.withLines = true;
     this.withCross = true;
+    this.second = null; // a structure set that came back
+    this.secondNumber = "";
+    this.withDifference = true;
     this.redraw = false;
+    this.seen = 0; // slices that the planes across them show
+    this.version = 0; // counts what changes the lines
+    this.greys = new Greys();
+    this.greys.set(...this.window);
   }
 
   async open() {
@@ -43,8 +52,8 @@ class Viewer {
     this.sagittal.size = [rows * spacing[0], tall];
     this.letters();
     this.controls();
-    new ResizeObserver(() => this.draw()).observe(this.root.querySelector(".panes"));
-    this.slices.fetchAll(this.place.k);
+    new ResizeObserver(() => this.resized()).observe(this.root.querySelector(".panes"));
+    this.slices.begin(this.place.k);
     this.draw();
   }
 
@@ -52,6 +61,11 @@ class Viewer {
     if (answer.status === 401) window.location.reload();
     if (!answer.ok) throw new Error(String(answer.status));
     return answer;
+  }
+
+  resized() {
+    for (const pane of [this.axial, this.coronal, this.sagittal]) pane.resized();
+    this.draw();
   }
 
   /** The slice on which most organs are. */
@@ -107,12 +121,11 @@ class Viewer {
     bar.value = loaded;
     bar.hidden = loaded + this.slices.failed.size >= count;
     if (k === this.place.k) this.draw();
-    else if (!this.later) {
-      this.later = window.setTimeout(() => {
-        this.later = 0;
-        this.draw();
-      }, 250);
-    }
+    this.later ??= window.setTimeout(() => {
+      this.later = undefined;
+      this.seen = this.slices.loaded; // the planes across the slices are not drawn again for each slice
+      this.draw();
+    }, 250);
   }
 
   /** Draw at the next frame of the screen. */
@@ -127,26 +140,24 @@ class Viewer {
     const { k, j, i } = this.place;
     const { spacing, rows, columns, heights, slices } = this.description;
     for (const pane of [this.axial, this.coronal, this.sagittal]) pane.fit();
-    const pixels = this.slices.get(k);
-    const [, tall] = this.axial.size;
-    if (pixels || this.slices.failed.has(k)) {
-      const image = pixels ? this.grey(pixels, columns, rows) : null;
-      this.axial.drawPicture(image, [{ from: 0, count: rows, top: 0, height: tall }]);
-      if (pixels) this.root.dataset.drawn = String(k);
-    }
-    const bands = this.bands();
-    const { small, smallRows, smallColumns, step } = this.slices;
-    const plane = smallRows * smallColumns;
+    this.drawAxial(k);
+    const { smallRows, smallColumns, step } = this.slices;
     const sj = Math.min(smallRows - 1, Math.floor(j / step));
     const si = Math.min(smallColumns - 1, Math.floor(i / step));
-    this.coronal.drawPicture(this.across(smallColumns, (row, x) => small[row * plane + sj * smallColumns + x]), bands);
-    this.sagittal.drawPicture(this.across(smallRows, (row, x) => small[row * plane + x * smallColumns + si]), bands);
+    if (this.coronal.isNew("picture", sj, this.seen, this.window)) {
+      this.coronal.drawPicture(this.across("coronal", smallColumns, sj * smallColumns, 1), this.bands());
+    }
+    if (this.sagittal.isNew("picture", si, this.seen, this.window)) {
+      this.sagittal.drawPicture(this.across("sagittal", smallRows, si, smallColumns), this.bands());
+    }
+    if (this.coronal.isNew("lines", j, this.version)) this.coronal.drawLines(this.crossShapes(1, j, spacing[1]));
+    if (this.sagittal.isNew("lines", i, this.version)) this.sagittal.drawLines(this.crossShapes(0, i, spacing[0]));
     const height = this.fromTop(heights[k]);
     const [x, y] = [(i + 0.5) * spacing[1], (j + 0.5) * spacing[0]];
-    const cross = (...place) => (this.withCross ? place : null);
-    this.axial.drawLines(this.axialShapes(k), cross(x, y));
-    this.coronal.drawLines(this.crossShapes(1, j, spacing[1]), cross(x, height));
-    this.sagittal.drawLines(this.crossShapes(0, i, spacing[0]), cross(y, height));
+    const crosses = [[this.axial, x, y], [this.coronal, x, height], [this.sagittal, y, height]];
+    for (const [pane, ...place] of crosses) {
+      if (pane.isNew("cross", this.withCross, ...place)) pane.drawCross(this.withCross ? place : null);
+    }
     this.root.querySelector("[data-slice]").textContent = `${k + 1} / ${slices}`;
     this.root.querySelector("[data-height]").textContent = `${heights[k].toFixed(1)} mm`;
     this.root.querySelector("[data-window]").textContent = `${this.window[0]} / ${this.window[1]} HU`;
@@ -155,22 +166,36 @@ class Viewer {
     slider.setAttribute("aria-valuetext", `${k + 1} / ${slices}`);
   }
 
+  drawAxial(k) {
+    const { rows, columns } = this.description;
+    const words = this.slices.show(k);
+    const isKnown = words !== undefined || this.slices.failed.has(k);
+    if (isKnown && this.axial.isNew("picture", k, words !== undefined, this.window)) {
+      const image = words ? this.greys.image("axial", words, columns, rows) : null;
+      this.axial.drawPicture(image, [{ from: 0, count: rows, top: 0, height: this.axial.size[1] }]);
+      if (words) this.root.dataset.drawn = String(k);
+    }
+    if (this.axial.isNew("lines", k, this.version)) this.axial.drawLines(this.axialShapes(k));
+  }
+
   axialShapes(k) {
     const { spacing } = this.description;
-    return this.visible((organ) => ({
-      paths: (organ.get(k) ?? []).map((points) => points.map((value, index) => (value + 0.5) * spacing[1 - (index % 2)])),
-    }));
+    const shapes = this.visible((organ) => ({ paths: organ.get(k) ?? [], spacing }));
+    return this.second && this.withLines ? [...shapes, ...this.second.shapes(this, k, spacing)] : shapes;
   }
 
   crossShapes(axis, place, spacing) {
-    return this.visible((organ) => ({
-      segments: outlineAcross(organ, axis, place, this.edges).map(([x0, h0, x1, h1]) => [
+    const segments = (outline) =>
+      outline.map(([x0, h0, x1, h1]) => [
         (x0 + 0.5) * spacing,
         this.fromTop(h0),
         (x1 + 0.5) * spacing,
         this.fromTop(h1),
-      ]),
-    }));
+      ]);
+    const shapes = this.visible((organ) => ({ segments: segments(outlineAcross(organ, axis, place, this.edges)) }));
+    if (!this.second || !this.withLines) return shapes;
+    const others = this.second.outlines(this, axis, place);
+    return [...shapes, ...others.map(({ line, outline }) => ({ ...line, segments: segments(outline) }))];
   }
 
   visible(shapesOf) {
@@ -183,28 +208,27 @@ class Viewer {
     });
   }
 
-  grey(pixels, width, height) {
-    const image = new ImageData(width, height);
-    const out = new Uint32Array(image.data.buffer);
-    const [centre, range] = this.window;
-    const low = centre - range / 2;
-    const factor = 255 / range;
-    for (let index = 0; index < pixels.length; index += 1) {
-      const value = Math.max(0, Math.min(255, (pixels[index] - low) * factor)) | 0;
-      out[index] = 0xff000000 | (value << 16) | (value << 8) | value;
-    }
-    return image;
+  /** The lines are others than before. */
+  relined() {
+    this.version += 1;
+    this.draw();
   }
 
-  /** A plane across the slices, the row nearest to the head first. */
-  across(width, valueOf) {
+  /** A plane across the small slices, the row nearest to the head first. */
+  across(name, width, start, stride) {
     const { slices } = this.description;
+    const { small, smallRows, smallColumns } = this.slices;
+    const plane = smallRows * smallColumns;
     const values = new Int16Array(slices * width);
     for (let row = 0; row < slices; row += 1) {
       const k = this.isUpright ? slices - 1 - row : row;
-      for (let x = 0; x < width; x += 1) values[row * width + x] = valueOf(k, x);
+      let from = k * plane + start;
+      for (let to = row * width; to < (row + 1) * width; to += 1) {
+        values[to] = small[from];
+        from += stride;
+      }
     }
-    return this.grey(values, width, slices);
+    return this.greys.image(name, new Uint16Array(values.buffer), width, slices);
   }
 
   /** Where the slices lie in mm from the top: all at once if they are evenly spaced, else one by one. */
@@ -232,20 +256,19 @@ class Viewer {
     });
     document.querySelectorAll("[data-jump]").forEach((button) => {
       button.addEventListener("click", () => {
-        this.setPlace({ k: Number(button.dataset.jump) });
-        root.querySelector(".panes").scrollIntoView({ block: "nearest" });
+        this.jump(Number(button.dataset.jump));
       });
     });
     document.querySelectorAll("[data-organ]").forEach((box) => {
       const index = Number(box.dataset.organ);
       box.addEventListener("change", () => {
         this.shown[index] = box.checked;
-        this.draw();
+        this.relined();
       });
       const row = box.closest("tr");
       const emphasise = (on) => {
         this.emphasis = on ? index : -1;
-        this.draw();
+        this.relined();
       };
       row.addEventListener("pointerenter", () => emphasise(true));
       row.addEventListener("pointerleave", () => emphasise(false));
@@ -259,8 +282,15 @@ class Viewer {
     root.querySelectorAll("[data-zoom]").forEach((button) => {
       button.addEventListener("click", () => this.zoom(Number(button.dataset.zoom)));
     });
+    this.pressed = secondLineControls(this);
     root.querySelector(".panes").addEventListener("keydown", (event) => this.onKey(event));
     root.querySelector(".panes").removeAttribute("aria-busy");
+  }
+
+  /** Show a slice, and the viewer itself. */
+  jump(k) {
+    this.setPlace({ k });
+    this.root.querySelector(".panes").scrollIntoView({ block: "nearest" });
   }
 
   show(shown) {
@@ -268,7 +298,7 @@ class Viewer {
     document.querySelectorAll("[data-organ]").forEach((box) => {
       box.checked = shown[Number(box.dataset.organ)];
     });
-    this.draw();
+    this.relined();
   }
 
   zoom(factor) {
@@ -281,6 +311,7 @@ class Viewer {
 
   setWindow(number) {
     this.window = WINDOWS[number] ?? this.window;
+    this.greys.set(...this.window);
     this.root.querySelectorAll("[data-preset]").forEach((button) => {
       button.setAttribute("aria-pressed", String(Number(button.dataset.preset) === number));
     });
@@ -301,11 +332,15 @@ class Viewer {
       ArrowRight: () => this.step("i", 1),
       c: () => {
         this.withLines = !this.withLines;
-        this.draw();
+        this.relined();
       },
       x: () => {
         this.withCross = !this.withCross;
         this.draw();
+      },
+      d: () => {
+        this.withDifference = !this.withDifference;
+        this.pressed();
       },
       "+": () => this.zoom(1.25),
       "-": () => this.zoom(0.8),

@@ -28,7 +28,10 @@ NEEDS = {
     "GET /cases/{job}/state": Action.SEE_PATIENTS,
     "GET /cases/{job}/contours": Action.SEE_PATIENTS,
     "GET /cases/{job}/points": Action.SEE_PATIENTS,
-    "GET /cases/{job}/slices/{k:int}": Action.SEE_PATIENTS,
+    "GET /cases/{job}/second/{number:int}": Action.SEE_PATIENTS,
+    "GET /cases/{job}/second/{number:int}/points": Action.SEE_PATIENTS,
+    "GET /cases/{job}/slices/{first:int}": Action.SEE_PATIENTS,
+    "GET /cases/{job}/slices/{first:int}/{count:int}": Action.SEE_PATIENTS,
     "GET /cases/{job}/objects/{role}": Action.SEE_PATIENTS,
     "GET /series/{series}": Action.SEE_PATIENTS,
     **{
@@ -45,6 +48,8 @@ NEEDS = {
     "GET /quality": Action.SEE_MODELS,
     "GET /node": Action.SEE_CONFIGURATION,
     "POST /node/echo": Action.SEE_CONFIGURATION,
+    "GET /node/rules": Action.SEE_CONFIGURATION,
+    "POST /node/rules": Action.SEE_CONFIGURATION,
     "GET /history": Action.SEE_CONFIGURATION,
 }
 STREAM = "GET /live"
@@ -57,7 +62,15 @@ def bench(tmp_path: Path) -> PagesBench:
 
 
 def _filled(path: str, job: str) -> str:
-    values = {"job": job, "series": "1.2", "family": "hn", "k:int": "0", "role": "RTSTRUCT"}
+    values = {
+        "job": job,
+        "series": "1.2",
+        "family": "hn",
+        "number:int": "1",
+        "first:int": "0",
+        "count:int": "1",
+        "role": "RTSTRUCT",
+    }
     return re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from pydicom.dataset import Dataset
 
 from orgseg_node.dicom.reading.reader import read_slices
 from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.node.store.model import Job
 from orgseg_node.node.users.roles import Role
 from tests.support.web.contoured import contour_case
 from tests.support.web.pages_bench import PagesBench
+from tests.support.web.returned import MOVED_MM, return_contours
 
 
 @pytest.fixture
@@ -67,6 +70,32 @@ def test_a_slice_is_sent_in_hounsfield_units(bench: PagesBench, ct: Path) -> Non
         plane = np.frombuffer(browser.get(f"/cases/{job.job_id}/slices/{k}").content, dtype="<i2")
         assert np.array_equal(plane.reshape(expected.shape[1:]), expected[k])
     assert browser.get(f"/cases/{job.job_id}/slices/24").status_code == 404
+    block = np.frombuffer(browser.get(f"/cases/{job.job_id}/slices/5/9").content, dtype="<i2")
+    assert np.array_equal(block.reshape(9, *expected.shape[1:]), expected[5:14])
+    for wrong in ("16/9", "0/0", "0/17", "24/1"):
+        assert browser.get(f"/cases/{job.job_id}/slices/{wrong}").status_code == 404
+
+
+def test_the_table_of_slices_says_what_the_headers_say(bench: PagesBench, ct: Path) -> None:
+    with_table = contour_case(bench.store, bench.jobs.data, ct)
+    browser = bench.logged_in(Role.VIEWER)
+    path = f"/cases/{with_table.job_id}/contours"
+    recorded = browser.get(path).json()
+    table = bench.jobs.data / "jobs" / with_table.job_id / "slices.json"
+    for damaged in (
+        None,
+        "",
+        "[]",
+        "{}",
+        table.read_text()[:-9],
+        table.read_text().replace('"format": 1', '"format": 2'),
+    ):
+        table.unlink(missing_ok=True)
+        if damaged is not None:
+            table.write_text(damaged)
+        bench.new_pages()
+        browser = bench.logged_in(Role.VIEWER)
+        assert browser.get(path).json() == recorded, damaged
 
 
 def test_a_file_that_was_changed_is_not_drawn(bench: PagesBench, ct: Path) -> None:
@@ -109,3 +138,46 @@ def test_without_files_the_page_says_so_and_shows_the_rest(bench: PagesBench) ->
     assert page.status_code == 200
     assert "There is no picture of this case." in page.text
     assert "A person has to look at it." in page.text
+
+
+def test_what_came_back_is_a_second_line_with_the_slices_that_differ_most(
+    bench: PagesBench, ct: Path
+) -> None:
+    job = contour_case(bench.store, bench.jobs.data, ct)
+    browser = bench.logged_in(Role.VIEWER)
+    shown = browser.get(f"/cases/{job.job_id}/contours").json()
+    number, moved = return_contours(bench, job, organ=_key(bench, job, shown["organs"][0]["name"]))
+    address = f"/cases/{job.job_id}/second/{number}"
+    (second,) = browser.get(address).json()["organs"]
+    first = shown["organs"][0]
+    assert (second["roi"], second["drawn"]) == (first["name"], 0)
+    assert (second["slices"], second["counts"]) == (first["slices"], first["counts"])
+    before, after = (
+        np.frombuffer(browser.get(path).content, dtype="<f4").reshape(-1, 2)[: sum(first["counts"])]
+        for path in (f"/cases/{job.job_id}/points", f"{address}/points")
+    )
+    uids = [one.sop_instance_uid for one in read_series(ct).slices]
+    of_moved = np.repeat([uids[k] in moved for k in first["slices"]], first["counts"])
+    across = MOVED_MM / shown["spacing"][1]
+    assert np.abs(after[of_moved] - before[of_moved] - (across, 0)).max() < 0.01
+    assert np.abs(after[~of_moved] - before[~of_moved]).max() < 0.01
+    areas = [area for _, area in second["worst"]]
+    assert {uids[k] for k, _ in second["worst"]} <= moved
+    assert areas == sorted(areas, reverse=True)
+    assert areas[0] > 50
+    text = browser.get(f"/cases/{job.job_id}").text
+    assert f'data-second="{number}"' in text
+    assert browser.get(f"/cases/{job.job_id}/second/{number + 1}").status_code == 404
+
+
+def test_what_was_not_measured_is_no_second_line(bench: PagesBench, ct: Path) -> None:
+    job = contour_case(bench.store, bench.jobs.data, ct)
+    number, _ = return_contours(bench, job, organ="mandible", state="RECEIVED")
+    browser = bench.logged_in(Role.VIEWER)
+    assert browser.get(f"/cases/{job.job_id}/second/{number}").status_code == 404
+    assert "data-second=" not in browser.get(f"/cases/{job.job_id}").text
+
+
+def _key(bench: PagesBench, job: Job, name: str) -> str:
+    report = json.loads((bench.jobs.data / "jobs" / job.job_id / "out" / "report.json").read_text())
+    return next(str(one["key"]) for one in report["organs"] if one["name"] == name)

@@ -15,7 +15,7 @@ from orgseg_node.node.processing.job_commands import JobCommands
 from orgseg_node.node.store.model import JobState, SeriesState
 from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.users.roles import Role
-from orgseg_node.web.pages.node import settings_of
+from orgseg_node.web.pages.configuration.node import settings_of
 from orgseg_node.web.pages.texts import LANGUAGES, choose_language, text_table, texts
 from tests.support.node.leaks import LEAKS
 from tests.support.web.pages_bench import PagesBench

@@ -22,11 +22,13 @@ from orgseg_node.node.store.model import Event
 from orgseg_node.node.users.roles import Action
 from orgseg_node.web.health import readiness_problems, readiness_warnings
 from orgseg_node.web.pages import snapshot
+from orgseg_node.web.pages.configuration.licences import software
 from orgseg_node.web.pages.guard import command, page
 from orgseg_node.web.pages.site import Site
 from orgseg_node.web.pages.visit import Visit, go_to
 
 MOST_EVENTS: Final = 300
+_NOTICES: Final = 10
 _SECRET: Final = ("password", "secret", "token", "url", "key")
 
 
@@ -54,6 +56,8 @@ def _node(visit: Visit) -> Response:
         "destinations": snapshot.destinations(site.parts, now),
         "accounts": site.accounts.all(),
         "versions": versions(),
+        "software": software(),
+        "notices": search_history(site.store.database, "", "notice")[:_NOTICES],
         "head": Audit(site.store.database).head(),
     }
     return visit.page("node.html", content)

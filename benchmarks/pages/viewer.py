@@ -1,0 +1,137 @@
+"""First picture, scrolling and memory of the viewer, in headless Chromium.
+
+    python -m benchmarks.pages.viewer [--slices 300] [--size 512] [--cases 50]
+
+A node's pages are served with one large contoured case, once with the table of slices that the node writes
+with a job, and once without it, as for jobs of earlier versions. First picture: from asking for the page to
+the slice with its contours on the screen, with an empty cache of the browser. Scrolling: a slice for each
+frame of the screen, up and down, once all slices have arrived. Memory: of the page's heap after the first and
+after the last of so many cases, which are opened one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.pages.big_case import make_ct, organs_of
+from orgseg_node.web.http_server import HttpServer
+from tests.browser.conftest import Site, serve
+from tests.support.web.contoured import contour_case
+from tests.support.web.pages_bench import PagesBench
+
+SCROLL = """async (frames) => {
+  const { viewer } = document.getElementById("viewer");
+  const times = [];
+  let last = performance.now();
+  for (let step = 0; step < frames; step += 1) {
+    const from = performance.now();
+    viewer.place.k = step % viewer.slices.count;
+    viewer.drawNow();
+    times.push(performance.now() - from);
+    await new Promise((done) => requestAnimationFrame(done));
+  }
+  times.sort((a, b) => a - b);
+  return [1000 * frames / (performance.now() - last), times[frames >> 1], times[Math.floor(frames * 0.95)]];
+}"""
+
+
+def open_case(browser: Browser, site: Site, name: str) -> tuple[Page, float]:
+    """Open a case in a new window; seconds until its first picture."""
+    page = browser.new_context(viewport={"width": 1366, "height": 820}, bypass_csp=True).new_page()
+    site.log_in(page)
+    begun = time.perf_counter()
+    page.goto(f"{site.base}/cases/{site.jobs[name]}", wait_until="commit")
+    page.wait_for_selector("#viewer[data-drawn]")
+    return page, time.perf_counter() - begun
+
+
+def measure(browser: Browser, folder: Path, options: argparse.Namespace, *, recorded: bool) -> None:
+    """Print the numbers of one way.
+
+    Parameters
+    ----------
+    browser : Chromium
+    folder : new folder for the node's data
+    options : sizes
+    recorded : with the table of slices
+    """
+    bench = PagesBench(folder / "node", web={"port": 0})
+    ct = make_ct(folder / "ct", options.slices, options.size)
+    job = contour_case(bench.store, bench.jobs.data, ct, labels_of=organs_of, recorded=recorded)
+    server = serve(bench)
+    site = Site(bench=bench, port=server.port or 0, jobs={"big": job.job_id})
+    firsts = []
+    for _ in range(options.repeats):
+        page, first_s = open_case(browser, site, "big")
+        firsts.append(first_s)
+        page.context.close()
+        server.stop()
+        server = _again(bench, site)
+    page, first_s = open_case(browser, site, "big")
+    firsts.append(first_s)
+    page.wait_for_selector(f'#viewer[data-loaded="{options.slices}"]', timeout=120_000)
+    per_s, median_ms, slow_ms = page.evaluate(SCROLL, 240)
+    name = "with the table of slices" if recorded else "without it"
+    spread = f"{len(firsts)} times: {min(firsts):.2f} to {max(firsts):.2f}"
+    print(
+        f"{name}: first picture {statistics.median(firsts):.2f} s ({spread}), load {os.getloadavg()[0]:.1f}"
+    )
+    print(f"  scrolling {per_s:.0f} slices/s; drawing {median_ms:.1f} ms, 95 % below {slow_ms:.1f} ms")
+    if recorded:
+        _memory(page, site, options.cases)
+    page.context.close()
+    server.stop()
+
+
+def _again(bench: PagesBench, site: Site) -> HttpServer:
+    """The pages of a node that has just started: no case is open."""
+    bench.new_pages()
+    server = serve(bench)
+    site.port = server.port or 0
+    return server
+
+
+def _memory(page: Page, site: Site, cases: int) -> None:
+    session, used = page.context.new_cdp_session(page), []
+    for number in range(cases):
+        page.goto(f"{site.base}/cases/{site.jobs['big']}")
+        page.wait_for_selector("#viewer[data-drawn]")
+        if number in {0, cases - 1}:
+            session.send("HeapProfiler.collectGarbage")
+            used.append(page.evaluate("performance.memory.usedJSHeapSize") / 1e6)
+    print(f"  heap after 1 and after {cases} cases: {used[0]:.1f} and {used[-1]:.1f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--slices", type=int, default=300)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--cases", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="orgseg-pages-"))
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    print(f"{options.slices} slices of {options.size} x {options.size}, {os.cpu_count()} cores")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+            for recorded in (True, False):
+                measure(browser, folder / str(recorded), options, recorded=recorded)
+            browser.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The pages of the node itself: its configuration, rules, health, versions and history."""

@@ -123,11 +123,11 @@ def facts(content: Mapping[str, Any]) -> list[str]:
         "The clinical contours are the reference.",
         f"Intervals are 95 % of the bootstrap by patient; below {MIN_PATIENTS} patients there is none.",
         "Slices beyond an end at which people stop drawing an organ are not compared.",
-        "Observers: how far persons differ, as far as the organ table says; it says on which measure.",
+        "Observers: what persons reach among each other, from the organ table; its source is named below.",
         "Whether the models were trained on these patients is not known here: a person must make sure.",
     ]
     if scans["unapproved"]:
-        lines.append(f"The clinical contours of {scans['unapproved']} scans were not approved by a person.")
+        lines.append(f"Scans whose clinical contours no person approved: {scans['unapproved']}.")
     return lines
 
 

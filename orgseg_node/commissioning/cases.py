@@ -7,6 +7,7 @@ CT of the same folder that it refers to. Scans are named by a hash of the series
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from orgseg_node.dicom.objects.structure_set_facts import (
 from orgseg_node.dicom.reading.files import open_header, text, whole_text
 from orgseg_node.dicom.reading.image_kind import Reason
 from orgseg_node.dicom.reading.series import CtSeries, files_in, survey
+from orgseg_node.errors import OptionInvalid
 from orgseg_node.errors.unexpected import coded
 
 
@@ -97,6 +99,25 @@ def find_cases(root: Path) -> tuple[list[ClinicalCase], list[UnusableScan]]:
 def case_name(series_uid: str) -> str:
     """The name of a scan, which says nothing about a patient."""
     return hashlib.sha256(series_uid.encode()).hexdigest()[:16]
+
+
+def locked_scans(lock: Path) -> frozenset[str]:
+    """Names of the scans that a site's data set has locked for the test.
+
+    Parameters
+    ----------
+    lock : the file ``lock.json`` of ``orgseg-train site lock``
+
+    Raises
+    ------
+    OptionInvalid
+        If it is none.
+    """
+    try:
+        keys = json.loads(lock.read_bytes())["test"]
+        return frozenset(str(key).rpartition("__")[2] for key in {**keys})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionInvalid(f"{lock.name} is no lock of a site's data set.") from error
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, list[Path]]]:

@@ -74,6 +74,15 @@ def site(
         typer.Option("--bundle", help="Model bundle; may be given several times. See 'orgseg models list'."),
     ] = None,
     protocol: ProtocolName = "default",
+    locked: Annotated[
+        Path | None,
+        typer.Option(
+            "--locked",
+            exists=True,
+            dir_okay=False,
+            help="lock.json of a site's data set: only its test scans are contoured.",
+        ),
+    ] = None,
     automatic: Annotated[
         bool,
         typer.Option("--automatic", help="Compare also with ROIs that a program made and nobody approved."),
@@ -97,7 +106,7 @@ def site(
     interrupted and started again; finished scans are kept. The exit code is 1 if no scan was measured.
     """
     from orgseg_node.cli.ct.protocols import load_checked_protocol  # noqa: PLC0415  # heavy imports only when needed
-    from orgseg_node.commissioning.cases import find_cases  # noqa: PLC0415
+    from orgseg_node.commissioning.cases import find_cases, locked_scans  # noqa: PLC0415
     from orgseg_node.commissioning.session import Session, report_content, write_report  # noqa: PLC0415
     from orgseg_node.inference.bundles.bundle import open_bundles  # noqa: PLC0415
     from orgseg_node.inference.loading import open_predictor  # noqa: PLC0415  # torch is first needed in it
@@ -111,7 +120,11 @@ def site(
     settings = _settings(
         bundles, inference, (protocol, applied), automatic=automatic, untrained_region=untrained_region
     )
+    only = locked_scans(locked) if locked is not None else None
     found, unusable = find_cases(cases)
+    if only is not None:
+        found = [case for case in found if case.name in only]
+        unusable = [one for one in unusable if one.name in only]
     for one in unusable:
         err().print(f"not used: {one.folder.name}: {one.why}", markup=False)
     session = Session(folder, settings, lambda: open_predictor(bundles, inference, applied.needed_organs))

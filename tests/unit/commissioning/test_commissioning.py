@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from orgseg_node.commissioning.cases import case_name, find_cases
+from orgseg_node.commissioning.cases import case_name, find_cases, locked_scans
 from orgseg_node.commissioning.results import ScanResult
 from orgseg_node.commissioning.session import Session, Settings, report_content, write_report
 from orgseg_node.contouring.pipeline import Request, run
@@ -19,9 +19,11 @@ from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.core.metrics import Status
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.dicom.reading.series import read_series
-from orgseg_node.errors import OutOfMemory
+from orgseg_node.errors import OptionInvalid, OutOfMemory
 from orgseg_node.inference import loading
 from orgseg_node.inference.predictor import Predictor
+from orgseg_training.datasets.rtstruct.archive import short_hash
+from orgseg_training.site.lock import Lock, write_lock
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.models.threshold_predictor import ThresholdPredictor
 from tests.support.node.command_line import orgseg
@@ -273,3 +275,24 @@ def test_the_command_reports_and_goes_on(
     answer = orgseg(capsys, *words, "--json")
     content = json.loads(answer.out)
     assert (content["scans"]["measured"], content["models"][0]["name"]) == (1, "starter-hn")
+
+
+def test_only_the_test_scans_of_a_site_are_named_by_its_lock(tmp_path: Path) -> None:
+    key = f"site__{short_hash('1.2.3')}"
+    lock = make_lock({key: "a", "site__x": "b"}, tmp_path)
+    assert locked_scans(lock) == {case_name("1.2.3")}
+    other = tmp_path / "other.json"
+    for text in ("{}", "[]", "no json", '{"test": 3}'):
+        other.write_text(text)
+        with pytest.raises(OptionInvalid, match="no lock"):
+            locked_scans(other)
+
+
+def make_lock(cases: Mapping[str, str], folder: Path) -> Path:
+    """A lock as the training package writes it, with the first case for the test."""
+    (test, first), *training = cases.items()
+    path = folder / "lock.json"
+    write_lock(
+        Lock(training=dict(training), test={test: first}, patients=dict.fromkeys(cases, "p"), number=1), path
+    )
+    return path

@@ -12,7 +12,7 @@ RUN := $(BIN)/python -m
 TORCH_INDEX ?=
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit coverage browser endurance proof clinic chaos chaos-postgresql faults soak serve bench bench-inference bench-qa bench-rivals install peers docs release clean
+.PHONY: check demo test lint types contracts unit coverage browser endurance proof clinic chaos chaos-postgresql faults soak serve bench bench-inference bench-guided bench-qa bench-rivals install peers docs release clean
 .DEFAULT_GOAL := check
 
 check: install  ## what every commit passes; the types are checked while the tests run
@@ -103,6 +103,9 @@ bench-inference: install  ## the streaming engine beside nnU-Net's predictor; op
 
 bench-rivals: install  ## TotalSegmentator and our engine on the same CT and weights; options in RIVALS, see docs/model-life.md
 	$(RUN) benchmarks.rivals $(RIVALS)
+
+bench-guided: install  ## single-organ networks led by a guide, beside runs on the whole CT; options in GUIDED
+	$(RUN) benchmarks.guided $(GUIDED)
 
 bench-qa: install  ## what the clinical checks find, and what they flag in vain, of every fourth patient; QA=--all takes all
 	OMP_NUM_THREADS=1 $(RUN) benchmarks.qa $(QA)

@@ -31,8 +31,13 @@ def organs(classes: int) -> NDArray[np.float64]:
     return np.concatenate([centres, radii, rng.permutation(hu)[:, None]], axis=1)
 
 
-def slices(
-    z_mm: NDArray[np.float64], size: int, spacing_mm: float, classes: int, seed: int
+def slices(  # noqa: PLR0913, PLR0917  # all of them are one phantom
+    z_mm: NDArray[np.float64],
+    size: int,
+    spacing_mm: float,
+    classes: int,
+    seed: int,
+    period_mm: float = _PERIOD_MM,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """Slices of the phantom.
 
@@ -43,6 +48,7 @@ def slices(
     spacing_mm : of rows and columns
     classes : number of organs, plus 1 for the background
     seed : of the noise
+    period_mm : of the repetition along z; the organs lie between 0 and 400 mm
 
     Returns
     -------
@@ -54,7 +60,7 @@ def slices(
     hu[:, (x / _BODY_MM[0]) ** 2 + (y / _BODY_MM[1]) ** 2 < 1] = 30.0
     labels = np.zeros(hu.shape, dtype=np.uint8)
     for number, (cz, cy, cx, rz, ry, rx, organ_hu) in enumerate(organs(classes), start=1):
-        away = (z_mm - cz + _PERIOD_MM / 2) % _PERIOD_MM - _PERIOD_MM / 2
+        away = (z_mm - cz + period_mm / 2) % period_mm - period_mm / 2
         rows = slice(*np.searchsorted(at, [cy - ry, cy + ry]))
         columns = slice(*np.searchsorted(at, [cx - rx, cx + rx]))
         plane = ((y[rows] - cy) / ry) ** 2 + ((x[:, columns] - cx) / rx) ** 2

@@ -54,7 +54,7 @@ from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.durable import make_folder, write_durably
 from orgseg_node.errors import StorageError
-from orgseg_node.inference.predictor import Prediction, Predictor, ProgressCallback
+from orgseg_node.inference.predictor import Prediction, Predictor, ProgressCallback, describe_guidance
 
 LABELS, MONTAGE, REPORT = "labels.nii.gz", "montage.png", "report.json"
 
@@ -281,6 +281,7 @@ def _provenance(request: Request, prediction: Prediction) -> Provenance:
         ),
         software_version=__version__,
         remark=request.remark,
+        guidance=describe_guidance(prediction.guided),
     )
 
 

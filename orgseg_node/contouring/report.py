@@ -73,6 +73,7 @@ def build_report(content: ReportContent) -> dict[str, Any]:
         "models": [asdict(model) for model in content.prediction.models],
         "method": content.prediction.method,
         "not_searched": list(content.prediction.not_searched),
+        "guided": [asdict(row) for row in content.prediction.guided],
         "device": content.prediction.device,
         "processor": processor(),
         "timings_s": {

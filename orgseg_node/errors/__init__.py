@@ -17,7 +17,7 @@
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch  BundleReplaced
     │   ├── ModelNotImportable  OrganUnknown  BundleExists
-    │   ├── NotStreamable  NotCalibrated
+    │   ├── NotStreamable  NotCalibrated  GuideUnsuitable
     │   └── InferenceFailed  OutOfMemory (retryable)  BudgetTooSmall
     ├── ModelError              versions of models, their gate and promotion
     │   ├── UnknownVersion  NoLiveVersion  NoEarlierVersion  NotProven
@@ -67,6 +67,7 @@ from orgseg_node.errors.bundles import (
     BundleHashMismatch,
     BundleInvalid,
     BundleReplaced,
+    GuideUnsuitable,
     InferenceFailed,
     ModelNotImportable,
     NotCalibrated,
@@ -266,6 +267,7 @@ __all__ = [
     "GateOfOtherModels",
     "GateUnsigned",
     "GridsDiffer",
+    "GuideUnsuitable",
     "HeldByRule",
     "HuOutOfRange",
     "IllegalTransition",

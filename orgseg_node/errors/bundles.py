@@ -84,6 +84,13 @@ class NotCalibrated(BundleError):
     next_step = "Run 'orgseg models calibrate NAME CT_FOLDER...', or set backend = \"exact\"."
 
 
+class GuideUnsuitable(BundleError):
+    """The bundle has no guide, or a bundle cannot be its guide."""
+
+    code = "BUNDLE_GUIDE"
+    next_step = "Run 'orgseg models guide NAME GUIDE' with a bundle GUIDE that finds the same organs."
+
+
 class OutOfMemory(BundleError):
     """There is not enough memory for the network."""
 

@@ -104,7 +104,8 @@ def open_in_orientation(bundle: ModelBundle, orientation: str) -> Predictor:
         preprocessing=replace(manifest.preprocessing, orientation=orientation),
     )
     device = choose_device(Device.AUTO)
-    return StreamingPredictor(replace(bundle, manifest=changed), organ_table(), InferenceSettings(), device)
+    settings = InferenceSettings(guided=False)
+    return StreamingPredictor(replace(bundle, manifest=changed), organ_table(), settings, device)
 
 
 def preload_streaming() -> None:

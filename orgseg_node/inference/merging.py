@@ -233,6 +233,7 @@ class MergedPredictor:
                 if self.requested is None or row.organ in self.requested
             ),
             not_searched=tuple(dict.fromkeys(self._not_searched(found))),
+            guided=tuple(row for prediction in found for row in prediction.guided),
             findings=tuple(f for prediction in found for f in prediction.findings)
             + overlap_finding(merger.overlaps, volume.grid.voxel_ml),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -59,6 +59,7 @@ class InferenceSettings:
         is ``auto`` and there is a GPU
     memory_budget_mb : limit of the main memory of the process for ``streaming``; None for nearly all free
         memory
+    guided : let the guide of a bundle find the organs first, where its calibration allows it
     skip_outside_body : skip tiles that do not touch the patient, and organs outside the patient; None to do
         so for bundles whose calibration found no organ there
 
@@ -76,6 +77,7 @@ class InferenceSettings:
     backend: str = Backend.EXACT
     memory_budget_mb: int | None = None
     skip_outside_body: bool | None = None
+    guided: bool = True
 
     def __post_init__(self) -> None:
         problems = []
@@ -107,7 +109,8 @@ class InferenceSettings:
             return str(Method.WHOLE)
         if self.method == Method.STREAMING:
             skipping = {True: ", outside of the body skipped", False: ", nothing skipped", None: ""}
-            return f"streaming, {self.backend}{skipping[self.skip_outside_body]}"
+            unguided = "" if self.guided else ", guides not used"
+            return f"streaming, {self.backend}{skipping[self.skip_outside_body]}{unguided}"
         return f"chunked {self.chunk_mm:g} mm, overlap {self.overlap_mm:g} mm"
 
 
@@ -140,6 +143,42 @@ class Disagreement:
     volume_max_ml: float
 
 
+class GuidedOutcome(StrEnum):
+    """Where the network of an organ was run, and why not only in the box where the guide found it."""
+
+    BOX = "in its box"
+    WIDENED = "in its box, which was widened"
+    MISSED = "on the whole CT: the guide did not find it"
+    EMPTY = "on the whole CT: the network found nothing in its box"
+    DIFFERENT = "on the whole CT: network and guide found it in different places"
+    NO_SAVING = "on the whole CT: its box needs as many tiles"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuidedNetwork:
+    """How a network of a guided bundle was run.
+
+    Attributes
+    ----------
+    guide : name and version of the bundle that the guide was made of
+    organs : keys of its organs
+    outcome : where it was run
+    tiles : number of tiles that were computed, also in vain
+    whole_tiles : number of tiles of a run on the whole CT
+    """
+
+    guide: str
+    organs: tuple[str, ...]
+    outcome: GuidedOutcome
+    tiles: int
+    whole_tiles: int
+
+    @property
+    def followed(self) -> bool:
+        """Whether it was run only around the place where the guide found its organs."""
+        return self.outcome in {GuidedOutcome.BOX, GuidedOutcome.WIDENED}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prediction:
     """The result of a predictor.
@@ -154,6 +193,7 @@ class Prediction:
     findings : such as overlaps of organs
     disagreement : how far the folds of an ensemble differ, one row for each organ; empty for a single network
     not_searched : keys of organs of the bundles that were not requested, and that the result does not have
+    guided : how each network was run that a guide led; empty if there was no guide
     """
 
     label_map: LabelMap
@@ -164,6 +204,16 @@ class Prediction:
     findings: tuple[Finding, ...] = ()
     disagreement: tuple[Disagreement, ...] = ()
     not_searched: tuple[str, ...] = ()
+    guided: tuple[GuidedNetwork, ...] = ()
+
+
+def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
+    """One sentence for the objects that are made of a guided run; empty if nothing was guided."""
+    if not networks:
+        return ""
+    guides = ", ".join(dict.fromkeys(row.guide for row in networks))
+    followed = sum(row.followed for row in networks)
+    return f"Guided by {guides}: {followed} of {len(networks)} networks searched only around its organs."
 
 
 class Predictor(Protocol):

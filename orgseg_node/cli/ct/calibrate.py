@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_message, progress_bar
+from orgseg_node.cli.ct.guide import calibrate_guide
 from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ def calibrate(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CT_DIR...", exists=True, file_okay=False, help="Folders of one CT series each."
+            metavar="CT_DIR...",
+            exists=True,
+            file_okay=False,
+            help="Folders of one CT series each; with --guided also data sets in nnU-Net's raw layout, whose "
+            "contours count where the Dice alone is too low.",
         ),
     ],
     *,
@@ -37,12 +42,38 @@ def calibrate(
             "--precision", help="Number format of the fast mode; auto: the fastest that is accurate enough."
         ),
     ] = "auto",
+    guided: Annotated[
+        bool,
+        typer.Option("--guided", help="Measure runs with the bundle's guide against runs without instead."),
+    ] = False,
+    backend: Annotated[
+        Literal["exact", "fast"],
+        typer.Option(
+            "--backend", help="With --guided: the backend that both runs use, and that it counts for."
+        ),
+    ] = "exact",
+    margin_mm: Annotated[
+        float,
+        typer.Option(
+            "--margin-mm", min=0, max=1000, help="With --guided: margin around the organ of the guide, in mm."
+        ),
+    ] = 10.0,
+    layout: Annotated[
+        Literal["auto", "once", "twice", "nnunet"],
+        typer.Option(
+            "--layout", help="With --guided: how tiles are laid; auto: the cheapest that is accurate enough."
+        ),
+    ] = "auto",
 ) -> None:
     """Compare the fast mode with the exact mode on your CTs, and allow it if every organ agrees.
 
-    The result is written into the bundle's manifest, which changes the bundle's hash. If the fast mode is
-    not accurate enough, nothing is written and the exit code is 1.
+    With --guided: compare runs in which the guide finds the organs first with runs on the whole CT. The
+    result is written into the bundle's manifest, which changes the bundle's hash. If it is not accurate
+    enough, nothing is written and the exit code is 1.
     """
+    if guided:
+        calibrate_guide(name, folders, backend=backend, margin_mm=margin_mm, layout=layout)
+        return
     from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.inference.backends.calibrating import measure_agreement, open_mode_predictors  # noqa: PLC0415

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from orgseg_node.cli.console import FAILED, err, out, print_error, print_json
 from orgseg_node.cli.ct.calibrate import calibrate
+from orgseg_node.cli.ct.guide import guide
 from orgseg_node.cli.ct.orientation import orientation as find_orientation
 from orgseg_node.cli.ct.reference import reference
 from orgseg_node.cli.node.model_versions import history, keygen, promote, rollback, shadow
@@ -20,6 +21,7 @@ from orgseg_node.shipped import bundle_folders, user_bundles
 
 if TYPE_CHECKING:
     from orgseg_node.inference.bundles.bundle import ModelBundle
+    from orgseg_node.inference.bundles.manifest import Guide
     from orgseg_node.inference.bundles.totalsegmentator import TotalSegmentatorTask
 
 app = typer.Typer(
@@ -27,7 +29,7 @@ app = typer.Typer(
     help="List, show, verify, import and calibrate model bundles; promote versions and take them back.",
     no_args_is_help=True,
 )
-for command in (calibrate, reference, find_orientation, shadow, promote, rollback, history, keygen):
+for command in (calibrate, guide, reference, find_orientation, shadow, promote, rollback, history, keygen):
     app.command()(command)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle.")]
@@ -106,10 +108,19 @@ def _describe(bundle: ModelBundle) -> dict[str, Any]:
         "trained_on": manifest.trained_on,
         "licence": manifest.licence,
         "organs": list(manifest.organs),
+        "guide": _guide(manifest.guide),
         "sha256": bundle.sha256,
         "size_bytes": bundle.size_bytes,
         "path": str(bundle.path),
     }
+
+
+def _guide(guide: Guide | None) -> str:
+    """The guide of a bundle, and whether it is used."""
+    if guide is None:
+        return "none"
+    allowed = guide.calibration is not None and not guide.calibration.shortcomings
+    return f"{guide.name} {guide.version}, {'calibrated' if allowed else 'not calibrated, not used'}"
 
 
 @app.command()

@@ -44,6 +44,13 @@ Budget = Annotated[
         help="Maximum main memory of streaming in MB; by default nearly all that is free.",
     ),
 ]
+Guided = Annotated[
+    bool,
+    typer.Option(
+        "--guided/--no-guided",
+        help="Let the guide of a bundle find the organs first, where its calibration allows it.",
+    ),
+]
 Skip = Annotated[
     bool | None,
     typer.Option(
@@ -130,6 +137,7 @@ def segment(
     backend: Backend = "exact",
     memory_budget_mb: Budget = None,
     skip_outside_body: Skip = None,
+    guided: Guided = True,
     threads: Threads = None,
     chunk_mm: ChunkMm = 300.0,
     overlap_mm: OverlapMm = 50.0,
@@ -170,6 +178,7 @@ def segment(
         backend=backend,
         memory_budget_mb=memory_budget_mb,
         skip_outside_body=skip_outside_body,
+        guided=guided,
         threads=threads,
         chunk_mm=chunk_mm,
         overlap_mm=overlap_mm,

@@ -129,8 +129,13 @@ def algorithm_item(provenance: Provenance) -> Dataset:
     item.AlgorithmName = " + ".join(model.name for model in models)[:64]
     item.AlgorithmVersion = " + ".join(model.version for model in models)[:64]
     item.AlgorithmSource = MANUFACTURER
-    item.AlgorithmParameters = "; ".join(f"{m.name} {m.version} sha256={m.sha256}" for m in models)
+    item.AlgorithmParameters = "; ".join(_parameters(provenance))
     return item
+
+
+def _parameters(provenance: Provenance) -> list[str]:
+    models = [f"{m.name} {m.version} sha256={m.sha256}" for m in provenance.models]
+    return [*models, provenance.guidance] if provenance.guidance else models
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> FileMetaDataset:

@@ -47,6 +47,7 @@ class Provenance:
     device_serial : Device Serial Number (0018,1000), to distinguish several nodes
     institution : Institution Name (0008,0080) of the node, or empty
     remark : further information in ASCII: a short mark in capitals, a colon, sentences; or empty
+    guidance : one sentence in ASCII about the guide that led the networks to the organs; or empty
     """
 
     job_id: str
@@ -56,6 +57,7 @@ class Provenance:
     device_serial: str = "orgseg_node"
     institution: str = ""
     remark: str = ""
+    guidance: str = ""
 
     def __post_init__(self) -> None:
         if not self.job_id:
@@ -86,7 +88,8 @@ class Provenance:
         models = "; ".join(str(model) for model in self.models)
         remark = f"{self.remark} " if self.remark else ""
         program = f"{MODEL_NAME} {self.software_version}"
-        return f"Automatic contours, not reviewed. {remark}{program}. Models: {models}"
+        guidance = f". {self.guidance}" if self.guidance else ""
+        return f"Automatic contours, not reviewed. {remark}{program}. Models: {models}{guidance}"
 
     def series_description(self, title: str) -> str:
         """A Series Description (0008,103E): the title and the mark of the remark, such as ``REV 2``."""

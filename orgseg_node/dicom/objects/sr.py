@@ -154,7 +154,10 @@ def _algorithm(provenance: Provenance) -> hd.sr.AlgorithmIdentification:
     return hd.sr.AlgorithmIdentification(
         name=item.AlgorithmName,
         version=item.AlgorithmVersion,
-        parameters=[f"{one.name} {one.version} sha256={one.sha256}" for one in provenance.models],
+        parameters=[
+            *(f"{one.name} {one.version} sha256={one.sha256}" for one in provenance.models),
+            *([provenance.guidance] if provenance.guidance else []),
+        ],
         family=_concept(*_ARTIFICIAL),
         manufacturer=MANUFACTURER,
     )

@@ -147,7 +147,7 @@ def measure_agreement(
         if reference in totals.references:
             continue
         body = find_body(ct)
-        progress = _RunProgress(on_progress, 1 + len(modes.fast))
+        progress = RunProgress(on_progress, 1 + len(modes.fast))
         found = modes.exact.predict(ct, body, progress.next("exact"))
         totals.add(reference, found, body)
         for precision, fast in modes.fast.items():
@@ -174,11 +174,12 @@ def _predictor(bundle: ModelBundle, organs: OrganTable, precision: Precision | N
         backend=Backend.EXACT if precision is None else Backend.FAST,
         device=Device.CPU,
         skip_outside_body=False,
+        guided=False,
     )
     return StreamingPredictor(bundle, organs, settings, choose_device(Device.CPU), precision=precision)
 
 
-class _RunProgress:
+class RunProgress:
     """Splits the progress on one CT into equal parts, one for each run."""
 
     def __init__(self, on_progress: ProgressCallback, runs: int) -> None:

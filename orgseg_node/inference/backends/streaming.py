@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,36 +16,30 @@ from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.inference.backends.context import (
     coded_errors,
     describe_device,
-    describe_time_left,
     network_progress,
     prints_to_stderr,
     timed,
     torch_threads,
 )
 from orgseg_node.inference.backends.forward import EagerForward, MirroredForward
+from orgseg_node.inference.backends.guided_run import GuidedRun, OpenGuide, allowed_run, guide_finding
+from orgseg_node.inference.backends.merged_run import NetworkInCt
 from orgseg_node.inference.backends.network import PartNetwork, open_network, open_plans
+from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits
 from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
 from orgseg_node.inference.backends.openvino import SOFTWARE, OpenVinoForward, installed_version
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
 from orgseg_node.inference.bundles.calibration import Precision, require_calibration
 from orgseg_node.inference.engine.allocator import keep_freed_memory
-from orgseg_node.inference.engine.budget import (
-    MemoryNeed,
-    MemoryPlan,
-    activation_bytes,
-    estimate_memory,
-    plan_memory,
-)
+from orgseg_node.inference.engine.budget import activation_bytes
 from orgseg_node.inference.engine.forward import Forward
-from orgseg_node.inference.engine.memory_fallback import run_with_fallback
 from orgseg_node.inference.engine.plans import NetworkPlan, PreprocessingPlan, read_network_plan
-from orgseg_node.inference.engine.run import LabellingTask, PlaneCallback, RunSummary
-from orgseg_node.inference.engine.slab import AccumulatorStorage
-from orgseg_node.inference.engine.tiles import Tiling
+from orgseg_node.inference.engine.run import RunSummary
 from orgseg_node.inference.merging import Merger, overlap_finding, rank_organs
 from orgseg_node.inference.predictor import (
     Backend,
     Disagreement,
+    GuidedNetwork,
     InferenceSettings,
     ModelIdentity,
     Prediction,
@@ -59,17 +53,6 @@ _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _LoadedNetwork:
-    """A network that is ready to run; ``release_memory`` returns memory that it needs only while it runs."""
-
-    part: Part
-    plan: NetworkPlan
-    forward: Forward
-    activation_bytes: int
-    release_memory: Callable[[], None]
-
-
 class StreamingPredictor:
     """Runs the networks of one bundle slab by slab.
 
@@ -81,6 +64,8 @@ class StreamingPredictor:
     device : the device to run on
     precision : of the fast mode; None for the one of the bundle's calibration, which is then required
     requested : keys of the organs that the result must have; see `select_networks`. None for all
+    guided : how networks are run where the guide found their organs; None for the way that the calibration of
+        the guide allows, if it does
 
     Raises
     ------
@@ -100,13 +85,14 @@ class StreamingPredictor:
         *,
         precision: Precision | None = None,
         requested: Collection[str] | None = None,
+        guided: GuidedRun | None = None,
     ) -> None:
         self._bundle = bundle
         self._organs = organs
         self._settings = settings
         self._device = device
         self._keep = bundle.size_bytes <= _KEEP_BYTES
-        self._loaded: dict[str, _LoadedNetwork] = {}
+        self._loaded: dict[str, LoadedNetwork] = {}
         self._precision: Precision | None = None
         manifest = bundle.manifest
         self._selection = select_networks(manifest.parts, rank_organs(manifest.priorities), requested)
@@ -115,6 +101,8 @@ class StreamingPredictor:
         self._plans = {
             part.folder: read_network_plan(*open_plans(bundle, part)) for part in self._selection.parts
         }
+        run = guided or allowed_run(manifest.guide, settings)
+        self._guide = None if run is None else self._open_guide(run)
 
     @property
     def models(self) -> tuple[ModelIdentity, ...]:
@@ -148,9 +136,7 @@ class StreamingPredictor:
             If a network fails in any other way.
         """
         manifest, settings = self._bundle.manifest, self._settings
-        applied = replace(settings, skip_outside_body=self._skips_outside_body)
-        selection = self._selection
-        method = applied.method_description + selection.describe(len(manifest.parts))
+        selection, method = self._selection, self._method
         timings = {"prepare": 0.0, "load": 0.0, "predict": 0.0, "merge": 0.0, "network": 0.0}
         with (
             coded_errors(),
@@ -173,9 +159,18 @@ class StreamingPredictor:
             merger = Merger(prepared.volume.grid.shape, manifest.priorities, selection.requested)
             disagreement: list[Disagreement] = []
             views: dict[PreprocessingPlan, NetworkView | None] = {}
-            for number, part in enumerate(selection.parts):
+            runs, places = len(selection.parts), None
+            if self._guide is not None:
+                runs, timings["guide"] = runs + 1, 0.0
+                with timed(timings, "guide"):
+                    places, network_s = self._guide.places(
+                        volume, body, prepared, network_progress(report, 0, runs, "guide: ")
+                    )
+                timings["network"] += network_s
+            guided: list[GuidedNetwork] = []
+            for number, part in enumerate(selection.parts, start=runs - len(selection.parts)):
                 part_progress = network_progress(
-                    report, number, len(selection.parts), f"{manifest.name} {Path(part.folder).name}"
+                    report, number, runs, f"{manifest.name} {Path(part.folder).name}"
                 )
                 place = region
                 if part in selection.contesting:
@@ -192,13 +187,15 @@ class StreamingPredictor:
                     view = views[preprocessing]
                     if view is None:
                         continue
-                    part_region = None if place is None else view.of(place)
-                    on_plane = _merge_into(merger, part, view)
+                    one = NetworkInCt(
+                        network=network, view=view, limits=self._limits(network), merger=merger, place=place
+                    )
                     try:
-                        summary = self._run(network, view, part_region, part_progress, on_plane)
+                        summary, row = one.run(part_progress, places, region)
                     finally:
                         network.release_memory()
                 timings["network"] += summary.network_s
+                guided += row
                 disagreement += _disagreement(summary, network, selection.requested)
             with timed(timings, "merge"):
                 labels = prepared.restore(merger.labels())
@@ -209,10 +206,44 @@ class StreamingPredictor:
             method=method,
             device=self.device,
             timings_s=timings,
-            findings=overlap_finding(merger.overlaps, volume.grid.voxel_ml),
+            findings=overlap_finding(merger.overlaps, volume.grid.voxel_ml) + guide_finding(guided),
             disagreement=tuple(disagreement),
             not_searched=selection.not_searched,
+            guided=tuple(guided),
         )
+
+    @property
+    def _method(self) -> str:
+        """The method with its parameters, for reports."""
+        guided = self._settings.guided or self._guide is not None
+        applied = replace(self._settings, skip_outside_body=self._skips_outside_body, guided=guided)
+        method = applied.method_description + self._selection.describe(len(self._bundle.manifest.parts))
+        return method if self._guide is None else method + self._guide.description
+
+    def _open_guide(self, run: GuidedRun) -> OpenGuide | None:
+        """The guide, to find the organs of the networks that are run; None if it finds none of them."""
+        guide = self._bundle.manifest.guide
+        organs = {key for part in self._selection.parts for key in part.labels.values()}
+        if guide is None or not organs.intersection(guide.organs):
+            return None
+        manifest = replace(
+            self._bundle.manifest,
+            parts=guide.parts,
+            preprocessing=guide.preprocessing,
+            mirroring=guide.mirroring,
+            tile_step_size=guide.tile_step_size,
+            calibration=None,
+            guide=None,
+        )
+        predictor = StreamingPredictor(
+            replace(self._bundle, manifest=manifest),
+            self._organs,
+            replace(self._settings, skip_outside_body=self._skips_outside_body),
+            self._device,
+            precision=self._precision,
+            requested=organs,
+        )
+        return OpenGuide(predictor, guide, run)
 
     @property
     def _skips_outside_body(self) -> bool:
@@ -221,7 +252,16 @@ class StreamingPredictor:
         calibration = self._bundle.manifest.calibration
         return calibration is not None and calibration.nothing_outside
 
-    def _network(self, part: Part) -> _LoadedNetwork:
+    def _limits(self, network: LoadedNetwork) -> RunLimits:
+        preprocessing = network.plan.preprocessing
+        return RunLimits(
+            step=self._bundle.manifest.tile_step_size,
+            memory_budget_mb=self._settings.memory_budget_mb,
+            device=self._device,
+            shared=sum(other.preprocessing == preprocessing for other in self._plans.values()) > 1,
+        )
+
+    def _network(self, part: Part) -> LoadedNetwork:
         if part.folder in self._loaded:
             return self._loaded[part.folder]
         if not self._keep:
@@ -231,7 +271,7 @@ class StreamingPredictor:
         forward, release_memory = self._forward(opened, plan)
         if self._bundle.manifest.mirroring and part.mirror_axes:
             forward = MirroredForward(forward, part.mirror_axes)
-        self._loaded[part.folder] = _LoadedNetwork(
+        self._loaded[part.folder] = LoadedNetwork(
             part=part,
             plan=plan,
             forward=forward,
@@ -254,60 +294,6 @@ class StreamingPredictor:
         )
         return fast, fast.release_memory
 
-    def _run(
-        self,
-        network: _LoadedNetwork,
-        view: NetworkView,
-        region: Mask | None,
-        on_progress: ProgressCallback,
-        on_plane: PlaneCallback,
-    ) -> RunSummary:
-        """Run one network over the CT, within the memory budget."""
-        plan = network.plan
-        tiling = Tiling.covering(view.working.shape, plan.patch, self._bundle.manifest.tile_step_size)
-        need = estimate_memory(
-            tiling, plan.heads, network.forward.folds, network.activation_bytes, view.box.shape
-        )
-        shared = sum(other.preprocessing == plan.preprocessing for other in self._plans.values()) > 1
-        memory = plan_memory(need, self._settings.memory_budget_mb, self._device, shared=shared)
-        _log.info(
-            "memory planned",
-            part=network.part.folder,
-            accumulators=memory.accumulators.value,
-            keep_working_volume=memory.keep_working_volume,
-            need_mb=memory.need_mb,
-            budget_mb=memory.budget_mb,
-        )
-        if memory.keep_working_volume:
-            view.working.precompute()
-        task = LabellingTask(
-            working=view.working,
-            to_ct=plan.regrid(view.working.shape, view.box.shape, view.spacing_mm),
-            tiling=tiling,
-            regions=plan.regions,
-            region=region,
-            accumulators=memory.accumulators,
-            prefetch=self._device.type == "cuda",
-        )
-
-        def on_tile(done: int, total: int, seconds_left: float) -> None:
-            on_progress(done / total, describe_time_left(seconds_left))
-
-        tasks = [task, *_fallback_tasks(task, need, memory)]
-        return run_with_fallback(tasks, network.forward, plan.heads, on_tile, on_plane)
-
-
-def _fallback_tasks(task: LabellingTask, need: MemoryNeed, memory: MemoryPlan) -> list[LabellingTask]:
-    """The task with its accumulators in main memory, if they are planned on the GPU and would fit there."""
-    if memory.accumulators != AccumulatorStorage.DEVICE:
-        return []
-    in_main_memory = need.host_bytes(
-        AccumulatorStorage.HOST, cuda=True, keep_working_volume=memory.keep_working_volume
-    )
-    if in_main_memory > memory.budget_mb << 20:
-        return []
-    return [replace(task, accumulators=AccumulatorStorage.HOST)]
-
 
 def _calibrated_precision(bundle: ModelBundle) -> Precision:
     """The precision of the fast mode that the calibration of a bundle allows."""
@@ -315,14 +301,8 @@ def _calibrated_precision(bundle: ModelBundle) -> Precision:
     return require_calibration(manifest.name, manifest.calibration, SOFTWARE, installed_version()).precision
 
 
-def _merge_into(merger: Merger, part: Part, view: NetworkView) -> PlaneCallback:
-    """The callback that merges the labels of a network into the label map, plane by plane."""
-    ranks, merged = merger.rank_table(part.labels), view.of(merger.rank_map)
-    return lambda k, labels: merger.merge(labels, ranks, merged[k])
-
-
 def _disagreement(
-    summary: RunSummary, network: _LoadedNetwork, requested: Collection[str]
+    summary: RunSummary, network: LoadedNetwork, requested: Collection[str]
 ) -> list[Disagreement]:
     if summary.fold_agreement is None:
         return []

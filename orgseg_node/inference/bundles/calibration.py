@@ -183,23 +183,24 @@ def calibration_problems(row: Any) -> list[str]:
     if type(row.get("date", dt.date.min)) is not dt.date:
         found.append("calibration.date must be a date without time")
     references = row.get("references", [])
-    found += _reference_problems(references) if "references" in row else []
+    found += reference_problems(references, "calibration.references") if "references" in row else []
     count = len(references) if isinstance(references, list) else 0
     return found + (_organ_problems(row["organs"], count) if "organs" in row else [])
 
 
-def _reference_problems(rows: Any) -> list[str]:
+def reference_problems(rows: Any, here: str) -> list[str]:
+    """All problems of a list of reference CTs, as sentences; ``here`` is the name of the list."""
     if not isinstance(rows, list) or not rows or not all(isinstance(ct, dict) for ct in rows):
-        return ["calibration.references must hold at least one [[calibration.references]]"]
+        return [f"{here} must hold at least one [[{here}]]"]
     found: list[str] = []
     for number, ct in enumerate(rows, start=1):
-        found += key_problems(f"calibration.references {number}: ", ct, _REFERENCE)
+        found += key_problems(f"{here} {number}: ", ct, _REFERENCE)
         if "sha256" in ct and not is_sha256(ct["sha256"]):
-            found.append(f"calibration.references {number}: not a SHA-256")
+            found.append(f"{here} {number}: not a SHA-256")
         if type(ct.get("voxels", 1)) is not int or ct.get("voxels", 1) < 1:
-            found.append(f"calibration.references {number}: voxels must be a whole number above 0")
+            found.append(f"{here} {number}: voxels must be a whole number above 0")
     if len({str(ct.get("sha256")) for ct in rows}) < len(rows):
-        found.append("calibration.references names a CT twice")
+        found.append(f"{here} names a CT twice")
     return found
 
 

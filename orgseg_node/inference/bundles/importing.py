@@ -246,7 +246,8 @@ def _copy_bundle(bundle: ModelBundle, folder: Path, name: str) -> ModelBundle:
     if name != bundle.manifest.name:
         manifest = render_manifest(replace(bundle.manifest, name=name))
         parse_manifest(manifest)  # a check only: raises if the name is none
-    for part in bundle.manifest.parts:
+    guide = bundle.manifest.guide
+    for part in (*bundle.manifest.parts, *(guide.parts if guide else ())):
         plans = read_table(bundle.path / part.plans)
         if problem := plan_problem(plans, resolve_configuration(plans, part.configuration)):
             raise BundleInvalid(problem)

@@ -24,79 +24,45 @@ from orgseg_node.inference.bundles.calibration import (
     read_calibration,
 )
 from orgseg_node.inference.bundles.fields import is_number, is_sha256, is_text, key_problems
+from orgseg_node.inference.bundles.tables.guide import Guide, guide_document, guide_problems, read_guide
+from orgseg_node.inference.bundles.tables.network import (
+    CANONICAL,
+    Part,
+    Preprocessing,
+    is_orientation,
+    part_document,
+    part_problems,
+    preprocessing_document,
+    preprocessing_problems,
+    read_part,
+)
+
+__all__ = [
+    "CANONICAL",
+    "MANIFEST",
+    "SCHEMA",
+    "Guide",
+    "Manifest",
+    "Part",
+    "Preprocessing",
+    "is_inside",
+    "is_orientation",
+    "manifest_problems",
+    "parse_manifest",
+    "render_manifest",
+    "text_problems",
+]
 
 SCHEMA = 1
 MANIFEST = "manifest.toml"
-CANONICAL = "LPS"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _VERSIONED = re.compile(rf"(?=.{{1,64}}$){_NAME.pattern}@(?!(live|shadow|candidate)$){_NAME.pattern}")
-_FOLD = re.compile(r"\d+|all")
 _TEXTS = ("name", "version", "title", "intended_use", "trained_on", "licence", "card")
 _TOP = {*_TEXTS, "schema", "mirroring", "tile_step_size", "preprocessing", "parts", "files"}
-_OPTIONAL = {"calibration"}
-_PREPROCESSING = {"orientation", "outside_to_air", "body_margin_mm"}
-_PART = {"folder", "configuration", "trainer", "folds", "mirror_axes", "labels", "priorities"}
+_OPTIONAL = {"calibration", "guide"}
 _PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".bin")
 _MAX_ORGANS = 255  # label maps are uint8 and 0 is background
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preprocessing:
-    """Preparation of a CT before the network sees it, the same in training and in use.
-
-    Attributes
-    ----------
-    orientation : patient directions in which the columns, rows and slices of the training arrays increase, as
-        three letters of ``L R P A S I``; ``LPS`` is that of an axial DICOM series of a head-first supine
-        patient
-    outside_to_air : everything outside the patient is set to -1000 HU
-    body_margin_mm : margin around the patient to which the CT is cropped, in mm
-    """
-
-    orientation: str = CANONICAL
-    outside_to_air: bool = False
-    body_margin_mm: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One trained nnU-Net configuration of a bundle.
-
-    Attributes
-    ----------
-    folder : its folder inside the bundle, such as ``parts/parotids``
-    configuration : configuration of its plans, such as ``3d_fullres``
-    folds : the folds that are averaged, such as ``("0",)``
-    labels : organ key of each label number of the network; other labels are left out
-    priorities : number by organ key, such as its cross-validation Dice (strategy 1); where two organs
-        overlap, the higher number gets the voxel
-    mirror_axes : axes of the working grid along which nnU-Net may mirror in use; empty for none
-    trainer : name of the nnU-Net trainer
-    """
-
-    folder: str
-    configuration: str
-    folds: tuple[str, ...]
-    labels: Mapping[int, str]
-    priorities: Mapping[str, float] = field(default_factory=dict)
-    mirror_axes: tuple[int, ...] = ()
-    trainer: str = "nnUNetTrainer"
-
-    @property
-    def plans(self) -> str:
-        """Path of its plans inside the bundle."""
-        return f"{self.folder}/plans.json"
-
-    @property
-    def dataset(self) -> str:
-        """Path of its dataset description inside the bundle."""
-        return f"{self.folder}/dataset.json"
-
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """Path of the weights of each fold inside the bundle."""
-        return tuple(f"{self.folder}/fold_{fold}.safetensors" for fold in self.folds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +82,7 @@ class Manifest:
     parts : the networks
     files : SHA-256 of every file except the manifest, by path inside the bundle
     calibration : measured agreement of the fast mode with the exact mode; None if it was not measured
+    guide : networks that find the organs first, so that the others search only there; None for none
     """
 
     name: str
@@ -131,6 +98,7 @@ class Manifest:
     parts: tuple[Part, ...]
     files: Mapping[str, str]
     calibration: Calibration | None = None
+    guide: Guide | None = None
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -149,24 +117,11 @@ def render_manifest(manifest: Manifest) -> bytes:
     document: dict[str, Any] = {"schema": SCHEMA}
     document |= {name: getattr(manifest, name) for name in _TEXTS}
     document |= {"mirroring": manifest.mirroring, "tile_step_size": float(manifest.tile_step_size)}
-    document["preprocessing"] = {
-        "orientation": manifest.preprocessing.orientation,
-        "outside_to_air": manifest.preprocessing.outside_to_air,
-        "body_margin_mm": float(manifest.preprocessing.body_margin_mm),
-    }
-    document["parts"] = [
-        {
-            "folder": part.folder,
-            "configuration": part.configuration,
-            "trainer": part.trainer,
-            "folds": list(part.folds),
-            "mirror_axes": list(part.mirror_axes),
-            "labels": {str(label): key for label, key in sorted(part.labels.items())},
-            "priorities": {key: float(value) for key, value in part.priorities.items()},
-        }
-        for part in manifest.parts
-    ]
+    document["preprocessing"] = preprocessing_document(manifest.preprocessing)
+    document["parts"] = [part_document(part) for part in manifest.parts]
     document["files"] = dict(sorted(manifest.files.items()))
+    if manifest.guide is not None:
+        document["guide"] = guide_document(manifest.guide)
     if manifest.calibration is not None:
         document["calibration"] = calibration_document(manifest.calibration)
     return tomli_w.dumps(document).encode()
@@ -199,9 +154,10 @@ def parse_manifest(content: bytes) -> Manifest:
         mirroring=document["mirroring"],
         tile_step_size=float(document["tile_step_size"]),
         preprocessing=Preprocessing(**document["preprocessing"]),
-        parts=tuple(_part(row) for row in document["parts"]),
+        parts=tuple(read_part(row) for row in document["parts"]),
         files=document["files"],
         calibration=read_calibration(document["calibration"]) if "calibration" in document else None,
+        guide=read_guide(document["guide"]) if "guide" in document else None,
     )
 
 
@@ -214,15 +170,17 @@ def manifest_problems(document: Mapping[str, Any]) -> list[str]:
         found.append("tile_step_size must be above 0 and at most 1")
     files = document.get("files", {})
     found += _file_problems(files)
-    found += _preprocessing_problems(document.get("preprocessing", {}))
+    found += preprocessing_problems(document.get("preprocessing", {}))
     if "calibration" in document:
         found += calibration_problems(document["calibration"])
+    if "guide" in document:
+        found += guide_problems(document["guide"], files)
     parts = document.get("parts", [])
     if not isinstance(parts, list) or not parts:
         found.append("parts must hold at least one [[parts]]")
         return found
     for number, part in enumerate(parts, start=1):
-        found += [f"part {number}: {problem}" for problem in _part_problems(part, files)]
+        found += [f"part {number}: {problem}" for problem in part_problems(part, files)]
     if not found:
         found += _bundle_problems(document)
     return found
@@ -267,13 +225,17 @@ def _bundle_problems(document: Mapping[str, Any]) -> list[str]:
     found = []
     if document["card"] not in document["files"]:
         found.append(f"card {document['card']} is not among files")
-    folders = [part["folder"] for part in document["parts"]]
+    guide = document.get("guide", {"parts": []})
+    folders = [part["folder"] for part in (*document["parts"], *guide["parts"])]
     found += [
         f"two parts share the folder {folder}" for folder in sorted(set(folders)) if folders.count(folder) > 1
     ]
     organs = {key for part in document["parts"] for key in part["labels"].values()}
     if len(organs) > _MAX_ORGANS:
         found.append(f"{len(organs)} organs are more than the {_MAX_ORGANS} a label map can hold")
+    if "calibration" in guide:
+        measured = guide["calibration"]["organs"].keys()
+        found += [f"guide.calibration.organs.{key} is missing" for key in sorted(organs - measured)]
     if "calibration" in document:
         measured = document["calibration"]["organs"].keys()
         found += [f"calibration.organs.{key} is missing" for key in sorted(organs - measured)]
@@ -292,80 +254,3 @@ def _file_problems(files: Any) -> list[str]:
     ]
     found += [f"file {path}: not a SHA-256" for path, value in files.items() if not is_sha256(value)]
     return found
-
-
-def _preprocessing_problems(row: Any) -> list[str]:
-    if not isinstance(row, dict):
-        return ["preprocessing must be a table"]
-    found = key_problems("preprocessing.", row, _PREPROCESSING)
-    if not is_orientation(row.get("orientation", CANONICAL)):
-        found.append("preprocessing.orientation must be three letters, one each of L/R, P/A, S/I")
-    if not isinstance(row.get("outside_to_air", False), bool):
-        found.append("preprocessing.outside_to_air must be true or false")
-    if not is_number(row.get("body_margin_mm", 0)) or not 0 <= row.get("body_margin_mm", 0) <= 1000:
-        found.append("preprocessing.body_margin_mm must be 0 to 1000")
-    return found
-
-
-def is_orientation(letters: Any) -> bool:
-    """Whether three letters name each patient axis once, such as ``LPS`` or ``RAS``."""
-    if not isinstance(letters, str) or len(letters) != 3:
-        return False
-    return all(sum(letters.count(letter) for letter in axis) == 1 for axis in ("LR", "PA", "SI"))
-
-
-def _part_problems(row: Any, files: Any) -> list[str]:
-    if not isinstance(row, dict):
-        return ["is not a table"]
-    found = key_problems("", row, _PART)
-    found += [
-        f"{name} must be text"
-        for name in ("folder", "configuration", "trainer")
-        if name in row and not is_text(row[name])
-    ]
-    folds, axes = row.get("folds", ["0"]), row.get("mirror_axes", [])
-    if (
-        not isinstance(folds, list)
-        or not folds
-        or not all(isinstance(f, str) and _FOLD.fullmatch(f) for f in folds)
-    ):
-        found.append('folds must be a list such as ["0", "1"] or ["all"]')
-    if not isinstance(axes, list) or not all(type(a) is int and 0 <= a <= 2 for a in axes):
-        found.append("mirror_axes must be a list of 0, 1, 2")
-    labels, priorities = row.get("labels", {}), row.get("priorities", {})
-    if not isinstance(labels, dict) or not labels:
-        found.append("labels must name at least one organ")
-    else:
-        found += [
-            f"label {n!r} must be a number from 1 to 65535"
-            for n in labels
-            if not (n.isdecimal() and 0 < int(n) < 65536)
-        ]
-        found += [f"label {n}: organ must be a key" for n, key in labels.items() if not is_text(key)]
-    if not isinstance(priorities, dict) or not all(is_number(v) for v in priorities.values()):
-        found.append("priorities must be numbers by organ key")
-    elif isinstance(labels, dict):
-        found += [
-            f"priority of {key}, which is not an organ of this part"
-            for key in priorities.keys() - set(labels.values())
-        ]
-    if not found and isinstance(files, dict):
-        part = _part(row)
-        found += [
-            f"{path} is not among files"
-            for path in (part.plans, part.dataset, *part.weights)
-            if path not in files
-        ]
-    return found
-
-
-def _part(row: Mapping[str, Any]) -> Part:
-    return Part(
-        folder=row["folder"],
-        configuration=row["configuration"],
-        trainer=row["trainer"],
-        folds=tuple(row["folds"]),
-        mirror_axes=tuple(row["mirror_axes"]),
-        labels={int(label): key for label, key in row["labels"].items()},
-        priorities={key: float(value) for key, value in row["priorities"].items()},
-    )

@@ -283,7 +283,7 @@ def _write_manifest(work: Path, draft: BundleDraft, parts: Sequence[Part]) -> No
 
 
 def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelBundle:
-    """Write a calibration into the manifest of a bundle, in one step.
+    """Write a calibration of the fast mode into the manifest of a bundle, in one step.
 
     Returns
     -------
@@ -294,7 +294,12 @@ def replace_calibration(bundle: ModelBundle, calibration: Calibration) -> ModelB
     StorageError
         If the folder of the bundle cannot be written.
     """
-    content = render_manifest(replace(bundle.manifest, calibration=calibration))
+    return replace_manifest(bundle, replace(bundle.manifest, calibration=calibration))
+
+
+def replace_manifest(bundle: ModelBundle, manifest: Manifest) -> ModelBundle:
+    """Write another manifest for the same files, in one step; see `replace_calibration`."""
+    content = render_manifest(manifest)
     parse_manifest(content)  # a check only: raises if the new manifest cannot be parsed
     place = bundle.path / MANIFEST
     try:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Shape
+from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.inference.engine.resampling import LinearInterpolation, linear, nearest
 from orgseg_node.inference.engine.working import Regrid
 
@@ -133,6 +133,28 @@ def interpolation_axes(
     return z, y, x
 
 
+def axes_within(
+    regrid: Regrid, part: Box | None
+) -> tuple[tuple[slice, slice, slice], tuple[LinearInterpolation, LinearInterpolation, LinearInterpolation]]:
+    """How logits are interpolated if only a part of the working grid is known.
+
+    Parameters
+    ----------
+    regrid : from the working grid to the grid of the cropped CT
+    part : the known part of the working grid; None for all of it
+
+    Returns
+    -------
+    the voxels of the CT that need no other part, and the interpolation along each axis
+    """
+    whole = Box(start=(0, 0, 0), stop=regrid.source) if part is None else part
+    (a, z), (b, y), (c, x) = (
+        axis.within(first, stop)
+        for axis, first, stop in zip(interpolation_axes(regrid), whole.start, whole.stop, strict=True)
+    )
+    return (a, b, c), (z, y, x)
+
+
 @dataclass(slots=True, eq=False)
 class _Plane:
     """A working plane that is still needed: (heads, rows, columns) logits and (rows, columns) labels."""
@@ -149,13 +171,22 @@ class LabelPlanes:
     regrid : from the working grid to the grid of the cropped CT
     regions : see `NetworkPlan`
     device : of the logits
+    part : the part of the working grid that the planes show, numbered from its first one; None for all of it.
+        Then the planes of labels show the voxels of the CT that need no other part
     """
 
-    def __init__(self, regrid: Regrid, regions: tuple[int, ...] | None, device: torch.device) -> None:
-        self._shape: Shape = regrid.target
+    def __init__(
+        self,
+        regrid: Regrid,
+        regions: tuple[int, ...] | None,
+        device: torch.device,
+        part: Box | None = None,
+    ) -> None:
         self._regions = regions
         self._device = device
-        self.axes = interpolation_axes(regrid)
+        self.axes = axes_within(regrid, part)[1]
+        z, y, x = (len(axis.low) for axis in self.axes)
+        self._shape: Shape = (z, y, x)
         self._index = [
             (torch.from_numpy(axis.low).to(device), torch.from_numpy(axis.high).to(device))
             for axis in self.axes

@@ -82,6 +82,27 @@ class LinearInterpolation:
     high_weight: Floats
     single: bool
 
+    def within(self, first: int, stop: int) -> tuple[slice, LinearInterpolation]:
+        """The interpolation if only some input samples are known.
+
+        Parameters
+        ----------
+        first, stop : the input samples that are known, ``stop`` exclusive
+
+        Returns
+        -------
+        the output samples that need no other ones, and their interpolation from the known samples
+        """
+        found = np.flatnonzero((self.low >= first) & (self.high < stop))
+        outputs = slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
+        return outputs, LinearInterpolation(
+            low=self.low[outputs] - first,
+            high=self.high[outputs] - first,
+            low_weight=self.low_weight[outputs],
+            high_weight=self.high_weight[outputs],
+            single=self.single,
+        )
+
 
 @lru_cache(maxsize=16)
 def cubic(inputs: int, outputs: int) -> CubicResampling:

@@ -21,16 +21,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Shape
+from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.core.volume import Mask
 from orgseg_node.inference.engine.allocator import keep_large_blocks
 from orgseg_node.inference.engine.disagreement import FoldAgreement
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.label_planes import LabelPlanes, Labels
+from orgseg_node.inference.engine.layout import TileWindow
 from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
 from orgseg_node.inference.engine.stopwatch import Stopwatch
 from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
-from orgseg_node.inference.engine.working import Regrid, WorkingVolume
+from orgseg_node.inference.engine.working import Regrid, WorkingPart, WorkingVolume
 
 _DENSE = torch.contiguous_format
 _RELEASE_EVERY = 4  # planes after which slabs in a file return the main memory of these planes
@@ -39,7 +40,9 @@ TileCallback = Callable[[int, int, float], None]
 """Called after each tile with the tiles done, all tiles and the estimated seconds left; may raise to stop."""
 
 PlaneCallback = Callable[[int, Labels], None]
-"""Called with the number of a plane of the cropped CT and its labels (rows, columns), in ascending order."""
+"""Called with the number of a plane of the cropped CT and its labels (rows, columns), in ascending order.
+
+With a window, planes, rows and columns are those of `axes_within`, numbered from its first ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,24 +51,33 @@ class LabellingTask:
 
     Attributes
     ----------
-    working : the preprocessed CT
-    to_ct : resampling from the working grid to the grid of the cropped CT
-    tiling : the tiles over the working volume
+    working : the preprocessed CT, or the part of it that the tiles cover
+    to_ct : resampling from the whole working grid to the grid of the cropped CT
+    tiling : the tiles over ``working``
     regions : see `NetworkPlan`
-    region : (K, J, I) bool on the grid of the cropped CT; tiles that it does not need are skipped, and all
-        voxels outside it become background. None to skip nothing
+    region : (K, J, I) bool on the grid of the labels; tiles that it does not need are skipped, and all voxels
+        outside it become background. None to skip nothing
     accumulators : where the accumulators are stored
     prefetch : compute planes of the working volume in a thread while the network runs, which is faster on a
         GPU
+    window : the part of the CT to label, by the tiles of ``tiling``; None to label all of it
     """
 
-    working: WorkingVolume
+    working: WorkingVolume | WorkingPart
     to_ct: Regrid
     tiling: Tiling
     regions: tuple[int, ...] | None
     region: Mask | None
     accumulators: AccumulatorStorage
     prefetch: bool
+    window: TileWindow | None = None
+
+    @property
+    def taken(self) -> Box:
+        """Where labels are taken, in voxels of ``working``."""
+        if self.window is not None:
+            return self.window.taken
+        return Box(start=(0, 0, 0), stop=self.tiling.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,8 +119,13 @@ def run_network(
         If the network's logits are too large for 16 bits.
     """
     tiling, regions = task.tiling, task.regions
-    planes = LabelPlanes(task.to_ct, regions, _accumulator_device(task.accumulators, forward.device))
-    needed = None if task.region is None else needed_tiles(tiling, task.region, planes.axes)
+    inner = None if task.window is None else task.window.inner
+    planes = LabelPlanes(task.to_ct, regions, _accumulator_device(task.accumulators, forward.device), inner)
+    needed = (
+        None
+        if task.region is None
+        else needed_tiles(tiling, task.region, planes.axes, origin=task.taken.start)
+    )
     largest = max(regions) if regions else heads - 1
     agreement = FoldAgreement(largest + 1, regions, forward.folds) if forward.folds > 1 else None
     window = _SlidingWindow(task, forward, heads, _TileProgress(tiling, needed, forward.folds, on_tile))
@@ -136,6 +153,10 @@ def _inner(tiling: Tiling) -> tuple[slice, slice]:
     """Rows and columns without padding."""
     (_, j, i), (_, rows, columns) = tiling.padding_before, tiling.shape
     return slice(j, j + rows), slice(i, i + columns)
+
+
+def _shifted(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
 
 
 def _accumulator_device(storage: AccumulatorStorage, device: torch.device) -> torch.device:
@@ -240,10 +261,13 @@ class _SlidingWindow:
         self, start: int, count: int, agreement: FoldAgreement | None
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Mean over the folds, plane by plane, added and divided in float16 as nnU-Net does."""
-        tiling, (rows, columns) = self._task.tiling, _inner(self._task.tiling)
+        taken = self._task.taken
+        before, top, left = self._task.tiling.padding_before
+        _, rows, columns = taken.slices
+        rows, columns = _shifted(rows, top), _shifted(columns, left)
         for number in range(count):
-            inner = start + number - tiling.padding_before[0]
-            if not 0 <= inner < tiling.shape[0]:
+            plane = start + number - before
+            if not taken.start[0] <= plane < taken.stop[0]:
                 continue
             if number % _RELEASE_EVERY == 0:
                 for slab in self._slabs:
@@ -262,7 +286,7 @@ class _SlidingWindow:
                 total += mean
             if len(means) > 1:
                 total /= len(means)
-            yield inner, total
+            yield plane - taken.start[0], total
 
     def _set_background(self, logits: torch.Tensor, where: torch.Tensor) -> None:
         """Make background of the voxels for which no tile was computed."""

@@ -72,7 +72,10 @@ def gaussian_weights(patch: Shape, device: torch.device) -> torch.Tensor:
 
 
 def needed_tiles(
-    tiling: Tiling, region: Mask, axes: tuple[LinearInterpolation, LinearInterpolation, LinearInterpolation]
+    tiling: Tiling,
+    region: Mask,
+    axes: tuple[LinearInterpolation, LinearInterpolation, LinearInterpolation],
+    origin: Shape = (0, 0, 0),
 ) -> NDArray[np.bool_]:
     """Which tiles a region of the CT needs.
 
@@ -81,15 +84,16 @@ def needed_tiles(
     tiling : the tiles
     region : (K, J, I) bool, on the grid of the cropped CT
     axes : how logits are interpolated to that grid along each axis
+    origin : voxel of the tiled volume that is the first input sample of ``axes``
 
     Returns
     -------
     (tiles along each axis) bool, true where a voxel of the region is interpolated from the tile
     """
     ranges = [
-        [_dependent_samples(axis, start - before, start - before + size) for start in starts]
-        for axis, starts, before, size in zip(
-            axes, tiling.starts, tiling.padding_before, tiling.patch, strict=True
+        [_dependent_samples(axis, start - before - first, start - before - first + size) for start in starts]
+        for axis, starts, before, size, first in zip(
+            axes, tiling.starts, tiling.padding_before, tiling.patch, origin, strict=True
         )
     ]
     needed = [bool(region[part].any()) for part in itertools.product(*ranges)]

@@ -196,6 +196,30 @@ class WorkingVolume:
         return normalise(np.asarray(low)).astype(np.float64), normalise(np.asarray(high)).astype(np.float64)
 
 
+class WorkingPart:
+    """A part of a working volume, for tiles that cover only this part.
+
+    Parameters
+    ----------
+    working : the whole working volume
+    part : in its voxels
+    """
+
+    def __init__(self, working: WorkingVolume, part: Box) -> None:
+        self._working = working
+        self._part = part
+
+    @property
+    def shape(self) -> Shape:
+        """Number of voxels of the part."""
+        return self._part.shape
+
+    def planes(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Planes ``start`` to ``stop`` of the part; see `WorkingVolume.planes`."""
+        first, (_, rows, columns) = self._part.start[0], self._part.slices
+        return self._working.planes(first + start, first + stop)[:, rows, columns]
+
+
 def _axis_resampling(inputs: int, outputs: int, *, thick: bool) -> CubicResampling | Indices | None:
     """The resampling along one axis: none, the nearest sample, or cubic."""
     if inputs == outputs:  # a spline through its own samples is the samples

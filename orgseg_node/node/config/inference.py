@@ -31,6 +31,7 @@ _NETWORK_SETTINGS: Final = (  # those that `InferenceSettings` takes
     "backend",
     "memory_budget_mb",
     "skip_outside_body",
+    "guided",
 )
 
 
@@ -61,6 +62,7 @@ class InferenceSection(Section):
     backend: Literal["exact", "fast"] = "exact"
     memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
     skip_outside_body: bool | None = None
+    guided: bool = True
     threads: Annotated[int, Field(ge=1)] | None = None
     chunk_mm: Annotated[float, Field(ge=60, le=2000)] = 300.0
     overlap_mm: Annotated[float, Field(ge=0, le=500)] = 50.0

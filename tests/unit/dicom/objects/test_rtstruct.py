@@ -107,6 +107,16 @@ def test_same_job_gives_the_same_bytes_and_another_job_another_object(
     assert other.SeriesInstanceUID != first.SeriesInstanceUID
 
 
+def test_a_guided_result_says_so(series: CtSeries, label_map: LabelMap) -> None:
+    guided = replace(
+        PROVENANCE, guidance="Guided by coarse 2: 2 of 3 networks searched only around its organs."
+    )
+    written = write_rtstruct(trace(label_map), series, guided)
+    assert written.StructureSetDescription.endswith(guided.guidance)
+    (algorithm,) = written.StructureSetROISequence[0].ROIDerivationAlgorithmIdentificationSequence
+    assert guided.guidance in algorithm.AlgorithmParameters
+
+
 def test_object_says_automatic_and_unreviewed_everywhere(written: FileDataset) -> None:
     again = _reread(written)
     assert again.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian

@@ -218,3 +218,14 @@ def test_nothing_found_is_an_error_and_not_written(
 ) -> None:
     with pytest.raises(NothingFound):
         write_report_sr(replace(label_map, labels=np.zeros_like(label_map.labels)), series, PROVENANCE, seg)
+
+
+def test_a_guided_result_says_so_in_report_and_segmentation(series: CtSeries, label_map: LabelMap) -> None:
+    guided = replace(
+        PROVENANCE, guidance="Guided by coarse 2: 2 of 3 networks searched only around its organs."
+    )
+    seg = write_seg(label_map, series, guided)
+    report = write_report_sr(label_map, series, guided, seg, check_labels(label_map))
+    (algorithm,) = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
+    assert algorithm.AlgorithmParameters.endswith(f"; {guided.guidance}")
+    assert _bytes(report).count(guided.guidance.encode()) >= len(FOUND)

@@ -161,6 +161,7 @@ def test_every_setting_of_inference_reaches_the_networks_unchanged(tmp_path: Pat
         "threads": 3,
         "memory_budget_mb": 4000,
         "skip_outside_body": False,
+        "guided": False,
         "chunk_mm": 150.0,
         "overlap_mm": 20.0,
     }

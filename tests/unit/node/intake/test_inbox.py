@@ -89,9 +89,9 @@ def test_another_way_to_the_labels_is_another_job_and_more_memory_is_not(tmp_pat
 
     others = [
         job(method="whole"), job(method="chunked"), job(method="chunked", overlap_mm=10), job(backend="fast"),
-        job(skip_outside_body=True), job(skip_outside_body=False),
+        job(skip_outside_body=True), job(skip_outside_body=False), job(guided=False),
     ]  # fmt: skip
-    assert len({job(), *others}) == 7
+    assert len({job(), *others}) == 8
     assert job(memory_budget_mb=4000, threads=2, time_limit_s=60, overlap_mm=10) == job()
 
 

@@ -1,0 +1,108 @@
+"""Whether and how networks are run only where the guide of their bundle found their organs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orgseg_node.core.body import Body
+from orgseg_node.core.checks import Finding, Level
+from orgseg_node.core.volume import Volume
+from orgseg_node.inference.backends.guided import GuidePlaces
+from orgseg_node.inference.bundles.tables.guide import Guide
+from orgseg_node.inference.engine.layout import Layout
+from orgseg_node.inference.predictor import (
+    GuidedNetwork,
+    GuidedOutcome,
+    InferenceSettings,
+    Predictor,
+    ProgressCallback,
+)
+from orgseg_node.inference.preparing import PreparedCt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuidedRun:
+    """How networks are run where the guide found their organs.
+
+    Attributes
+    ----------
+    layout : how tiles are laid over the box of an organ
+    margin_mm : margin of the box around the organ of the guide
+    """
+
+    layout: Layout
+    margin_mm: float
+
+    def describe(self) -> str:
+        """For the description of the method."""
+        return f"tiles {self.layout}, margin {self.margin_mm:g} mm"
+
+
+def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun | None:
+    """How guided runs are allowed by the calibration of the guide; None if they are not.
+
+    Parameters
+    ----------
+    guide : from the manifest of the bundle
+    settings : which may forbid guided runs; the calibration counts for the backend that it was measured with
+    """
+    if guide is None or guide.calibration is None or not settings.guided:
+        return None
+    calibration = guide.calibration
+    if calibration.shortcomings or calibration.backend != settings.backend:
+        return None
+    return GuidedRun(layout=Layout(calibration.layout), margin_mm=calibration.margin_mm)
+
+
+def guide_finding(networks: Sequence[GuidedNetwork]) -> tuple[Finding, ...]:
+    """The finding that the guide did not lead to some organs; empty if it led to all."""
+    wrong = (GuidedOutcome.MISSED, GuidedOutcome.EMPTY, GuidedOutcome.DIFFERENT)
+    organs = [key for row in networks if row.outcome in wrong for key in row.organs]
+    if not organs:
+        return ()
+    message = f"The guide did not lead to {', '.join(organs)}; searched on the whole CT instead."
+    return (Finding(level=Level.INFO, code="GUIDE_NOT_FOLLOWED", message=message, value=float(len(organs))),)
+
+
+class OpenGuide:
+    """The guide of a bundle, ready to run.
+
+    Parameters
+    ----------
+    predictor : runs its networks
+    guide : as the manifest describes it
+    run : how the networks are run that it leads
+    """
+
+    def __init__(self, predictor: Predictor, guide: Guide, run: GuidedRun) -> None:
+        self._predictor = predictor
+        self._name = f"{guide.name} {guide.version}"
+        self.description = f", guided by {self._name} ({run.describe()})"
+        self._run = run
+
+    def places(
+        self, volume: Volume, body: Body, prepared: PreparedCt, on_progress: ProgressCallback
+    ) -> tuple[GuidePlaces, float]:
+        """Run it.
+
+        Parameters
+        ----------
+        volume : CT in HU
+        body : the patient in it
+        prepared : the CT as it is prepared for the networks that it leads
+        on_progress : called during the work; may raise to stop
+
+        Returns
+        -------
+        where it found the organs, and the seconds that its networks computed
+        """
+        found = self._predictor.predict(volume, body, on_progress)
+        places = GuidePlaces(
+            guide=self._name,
+            found=found.label_map,
+            prepared=prepared,
+            layout=self._run.layout,
+            margin_mm=self._run.margin_mm,
+        )
+        return places, found.timings_s["network"]

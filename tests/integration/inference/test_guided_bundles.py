@@ -1,0 +1,186 @@
+"""A bundle with a guide: used only where its calibration allows it, said in the result, and never a loss."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from orgseg_node.core.body import Body
+from orgseg_node.core.geometry import Box, Grid
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.core.volume import Volume
+from orgseg_node.errors import GuideUnsuitable
+from orgseg_node.inference.backends.guided_calibrating import (
+    ReferenceCase,
+    against_contours,
+    measure_guided,
+    open_guided_predictors,
+)
+from orgseg_node.inference.backends.guided_run import allowed_run
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.calibration import ReferenceCt
+from orgseg_node.inference.bundles.tables.guided_calibration import GuidedAgreement, GuidedCalibration
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
+from orgseg_node.inference.engine.layout import Layout
+from orgseg_node.inference.guide import allow_guide, attach_guide
+from orgseg_node.inference.loading import load_predictor
+from orgseg_node.inference.predictor import InferenceSettings, Prediction
+from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+
+pytestmark = pytest.mark.endurance
+
+_STREAMING = InferenceSettings(device="cpu", threads=1, skip_outside_body=False)
+_GOOD = GuidedAgreement(dice=1.0, found_on=1, missed_on=0, whole_on=0)
+
+
+def _make(folder: Path, name: str, organs: dict[str, dict[int, str]]) -> ModelBundle:
+    parts = [
+        PartDraft(
+            folder=write_tiny(
+                folder / name,
+                TinyModel(
+                    labels={key: n for n, key in labels.items()},
+                    dataset_name=dataset,
+                    seed=seed,
+                    patch=(8, 8, 8),
+                ),
+            ),
+            label_map=labels,
+        )
+        for seed, (dataset, labels) in enumerate(organs.items())
+    ]
+    texts = dict.fromkeys(("title", "intended_use", "trained_on", "licence", "card"), "x")
+    draft = BundleDraft(name=name, version="1", **texts)  # type: ignore[arg-type]  # the texts only
+    return export_trained(parts, draft, folder / f"{name}-bundle")
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    folder = tmp_path_factory.mktemp("guided")
+    single = {"Dataset910_A": {1: "spleen"}, "Dataset911_B": {1: "heart"}}
+    guide = _make(folder, "coarse", {"Dataset912_C": {1: "heart", 2: "spleen"}})
+    bundle = attach_guide(_make(folder, "single", single), guide, 1.0)
+    calibration = GuidedCalibration(
+        backend="exact",
+        layout="once",
+        margin_mm=2.0,
+        date=dt.date(2026, 1, 31),
+        references=(ReferenceCt(sha256="a" * 64, voxels=7),),
+        organs={"spleen": _GOOD, "heart": _GOOD},
+    )
+    return allow_guide(bundle, calibration)
+
+
+@pytest.fixture(scope="module")
+def case() -> tuple[Volume, Body]:
+    grid = Grid(shape=(30, 40, 36), spacing_mm=(2.5, 1.5, 1.5), origin_mm=(-20.0, -30.0, 5.0))
+    noise = gaussian_filter(np.random.default_rng(1).normal(size=grid.shape), 3)
+    mask = np.ones(grid.shape, dtype=bool)
+    body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=100.0, findings=())
+    return Volume(grid=grid, hu=(noise * 6000).astype(np.int16)), body
+
+
+def _predict(
+    bundle: ModelBundle,
+    case: tuple[Volume, Body],
+    table: OrganTable,
+    settings: InferenceSettings = _STREAMING,
+    requested: set[str] | None = None,
+) -> Prediction:
+    return load_predictor(bundle, table, settings, requested).predict(*case, lambda *_: None)
+
+
+def _mask(found: Prediction, key: str) -> np.ndarray:
+    number = next(n for n, organ in found.label_map.organs.items() if organ.key == key)
+    return np.asarray(found.label_map.labels == number)
+
+
+def test_the_result_says_that_it_was_guided_and_networks_run_on_the_whole_ct_lose_nothing(
+    guided: ModelBundle, case: tuple[Volume, Body], organ_table: OrganTable
+) -> None:
+    found = _predict(guided, case, organ_table)
+    free = _predict(guided, case, organ_table, replace(_STREAMING, guided=False))
+    assert "guided by coarse 1 (tiles once, margin 2 mm)" in found.method
+    assert "guides not used" in free.method
+    assert {key for row in found.guided for key in row.organs} == {"spleen", "heart"}
+    assert not free.guided
+    for row in found.guided:  # random networks find organs everywhere, so that each box grows to the whole CT
+        assert not row.followed
+        for key in row.organs:
+            assert (_mask(found, key) == _mask(free, key)).all()
+
+
+def test_requested_organs_are_those_of_the_full_guided_run(
+    guided: ModelBundle, case: tuple[Volume, Body], organ_table: OrganTable
+) -> None:
+    full = _predict(guided, case, organ_table)
+    for key in ("spleen", "heart"):
+        part = _predict(guided, case, organ_table, requested={key})
+        assert (_mask(part, key) == _mask(full, key)).all()
+        assert "guided by coarse 1" in part.method
+
+
+def test_without_a_sufficient_calibration_for_the_backend_the_guide_is_not_used(guided: ModelBundle) -> None:
+    guide = guided.manifest.guide
+    assert guide is not None
+    assert guide.calibration is not None
+    run = allowed_run(guide, _STREAMING)
+    assert run is not None
+    assert (run.layout, run.margin_mm) == (Layout.ONCE, 2.0)
+    poor = replace(guide.calibration, organs={"spleen": replace(_GOOD, missed_on=1), "heart": _GOOD})
+    assert allowed_run(replace(guide, calibration=poor), _STREAMING) is None
+    assert allowed_run(replace(guide, calibration=None), _STREAMING) is None
+    assert allowed_run(guide, replace(_STREAMING, guided=False)) is None
+    assert allowed_run(guide, replace(_STREAMING, backend="fast")) is None
+    assert allowed_run(None, _STREAMING) is None
+
+
+def test_the_measurement_counts_organs_misses_and_voxels(
+    guided: ModelBundle, case: tuple[Volume, Body], organ_table: OrganTable
+) -> None:
+    volume, _ = case
+    runs = open_guided_predictors(guided, organ_table, "exact", 2.0, [Layout.ONCE, Layout.NNUNET])
+    clinical = np.zeros(volume.grid.shape, dtype=bool)
+    clinical[5:9, 5:9, 5:9] = True
+    cases = [ReferenceCase(ct=volume, contours={"heart": clinical})] * 2  # the second time it is known
+    measured = measure_guided(runs, cases, dt.date(2026, 2, 1), lambda *_: None)
+    assert [each.calibration.layout for each in measured.candidates] == ["once", "nnunet"]
+    for each in measured.candidates:
+        assert len(each.calibration.references) == 1
+        assert set(each.calibration.organs) == {"spleen", "heart"}
+        assert all(organ.found_on == 1 for organ in each.calibration.organs.values())
+        assert all(organ.dice == 1.0 for organ in each.calibration.organs.values()), "all on the whole CT"
+        assert each.differing == 0
+        assert each.tiles >= 1.0
+
+
+def test_a_bundle_without_a_guide_for_all_its_organs_cannot_be_measured(
+    guided: ModelBundle, organ_table: OrganTable
+) -> None:
+    bare = replace(guided, manifest=replace(guided.manifest, guide=None))
+    with pytest.raises(GuideUnsuitable, match="has no guide"):
+        open_guided_predictors(bare, organ_table, "exact", 10.0, [Layout.ONCE])
+    guide = guided.manifest.guide
+    assert guide is not None
+    part = replace(guide.parts[0], labels={1: "heart"})
+    half = replace(guided, manifest=replace(guided.manifest, guide=replace(guide, parts=(part,))))
+    with pytest.raises(GuideUnsuitable, match="does not find spleen"):
+        open_guided_predictors(half, organ_table, "exact", 10.0, [Layout.ONCE])
+
+
+def test_the_bound_against_contours_is_that_of_a_paired_t_interval() -> None:
+    found = against_contours([0.80, 0.82, 0.84, 0.86, 0.88], [0.81, 0.82, 0.83, 0.87, 0.87])
+    assert found is not None
+    assert (found.cts, found.unguided, found.guided) == (5, 0.84, 0.84)
+    assert found.lower == pytest.approx(-0.0096, abs=1e-4)
+    assert against_contours([0.8], [0.8]) is None
+
+
+def test_an_imported_copy_keeps_its_guide(guided: ModelBundle) -> None:
+    again = open_bundle(guided.path)
+    assert again.manifest == guided.manifest

@@ -1,0 +1,244 @@
+"""A network that is run only where the guide found its organ gives all of the organ, or is run everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from orgseg_node.core.body import Body
+from orgseg_node.core.geometry import Box, Grid, Shape
+from orgseg_node.core.volume import LabelMap, Mask, Volume
+from orgseg_node.inference.backends.guided import (
+    BoxResult,
+    GuidePlaces,
+    run_in_box,
+    touched_borders,
+    widen,
+    working_box,
+)
+from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
+from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
+from orgseg_node.inference.bundles.bundle import Part
+from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.engine.layout import Layout, lay_tiles
+from orgseg_node.inference.engine.plans import NetworkPlan, PreprocessingPlan
+from orgseg_node.inference.engine.tiles import Tiling
+from orgseg_node.inference.engine.working import HuNormalisation, Regrid
+from orgseg_node.inference.predictor import GuidedOutcome
+from orgseg_node.inference.preparing import PreparedCt, prepare_ct
+from orgseg_node.organ_table import organ_table
+
+_SHAPE: Shape = (40, 44, 48)
+_SPACING = (2.0, 1.0, 1.5)
+_PATCH: Shape = (8, 12, 12)
+
+
+class _AboveThreshold:
+    """A network whose organ is all that is brighter than 500 HU, whatever else is in the tile."""
+
+    folds = 1
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.tiles = 0
+
+    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
+        self.tiles += 1
+        return torch.cat([torch.zeros_like(tile[0]), tile[0] - 0.5])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """A CT with one bright organ and a network that finds it."""
+
+    organ: Mask
+    prepared: PreparedCt
+    view: NetworkView
+    network: LoadedNetwork
+    limits: RunLimits
+
+    def guided(self, guide: Mask, layout: Layout = Layout.ONCE, margin_mm: float = 2.0) -> BoxResult:
+        grid = Grid(shape=_SHAPE, spacing_mm=_SPACING, origin_mm=(0.0, 0.0, 0.0))
+        organs = {3: organ_table()["spleen"]}
+        found = LabelMap(grid=grid, labels=(guide * 3).astype(np.uint8), organs=organs)
+        places = GuidePlaces(
+            guide="guide 1", found=found, prepared=self.prepared, layout=layout, margin_mm=margin_mm
+        )
+        return run_in_box(self.network, self.view, self.limits, places, lambda *_: None, region=None)
+
+    def whole(self) -> NDArray[np.uint16]:
+        labels = np.zeros(self.view.box.shape, dtype=np.uint16)
+
+        def on_plane(k: int, plane: NDArray[np.uint16]) -> None:
+            labels[k] = plane
+
+        run_loaded(self.network, self.view, self.limits, lambda *_: None, on_plane, region=None)
+        return labels
+
+    def all_of(self, result: BoxResult) -> NDArray[np.uint16]:
+        labels = np.zeros(self.view.box.shape, dtype=np.uint16)
+        assert result.labels is not None
+        labels[result.part] = result.labels
+        return labels
+
+
+def _bench(organ: Mask, spacing: Sequence[float] = (2.0, 1.5, 1.5)) -> _Bench:
+    hu = np.where(organ, 1000, 1).astype(np.int16)  # never 0, to which nnU-Net would crop
+    grid = Grid(shape=_SHAPE, spacing_mm=_SPACING, origin_mm=(0.0, 0.0, 0.0))
+    mask = np.ones(_SHAPE, dtype=bool)
+    body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=100.0, findings=())
+    prepared = prepare_ct(Volume(grid=grid, hu=hu), body, Preprocessing())
+    a, b, c = spacing
+    preprocessing = PreprocessingPlan(
+        transpose=(0, 1, 2),
+        spacing_mm=(a, b, c),
+        normalisation=HuNormalisation(low=0.0, high=1000.0, mean=0.0, std=1000.0),
+        force_separate_z=None,
+    )
+    plan = NetworkPlan(
+        preprocessing=preprocessing,
+        patch=_PATCH,
+        force_separate_z=None,
+        heads=2,
+        regions=None,
+        downsampling=(2, 2, 2),
+    )
+    view = view_for_network(prepared, preprocessing, "LPS")
+    assert view is not None
+    part = Part(folder="parts/spleen", configuration="3d_fullres", folds=("0",), labels={1: "spleen"})
+    network = LoadedNetwork(
+        part=part, plan=plan, forward=_AboveThreshold(), activation_bytes=1, release_memory=lambda: None
+    )
+    limits = RunLimits(step=0.5, memory_budget_mb=None, device=torch.device("cpu"), shared=False)
+    return _Bench(organ=organ, prepared=prepared, view=view, network=network, limits=limits)
+
+
+def _block(start: Shape, stop: Shape) -> Mask:
+    mask = np.zeros(_SHAPE, dtype=bool)
+    mask[Box(start=start, stop=stop).slices] = True
+    return mask
+
+
+_ORGAN = ((10, 14, 16), (18, 24, 26))
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_in_the_box_of_its_organ_a_network_finds_all_of_it_with_few_tiles(layout: Layout) -> None:
+    bench = _bench(_block(*_ORGAN))
+    result = bench.guided(_block(*_ORGAN), layout)
+    assert result.report.outcome is GuidedOutcome.BOX
+    assert result.report.organs == ("spleen",)
+    whole = bench.whole()
+    assert whole.any()
+    assert (bench.all_of(result) == whole).all()
+    assert result.report.tiles < result.report.whole_tiles / (5 if layout is Layout.ONCE else 1)
+
+
+def test_an_organ_that_reaches_beyond_its_box_widens_it_until_nothing_is_cut() -> None:
+    organ = _block((6, 10, 10), (34, 20, 20))
+    bench = _bench(organ)
+    result = bench.guided(_block((6, 10, 10), (16, 20, 20)))
+    assert result.report.outcome is GuidedOutcome.WIDENED
+    assert (bench.all_of(result) == bench.whole()).all()
+    assert bench.whole()[30].any()
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.data())
+def test_nothing_of_a_connected_organ_is_cut_wherever_the_guide_saw_a_part_of_it(data: st.DataObject) -> None:
+    def stretch(size: int, least: int, first: int = 0) -> tuple[int, int]:
+        start = data.draw(st.integers(first, size - least))
+        return start, data.draw(st.integers(start + least, size))
+
+    organ = [stretch(size, 4) for size in _SHAPE]
+    seen = [stretch(stop - start, 1) for start, stop in organ]
+    mask = _block(_three(a for a, _ in organ), _three(b for _, b in organ))
+    guide = _block(
+        _three(a + first for (a, _), (first, _) in zip(organ, seen, strict=True)),
+        _three(a + stop for (a, _), (_, stop) in zip(organ, seen, strict=True)),
+    )
+    bench = _bench(mask)
+    result = bench.guided(guide, data.draw(st.sampled_from(list(Layout))), data.draw(st.floats(0, 6)))
+    if result.labels is not None:
+        assert (bench.all_of(result) == bench.whole()).all()
+    else:
+        assert result.report.outcome in {GuidedOutcome.NO_SAVING, GuidedOutcome.DIFFERENT}
+        assert result.report.tiles >= result.report.whole_tiles
+
+
+def test_where_the_guide_found_nothing_the_network_is_run_everywhere() -> None:
+    result = _bench(_block(*_ORGAN)).guided(np.zeros(_SHAPE, dtype=bool))
+    assert (result.report.outcome, result.labels) == (GuidedOutcome.MISSED, None)
+
+
+def test_where_the_guide_points_elsewhere_the_network_is_run_everywhere() -> None:
+    result = _bench(_block(*_ORGAN)).guided(_block((30, 34, 38), (36, 40, 44)))
+    assert (result.report.outcome, result.labels) == (GuidedOutcome.EMPTY, None)
+    assert result.report.tiles > result.report.whole_tiles, "the tiles in vain count"
+
+
+def test_an_organ_that_hardly_resembles_the_guides_is_searched_everywhere() -> None:
+    guide = _block((10, 14, 16), (22, 30, 30))
+    result = _bench(_block((10, 14, 16), (12, 18, 20))).guided(guide)
+    assert (result.report.outcome, result.labels) == (GuidedOutcome.DIFFERENT, None)
+
+
+def test_a_box_that_needs_as_many_tiles_as_the_whole_ct_is_not_tried() -> None:
+    bench = _bench(_block(*_ORGAN))
+    result = bench.guided(np.ones(_SHAPE, dtype=bool))
+    assert (result.report.outcome, result.labels) == (GuidedOutcome.NO_SAVING, None)
+    forward: Any = bench.network.forward
+    assert forward.tiles == 0
+
+
+def test_progress_does_not_fall_while_a_box_is_widened() -> None:
+    bench = _bench(_block((6, 10, 10), (34, 20, 20)))
+    seen: list[float] = []
+    organs = {1: organ_table()["spleen"]}
+    grid = Grid(shape=_SHAPE, spacing_mm=_SPACING, origin_mm=(0.0, 0.0, 0.0))
+    labels = _block((6, 10, 10), (16, 20, 20)).astype(np.uint8)
+    found = LabelMap(grid=grid, labels=labels, organs=organs)
+    places = GuidePlaces(guide="g", found=found, prepared=bench.prepared, layout=Layout.ONCE, margin_mm=0.0)
+    run_in_box(
+        bench.network, bench.view, bench.limits, places, lambda part, _: seen.append(part), region=None
+    )
+    assert seen == sorted(seen)
+
+
+def test_only_borders_inside_the_ct_count_as_touched() -> None:
+    found = np.zeros((4, 4, 4), dtype=bool)
+    found[0, 1, 1] = found[2, 3, 1] = True
+    inside = (slice(2, 6), slice(1, 5), slice(0, 4))
+    assert touched_borders(found, inside, (8, 8, 8)) == ((True, False), (False, True), (False, False))
+    at_the_border = (slice(0, 4), slice(4, 8), slice(0, 4))
+    assert touched_borders(found, at_the_border, (8, 8, 8)) == ((False, False),) * 3
+
+
+def test_a_box_grows_by_half_a_tile_on_the_sides_that_were_reached() -> None:
+    shape = (60, 60, 60)
+    box = Box(start=(20, 20, 2), stop=(26, 26, 8))
+    window = lay_tiles(shape, (16, 16, 16), box, Layout.ONCE, Tiling.covering(shape, (16, 16, 16), 0.5))
+    wider = widen(window, ((True, False), (False, True), (True, True)), (16, 16, 16), shape)
+    inner = window.inner
+    assert wider.start == (inner.start[0] - 8, inner.start[1], max(inner.start[2] - 8, 0))
+    assert wider.stop == (inner.stop[0], inner.stop[1] + 8, inner.stop[2] + 8)
+
+
+def test_the_margin_of_a_box_is_in_millimetres_and_ends_with_the_ct() -> None:
+    to_ct = Regrid(source=(20, 20, 20), target=(40, 20, 20), thick_axis=None)
+    box = working_box(Box(start=(20, 5, 1), stop=(22, 6, 3)), to_ct, (1.0, 2.0, 4.0), 4.0)
+    assert box.start == (7, 3, 0)
+    assert box.stop == (14, 8, 4)
+
+
+def _three(values: Any) -> Shape:
+    a, b, c = values
+    return a, b, c

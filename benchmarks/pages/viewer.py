@@ -6,7 +6,8 @@ A node's pages are served with one large contoured case, once with the table of 
 with a job, and once without it, as for jobs of earlier versions. First picture: from asking for the page to
 the slice with its contours on the screen, with an empty cache of the browser. Scrolling: a slice for each
 frame of the screen, up and down, once all slices have arrived. Memory: of the page's heap after the first and
-after the last of so many cases, which are opened one after the other.
+after the last of so many cases, which are opened one after the other. Processor time depends little on what
+else the machine does; seconds do.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.pages.big_case import make_ct, organs_of
+from orgseg_node.web.case_content.images import MOST_IN_BLOCK, OpenCases
 from orgseg_node.web.http_server import HttpServer
 from tests.browser.conftest import Site, serve
 from tests.support.web.contoured import contour_case
@@ -66,6 +68,16 @@ def measure(browser: Browser, folder: Path, options: argparse.Namespace, *, reco
     bench = PagesBench(folder / "node", web={"port": 0})
     ct = make_ct(folder / "ct", options.slices, options.size)
     job = contour_case(bench.store, bench.jobs.data, ct, labels_of=organs_of, recorded=recorded)
+    name = "with the table of slices" if recorded else "without it"
+    begun = time.process_time()
+    cases = OpenCases()
+    opened = cases.open(bench.store, bench.jobs.data, job)
+    open_s = time.process_time() - begun
+    begun = time.process_time()
+    sent = len(cases.planes(opened, 0, MOST_IN_BLOCK))
+    slice_ms = 1000 * (time.process_time() - begun) / MOST_IN_BLOCK
+    print(f"{name}: processor time of the node to open the case {open_s:.2f} s,", end=" ")
+    print(f"for each slice {slice_ms:.1f} ms ({sent / MOST_IN_BLOCK / 1e6:.2f} MB)", flush=True)
     server = serve(bench)
     site = Site(bench=bench, port=server.port or 0, jobs={"big": job.job_id})
     firsts = []
@@ -79,11 +91,9 @@ def measure(browser: Browser, folder: Path, options: argparse.Namespace, *, reco
     firsts.append(first_s)
     page.wait_for_selector(f'#viewer[data-loaded="{options.slices}"]', timeout=120_000)
     per_s, median_ms, slow_ms = page.evaluate(SCROLL, 240)
-    name = "with the table of slices" if recorded else "without it"
     spread = f"{len(firsts)} times: {min(firsts):.2f} to {max(firsts):.2f}"
-    print(
-        f"{name}: first picture {statistics.median(firsts):.2f} s ({spread}), load {os.getloadavg()[0]:.1f}"
-    )
+    load = os.getloadavg()[0]
+    print(f"  first picture {statistics.median(firsts):.2f} s ({spread}), load {load:.1f}")
     print(f"  scrolling {per_s:.0f} slices/s; drawing {median_ms:.1f} ms, 95 % below {slow_ms:.1f} ms")
     if recorded:
         _memory(page, site, options.cases)

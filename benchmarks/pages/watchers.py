@@ -112,6 +112,7 @@ def main() -> None:
     chromium.chmod(0o755)
     rates: dict[int, list[float]] = {0: [], options.browsers: []}
     used: dict[int, list[float]] = {0: [], options.browsers: []}
+    busy: dict[int, list[float]] = {0: [], options.browsers: []}
     try:
         paths = make_slices(work / "ct", options.slices, options.size)
         with sync_playwright() as playwright:
@@ -123,7 +124,9 @@ def main() -> None:
                         windows = watch(browser, folder / "data", web, count)
                         before = sum(process.cpu_times()[:2])
                         seconds = send(port, paths, options.senders)
-                        used[count].append(1000 * (sum(process.cpu_times()[:2]) - before) / len(paths))
+                        node_s = sum(process.cpu_times()[:2]) - before
+                        used[count].append(1000 * node_s / len(paths))
+                        busy[count].append(1000 * node_s / seconds)
                         found.append(len(paths) / seconds)
                         for window in windows:
                             window.close()
@@ -135,7 +138,8 @@ def main() -> None:
     for count, found in rates.items():
         spread = ", ".join(f"{rate:.0f}" for rate in found)
         print(f"  {count:2d} browsers: {statistics.median(found):6.1f} images/s ({spread});", end=" ")
-        print(f"{statistics.median(used[count]):.1f} ms of processor time of the node for each image")
+        print(f"processor time of the node {statistics.median(used[count]):.1f} ms for each image,", end=" ")
+        print(f"{statistics.median(busy[count]):.0f} ms in each second")
     print(f"load of the machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
 
 

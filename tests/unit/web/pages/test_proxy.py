@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from orgseg_node.errors import ConfigError
 from orgseg_node.node.config.load import load_config
 from orgseg_node.node.users.roles import Role
+from orgseg_node.web.http_server import HttpServer
 from tests.support.node.leaks import LEAKS
 from tests.support.web.pages_bench import HTML, PagesBench
 
@@ -81,6 +83,20 @@ def test_an_address_that_is_only_claimed_does_not_count(tmp_path: Path) -> None:
     bench.accounts.add("anna", set(Role), "by test")
     browser = _from(bench, "10.1.0.8", X_Forwarded_User="anna", X_Forwarded_For="10.1.0.7")
     assert browser.get("/login").status_code == 403
+
+
+def test_the_server_takes_the_address_from_the_connection_only(tmp_path: Path) -> None:
+    proxy = {**PROXY, "networks": ["127.0.0.1/32"]}
+    bench = PagesBench(tmp_path, web={"port": 0}, pages={"enabled": True, "proxy": proxy})
+    bench.accounts.add("anna", {Role.VIEWER}, "by test")
+    server = HttpServer(bench.pages.routes, before_stop=bench.pages.close)
+    server.start(bench.parts)
+    try:
+        headers = {USER: "anna", "X-Forwarded-For": "10.9.9.9"}
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/login", headers=headers)
+        assert answer.status_code == 303, "it came from the proxy, whatever it says"
+    finally:
+        server.stop()
 
 
 def test_a_session_ends_when_the_proxy_says_another_name_or_nothing(tmp_path: Path) -> None:

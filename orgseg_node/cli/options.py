@@ -31,11 +31,16 @@ _MAX_CHARACTERS = 200
 
 def attribution(by: str, why: str) -> str:
     """Who gives a command and why, as a text for the history. Raises OptionInvalid if it is not one line."""
-    name = by.strip() or _user()
+    name = person_of(by)
     for what, text in (("--by", name), ("--why", why)):
         if not text.isprintable() or len(text) > _MAX_CHARACTERS:
             raise OptionInvalid(f"{what} is one line of at most {_MAX_CHARACTERS} characters.")
     return f"by {name}{f': {why.strip()}' if why.strip() else ''}"
+
+
+def person_of(by: str) -> str:
+    """Who gives a command: the name in --by, or the user of the operating system."""
+    return by.strip() or _user()
 
 
 def _user() -> str:

@@ -139,7 +139,7 @@ def make_objects(
         If an object breaks the rules of DICOM or of its planning system.
     """
     series, provenance, label_map = result.series, result.provenance, result.applied.label_map
-    main = derive_uid(provenance.job_id, RTSTRUCT, "instance", *_variant(requested.profile))
+    main = derive_uid(provenance.uid_root, RTSTRUCT, "instance", *_variant(requested.profile))
     seg = write_seg(label_map, series, provenance, kind=requested.seg, structure_set_uid=main)
     objects = {SEG: encoded(seg)}
     if {SEG_ALONE, SR_OF_SEG_ALONE} & set(requested.roles):

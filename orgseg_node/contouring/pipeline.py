@@ -40,6 +40,7 @@ from orgseg_node.contouring.preload import PreloadedSeries
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.contouring.report import ReportContent, build_report, render_report
 from orgseg_node.contouring.report_pdf import render_report_pdf
+from orgseg_node.contouring.revision.kept_result import keep
 from orgseg_node.contouring.scan_check import ScanRules, check_scan, predict_part
 from orgseg_node.contouring.structures import apply_protocol
 from orgseg_node.core.body import find_body
@@ -100,6 +101,7 @@ class Request:
     remark : additional text in the objects, in ASCII
     scans : what the scan is compared with before the network runs
     anatomy : what the organs are compared with
+    keep : whether the result is kept exactly, to make other objects from it, see `revision.kept_result`
     """
 
     series: CtSeries
@@ -112,6 +114,7 @@ class Request:
     remark: str = ""
     scans: ScanRules = field(default_factory=ScanRules)
     anatomy: AnatomyRules = field(default_factory=AnatomyRules)
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +207,7 @@ def run(
     )
     scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT], body.mask)
     scene = replace(scene, marks=applied.judgement.grades)
-    drawing = BackgroundProcess(lambda: {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)})
+    drawing = BackgroundProcess(lambda: draw(scene) | (keep(result) if request.keep else {}))
     with timer.step(Step.ENCODE):
         objects = make_objects(result, requested, structures)
     with timer.step(Step.PROVE):
@@ -218,7 +221,7 @@ def run(
         structures=structures[RTSTRUCT],
         protocol=request.protocol,
         created=request.created,
-        sha256=_hashes(files | {file_name(role): content for role, content in objects.items()}),
+        sha256=hashes_of(files | {file_name(role): content for role, content in objects.items()}),
         timings_s=timer.timings_s,
     )
     with timer.step(Step.SAVE):
@@ -227,8 +230,8 @@ def run(
         page = render_report_pdf(report, files[MONTAGE]) if pages else b""
         for role in pages:
             objects[role] = wrap_page(page, result, objects, role)
-            report["sha256"] |= _hashes({file_name(role): objects[role]})
-        _save(request.out, files | {REPORT: render_report(report)}, objects)
+            report["sha256"] |= hashes_of({file_name(role): objects[role]})
+        save_result(request.out, files | {REPORT: render_report(report)}, objects)
     return _outcome(request.out, report, result.findings, objects)
 
 
@@ -263,6 +266,11 @@ class _StepTimer:
         return 0.0 if step is order[0] else _ENDS[order[order.index(step) - 1]]
 
 
+def draw(scene: Scene) -> dict[str, bytes]:
+    """The label map and the montage as files, by name."""
+    return {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)}
+
+
 def _on_slices(label_map: LabelMap, body: Mask, series: CtSeries) -> tuple[LabelMap, Mask]:
     """Labels and body mask on the slices as they were scanned."""
     if series.is_regular:
@@ -285,12 +293,20 @@ def _provenance(request: Request, prediction: Prediction) -> Provenance:
     )
 
 
-def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+def hashes_of(files: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 of each file, by name."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def _save(out: Path, files: Mapping[str, bytes], objects: Mapping[str, bytes]) -> None:
-    """Remove old objects, then write the files, each completely or not at all, the RT Structure Set last."""
+def save_result(out: Path, files: Mapping[str, bytes], objects: Mapping[str, bytes]) -> None:
+    """Remove old objects, then write the files, each completely or not at all, the RT Structure Set last.
+
+    Parameters
+    ----------
+    out : the folder
+    files : contents by name
+    objects : contents of the part 10 files by role
+    """
     make_folder(out)
     try:
         for role in (RTSTRUCT, *OPTIONAL):

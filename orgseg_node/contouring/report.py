@@ -85,6 +85,41 @@ def build_report(content: ReportContent) -> dict[str, Any]:
     }
 
 
+def revise_report(
+    report: Mapping[str, Any], result: Result, structures: StructureSet, sha256: Mapping[str, str]
+) -> dict[str, Any]:
+    """The report of a result from which a person has left out structures.
+
+    Parameters
+    ----------
+    report : of the result before
+    result : as it is now
+    structures : contours as they are delivered now
+    sha256 : hash of each written file, by name
+    """
+    removed = set(result.applied.removed)
+    worst = worst_level(result.findings)
+    contours = {one.organ.key: one.contours for one in structures.structures}
+    organs = []
+    for row in report["organs"]:
+        drawn = contours.get(row["key"], ())
+        now: dict[str, Any] = {"slices": len({one.k for one in drawn}), "contours": len(drawn)}
+        if row["key"] in removed:
+            now |= {"voxels": 0, "volume_ml": 0.0, "left_out": True, "left_out_by": "person"}
+        organs.append({**row, **now})
+    return {
+        **report,
+        "created": result.provenance.created.isoformat(),
+        "remark": result.provenance.remark,
+        "object_revision": result.provenance.object_revision,
+        "removed": list(result.applied.removed),
+        "organs": organs,
+        "findings": [_finding(finding) for finding in result.findings],
+        "worst_finding": None if worst is None else worst.value,
+        "sha256": dict(sha256),
+    }
+
+
 def render_report(report: Mapping[str, Any]) -> bytes:
     """The report as JSON, UTF-8, indented."""
     return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()

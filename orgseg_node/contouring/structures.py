@@ -27,6 +27,9 @@ from orgseg_node.core.postprocess import postprocess, split_sides, without_far_p
 from orgseg_node.core.regions import Region
 from orgseg_node.core.volume import LabelMap, Mask
 
+LEFT_OUT_BY_PERSON: Final = "LEFT OUT: by a person, before sending"
+"""What the objects say of a structure that a person has left out."""
+
 _MUCH: Final = 0.05  # fraction of an organ; tidying that changes more gives a warning
 _FILL_MARGIN: Final = 1  # voxels around an organ that filling considers
 _BODY: Final = "body"  # key of the body in the organ table
@@ -51,6 +54,7 @@ class AppliedProtocol:
     recorded : what was done, one row for each structure, for report.json
     judgement : of the organs, before those that are left out were removed
     left_out : organs that were found, and left out since they are implausible
+    removed : keys of the organs and regions that a person has left out
     """
 
     label_map: LabelMap
@@ -60,15 +64,17 @@ class AppliedProtocol:
     recorded: tuple[dict[str, Any], ...]
     judgement: Judgement = field(default_factory=Judgement)
     left_out: tuple[Organ, ...] = ()
+    removed: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> dict[str, str]:
         """What a person should know of each organ, by key: that it was left out, or how it looks."""
         gone = {organ.key for organ in self.left_out}
-        return {
+        judged = {
             key: "LEFT OUT: implausible" if key in gone else f"LOOK AT IT: {grade}"
             for key, grade in self.judgement.grades.items()
         }
+        return judged | dict.fromkeys(self.removed, LEFT_OUT_BY_PERSON)
 
 
 def apply_protocol(

@@ -40,7 +40,7 @@
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
     │       SeriesUnexpected  SeriesUnreadable  SurveyDied  ReadingStopped (retryable)
-    │       ResultMissing  ResultDeleted  ResultUnreadable  ReplayFailed
+    │       ResultMissing  ResultDeleted  ResultUnreadable  ObjectsNotMade  ReplayFailed
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
@@ -125,6 +125,7 @@ from orgseg_node.errors.jobs import (
     JobRefuses,
     JobStopped,
     LateImages,
+    ObjectsNotMade,
     ReadingStopped,
     ReplayFailed,
     ResultDeleted,
@@ -319,6 +320,7 @@ __all__ = [
     "NothingMatches",
     "NothingPlausible",
     "ObjectInvalid",
+    "ObjectsNotMade",
     "OperationError",
     "OptionInvalid",
     "OrganUnknown",

@@ -73,8 +73,8 @@ class SeveralParts(InputError):
 
     code = "INPUT_SEVERAL_PARTS"
     next_step = (
-        "Choose one with 'phase' in the protocol of the node, or with --part of 'orgseg segment', or send it "
-        "as a separate series."
+        "Choose one with 'orgseg series choose', or for all such series with 'phase' in the protocol of the "
+        "node, or with --part of 'orgseg segment', or send it as a separate series."
     )
 
 

@@ -68,6 +68,13 @@ class JobRefuses(JobError):
     next_step = "Run 'orgseg jobs show' for its state."
 
 
+class ObjectsNotMade(JobError):
+    """The objects could not be made anew; those before remain, and nothing is sent."""
+
+    code = "JOB_OBJECTS_NOT_MADE"
+    next_step = "Solve what is named above and repeat the command, or reject the job."
+
+
 class ResultMissing(JobError):
     """The job has no result yet, or none was made."""
 

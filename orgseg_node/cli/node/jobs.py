@@ -15,7 +15,7 @@ from rich.markup import escape
 from orgseg_node.cli.console import local_time, out, print_json
 from orgseg_node.cli.node.job_list import command_end, delivery_lines, document, print_list, start_of
 from orgseg_node.cli.node.result_report import flagged_organs
-from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store
+from orgseg_node.cli.options import By, Config, Json, Why, attribution, open_store, person_of
 
 if TYPE_CHECKING:
     from orgseg_node.node.operations.overview import Identity
@@ -78,7 +78,7 @@ def list_jobs(
         first = [one for one in entries if one.needs_person]
         shown = first + [one for one in entries if not one.needs_person][:limit]
         data_dir = settings.node.data_dir
-        flags = {one.job.job_id: flagged_organs(data_dir, one.job.job_id) for one in shown if one.job}
+        flags = {one.job.job_id: flagged_organs(store, data_dir, one.job.job_id) for one in shown if one.job}
         if json:
             print_json(document(shown, flags))
             return
@@ -101,7 +101,7 @@ def show(
     with closing(store):
         found = store.job(job)
         events, deliveries = store.events(found.job_id), store.deliveries(found.job_id)
-    checked = flagged_organs(load_config(config).node.data_dir, found.job_id)
+        checked = flagged_organs(store, load_config(config).node.data_dir, found.job_id)
     if json:
         print_json(
             {
@@ -178,11 +178,52 @@ def cancel(job: Number, config: Config, by: By = "", why: Why = "") -> None:
 def approve(job: Number, config: Config, by: By = "", why: Why = "") -> None:
     """Release a job in REVIEW: the node sends its objects, or contours the scan if that was held."""
     from orgseg_node.errors import SCAN_CODES  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
 
-    with closing(_writing(config)) as store:
-        done = _commands(store).approve(job, attribution(by, why))
+    settings = load_config(config)
+    with closing(open_store(settings)) as store:
+        commands = _commands(store)
+        done = commands.approve(job, attribution(by, why), person_of(by))
+        missing = settings.review.persons - len(commands.approvals(done))
+    if missing > 0:
+        out().print(f"{done.job_id} is approved by you; {missing} more must approve it before it is sent.")
+        return
     then = "contours" if done.reason in SCAN_CODES else "sends"
     out().print(f"{done.job_id} is approved; the node {then} it within its next cycle.")
+
+
+@app.command("drop-organ")
+def drop_organ(
+    job: Number,
+    organ: Annotated[
+        str,
+        typer.Argument(metavar="ORGAN", help="Name or key of the organ, or of another structure of the job."),
+    ],
+    config: Config,
+    by: By = "",
+    why: Annotated[
+        str,
+        typer.Option("--why", "--reason", metavar="TEXT", help="Reason; needed, and kept in the history."),
+    ] = "",
+) -> None:
+    """Leave an organ out of a job in REVIEW: its objects are made anew without it and say so.
+
+    What the protocol derives from it is left out, too. The job stays in REVIEW; earlier approvals are void.
+    """
+    from orgseg_node.errors import OptionInvalid  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.review.dropping import OrganDropper  # noqa: PLC0415
+
+    if not why.strip():
+        raise OptionInvalid("This command needs a reason: --why TEXT.")
+    settings = load_config(config)
+    with closing(open_store(settings)) as store:
+        dropper = OrganDropper(store, settings.node.data_dir, persons=settings.review.persons)
+        done = dropper.drop(job, organ, attribution(by, why))
+    out().print(
+        f"{done.job.job_id} has new objects without {escape(', '.join(done.names))};"
+        " it waits for 'orgseg jobs approve'."
+    )
 
 
 @app.command()

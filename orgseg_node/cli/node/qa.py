@@ -132,7 +132,7 @@ def _report_of(job: str, config: Path | None) -> Path:
     settings = load_config(config)
     with closing(open_store(settings, read_only=True)) as store:
         found = store.job(job)
-    path = report_path(settings.node.data_dir, found.job_id)
+        path = report_path(store, settings.node.data_dir, found.job_id)
     if path.is_file():
         return path
     if found.purged_at is not None:

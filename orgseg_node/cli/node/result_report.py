@@ -6,20 +6,28 @@ import json
 import operator
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from orgseg_node.errors import ResultUnreadable
+
+if TYPE_CHECKING:
+    from orgseg_node.node.store.store import Store
 
 REPORT: Final = "report.json"
 _OF_A_FINDING: Final = ("level", "code", "organ", "message")
 _TO_LOOK_AT: Final = ("warning", "error")
 
 
-def report_path(data_dir: Path, job_id: str) -> Path:
-    """Where the report of a job is, whether it exists or not."""
-    from orgseg_node.node.store.data_folder import JOBS  # noqa: PLC0415  # quick start of other commands
+def report_path(store: Store, data_dir: Path, job_id: str) -> Path:
+    """Where the report of a job is, whether it exists or not.
 
-    return data_dir / JOBS / job_id / "out" / REPORT
+    Parameters
+    ----------
+    store : the node's database
+    data_dir : the node's data folder
+    job_id : number of the job
+    """
+    return data_dir / store.attempts.result_folder(job_id) / REPORT
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def _require_fields(report: Mapping[str, Any]) -> None:
 def verdict(organ: Mapping[str, Any]) -> str:
     """What follows from the checks of an organ of a report."""
     if organ.get("left_out"):
-        return "left out: implausible"
+        return "left out: by a person" if organ.get("left_out_by") else "left out: implausible"
     if not organ["voxels"]:
         return "not found"
     grade = organ.get("grade")
@@ -69,12 +77,18 @@ def flags(report: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def flagged_organs(data_dir: Path, job_id: str) -> dict[str, str]:
+def flagged_organs(store: Store, data_dir: Path, job_id: str) -> dict[str, str]:
     """Why a person should look at an organ of a job, by name of the organ.
 
     Empty without a report. One that cannot be read is an entry of its own.
+
+    Parameters
+    ----------
+    store : the node's database
+    data_dir : the node's data folder
+    job_id : number of the job
     """
-    path = report_path(data_dir, job_id)
+    path = report_path(store, data_dir, job_id)
     if not path.is_file():
         return {}
     try:

@@ -144,6 +144,34 @@ def judge(
 
 
 @app.command()
+def choose(
+    series: Uid,
+    config: Config,
+    volume: Annotated[
+        str,
+        typer.Argument(metavar="[VOLUME]", help="Name or number of the volume; without it they are listed."),
+    ] = "",
+    by: By = "",
+    why: Why = "",
+) -> None:
+    """Choose the volume to contour of a series held because it has several, such as phases of a 4DCT."""
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
+    from orgseg_node.node.store.series_overrides import SeriesOverrides  # noqa: PLC0415  # quick start of other commands
+
+    with closing(open_store(load_config(config), read_only=not volume)) as store:
+        found, overrides = store.find_series(series), SeriesOverrides(store.database)
+        if volume:
+            done = overrides.choose(found, volume, attribution(by, why))
+            out().print(f"The node contours {escape(done.name)}, {done.slices} slices, in its next cycle.")
+            return
+        volumes = overrides.volumes(found)
+    for one in volumes:
+        out().print(f"{one.number}: {escape(one.name)}, {one.slices} slices")
+    if not volumes:
+        out().print("It is not held because it has several volumes.")
+
+
+@app.command()
 def wait(
     series: Uid,
     config: Config,

@@ -66,7 +66,7 @@ def write_pdf(
     if not pdf.startswith(b"%PDF-"):
         raise ObjectInvalid("The document to encapsulate is not a PDF.")
     alone = () if sources else ("alone",)
-    sop_instance_uid = derive_uid(provenance.job_id, "PDF", "instance", *alone)
+    sop_instance_uid = derive_uid(provenance.uid_root, "PDF", "instance", *alone)
     meta = file_meta(EncapsulatedPDFStorage, sop_instance_uid, ExplicitVRLittleEndian)
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = EncapsulatedPDFStorage
@@ -85,7 +85,7 @@ def write_pdf(
 def _set_series(dataset: Dataset, provenance: Provenance) -> None:
     """Encapsulated Document Series (C.24.1) and SC Equipment (C.8.6.1) modules."""
     dataset.Modality = "DOC"
-    dataset.SeriesInstanceUID = derive_uid(provenance.job_id, "PDF", "series")
+    dataset.SeriesInstanceUID = derive_uid(provenance.uid_root, "PDF", "series")
     dataset.SeriesNumber = SERIES_NUMBER
     dataset.SeriesDescription = provenance.series_description(DESCRIPTION)
     dataset.InstanceNumber = 1

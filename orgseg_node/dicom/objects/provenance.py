@@ -40,7 +40,7 @@ class Provenance:
 
     Attributes
     ----------
-    job_id : stable ID of the job; all UIDs derive from it
+    job_id : stable ID of the job; all UIDs derive from it, see `uid_root`
     created : time of the result with time zone; written as the local time of this zone
     models : every model that was used
     software_version : version of the node
@@ -48,6 +48,7 @@ class Provenance:
     institution : Institution Name (0008,0080) of the node, or empty
     remark : further information in ASCII: a short mark in capitals, a colon, sentences; or empty
     guidance : one sentence in ASCII about the guide that led the networks to the organs; or empty
+    object_revision : 1 for the objects that a job makes; more if a person changed what they contain
     """
 
     job_id: str
@@ -58,6 +59,7 @@ class Provenance:
     institution: str = ""
     remark: str = ""
     guidance: str = ""
+    object_revision: int = 1
 
     def __post_init__(self) -> None:
         if not self.job_id:
@@ -66,6 +68,12 @@ class Provenance:
             raise ValueError("Provenance needs a time with time zone.")
         if not self.models:
             raise ValueError("Provenance needs at least one model.")
+
+    @property
+    def uid_root(self) -> str:
+        """From what the UIDs of the objects derive: other objects of the same job have other UIDs."""
+        again = self.object_revision
+        return self.job_id if again == 1 else f"{self.job_id}, objects {again}"
 
     @property
     def date(self) -> str:

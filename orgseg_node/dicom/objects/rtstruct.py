@@ -148,7 +148,7 @@ def _empty_object(provenance: Provenance, profile: TpsProfile) -> FileDataset:
     own = () if profile.name == GENERIC.name else (profile.name,)
     if not own and not profile.definition_source:
         own = ("alone",)
-    sop_instance_uid = derive_uid(provenance.job_id, "RTSTRUCT", "instance", *own)
+    sop_instance_uid = derive_uid(provenance.uid_root, "RTSTRUCT", "instance", *own)
     syntax = ImplicitVRLittleEndian if profile.implicit_vr else ExplicitVRLittleEndian
     meta = file_meta(RTStructureSetStorage, sop_instance_uid, syntax)
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
@@ -166,7 +166,7 @@ def _warnings(structure_set: StructureSet, writing: _Writing) -> str:
 def _set_series_and_label(dataset: Dataset, provenance: Provenance, warnings: str) -> None:
     """RT Series (C.8.8.1), Structure Set (C.8.8.5) and Approval (C.8.8.16) modules."""
     dataset.Modality = "RTSTRUCT"
-    dataset.SeriesInstanceUID = derive_uid(provenance.job_id, "RTSTRUCT", "series")
+    dataset.SeriesInstanceUID = derive_uid(provenance.uid_root, "RTSTRUCT", "series")
     dataset.SeriesNumber = SERIES_NUMBER
     dataset.OperatorsName = ""
     dataset.InstanceNumber = 1

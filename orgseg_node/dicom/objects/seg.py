@@ -131,7 +131,7 @@ def write_seg(
 
 def tracking_uid(organ: Organ, provenance: Provenance) -> str:
     """The UID by which the organ of a job is followed through its objects."""
-    return derive_uid(provenance.job_id, "SEG", "tracking", organ.key, organ.name)
+    return derive_uid(provenance.uid_root, "SEG", "tracking", organ.key, organ.name)
 
 
 def seg_alone(seg: Dataset, provenance: Provenance) -> Dataset:
@@ -156,7 +156,7 @@ def is_alone(seg: Dataset, provenance: Provenance) -> bool:
 
 def _uid_alone(seg: Dataset, provenance: Provenance) -> str:
     kind = SegKind.LABELMAP if seg.SOPClassUID == LABEL_MAP_STORAGE else SegKind.BINARY
-    return derive_uid(provenance.job_id, "SEG", "instance", *_uid_suffix(kind), "alone")
+    return derive_uid(provenance.uid_root, "SEG", "instance", *_uid_suffix(kind), "alone")
 
 
 def _built(
@@ -164,7 +164,7 @@ def _built(
 ) -> Dataset:
     """The object as highdicom builds it."""
     sop_class_uid, syntax = _STORED_AS[kind]
-    sop_instance_uid = derive_uid(provenance.job_id, "SEG", "instance", *_uid_suffix(kind))
+    sop_instance_uid = derive_uid(provenance.uid_root, "SEG", "instance", *_uid_suffix(kind))
     dataset: Dataset = hd.seg.Segmentation(
         source_images=_source_images(series),
         pixel_array=_segment_numbers(label_map, labels),
@@ -173,7 +173,7 @@ def _built(
             _segment(number, label_map.organs[label], provenance)
             for number, label in enumerate(labels, start=1)
         ],
-        series_instance_uid=derive_uid(provenance.job_id, "SEG", "series", *_uid_suffix(kind)),
+        series_instance_uid=derive_uid(provenance.uid_root, "SEG", "series", *_uid_suffix(kind)),
         series_number=SERIES_NUMBER,
         sop_instance_uid=sop_instance_uid,
         instance_number=1,
@@ -319,7 +319,7 @@ def _ds(values: Sequence[float]) -> list[DSfloat]:
 
 def _set_random_attributes(dataset: Dataset, provenance: Provenance) -> None:
     """Replace the random UID and the current time of highdicom by those of the job."""
-    dimensions = derive_uid(provenance.job_id, "SEG", "dimensions")
+    dimensions = derive_uid(provenance.uid_root, "SEG", "dimensions")
     dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
     for index in dataset.DimensionIndexSequence:
         index.DimensionOrganizationUID = dimensions

@@ -204,11 +204,11 @@ def _document(
     variant: tuple[str, ...] = ("alone",) if seg is None else ()
     if seg is not None and is_alone(seg, provenance):
         variant = ("SEG",)
-    sop_instance_uid = derive_uid(provenance.job_id, "SR", "instance", *variant)
+    sop_instance_uid = derive_uid(provenance.uid_root, "SR", "instance", *variant)
     built = hd.sr.ComprehensiveSR(
         evidence=[_evidence(seg, series)],
         content=content,
-        series_instance_uid=derive_uid(provenance.job_id, "SR", "series"),
+        series_instance_uid=derive_uid(provenance.uid_root, "SR", "series"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=sop_instance_uid,
         instance_number=1,

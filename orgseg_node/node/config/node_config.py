@@ -222,6 +222,17 @@ class RetentionSection(Section):
     days: Annotated[float, Field(ge=0)] = 30.0
 
 
+class ReviewSection(Section):
+    """Who has to look at a job in REVIEW before it is sent.
+
+    Attributes
+    ----------
+    persons : how many different persons have to approve it; 2 for four eyes
+    """
+
+    persons: Annotated[int, Field(ge=1, le=4)] = 1
+
+
 class NodeConfig(Section):
     """The whole configuration of a node."""
 
@@ -244,6 +255,7 @@ class NodeConfig(Section):
     completeness: CompletenessSection = CompletenessSection()
     web: WebSection = WebSection()
     pages: PagesSection = PagesSection()
+    review: ReviewSection = ReviewSection()
     watch: WatchSection = WatchSection()
     notices: NoticesSection = NoticesSection()
     feedback: FeedbackSection = FeedbackSection()

@@ -38,7 +38,7 @@ from orgseg_node.node.feedback.model import Feedback, FeedbackState
 from orgseg_node.node.feedback.planner_key import PlannerKey
 from orgseg_node.node.feedback.rows import FILE, Arrived, FeedbackResult, FeedbackRows
 from orgseg_node.node.store.clock import Clock, utc_now
-from orgseg_node.node.store.data_folder import FEEDBACK, JOBS, LOCKS
+from orgseg_node.node.store.data_folder import FEEDBACK, LOCKS
 from orgseg_node.node.store.model import Job, OutputObject
 from orgseg_node.node.store.store import Store
 
@@ -242,7 +242,7 @@ class FeedbackDesk:
             "delivered_sha256": delivered.sha256,
             "images": [str(self._data / image.path) for image in images],
             "content_sha256": job.content_sha256,
-            "report": str(self._data / JOBS / job.job_id / "out" / "report.json"),
+            "report": str((self._data / delivered.path).parent / "report.json"),
         }
 
     def _run(self, request: dict[str, Any]) -> dict[str, Any]:

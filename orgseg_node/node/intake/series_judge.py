@@ -13,6 +13,7 @@ from orgseg_node.errors import (
     DatabaseUnreachable,
     ReadingStopped,
     SeriesUnreadable,
+    SeveralParts,
     StorageError,
     SurveyDied,
     Unreadable,
@@ -196,7 +197,9 @@ class SeriesJudge:
             raise SeriesUnreadable(unread.detail)
         facts = facts_of(inventory, paths, header=surveyed.header, **ae_titles_of(series))
         decision = decide(self._config, facts).decision
-        verdict, protocol = judge_series(decision, inventory, forced=forced)
+        verdict, protocol = judge_series(
+            decision, inventory, forced=forced, volume=self._overrides.chosen(series)
+        )
         section = self._config.completeness
         known = self._answers.of(series) if section.expect == "ask" or broken is not None else None
         verdict = judge_completeness(verdict, known, forced=forced)
@@ -216,6 +219,9 @@ class SeriesJudge:
             job = replace(job, remark=verdict.remark) if verdict.state is SeriesState.READY else None
         if series.note.startswith(SEVERAL_TITLES):
             verdict = replace(verdict, note=f"{verdict.note} {series.note}")
+        if verdict.reason == SeveralParts.code:
+            volumes = [(one.part, len(one.slices)) for one in inventory.accepted]
+            self._overrides.offer_volumes(series, volumes)
         done = self._store.judge(
             series, verdict.state, reason=verdict.reason, note=verdict.note, job=job, notices=notices
         )

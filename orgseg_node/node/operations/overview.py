@@ -24,6 +24,7 @@ from orgseg_node.errors import (
     MissingSlices,
     RuleUndecided,
     SendingBroken,
+    SeveralParts,
 )
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.routing.decision import destinations_of
@@ -143,6 +144,12 @@ class Entry:
         then = [text.format(self.subject) for text in _THEN.get(self.state, ())]
         if self.job is None and self.series.state is SeriesState.HOLD and self.series.reason in _FORCEABLE:
             then.insert(0, f"orgseg series force {self.subject}")
+        if (
+            self.job is None
+            and self.series.state is SeriesState.HOLD
+            and self.series.reason == SeveralParts.code
+        ):
+            then.insert(0, f"orgseg series choose {self.subject}")
         if self.job is not None and self.job.state is JobState.REVIEW and self.job.reason in SCAN_CODES:
             then.append(f"orgseg series judge {self.series.series_uid}")
         if self.late:

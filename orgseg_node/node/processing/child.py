@@ -151,6 +151,7 @@ def _contour(
         ),
         scans=ScanRules(references=references.scans, released=request.scan_released),
         anatomy=AnatomyRules(references=references.anatomy),
+        keep=True,
     )
     outcome = run(pipeline_request, predictor, _progress_messages(send), preloaded)
     with suppress(StorageError):  # pages read the headers again if it is not there

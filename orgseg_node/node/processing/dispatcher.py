@@ -98,10 +98,10 @@ class Dispatcher:
             isolation.finish()
 
     def _release_approved(self, isolation: Isolation) -> None:
-        for job in self._commands.approved():
+        for job in self._commands.approved(self._config.review.persons):
             with isolation.item(f"job {job.job_id}"):
                 self._worker.release_approved(job)
-                self._commands.clear_approval(job.job_id)
+                self._commands.clear_approvals(job.job_id)
 
     def _submit_jobs(self, isolation: Isolation) -> None:
         busy = 0

@@ -16,7 +16,7 @@ from orgseg_node.node.processing.job_objects import pairs_of
 from orgseg_node.node.store import delivery_states
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Transaction
-from orgseg_node.node.store.model import SENDING_STOPPED, Job, JobState, OutputObject
+from orgseg_node.node.store.model import SENDING_STOPPED, Approval, Job, JobState, OutputObject
 from orgseg_node.node.store.store import Store
 
 _J: Final = JobState
@@ -77,18 +77,43 @@ class JobCommands:
             self._store.move_within(tx, job.job_id, _J.CANCELLED, text, reason)
         return self._store.job(job.job_id)
 
-    def approve(self, job_id: str, note: str) -> Job:
-        """Approve a job in REVIEW; the node sends it at its next dispatch. Raises JobRefuses."""
+    def approve(self, job_id: str, note: str, person: str, *, seen: int | None = None) -> Job:
+        """Approve a job in REVIEW; once enough persons have, the node sends it at its next dispatch.
+
+        Parameters
+        ----------
+        job_id : of the job
+        note : who approves it, and why
+        person : name of who approves it; the same name counts once
+        seen : number of the objects that the person looked at; None if that is not known
+
+        Raises
+        ------
+        JobRefuses
+            If the job is not in REVIEW, or its objects were made anew meanwhile.
+        """
         job = self._store.job(job_id)
         with self._store.database.write() as tx:
-            _require(job, {_J.REVIEW}, "approved", _state(tx, job.job_id))
+            require_review(tx, job, "approved")
+            ((number,),) = tx.rows("SELECT max(number) FROM object_revision WHERE job_id = ?", (job.job_id,))
+            if seen is not None and seen != (number or 1):
+                raise JobRefuses("Its objects were made anew meanwhile; look at them first.")
             tx.append_event("job", job.job_id, "approve", note)
             tx.run(
-                "INSERT INTO approval (job_id, run, note, at) VALUES (?, ?, ?, ?) ON CONFLICT (job_id)"
-                " DO UPDATE SET run = excluded.run, note = excluded.note, at = excluded.at",
-                (job.job_id, job.run, note, stamp(self._clock())),
+                "INSERT INTO job_approval (job_id, person, run, note, at) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (job_id, person) DO UPDATE"
+                " SET run = excluded.run, note = excluded.note, at = excluded.at",
+                (job.job_id, person.strip().casefold(), job.run, note, stamp(self._clock())),
             )
         return job
+
+    def approvals(self, job: Job) -> list[Approval]:
+        """Who has approved a job in its present run, the first first."""
+        return self._store.database.read(
+            Approval,
+            "SELECT * FROM job_approval WHERE job_id = ? AND run = ? ORDER BY at, person",
+            (job.job_id, job.run),
+        )
 
     def reject(self, job_id: str, note: str) -> Job:
         """Reject a job in REVIEW: none of its objects is sent. Raises JobRefuses."""
@@ -96,18 +121,19 @@ class JobCommands:
         _require(job, {_J.REVIEW}, "rejected")
         return self._store.move(job.job_id, _J.REJECTED, f"reject: {note}", reason="REJECTED_BY_PERSON")
 
-    def approved(self) -> list[Job]:
-        """Jobs in REVIEW that a person has approved."""
+    def approved(self, persons: int) -> list[Job]:
+        """Jobs in REVIEW that so many persons have approved."""
         return self._store.database.read(
             Job,
-            "SELECT j.* FROM job j JOIN approval a ON a.job_id = j.job_id AND a.run = j.run"
-            " WHERE j.state = 'REVIEW'",
+            "SELECT j.* FROM job j WHERE j.state = 'REVIEW' AND ? <= (SELECT count(*) FROM job_approval a"
+            " WHERE a.job_id = j.job_id AND a.run = j.run)",
+            (persons,),
         )
 
-    def clear_approval(self, job_id: str) -> None:
-        """Delete an approval that has been carried out."""
+    def clear_approvals(self, job_id: str) -> None:
+        """Delete the approvals that have been carried out."""
         with self._store.database.write() as tx:
-            tx.run("DELETE FROM approval WHERE job_id = ?", (job_id,))
+            tx.run("DELETE FROM job_approval WHERE job_id = ?", (job_id,))
 
     def resend(
         self,
@@ -147,6 +173,18 @@ class JobCommands:
             self._store.attempts.next_run(tx, job.job_id)
             delivery_states.resend(tx, job.job_id, pairs, stamp(self._clock()))
         return self._store.job(job.job_id)
+
+
+def require_review(tx: Transaction, job: Job, what: str) -> None:
+    """Raise JobRefuses unless a job is in REVIEW.
+
+    Parameters
+    ----------
+    tx : a transaction
+    job : the job
+    what : what would be done with it, such as ``approved``
+    """
+    _require(job, {_J.REVIEW}, what, _state(tx, job.job_id))
 
 
 def _state(tx: Transaction, job_id: str) -> JobState:

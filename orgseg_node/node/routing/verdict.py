@@ -69,7 +69,7 @@ class Verdict:
 
 
 def judge_series(
-    decision: Decision, inventory: Inventory, *, forced: bool = False
+    decision: Decision, inventory: Inventory, *, forced: bool = False, volume: str | None = None
 ) -> tuple[Verdict, Protocol | None]:
     """The verdict on a series by the rules and by its images, and the protocol of its job.
 
@@ -82,6 +82,7 @@ def judge_series(
     decision : of the routing rules
     inventory : of the files of the series
     forced : whether a person has decided that it is contoured as it is
+    volume : name of the one that a person has chosen, if there are several
     """
     if decision.action is Action.IGNORE:
         note = f"Rule {decision.rule!r} ignores it."
@@ -91,7 +92,7 @@ def judge_series(
     except OrgsegError as error:
         verdict = judge_images(inventory, forced=forced)
         return (_held(error) if verdict.state is SeriesState.READY else verdict), None
-    verdict = judge_images(inventory, phase=protocol.phase, forced=forced)
+    verdict = judge_images(inventory, phase=volume or protocol.phase, forced=forced)
     if verdict.state is SeriesState.READY and decision.action is Action.HOLD and not forced:
         held = RuleUndecided if decision.undecided else HeldByRule
         return _held(held(f"The rule is {decision.rule!r}.")), None

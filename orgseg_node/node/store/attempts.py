@@ -8,10 +8,12 @@ engine has no record of it. The column ``deaths`` counts these failed runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
+from orgseg_node.node.store.data_folder import JOBS, RESULT
 from orgseg_node.node.store.database import Database, Transaction
-from orgseg_node.node.store.model import OutputObject
+from orgseg_node.node.store.model import ObjectRevision, OutputObject
 
 LEFT_OUT: Final = "left_out"
 """Kind of the event of a job that names the organs that were left out of its result."""
@@ -107,12 +109,39 @@ class JobAttempts:
     def keep_objects(self, job_id: str, objects: Iterable[OutputObject]) -> None:
         """Store the list of objects that the child process wrote; it replaces the list of an earlier one."""
         with self._db.write() as tx:
-            tx.run("DELETE FROM job_object WHERE job_id = ?", (job_id,))
-            for item in objects:
-                tx.run(
-                    "INSERT INTO job_object (job_id, role, path, sop_uid, sha256) VALUES (?, ?, ?, ?, ?)",
-                    (job_id, item.role, item.path, item.sop_uid, item.sha256),
-                )
+            self.replace_objects(tx, job_id, objects)
+
+    @staticmethod
+    def replace_objects(tx: Transaction, job_id: str, objects: Iterable[OutputObject]) -> None:
+        """Store the list of the objects of a job, within a transaction.
+
+        Parameters
+        ----------
+        tx : the transaction
+        job_id : number of the job
+        objects : they replace the list before
+        """
+        tx.run("DELETE FROM job_object WHERE job_id = ?", (job_id,))
+        for item in objects:
+            tx.run(
+                "INSERT INTO job_object (job_id, role, path, sop_uid, sha256) VALUES (?, ?, ?, ?, ?)",
+                (job_id, item.role, item.path, item.sop_uid, item.sha256),
+            )
+
+    def object_revision(self, job_id: str) -> int:
+        """The highest number of objects of a job: 1, or more if a person left something out."""
+        return max((one.number for one in self.revisions(job_id)), default=1)
+
+    def revisions(self, job_id: str) -> list[ObjectRevision]:
+        """What persons left out of the objects of a job, the oldest first."""
+        return self._db.read(
+            ObjectRevision, "SELECT * FROM object_revision WHERE job_id = ? ORDER BY number", (job_id,)
+        )
+
+    def result_folder(self, job_id: str) -> Path:
+        """The folder of a job's result, relative to the data folder: the one of its present objects."""
+        objects = self.objects(job_id)
+        return Path(objects[0].path).parent if objects else Path(JOBS) / job_id / RESULT
 
     def record_left_out(self, job_id: str, organs: str) -> None:
         """Append to the history which organs of a result were left out and which are unusual.

@@ -13,6 +13,9 @@ JOBS: Final = "jobs"
 SLICES: Final = "slices.json"
 """In the folder of a job: where the slices of the CT are that was contoured."""
 
+RESULT: Final = "out"
+"""Folder in that of a job for what the networks found, and the objects made from it."""
+
 QUARANTINE: Final = "quarantine"
 """Files that were set aside: not completely written, or the losers of a conflict. Nothing here is deleted."""
 

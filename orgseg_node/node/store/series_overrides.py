@@ -1,4 +1,4 @@
-"""Overrides: a person has a series judged now, or keeps it waiting.
+"""Overrides: a person has a series judged now, keeps it waiting, or chooses one of its volumes.
 
 An override is a row that the running node reads at its next scan, so the command line can write it while the
 node runs. Who wrote it, and why, is an event of the series.
@@ -6,14 +6,15 @@ node runs. Who wrote it, and why, is an event of the series.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from orgseg_node.errors import SeriesRefuses
+from orgseg_node.errors import OptionInvalid, SeriesRefuses, SeveralParts
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Database, Transaction
-from orgseg_node.node.store.model import SeriesState
+from orgseg_node.node.store.model import Series, SeriesState
 from orgseg_node.node.store.series_states import reopen_held
 
 FORCE: Final = "force"
@@ -54,6 +55,32 @@ class SeriesOverride:
     def holds(self, now: datetime) -> bool:
         """Whether the series is kept waiting at this time."""
         return self.kind == WAIT and (self.ends_at is None or now < self.ends_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesVolume:
+    """One of several volumes of a held series, such as a phase of a 4DCT.
+
+    Attributes
+    ----------
+    series_uid : Series Instance UID
+    revision : of the series
+    number : from 1
+    name : of the volume
+    slices : how many it has
+    """
+
+    series_uid: str
+    revision: int
+    number: int
+    name: str
+    slices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    revision: int
+    name: str
 
 
 class SeriesOverrides:
@@ -123,6 +150,80 @@ class SeriesOverrides:
                 raise SeriesRefuses("It is not kept waiting.")
             tx.append_event("series", series_uid, "release", note)
 
+    def offer_volumes(self, series: Series, volumes: Sequence[tuple[str, int]]) -> None:
+        """Keep which volumes a held series has.
+
+        Parameters
+        ----------
+        series : the series in its present revision
+        volumes : name and number of slices of each
+        """
+        with self._db.write() as tx:
+            tx.run("DELETE FROM series_volume WHERE series_uid = ?", (series.series_uid,))
+            for number, (name, slices) in enumerate(volumes, start=1):
+                tx.run(
+                    "INSERT INTO series_volume (series_uid, revision, number, name, slices)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (series.series_uid, series.revision, number, name, slices),
+                )
+
+    def volumes(self, series: Series) -> list[SeriesVolume]:
+        """The volumes of a series that is held because it has several, else none."""
+        if series.state is not SeriesState.HOLD or series.reason != SeveralParts.code:
+            return []
+        return self._db.read(
+            SeriesVolume,
+            "SELECT * FROM series_volume WHERE series_uid = ? AND revision = ? ORDER BY number",
+            (series.series_uid, series.revision),
+        )
+
+    def choose(self, series: Series, volume: str, note: str) -> SeriesVolume:
+        """Have one volume of a held series contoured; the choice is for this revision of the series.
+
+        Parameters
+        ----------
+        series : the series
+        volume : name or number of the volume
+        note : who decided it, and why
+
+        Returns
+        -------
+        The volume
+
+        Raises
+        ------
+        SeriesRefuses
+            If the series is not held because it has several volumes.
+        OptionInvalid
+            If it has no such volume.
+        """
+        known = self.volumes(series)
+        if not known:
+            raise SeriesRefuses("It is not held because it has several volumes.")
+        wanted = volume.strip().casefold()
+        names = {one.name.casefold(): one for one in known}
+        found = names.get(wanted) or {str(one.number): one for one in known}.get(wanted)
+        if found is None:
+            raise OptionInvalid(f"Its volumes are {', '.join(f'{one.number}: {one.name}' for one in known)}.")
+        with self._db.write() as tx:
+            state, revision = self._of(tx, series.series_uid, "choose")
+            if state is not SeriesState.HOLD or revision != series.revision:
+                raise SeriesRefuses("It was judged again meanwhile.")
+            reopen_held(tx, series.series_uid, f"choose {found.name}: {note}")
+            tx.run("DELETE FROM volume_choice WHERE series_uid = ?", (series.series_uid,))
+            tx.run(
+                "INSERT INTO volume_choice (series_uid, revision, name, note, at) VALUES (?, ?, ?, ?, ?)",
+                (series.series_uid, revision, found.name, note, stamp(self._clock())),
+            )
+        return found
+
+    def chosen(self, series: Series) -> str | None:
+        """Name of the volume that a person has chosen for this revision of a series, or None."""
+        found = self._db.read(
+            _Choice, "SELECT revision, name FROM volume_choice WHERE series_uid = ?", (series.series_uid,)
+        )
+        return next((one.name for one in found if one.revision == series.revision), None)
+
     def judged(self, series_uid: str) -> None:
         """Remove the override of a series that was judged."""
         with self._db.write() as tx:
@@ -134,7 +235,7 @@ class SeriesOverrides:
             raise SeriesRefuses("It was never received.")
         state = SeriesState(rows[0][0])
         if state not in {SeriesState.RECEIVING, SeriesState.HOLD}:
-            what = {FORCE: "judged again", WAIT: "kept waiting"}[kind]
+            what = {FORCE: "judged again", WAIT: "kept waiting"}.get(kind, "contoured in part")
             raise SeriesRefuses(f"A series that is {state} cannot be {what}. {_NEXT[state]}")
         return state, int(rows[0][1])
 

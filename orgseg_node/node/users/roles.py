@@ -21,8 +21,8 @@ class Action(StrEnum):
 
     SEE_NODE = "see the state of the node"
     SEE_PATIENTS = "see patients, images and contours"
-    REVIEW = "approve, reject, send again, retry, cancel"
-    DECIDE_SERIES = "force, wait, release, settle, judge again"
+    REVIEW = "approve, reject, leave an organ out, send again, retry, cancel"
+    DECIDE_SERIES = "force, wait, release, settle, choose a volume, judge again"
     SEE_MODELS = "see the versions of models"
     CHANGE_MODELS = "roll a model back, end its running in the shadow"
     SEE_CONFIGURATION = "see the configuration and search the history"

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orgseg_node.node.store.data_folder import JOBS
-from orgseg_node.node.store.model import Job
 from orgseg_node.web.case_content.images import DrawnOrgan, OpenCase
 
 _LARGEST_REPORT: Final = 50_000_000
@@ -58,9 +56,9 @@ class FindingRow:
     slice: int | None
 
 
-def report_of(data_dir: Path, job: Job) -> Mapping[str, Any] | None:
-    """The report of a job; None if there is none, or it cannot be read."""
-    path = data_dir / JOBS / job.job_id / "out" / "report.json"
+def report_of(folder: Path) -> Mapping[str, Any] | None:
+    """The report in the folder of a result; None if there is none, or it cannot be read."""
+    path = folder / "report.json"
     try:
         if path.stat().st_size > _LARGEST_REPORT:
             return None
@@ -103,7 +101,8 @@ def _row(
         level = "error"
     elif organ.get("grade"):
         level = level or "warning"
-    key = "left_out" if left_out else "empty" if empty else str(organ.get("grade") or "")
+    by_person = "left_out_by_person" if organ.get("left_out_by") else "left_out"
+    key = by_person if left_out else "empty" if empty else str(organ.get("grade") or "")
     return OrganRow(
         key=str(organ["key"]),
         name=str(organ["name"]),

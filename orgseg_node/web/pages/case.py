@@ -13,9 +13,11 @@ from orgseg_node.errors import OrgsegError, ResultDeleted, ResultMissing
 from orgseg_node.node.feedback.model import MEASURED, SENTENCES, Feedback, OrganFeedback
 from orgseg_node.node.feedback.rows import FeedbackRows
 from orgseg_node.node.operations.overview import Entry, overview
+from orgseg_node.node.processing.job_commands import JobCommands
+from orgseg_node.node.review.dropping import structures_of
 from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.store.clock import utc_now
-from orgseg_node.node.store.model import Delivery, Job, OutputObject
+from orgseg_node.node.store.model import Delivery, Job, JobState, OutputObject
 from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.store.source_answers import Answers
 from orgseg_node.node.users.roles import Action
@@ -68,11 +70,17 @@ def _case_content(visit: Visit, job: Job) -> dict[str, Any]:
     series = store.one_series(job.series_uid)
     objects = store.attempts.objects(job.job_id)
     deliveries = store.deliveries(job.job_id)
-    report = report_of(site.config.node.data_dir, job)
+    report = _report(visit, job)
     opened, problem = _opened(visit, job)
     organs = organ_rows(report, opened)
     names = tuple(name for name in destinations_of(site.config, job) if name in site.config.destinations)
-    steps = steps_of_job(job, has_objects=bool(objects), destinations=names)
+    commands, revisions = JobCommands(store), store.attempts.revisions(job.job_id)
+    steps = steps_of_job(
+        job,
+        has_objects=bool(objects),
+        destinations=names,
+        structures=structures_of(report) if objects else (),
+    )
     entry = _entry(visit, job.job_id)
     return {
         "here": "cases",
@@ -96,7 +104,17 @@ def _case_content(visit: Visit, job: Job) -> dict[str, Any]:
         "drawable": MEASURED,
         "others": [one for one in store.jobs_of(job.series_uid) if one.job_id != job.job_id],
         "done": visit.query("done"),
+        "approvals": commands.approvals(job) if job.state is JobState.REVIEW else [],
+        "persons": site.config.review.persons,
+        "revisions": revisions,
+        "seen": max((one.number for one in revisions), default=1),
     }
+
+
+def _report(visit: Visit, job: Job) -> Mapping[str, Any] | None:
+    """The report on the present objects of a job."""
+    site = visit.site
+    return report_of(site.config.node.data_dir / site.store.attempts.result_folder(job.job_id))
 
 
 def _entry(visit: Visit, subject: str) -> Entry | None:
@@ -165,7 +183,7 @@ def _second_line(visit: Visit) -> SecondLine:
     if feedback is None:
         raise ResultMissing("No structure set of this number came back for the case.")
     data = site.config.node.data_dir
-    organs = (report_of(data, job) or {}).get("organs", [])
+    organs = (_report(visit, job) or {}).get("organs", [])
     keys = {str(one["name"]): str(one["key"]) for one in organs}
     role = feedback.role or RTSTRUCT
     opened = site.cases.open(site.store, data, job, role)
@@ -200,9 +218,10 @@ def _series(visit: Visit) -> Response:
     series = store.one_series(one_line(str(visit.request.path_params["series"])))
     uid = series.series_uid
     visit.saw(f"series {uid}")
-    override = SeriesOverrides(store.database).all().get(uid)
+    overrides = SeriesOverrides(store.database)
+    override, volumes = overrides.all().get(uid), overrides.volumes(series)
     waits = override is not None and override.holds(utc_now())
-    steps = steps_of_series(series, _entry(visit, uid), waits=waits)
+    steps = steps_of_series(series, _entry(visit, uid), waits=waits, volumes=volumes)
     content: Mapping[str, Any] = {
         "here": "cases",
         "series": series,

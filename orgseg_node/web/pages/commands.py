@@ -15,6 +15,7 @@ from orgseg_node.node.intake.conflicts import Keep, resolve
 from orgseg_node.node.intake.judging_again import judge_again
 from orgseg_node.node.processing.job_commands import JobCommands
 from orgseg_node.node.processing.job_objects import planning_ct
+from orgseg_node.node.review.dropping import OrganDropper
 from orgseg_node.node.routing.decision import destinations_of
 from orgseg_node.node.store.clock import utc_now
 from orgseg_node.node.store.model import Job
@@ -46,7 +47,8 @@ def _job_route(site: Site, name: str, run: JobCommand) -> Route:
         done = run(visit, job.job_id)
         visit.site.accounts.record(visit.account.name, name, f"job {done.job_id}")
         _wake(visit)
-        return go_to(f"/cases/{done.job_id}", name)
+        is_first = name == "approve" and _is_more_needed(visit, done)
+        return go_to(f"/cases/{done.job_id}", "approve-more" if is_first else name)
 
     return command(site, f"/cases/{{job}}/{name}", Action.REVIEW, handler)
 
@@ -61,6 +63,11 @@ def _series_route(site: Site, name: str, run: SeriesCommand) -> Route:
         return go_to(f"/series/{uid}", name)
 
     return command(site, f"/series/{{series}}/{name}", Action.DECIDE_SERIES, handler)
+
+
+def _is_more_needed(visit: Visit, job: Job) -> bool:
+    """Whether further persons have to approve a job."""
+    return len(JobCommands(visit.site.store).approvals(job)) < visit.site.config.review.persons
 
 
 def _require_reason(visit: Visit, *, needed: bool) -> None:
@@ -89,6 +96,25 @@ def _resend(visit: Visit, job_id: str) -> Job:
     return JobCommands(store).resend(job_id, visit.attribution(), roles, images)
 
 
+def _approve(visit: Visit, job_id: str) -> Job:
+    seen = visit.form.get("seen", "")
+    return JobCommands(visit.site.store).approve(
+        job_id, visit.attribution(), visit.account.name, seen=int(seen) if seen.isdecimal() else None
+    )
+
+
+def _drop_organ(visit: Visit, job_id: str) -> Job:
+    site = visit.site
+    dropper = OrganDropper(site.store, site.config.node.data_dir, persons=site.config.review.persons)
+    return dropper.drop(job_id, one_line(visit.form.get("organ", "")), visit.attribution()).job
+
+
+def _choose(visit: Visit, uid: str) -> None:
+    store = visit.site.store
+    volume = one_line(visit.form.get("volume", ""))
+    SeriesOverrides(store.database).choose(store.one_series(uid), volume, visit.attribution())
+
+
 def _wait(visit: Visit, uid: str) -> None:
     text = visit.form.get("minutes", "").strip()
     if text and not text.isdecimal():
@@ -104,7 +130,8 @@ def _settle(visit: Visit, uid: str, keep: Keep) -> None:
 
 
 JOB_COMMANDS: Final[Mapping[str, JobCommand]] = {
-    "approve": lambda visit, job: JobCommands(visit.site.store).approve(job, visit.attribution()),
+    "approve": _approve,
+    "drop-organ": _drop_organ,
     "reject": lambda visit, job: JobCommands(visit.site.store).reject(job, visit.attribution()),
     "retry": lambda visit, job: JobCommands(visit.site.store).retry(job, visit.attribution()),
     "cancel": lambda visit, job: JobCommands(visit.site.store).cancel(job, visit.attribution()),
@@ -114,6 +141,7 @@ SERIES_COMMANDS: Final[Mapping[str, SeriesCommand]] = {
     "force": lambda v, uid: SeriesOverrides(v.site.store.database).force(uid, v.attribution()),
     "release": lambda v, uid: SeriesOverrides(v.site.store.database).release(uid, v.attribution()),
     "judge": lambda v, uid: judge_again(v.site.store, uid, v.attribution()),
+    "choose": _choose,
     "wait": _wait,
     "settle-first": lambda v, uid: _settle(v, uid, Keep.FIRST),
     "settle-last": lambda v, uid: _settle(v, uid, Keep.LAST),

@@ -6,14 +6,19 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from orgseg_node.node.feedback.charts import Alarm, alarms
+from orgseg_node.node.feedback.model import FADING
 from orgseg_node.node.operations.overview import Entry, Identity, overview
 from orgseg_node.node.store.clock import utc_now
+from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.users.roles import Action
 from orgseg_node.web.pages import snapshot
 from orgseg_node.web.pages.guard import identified, page, plain, refuse_spoofed
@@ -26,6 +31,8 @@ from orgseg_node.web.pages.visit import Visit
 _LAST: Final = 12
 _MOST_FOR_A_PERSON: Final = 50
 _KEPT_S: Final = 1.0
+_DRIFT_DAYS: Final = 30
+"""So long an alarm of a control chart is shown here; all are on the page of quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +82,17 @@ class Recent:
                     "parts": snapshot.parts_of_node(parts),
                     "destinations": snapshot.destinations(parts, now),
                     "queue": snapshot.queue(parts, now),
+                    "drifts": _drifts(self.site.store.database, now),
                 }
                 self._read_s = time.monotonic()
             return self._content
+
+
+def _drifts(database: Database, now: datetime) -> list[Alarm]:
+    """The last alarms of control charts; how single persons work is no matter of this page."""
+    first = now - timedelta(days=_DRIFT_DAYS)
+    found = (one for one in alarms(database) if one.measure != FADING)
+    return [one for one in found if datetime.fromisoformat(one.raised_at) >= first]
 
 
 def today_routes(site: Site) -> list[Route]:
@@ -120,11 +135,17 @@ def rows_of(visit: Visit, entries: Sequence[Entry], *, with_steps: bool = False)
     with_steps : whether the lines have buttons
     """
     sees = visit.may(Action.SEE_PATIENTS)
+    overrides = SeriesOverrides(visit.site.store.database)
+
+    def steps(entry: Entry) -> tuple[Step, ...]:
+        found = steps_of_entry(entry, overrides.volumes(entry.series) if entry.job is None else ())
+        return tuple(one for one in found if visit.may(one.action))
+
     return [
         Row(
             entry=one,
             identity=visit.site.identities.of(one.series.series_uid) if sees else None,
-            steps=tuple(s for s in steps_of_entry(one) if visit.may(s.action)) if with_steps else (),
+            steps=steps(one) if with_steps else (),
         )
         for one in entries
     ]
@@ -136,7 +157,7 @@ def _content(recent: Recent, visit: Visit) -> dict[str, Any]:
     first = [one for one in entries if one.needs_person]
     last = sorted(entries, key=lambda one: -one.changed_at.timestamp())[:_LAST]
     return {
-        **{name: found[name] for name in ("now", "parts", "destinations", "queue")},
+        **{name: found[name] for name in ("now", "parts", "destinations", "queue", "drifts")},
         "persons": rows_of(visit, first[:_MOST_FOR_A_PERSON], with_steps=True),
         "more_persons": max(0, len(first) - _MOST_FOR_A_PERSON),
         "last": rows_of(visit, last),

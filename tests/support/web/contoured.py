@@ -63,7 +63,7 @@ def contour_case(
     recorded : whether the table of slices is written, as the node's child does
     """
     series = choose(survey(files_in(ct)))
-    _accept(store, data, series, ct)
+    accept_ct(store, data, series, ct)
     uid = series.series_instance_uid
     new = NewJob(
         series_uid=uid, content_sha256=series.content_sha256, bundles=("threshold",),
@@ -99,7 +99,16 @@ def label_map_of(series: CtSeries) -> LabelMap:
     return LabelMap(grid=series.geometry, labels=labels, organs=organs)
 
 
-def _accept(store: Store, data: Path, series: CtSeries, ct: Path) -> None:
+def accept_ct(store: Store, data: Path, series: CtSeries, ct: Path) -> None:
+    """Copy the images of a series into the inbox of a node, and accept them.
+
+    Parameters
+    ----------
+    store : the node's database
+    data : the node's data folder
+    series : the series
+    ct : its folder
+    """
     folder = data / "inbox" / series.series_instance_uid
     folder.mkdir(parents=True)
     seen = set()

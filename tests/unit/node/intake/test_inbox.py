@@ -12,11 +12,14 @@ import pydicom
 import pytest
 
 from orgseg_node.dicom.reading import part10
+from orgseg_node.dicom.reading.series import files_in, survey
+from orgseg_node.errors import OptionInvalid, SeriesRefuses
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.intake.inbox import Inbox, InboxCallbacks
 from orgseg_node.node.store.model import Incoming, JobState, Series, SeriesState
+from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.store.store import Store
-from tests.support.ct.phantom import Change, PhantomOptions, build_ct_series
+from tests.support.ct.phantom import Change, PhantomOptions, build_ct_series, uid
 
 
 class Node:
@@ -258,3 +261,33 @@ def test_a_series_is_preloaded_before_it_is_stable_and_again_when_more_images_ar
     node.inbox.judge_stable_series()
     assert shown == [folder, folder]
     assert node.series().state is SeriesState.RECEIVING
+
+
+def test_the_volume_that_a_person_chooses_is_contoured(node: Node, tmp_path: Path) -> None:
+    for n in (1, 2):
+        attributes = {"SeriesInstanceUID": uid("study", "series"), "AcquisitionNumber": n}
+        options = PhantomOptions(
+            slices=6, rows=16, columns=16, pixel_spacing_mm=(16.0, 16.0), series=str(n), noise_hu=5.0,
+            attributes=attributes, seed=n,
+        )  # fmt: skip
+        for path in build_ct_series(tmp_path / str(n), options):
+            node.take(path)
+    node.inbox.association_ended(1, released=True)
+    node.inbox.judge_stable_series()
+    assert (node.series().state, node.series().reason) == (SeriesState.HOLD, "INPUT_SEVERAL_PARTS")
+    overrides = SeriesOverrides(node.store.database)
+    assert [(one.name, one.slices) for one in overrides.volumes(node.series())] == [
+        ("acquisition 1", 6),
+        ("acquisition 2", 6),
+    ]
+    with pytest.raises(OptionInvalid):
+        overrides.choose(node.series(), "acquisition 3", "by anna")
+    overrides.choose(node.series(), "2", "by anna")
+    with pytest.raises(SeriesRefuses):
+        overrides.choose(node.series(), "1", "by anna")
+    node.inbox.judge_stable_series()
+    assert node.series().state is SeriesState.READY
+    assert node.series().note.startswith("6 slices of acquisition 2")
+    (job,) = node.store.jobs()
+    parts = {one.part: one for one in survey(files_in(node.data / "inbox")).accepted}
+    assert job.content_sha256 == parts["acquisition 2"].content_sha256

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,12 +62,18 @@ def deliver(bench: JobBench, job: Job, state: DeliveryState = DeliveryState.STOR
         bench.store.record_delivery(delivery, state, status=0, note="", next_at=datetime.now(UTC))
 
 
+def _given(bench: JobBench, command: str) -> Callable[[str, str], object]:
+    """A command, given by a person."""
+    given = getattr(JobCommands(bench.store), command)
+    return partial(given, person="anna") if command == "approve" else given
+
+
 @pytest.mark.parametrize(("command", "state"), list(itertools.product(ALLOWED, JobState)))
 def test_a_command_does_what_the_state_allows_or_names_what_can_be_done(
     bench: JobBench, command: str, state: JobState
 ) -> None:
     job = job_in(bench, state)
-    do = getattr(JobCommands(bench.store), command)
+    do = _given(bench, command)
     if state in ALLOWED[command]:
         do(job.job_id, ANNA)
         assert any(ANNA in event.note for event in bench.store.events(job.job_id))
@@ -79,7 +87,7 @@ def test_a_command_does_what_the_state_allows_or_names_what_can_be_done(
 def test_an_unknown_job_is_refused(bench: JobBench) -> None:
     for command in ALLOWED:
         with pytest.raises(UnknownJob):
-            getattr(JobCommands(bench.store), command)("abc", ANNA)
+            _given(bench, command)("abc", ANNA)
 
 
 def test_a_retry_does_not_count_earlier_runs(bench: JobBench) -> None:
@@ -177,11 +185,36 @@ def test_an_approval_is_done_once_by_the_running_node(bench: JobBench) -> None:
     job = job_in(bench, JobState.REVIEW)
     sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
     bench.store.attempts.keep_objects(job.job_id, [replace(RTSTRUCT, sha256=sha256)])
-    JobCommands(bench.store).approve(job.job_id, ANNA)
+    JobCommands(bench.store).approve(job.job_id, ANNA, "anna")
     assert bench.store.job(job.job_id).state is JobState.REVIEW
     bench.dispatcher.dispatch()
     assert bench.store.job(job.job_id).state is JobState.SENDING
-    assert JobCommands(bench.store).approved() == []
+    assert JobCommands(bench.store).approved(1) == []
+
+
+def test_with_four_eyes_two_different_persons_have_to_approve(tmp_path: Path) -> None:
+    bench = JobBench(tmp_path / "four", review={"persons": 2})
+    job = job_in(bench, JobState.REVIEW)
+    commands = JobCommands(bench.store)
+    for name in ("anna", "Anna "):
+        commands.approve(job.job_id, ANNA, name)
+        bench.dispatcher.dispatch()
+        assert bench.store.job(job.job_id).state is JobState.REVIEW, "the same name counts once"
+    assert [one.person for one in commands.approvals(job)] == ["anna"]
+    commands.approve(job.job_id, "by bert", "bert")
+    bench.dispatcher.dispatch()
+    assert bench.store.job(job.job_id).state is not JobState.REVIEW
+    assert commands.approvals(job) == []
+    assert [one.change for one in bench.store.events(job.job_id)].count("approve") == 3
+
+
+def test_objects_that_were_made_anew_meanwhile_are_not_approved_unseen(bench: JobBench) -> None:
+    job = job_in(bench, JobState.REVIEW)
+    with bench.store.database.write() as tx:
+        tx.run("INSERT INTO object_revision VALUES (?, 2, 'Heart', 'by bert', 'x')", (job.job_id,))
+    with pytest.raises(JobRefuses, match="made anew meanwhile"):
+        JobCommands(bench.store).approve(job.job_id, ANNA, "anna", seen=1)
+    JobCommands(bench.store).approve(job.job_id, ANNA, "anna", seen=2)
 
 
 def test_a_job_that_the_engine_lost_during_an_attempt_counts_the_crash(bench: JobBench) -> None:

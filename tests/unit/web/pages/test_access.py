@@ -36,11 +36,11 @@ NEEDS = {
     "GET /series/{series}": Action.SEE_PATIENTS,
     **{
         f"POST /cases/{{job}}/{name}": Action.REVIEW
-        for name in ("approve", "reject", "retry", "cancel", "resend")
+        for name in ("approve", "drop-organ", "reject", "retry", "cancel", "resend")
     },
     **{
         f"POST /series/{{series}}/{name}": Action.DECIDE_SERIES
-        for name in ("force", "release", "judge", "wait", "settle-first", "settle-last")
+        for name in ("choose", "force", "release", "judge", "wait", "settle-first", "settle-last")
     },
     "GET /models": Action.SEE_MODELS,
     "POST /models/{family}/rollback": Action.CHANGE_MODELS,

@@ -97,7 +97,7 @@ def test_an_approval_is_the_one_of_the_command_line(bench: PagesBench) -> None:
     browser = bench.logged_in(Role.REVIEWER)
     answer = bench.command(browser, f"/cases/{job.job_id}/approve", why="seen\r\nby two")
     assert answer.headers["location"] == f"/cases/{job.job_id}?done=approve"
-    assert [one.job_id for one in JobCommands(bench.store).approved()] == [job.job_id]
+    assert [one.job_id for one in JobCommands(bench.store).approved(1)] == [job.job_id]
     event = bench.store.events(job.job_id)[-1]
     assert (event.change, event.note) == ("approve", "by anna, on the pages: seen by two")
     assert bench.events_of("anna")[-1] == f"approve: job {job.job_id}"

@@ -1,0 +1,1 @@
+"""What a person changes in a result that waits for a review."""

@@ -14,6 +14,7 @@ spoilt on purpose. The last line says how many goals are reached; the exit statu
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tarfile
@@ -21,6 +22,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from benchmarks.guided.compare import GuidedCase, compare
 from benchmarks.guided.single_organ import single_organ_bundle
@@ -44,6 +46,7 @@ _LENGTH_MM = 400.0
 def main() -> None:
     """Measure, print, and exit with the status."""
     options = _options()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     options.work.mkdir(parents=True, exist_ok=True)
     goals: list[Goal] = []
     if "7" in options.only:
@@ -65,7 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=250, help="of the training of the phantom's network")
     parser.add_argument("--guide-step", type=float, default=1.0, help="step of the guide's tiles")
     parser.add_argument("--margin-mm", type=float, default=10.0)
-    parser.add_argument("--layout", choices=list(Layout), default=Layout.ONCE)
+    parser.add_argument("--layout", choices=["auto", *Layout], default="auto", help="of tiles")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "orgseg-bench-guided")
     return parser.parse_args()
 
@@ -78,7 +81,7 @@ def _seven(options: argparse.Namespace) -> GuidedCase:
         name="7 organs",
         volume=_thinned(read_volume(read_series(_ct(options))), options.every_pixel),
         bundle=bundle,
-        layout=Layout(options.layout),
+        layouts=tuple(Layout) if options.layout == "auto" else (Layout(options.layout),),
         margin_mm=options.margin_mm,
         most=1.5,
     )
@@ -122,7 +125,7 @@ def _twenty_six(options: argparse.Namespace) -> GuidedCase:
         name="26 organs",
         volume=_phantom(options.size, options.slices),
         bundle=bundle,
-        layout=Layout(options.layout),
+        layouts=tuple(Layout) if options.layout == "auto" else (Layout(options.layout),),
         margin_mm=options.margin_mm,
         most=2.5,
     )

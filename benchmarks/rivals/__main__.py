@@ -75,11 +75,13 @@ def main(arguments: list[str] | None = None) -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     inputs = _inputs(options)
     wrong = 0
-    if options.weights is None:
+    if options.weights is None and options.only != "ct":
         print("random weights: labels tell nothing but where both must be the same")
         same = _phantom(options.slices // 2, options.size // 4, (SPACING_MM[options.task],) * 3)
         wrong = _compare_on("same grid", same, inputs, bodies=False)
-    _compare_on("CT", _series(options.ct) if options.ct else _phantom_of(options), inputs, bodies=True)
+    if options.only != "same-grid":
+        volume = _series(options.ct) if options.ct else _phantom_of(options)
+        _compare_on("CT", volume, inputs, bodies=True)
     return int(wrong > 0)
 
 
@@ -95,12 +97,13 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ct", type=Path, help="folder with a CT series; otherwise a phantom")
     parser.add_argument("--network", choices=list(CHANNELS), default="full", help="size of random networks")
-    parser.add_argument("--slices", type=int, default=120, help="of the phantom, 2 mm each")
-    parser.add_argument("--size", type=int, default=512, help="rows and columns of the phantom")
+    parser.add_argument("--slices", type=int, default=100, help="of the phantom, 2 mm each")
+    parser.add_argument("--size", type=int, default=448, help="rows and columns of the phantom")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--threads", type=int, help="of our engine; all cores if not given, as TotalSegmentator"
     )
+    parser.add_argument("--only", choices=("same-grid", "ct"), help="one part; with random weights both run")
     parser.add_argument("--replica", action="store_true", help="do not call the package, even if installed")
     parser.add_argument(
         "--saving-processes", type=int, default=6, help="processes that TotalSegmentator saves with"

@@ -18,7 +18,7 @@ class Difference:
     voxels : of the CT
     labelled : voxels that one of them labels
     differ : voxels whose labels differ
-    differ_alone : those among them that at most one network claims
+    differ_known : those among them where the other one has no label that the import left out
     organs : number of organs that both or one of them have
     dice_mean, dice_lowest : over these organs
     """
@@ -26,7 +26,7 @@ class Difference:
     voxels: int
     labelled: int
     differ: int
-    differ_alone: int
+    differ_known: int
     organs: int
     dice_mean: float
     dice_lowest: float
@@ -35,18 +35,18 @@ class Difference:
         share = self.differ / max(self.labelled, 1)
         return (
             f"{self.differ} of {self.voxels} voxels differ ({share:.2%} of {self.labelled} labelled), "
-            f"{self.differ_alone} where one network alone claims the voxel; Dice of {self.organs} organs: "
+            f"{self.differ_known} of them not by a label that was left out; Dice of {self.organs} organs: "
             f"mean {self.dice_mean:.4f}, lowest {self.dice_lowest:.4f}"
         )
 
 
-def compare(one: NDArray[np.uint8], other: NDArray[np.uint8], alone: NDArray[np.bool_]) -> Difference:
+def compare(one: NDArray[np.uint8], other: NDArray[np.uint8], known: NDArray[np.bool_]) -> Difference:
     """Compare two label maps with the same numbers.
 
     Parameters
     ----------
     one, other : (K, J, I) number of the organ of each voxel, 0 for none
-    alone : (K, J, I) where at most one network claims the voxel
+    known : (K, J, I) where the other one has no label that the import left out
     """
     differ = one != other
     counts = [np.bincount(each.ravel(), minlength=256)[1:] for each in (one, other, one[~differ])]
@@ -56,7 +56,7 @@ def compare(one: NDArray[np.uint8], other: NDArray[np.uint8], alone: NDArray[np.
         voxels=one.size,
         labelled=int(np.count_nonzero((one > 0) | (other > 0))),
         differ=int(np.count_nonzero(differ)),
-        differ_alone=int(np.count_nonzero(differ & alone)),
+        differ_known=int(np.count_nonzero(differ & known)),
         organs=int(there.sum()),
         dice_mean=statistics.fmean(dice) if dice.size else 1.0,
         dice_lowest=float(dice.min()) if dice.size else 1.0,

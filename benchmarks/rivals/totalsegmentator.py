@@ -39,20 +39,17 @@ def main(request: dict[str, Any]) -> None:
     installed = importlib.util.find_spec(PACKAGE) is not None and not request["replica"]
     with redirect_stdout(sys.stderr):
         run = _by_package if installed else _as_it_calls_nnunet
-        labels, claimed = run(request, stages)
+        labels = run(request, stages)
     facts = {
         "seconds": time.perf_counter() - started,
         "stages": stages,
         "by": f"the package {PACKAGE}" if installed else f"nnU-Net's predictor as {PACKAGE} calls it",
     }
     np.save(request["labels"], labels)
-    np.save(request["claimed"], claimed)
     Path(request["facts"]).write_text(json.dumps(facts))
 
 
-def _by_package(
-    request: dict[str, Any], stages: dict[str, float]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _by_package(request: dict[str, Any], stages: dict[str, float]) -> NDArray[np.uint8]:
     home = Path(request["home"])
     home.mkdir(exist_ok=True)
     settings = {"totalseg_id": "benchmark", "send_usage_stats": False, "statistics_disclaimer_shown": True}
@@ -69,13 +66,10 @@ def _by_package(
             device="gpu" if request["device"] == "cuda" else "cpu",
             quiet=True,
         )
-    labels = _to_lps(np.asarray(found.dataobj).astype(np.uint8), found.affine)
-    return labels, (labels > 0).astype(np.uint8)
+    return _to_lps(np.asarray(found.dataobj).astype(np.uint8), found.affine)
 
 
-def _as_it_calls_nnunet(
-    request: dict[str, Any], stages: dict[str, float]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _as_it_calls_nnunet(request: dict[str, Any], stages: dict[str, float]) -> NDArray[np.uint8]:
     spacing = float(request["spacing_mm"])
     with _timed(stages, "read"):
         original = nibabel.load(request["ct"])
@@ -83,7 +77,6 @@ def _as_it_calls_nnunet(
     with _timed(stages, "resample"):
         resampled = _resample(image, spacing)
     merged = np.zeros(resampled.shape, dtype=np.uint8)
-    claimed = np.zeros(resampled.shape, dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "in").mkdir()
@@ -94,13 +87,9 @@ def _as_it_calls_nnunet(
                 _predict(Path(model), place, request)
             found = np.asarray(nibabel.load(place / "out" / "s01.nii.gz").dataobj).astype(np.uint8)
             merged[found > 0] = found[found > 0] + offset
-            claimed += found > 0
     with _timed(stages, "resample back"):
-        back = [
-            _nearest(each, image.shape) if resampled.shape != image.shape else each
-            for each in (merged, claimed)
-        ]
-    return _to_lps(back[0], image.affine), _to_lps(back[1], image.affine)
+        back = merged if resampled.shape == image.shape else _nearest(merged, image.shape)
+    return _to_lps(back, image.affine)
 
 
 def _resample(image: Any, spacing_mm: float) -> Any:

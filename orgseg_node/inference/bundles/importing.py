@@ -68,6 +68,7 @@ class ImportOptions:
     organs : organ key by label name, ``data set/label`` or label number; an empty key leaves the label out;
         other labels are matched by their names
     priorities : number by organ key; where organs of two networks overlap, the higher number wins
+    later_wins : where no priority is given, the organ of the later network wins
     folds : folds to average; all folds if empty
     configuration : such as ``3d_lowres``; None for ``3d_fullres``, or the only one
     outside_to_air, body_margin_mm : as the model was trained; see `Preprocessing`
@@ -87,6 +88,7 @@ class ImportOptions:
     table: OrganTable
     organs: Mapping[str, str] = field(default_factory=dict)
     priorities: Mapping[str, float] = field(default_factory=dict)
+    later_wins: bool = False
     folds: Sequence[int | str] = ()
     configuration: str | None = None
     version: str = "1"
@@ -193,6 +195,7 @@ def of_task(options: ImportOptions, task: TotalSegmentatorTask) -> ImportOptions
         orientation=options.orientation or ORIENTATION,
         mirroring=False,
         tile_step_size=task.tile_step_size,
+        later_wins=len(task.datasets) > 1,
         title=options.title or f"TotalSegmentator, task {task.name}",
         trained_on=f"TotalSegmentator's, task {task.name}"
         if options.trained_on == _NOT_STATED
@@ -290,6 +293,19 @@ def _not_one(models: Sequence[TrainedModel], fitting: Sequence[TrainedModel], wa
     return f"'{name}' has {which} ({there}); give one folder."
 
 
+def _priorities(matched: Mapping[int, str], number: int, options: ImportOptions) -> dict[str, float]:
+    """The priorities of the organs of one of several networks.
+
+    Parameters
+    ----------
+    matched : organ key by label number
+    number : of the network, in the order of the networks
+    options : see `ImportOptions`
+    """
+    usual = dict.fromkeys(matched.values(), float(number)) if options.later_wins else {}
+    return usual | {key: value for key, value in options.priorities.items() if key in matched.values()}
+
+
 def _home(model: TrainedModel) -> str:
     """The folder that contains all models of one data set."""
     together = "__" in model.folder.name
@@ -309,11 +325,11 @@ def _parts(models: Sequence[TrainedModel], options: ImportOptions) -> list[PartD
         PartDraft(
             folder=model.folder,
             label_map=matched,
-            priority={k: v for k, v in options.priorities.items() if k in matched.values()},
+            priority=_priorities(matched, number, options),
             folds=options.folds,
             configuration=model.configuration,
         )
-        for model, (matched, _) in zip(models, matches, strict=True)
+        for number, (model, (matched, _)) in enumerate(zip(models, matches, strict=True), start=1)
         if matched
     ]
     if not parts:

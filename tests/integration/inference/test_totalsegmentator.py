@@ -39,6 +39,9 @@ def test_the_command_that_a_hospital_types_imports_five_parts(
     assert manifest.preprocessing.orientation == "RAS"
     assert not manifest.mirroring
     assert "kidney_cyst_left" in bundle.card
+    assert manifest.tile_step_size == 0.8
+    ranks = [{manifest.priorities[key] for key in part.labels.values()} for part in manifest.parts]
+    assert ranks == [{1.0}, {2.0}, {3.0}, {4.0}, {5.0}], "where parts overlap, the later one wins there"
     for part, name in zip(manifest.parts, list(LABELS)[:5], strict=True):
         names = LABELS[name].split()
         for number, key in part.labels.items():

@@ -58,8 +58,8 @@ def test_the_package_is_called_where_it_is_installed(
     for name in ("TOTALSEG_HOME_DIR", "TOTALSEG_WEIGHTS_PATH"):
         monkeypatch.setenv(name, "elsewhere")
     path, hu = write_ct(tmp_path)
-    names = {name: str(tmp_path / f"{name}.out") for name in ("labels", "claimed", "facts", "home")}
-    names |= {"labels": str(tmp_path / "labels.npy"), "claimed": str(tmp_path / "claimed.npy")}
+    names = {name: str(tmp_path / f"{name}.out") for name in ("labels", "facts", "home")}
+    names |= {"labels": str(tmp_path / "labels.npy")}
     request = {"ct": str(path), "task": task, "device": "cpu", "replica": False, "weights": "W", **names}
     totalsegmentator.main(request)
     for name in [name for name in sys.modules if name.startswith("totalsegmentator")]:
@@ -89,9 +89,9 @@ def test_resampling_is_by_whole_numbers_and_a_ct_on_the_grid_keeps_its_voxels(tm
 def test_label_maps_are_compared_voxel_by_voxel_and_by_organ() -> None:
     one = np.array([[[0, 1, 1, 2, 2, 0]]], dtype=np.uint8)
     other = np.array([[[0, 1, 2, 2, 2, 3]]], dtype=np.uint8)
-    alone = np.array([[[True, True, False, True, True, True]]])
-    found = compare(one, other, alone)
-    assert (found.voxels, found.labelled, found.differ, found.differ_alone) == (6, 5, 2, 1)
+    known = np.array([[[True, True, False, True, True, True]]])
+    found = compare(one, other, known)
+    assert (found.voxels, found.labelled, found.differ, found.differ_known) == (6, 5, 2, 1)
     assert found.organs == 3
     assert found.dice_lowest == 0.0
     assert found.dice_mean == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)

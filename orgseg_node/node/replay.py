@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orgseg_node import durable
+from orgseg_node.contouring.revision.kept_result import KEPT
 from orgseg_node.errors import (
     JobStopped,
     ReplayFailed,
@@ -42,7 +43,8 @@ REPLAY: Final = "replay"
 """Folder in the data folder for what is made again; it is deleted as soon as it is compared."""
 
 LABELS: Final = "labels.nii.gz"
-_NOT_COMPARED: Final = frozenset({"montage.png"})  # a picture for people; fonts differ between machines
+# a picture for people, of which fonts differ between machines; and the labels once more
+_NOT_COMPARED: Final = frozenset({"montage.png", KEPT})
 _PARTS: Final = ("models", "method", "device", "processor")
 _WAIT_S: Final = 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,9 @@ from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.guide import allow_guide, attach_guide
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings, Prediction
+from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+from tests.support.node.command_line import orgseg
 
 pytestmark = pytest.mark.endurance
 
@@ -184,3 +187,33 @@ def test_the_bound_against_contours_is_that_of_a_paired_t_interval() -> None:
 def test_an_imported_copy_keeps_its_guide(guided: ModelBundle) -> None:
     again = open_bundle(guided.path)
     assert again.manifest == guided.manifest
+
+
+def test_calibrate_with_guided_measures_and_writes_the_result(
+    guided: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(guided.path, tmp_path / "bundles" / "single")
+    monkeypatch.setenv("ORGSEG_BUNDLES", str(tmp_path / "bundles"))
+    build_ct_series(tmp_path / "ct", PhantomOptions(slices=16, rows=32, columns=32))
+    answer = orgseg(
+        capsys,
+        "models",
+        "calibrate",
+        "single",
+        tmp_path / "ct",
+        "--guided",
+        "--margin-mm",
+        "3",
+        "--layout",
+        "once",
+    )
+    assert "Guided against unguided (exact), 1 CT(s)" in answer.out
+    guide = open_bundle(tmp_path / "bundles" / "single").manifest.guide
+    assert guide is not None
+    assert guide.calibration is not None
+    if answer.status == 0:
+        assert "accepted single may run guided, with tiles once, margin 3 mm" in answer.out
+        assert guide.calibration.margin_mm == 3.0
+    else:
+        assert "not accepted" in answer.err
+        assert guide.calibration.margin_mm == 2.0, "unchanged"

@@ -238,11 +238,20 @@ def _delivered(path: Path, sha256: str) -> Dataset:
 
 
 def _referenced(dataset: Dataset) -> set[str]:
+    """The images of the CT that was contoured, also those without a contour."""
+    contours = (
+        c for roi in dataset.get("ROIContourSequence") or [] for c in roi.get("ContourSequence") or []
+    )
+    series = (
+        one
+        for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []
+        for study in frame.get("RTReferencedStudySequence") or []
+        for one in study.get("RTReferencedSeriesSequence") or []
+    )
     return {
         str(image.ReferencedSOPInstanceUID)
-        for roi in dataset.get("ROIContourSequence") or []
-        for contour in roi.get("ContourSequence") or []
-        for image in contour.get("ContourImageSequence") or []
+        for one in (*contours, *series)
+        for image in one.get("ContourImageSequence") or []
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.reading.reader import read_slices
-from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.dicom.reading.series import CtSeries, read_series
 from orgseg_node.node.store.model import Job
 from orgseg_node.node.users.roles import Role
-from tests.support.web.contoured import contour_case
+from tests.support.web.contoured import contour_case, label_map_of
 from tests.support.web.pages_bench import PagesBench
 from tests.support.web.returned import MOVED_MM, return_contours
 
@@ -77,10 +79,11 @@ def test_a_slice_is_sent_in_hounsfield_units(bench: PagesBench, ct: Path) -> Non
 
 
 def test_the_table_of_slices_says_what_the_headers_say(bench: PagesBench, ct: Path) -> None:
-    with_table = contour_case(bench.store, bench.jobs.data, ct)
+    with_table = contour_case(bench.store, bench.jobs.data, ct, labels_of=_in_the_middle)
     browser = bench.logged_in(Role.VIEWER)
     path = f"/cases/{with_table.job_id}/contours"
     recorded = browser.get(path).json()
+    assert recorded["slices"] == 24 > len({k for one in recorded["organs"] for k in one["slices"]})
     table = bench.jobs.data / "jobs" / with_table.job_id / "slices.json"
     for damaged in (
         None,
@@ -138,6 +141,14 @@ def test_without_files_the_page_says_so_and_shows_the_rest(bench: PagesBench) ->
     assert page.status_code == 200
     assert "There is no picture of this case." in page.text
     assert "A person has to look at it." in page.text
+
+
+def _in_the_middle(series: CtSeries) -> LabelMap:
+    """Organs that leave the first and the last slices without contours."""
+    found = label_map_of(series)
+    labels = found.labels.copy()
+    labels[:4] = labels[-4:] = 0
+    return replace(found, labels=labels)
 
 
 def test_what_came_back_is_a_second_line_with_the_slices_that_differ_most(

@@ -7,6 +7,7 @@ are taken together, and `_FLAGGED` of the training contours lie beyond the limit
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 
 from orgseg_node.core.anatomy.changes import changed
 from orgseg_node.core.anatomy.cohort import ADULT, CHILD, TrainingPatients, cohort_of
+from orgseg_node.core.anatomy.discriminant import Discriminant
 from orgseg_node.core.anatomy.gaussian import Gaussian
 from orgseg_node.core.anatomy.measures import OrganMeasures, measure_main_part
 from orgseg_node.core.anatomy.placement import Placement
@@ -26,7 +28,7 @@ from orgseg_node.core.anatomy.reference import (
     Population,
     Tail,
 )
-from orgseg_node.core.anatomy.scores import Signatures, deviations, score_organ, standardise
+from orgseg_node.core.anatomy.scores import FAULT, Signatures, deviations, score_organ, standardise
 from orgseg_node.core.anatomy.values import smallest_scale
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.volume import Mask
@@ -35,8 +37,13 @@ FEWEST: Final = 15
 """Patients with an organ that a reference of it needs."""
 _FEWEST_OF_AGE: Final = 30  # patients of an age group of its own
 _FOLDS: Final = 6
-_FLAGGED: Final = 0.02  # fraction of the training contours beyond the limit of unusual
+_FLAGGED: Final = (
+    0.02  # fraction of the training contours beyond the limit of unusual; implausible is a multiple
+)
+_RARELY: Final = 0.005  # fraction beyond the limit of unusual where a discriminant has a limit too
+_FAULTY: Final = 0.02  # fraction beyond the limit of the discriminant
 _FACTOR: Final = (3.0, 12.0)  # smallest and largest limit in spreads
+_FAULTY_FACTOR: Final = (1.5, 12.0)  # the same of the discriminant
 _GROSS: Final = 1.8  # factor between the limits of unusual and implausible
 _LEAST_SPREAD: Final = 0.1
 
@@ -132,13 +139,23 @@ class _Model:
 
     measures: Mapping[str, Gaussian]
     signatures: Mapping[str, Signatures]
+    discriminants: Mapping[str, Discriminant]
     placement: Placement
 
     def scores(self, patient: MeasuredPatient) -> Iterator[tuple[str, Mapping[str, float]]]:
         away = deviations(patient.organs, self.placement)
         for key, organ in patient.organs.items():
             if key in self.measures:
-                yield key, score_organ(organ, away[key], self.measures[key], self.signatures[key]).values
+                yield (
+                    key,
+                    score_organ(
+                        organ,
+                        away[key],
+                        self.measures[key],
+                        self.signatures[key],
+                        self.discriminants.get(key),
+                    ).values,
+                )
 
 
 def _population(patients: Sequence[MeasuredPatient]) -> Population:
@@ -148,23 +165,67 @@ def _population(patients: Sequence[MeasuredPatient]) -> Population:
             counts[key] += 1
     keys = sorted(key for key, count in counts.items() if count >= FEWEST)
     lengths = [patient.scan_mm for patient in patients] or [0.0]
-    model = _fit(patients, keys)
-    tails, unusual = _tails(patients, keys)
+    values = _values_left_out(patients, keys)
+    model = _fit(patients, keys, values)
+    tails, limits = _tails(patients, keys, values)
     return Population(
         patients=len(patients),
         organs={key: _organ(patients, key, model, tails[key]) for key in keys},
         placement=model.placement,
         together=_together(patients, keys),
         scan_mm=(min(lengths), float(np.median(lengths)), max(lengths)),
-        unusual=unusual,
-        implausible=unusual * _GROSS,
+        unusual=limits.unusual,
+        implausible=limits.implausible,
+        faulty=limits.faulty,
     )
 
 
-def _fit(patients: Sequence[MeasuredPatient], keys: Sequence[str]) -> _Model:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Values:
+    """The values of an organ of a patient, correct and with each fault."""
+
+    correct: Mapping[str, float]
+    faulty: Sequence[Mapping[str, float]]
+
+
+def _values_left_out(patients: Sequence[MeasuredPatient], keys: Sequence[str]) -> list[dict[str, _Values]]:
+    """The values of each patient; how the organs lie relative to each other comes from other patients."""
+    found: list[dict[str, _Values]] = [{} for _ in patients]
+    for fold in range(_FOLDS):
+        anchors = [
+            {key: p.organs[key].anchors_mm for key in keys if key in p.organs}
+            for n, p in enumerate(patients)
+            if n % _FOLDS != fold
+        ]
+        if not anchors:
+            continue
+        placement = Placement.fit(keys, anchors)
+        for patient, own in zip(patients[fold::_FOLDS], found[fold::_FOLDS], strict=True):
+            for key in keys:
+                if key in patient.organs:
+                    correct, *faulty = (
+                        _with_relation(patient, key, organ, placement)
+                        for organ in (patient.organs[key], *patient.faulty.get(key, {}).values())
+                    )
+                    own[key] = _Values(correct=correct, faulty=faulty)
+    return found
+
+
+def _with_relation(
+    patient: MeasuredPatient, key: str, organ: OrganMeasures, placement: Placement
+) -> dict[str, float]:
+    """The values of an organ that takes the place of the patient's own."""
+    anchors = {each: own.anchors_mm for each, own in patient.organs.items()} | {key: organ.anchors_mm}
+    away = placement.deviation(key, anchors)
+    return {**organ.values, **(away.in_sigma if away else {})}
+
+
+def _fit(
+    patients: Sequence[MeasuredPatient], keys: Sequence[str], values: Sequence[Mapping[str, _Values]]
+) -> _Model:
     anchors = [{key: p.organs[key].anchors_mm for key in keys if key in p.organs} for p in patients]
     placement = Placement.fit(keys, anchors)
-    measures, signatures = {}, {}
+    measures, signatures, discriminants = {}, {}, {}
     for key in keys:
         drawn = [(p, own) for p, own in zip(patients, anchors, strict=True) if key in own]
         if drawn:
@@ -178,7 +239,16 @@ def _fit(patients: Sequence[MeasuredPatient], keys: Sequence[str]) -> _Model:
             floors = np.array([smallest_scale(name) for name in names])
             measures[key] = Gaussian.fit(names, table, floors)
             signatures[key] = _signatures(key, drawn, measures[key], placement)
-    return _Model(measures=measures, signatures=signatures, placement=placement)
+            faulty = [each for own in values if key in own for each in own[key].faulty]
+            if faulty:
+                correct = [own[key].correct for own in values if key in own]
+                discriminants[key] = Discriminant.fit(
+                    *(
+                        np.array([measures[key].standardised(row) for row in each])
+                        for each in (correct, faulty)
+                    )
+                )
+    return _Model(measures=measures, signatures=signatures, discriminants=discriminants, placement=placement)
 
 
 def _signatures(
@@ -206,24 +276,43 @@ def _median(rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Any:
     return middle
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    """Spreads from typical on from which an organ is so, see `Population`."""
+
+    unusual: float
+    implausible: float
+    faulty: float
+
+
 def _tails(
-    patients: Sequence[MeasuredPatient], keys: Sequence[str]
-) -> tuple[dict[str, dict[str, Tail]], float]:
-    """The tail of every score of every organ, and the limit of all, from a cross-validation."""
+    patients: Sequence[MeasuredPatient], keys: Sequence[str], values: Sequence[Mapping[str, _Values]]
+) -> tuple[dict[str, dict[str, Tail]], _Limits]:
+    """The tail of every score of every organ, and the limits of all, from a cross-validation."""
     scored: list[tuple[str, Mapping[str, float]]] = []
     for fold in range(_FOLDS):
-        model = _fit([patient for n, patient in enumerate(patients) if n % _FOLDS != fold], keys)
+        kept = [n for n in range(len(patients)) if n % _FOLDS != fold]
+        model = _fit([patients[n] for n in kept], keys, [values[n] for n in kept])
         scored += [row for patient in patients[fold::_FOLDS] for row in model.scores(patient)]
     found: dict[str, defaultdict[str, list[float]]] = {key: defaultdict(list) for key in keys}
-    for key, values in scored:
-        for name, value in values.items():
+    for key, own in scored:
+        for name, value in own.items():
             found[key][name].append(value)
-    tails = {key: {name: _tail(values) for name, values in own.items()} for key, own in found.items()}
-    worst = [
-        max((v - tails[k][n].typical) / tails[k][n].spread for n, v in values.items()) for k, values in scored
-    ]
-    limit = float(np.clip(np.quantile(worst, 1 - _FLAGGED), *_FACTOR)) if worst else _FACTOR[1]
-    return tails, limit
+    tails = {key: {name: _tail(each) for name, each in own.items()} for key, own in found.items()}
+    rows = [{n: tails[k][n].spreads(v) for n, v in own.items()} for k, own in scored]
+    worst = [max((v for n, v in row.items() if n != FAULT), default=0.0) for row in rows]
+    faulty = [row[FAULT] for row in rows if FAULT in row]
+    usual = _beyond(worst, _FLAGGED, _FACTOR)
+    return tails, _Limits(
+        unusual=_beyond(worst, _RARELY, _FACTOR) if faulty else usual,
+        implausible=usual * _GROSS,
+        faulty=_beyond(faulty, _FAULTY, _FAULTY_FACTOR) if faulty else math.inf,
+    )
+
+
+def _beyond(spreads: Sequence[float], share: float, between: tuple[float, float]) -> float:
+    """The limit that a share of the contours exceed, between the smallest and the largest allowed."""
+    return float(np.clip(np.quantile(spreads, 1 - share), *between)) if spreads else between[1]
 
 
 def _tail(values: Sequence[float]) -> Tail:
@@ -243,6 +332,7 @@ def _organ(
         volume_ml=(min(whole), float(np.median(whole)), max(whole)) if len(whole) >= FEWEST else (),
         measures=model.measures[key],
         signatures=model.signatures[key],
+        discriminant=model.discriminants.get(key),
         tails=tails,
         piece_mm=_most(apart),
         piece_ml=_most(rest),

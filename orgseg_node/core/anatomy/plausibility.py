@@ -16,7 +16,7 @@ from orgseg_node.core.anatomy.measures import OrganMeasures, centroid_mm, measur
 from orgseg_node.core.anatomy.reference import OrganReference, Population
 from orgseg_node.core.anatomy.relative_position import relative_position_findings
 from orgseg_node.core.anatomy.rules import rule_findings
-from orgseg_node.core.anatomy.scores import PARTS, OrganScores, deviations, score_organ
+from orgseg_node.core.anatomy.scores import FAULT, OVERALL, PARTS, OrganScores, deviations, score_organ
 from orgseg_node.core.anatomy.values import reference_range, shown, words
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.checks import Finding, Grade, Level, check_labels
@@ -120,7 +120,11 @@ def judge_measured(
         row: dict[str, Any] = {"organ": key, "volume_ml": round(measures.volume_ml, 3)}
         if population is not None and reference is not None:
             scores = score_organ(
-                measures, scored[id(population)][key], reference.measures, reference.signatures
+                measures,
+                scored[id(population)][key],
+                reference.measures,
+                reference.signatures,
+                reference.discriminant,
             )
             findings += _statistical(organ, scores, reference, population)
             row |= _row(scores, reference, population)
@@ -149,10 +153,10 @@ def _statistical(
     organ: Organ, scores: OrganScores, reference: OrganReference, population: Population
 ) -> Iterator[Finding]:
     """A finding if a score is beyond the limit of the reference, with the values that say most."""
-    name, ratio = worst_score(scores, reference, population)
-    if ratio <= population.unusual:
+    worst = worst_score(scores, reference, population)
+    if worst.spreads <= worst.limit:
         return
-    grade = Grade.IMPLAUSIBLE if ratio > population.implausible else Grade.UNUSUAL
+    name, grade = worst.name, worst.grade
     named = [
         f"{words(value)} {shown(value, measured)} (reference {low} to {high})"
         for value, measured, low, high in _farthest_values(scores, reference)
@@ -160,21 +164,40 @@ def _statistical(
     what = f"it looks {name}" if name.startswith(("moved", "grown", "shrunk")) else f"its {name} is {grade}"
     what = f"it looks cut off, {name}" if name.startswith("without") else what
     what = "all its measures together are " + grade if name == "overall" else what
+    what = "it looks more like a faulty contour than like a correct one" if name == FAULT else what
     text = "; ".join(named)
     yield Finding(
         level=Level.WARNING,
         code=f"ORGAN_{grade.upper()}",
         message=f"{organ.name} is {grade}: {what}" + (f"; {text}." if text else "."),
         organ=organ.key,
-        value=round(ratio, 3),
+        value=round(worst.spreads, 3),
         measure=f"{name}, in spreads of {reference.patients} training contours",
-        reference=(0.0, round(population.unusual, 3)),
+        reference=(0.0, round(worst.limit, 3)),
         grade=grade,
     )
 
 
-def worst_score(scores: OrganScores, reference: OrganReference, population: Population) -> tuple[str, float]:
-    """Name of the score that is farthest from typical, and its number of spreads.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstScore:
+    """The score of an organ that is farthest beyond its limit, or nearest to it.
+
+    Attributes
+    ----------
+    name : of the score
+    spreads : from typical
+    limit : spreads on from which the organ is unusual
+    grade : of the organ, if the limit is exceeded
+    """
+
+    name: str
+    spreads: float
+    limit: float
+    grade: Grade
+
+
+def worst_score(scores: OrganScores, reference: OrganReference, population: Population) -> WorstScore:
+    """The score that is farthest beyond its limit.
 
     Parameters
     ----------
@@ -182,16 +205,22 @@ def worst_score(scores: OrganScores, reference: OrganReference, population: Popu
     reference : of this organ
     population : that it belongs to
     """
-    del population
-    ratios = {
-        name: (value - reference.tails[name].typical) / reference.tails[name].spread
+    spreads = {
+        name: reference.tails[name].spreads(value)
         for name, value in scores.values.items()
         if name in reference.tails
     }
-    if not ratios:
-        return "overall", 0.0
-    name = max(ratios, key=lambda each: ratios[each])
-    return name, ratios[name]
+    limits = {name: population.faulty if name == FAULT else population.unusual for name in spreads}
+    if not spreads:
+        return WorstScore(name=OVERALL, spreads=0.0, limit=population.unusual, grade=Grade.UNUSUAL)
+    distances = [name for name in spreads if name != FAULT]
+    gross = max(distances, key=lambda name: spreads[name]) if distances else FAULT
+    if distances and spreads[gross] > population.implausible:  # the discriminant alone leaves no organ out
+        return WorstScore(
+            name=gross, spreads=spreads[gross], limit=population.unusual, grade=Grade.IMPLAUSIBLE
+        )
+    name = max(spreads, key=lambda name: spreads[name] / limits[name])
+    return WorstScore(name=name, spreads=spreads[name], limit=limits[name], grade=Grade.UNUSUAL)
 
 
 def _farthest_values(scores: OrganScores, reference: OrganReference) -> list[tuple[str, float, str, str]]:
@@ -211,7 +240,7 @@ def _farthest_values(scores: OrganScores, reference: OrganReference) -> list[tup
 
 def _row(scores: OrganScores, reference: OrganReference, population: Population) -> dict[str, Any]:
     """What was measured against what, for report.json."""
-    name, ratio = worst_score(scores, reference, population)
+    worst = worst_score(scores, reference, population)
     gaussian = reference.measures
     values = {}
     for n, value in enumerate(gaussian.names):
@@ -222,9 +251,9 @@ def _row(scores: OrganScores, reference: OrganReference, population: Population)
     parts = {part: round(scores.values[part], 3) for part in (*PARTS, "overall") if part in scores.values}
     return {
         "reference": f"{reference.patients} training contours",
-        "worst": name,
-        "spreads": round(ratio, 3),
-        "unusual_from": round(population.unusual, 3),
+        "worst": worst.name,
+        "spreads": round(worst.spreads, 3),
+        "unusual_from": round(worst.limit, 3),
         "implausible_from": round(population.implausible, 3),
         "distances": parts,
         "values": values,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from orgseg_node.core.anatomy.cohort import TrainingPatients, cohort_of
+from orgseg_node.core.anatomy.discriminant import Discriminant
 from orgseg_node.core.anatomy.gaussian import Gaussian
 from orgseg_node.core.anatomy.placement import Placement
 from orgseg_node.core.anatomy.scores import Signatures
@@ -29,6 +30,10 @@ class Tail:
     typical: float
     spread: float
 
+    def spreads(self, value: float) -> float:
+        """How many spreads a value of the score is above typical."""
+        return (value - self.typical) / self.spread
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OrganReference:
@@ -40,6 +45,7 @@ class OrganReference:
     volume_ml : smallest, median and largest volume of organs that no end of the scan cuts; empty if too few
     measures : distribution of its measures
     signatures : how faults change the measures
+    discriminant : what distinguishes contours with these faults from correct ones; None in older references
     tails : of each score, in patients that the reference was not made from
     piece_mm : distance from the main piece within which 97 % of the patients have all pieces
     piece_ml : volume of all other pieces that 97 % of the patients do not exceed
@@ -52,6 +58,7 @@ class OrganReference:
     volume_ml: tuple[float, ...]
     measures: Gaussian
     signatures: Signatures
+    discriminant: Discriminant | None = None
     tails: Mapping[str, Tail]
     piece_mm: float
     piece_ml: float
@@ -72,6 +79,7 @@ class Population:
     together : fraction of the patients with the first organ in the scan in whom the second was drawn too
     scan_mm : smallest, median and largest length of the scans along the patient
     unusual, implausible : number of spreads from the typical score on from which it is so
+    faulty : the same of the discriminant, on from which an organ is unusual
     """
 
     patients: int
@@ -81,6 +89,7 @@ class Population:
     scan_mm: tuple[float, float, float]
     unusual: float
     implausible: float
+    faulty: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,6 +163,7 @@ def _population_dict(group: Population) -> dict[str, Any]:
         "scan_mm": [round(v, 1) for v in group.scan_mm],
         "unusual": round(group.unusual, 3),
         "implausible": round(group.implausible, 3),
+        **({"faulty": round(group.faulty, 3)} if math.isfinite(group.faulty) else {}),
         "organs": {key: _organ_dict(organ) for key, organ in group.organs.items()},
         "placement": group.placement.as_dict(),
         "together": {
@@ -174,11 +184,14 @@ def _population(row: Mapping[str, Any]) -> Population:
         scan_mm=(least, middle, most),
         unusual=float(row["unusual"]),
         implausible=float(row["implausible"]),
+        faulty=float(row.get("faulty", math.inf)),
     )
 
 
 def _organ_dict(organ: OrganReference) -> dict[str, Any]:
+    learned = organ.discriminant
     return {
+        **({} if learned is None else {"discriminant": learned.as_dict()}),
         "patients": organ.patients,
         "volume_ml": [round(v, 3) for v in organ.volume_ml],
         "tails": {name: [round(t.typical, 4), round(t.spread, 4)] for name, t in organ.tails.items()},
@@ -197,6 +210,7 @@ def _organ_dict(organ: OrganReference) -> dict[str, Any]:
 
 def _organ(row: Mapping[str, Any]) -> OrganReference:
     measures = Gaussian.from_dict(row["measures"])
+    learned = row.get("discriminant")
     changes = [[math.nan if v is None else float(v) for v in each] for each in row["signatures"].values()]
     return OrganReference(
         patients=int(row["patients"]),
@@ -206,6 +220,7 @@ def _organ(row: Mapping[str, Any]) -> OrganReference:
             names=tuple(row["signatures"]),
             changes=np.array(changes, dtype=np.float64).reshape(len(changes), len(measures.names)),
         ),
+        discriminant=None if learned is None else Discriminant.from_dict(learned, len(measures.names)),
         tails={
             name: Tail(typical=float(typical), spread=float(spread))
             for name, (typical, spread) in row["tails"].items()

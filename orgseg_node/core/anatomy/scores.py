@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orgseg_node.core.anatomy.discriminant import Discriminant
 from orgseg_node.core.anatomy.gaussian import Gaussian
 from orgseg_node.core.anatomy.measures import OrganMeasures
 from orgseg_node.core.anatomy.placement import Deviation, Placement
@@ -16,6 +17,8 @@ from orgseg_node.core.geometry import FloatArray
 PARTS = ("size", "tissue", "surroundings", "position", "relation")
 """Parts of the measures that are scored by themselves."""
 OVERALL = "overall"
+FAULT = "fault"
+"""How much an organ looks like a faulty contour; it has a limit of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +65,11 @@ def standardise(organ: OrganMeasures, deviation: Deviation | None, reference: Ga
 
 
 def score_organ(
-    organ: OrganMeasures, deviation: Deviation | None, reference: Gaussian, signatures: Signatures
+    organ: OrganMeasures,
+    deviation: Deviation | None,
+    reference: Gaussian,
+    signatures: Signatures,
+    discriminant: Discriminant | None = None,
 ) -> OrganScores:
     """The scores of one organ.
 
@@ -72,6 +79,7 @@ def score_organ(
     deviation : from where the other organs predict it
     reference : distribution of its measures
     signatures : of faults
+    discriminant : of faulty contours; None if the reference has none
     """
     z = standardise(organ, deviation, reference)
     parts = np.array([part_of(name) for name in reference.names])
@@ -79,6 +87,8 @@ def score_organ(
     values[OVERALL] = reference.distance(z)
     by_fault = reference.along(z, signatures.changes)
     values |= dict(zip(signatures.names, by_fault.tolist(), strict=True))
+    if discriminant is not None:
+        values[FAULT] = discriminant.value(z)
     return OrganScores(
         values={name: float(value) for name, value in values.items() if np.isfinite(value)},
         standardised=z,

@@ -11,9 +11,11 @@ import pytest
 from orgseg_node.core.anatomy.cohort import ADULT, CHILD, TrainingPatients
 from orgseg_node.core.anatomy.fitting import FEWEST, MeasuredPatient, fit_reference, measure_patient
 from orgseg_node.core.anatomy.gaussian import Gaussian
+from orgseg_node.core.anatomy.plausibility import worst_score
 from orgseg_node.core.anatomy.reference import ALL, AnatomyReference
-from orgseg_node.core.anatomy.scores import deviations, score_organ
+from orgseg_node.core.anatomy.scores import FAULT, OrganScores, deviations, score_organ
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
+from orgseg_node.core.checks import Grade
 from tests.support.ct.anatomy_patients import KEYS, anatomy_patient, patients, reference
 
 
@@ -21,9 +23,9 @@ def worst(patient: MeasuredPatient, key: str) -> float:
     """The highest score of an organ, in units of the limit."""
     group = reference().populations[ALL]
     organ, away = group.organs[key], deviations(patient.organs, group.placement)
-    scores = score_organ(patient.organs[key], away[key], organ.measures, organ.signatures).values
-    highest = max((v - organ.tails[n].typical) / organ.tails[n].spread for n, v in scores.items())
-    return highest / group.unusual
+    scores = score_organ(patient.organs[key], away[key], organ.measures, organ.signatures, organ.discriminant)
+    found = worst_score(scores, organ, group)
+    return found.spreads / found.limit
 
 
 def moved(seed: int, key: str, steps: tuple[int, int, int]) -> MeasuredPatient:
@@ -106,6 +108,40 @@ def test_the_training_patients_are_counted_by_age_and_size() -> None:
     assert found.trained == TrainingPatients(
         adults=4, children=8, age_unknown=4, diameters_mm=(150.0, 157.5, 165.0)
     )
+
+
+def test_a_reference_made_without_a_discriminant_is_still_read_and_judges_by_distances() -> None:
+    document = json.loads(json.dumps(reference().as_dict()))
+    group = document["populations"][ALL]
+    assert group.pop("faulty") > 1
+    for organ in group["organs"].values():
+        assert set(organ.pop("discriminant")) == {"signed", "sizes"}
+    older = AnatomyReference.from_dict(document).populations[ALL]
+    organ, patient = older.organs["brainstem"], moved(103, "brainstem", (0, 8, 0)).organs["brainstem"]
+    found = worst_score(score_organ(patient, None, organ.measures, organ.signatures), organ, older)
+    assert found.name != FAULT
+    assert found.spreads > found.limit
+
+
+def test_patients_without_measured_faults_give_a_reference_without_a_discriminant() -> None:
+    made = fit_reference([replace(patient, faulty={}) for patient in patients()], "a test")
+    group = made.populations[ALL]
+    assert all(organ.discriminant is None for organ in group.organs.values())
+    assert group.implausible == pytest.approx(1.8 * group.unusual)
+
+
+def test_what_only_looks_faulty_is_unusual_and_never_implausible() -> None:
+    group = reference().populations[ALL]
+    organ = group.organs["brainstem"]
+    typical = {name: tail.typical for name, tail in organ.tails.items()}
+    scores = OrganScores(
+        values=typical | {FAULT: organ.tails[FAULT].typical + 50 * organ.tails[FAULT].spread},
+        standardised=np.zeros(len(organ.measures.names)),
+        deviation=None,
+    )
+    found = worst_score(scores, organ, group)
+    assert (found.name, found.grade) == (FAULT, Grade.UNUSUAL)
+    assert found.spreads > found.limit
 
 
 def test_a_reference_made_before_patients_were_counted_is_still_read() -> None:

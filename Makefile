@@ -63,7 +63,7 @@ browser: install  ## the pages in headless Chromium; screenshots of every page a
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 	OMP_NUM_THREADS=1 $(RUN) pytest -m browser --cache-clear tests/browser $(AGAIN)
 
-endurance: install peers  ## long proofs: demonstration, training, kills, faults, real and damaged series; run every night by .ci/nightly, with `clinic`
+endurance: install peers  ## long proofs: demonstration, training, kills, faults, real and damaged series; run every night by .ci/nightly
 	$(RUN) pytest -m 'endurance and not slow' --cache-clear $(AGAIN)
 
 proof: install peers  ## slow proofs: whole-image against chunked path, starter bundle on the locked patients

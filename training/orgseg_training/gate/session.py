@@ -62,21 +62,24 @@ class Power:
     patients : of each organ whose network changed, the fewest first
     needed : for all organs together; None if it is above 2000
     probability : that an equal candidate passes with the patients that there are
-    sds : assumed standard deviation of the differences of Dice and surface Dice, by organ
-    measured : whether earlier gates of this site have measured them
+    sds : expected standard deviation of the differences of Dice and surface Dice, by organ
+    measured : organs of which earlier gates of this site have measured it
     """
 
     patients: Mapping[str, int]
     needed: int | None
     probability: float
     sds: Mapping[str, tuple[float, float]]
-    measured: bool
+    measured: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
         """What a person should know before hours of computing."""
         fewest = min(self.patients.values(), default=0)
-        source = "as measured in earlier gates of this site" if self.measured else f"assumed {ASSUMED_SD:g}"
+        source = f"assumed {ASSUMED_SD:g}"
+        if self.measured:
+            known = ", ".join(f"{organ} {self.sds[organ][0]:.2g}" for organ in self.measured)
+            source += f"; measured in earlier gates of this site: {known}"
         needed = "more than 2000" if self.needed is None else str(self.needed)
         if not self.patients:
             return "No network of the live model was changed: no patients are needed."
@@ -208,7 +211,7 @@ class GateSession:
             needed=needed_patients(flat_margins, flat_sds),
             probability=pass_probability(fewest, flat_margins, flat_sds),
             sds=sds,
-            measured=bool(organs) and all(organ in measured for organ in organs),
+            measured=tuple(sorted(organ for organ in organs if organ in measured)),
         )
 
     def uncached_runs(self, scans: Sequence[ScanToJudge]) -> int:

@@ -32,6 +32,7 @@ from orgseg_node.inference.bundles.totalsegmentator import (
 from orgseg_node.inference.bundles.trained import (
     CHECKPOINTS,
     TrainedModel,
+    choose_models,
     find_trained,
     read_table,
     resolve_configuration,
@@ -51,7 +52,6 @@ _NOTED = {
     "metadata.json",
     *POSTPROCESSING,
 }  # that they are there is enough
-_DEFAULT_CONFIGURATION = "3d_fullres"
 _NOT_STATED = "not stated"
 _SYMLINK = 0o120000
 
@@ -145,7 +145,7 @@ def import_model(
             raise ModelNotImportable(f"There is no file or folder '{source.name}'.")
         only = options.datasets
         found = find_trained(source, lambda folder: not only or is_of(folder, only))
-        models = _choose(found, options.configuration)
+        models = choose_models(found, options.configuration)
         for model in models:
             _refuse_labels(model, alone=len(models) == 1)
         if options.known_only:
@@ -265,34 +265,6 @@ def _copy_bundle(bundle: ModelBundle, folder: Path, name: str) -> ModelBundle:
     return open_bundle(folder / name)
 
 
-def _choose(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedModel]:
-    """One configuration of each data set: the requested one, or ``3d_fullres``, or the only one."""
-    chosen: list[TrainedModel] = []
-    for home in sorted({_home(model) for model in found}):
-        models = [model for model in found if _home(model) == home]
-        fitting = [m for m in models if m.configuration == (wanted or _DEFAULT_CONFIGURATION)]
-        if wanted is None and not fitting:
-            fitting = models
-        if len(fitting) != 1:
-            raise ModelNotImportable(_not_one(models, fitting, wanted))
-        chosen += fitting
-    return chosen
-
-
-def _not_one(models: Sequence[TrainedModel], fitting: Sequence[TrainedModel], wanted: str | None) -> str:
-    """Why it is not clear which model of a data set is meant, and what to type."""
-    name, there = models[0].name, ", ".join(model.folder.name for model in models)
-    found = {model.configuration for model in fitting}
-    if wanted is None and _DEFAULT_CONFIGURATION not in found and len(found) == len(fitting) > 1:
-        runnable = sorted(c for c in found if c and "cascade" not in c and "2d" not in c)
-        advice = " or ".join(f"--configuration {c}" for c in runnable) or "give one folder"
-        cascade = " The second stage of a cascade is not run." if len(runnable) < len(found) else ""
-        return f"'{name}' has no {_DEFAULT_CONFIGURATION}, but {there}.{cascade} Choose with {advice}."
-    count = "more than one" if fitting else "no"
-    which = f"{count} model of configuration {wanted or _DEFAULT_CONFIGURATION}"
-    return f"'{name}' has {which} ({there}); give one folder."
-
-
 def _priorities(matched: Mapping[int, str], number: int, options: ImportOptions) -> dict[str, float]:
     """The priorities of the organs of one of several networks.
 
@@ -304,12 +276,6 @@ def _priorities(matched: Mapping[int, str], number: int, options: ImportOptions)
     """
     usual = dict.fromkeys(matched.values(), float(number)) if options.later_wins else {}
     return usual | {key: value for key, value in options.priorities.items() if key in matched.values()}
-
-
-def _home(model: TrainedModel) -> str:
-    """The folder that contains all models of one data set."""
-    together = "__" in model.folder.name
-    return str(model.folder.parent if together else model.folder)
 
 
 def _parts(models: Sequence[TrainedModel], options: ImportOptions) -> list[PartDraft]:

@@ -21,6 +21,7 @@ CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
 _UNFINISHED = "checkpoint_latest.pth"
 _FOLD = re.compile(r"\d+|all")
+_DEFAULT_CONFIGURATION = "3d_fullres"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,3 +247,43 @@ def read_table(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ModelNotImportable(f"{path.name} of '{path.parent.name}' is not a table.")
     return document
+
+
+def choose_models(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedModel]:
+    """One configuration of each data set: the requested one, or ``3d_fullres``, or the only one.
+
+    Raises
+    ------
+    ModelNotImportable
+        If none fits, or several do.
+    """
+    chosen: list[TrainedModel] = []
+    for home in sorted({_home(model) for model in found}):
+        models = [model for model in found if _home(model) == home]
+        fitting = [m for m in models if m.configuration == (wanted or _DEFAULT_CONFIGURATION)]
+        if wanted is None and not fitting:
+            fitting = models
+        if len(fitting) != 1:
+            raise ModelNotImportable(_not_one(models, fitting, wanted))
+        chosen += fitting
+    return chosen
+
+
+def _not_one(models: Sequence[TrainedModel], fitting: Sequence[TrainedModel], wanted: str | None) -> str:
+    """Why it is not clear which model of a data set is meant, and what to type."""
+    name, there = models[0].name, ", ".join(model.folder.name for model in models)
+    found = {model.configuration for model in fitting}
+    if wanted is None and _DEFAULT_CONFIGURATION not in found and len(found) == len(fitting) > 1:
+        runnable = sorted(c for c in found if c and "cascade" not in c and "2d" not in c)
+        advice = " or ".join(f"--configuration {c}" for c in runnable) or "give one folder"
+        cascade = " The second stage of a cascade is not run." if len(runnable) < len(found) else ""
+        return f"'{name}' has no {_DEFAULT_CONFIGURATION}, but {there}.{cascade} Choose with {advice}."
+    count = "more than one" if fitting else "no"
+    which = f"{count} model of configuration {wanted or _DEFAULT_CONFIGURATION}"
+    return f"'{name}' has {which} ({there}); give one folder."
+
+
+def _home(model: TrainedModel) -> str:
+    """The folder that contains all models of one data set."""
+    together = "__" in model.folder.name
+    return str(model.folder.parent if together else model.folder)

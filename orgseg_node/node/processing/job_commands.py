@@ -8,6 +8,8 @@ history of the job.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from orgseg_node.contouring.object_roles import IMAGE, kind_of
@@ -16,7 +18,7 @@ from orgseg_node.node.processing.job_objects import pairs_of
 from orgseg_node.node.store import delivery_states
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.database import Transaction
-from orgseg_node.node.store.model import SENDING_STOPPED, Approval, Job, JobState, OutputObject
+from orgseg_node.node.store.model import SENDING_STOPPED, Job, JobState, OutputObject
 from orgseg_node.node.store.store import Store
 
 _J: Final = JobState
@@ -38,6 +40,26 @@ _INSTEAD: Final[Mapping[JobState, str]] = {
     _J.REJECTED: "It was rejected; nothing of it is sent.",
 }
 """What can be done instead, or what the matter is, when a command is refused in a state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """That a person has approved a job in REVIEW.
+
+    Attributes
+    ----------
+    job_id : number of the job
+    person : name
+    run : of the job
+    note : who, and why
+    at : time
+    """
+
+    job_id: str
+    person: str
+    run: int
+    note: str
+    at: datetime
 
 
 class JobCommands:

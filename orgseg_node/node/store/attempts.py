@@ -8,15 +8,37 @@ engine has no record of it. The column ``deaths`` counts these failed runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from orgseg_node.node.store.data_folder import JOBS, RESULT
 from orgseg_node.node.store.database import Database, Transaction
-from orgseg_node.node.store.model import ObjectRevision, OutputObject
+from orgseg_node.node.store.model import OutputObject
 
 LEFT_OUT: Final = "left_out"
 """Kind of the event of a job that names the organs that were left out of its result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRevision:
+    """Objects of a job that were made anew, since a person left something out.
+
+    Attributes
+    ----------
+    job_id : number of the job
+    number : of the objects, from 2
+    left_out : names of the structures
+    note : who did it, and why
+    at : time
+    """
+
+    job_id: str
+    number: int
+    left_out: str
+    note: str
+    at: datetime
 
 
 class JobAttempts:

@@ -335,46 +335,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectRevision:
-    """Objects of a job that were made anew, since a person left something out.
-
-    Attributes
-    ----------
-    job_id : number of the job
-    number : of the objects, from 2
-    left_out : names of the structures
-    note : who did it, and why
-    at : time
-    """
-
-    job_id: str
-    number: int
-    left_out: str
-    note: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
-    """That a person has approved a job in REVIEW.
-
-    Attributes
-    ----------
-    job_id : number of the job
-    person : name
-    run : of the job
-    note : who, and why
-    at : time
-    """
-
-    job_id: str
-    person: str
-    run: int
-    note: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputObject:
     """A written DICOM object: role (``RTSTRUCT``, ``SEG``), file, SOP Instance UID, hash of the file."""
 

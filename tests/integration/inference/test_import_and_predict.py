@@ -38,8 +38,8 @@ from orgseg_node.inference.backends.convert import convert
 from orgseg_node.inference.backends.convert import main as convert_main
 from orgseg_node.inference.backends.network import build_network, load_weights, open_plans
 from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle, verify_bundle
-from orgseg_node.inference.bundles.importing import ImportOptions, _choose, _parts, import_model
-from orgseg_node.inference.bundles.trained import find_trained
+from orgseg_node.inference.bundles.importing import ImportOptions, _parts, import_model
+from orgseg_node.inference.bundles.trained import choose_models, find_trained
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
 from orgseg_node.inference.loading import load_predictor
 from orgseg_node.inference.predictor import InferenceSettings
@@ -341,10 +341,10 @@ def test_of_several_configurations_the_full_resolution_is_taken_unless_told(tmp_
     for configuration in ("3d_lowres", "3d_fullres"):
         write_tiny(tmp_path, TinyModel(configuration=configuration))
     found = find_trained(tmp_path)
-    assert [m.configuration for m in _choose(found, None)] == ["3d_fullres"]
-    assert [m.configuration for m in _choose(found, "3d_lowres")] == ["3d_lowres"]
+    assert [m.configuration for m in choose_models(found, None)] == ["3d_fullres"]
+    assert [m.configuration for m in choose_models(found, "3d_lowres")] == ["3d_lowres"]
     with pytest.raises(ModelNotImportable, match="no model of configuration 3d_other"):
-        _choose(found, "3d_other")
+        choose_models(found, "3d_other")
 
 
 def test_a_2d_model_is_refused_before_anything_is_converted(tmp_path: Path, options: Options) -> None:

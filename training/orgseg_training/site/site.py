@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,10 +160,6 @@ class Site:
     def locked_test_keys(self) -> tuple[str, ...]:
         """Keys of the cases that are only for the test. Raises NotLocked, LockDamaged or LockChanged."""
         return tuple(self._locked().test)
-
-    def patient_of(self) -> Mapping[str, str]:
-        """The keyed hash of the patient of each locked case. Raises NotLocked or LockDamaged."""
-        return self.lock().patients
 
     def _locked(self) -> Lock:
         lock = self.lock()

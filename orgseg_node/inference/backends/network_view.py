@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Box, Shape, Vector
 from orgseg_node.inference.engine.plans import PreprocessingPlan
-from orgseg_node.inference.engine.working import WorkingVolume, nonzero_box
+from orgseg_node.inference.engine.working import WorkingVolume, nonzero_box, working_volume
 from orgseg_node.inference.orientation import Reorientation, reorientation_to
 from orgseg_node.inference.preparing import PreparedCt
 
@@ -64,7 +64,7 @@ def view_for_network(
         return None
     reoriented_mm = reorientation.apply_to_grid(prepared.volume.grid).spacing_mm
     spacing_mm = (reoriented_mm[axes[0]], reoriented_mm[axes[1]], reoriented_mm[axes[2]])
-    working = WorkingVolume(
+    working = working_volume(
         hu[box.slices], preprocessing.normalisation, preprocessing.regrid(box.shape, spacing_mm)
     )
     return NetworkView(

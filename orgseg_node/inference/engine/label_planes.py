@@ -4,7 +4,8 @@ nnU-Net interpolates the logits of every class at every voxel of the CT in float
 takes the largest. At nearly all voxels this is not necessary: where one class is clearly the largest at all
 surrounding working voxels, it is also the largest between them, because interpolation is a weighted mean.
 Only the remaining voxels, about one in a hundred, are interpolated, by the same operations in the same order
-as in nnU-Net, so that the labels are the same to the voxel.
+as in nnU-Net, so that the labels are the same to the voxel. Where plans name PyTorch's resampling, the logits
+are rounded to float32, and a label may differ only where two logits are equal but for the last bit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Box, Shape
-from orgseg_node.inference.engine.resampling import LinearInterpolation, linear, nearest
+from orgseg_node.inference.engine.resampling import (
+    LinearInterpolation,
+    Resampling,
+    linear,
+    nearest,
+    torch_linear,
+    torch_nearest,
+)
 from orgseg_node.inference.engine.working import Regrid
 
 Labels = NDArray[np.uint16]
@@ -126,8 +134,10 @@ def interpolation_axes(
     regrid: Regrid,
 ) -> tuple[LinearInterpolation, LinearInterpolation, LinearInterpolation]:
     """How logits are interpolated along each axis of the network."""
+    by_torch = regrid.method is Resampling.TORCH
+    pick, mix = (torch_nearest, torch_linear) if by_torch else (nearest, linear)
     z, y, x = (
-        nearest(a, b) if a == b or n == regrid.thick_axis else linear(a, b)
+        pick(a, b) if a == b or n == regrid.thick_axis else mix(a, b)
         for n, (a, b) in enumerate(zip(regrid.source, regrid.target, strict=True))
     )
     return z, y, x
@@ -184,6 +194,7 @@ class LabelPlanes:
     ) -> None:
         self._regions = regions
         self._device = device
+        self._precision = np.float32 if regrid.method is Resampling.TORCH else np.float16
         self.axes = axes_within(regrid, part)[1]
         z, y, x = (len(axis.low) for axis in self.axes)
         self._shape: Shape = (z, y, x)
@@ -237,8 +248,11 @@ class LabelPlanes:
 
     def _interpolate(
         self, k: int, planes: tuple[torch.Tensor, torch.Tensor], j: torch.Tensor, i: torch.Tensor
-    ) -> NDArray[np.float16]:
-        """Logits at some voxels: (heads, voxels) float16, by scipy's operations in scipy's order."""
+    ) -> NDArray[np.floating]:
+        """Logits at some voxels: (heads, voxels) float16, by scipy's operations in scipy's order.
+
+        Of PyTorch's resampling float32, which may differ from PyTorch's in the last bit.
+        """
         heads, width = len(planes[0]), planes[0].shape[2]
         total = torch.zeros((heads, len(j)), dtype=torch.float64, device=self._device)
         slices, rows, columns = self.axes
@@ -254,10 +268,10 @@ class LabelPlanes:
                 term *= self._weight(columns, c)[i]
             total += term
         # in one step, as numpy does in nnU-Net; by way of float32 it would be rounded twice
-        rounded: NDArray[np.float16] = total.cpu().numpy().astype(np.float16)
+        rounded: NDArray[np.floating] = total.cpu().numpy().astype(self._precision)
         return rounded
 
-    def _labels_of(self, logits: NDArray[np.float16]) -> Labels:
+    def _labels_of(self, logits: NDArray[np.floating]) -> Labels:
         """The labels as nnU-Net's label manager computes them."""
         if self._regions is None:
             first: Labels = logits.astype(np.float32).argmax(axis=0).astype(np.uint16)

@@ -12,11 +12,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from orgseg_node.core.geometry import Shape, Vector
 from orgseg_node.errors import InferenceFailed, NotStreamable
+from orgseg_node.inference.engine.resampling import Resampling
 from orgseg_node.inference.engine.working import HuNormalisation, Regrid
 
-_DEFAULT_RESAMPLING: Final = "resample_data_or_seg_to_shape"
-"""Name of nnU-Net's default resampling. The function itself is not imported: its module would load pandas and
-scikit-image, which the engine does not need, and take 70 MB."""
+_ONLY_FOR_LABELS: Final = "memefficient_seg_resampling"
+_MODES: Final = {"mode": "linear", "aniso_axis_mode": "nearest-exact"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +29,14 @@ class PreprocessingPlan:
     spacing_mm : of the working grid, axes of the network
     normalisation : how Hounsfield units are normalised
     force_separate_z : nnU-Net's option of this name for images; None to decide by the spacing
+    resampling : by which function images are resampled
     """
 
     transpose: Shape
     spacing_mm: Vector
     normalisation: HuNormalisation
     force_separate_z: bool | None
+    resampling: Resampling = Resampling.SPLINE
 
     def regrid(self, shape: Shape, spacing_mm: Vector) -> Regrid:
         """The resampling from the CT to the working grid.
@@ -52,7 +54,7 @@ class PreprocessingPlan:
         if not min(target):
             raise InferenceFailed("The CT is thinner than half a voxel of the network.")
         thick = thick_axis(self.force_separate_z, spacing_mm, self.spacing_mm)
-        return Regrid(source=shape, target=target, thick_axis=thick)
+        return Regrid(source=shape, target=target, thick_axis=thick, method=self.resampling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class NetworkPlan:
     regions : the label of each channel, for region-based networks; later channels overwrite earlier ones.
         None for networks whose channels exclude each other: the label is the channel of the largest logit
     downsampling : total downsampling factor of the encoder along each axis
+    resampling : by which function logits are resampled
     """
 
     preprocessing: PreprocessingPlan
@@ -76,6 +79,7 @@ class NetworkPlan:
     heads: int
     regions: tuple[int, ...] | None
     downsampling: Shape
+    resampling: Resampling = Resampling.SPLINE
 
     @property
     def smallest_tile(self) -> Shape:
@@ -97,7 +101,7 @@ class NetworkPlan:
         shape, spacing_mm : of the CT after transposing and cropping, axes of the network
         """
         thick = thick_axis(self.force_separate_z, self.preprocessing.spacing_mm, spacing_mm)
-        return Regrid(source=working, target=shape, thick_axis=thick)
+        return Regrid(source=working, target=shape, thick_axis=thick, method=self.resampling)
 
 
 def read_network_plan(
@@ -129,6 +133,8 @@ def read_network_plan(
     if not statistics:
         raise NotStreamable("Its plans hold no statistics of the intensities.")
     labels = plans.get_label_manager(dict(dataset))
+    image_method, image_force = _resampling(configuration, "data", order=3)
+    method, force = _resampling(configuration, "probabilities", order=1)
     return NetworkPlan(
         preprocessing=PreprocessingPlan(
             transpose=_three(int(axis) for axis in plans.transpose_forward),
@@ -139,25 +145,39 @@ def read_network_plan(
                 mean=statistics["mean"],
                 std=statistics["std"],
             ),
-            force_separate_z=_separate(configuration, "data", order=3),
+            force_separate_z=image_force,
+            resampling=image_method,
         ),
         patch=_three(int(n) for n in configuration.patch_size),
-        force_separate_z=_separate(configuration, "probabilities", order=1),
+        force_separate_z=force,
+        resampling=method,
         heads=labels.num_segmentation_heads,
         regions=tuple(int(n) for n in labels.regions_class_order) if labels.has_regions else None,
         downsampling=_three(int(n) for n in np.prod(configuration.pool_op_kernel_sizes, axis=0)),
     )
 
 
-def _separate(configuration: ConfigurationManager, what: str, order: int) -> bool | None:
-    """The option ``force_separate_z``. Raises NotStreamable unless the rest is nnU-Net's default."""
+def _resampling(configuration: ConfigurationManager, what: str, order: int) -> tuple[Resampling, bool | None]:
+    """The function, and its option ``force_separate_z``; the other options must be nnU-Net's own.
+
+    Raises
+    ------
+    NotStreamable
+        If the engine does not have the function, or not with these options.
+    """
     function = configuration.configuration[f"resampling_fn_{what}"]
     options = dict(configuration.configuration[f"resampling_fn_{what}_kwargs"])
     force = options.pop("force_separate_z", None)
-    default = {"is_seg": False, "order": order, "order_z": 0}
-    if function != _DEFAULT_RESAMPLING or options != default:
+    if function == Resampling.TORCH:
+        options = {**_MODES, "is_seg": False, **options}
+        for without_effect in (_ONLY_FOR_LABELS, "num_threads"):
+            options.pop(without_effect, None)
+        default: dict[str, Any] = {**_MODES, "is_seg": False}
+    else:
+        default = {"is_seg": False, "order": order, "order_z": 0}
+    if function not in tuple(Resampling) or options != default:
         raise NotStreamable(f"It resamples by {function} with {options}.")
-    return None if force is None else bool(force)
+    return Resampling(function), None if force is None else bool(force)
 
 
 def new_shape(shape: Shape, current_mm: Vector, new_mm: Vector) -> Shape:

@@ -3,15 +3,18 @@
 nnU-Net resizes images with scikit-image (cubic splines) and logits likewise (linear), both of which end in
 `scipy.ndimage.zoom` with ``mode="nearest"`` and ``grid_mode=True``. Both are separable: along each axis they
 are a matrix that depends only on the number of samples before and after. So planes can be resampled one after
-the other, and the whole volume is never needed at once.
+the other, and the whole volume is never needed at once. Plans can also name nnU-Net's resampling by PyTorch,
+which is linear for images and logits, and separable, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -20,6 +23,17 @@ Indices = NDArray[np.int64]
 
 _NEGLIGIBLE = 1e-18  # the weights of a cubic spline decrease by 0.27 per voxel; smaller ones change no sum
 _BLOCK = 64
+
+
+class Resampling(StrEnum):
+    """Functions of nnU-Net that resample images and logits, by the names in its plans.
+
+    They are not imported: the module of the first one would load pandas and scikit-image, which the engine
+    does not need, and take 70 MB.
+    """
+
+    SPLINE = "resample_data_or_seg_to_shape"
+    TORCH = "resample_torch_fornnunet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,6 +165,36 @@ def nearest(inputs: int, outputs: int) -> LinearInterpolation:
     at = inputs / outputs * (np.arange(outputs) + 0.5) - 0.5
     found = ndimage.map_coordinates(np.arange(inputs, dtype=float), [at], order=0, mode="nearest")
     return _single(found.astype(np.int64))
+
+
+def torch_linear(inputs: int, outputs: int) -> LinearInterpolation:
+    """Linear interpolation as `torch.nn.functional.interpolate` does it; its weights are float32 numbers.
+
+    The coordinates are computed in float32, with one rounding of product and sum, as PyTorch's code for CPUs
+    with fused multiply-add does. PyTorch's sums are not repeated to the bit: its last bit depends on where in
+    the array a number stands, as its loops are partly vectorised.
+    """
+    scale = np.float64(np.float32(inputs) / np.float32(outputs))
+    at = (scale * (np.arange(outputs) + 0.5) - 0.5).astype(np.float32)
+    at = np.maximum(at, np.float32(0))
+    low = np.minimum(at.astype(np.int64), inputs - 1)
+    high_weight = np.clip(at - low.astype(np.float32), np.float32(0), np.float32(1))
+    return LinearInterpolation(
+        low=low,
+        high=np.minimum(low + 1, inputs - 1),
+        low_weight=(np.float32(1) - high_weight).astype(np.float64),
+        high_weight=high_weight.astype(np.float64),
+        single=False,
+    )
+
+
+def torch_nearest(inputs: int, outputs: int) -> LinearInterpolation:
+    """The nearest sample, as nnU-Net's resampling by PyTorch takes it along the axis of thick slices."""
+    if inputs == outputs:
+        return _single(np.arange(outputs))
+    numbers = torch.arange(inputs, dtype=torch.float32).view(1, 1, -1)
+    found = torch.nn.functional.interpolate(numbers, outputs, mode="nearest-exact")
+    return _single(found.view(-1).numpy().astype(np.int64))
 
 
 def _single(index: Indices) -> LinearInterpolation:

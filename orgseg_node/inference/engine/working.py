@@ -4,19 +4,31 @@ nnU-Net transposes the axes, crops to the non-zero part, clips and scales the Ho
 with cubic splines, each step on the whole volume. Here a plane of the working grid is computed on request,
 from the few slices that it needs. As in nnU-Net, all is computed in float64 and rounded to float32 at the
 end. The order of the sums differs; the rounded numbers are the same, except sometimes the last bit of a
-number that nearly cancels to 0.
+number that nearly cancels to 0. Where plans name PyTorch's resampling, it is linear, and the last bit of its
+float32 may differ.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Box, Shape
-from orgseg_node.inference.engine.resampling import CubicResampling, Floats, Indices, cubic, nearest
+from orgseg_node.inference.engine.resampling import (
+    CubicResampling,
+    Floats,
+    Indices,
+    Resampling,
+    cubic,
+    nearest,
+    torch_linear,
+    torch_nearest,
+)
 
 _BLOCK = 16  # working planes that are computed together in float64
 _PRECOMPUTE_BLOCK = 64  # working planes whose slices are in memory together in float64
@@ -54,11 +66,13 @@ class Regrid:
     ----------
     source, target : shape before and after
     thick_axis : axis of thick slices, along which the nearest sample is taken; None if there is none
+    method : by which function
     """
 
     source: Shape
     target: Shape
     thick_axis: int | None
+    method: Resampling = Resampling.SPLINE
 
     @property
     def changes(self) -> bool:
@@ -84,8 +98,8 @@ def nonzero_box(hu: NDArray[Any]) -> Box | None:
     return Box(start=(k0, j0, i0), stop=(k1, j1, i1))
 
 
-class WorkingVolume:
-    """The normalised and resampled CT, computed plane by plane.
+class WorkingVolume(ABC):
+    """The normalised and resampled CT, computed plane by plane; see `working_volume`.
 
     Parameters
     ----------
@@ -99,13 +113,6 @@ class WorkingVolume:
         self._normalisation = normalisation
         self._regrid = regrid
         self._cached: NDArray[np.float32] | None = None
-        thick = regrid.thick_axis
-        per_axis = [
-            _axis_resampling(a, b, thick=n == thick)
-            for n, (a, b) in enumerate(zip(regrid.source, regrid.target, strict=True))
-        ]
-        self._planes, self._rows, self._columns = per_axis
-        self._bounds = self._find_bounds() if regrid.changes else None
 
     @property
     def shape(self) -> Shape:
@@ -132,6 +139,71 @@ class WorkingVolume:
             return self._cached[start:stop]
         if not self._regrid.changes:
             return self._normalisation.normalise(self._hu[start:stop])
+        return self._resampled(start, stop)
+
+    @abstractmethod
+    def _resampled(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Planes ``start`` to ``stop``, resampled."""
+
+
+def working_volume(hu: NDArray[Any], normalisation: HuNormalisation, regrid: Regrid) -> WorkingVolume:
+    """The working volume of a CT, resampled by the function that the plans name.
+
+    Parameters
+    ----------
+    hu, normalisation, regrid : see `WorkingVolume`
+    """
+    kind = _TorchVolume if regrid.method is Resampling.TORCH else _SplineVolume
+    return kind(hu, normalisation, regrid)
+
+
+class _TorchVolume(WorkingVolume):
+    """Resampled linearly: along rows and columns by PyTorch itself, from slice to slice with its weights."""
+
+    def _resampled(self, start: int, stop: int) -> NDArray[np.float32]:
+        (slices, _, _), thick = self._regrid.source, self._regrid.thick_axis
+        along = (torch_nearest if thick == 0 else torch_linear)(slices, self.shape[0])
+        low, high = along.low[start:stop], along.high[start:stop]
+        first = int(low[0])
+        source = self._in_plane(first, int(high[-1]) + 1)
+        if along.single:
+            return source.numpy()[low - first]
+        made = np.empty((stop - start, *self.shape[1:]), dtype=np.float32)
+        for number, (one, other) in enumerate(zip(low - first, high - first, strict=True)):
+            low_weight, high_weight = along.low_weight[start + number], along.high_weight[start + number]
+            made[number] = low_weight * source[one].double() + high_weight * source[other].double()
+        return made
+
+    def _in_plane(self, start: int, stop: int) -> torch.Tensor:
+        """Some slices of the CT, resampled along rows and columns."""
+        planes = torch.from_numpy(self._normalisation.normalise(self._hu[start:stop]))
+        (_, *before), (_, *after), thick = self._regrid.source, self._regrid.target, self._regrid.thick_axis
+        linear = [
+            old if axis == thick else new
+            for axis, (old, new) in enumerate(zip(before, after, strict=True), 1)
+        ]
+        if linear != before:
+            planes = torch.nn.functional.interpolate(planes[None], linear, mode="bilinear")[0]
+        if thick in {1, 2}:
+            picked = torch_nearest(self._regrid.source[thick], self._regrid.target[thick]).low
+            planes = planes.index_select(thick, torch.from_numpy(picked))
+        return planes
+
+
+class _SplineVolume(WorkingVolume):
+    """Resampled with cubic splines, computed in float64."""
+
+    def __init__(self, hu: NDArray[Any], normalisation: HuNormalisation, regrid: Regrid) -> None:
+        super().__init__(hu, normalisation, regrid)
+        thick = regrid.thick_axis
+        per_axis = [
+            _axis_resampling(a, b, thick=n == thick)
+            for n, (a, b) in enumerate(zip(regrid.source, regrid.target, strict=True))
+        ]
+        self._planes, self._rows, self._columns = per_axis
+        self._bounds = self._find_bounds() if regrid.changes else None
+
+    def _resampled(self, start: int, stop: int) -> NDArray[np.float32]:
         made = np.empty((stop - start, *self.shape[1:]), dtype=np.float32)
         needed, source = self._source(start, stop)
         for first in range(start, stop, _BLOCK):

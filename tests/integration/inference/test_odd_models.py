@@ -68,9 +68,6 @@ def _import(source: Path, folder: Path, table: OrganTable, **more: Any) -> tuple
     return bundle, "\n".join(said)
 
 
-_TORCH = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
-
-
 @pytest.mark.parametrize(
     ("model", "change", "said"),
     [
@@ -82,9 +79,10 @@ _TORCH = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampli
             _configuration(normalization_schemes=["ZScoreNormalization"]),
             'only method = "whole" can: It normalises by ZScore',
         ),
+        (TinyModel(by_torch=True), lambda _: None, ""),
         (
-            TinyModel(),
-            _configuration(resampling_fn_data="resample_torch_fornnunet", resampling_fn_data_kwargs=_TORCH),
+            TinyModel(by_torch=True),
+            _configuration(resampling_fn_data_kwargs={"is_seg": False, "mode": "nearest"}),
             'only method = "whole" can: It resamples by resample_torch_fornnunet',
         ),
         (TinyModel(), _dataset(channel_names={"0": "CBCT"}), "'CBCT'"),

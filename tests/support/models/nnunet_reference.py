@@ -27,7 +27,7 @@ from orgseg_node.inference.engine.plans import NetworkPlan, read_network_plan
 from orgseg_node.inference.engine.run import LabellingTask, RunSummary, run_network
 from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
-from orgseg_node.inference.engine.working import WorkingVolume, nonzero_box
+from orgseg_node.inference.engine.working import nonzero_box, working_volume
 from tests.support.models.tiny_nnunet import TinyModel, tiny_dataset, tiny_network, tiny_plans
 
 CPU = torch.device("cpu")
@@ -168,7 +168,7 @@ def engines_labels(
     box = nonzero_box(turned)
     assert box is not None
     spacing = (spacing_mm[order[0]], spacing_mm[order[1]], spacing_mm[order[2]])
-    working = WorkingVolume(
+    working = working_volume(
         turned[box.slices], plan.preprocessing.normalisation, plan.preprocessing.regrid(box.shape, spacing)
     )
     if precompute:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-_RESAMPLE = "resample_data_or_seg_to_shape"
+_RESAMPLE, _BY_TORCH = "resample_data_or_seg_to_shape", "resample_torch_fornnunet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class TinyModel:
     kernel, stride : of the two stages' convolutions, and between them
     residual : a ResidualEncoderUNet instead of a PlainConvUNet
     thick : ``force_separate_z`` for images, labels and logits
+    by_torch : resampled by PyTorch
     mean_hu : mean of the training data
     """
 
@@ -52,6 +53,7 @@ class TinyModel:
     stride: tuple[int, int, int] = (2, 2, 2)
     residual: bool = False
     thick: bool | None = None
+    by_torch: bool = False
     mean_hu: float = 40.0
 
     @property
@@ -66,7 +68,10 @@ def tiny_plans(model: TinyModel) -> dict[str, Any]:
     resampling: dict[str, Any] = {}
     for what, seg, order in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
         kwargs = {"is_seg": seg, "order": order, "order_z": 0, "force_separate_z": model.thick}
-        resampling |= {f"resampling_fn_{what}": _RESAMPLE, f"resampling_fn_{what}_kwargs": kwargs}
+        if model.by_torch:
+            kwargs = {"is_seg": seg, "force_separate_z": model.thick, "memefficient_seg_resampling": False}
+        function = _BY_TORCH if model.by_torch else _RESAMPLE
+        resampling |= {f"resampling_fn_{what}": function, f"resampling_fn_{what}_kwargs": kwargs}
     configuration = {
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",

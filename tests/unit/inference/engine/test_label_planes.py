@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg
+from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from orgseg_node.inference.engine.label_planes import (
     argmax_labels,
     unambiguous_labels,
 )
+from orgseg_node.inference.engine.resampling import Resampling
 from orgseg_node.inference.engine.working import Regrid
 
 _CPU = torch.device("cpu")
@@ -81,6 +83,23 @@ def test_labels_are_those_of_interpolating_everything(
     logits = _logits(kind, 4, source)
     for regions in (None, (1, 2, 3, 4), (4, 1, 3, 2), (1, 2, 1, 2)):
         assert (_ours(logits, regrid, regions) == _theirs(logits, regrid, regions)).all()
+
+
+@pytest.mark.parametrize("kind", ["smooth", "ties", "near", "tiny", "negative", "large"])
+@pytest.mark.parametrize(("source", "target", "thick"), _GRIDS)
+def test_labels_by_torch_differ_only_where_logits_are_equal_but_for_the_last_bit(
+    source: Shape, target: Shape, thick: int | None, kind: str
+) -> None:
+    logits = _logits(kind, 4, source)
+    found = _ours(
+        logits, Regrid(source=source, target=target, thick_axis=thick, method=Resampling.TORCH), None
+    )
+    spacing = [5.0 if axis == thick else 1.0 for axis in range(3)]
+    moved = resample_torch_fornnunet(torch.from_numpy(logits), target, spacing, [1.0] * 3).float().numpy()
+    chosen = np.take_along_axis(moved, found[None].astype(np.int64), axis=0)[0]
+    assert np.all(moved.max(axis=0) - chosen <= 1e-6 * np.abs(chosen) + 1e-12)
+    if kind == "smooth":
+        assert (found == moved.argmax(axis=0)).all()
 
 
 def test_where_a_class_is_clearly_the_largest_nothing_is_interpolated() -> None:

@@ -14,7 +14,7 @@ from orgseg_node.inference.engine.memory_fallback import run_with_fallback
 from orgseg_node.inference.engine.run import LabellingTask
 from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
-from orgseg_node.inference.engine.working import HuNormalisation, Regrid, WorkingVolume
+from orgseg_node.inference.engine.working import HuNormalisation, Regrid, working_volume
 
 _SHAPE, _PATCH, _HEADS, _FOLDS = (20, 12, 12), (8, 8, 8), 3, 2
 
@@ -45,7 +45,7 @@ def task() -> LabellingTask:
     hu = np.random.default_rng(3).normal(scale=300.0, size=_SHAPE).astype(np.int16)
     same = Regrid(source=_SHAPE, target=_SHAPE, thick_axis=None)
     return LabellingTask(
-        working=WorkingVolume(hu, HuNormalisation(low=-500.0, high=500.0, mean=0.0, std=200.0), same),
+        working=working_volume(hu, HuNormalisation(low=-500.0, high=500.0, mean=0.0, std=200.0), same),
         to_ct=same,
         tiling=Tiling.covering(_SHAPE, _PATCH, 0.5),
         regions=None,

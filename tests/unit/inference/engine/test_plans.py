@@ -114,7 +114,11 @@ def test_a_ct_too_thin_for_a_working_voxel_is_refused() -> None:
         ({"preprocessor_name": "OtherPreprocessor"}, "OtherPreprocessor"),
         ({"normalization_schemes": ["ZScoreNormalization"]}, "ZScoreNormalization"),
         ({"normalization_schemes": ["CTNormalization"] * 2}, "CTNormalization, CTNormalization"),
-        ({"resampling_fn_data": "resample_torch_fornnunet"}, "resample_torch_fornnunet"),
+        (
+            {"resampling_fn_data": "resample_torch_fornnunet"},
+            "resample_torch_fornnunet",
+        ),  # with options of the other
+        ({"resampling_fn_data": "resample_torch_simple"}, "resample_torch_simple"),
         ({"resampling_fn_probabilities": "no_resampling_hack"}, "no_resampling_hack"),
     ],
 )

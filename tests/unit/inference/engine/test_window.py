@@ -13,7 +13,7 @@ from orgseg_node.inference.engine.layout import Layout, lay_tiles
 from orgseg_node.inference.engine.run import LabellingTask, RunSummary, run_network
 from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
-from orgseg_node.inference.engine.working import WorkingPart, WorkingVolume
+from orgseg_node.inference.engine.working import WorkingPart, working_volume
 from tests.support.models.nnunet_reference import CPU, engines_labels, net, noise
 from tests.support.models.tiny_nnunet import TinyModel
 
@@ -29,7 +29,7 @@ def test_labels_of_a_window_are_those_of_the_whole_ct(start: Shape, folds: tuple
     hu[0, 0, 0] = hu[-1, -1, -1] = 77  # nothing is cropped
     whole, _ = engines_labels(model, hu, _SPACING)
     plan = model.plan
-    working = WorkingVolume(
+    working = working_volume(
         hu, plan.preprocessing.normalisation, plan.preprocessing.regrid(hu.shape, _SPACING)
     )
     tiling = Tiling.covering(working.shape, plan.patch, 0.5)

@@ -9,9 +9,11 @@ import pytest
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg
+from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 
 from orgseg_node.core.geometry import Shape
-from orgseg_node.inference.engine.working import HuNormalisation, Regrid, WorkingVolume, nonzero_box
+from orgseg_node.inference.engine.resampling import Resampling
+from orgseg_node.inference.engine.working import HuNormalisation, Regrid, nonzero_box, working_volume
 from tests.support.models.nnunet_reference import noise
 
 _CT = HuNormalisation(low=-200.0, high=300.0, mean=33.3, std=121.7)
@@ -48,9 +50,37 @@ def test_all_planes_at_once_are_nnunets(
     source: Shape, target: Shape, thick: int | None, dtype: type[np.generic]
 ) -> None:
     hu = noise(source).astype(dtype)
-    made = WorkingVolume(hu, _CT, Regrid(source=source, target=target, thick_axis=thick)).planes(0, target[0])
+    made = working_volume(hu, _CT, Regrid(source=source, target=target, thick_axis=thick)).planes(
+        0, target[0]
+    )
     assert made.dtype == np.float32
     assert _alike(made, _nnunets(hu, target, thick))
+
+
+def _spacings(thick: int | None) -> tuple[list[float], list[float]]:
+    """Spacings with which nnU-Net takes this axis for the one of thick slices."""
+    before = [1.0, 1.0, 1.0]
+    if thick is not None:
+        before[thick] = 5.0
+    return before, [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("source", "target", "thick"), _GRIDS)
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_planes_by_torch_are_nnunets_but_for_the_last_bit(
+    source: Shape, target: Shape, thick: int | None, dtype: type[np.generic]
+) -> None:
+    hu = noise(source).astype(dtype)
+    regrid = Regrid(source=source, target=target, thick_axis=thick, method=Resampling.TORCH)
+    working = working_volume(hu, _CT, regrid)
+    expected = resample_torch_fornnunet(_CT.normalise(hu)[None], target, *_spacings(thick))[0]
+    whole = working.planes(0, target[0])
+    assert whole.dtype == np.float32
+    assert np.abs(whole - expected).max() < 1e-6  # of numbers up to 2.2
+    for size in (1, 7, 16):
+        ends = [*range(0, target[0], size), target[0]]
+        blocks = np.concatenate([working.planes(a, b) for a, b in pairwise(ends)])
+        assert np.abs(blocks - expected).max() < 1e-6
 
 
 @pytest.mark.parametrize(("source", "target", "thick"), _GRIDS)
@@ -61,7 +91,7 @@ def test_planes_in_blocks_of_any_size_are_the_same_planes(
     thick: int | None,
     precompute: bool,  # noqa: FBT001  # a parameter
 ) -> None:
-    working = WorkingVolume(noise(source), _CT, Regrid(source=source, target=target, thick_axis=thick))
+    working = working_volume(noise(source), _CT, Regrid(source=source, target=target, thick_axis=thick))
     whole = working.planes(0, target[0]).copy()
     if precompute:
         working.precompute()
@@ -78,7 +108,7 @@ def test_nothing_overshoots_the_range_of_the_ct_or_of_each_thick_slice() -> None
     hu[6:] *= 2
     for thick in (None, 0):
         regrid = Regrid(source=(12, 20, 20), target=(12, 33, 33), thick_axis=thick)
-        made = WorkingVolume(hu, _CT, regrid).planes(0, 12)
+        made = working_volume(hu, _CT, regrid).planes(0, 12)
         low, high = (_CT.normalise(np.array([v], dtype=np.int16))[0] for v in (0, 200))
         assert made.min() == low
         assert made.max() == high

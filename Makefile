@@ -12,7 +12,7 @@ RUN := $(BIN)/python -m
 TORCH_INDEX ?=
 CONSTRAINTS := $(shell test -e /proc/driver/nvidia || command -v nvidia-smi >/dev/null || echo -c deploy/constraints-cpu.txt)
 
-.PHONY: check demo test lint types contracts unit coverage browser endurance proof clinic chaos chaos-postgresql faults soak serve bench bench-inference bench-guided bench-qa bench-rivals install peers docs release clean
+.PHONY: check demo test lint types contracts unit coverage browser endurance proof clinic chaos chaos-postgresql faults soak serve bench bench-inference bench-gpu bench-guided bench-qa bench-rivals install peers docs release clean
 .DEFAULT_GOAL := check
 
 check: install  ## what every commit passes; the types are checked while the tests run
@@ -100,6 +100,9 @@ bench: install
 
 bench-inference: install  ## the streaming engine beside nnU-Net's predictor; options in BENCH
 	$(RUN) benchmarks.inference $(BENCH)
+
+bench-gpu: install  ## the same on a GPU, with networks of the usual size; options in GPU
+	$(RUN) benchmarks.gpu $(GPU)
 
 bench-rivals: install  ## TotalSegmentator and our engine on the same CT and weights; options in RIVALS, see docs/model-life.md
 	$(RUN) benchmarks.rivals $(RIVALS)

@@ -143,8 +143,10 @@ def _train(network: torch.nn.Module, spec: BundleSpec, *, steps: int, seed: int)
     rng = np.random.default_rng(seed)
     size, spacing = 224, spec.spacing_mm
     hu, labels = slices(np.arange(0, 400, spacing), size, spacing, spec.classes, seed)
-    image = torch.from_numpy((np.clip(hu, _LOW, _HIGH).astype(np.float32) - _MEAN) / _STD)
-    truth = torch.from_numpy(labels.astype(np.int64))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
+    image = torch.from_numpy((np.clip(hu, _LOW, _HIGH).astype(np.float32) - _MEAN) / _STD).to(device)
+    truth = torch.from_numpy(labels.astype(np.int64)).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     finite_steps = FiniteSteps(optimizer)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
@@ -156,7 +158,7 @@ def _train(network: torch.nn.Module, spec: BundleSpec, *, steps: int, seed: int)
         middle = middle + rng.integers(-_CROP // 4, _CROP // 4, size=3)
         corner = np.clip(middle - _CROP // 2, 0, np.array(image.shape) - _CROP)
         crop = tuple(slice(int(p), int(p) + _CROP) for p in corner)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             logits = network(image[crop][None, None])
         loss = functional.cross_entropy(logits.float(), truth[crop][None])
         optimizer.zero_grad()
@@ -168,7 +170,7 @@ def _train(network: torch.nn.Module, spec: BundleSpec, *, steps: int, seed: int)
             print(f"training {spec.name}, fold {seed}, step {step}: loss {loss.item():.3f}", flush=True)
     if finite_steps.undone:
         print(f"{finite_steps.undone} steps were not finite and were undone", flush=True)
-    require_finite(network)
+    require_finite(network.cpu())
     network.eval()
 
 

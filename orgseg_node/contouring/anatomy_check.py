@@ -26,8 +26,30 @@ class AnatomyRules:
     references: Mapping[str, AnatomyReference] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundBy:
+    """What a judge has to know about the networks that found the organs.
+
+    Attributes
+    ----------
+    models : SHA-256 of each bundle
+    agreement : mean Dice of the folds of an ensemble, by organ
+    """
+
+    models: tuple[str, ...] = ()
+    agreement: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> FoundBy:
+        """Of the result of the networks."""
+        agreement: dict[str, float] = {}
+        for row in prediction.disagreement:
+            agreement[row.organ] = min(row.mean_dice, agreement.get(row.organ, 1.0))
+        return cls(models=tuple(model.sha256 for model in prediction.models), agreement=agreement)
+
+
 def organ_judge(
-    rules: AnatomyRules, scan: tuple[Volume, Body], prediction: Prediction, age_years: float | None
+    rules: AnatomyRules, scan: tuple[Volume, Body], found_by: FoundBy, age_years: float | None
 ) -> Callable[[LabelMap], Judgement]:
     """The judge of the organs of a result; see `apply_protocol`.
 
@@ -35,20 +57,17 @@ def organ_judge(
     ----------
     rules : what the organs are compared with
     scan : CT in HU, and the patient in it
-    prediction : result of the networks
+    found_by : the networks
     age_years : of the patient; None if not known
     """
     volume, body = scan
-    agreement: dict[str, float] = {}
-    for row in prediction.disagreement:
-        agreement[row.organ] = min(row.mean_dice, agreement.get(row.organ, 1.0))
     comparison = Comparison(
         populations=[
-            rules.references[model.sha256].population(age_years)
-            for model in prediction.models
-            if model.sha256 in rules.references
+            rules.references[sha256].population(age_years)
+            for sha256 in found_by.models
+            if sha256 in rules.references
         ],
-        agreement=agreement,
+        agreement=found_by.agreement,
     )
     working = WorkingGrid(volume.grid, volume.hu, body.mask)
     return lambda label_map: judge_organs(on_grid(label_map, volume.grid), working, comparison)

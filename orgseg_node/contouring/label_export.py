@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 
 from orgseg_node.core.geometry import Grid
+from orgseg_node.core.resample import to_slices
 from orgseg_node.core.volume import LabelMap, Mask
 from orgseg_node.dicom.reading.series import CtSeries
 
@@ -48,6 +49,20 @@ def mask_on_grid(mask: Mask, series: CtSeries) -> Mask:
         return mask
     labels = LabelMap(grid=series.geometry, labels=mask.astype(np.uint8), organs={})
     return on_grid(labels, series.grid).labels > 0
+
+
+def mask_on_slices(mask: Mask, series: CtSeries) -> Mask:
+    """A mask on the regular grid of a CT, on its slices as they were scanned.
+
+    Parameters
+    ----------
+    mask : (K, J, I) bool on the grid
+    series : the CT
+    """
+    if series.is_regular:
+        return mask
+    labels = LabelMap(grid=series.grid, labels=mask.astype(np.uint8), organs={})
+    return to_slices(labels, series.stack).labels > 0
 
 
 def label_nifti(label_map: LabelMap) -> bytes:

@@ -18,13 +18,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from orgseg_node import __version__
-from orgseg_node.contouring.anatomy_check import AnatomyRules, organ_judge
+from orgseg_node.contouring.anatomy_check import AnatomyRules, FoundBy, organ_judge
 from orgseg_node.contouring.background import BackgroundProcess
 from orgseg_node.contouring.cohort_check import check_cohort
-from orgseg_node.contouring.label_export import label_nifti, on_grid
+from orgseg_node.contouring.label_export import label_nifti, mask_on_slices, on_grid
 from orgseg_node.contouring.object_roles import PDF, PDF_ALONE, RTSTRUCT, SEG
 from orgseg_node.contouring.objects import (
     OPTIONAL,
@@ -40,6 +38,7 @@ from orgseg_node.contouring.preload import PreloadedSeries
 from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.contouring.report import ReportContent, build_report, render_report
 from orgseg_node.contouring.report_pdf import render_report_pdf
+from orgseg_node.contouring.revision.found_result import FoundResult, keep_found
 from orgseg_node.contouring.revision.kept_result import keep
 from orgseg_node.contouring.scan_check import ScanRules, check_scan, predict_part
 from orgseg_node.contouring.structures import apply_protocol
@@ -48,7 +47,7 @@ from orgseg_node.core.checks import Finding, Level, worst_level
 from orgseg_node.core.montage import Scene, montage
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.resample import to_slices
-from orgseg_node.core.volume import LabelMap, Mask
+from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.provenance import ModelVersion, Provenance
 from orgseg_node.dicom.patient_age import age_years
 from orgseg_node.dicom.reading.reader import read_volume
@@ -101,7 +100,7 @@ class Request:
     remark : additional text in the objects, in ASCII
     scans : what the scan is compared with before the network runs
     anatomy : what the organs are compared with
-    keep : whether the result is kept exactly, to make other objects from it, see `revision.kept_result`
+    keep : whether the result is kept exactly, and what the networks found, see `contouring.revision`
     """
 
     series: CtSeries
@@ -193,8 +192,9 @@ def run(
     with timer.step(Step.SEGMENT):
         prediction = predict_part(predictor, scan, (volume, body), timer.within(Step.SEGMENT))
     with timer.step(Step.CONTOUR):
-        found, patient = _on_slices(prediction.label_map, body.mask, series)
-        judge = organ_judge(request.anatomy, (volume, body), prediction, age)
+        found, found_by = _on_slices(prediction.label_map, series), FoundBy.of(prediction)
+        patient = mask_on_slices(body.mask, series)
+        judge = organ_judge(request.anatomy, (volume, body), found_by, age)
         applied = apply_protocol(request.protocol, found, patient, request.organs, judge)
         structures = trace_contours(applied, requested)
     checked = (*scan.findings, *cohort.findings)
@@ -207,7 +207,8 @@ def run(
     )
     scene = Scene.of(volume, on_grid(applied.label_map, series.grid), structures[RTSTRUCT], body.mask)
     scene = replace(scene, marks=applied.judgement.grades)
-    drawing = BackgroundProcess(lambda: draw(scene) | (keep(result) if request.keep else {}))
+    before = FoundResult(label_map=found, found_by=found_by, not_searched=prediction.not_searched)
+    drawing = BackgroundProcess(lambda: draw(scene) | _kept(request, result, before))
     with timer.step(Step.ENCODE):
         objects = make_objects(result, requested, structures)
     with timer.step(Step.PROVE):
@@ -271,12 +272,13 @@ def draw(scene: Scene) -> dict[str, bytes]:
     return {LABELS: label_nifti(scene.label_map), MONTAGE: montage(scene)}
 
 
-def _on_slices(label_map: LabelMap, body: Mask, series: CtSeries) -> tuple[LabelMap, Mask]:
-    """Labels and body mask on the slices as they were scanned."""
-    if series.is_regular:
-        return label_map, body
-    patient = LabelMap(grid=label_map.grid, labels=body.astype(np.uint8), organs={})
-    return to_slices(label_map, series.stack), to_slices(patient, series.stack).labels > 0
+def _kept(request: Request, result: Result, before: FoundResult) -> dict[str, bytes]:
+    return keep(result) | keep_found(before) if request.keep else {}
+
+
+def _on_slices(label_map: LabelMap, series: CtSeries) -> LabelMap:
+    """Labels on the slices as they were scanned."""
+    return label_map if series.is_regular else to_slices(label_map, series.stack)
 
 
 def _provenance(request: Request, prediction: Prediction) -> Provenance:

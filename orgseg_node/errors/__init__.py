@@ -40,7 +40,7 @@
     │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
     │       SeriesUnexpected  SeriesUnreadable  SurveyDied  ReadingStopped (retryable)
-    │       ResultMissing  ResultDeleted  ResultUnreadable  ObjectsNotMade  ReplayFailed
+    │       ResultMissing  ResultDeleted  ResultUnreadable  ObjectsNotMade  TrialFailed  ReplayFailed
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
@@ -139,6 +139,7 @@ from orgseg_node.errors.jobs import (
     SurveyDied,
     SystemCallFailed,
     TimeLimit,
+    TrialFailed,
     UnexpectedFailure,
     WorkerDied,
 )
@@ -371,6 +372,7 @@ __all__ = [
     "TooLarge",
     "TooManyItems",
     "ToolMissing",
+    "TrialFailed",
     "TruncatedFile",
     "UndecodablePixels",
     "UnexpectedFailure",

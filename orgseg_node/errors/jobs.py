@@ -75,6 +75,13 @@ class ObjectsNotMade(JobError):
     next_step = "Solve what is named above and repeat the command, or reject the job."
 
 
+class TrialFailed(JobError):
+    """The protocol could not be tried on this case; the case is as it was."""
+
+    code = "JOB_TRIAL_FAILED"
+    next_step = "Solve what is named above, or choose another case."
+
+
 class ResultMissing(JobError):
     """The job has no result yet, or none was made."""
 

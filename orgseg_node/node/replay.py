@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orgseg_node import durable
+from orgseg_node.contouring.revision.found_result import FOUND
 from orgseg_node.contouring.revision.kept_result import KEPT
 from orgseg_node.errors import (
     JobStopped,
@@ -44,7 +45,7 @@ REPLAY: Final = "replay"
 
 LABELS: Final = "labels.nii.gz"
 # a picture for people, of which fonts differ between machines; and the labels once more
-_NOT_COMPARED: Final = frozenset({"montage.png", KEPT})
+_NOT_COMPARED: Final = frozenset({"montage.png", KEPT, FOUND})
 _PARTS: Final = ("models", "method", "device", "processor")
 _WAIT_S: Final = 1.0
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orgseg_node.cli.console import out, print_json, print_message
-from orgseg_node.cli.options import Json
+from orgseg_node.cli.options import Config, Json, open_store
 from orgseg_node.errors import OptionInvalid, StorageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="protocols",
-    help="List, show, check and import protocols: names, margins, tidying.",
+    help="List, show, check, try and import protocols: names, margins, tidying.",
     no_args_is_help=True,
 )
 
@@ -63,6 +63,38 @@ def check(name: Name) -> None:
     protocol = load_checked_protocol(name)
     count = len(protocol.structures)
     out().print(f"{escape(name)} is correct: {count} structures, others {protocol.others}.")
+
+
+@app.command("try")
+def try_on(
+    name: Name,
+    job: Annotated[
+        str,
+        typer.Option(
+            "--job", metavar="JOB", help="Number of a contoured case of the node, or any part of it."
+        ),
+    ],
+    config: Config,
+    json: Json = False,
+) -> None:
+    """Show what a protocol would do with a case that the node has contoured; nothing is changed or sent.
+
+    The networks are not run again: the protocol is applied to what they found, by the same code.
+    """
+    from contextlib import closing  # noqa: PLC0415  # quick start of other commands
+
+    from orgseg_node.cli.ct.trial_table import print_trial  # noqa: PLC0415
+    from orgseg_node.node.config.load import load_config  # noqa: PLC0415
+    from orgseg_node.node.review.trying import ProtocolTrier  # noqa: PLC0415
+
+    protocol = load_checked_protocol(name)
+    settings = load_config(config)
+    with closing(open_store(settings)) as store:
+        tried = ProtocolTrier(store, settings.node.data_dir).try_on(job, protocol)
+    if json:
+        print_json({"job": tried.job.job_id, **tried.document})
+        return
+    print_trial(tried.document)
 
 
 @app.command("import")

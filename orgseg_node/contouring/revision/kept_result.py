@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +29,9 @@ from orgseg_node.dicom.reading.series import CtSeries
 from orgseg_node.errors import ResultUnreadable
 
 KEPT: Final = "result.npz"
+BROKEN: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged file of arrays raises."""
+
 _ABOUT, _LABELS, _REGION = "about", "labels", "region"
 _Place = tuple[int, int, int]
 
@@ -106,7 +110,7 @@ def load_kept(content: bytes, series: CtSeries) -> Result:
             about = _JSON.validate_json(arrays[_ABOUT].tobytes())
             labels: NDArray[np.uint8] = arrays[_LABELS]
             masks = [arrays[f"{_REGION}{number}"] for number in range(len(about.regions))]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, ValidationError) as error:
+    except (*BROKEN, ValidationError) as error:
         raise ResultUnreadable(f"{KEPT}: {type(error).__name__}.") from error
     geometry = series.geometry
     if labels.shape != geometry.shape or labels.dtype != np.uint8:

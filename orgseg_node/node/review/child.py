@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,17 @@ COMMAND: Final = (sys.executable, "-m", "orgseg_node.node.review.child")
 
 def main(arguments: Sequence[str]) -> int:
     """Make what the request file names; exit status 0, or 1 if the reason of a failure was printed."""
+    return answer_request(arguments, _make)
+
+
+def answer_request(arguments: Sequence[str], make: Callable[[Mapping[str, Any]], dict[str, Any]]) -> int:
+    """Read the request file, and print the answer; exit status 0, or 1 if it is the reason of a failure.
+
+    Parameters
+    ----------
+    arguments : path of the request file
+    make : makes the answer
+    """
     silence_warning_texts()
     try:
         path = Path(arguments[0])
@@ -40,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         exit_with_parent(int(request["parent_pid"]))
         # /tmp is in main memory on many systems, and temporary files may contain patient data
         tempfile.tempdir = str(path.parent.absolute())
-        answer = _make(request)
+        answer = make(request)
     except Exception as error:  # noqa: BLE001  # whatever it is, the person has to know it
         if not isinstance(error, OrgsegError):
             sys.stderr.write(stack_without_text(error))
@@ -61,7 +72,7 @@ def _make(request: Mapping[str, Any]) -> dict[str, Any]:
     if hashes_of({KEPT: kept})[KEPT] != report["sha256"].get(KEPT):
         raise ResultUnreadable(f"{KEPT} changed after it was written.")
     before = Before(
-        series=_series(request),
+        series=series_of(request),
         kept=kept,
         report=report,
         objects={role: Path(path).read_bytes() for role, path in request["objects"].items()},
@@ -93,7 +104,7 @@ def _make(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"event": "done", "objects": objects, "names": list(made.names)}
 
 
-def _series(request: Mapping[str, Any]) -> CtSeries:
+def series_of(request: Mapping[str, Any]) -> CtSeries:
     """The series as it was when the job was made. Raises InputError if its content has changed."""
     inventory = survey([Path(file) for file in request["files"]])
     for one in inventory.accepted:  # several where a series holds several volumes

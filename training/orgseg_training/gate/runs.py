@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orgseg_node import __version__
-from orgseg_node.contouring.anatomy_check import AnatomyRules, organ_judge
+from orgseg_node.contouring.anatomy_check import AnatomyRules, FoundBy, organ_judge
 from orgseg_node.contouring.protocol import Protocol, load_protocol
 from orgseg_node.contouring.scan_check import ScanRules, check_scan, predict_part
 from orgseg_node.contouring.structures import apply_protocol
@@ -241,7 +241,7 @@ class BundleRun:
         judge = organ_judge(
             AnatomyRules(references={} if reference.anatomy is None else {sha256: reference.anatomy}),
             (volume, body),
-            prediction,
+            FoundBy.of(prediction),
             age_years,
         )
         applied = apply_protocol(self._protocol, prediction.label_map, body.mask, runner.organs, judge)

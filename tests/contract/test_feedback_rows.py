@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from orgseg_node.node.config.peers import FeedbackSection
 from orgseg_node.node.feedback.charts import alarms, note_alarms
 from orgseg_node.node.feedback.model import FeedbackState, OrganFeedback
 from orgseg_node.node.feedback.rows import Arrived, FeedbackResult, FeedbackRows
-from orgseg_node.node.store.database import Database
+from orgseg_node.node.store.database import Database, schema_steps
 
 S = FeedbackState
 
@@ -113,3 +114,54 @@ class TestFeedbackRows:
         rows.finish(rows.one(1), counted("20260101", "c1"))
         again = rows.again(1, "by A: other job", job_id="k")
         assert (again.state, again.job_id, rows.organs(1)) == (S.RECEIVED, "k", [])
+
+    def test_when_one_that_counted_is_looked_at_again_the_one_before_counts(self, rows: FeedbackRows) -> None:
+        for name in ("1", "2", "3"):
+            rows.register(arrived(name))
+            rows.finish(rows.one(int(name)), counted(f"2026010{name}", f"c{name}"))
+        rows.again(3, "by A: it is of another job", job_id="k")
+        assert [one.state for one in rows.all()] == [S.SUPERSEDED, S.COUNTED, S.RECEIVED]
+        assert {one.number for one in rows.counted_organs()} == {2}
+        rows.finish(rows.one(3), replace(counted("20260103", "c3"), job_id="k"))
+        assert [one.state for one in rows.all()] == [S.SUPERSEDED, S.COUNTED, S.COUNTED]
+
+    def test_each_state_can_be_stored(self, rows: FeedbackRows) -> None:
+        rows.register(arrived("1"))
+        for state in FeedbackState:
+            with rows._db.write() as tx:
+                tx.run("UPDATE feedback SET state = ? WHERE number = 1", (state,))
+            assert rows.one(1).state is state
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_what_came_back_to_an_earlier_version_is_kept(
+    dialect: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "node.sqlite"
+    server = request.getfixturevalue("postgres").new_database() if dialect == "postgres" else place
+    steps = [step for step in schema_steps(dialect) if step.name < "014"]
+    with monkeypatch.context() as earlier:
+        earlier.setattr("orgseg_node.node.store.database.schema_steps", lambda _dialect: steps)
+        before = Database(server)
+    old = FeedbackRows(before)
+    for name in ("1", "2"):
+        old.register(arrived(name))
+        old.finish(old.one(int(name)), counted(f"2026010{name}", f"c{name}"))
+    with before.write() as tx:
+        tx.run("INSERT INTO feedback_alarm VALUES ('brainstem', 'dice', 'm', 'ewma', 2, 0, 'now')")
+    expected = (old.all(), old.organs(1), old.organs(2), alarms(before))
+    before.close()
+    database = Database(server)
+    rows = FeedbackRows(database)
+    assert (rows.all(), rows.organs(1), rows.organs(2), alarms(database)) == expected
+    rows.register(arrived("3"))
+    assert rows.finish(rows.one(3), FeedbackResult(state=S.UNUSABLE, job_id="j")) is S.UNUSABLE
+    for wrong in (
+        "UPDATE feedback SET state = 'COUNTED' WHERE number = 1",
+        "UPDATE feedback SET state = 'LOST'",
+        "DELETE FROM feedback WHERE number = 2",
+        "UPDATE feedback_alarm SET number = 999",
+    ):
+        with pytest.raises(OrgsegError), database.write() as tx:
+            tx.run(wrong)
+    database.close()

@@ -19,12 +19,14 @@ class MatchedNames:
     organs : key of the organ of each delivered name; the name itself if the dictionary has no such organ
     meant : key of the organ that each ROI that came back means, by index; only of those in no pair
     unclear : indices of ROIs that came back of which several stand for one organ
+    several : delivered names for which several ROIs that came back stand, so that it has no pair
     """
 
     pairs: Mapping[str, int]
     organs: Mapping[str, str]
     meant: Mapping[int, str]
     unclear: frozenset[int]
+    several: frozenset[str]
 
 
 def match_names(
@@ -54,6 +56,8 @@ def match_names(
     unclear = {index for found in same.values() if len(found) > 1 for index in found}
     by_organ = {key: name for name, key in organs.items() if name not in same}
     counts = Counter(rest.values())
+    several = {name for name, found in same.items() if len(found) > 1}
+    several |= {name for key, name in by_organ.items() if counts[key] > 1}
     meant: dict[int, str] = {}
     for index, key in rest.items():
         if key in by_organ and counts[key] == 1:
@@ -62,7 +66,9 @@ def match_names(
             unclear.add(index)
         else:
             meant[index] = key
-    return MatchedNames(pairs=pairs, organs=organs, meant=meant, unclear=frozenset(unclear))
+    return MatchedNames(
+        pairs=pairs, organs=organs, meant=meant, unclear=frozenset(unclear), several=frozenset(several)
+    )
 
 
 def _fold(name: str) -> str:

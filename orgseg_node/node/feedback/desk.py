@@ -20,9 +20,11 @@ from orgseg_node.dicom.objects.structure_set_facts import StructureSetFacts
 from orgseg_node.dicom.reading import part10
 from orgseg_node.errors import (
     DatabaseUnreachable,
+    DiskFull,
     FeedbackUnmeasured,
     JobStopped,
     NotAStructureSet,
+    NotDurable,
     OrgsegError,
     StorageError,
 )
@@ -43,7 +45,7 @@ from orgseg_node.node.store.model import Job, OutputObject
 from orgseg_node.node.store.store import Store
 
 _ATTEMPTS: Final = 3
-"""So often a structure set is tried over which the process that reads it dies."""
+"""So often a structure set is tried over which the process that reads it dies, or that cannot be read now."""
 
 _WORK: Final = ".work"
 
@@ -156,17 +158,18 @@ class FeedbackDesk:
             result = self._result(self._with_own_copy(feedback))
         except JobStopped:
             return False
-        except DatabaseUnreachable:
-            raise
-        except FeedbackUnmeasured as error:
-            attempts = self.rows.died(feedback)
-            _log.error("feedback not measured", number=number, code=error.code, attempt=attempts)
+        except (DatabaseUnreachable, DiskFull, NotDurable):
+            raise  # it concerns every structure set, and passes: they wait
+        except Exception as error:  # whatever it is, it belongs to this structure set
+            known = coded(error)
+            if isinstance(known, DiskFull):
+                raise known from error
+            attempts = _ATTEMPTS
+            if known.retryable or isinstance(known, FeedbackUnmeasured):
+                attempts = self.rows.died(feedback)
+            _log.error("feedback not measured", number=number, code=known.code, attempt=attempts)
             if attempts < _ATTEMPTS:
                 return False
-            result = FeedbackResult(state=FeedbackState.UNREADABLE, note=error.sentence)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to this structure set
-            known = coded(error)
-            _log.error("feedback not measured", number=number, code=known.code)
             result = FeedbackResult(state=FeedbackState.UNREADABLE, note=known.sentence)
         state = self.rows.finish(feedback, result)
         _log.info("feedback", number=number, state=state.value, job=result.job_id)

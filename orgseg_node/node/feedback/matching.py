@@ -1,7 +1,7 @@
 """Finds the delivered result that a structure set comes from; if that is not certain, it says so.
 
 It refers to a CT series, or to images of one. Of the results of this CT that were delivered before it came,
-it belongs to the one whose object it names as its predecessor, or to the only one.
+it belongs to the one whose object it names as its predecessor, or to the only one; or a person names the job.
 """
 
 from __future__ import annotations
@@ -62,15 +62,17 @@ def match(store: Store, config: NodeConfig, facts: StructureSetFacts, sending: S
     """
     if facts.own and not facts.approved:
         return Match(state=FeedbackState.OWN)
-    series = _known_series(store, facts)
-    if not series:
+    if sending.job_id:
+        jobs = [store.job(sending.job_id)]
+    elif series := _known_series(store, facts):
+        jobs = [job for uid in series for job in store.jobs_of(uid)]
+    else:
         return Match(state=FeedbackState.UNKNOWN_CT)
-    jobs = [job for uid in series for job in store.jobs_of(uid)]
     delivered = {job.job_id: rows for job in jobs if (rows := _deliveries(store, job, sending.received_at))}
     jobs = [job for job in jobs if job.job_id in delivered]
     if not jobs:
         return Match(state=FeedbackState.NOT_DELIVERED)
-    jobs = _fitting(jobs, delivered, facts, sending.job_id)
+    jobs = _fitting(jobs, delivered, facts)
     if len(jobs) > 1:
         return Match(state=FeedbackState.AMBIGUOUS)
     (job,) = jobs
@@ -100,12 +102,8 @@ def _deliveries(store: Store, job: Job, before: datetime) -> list[Delivery]:
     ]
 
 
-def _fitting(
-    jobs: list[Job], delivered: dict[str, list[Delivery]], facts: StructureSetFacts, named: str
-) -> list[Job]:
-    """The job that a person named, that whose object it names as its predecessor or keeps; or all."""
-    if named:
-        return [job for job in jobs if job.job_id == named] or jobs
+def _fitting(jobs: list[Job], delivered: dict[str, list[Delivery]], facts: StructureSetFacts) -> list[Job]:
+    """The job whose object it names as its predecessor or keeps; or all."""
     uids = {facts.sop_uid, *facts.predecessors}
     fitting = [job for job in jobs if any(one.sop_uid in uids for one in delivered[job.job_id])]
     if fitting:

@@ -101,27 +101,32 @@ def measure(comparison: Comparison, organs: OrganTable) -> Measured:
     Raises
     ------
     InputError
-        If a file cannot be read.
-    StorageError
-        If a file of the job is not what was delivered.
+        If the structure set that came back cannot be read.
     """
     returned = read_structure_set(comparison.returned)
-    delivered = _delivered(comparison)
-    series = _series(comparison)
+    try:
+        delivered = clinical_rois(_delivered(comparison))
+        series = _series(comparison)
+        report = _report(comparison.report)
+    except OrgsegError as error:
+        return Measured(state=FeedbackState.ORIGINAL_UNREADABLE, note=error.sentence)
     ids = {_patient(returned), _patient(series.header)} - {""}
     if len(ids) > 1:
         return Measured(state=FeedbackState.OTHER_PATIENT)
     rois = clinical_rois(returned)
-    if rois and all(_is_elsewhere(roi, series) for roi in rois):
+    if not rois:
+        return Measured(state=FeedbackState.EMPTY)
+    if all(_is_elsewhere(roi, series) for roi in rois):
         return Measured(state=FeedbackState.OTHER_FRAME)
-    report = _report(comparison.report)
     work = _Work(series, returned, rois, name_dictionary(organs))
-    rows = tuple(work.rows(clinical_rois(delivered), report))
-    matched = any(row.outcome not in {OrganOutcome.ADDED, OrganOutcome.UNMATCHED, OrganOutcome.DELETED}
-                  for row in rows)  # fmt: skip
-    if not matched:
-        return Measured(state=FeedbackState.NOTHING_MATCHED, organs=rows)
-    return Measured(organs=rows)
+    rows = tuple(work.rows(delivered, report))
+    outcomes = {row.outcome for row in rows}
+    if outcomes & {OrganOutcome.EDITED, OrganOutcome.UNCHANGED}:
+        return Measured(organs=rows)
+    is_matched = OrganOutcome.UNUSABLE in outcomes
+    return Measured(
+        state=FeedbackState.UNUSABLE if is_matched else FeedbackState.NOTHING_MATCHED, organs=rows
+    )
 
 
 class _Work:
@@ -160,7 +165,7 @@ class _Work:
             number=0, position=0, roi=roi.name, organ=organ, model=model, outcome=OrganOutcome.DELETED
         )
         if index is None:
-            if any(self._dictionary.organ(self._rois[one].name) == organ for one in names.unclear):
+            if roi.name in names.several:
                 note = "Several ROIs that came back stand for it."
                 return replace(row, outcome=OrganOutcome.UNUSABLE, note=note)
             return row

@@ -24,7 +24,10 @@ class FeedbackState(StrEnum):
     NOT_DELIVERED = "NOT_DELIVERED"
     AMBIGUOUS = "AMBIGUOUS"
     PURGED = "PURGED"
+    EMPTY = "EMPTY"
     NOTHING_MATCHED = "NOTHING_MATCHED"
+    UNUSABLE = "UNUSABLE"
+    ORIGINAL_UNREADABLE = "ORIGINAL_UNREADABLE"
     UNREADABLE = "UNREADABLE"
 
 
@@ -37,13 +40,16 @@ SENTENCES: Final[Mapping[FeedbackState, str]] = {
     _S.SUPERSEDED: "A later structure set of the same result counts instead.",
     _S.REPEATED: "Its contours are those of another one that came back before.",
     _S.OWN: "The node wrote it itself, and nobody has approved it.",
-    _S.UNKNOWN_CT: "It refers to a CT that this node never received.",
+    _S.UNKNOWN_CT: "It refers to no CT that this node received.",
     _S.OTHER_FRAME: "Its contours are in another frame of reference than the CT that it refers to.",
     _S.OTHER_PATIENT: "It has another Patient ID than the CT that it refers to.",
     _S.NOT_DELIVERED: "No contours of its CT had been delivered when it came.",
     _S.AMBIGUOUS: "Contours of its CT were delivered several times, and it does not say which it comes from.",
     _S.PURGED: "What was delivered for its CT is deleted already, so it cannot be compared.",
-    _S.NOTHING_MATCHED: "None of its ROIs stands for an organ that was delivered.",
+    _S.EMPTY: "None of its ROIs has contours.",
+    _S.NOTHING_MATCHED: "None of its ROIs with contours stands for an organ that was delivered.",
+    _S.UNUSABLE: "Its ROIs stand for organs that were delivered, but none of them can be compared.",
+    _S.ORIGINAL_UNREADABLE: "What was delivered for its CT, or the CT, cannot be read any more.",
     _S.UNREADABLE: "It could not be read.",
 }
 """What each state means, for people."""

@@ -141,6 +141,8 @@ class FeedbackRows:
     def again(self, number: int, note: str, *, job_id: str = "") -> Feedback:
         """Have a structure set looked at again, as if it had just come.
 
+        If it counted, the latest of those that it had superseded counts meanwhile.
+
         Parameters
         ----------
         number : of the structure set
@@ -152,7 +154,20 @@ class FeedbackRows:
             tx.run("DELETE FROM feedback_organ WHERE number = ?", (number,))
             tx.run("UPDATE feedback SET attempts = 0, job_id = ? WHERE number = ?", (job_id, number))
             self._move(tx, feedback, FeedbackState.RECEIVED, note)
+            if feedback.state is FeedbackState.COUNTED:
+                self._count_latest(tx, feedback)
         return self.one(number)
+
+    def _count_latest(self, tx: Transaction, gone: Feedback) -> None:
+        """Let the latest superseded structure set count where another one does not count any more."""
+        rows = tx.rows(
+            "SELECT number FROM feedback WHERE job_id = ? AND state = 'SUPERSEDED' AND number <> ?"
+            " ORDER BY written DESC, number DESC",
+            (gone.job_id, gone.number),
+        )
+        if rows:
+            note = f"Number {gone.number} is looked at again."
+            self._move(tx, self.one(int(rows[0][0])), FeedbackState.COUNTED, note)
 
     def finish(self, feedback: Feedback, result: FeedbackResult) -> FeedbackState:
         """Store what became of a structure set, in one transaction.

@@ -252,6 +252,49 @@ def copied(name: str, *new: str) -> Change:
     return change
 
 
+def emptied(*names: str) -> Change:
+    """Delete the contours of ROIs and keep the ROIs, as a planning system does."""
+
+    def change(dataset: Dataset) -> None:
+        numbers = {number_of(dataset, name) for name in names}
+        for item in dataset.ROIContourSequence:
+            if int(item.ReferencedROINumber) in numbers:
+                del item.ContourSequence
+
+    return change
+
+
+def each_roi(change: Callable[[str], Change]) -> Change:
+    """Do the same to every ROI."""
+
+    def changes(dataset: Dataset) -> None:
+        for name in [str(roi.ROIName) for roi in dataset.StructureSetROISequence]:
+            change(name)(dataset)
+
+    return changes
+
+
+def in_frame(frame_uid: str, *names: str) -> Change:
+    """Put ROIs into a frame of reference; all of them if none is named."""
+
+    def change(dataset: Dataset) -> None:
+        for roi in dataset.StructureSetROISequence:
+            if not names or roi.ROIName in names:
+                roi.ReferencedFrameOfReferenceUID = frame_uid
+
+    return change
+
+
+def typed(name: str, kind: str) -> Change:
+    """Give the contours of an ROI a geometric type."""
+
+    def change(dataset: Dataset) -> None:
+        for contour in contours_of(dataset, name):
+            contour.ContourGeometricType = kind
+
+    return change
+
+
 def attributes(**values: Any) -> Change:
     """Set attributes."""
 

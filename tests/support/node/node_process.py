@@ -73,6 +73,27 @@ def wait_for(what: Callable[[], T], seconds: float, name: str) -> T:
         time.sleep(0.05)
 
 
+def wait_while_moving(
+    what: Callable[[], bool], progress: Callable[[], object], still_s: float, name: str
+) -> None:
+    """Wait until a question is true, as long as something goes on.
+
+    Parameters
+    ----------
+    what : the question
+    progress : a value that changes whenever something goes on
+    still_s : it fails once nothing has changed for so long
+    name : of what is waited for
+    """
+    last, end = progress(), time.monotonic() + still_s
+    while not what():
+        now = progress()
+        if now != last:
+            last, end = now, time.monotonic() + still_s
+        assert time.monotonic() < end, f"nothing moved for {still_s} s: {name}"
+        time.sleep(0.05)
+
+
 def is_reading(process: psutil.Process) -> bool:
     """Whether a child of a node is one that reads received files; it stays for the next series."""
     return any("reading_process" in word for word in process.cmdline())
@@ -140,20 +161,22 @@ class NodeProcess:
                 module, arguments, environment=environment, streams=(0, 1, log.fileno())
             )
 
-        def listening() -> int:
+        def found(event: str) -> list[dict[str, Any]]:
             assert self._process is not None
             assert self._process.poll() is None, self._log.read_text()
-            return next((e["port"] for e in self.events()[seen:] if e.get("event") == "listening"), 0)
-
-        def running() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self._log.read_text()
-            return any(e.get("event") == "running" for e in self.events()[seen:])
+            return [one for one in self.events()[seen:] if one.get("event") == event]
 
         if 'roles = ["worker"]' in self.more:
-            wait_for(running, 60, "the worker runs")
+            wait_while_moving(lambda: bool(found("running")), self._processor_s, 60, "the worker runs")
         else:
-            self.port = wait_for(listening, 60, "the node listens")
+            wait_while_moving(lambda: bool(found("listening")), self._processor_s, 60, "the node listens")
+            self.port = found("listening")[0]["port"]
+
+    def _processor_s(self) -> float:
+        """Processor time of the process: on a busy machine a start may last long, but it goes on."""
+        assert self._process is not None
+        times = psutil.Process(self._process.pid).cpu_times()
+        return times.user + times.system
 
     @property
     def _log(self) -> Path:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
+import hashlib
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,19 +17,25 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.errors import FeedbackUnmeasured, NotAStructureSet, UnknownFeedback
+from orgseg_node.errors import DiskFull, FeedbackUnmeasured, NotAStructureSet, UnknownFeedback
 from orgseg_node.node.feedback.desk import FeedbackDesk
 from orgseg_node.node.feedback.model import SENTENCES, FeedbackState, OrganOutcome
 from orgseg_node.node.store.audit import Audit
+from orgseg_node.node.store.data_folder import INBOX, JOBS
 from tests.support.node.feedback_bench import (
     FeedbackBench,
     attributes,
     contours_of,
     copied,
     deleted,
+    each_roi,
+    emptied,
+    in_frame,
     off_slices,
     renamed,
+    run_here,
     shifted,
+    typed,
     written,
 )
 
@@ -70,6 +80,36 @@ def only_images(dataset: Dataset) -> None:
     del dataset.ReferencedFrameOfReferenceSequence
 
 
+def same_number(dataset: Dataset) -> None:
+    """Let all ROIs have one number, so that nobody knows whose the contours are."""
+    for roi in dataset.StructureSetROISequence:
+        roi.ROINumber = 1
+    for item in dataset.ROIContourSequence:
+        item.ReferencedROINumber = 1
+
+
+def damaged_numbers(dataset: Dataset) -> None:
+    """Leave the last number of each contour out."""
+    for item in dataset.ROIContourSequence:
+        for contour in item.get("ContourSequence") or ():
+            contour.ContourData = list(contour.ContourData)[:-1]
+
+
+def only_unusable_and_a_target(dataset: Dataset) -> None:
+    """The target is in the frame of the CT; what was delivered is not."""
+    names = [str(roi.ROIName) for roi in dataset.StructureSetROISequence]
+    copied("Brainstem", "PTV1")(dataset)
+    in_frame(generate_uid(), *names)(dataset)
+
+
+def no_reference_at_all(dataset: Dataset) -> None:
+    """Neither series nor images, only the frame of reference of the ROIs."""
+    del dataset.ReferencedFrameOfReferenceSequence
+    for item in dataset.ROIContourSequence:
+        for contour in item.get("ContourSequence") or ():
+            del contour.ContourImageSequence
+
+
 def test_an_approved_set_is_measured_organ_by_organ_and_counts(bench: FeedbackBench) -> None:
     feedback, organs = bench.come_back(
         shifted("Brainstem", x_mm=8.0),
@@ -110,7 +150,20 @@ def test_an_approved_set_is_measured_organ_by_organ_and_counts(bench: FeedbackBe
         (only_images, S.COUNTED),
         (attributes(ApprovalStatus="UNAPPROVED", Manufacturer="orgseg_node"), S.OWN),
         (attributes(Manufacturer="orgseg_node", ManufacturerModelName="orgseg_node"), S.COUNTED),
-        (attributes(StructureSetROISequence=[], ROIContourSequence=[]), S.NOTHING_MATCHED),
+        (attributes(StructureSetROISequence=[], ROIContourSequence=[]), S.EMPTY),
+        (each_roi(emptied), S.EMPTY),
+        (each_roi(deleted), S.EMPTY),
+        (each_roi(lambda name: renamed(name, f"zz {name}")), S.NOTHING_MATCHED),
+        (each_roi(off_slices), S.UNUSABLE),
+        (each_roi(lambda name: shifted(name, z_mm=2000.0)), S.UNUSABLE),
+        (each_roi(lambda name: shifted(name, x_mm=5000.0)), S.UNUSABLE),
+        (each_roi(lambda name: typed(name, "OPEN_PLANAR")), S.UNUSABLE),
+        (each_roi(lambda name: typed(name, "POINT")), S.UNUSABLE),
+        (each_roi(lambda name: copied(name, name)), S.UNUSABLE),
+        (same_number, S.UNUSABLE),
+        (damaged_numbers, S.UNUSABLE),
+        (only_unusable_and_a_target, S.UNUSABLE),
+        (no_reference_at_all, S.UNKNOWN_CT),
     ],
 )
 def test_what_comes_back_ends_in_a_named_state(
@@ -241,6 +294,71 @@ def test_bad_sets_in_a_row_stop_nobody(bench: FeedbackBench) -> None:
     assert states == [S.OTHER_FRAME, S.UNKNOWN_CT, S.SUPERSEDED, S.SUPERSEDED, S.OTHER_PATIENT, S.COUNTED]
 
 
+def test_a_set_of_which_nothing_can_be_compared_neither_counts_nor_replaces_one_that_does(
+    bench: FeedbackBench,
+) -> None:
+    """Deleted organs of it are no truth either."""
+    good, _ = bench.come_back(shifted("Brainstem", x_mm=4.0))
+    later = attributes(ReviewDate="20260401")
+    odd, organs = bench.come_back(*map(deleted, ("Parotid_L", "Parotid_R")), each_roi(off_slices), later)
+    assert odd.state is S.UNUSABLE
+    assert {one.outcome for one in organs.values()} == {OrganOutcome.UNUSABLE, OrganOutcome.DELETED}
+    assert "plane of a slice" in organs["Brainstem"].note
+    assert bench.rows.one(good.number).state is S.COUNTED
+    assert {one.number for one in bench.rows.counted_organs()} == {good.number}
+
+
+def test_one_organ_that_can_be_compared_is_enough(bench: FeedbackBench) -> None:
+    names = [str(roi.ROIName) for roi in bench.returned().StructureSetROISequence]
+    feedback, organs = bench.come_back(*map(off_slices, names[:-1]))
+    assert feedback.state is S.COUNTED
+    assert organs.pop(names[-1]).outcome == OrganOutcome.UNCHANGED
+    assert {one.outcome for one in organs.values()} == {OrganOutcome.UNUSABLE}
+
+
+def test_an_organ_without_contours_is_deleted(bench: FeedbackBench) -> None:
+    feedback, organs = bench.come_back(emptied("Parotid_L"))
+    assert feedback.state is S.COUNTED
+    assert organs["Parotid_L"].outcome == OrganOutcome.DELETED
+
+
+def test_two_rois_of_the_delivered_name_are_not_taken_for_none(bench: FeedbackBench) -> None:
+    """Also if only the protocol knows the name, and not the dictionary."""
+    path = bench.data / JOBS / bench.job.job_id / "out" / "report.json"
+    report = json.loads(path.read_bytes())
+    row = next(row for row in report["organs"] if row["name"] == "Brainstem")
+    row["name"] = "HS plan"
+    path.write_text(json.dumps(report), encoding="utf-8")
+    delivered = pydicom.dcmread(bench.rtstruct)
+    renamed("Brainstem", "HS plan")(delivered)
+    content = written(delivered)
+    bench.rtstruct.write_bytes(content)
+    with bench.store.database.write() as tx:
+        tx.run("UPDATE output_object SET sha256 = ?", (hashlib.sha256(content).hexdigest(),))
+    feedback, organs = bench.come_back(copied("HS plan", "hs PLAN"))
+    assert feedback.state is S.COUNTED
+    rows = {one.roi: one.outcome for one in bench.rows.organs(feedback.number) if one.organ == "brainstem"}
+    assert rows == {"HS plan": OrganOutcome.UNUSABLE}
+    assert organs["hs PLAN"].outcome == OrganOutcome.UNMATCHED
+
+
+def test_a_person_names_the_job_of_a_set_that_refers_to_nothing(bench: FeedbackBench) -> None:
+    frame = str(bench.series.frame_of_reference_uid)
+    feedback, _ = bench.come_back(no_reference_at_all, in_frame(frame))
+    assert feedback.state is S.UNKNOWN_CT
+    bench.rows.again(feedback.number, "by A", job_id=bench.job.job_id)
+    bench.desk.work()
+    found = bench.rows.one(feedback.number)
+    assert (found.state, found.job_id) == (S.COUNTED, bench.job.job_id)
+
+
+def test_the_document_names_each_state_and_outcome() -> None:
+    text = Path("docs/feedback.md").read_text(encoding="utf-8")
+    table = text.partition("## States")[2].partition("## Measures")[0]
+    named = set(re.findall(r"`([A-Z][A-Z_]+)`", table))
+    assert named == {one.value for one in (*FeedbackState, *OrganOutcome)}
+
+
 def test_two_rois_for_one_organ_are_not_guessed(bench: FeedbackBench) -> None:
     twice = copied("Parotid_L", "parotis links"), renamed("Parotid_L", "Parotis li")
     feedback, organs = bench.come_back(*twice)
@@ -274,8 +392,6 @@ def test_a_damaged_file_ends_as_unreadable_and_the_next_one_follows(bench: Feedb
 
 
 def test_a_set_over_which_processes_die_is_given_up_and_the_next_one_follows(bench: FeedbackBench) -> None:
-    from tests.support.node.feedback_bench import run_here  # noqa: PLC0415
-
     def die_once(request: Any, folder: Path, **limits: Any) -> dict[str, Any]:
         if request["returned"].endswith(f"{first}.dcm"):
             raise FeedbackUnmeasured("It used more than 1 MB of memory.")
@@ -295,9 +411,53 @@ def test_a_set_over_which_processes_die_is_given_up_and_the_next_one_follows(ben
 def test_a_delivered_file_that_was_changed_is_not_compared(bench: FeedbackBench) -> None:
     bench.rtstruct.write_bytes(bench.rtstruct.read_bytes() + b" ")
     feedback, organs = bench.come_back()
-    assert feedback.state is S.UNREADABLE
+    assert feedback.state is S.ORIGINAL_UNREADABLE
     assert "not the file that was sent" in feedback.note
     assert organs == {}
+
+
+def test_without_the_files_of_the_ct_or_the_report_nothing_is_compared(bench: FeedbackBench) -> None:
+    report = bench.rtstruct.parent / "report.json"
+    kept = report.read_bytes()
+    report.unlink()
+    first, _ = bench.come_back()
+    report.write_bytes(kept)
+    next((bench.data / INBOX / bench.job.series_uid).iterdir()).unlink()
+    second, _ = bench.come_back(shifted("Brainstem", x_mm=4.0))
+    assert [one.state for one in (first, second)] == [S.ORIGINAL_UNREADABLE] * 2
+    assert first.note != second.note
+
+
+def test_a_full_disk_costs_no_structure_set(bench: FeedbackBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [bench.arrive(bench.returned(shifted("Brainstem", x_mm=mm))) or 0 for mm in (4.0, 8.0)]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise DiskFull
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orgseg_node.durable.write_durably", full)
+        for _ in range(4):
+            with pytest.raises(DiskFull):
+                bench.desk.work()
+    assert {bench.rows.one(number).state for number in numbers} == {S.RECEIVED}
+    assert bench.desk.work() == 2
+    assert [bench.rows.one(number).state for number in numbers] == [S.SUPERSEDED, S.COUNTED]
+
+
+def test_a_file_that_cannot_be_read_now_is_tried_again(bench: FeedbackBench) -> None:
+    answers = iter([OSError(errno.EIO, "I/O error"), None])
+
+    def shaky(request: Any, folder: Path, **limits: Any) -> dict[str, Any]:
+        if (error := next(answers, None)) is not None:
+            raise error
+        return run_here(request, folder, **limits)
+
+    number = bench.arrive(bench.returned()) or 0
+    desk = FeedbackDesk(bench.config, bench.store, runner=shaky)
+    assert desk.work() == 0
+    assert bench.rows.one(number).state is S.RECEIVED
+    assert desk.work() == 1
+    assert bench.rows.one(number).state is S.COUNTED
 
 
 def test_the_history_has_each_step_and_is_sealed(bench: FeedbackBench) -> None:

@@ -49,6 +49,10 @@ def make_key(path: Path) -> str:
         # created exclusively and not through `durable`, which would replace an existing key
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(pem)
+    except FileExistsError as error:
+        raise SigningKeyUnusable(
+            f"{path.name} is there already; a new key goes into a file of another name."
+        ) from error
     except OSError as error:
         raise SigningKeyUnusable(f"{path.name}: {error.strerror}.") from error
     return _public(key)

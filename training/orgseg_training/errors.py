@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from orgseg_node.errors import ObjectInvalid, OrgsegError, OutOfMemory, SystemCallFailed, UnexpectedFailure
+from orgseg_node.errors import (
+    ConfigError,
+    ObjectInvalid,
+    OrgsegError,
+    OutOfMemory,
+    SystemCallFailed,
+    UnexpectedFailure,
+)
 from orgseg_node.errors.unexpected import coded
 
 
@@ -199,6 +206,13 @@ class SiteExists(TrainingError):
 
     code = "TRAINING_SITE_EXISTS"
     next_step = "Choose another folder with --out, or continue with this one."
+
+
+class SiteSettingsInvalid(ConfigError):
+    """The settings of a site's data set are invalid."""
+
+    code = "TRAINING_SITE_SETTINGS"
+    next_step = "Correct site.toml in the site's folder; a line above each setting explains it."
 
 
 class NamesInvalid(TrainingError):

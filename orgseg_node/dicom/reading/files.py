@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import threading
 import warnings
@@ -100,7 +101,9 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
             limit_values(dataset)
             return dataset, has_pixels
     except OSError as error:
-        raise Unreadable(f"It cannot be read: {error.strerror}.") from None
+        is_folder = os.path.isdir(path)  # noqa: PTH112  # without rights, `Path.is_dir` raises
+        why = "a folder whose files cannot be listed" if is_folder else error.strerror
+        raise Unreadable(f"It cannot be read: {why}.") from None
 
 
 def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:

@@ -19,6 +19,7 @@ from pydicom.tag import Tag
 
 from orgseg_node.core.checks import Finding
 from orgseg_node.core.geometry import Grid, SliceStack, VoxelGeometry
+from orgseg_node.dicom.folders import files_or_unreadable
 from orgseg_node.dicom.objects.uids import derive_uid
 from orgseg_node.dicom.reading.files import open_header, whole_uid
 from orgseg_node.dicom.reading.grouping import Part, parts_of
@@ -180,11 +181,11 @@ class Inventory:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files in a folder and its subfolders except hidden ones, in order of their names."""
-    if folder.is_file():
-        return [folder]
-    inside = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    """All files in a folder and its subfolders except hidden ones, by name.
+
+    A subfolder that cannot be read stands for its files, so that reading it says why.
+    """
+    return [folder] if folder.is_file() else sorted(files_or_unreadable(folder))
 
 
 def survey(paths: Iterable[Path]) -> Inventory:

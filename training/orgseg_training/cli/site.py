@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
-from orgseg_node.errors import ConfigError, InputError
+from orgseg_node.errors import InputError
 from orgseg_training.cli.judge import judge, ratings
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.datasets.case import SourceCase
+from orgseg_training.datasets.rtstruct.archive import file_of_place
 from orgseg_training.durable import lock_folder
+from orgseg_training.errors import SiteSettingsInvalid
 from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
 from orgseg_training.site.locking import lock_site
 from orgseg_training.site.settings import SiteSettings, write_settings
@@ -69,7 +71,7 @@ def _opened(archive: Path, out: Path, name: str) -> Site:
     if archive in {folder.resolve() for folder in site.settings.archive}:
         return site
     if site.names_file.exists():
-        raise ConfigError(f"{archive} is not among the folders of archive in {site.settings_file}.")
+        raise SiteSettingsInvalid(f"{archive} is not among the folders of archive in {site.settings_file}.")
     write_settings(site.settings_file, site.settings.model_copy(update={"archive": (archive,)}))
     return Site.open(out)
 
@@ -101,6 +103,7 @@ def check(
     write_page(reviews, page, who=who, when=_today())
     typer.echo(summarise(reviews))
     typer.echo(f"{page}")
+    typer.echo(f"If nothing is to be rejected: orgseg-train site lock {opened.root}")
 
 
 @site_app.command("lock")
@@ -112,14 +115,21 @@ def lock(site: SiteFolder) -> None:
         locked = lock_site(opened, _today())
     for line in locked.summary:
         typer.echo(line)
+    typer.echo(f"Then: orgseg-train site tune {opened.root} --from BUNDLE --organs ORGAN,ORGAN")
 
 
 def who(
     key: Annotated[str, typer.Argument(help="Key of a case, with or without the data set's name.")],
     site: Annotated[Path, typer.Option(help="The site's folder.")] = Path(),
 ) -> None:
-    """Print the Patient ID of a case, from a file that only its owner can read."""
-    typer.echo(Site.open(site).patients.patient_id(key))
+    """Print the Patient ID of a case, from a file that only its owner can read; for a file also its path."""
+    opened = Site.open(site)
+    name = key.rpartition("__")[2]
+    file = file_of_place(name, opened.settings.archive) if name.startswith("file-") else None
+    if file is None or key in opened.patients.read():
+        typer.echo(opened.patients.patient_id(key))
+    if file is not None:
+        typer.echo(f"{file}")
 
 
 def _today() -> date:

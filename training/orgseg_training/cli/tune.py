@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Self
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import OptionInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_training.cli.bundles import open_named
 from orgseg_training.cli.site import SiteFolder
@@ -67,12 +68,14 @@ def tune(
     opened = Site.open(site)
     chosen = recipe or ("gpu" if device == "cuda" else "cpu")
     if chosen not in RECIPES:
-        raise ConfigError(f"--recipe {chosen}: there are {', '.join(RECIPES)}.")
-    keys = set(opened.training_keys())
-    cases = [case for case in opened.cases() if case.key in keys]
+        raise OptionInvalid(f"--recipe {chosen}: there are {', '.join(RECIPES)}.")
     named = [organ.strip() for organ in organs.split(",") if organ.strip()]
     for organ in named:
-        opened.organs[organ]  # refuses an unknown organ before anything is done
+        if organ not in opened.organs:
+            similar = ", ".join(get_close_matches(organ, opened.organs)) or "see organs.toml"
+            raise OptionInvalid(f"--organs: '{organ}' is no key of the organ table; similar ones: {similar}.")
+    keys = set(opened.training_keys())
+    cases = [case for case in opened.cases() if case.key in keys]
     start = choose_start(open_named(bundle, opened), named, separate=separate)
     schedule = RECIPES[chosen] if iterations is None else with_steps(RECIPES[chosen], iterations)
     label = name or _next_name(start.bundle, opened)
@@ -107,6 +110,10 @@ def tune(
         typer.echo(line)
     typer.echo(f"{opened.root / 'tunes' / label / 'report.html'}")
     typer.echo(f"{done.bundle.path}")
+    typer.echo(
+        f"Then: orgseg models add {done.bundle.path}, and"
+        f" orgseg-train site judge {opened.root} {bundle} {label}"
+    )
 
 
 def _next_name(bundle: ModelBundle, site: Site) -> str:

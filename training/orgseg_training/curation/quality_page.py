@@ -84,7 +84,7 @@ def suggested_rejects(one: QualityReview, *, who: str, when: date) -> str:
     drawn = one.measurements.organs if one.measurements else {}
     reasons: dict[str, str] = {}
     for finding in one.findings:  # the most severe comes first and gives the reason
-        if finding.level is not Level.INFO:
+        if finding.level is not Level.INFO and finding.code != "ROI_LEFT_OUT":  # that is left out already
             organ = finding.organ if finding.organ in drawn else None
             reasons.setdefault(organ or "", _REASONS.get(finding.code, finding.code))
     if "" in reasons or not reasons:

@@ -141,7 +141,9 @@ def ingest_lines(report: IngestReport) -> Iterator[str]:
             yield from _by_message(found)
     if done.rejected:
         yield f"{len(done.rejected)} not used:"
-        yield from (f"  {key}: {short_reason(why)}" for key, why in done.rejected.items())
+        yield from (
+            f"  {key}: {short_reason(why).removeprefix(f'{key}: ')}" for key, why in done.rejected.items()
+        )
     if report.undecided:
         yield "ROI names that nobody has decided on (number of scans):"
         shown = sorted(report.undecided.items(), key=lambda item: (-item[1], item[0]))
@@ -152,7 +154,7 @@ def ingest_lines(report: IngestReport) -> Iterator[str]:
 
 
 def _by_message(found: Mapping[str, tuple[Finding, ...]]) -> Iterator[str]:
-    """Each finding with its case; what many cases have is said once for each organ."""
+    """Each finding with its case; of what many cases have of an organ, the lowest and the highest."""
     cases: defaultdict[tuple[str, str | None], list[tuple[str, Finding]]] = defaultdict(list)
     for key, findings in found.items():
         for finding in findings:
@@ -161,7 +163,9 @@ def _by_message(found: Mapping[str, tuple[Finding, ...]]) -> Iterator[str]:
         if len(members) <= _FEW:
             yield from (f"  {key}: {finding.message}" for key, finding in members)
         else:
-            yield f"  {organ or 'scan'}: {code} in {len(members)} cases, as {members[0][1].message}"
+            yield f"  {organ or 'scan'}: {code} in {len(members)} cases (all in qc/index.html), such as"
+            ordered = sorted(members, key=lambda member: member[1].value or 0.0)
+            yield from (f"    {key}: {finding.message}" for key, finding in (ordered[0], ordered[-1]))
 
 
 def _undecided(ingested: Ingested, names: SiteNames) -> dict[str, int]:

@@ -82,7 +82,8 @@ def read_names(path: Path, table: OrganTable) -> SiteNames:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise NamesInvalid(f"{path.name}: {error}.") from error
+        why = str(error).replace("Cannot overwrite a value", "A name is there twice")
+        raise NamesInvalid(f"{path.name}: {why}.") from error
     organs: dict[str, str] = {}
     problems = []
     for name, organ in document.items():

@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from orgseg_node.durable import write_durably
-from orgseg_node.errors import ConfigError
+from orgseg_training.errors import SiteSettingsInvalid
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
@@ -59,16 +59,16 @@ def read_settings(path: Path) -> SiteSettings:
 
     Raises
     ------
-    ConfigError
+    SiteSettingsInvalid
         With every problem of the file.
     """
     try:
         settings = SiteSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path.name}: {error}.") from error
+        raise SiteSettingsInvalid(f"{path.name}: {error}.") from error
     except ValidationError as error:
         lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
-        raise ConfigError(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+        raise SiteSettingsInvalid(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
     base = path.resolve().parent
     archive = tuple(base / folder.expanduser() for folder in settings.archive)
     return settings.model_copy(update={"archive": archive})

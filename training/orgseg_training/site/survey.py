@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orgseg_node.dicom.reading.files import whole_text
@@ -39,6 +39,7 @@ class SurveyedArchive:
     meanings : of every ROI name with contours
     empty : ROI names without any contours
     plans, lone_plans : number of plans, and of those whose structure set is not here
+    passed_over : number of other files, by what they are
     new_names : number of lines added to names.toml
     undecided : number of names with contours on which nobody has decided
     """
@@ -49,6 +50,7 @@ class SurveyedArchive:
     empty: tuple[str, ...]
     plans: int
     lone_plans: int
+    passed_over: Mapping[str, int]
     new_names: int
     undecided: int
 
@@ -94,6 +96,7 @@ def survey_site(site: Site) -> SurveyedArchive:
         empty=tuple(one.name for one in surveyed if not one.rois),
         plans=len(archive.plans),
         lone_plans=len(archive.lone_plans()),
+        passed_over=archive.passed_over(),
         new_names=new,
         undecided=sum(not names.is_decided(one.survey.name) for one in meanings),
     )
@@ -111,6 +114,9 @@ def survey_lines(found: SurveyedArchive) -> Iterator[str]:
     if found.plans:
         lone = f", {found.lone_plans} on structure sets that are not here" if found.lone_plans else ""
         yield f"{found.plans} plans{lone}."
+    if found.passed_over:
+        counts = "; ".join(f"{count} x {kind}" for kind, count in found.passed_over.items())
+        yield f"Passed over: {counts}."
 
 
 def _name_table(meanings: Sequence[Meaning]) -> Iterator[str]:

@@ -178,7 +178,7 @@ def test_only_known_persons_sign(bench: ModelBench, tmp_path: Path) -> None:
         promoter.sign(bench.proposal("2", bench.gate("2", "1")), tmp_path / "stranger.pem")
     with pytest.raises(SigningKeyUnusable):
         promoter.sign(bench.proposal("2", bench.gate("2", "1")), tmp_path / "nothing.pem")
-    with pytest.raises(SigningKeyUnusable):
+    with pytest.raises(SigningKeyUnusable, match="is there already"):
         make_key(tmp_path / "stranger.pem")
 
 

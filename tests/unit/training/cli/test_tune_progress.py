@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import structlog
 from typer.testing import CliRunner
 
+from orgseg_node.errors import OptionInvalid
 from orgseg_training.cli.app import app
 from orgseg_training.cli.tune import progress_display
+from orgseg_training.site.settings import SiteSettings
+from orgseg_training.site.site import Site
 
 
 def test_progress_is_shown_while_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,6 +23,22 @@ def test_progress_is_shown_while_it_goes_on(capsys: pytest.CaptureFixture[str]) 
         assert "about 10 min" in capsys.readouterr().out
         display.event({"event": "validated", "done": 50, "total": 100, "best": True, "dice": {"cord": 0.5}})
         assert "cord 0.50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--organs", "larynx,mandibel"], "'mandibel' is no key of the organ table; similar ones: mandible"),
+        (["--organs", "mandible", "--recipe", "quick"], "--recipe quick: there are cpu"),
+    ],
+)
+def test_a_slip_in_an_option_is_said_before_anything_is_read(
+    words: list[str], why: str, tmp_path: Path
+) -> None:
+    site = Site.create(tmp_path / "site", SiteSettings())
+    refused = CliRunner().invoke(app, ["site", "tune", str(site.root), "--from", "nobody", *words]).exception
+    assert isinstance(refused, OptionInvalid)
+    assert why in refused.sentence
 
 
 def test_what_each_scan_needs_does_not_hide_the_results(capsys: pytest.CaptureFixture[str]) -> None:

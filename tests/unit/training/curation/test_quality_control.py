@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from orgseg_node.core.checks import Level
+from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import Organ, OrganTable
 from orgseg_node.core.volume import Mask, Volume
@@ -270,6 +270,22 @@ def test_an_organ_that_was_not_drawn_rejects_the_whole_scan(
     )
     entries = tomllib.loads(suggested_rejects(replace(first, findings=(pair,)), who="A", when=WHEN))["reject"]
     assert [(entry["case"], entry.get("organ")) for entry in entries] == [(first.key, None)]
+
+
+def test_what_is_left_out_already_rejects_nothing_more(
+    store: CaseStore, tmp_path: Path, organ_table: OrganTable
+) -> None:
+    """An organ that ingest left out must not suggest to reject the others of its scan."""
+    first, *_ = review_scans(store, tmp_path / "out", organ_table)
+    level, message = Level.WARNING, "why"
+    findings = (
+        Finding(level=level, code="ROI_LEFT_OUT", message=message, organ="parotid_left"),
+        Finding(level=level, code="HU_OUTLIER", message=message, organ="mandible"),
+    )
+    entries = tomllib.loads(suggested_rejects(replace(first, findings=findings), who="A", when=WHEN))[
+        "reject"
+    ]
+    assert [(entry.get("organ"), entry["reason"]) for entry in entries] == [("mandible", "unusual HU")]
 
 
 def some(

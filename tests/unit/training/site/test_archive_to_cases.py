@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
+from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import ConfigError, InputError
 from orgseg_training.cli.app import app
 from orgseg_training.curation.rejects import make_key, sign
+from orgseg_training.datasets.case_store import Ingested
 from orgseg_training.durable import read_json
-from orgseg_training.errors import NamesInvalid, RejectsInvalid, RejectsUnsigned, TooFewPatients
-from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
+from orgseg_training.errors import CaseUnknown, NamesInvalid, RejectsInvalid, RejectsUnsigned, TooFewPatients
+from orgseg_training.site.ingest import IngestReport, ingest_lines, ingest_site, reject_cases
 from orgseg_training.site.names import NameLine, add_names, read_names
 from orgseg_training.site.settings import SiteSettings
 from orgseg_training.site.site import Site
@@ -25,6 +30,7 @@ from orgseg_training.site.survey import survey_lines, survey_site
 from tests.support.ct.phantom import PhantomOptions
 from tests.unit.training.datasets.test_dicom_trees import rename, write_patient
 
+_NO_RIGHTS = "The system could not read a file. It cannot be read: a folder whose files cannot be listed."
 _PHANTOM = {"slices": 16, "rows": 32, "columns": 32, "pixel_spacing_mm": (6.0, 6.0), "slice_spacing_mm": 4.5}
 _GERMAN = {
     "Parotid_L": "PAROTIS LI",
@@ -60,6 +66,21 @@ def archives(organ_table: OrganTable, tmp_path_factory: pytest.TempPathFactory) 
 def site(archives: Path, tmp_path: Path) -> Site:
     """A site of this archive, not surveyed yet."""
     return Site.create(tmp_path / "site", SiteSettings(archive=(archives,), min_patients=2))
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Takes the rights on a folder away, also from root."""
+    forbidden: list[Path] = []
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path) in forbidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    return forbidden.append
 
 
 def _decide(site: Site, *lines: str) -> None:
@@ -167,8 +188,64 @@ def test_the_commands_lead_from_one_to_the_next(archives: Path, tmp_path: Path) 
         "1 can be used, 6 are needed. 2 cases are copies of others. 1 scans cannot be used"
         in refused.sentence
     )
+    assert f"site lock {folder}" in run("site", "qc", folder)
     key = Site.open(Path(folder)).cases()[0].key
     assert run("who", key, "--site", folder).strip() in {"H1000", "H1001", "H1002"}
+
+
+def test_what_lies_beside_the_scans_is_listed_and_can_be_found(
+    organ_table: OrganTable, tmp_path: Path, unreadable: Callable[[Path], None]
+) -> None:
+    archive = tmp_path / "archive"
+    _patient(archive, 0, organ_table)
+    _patient(archive, 1, organ_table)
+    (archive / "PAT0" / "letter.txt").write_text("no DICOM")
+    (archive / "PAT0" / "cut.dcm").touch()
+    unreadable(archive / "PAT1")
+    site = Site.create(tmp_path / "site", SiteSettings(archive=(archive,)))
+    found = survey_site(site)
+    printed = "\n".join(survey_lines(found))
+    assert "Passed over: 1 x not a DICOM file." in printed
+    assert len(found.usable) == 1
+    keys = {why: key for key, why in found.reasons.items()}
+    assert set(keys) == {"A file is incomplete. A file is empty.", _NO_RIGHTS}
+    for why, path in (("A file is incomplete. A file is empty.", "PAT0/cut.dcm"), (_NO_RIGHTS, "PAT1")):
+        result = CliRunner().invoke(app, ["who", keys[why], "--site", str(site.root)])
+        assert result.output == f"{archive / path}\n"
+    assert ingest_site(site).ingested.rejected.keys() == found.reasons.keys()
+    unknown = CliRunner().invoke(app, ["who", "site__file-0", "--site", str(site.root)])
+    assert isinstance(unknown.exception, CaseUnknown)
+
+
+def test_missing_slices_of_a_ct_are_said(organ_table: OrganTable, tmp_path: Path) -> None:
+    folder = _patient(tmp_path / "archive", 0, organ_table)
+    images = sorted((folder / "ct").iterdir(), key=lambda path: float(dcmread(path).ImagePositionPatient[2]))
+    images[8].unlink()
+    site = Site.create(tmp_path / "site", SiteSettings(archive=(tmp_path / "archive",)))
+    survey_site(site)
+    assert "Slices are missing, 1 in all" in "\n".join(ingest_lines(ingest_site(site)))
+
+
+def test_of_what_many_cases_have_the_lowest_and_the_highest_are_named() -> None:
+    def part(number: int, length: float) -> tuple[str, tuple[Finding, ...]]:
+        message = f"cord: drawn in part, {length:.0f} mm."
+        finding = Finding(
+            level=Level.INFO, code="ROI_DRAWN_IN_PART", message=message, organ="spinal_cord", value=length
+        )
+        return f"site__{number}", (finding,)
+
+    report = IngestReport(
+        ingested=Ingested(added=4, kept=0, changed=0, rejected={}, unused={}),
+        undecided={},
+        left_out={},
+        notes=dict(part(number, length) for number, length in enumerate((152, 30, 192, 188))),
+        drawn={},
+        rejected_by_person=(0, 0),
+    )
+    *_, summary, lowest, highest = ingest_lines(report)
+    assert "spinal_cord: ROI_DRAWN_IN_PART in 4 cases" in summary
+    assert lowest == "    site__1: cord: drawn in part, 30 mm."
+    assert highest == "    site__2: cord: drawn in part, 192 mm."
 
 
 def test_a_mistyped_archive_leaves_nothing_and_can_be_corrected(archives: Path, tmp_path: Path) -> None:
@@ -191,6 +268,7 @@ def test_a_mistyped_archive_leaves_nothing_and_can_be_corrected(archives: Path, 
         ('"A" = "larnyx"', "'larnyx' is no key"),
         ('"A" = "larynx"\n"a " = "liver"', "twice with different organs"),
         ('"A" = 5', "must be a key"),
+        ('"A" = "larynx"\n"A" = "liver"', "A name is there twice"),
         ('"A" = ', "names.toml"),
         ("", "missing or empty"),
     ],

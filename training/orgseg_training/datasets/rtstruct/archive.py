@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.dicom.reading.files import open_header, whole_text
-from orgseg_node.dicom.reading.series import CtSeries, Inventory, files_in
+from orgseg_node.dicom.reading.series import CtSeries, Inventory, Reason, files_in
 from orgseg_node.errors import InputError, OrgsegError, SeveralParts
 from orgseg_training.datasets.rtstruct.ct_survey import survey_each
 from orgseg_training.datasets.rtstruct.plans import Plan, find_plans
@@ -77,6 +78,16 @@ class Archive:
         for path, error in self.damaged:
             yield self.place_of(path), path, error
 
+    def passed_over(self) -> dict[str, int]:
+        """Number of files that are neither CT nor structure set nor plan, by what they are."""
+        counts = Counter(self.inventory.set_aside)
+        known = {one.path for one in self.structure_sets} | {one.path for one in self.plans}
+        known |= {path for path, _ in self.damaged}
+        counts[Reason.OTHER_OBJECT] -= sum(
+            item.reason is Reason.OTHER_OBJECT and item.path in known for item in self.inventory.aside
+        )
+        return {str(reason): count for reason, count in sorted(counts.items()) if count}
+
     def _missing_ct(self, one: StructureSet) -> CaseRejected:
         why = "The CT that this RTSTRUCT refers to is not here."
         if len(places_in_frame(one, self.inventory.accepted)) == 1:
@@ -87,12 +98,7 @@ class Archive:
 
     def place_of(self, path: Path) -> str:
         """Name of a file without patient data: the hash of its place in the archive."""
-        for folder in self.folders:
-            if path == folder:
-                return f"file-{short_hash(path.name)}"
-            if path.is_relative_to(folder):
-                return f"file-{short_hash(path.relative_to(folder).as_posix())}"
-        return f"file-{short_hash(path.name)}"
+        return _place_of(path, self.folders)
 
     @staticmethod
     def name_of(series: CtSeries) -> str:
@@ -144,6 +150,12 @@ def read_archive(folders: Sequence[Path], *, any_export: bool = False) -> Archiv
         damaged=(*damaged, *others, *unread),
         any_export=any_export,
     )
+
+
+def file_of_place(name: str, folders: Sequence[Path]) -> Path | None:
+    """The file that `Archive.place_of` gives this name, ``file-`` and a hash; None if there is none."""
+    paths = (path for folder in folders for path in files_in(folder))
+    return next((path for path in paths if _place_of(path, folders) == name), None)
 
 
 def drawn_part(parts: Sequence[tuple[CtSeries, list[Link]]]) -> tuple[CtSeries, list[Link]]:
@@ -211,6 +223,13 @@ def require_same_patient(series: CtSeries, link: Link) -> None:
 def short_hash(text: str) -> str:
     """A name that says nothing about a patient."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _place_of(path: Path, folders: Sequence[Path]) -> str:
+    for folder in folders:
+        if path != folder and path.is_relative_to(folder):
+            return f"file-{short_hash(path.relative_to(folder).as_posix())}"
+    return f"file-{short_hash(path.name)}"
 
 
 def _preferred(links: Sequence[Link], planned: frozenset[str], label: str) -> tuple[Link, str]:

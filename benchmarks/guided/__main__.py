@@ -1,12 +1,17 @@
 """Single-organ networks led by a guide, compared with runs on the whole CT, in one process.
 
-Two cases: the seven organs of the starter bundle on a head-and-neck CT, each with a network of its own that
-has the trained weights; and 26 organs of a phantom, whose network is trained at the first run. Printed are
-CPU seconds (which other programs do not change) and tiles without guide, with guide, and of the guide alone;
-the voxels that differ, the Dice of each organ with the run without guide, and the same with a guide that was
-spoilt on purpose. The last line says how many goals are reached; the exit status is 1 if one is missed.
+Two cases: seven organs on a head-and-neck CT, each with a network of its own that has the trained weights of
+the starter bundle, led by one network on a grid of 6 mm; and 26 organs of a phantom, led by the network that
+finds all of them. Both are compared with one network that finds all organs at once. The networks that do not
+come with the node are trained at the first run, for some minutes, and kept in the folder of ``--work``.
 
-    python -m benchmarks.guided                          # both cases, up to 10 minutes on 2 cores
+First the seven networks are calibrated on locked patients with clinical contours, so that the layout of tiles
+is the one that a node would use. Printed are CPU seconds (which other programs do not change), tiles, voxels
+that differ, the Dice of each organ, and the same with a guide that was spoilt on purpose. The last line says
+how many goals are reached; the exit status is 1 if one is missed.
+
+    python -m benchmarks.guided                          # all, about 25 CPU minutes
+    python -m benchmarks.guided --only 7 --patients 0    # seven organs on one CT, without a calibration
     python -m benchmarks.guided --only 7 --ct CT_FOLDER  # seven organs on another CT
     python -m benchmarks.guided --size 512 --slices 400  # a larger phantom
 """
@@ -19,28 +24,28 @@ import os
 import sys
 import tarfile
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import structlog
 
+from benchmarks.guided.coarse_guide import coarse_guide
 from benchmarks.guided.compare import GuidedCase, compare
+from benchmarks.guided.patients import calibrate_on_patients
+from benchmarks.guided.phantom import CLASSES, phantom, possible_names
 from benchmarks.guided.single_organ import single_organ_bundle
 from benchmarks.inference.model import BundleSpec, make_bundle
-from benchmarks.inference.phantom import slices
 from benchmarks.qa.goals import Goal, conclude
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
-from orgseg_node.inference.bundles.bundle import find_bundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.guide import attach_guide
 from orgseg_node.shipped import shipped_bundles
 
-_PHANTOM_CLASSES = 27
-_ENDS_MM = 80.0  # the phantom begins so far before its organs and ends so far behind them
-_LENGTH_MM = 400.0
+_DATA_SET = "openkbp_head_neck"
 
 
 def main() -> None:
@@ -50,9 +55,9 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     goals: list[Goal] = []
     if "7" in options.only:
-        goals += compare(_seven(options))
+        goals += _seven(options)
     if "26" in options.only:
-        goals += compare(_twenty_six(options))
+        goals += _twenty_six(options)
     sys.exit(conclude("guided", goals))
 
 
@@ -63,39 +68,66 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=("7", "26"), default=["7", "26"])
     parser.add_argument("--ct", type=Path, help="folder of a head-and-neck CT; by default of the test data")
     parser.add_argument("--every-pixel", type=int, default=1, help="use every n-th row and column of the CT")
+    parser.add_argument("--patients", type=int, default=6, help="of the calibration; 0 for none")
+    parser.add_argument("--guide", type=Path, help="folder of a bundle as guide, which is not trained then")
+    parser.add_argument("--guide-steps", type=int, default=250, help="of the training of the guide")
     parser.add_argument("--size", type=int, default=256, help="rows and columns of the phantom")
     parser.add_argument("--slices", type=int, default=140, help="of the phantom, which is 560 mm long")
     parser.add_argument("--steps", type=int, default=250, help="of the training of the phantom's network")
     parser.add_argument("--guide-step", type=float, default=1.0, help="step of the guide's tiles")
-    parser.add_argument("--margin-mm", type=float, default=10.0)
-    parser.add_argument("--layout", choices=["auto", *Layout], default="auto", help="of tiles")
+    parser.add_argument("--margin-mm", type=float, default=5.0)
+    parser.add_argument(
+        "--layouts", nargs="+", choices=list(Layout), default=["few", "once"], help="of tiles, cheapest first"
+    )
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "orgseg-bench-guided")
     return parser.parse_args()
 
 
-def _seven(options: argparse.Namespace) -> GuidedCase:
+def _seven(options: argparse.Namespace) -> list[Goal]:
     """The organs of the starter bundle, each with a network of its own."""
     starter = find_bundle("starter-hn", [shipped_bundles()])
-    bundle = attach_guide(single_organ_bundle(starter, "seven", options.work), starter, options.guide_step)
-    return GuidedCase(
+    if options.guide:
+        guide = open_bundle(options.guide)
+    else:
+        guide = coarse_guide(_test_data() / _DATA_SET, options.work, options.guide_steps)
+    bundle = attach_guide(single_organ_bundle(starter, "seven", options.work), guide, options.guide_step)
+    layouts = tuple(Layout(each) for each in options.layouts)
+    goals: list[Goal] = []
+    if options.patients:
+        data = _test_data() / _DATA_SET
+        goals, accepted = calibrate_on_patients(bundle, data, options.patients, layouts, options.margin_mm)
+        layouts = layouts if accepted is None else (accepted,)
+    case = GuidedCase(
         name="7 organs",
         volume=_thinned(read_volume(read_series(_ct(options))), options.every_pixel),
         bundle=bundle,
-        layouts=tuple(Layout) if options.layout == "auto" else (Layout(options.layout),),
+        together=_together(starter),
+        layouts=layouts,
         margin_mm=options.margin_mm,
         most=1.5,
     )
+    return goals + compare(case)
+
+
+def _together(starter: ModelBundle) -> ModelBundle:
+    """The network of a bundle that finds most organs at once, in a bundle of its own."""
+    part = max(starter.manifest.parts, key=lambda each: len(each.labels))
+    return replace(starter, manifest=replace(starter.manifest, parts=(part,)))
+
+
+def _test_data() -> Path:
+    data = os.environ.get("ORGSEG_TEST_DATA")
+    if not data:
+        raise SystemExit("Name the folder of the test data by ORGSEG_TEST_DATA.")
+    return Path(data)
 
 
 def _ct(options: argparse.Namespace) -> Path:
     if options.ct:
         return Path(options.ct)
-    data = os.environ.get("ORGSEG_TEST_DATA")
-    if not data:
-        raise SystemExit("Give a head-and-neck CT with --ct, or the test data by ORGSEG_TEST_DATA.")
     folder: Path = options.work / "pycerr_hn_pt1"
     if not folder.exists():
-        with tarfile.open(Path(data) / "dicom" / folder.name / "ct.tar.gz") as archive:
+        with tarfile.open(_test_data() / "dicom" / folder.name / "ct.tar.gz") as archive:
             archive.extractall(folder, filter="data")
     return folder
 
@@ -104,7 +136,7 @@ def _thinned(volume: Volume, every: int) -> Volume:
     """Every n-th row and column of a CT, for a quicker run."""
     if every == 1:
         return volume
-    grid, hu = volume.grid, np.ascontiguousarray(volume.hu[:, ::every, ::every])
+    grid, hu = volume.grid, volume.hu[:, ::every, ::every].copy()
     k, j, i = grid.spacing_mm
     thinner = Grid(
         shape=hu.shape, spacing_mm=(k, j * every, i * every), origin_mm=grid.origin_mm, axes=grid.axes
@@ -112,33 +144,23 @@ def _thinned(volume: Volume, every: int) -> Volume:
     return Volume(grid=thinner, hu=hu)
 
 
-def _twenty_six(options: argparse.Namespace) -> GuidedCase:
+def _twenty_six(options: argparse.Namespace) -> list[Goal]:
     """The organs of a phantom; the network that finds all of them is the guide."""
     spec = BundleSpec(
-        classes=_PHANTOM_CLASSES, folds=1, patch=48, spacing_mm=3.0, features="small", steps=options.steps
+        classes=CLASSES, folds=1, patch=48, spacing_mm=3.0, features="small", steps=options.steps
     )
-    all_organs = make_bundle(spec, options.work)
-    bundle = attach_guide(
-        single_organ_bundle(all_organs, f"single-{spec.name}", options.work), all_organs, options.guide_step
-    )
-    return GuidedCase(
+    together = make_bundle(spec, options.work, possible_names())
+    single = single_organ_bundle(together, f"single-{spec.name}", options.work)
+    case = GuidedCase(
         name="26 organs",
-        volume=_phantom(options.size, options.slices),
-        bundle=bundle,
-        layouts=tuple(Layout) if options.layout == "auto" else (Layout(options.layout),),
+        volume=phantom(options.size, options.slices),
+        bundle=attach_guide(single, together, options.guide_step),
+        together=together,
+        layouts=tuple(Layout(each) for each in options.layouts),
         margin_mm=options.margin_mm,
         most=2.5,
     )
-
-
-def _phantom(size: int, count: int) -> Volume:
-    """Each organ of the phantom once, whole."""
-    step = (_LENGTH_MM + 2 * _ENDS_MM) / count
-    z_mm = np.arange(count) * step - _ENDS_MM
-    pixel = 400.0 / size
-    hu, _ = slices(z_mm, size, pixel, _PHANTOM_CLASSES, seed=99, period_mm=10 * _LENGTH_MM)
-    grid = Grid(shape=hu.shape, spacing_mm=(step, pixel, pixel), origin_mm=(0.0, 0.0, 0.0))
-    return Volume(grid=grid, hu=hu)
+    return compare(case)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,24 @@ class BundleSpec:
         return f"{self.features}-{self.classes}c-{self.folds}f-{self.patch}p-{self.spacing_mm:g}mm"
 
 
-def make_bundle(spec: BundleSpec, folder: Path) -> ModelBundle:
-    """The bundle; it is trained if it does not exist."""
+def make_bundle(spec: BundleSpec, folder: Path, keys: Sequence[str] = ()) -> ModelBundle:
+    """The bundle; it is trained if it does not exist.
+
+    Parameters
+    ----------
+    spec : its properties
+    folder : of bundles
+    keys : of its organs; the first ones of the organ table if there are none
+    """
     target = folder / spec.name
     if target.is_dir():
         return open_bundle(target)
-    plans, dataset = _plans(spec), _dataset(spec)
+    plans, dataset = nnunet_plans(spec), _dataset(spec)
     trained = folder / "trained" / spec.name / "Dataset900_Phantom" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     trained.mkdir(parents=True, exist_ok=True)
     (trained / "plans.json").write_text(json.dumps(plans))
     (trained / "dataset.json").write_text(json.dumps(dataset))
-    network = _network(plans, spec.classes)
+    network = build_network(plans, spec.classes)
     first = folder / "trained" / f"{spec.features}-{spec.classes}c-{spec.spacing_mm:g}mm.pt"
     for fold in range(spec.folds):
         kept = _kept_weights(first) if fold == 0 else None
@@ -80,7 +88,7 @@ def make_bundle(spec: BundleSpec, folder: Path) -> ModelBundle:
             "inference_allowed_mirroring_axes": None,
         }
         torch.save(checkpoint, fold_folder / "checkpoint_final.pth")
-    keys = list(load_organs(shipped_config("organs.toml")))[: spec.classes - 1]
+    keys = keys or list(load_organs(shipped_config("organs.toml")))[: spec.classes - 1]
     part = PartDraft(folder=trained, label_map=dict(enumerate(keys, start=1)))
     draft = BundleDraft(
         name=spec.name,
@@ -125,7 +133,8 @@ def calibrated(bundle: ModelBundle, spec: BundleSpec) -> ModelBundle:
     return bundle if accepted is None else replace_calibration(bundle, accepted.calibration)
 
 
-def _network(plans: dict[str, Any], classes: int) -> torch.nn.Module:
+def build_network(plans: dict[str, Any], classes: int) -> torch.nn.Module:
+    """A network as nnU-Net builds it from its plans, with random weights that are always the same."""
     torch.manual_seed(0)
     architecture = plans["configurations"]["3d_fullres"]["architecture"]
     return get_network_from_plans(
@@ -174,7 +183,8 @@ def _train(network: torch.nn.Module, spec: BundleSpec, *, steps: int, seed: int)
     network.eval()
 
 
-def _plans(spec: BundleSpec) -> dict[str, Any]:
+def nnunet_plans(spec: BundleSpec) -> dict[str, Any]:
+    """The content of ``plans.json``."""
     resample: dict[str, Any] = {}
     for what, seg, order in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
         options = {"is_seg": seg, "order": order, "order_z": 0, "force_separate_z": None}

@@ -234,6 +234,7 @@ class MergedPredictor:
             ),
             not_searched=tuple(dict.fromkeys(self._not_searched(found))),
             guided=tuple(row for prediction in found for row in prediction.guided),
+            tiles=sum(prediction.tiles for prediction in found),
             findings=tuple(f for prediction in found for f in prediction.findings)
             + overlap_finding(merger.overlaps, volume.grid.voxel_ml),
         )

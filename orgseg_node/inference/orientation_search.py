@@ -8,24 +8,18 @@ of organs lie to each other as in every body (sides, from head to feet, front an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Final
 
-import numpy as np
-from scipy import ndimage
-
+from orgseg_node.core.anatomy.possible import POSITION_MARGIN_MM, organ_centres, possible_organs
 from orgseg_node.core.anatomy.relative_position import relative_position_conflicts
-from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.volume import LabelMap
 
 ORIENTATIONS: Final = tuple("".join(p) for axes in permutations(("LR", "PA", "SI")) for p in product(*axes))
 """All 48: each order of the axes, and each direction of each axis."""
 
-_MARGIN_MM: Final = 10.0
-_LEAST_ML: Final = 0.5
-_PART: Final = 0.25  # of the smallest volume of an organ: a scan may end inside it
 _CLEAR: Final = 2  # points between the best and the next orientation
 
 
@@ -94,32 +88,15 @@ def score_orientation(orientation: str, found: LabelMap) -> OrientationScore:
     orientation : that the network was given
     found : its result on the grid of the CT
     """
-    volumes = {found.organs[label].key: ml for label, ml in found.volumes_ml().items()}
-    ranges = {organ.key: organ.volume_ml for organ in found.organs.values()}
-    possible = {key for key, ml in volumes.items() if _is_possible(ml, ranges[key])}
-    centres = _centres(found, possible)
+    possible = possible_organs(found)
+    centres = organ_centres(found, possible)
     opposite = {key: -centre for key, centre in centres.items()}
     return OrientationScore(
         orientation=orientation,
         organs=len(possible),
-        right=_count(relative_position_conflicts(opposite, _MARGIN_MM)),
-        wrong=_count(relative_position_conflicts(centres, _MARGIN_MM)),
+        right=_count(relative_position_conflicts(opposite, POSITION_MARGIN_MM)),
+        wrong=_count(relative_position_conflicts(centres, POSITION_MARGIN_MM)),
     )
-
-
-def _is_possible(ml: float, volume_ml: tuple[float, float] | None) -> bool:
-    low, high = volume_ml or (0.0, float("inf"))
-    return max(_LEAST_ML, _PART * low) <= ml <= high
-
-
-def _centres(found: LabelMap, keys: Iterable[str]) -> Mapping[str, FloatArray]:
-    wanted = set(keys)
-    labels = [label for label, organ in found.organs.items() if organ.key in wanted]
-    if not labels:
-        return {}
-    at = ndimage.center_of_mass(np.ones_like(found.labels), found.labels, labels)
-    points = found.grid.to_lps(np.asarray(at, dtype=float))
-    return {found.organs[label].key: point for label, point in zip(labels, points, strict=True)}
 
 
 def _count(conflicts: Iterable[object]) -> int:

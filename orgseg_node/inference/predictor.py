@@ -148,9 +148,12 @@ class GuidedOutcome(StrEnum):
 
     BOX = "in its box"
     WIDENED = "in its box, which was widened"
+    UNKNOWN = "on the whole CT: the guide does not know it"
     MISSED = "on the whole CT: the guide did not find it"
+    GUIDE_DOUBTFUL = "on the whole CT: it cannot be what or where the guide found"
     EMPTY = "on the whole CT: the network found nothing in its box"
     DIFFERENT = "on the whole CT: network and guide found it in different places"
+    DOUBTFUL = "on the whole CT: it cannot be what the network found in its box"
     NO_SAVING = "on the whole CT: its box needs as many tiles"
 
 
@@ -194,6 +197,8 @@ class Prediction:
     disagreement : how far the folds of an ensemble differ, one row for each organ; empty for a single network
     not_searched : keys of organs of the bundles that were not requested, and that the result does not have
     guided : how each network was run that a guide led; empty if there was no guide
+    tiles : number of tiles that the networks computed, those of a guide and those in vain included; 0 if they
+        were not counted
     """
 
     label_map: LabelMap
@@ -205,6 +210,7 @@ class Prediction:
     disagreement: tuple[Disagreement, ...] = ()
     not_searched: tuple[str, ...] = ()
     guided: tuple[GuidedNetwork, ...] = ()
+    tiles: int = 0
 
 
 def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:

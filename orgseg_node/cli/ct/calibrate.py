@@ -57,9 +57,9 @@ def calibrate(
         typer.Option(
             "--margin-mm", min=0, max=1000, help="With --guided: margin around the organ of the guide, in mm."
         ),
-    ] = 10.0,
+    ] = 5.0,
     layout: Annotated[
-        Literal["auto", "once", "twice", "nnunet"],
+        Literal["auto", "few", "once", "nnunet"],
         typer.Option(
             "--layout", help="With --guided: how tiles are laid; auto: the cheapest that is accurate enough."
         ),

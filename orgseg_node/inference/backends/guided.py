@@ -1,9 +1,10 @@
 """Networks run only where the guide found their organs, without losing what lies beyond.
 
 The box of an organ is widened and searched again as long as the organ reaches the border of what was
-labelled. A network is run on the whole CT after all if the guide did not find its organ, if it finds nothing
-in the box, or if it finds the organ elsewhere than the guide: then one of them is wrong, and the box proves
-nothing.
+labelled. A network is run on the whole CT after all if the guide does not know or did not find its organ, if
+what the guide found cannot be the organ (its volume, its place among the other organs), if the network finds
+nothing in the box, or something that cannot be the organ, or if it finds the organ elsewhere than the guide:
+then one of them is wrong, and the box proves nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from orgseg_node.core.anatomy.possible import is_possible_volume
 from orgseg_node.core.geometry import Box, Shape, Vector
 from orgseg_node.core.volume import LabelMap, Mask
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
@@ -45,6 +47,8 @@ class GuidePlaces:
     ----------
     guide : its name and version
     found : labels of the guide on the grid of the original CT
+    trusted : keys of the organs that can be what the guide found, see `trusted_organs`
+    tiles : number of tiles that the guide computed
     prepared : the CT as it is prepared for the networks
     layout, margin_mm : how tiles are laid over the box of an organ, and its margin
     kept : the boxes of the organs in the view that was asked for last
@@ -52,12 +56,16 @@ class GuidePlaces:
 
     guide: str
     found: LabelMap
+    trusted: frozenset[str]
+    tiles: int
     prepared: PreparedCt
     layout: Layout
     margin_mm: float
     kept: tuple[NetworkView, dict[int, Box]] | None = None
 
-    def organs_in(self, view: NetworkView, organs: Mapping[int, str]) -> dict[int, GuidedOrgan] | None:
+    def organs_in(
+        self, view: NetworkView, organs: Mapping[int, str]
+    ) -> dict[int, GuidedOrgan] | GuidedOutcome:
         """The organs of a network as the guide found them.
 
         Parameters
@@ -67,18 +75,32 @@ class GuidePlaces:
 
         Returns
         -------
-        for each label number of the network; None if the guide did not find one of the organs
+        for each label number of the network; or why one of the organs has no box
         """
+        numbers = {organ.key: number for number, organ in self.found.organs.items()}
+        if not numbers.keys() >= set(organs.values()):
+            return GuidedOutcome.UNKNOWN
         labels = view.of(self.prepared.reorientation.apply(self.found.labels)[self.prepared.box.slices])
         boxes = self._boxes(view, labels)
-        numbers = {organ.key: number for number, organ in self.found.organs.items()}
-        found = {}
-        for label, key in organs.items():
-            number = numbers.get(key, 0)
-            if number not in boxes:
-                return None
-            found[label] = GuidedOrgan(labels=labels, number=number, box=boxes[number])
-        return found
+        if any(numbers[key] not in boxes for key in organs.values()):
+            return GuidedOutcome.MISSED
+        if not self.trusted.issuperset(organs.values()):
+            return GuidedOutcome.GUIDE_DOUBTFUL
+        return {
+            label: GuidedOrgan(labels=labels, number=numbers[key], box=boxes[numbers[key]])
+            for label, key in organs.items()
+        }
+
+    def can_be(self, key: str, voxels: int) -> bool:
+        """Whether an organ can have a number of voxels of the CT.
+
+        Parameters
+        ----------
+        key : of an organ that the guide knows
+        voxels : of the prepared CT
+        """
+        volume_ml = next(organ.volume_ml for organ in self.found.organs.values() if organ.key == key)
+        return is_possible_volume(voxels * self.prepared.volume.grid.voxel_ml, volume_ml)
 
     def _boxes(self, view: NetworkView, labels: NDArray[np.uint8]) -> dict[int, Box]:
         """The bounding box of each label number of the guide in a view; those of the last view are kept."""
@@ -180,8 +202,8 @@ def run_in_box(  # noqa: PLR0913  # all of them are one run
         return BoxResult(report=row, labels=labels, part=part, summary=summary, network_s=network_s)
 
     guided = places.organs_in(view, organs)
-    if guided is None:
-        return result(GuidedOutcome.MISSED)
+    if isinstance(guided, GuidedOutcome):
+        return result(guided)
     box = working_box(
         _union([organ.box for organ in guided.values()]), to_ct, view.spacing_mm, places.margin_mm
     )
@@ -201,10 +223,14 @@ def run_in_box(  # noqa: PLR0913  # all of them are one run
             break
         box, widened = widen(window, touched, plan.patch, view.working.shape), True
     for label, organ in guided.items():
-        if not (labels == label).any():
+        own = labels == label
+        voxels = int(np.count_nonzero(own))
+        if not voxels:
             return result(GuidedOutcome.EMPTY)
-        if organ.dice(labels == label, part) < MIN_AGREEMENT:
+        if organ.dice(own, part) < MIN_AGREEMENT:
             return result(GuidedOutcome.DIFFERENT)
+        if not places.can_be(organs[label], voxels):
+            return result(GuidedOutcome.DOUBTFUL)
     outcome = GuidedOutcome.WIDENED if widened else GuidedOutcome.BOX
     return result(outcome, labels, part, summary)
 

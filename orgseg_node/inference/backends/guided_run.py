@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
+from orgseg_node.core.anatomy.possible import trusted_organs
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.volume import Volume
@@ -19,6 +21,14 @@ from orgseg_node.inference.predictor import (
     ProgressCallback,
 )
 from orgseg_node.inference.preparing import PreparedCt
+
+NOT_LED: Final = frozenset(GuidedOutcome) - {
+    GuidedOutcome.BOX,
+    GuidedOutcome.WIDENED,
+    GuidedOutcome.NO_SAVING,
+    GuidedOutcome.UNKNOWN,
+}
+"""Outcomes in which the guide knows an organ, and did not lead to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +67,19 @@ def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun |
 
 def guide_finding(networks: Sequence[GuidedNetwork]) -> tuple[Finding, ...]:
     """The finding that the guide did not lead to some organs; empty if it led to all."""
-    wrong = (GuidedOutcome.MISSED, GuidedOutcome.EMPTY, GuidedOutcome.DIFFERENT)
-    organs = [key for row in networks if row.outcome in wrong for key in row.organs]
+    organs = [key for row in networks if row.outcome in NOT_LED for key in row.organs]
     if not organs:
         return ()
     message = f"The guide did not lead to {', '.join(organs)}; searched on the whole CT instead."
     return (Finding(level=Level.INFO, code="GUIDE_NOT_FOLLOWED", message=message, value=float(len(organs))),)
+
+
+class LoadablePredictor(Predictor, Protocol):
+    """A predictor that can load its networks before it is run."""
+
+    def load_networks(self) -> None:
+        """Load the weights of its networks now."""
+        ...
 
 
 class OpenGuide:
@@ -75,11 +92,15 @@ class OpenGuide:
     run : how the networks are run that it leads
     """
 
-    def __init__(self, predictor: Predictor, guide: Guide, run: GuidedRun) -> None:
+    def __init__(self, predictor: LoadablePredictor, guide: Guide, run: GuidedRun) -> None:
         self._predictor = predictor
         self._name = f"{guide.name} {guide.version}"
         self.description = f", guided by {self._name} ({run.describe()})"
         self._run = run
+
+    def load_networks(self) -> None:
+        """Load the weights of its networks now."""
+        self._predictor.load_networks()
 
     def places(
         self, volume: Volume, body: Body, prepared: PreparedCt, on_progress: ProgressCallback
@@ -101,6 +122,8 @@ class OpenGuide:
         places = GuidePlaces(
             guide=self._name,
             found=found.label_map,
+            trusted=trusted_organs(found.label_map),
+            tiles=found.tiles,
             prepared=prepared,
             layout=self._run.layout,
             margin_mm=self._run.margin_mm,

@@ -63,9 +63,11 @@ class NetworkInCt:
             ranks, merged = self._ranks, view.of(self.merger.rank_map)[box.part]
             for labels, plane in zip(box.labels, merged, strict=True):
                 self.merger.merge(labels, ranks, plane)
-            return replace(box.summary, network_s=box.network_s), [box.report]
-        summary = self._run_whole(on_progress)
-        return replace(summary, network_s=summary.network_s + box.network_s), [box.report]
+            summary, network_s = box.summary, box.network_s
+        else:
+            summary = self._run_whole(on_progress)
+            network_s = summary.network_s + box.network_s
+        return replace(summary, network_s=network_s, tiles=box.report.tiles), [box.report]
 
     def _run_whole(self, on_progress: ProgressCallback) -> RunSummary:
         ranks, merged = self._ranks, self.view.of(self.merger.rank_map)

@@ -45,7 +45,7 @@ from orgseg_node.inference.predictor import (
     Prediction,
     ProgressCallback,
 )
-from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, dilate_mm, prepare_ct
+from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, PreparedCt, dilate_mm, prepare_ct
 from orgseg_node.inference.subset import select_networks
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
@@ -117,6 +117,15 @@ class StreamingPredictor:
             device += f", OpenVINO {installed_version()} {self._precision}"
         return device
 
+    def load_networks(self) -> None:
+        """Load the weights of all networks now, if they stay in memory between jobs."""
+        if not self._keep:
+            return
+        if self._guide is not None:
+            self._guide.load_networks()
+        for part in self._selection.parts:
+            self._network(part)
+
     def predict(self, volume: Volume, body: Body, on_progress: ProgressCallback) -> Prediction:
         """Label every voxel of a CT with every network of the bundle that the requested organs need.
 
@@ -168,6 +177,7 @@ class StreamingPredictor:
                     )
                 timings["network"] += network_s
             guided: list[GuidedNetwork] = []
+            tiles = 0 if places is None else places.tiles
             for number, part in enumerate(selection.parts, start=runs - len(selection.parts)):
                 part_progress = network_progress(
                     report, number, runs, f"{manifest.name} {Path(part.folder).name}"
@@ -180,11 +190,7 @@ class StreamingPredictor:
                 with timed(timings, "load"):
                     network = self._network(part)
                 with timed(timings, "predict"):
-                    preprocessing = network.plan.preprocessing
-                    if preprocessing not in views:  # only the last view is kept in memory
-                        orientation = manifest.preprocessing.orientation
-                        views = {preprocessing: view_for_network(prepared, preprocessing, orientation)}
-                    view = views[preprocessing]
+                    view = self._view(views, prepared, network.plan.preprocessing)
                     if view is None:
                         continue
                     one = NetworkInCt(
@@ -195,6 +201,7 @@ class StreamingPredictor:
                     finally:
                         network.release_memory()
                 timings["network"] += summary.network_s
+                tiles += summary.tiles
                 guided += row
                 disagreement += _disagreement(summary, network, selection.requested)
             with timed(timings, "merge"):
@@ -210,6 +217,7 @@ class StreamingPredictor:
             disagreement=tuple(disagreement),
             not_searched=selection.not_searched,
             guided=tuple(guided),
+            tiles=tiles,
         )
 
     @property
@@ -219,6 +227,19 @@ class StreamingPredictor:
         applied = replace(self._settings, skip_outside_body=self._skips_outside_body, guided=guided)
         method = applied.method_description + self._selection.describe(len(self._bundle.manifest.parts))
         return method if self._guide is None else method + self._guide.description
+
+    def _view(
+        self,
+        views: dict[PreprocessingPlan, NetworkView | None],
+        prepared: PreparedCt,
+        preprocessing: PreprocessingPlan,
+    ) -> NetworkView | None:
+        """The CT as networks with this preprocessing see it; only the last view is kept in memory."""
+        if preprocessing not in views:
+            views.clear()
+            orientation = self._bundle.manifest.preprocessing.orientation
+            views[preprocessing] = view_for_network(prepared, preprocessing, orientation)
+        return views[preprocessing]
 
     def _open_guide(self, run: GuidedRun) -> OpenGuide | None:
         """The guide, to find the organs of the networks that are run; None if it finds none of them."""

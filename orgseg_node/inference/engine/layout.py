@@ -2,9 +2,9 @@
 
 The networks of nnU-Net see a voxel best near the middle of a tile. Its sliding window moves by half a tile,
 so that each voxel is at least a quarter of a tile away from the border of some tile. The same is kept here:
-the middle half of a tile is its core, the tiles are laid so that their cores cover the box of the organ, and
-labels are taken only where cores are. At a border of the image, where there is no more to see, a core ends
-with the image.
+the middle half of a tile is its core (with ``few`` the middle three quarters), the tiles are laid so that
+their cores cover the box of the organ, and labels are taken only where cores are. At a border of the image,
+where there is no more to see, a core ends with the image.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _Value = TypeVar("_Value")
 class Layout(StrEnum):
     """How tiles are laid over the box of an organ, the cheapest first.
 
+    ``few``: as ``once``, with cores of three quarters of a tile, so that most organs fit into one.
     ``once``: each voxel of the box is in at least one core along each axis, by as few tiles as possible.
-    ``twice``: in at least two, so that the sums are means as in nnU-Net's sliding window.
     ``nnunet``: the tiles of nnU-Net's sliding window that reach into the box, so that the labels in it are
     those of a run over the whole image, to the voxel.
     """
 
+    FEW = "few"
     ONCE = "once"
-    TWICE = "twice"
     NNUNET = "nnunet"
 
 
@@ -110,13 +110,14 @@ def _along(size: int, tile: int, box: tuple[int, int], layout: Layout, whole: Se
         return _Row(starts=(0,), first=0, stop=size)
     if layout == Layout.NNUNET:
         return _nnunet_row(size, tile, box, whole)
-    starts = _core_starts(size, tile, box, twice=layout == Layout.TWICE)
-    seen = np.zeros(size, dtype=int)
+    context = tile // (8 if layout == Layout.FEW else 4)
+    starts = _core_starts(size, tile, box, context)
+    seen = np.zeros(size, dtype=bool)
     for start in starts:
-        first, stop = _core(start, size, tile)
-        seen[first:stop] += 1
-    enough = np.flatnonzero(seen < seen[box[0] : box[1]].min())
-    before, behind = enough[enough < box[0]], enough[enough >= box[1]]
+        first, stop = _core(start, size, tile, context)
+        seen[first:stop] = True
+    unseen = np.flatnonzero(~seen)
+    before, behind = unseen[unseen < box[0]], unseen[unseen >= box[1]]
     return _Row(
         starts=starts,
         first=int(before[-1]) + 1 if before.size else 0,
@@ -124,24 +125,19 @@ def _along(size: int, tile: int, box: tuple[int, int], layout: Layout, whole: Se
     )
 
 
-def _core(start: int, size: int, tile: int) -> tuple[int, int]:
-    """The voxels that a tile sees with full context: its middle half, and up to a border of the image."""
-    context = tile // 4
+def _core(start: int, size: int, tile: int, context: int) -> tuple[int, int]:
+    """The voxels that a tile sees with full context: its middle, and up to a border of the image."""
     return (0 if start == 0 else start + context, size if start + tile == size else start + tile - context)
 
 
-def _core_starts(size: int, tile: int, box: tuple[int, int], *, twice: bool) -> tuple[int, ...]:
-    context = tile // 4
+def _core_starts(size: int, tile: int, box: tuple[int, int], context: int) -> tuple[int, ...]:
     core = tile - 2 * context
-    step, more = (core // 2, (core + 1) // 2) if twice else (core, 0)
     last = size - tile
-    low, high = (
-        min(max(start, 0), last) for start in (box[0] - context - more, box[1] - tile + context + more)
-    )
+    low, high = (min(max(start, 0), last) for start in (box[0] - context, box[1] - tile + context))
     if high <= low:
         middle = (box[0] + box[1] - tile) // 2
         return (min(max(middle, 0), last),)
-    steps = -(-(high - low) // max(step, 1))
+    steps = -(-(high - low) // max(core, 1))
     return tuple(int(n) for n in np.unique(np.round(np.linspace(low, high, steps + 1)).astype(int)))
 
 

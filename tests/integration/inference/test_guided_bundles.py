@@ -30,7 +30,7 @@ from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.guide import allow_guide, attach_guide
 from orgseg_node.inference.loading import load_predictor
-from orgseg_node.inference.predictor import InferenceSettings, Prediction
+from orgseg_node.inference.predictor import GuidedOutcome, InferenceSettings, Prediction
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.models.tiny_nnunet import TinyModel, write_tiny
 from tests.support.node.command_line import orgseg
@@ -162,7 +162,7 @@ def test_the_measurement_counts_organs_misses_and_voxels(
         assert each.tiles >= 1.0
 
 
-def test_a_bundle_without_a_guide_for_all_its_organs_cannot_be_measured(
+def test_a_bundle_without_a_guide_that_knows_an_organ_of_it_cannot_be_measured(
     guided: ModelBundle, organ_table: OrganTable
 ) -> None:
     bare = replace(guided, manifest=replace(guided.manifest, guide=None))
@@ -170,10 +170,28 @@ def test_a_bundle_without_a_guide_for_all_its_organs_cannot_be_measured(
         open_guided_predictors(bare, organ_table, "exact", 10.0, [Layout.ONCE])
     guide = guided.manifest.guide
     assert guide is not None
-    part = replace(guide.parts[0], labels={1: "heart"})
+    part = replace(guide.parts[0], labels={1: "liver"}, priorities={})
+    other = replace(guided, manifest=replace(guided.manifest, guide=replace(guide, parts=(part,))))
+    with pytest.raises(GuideUnsuitable, match="finds no organ of it"):
+        open_guided_predictors(other, organ_table, "exact", 10.0, [Layout.ONCE])
+
+
+def test_an_organ_that_the_guide_does_not_know_is_searched_everywhere_and_is_no_miss(
+    guided: ModelBundle, case: tuple[Volume, Body], organ_table: OrganTable
+) -> None:
+    volume, _ = case
+    guide = guided.manifest.guide
+    assert guide is not None
+    part = replace(guide.parts[0], labels={1: "heart"}, priorities={})
     half = replace(guided, manifest=replace(guided.manifest, guide=replace(guide, parts=(part,))))
-    with pytest.raises(GuideUnsuitable, match="does not find spleen"):
-        open_guided_predictors(half, organ_table, "exact", 10.0, [Layout.ONCE])
+    runs = open_guided_predictors(half, organ_table, "exact", 2.0, [Layout.ONCE])
+    measured = measure_guided(runs, [ReferenceCase(ct=volume)], dt.date(2026, 2, 1), lambda *_: None)
+    (candidate,) = measured.candidates
+    spleen = candidate.calibration.organs["spleen"]
+    assert (spleen.missed_on, spleen.whole_on, spleen.dice) == (0, 1, 1.0)
+    found = _predict(half, case, organ_table)
+    outcomes = {key: row.outcome for row in found.guided for key in row.organs}
+    assert outcomes["spleen"] is GuidedOutcome.UNKNOWN
 
 
 def test_the_bound_against_contours_is_that_of_a_paired_t_interval() -> None:

@@ -102,7 +102,7 @@ def test_each_problem_of_a_guide_is_named(change: dict[str, Any], expected: str)
     ("change", "expected"),
     [
         ({"backend": "slow"}, "calibration.backend must be exact or fast"),
-        ({"layout": "thrice"}, "calibration.layout must be once, twice, nnunet"),
+        ({"layout": "thrice"}, "calibration.layout must be few, once, nnunet"),
         ({"margin_mm": -1}, "calibration.margin_mm must be 0 to 1000"),
         ({"date": "2026-01-31"}, "calibration.date must be a date"),
         ({"references": []}, "at least one [[guide.calibration.references]]"),

@@ -25,7 +25,7 @@ NON_INFERIORITY_DICE: Final = 0.01
 MIN_CONTOURED_CTS: Final = 5
 """Number of CTs with clinical contours of an organ from which on they count."""
 
-LAYOUTS: Final = ("once", "twice", "nnunet")
+LAYOUTS: Final = ("few", "once", "nnunet")
 """See `engine.layout.Layout`, which is not imported here because it needs torch."""
 
 _BACKENDS = ("exact", "fast")

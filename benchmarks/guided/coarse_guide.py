@@ -1,0 +1,204 @@
+"""A guide for the benchmark: one network of seven organs on a grid of 6 mm, trained for a few minutes.
+
+It is trained on the patients of a data set in nnU-Net's raw layout in which every organ is drawn. The CTs are
+prepared as the node prepares them, so that training and use see the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from benchmarks.inference.model import BundleSpec, build_network, nnunet_plans
+from orgseg_node.core.body import find_body
+from orgseg_node.inference.backends.network_view import view_for_network
+from orgseg_node.inference.bundles.anatomy import AnatomyCase
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.bundles.nnunet_cases import open_case_folder
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
+from orgseg_node.inference.engine.plans import PreprocessingPlan
+from orgseg_node.inference.engine.working import HuNormalisation
+from orgseg_node.inference.preparing import prepare_ct
+from orgseg_node.organ_table import organ_table
+from orgseg_training.nnunet.finite_steps import FiniteSteps, require_finite
+
+_SPACING_MM: Final = 6.0
+_PATCH: Final = (48, 48, 80)
+_CROP: Final = (32, 40, 56)  # of the training: smaller than a tile, so that it takes minutes
+_PREPARATION: Final = Preprocessing(orientation="LPS", outside_to_air=True, body_margin_mm=3.0)
+_SIDES: Final = (("parotid_right", "parotid_left"),)
+_LEARNING_RATE: Final = 3e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Patient:
+    """A CT on the grid of the network, and the number of the organ at each voxel."""
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+def coarse_guide(data: Path, folder: Path, steps: int) -> ModelBundle:
+    """A bundle of one network that finds every organ of a data set; trained if it does not exist.
+
+    Parameters
+    ----------
+    data : in nnU-Net's raw layout, with ``cases.csv``
+    folder : of bundles
+    steps : of the training
+    """
+    target = folder / f"coarse-guide-{steps}"
+    if target.is_dir():
+        return open_bundle(target)
+    source = open_case_folder(data, {}, organ_table(), _left_out(data))
+    keys = list(source.organs.values())
+    plans = _plans(len(keys) + 1)
+    statistics = plans["foreground_intensity_properties_per_channel"]["0"]
+    preprocessing = PreprocessingPlan(
+        transpose=(0, 1, 2),
+        spacing_mm=(_SPACING_MM, _SPACING_MM, _SPACING_MM),
+        normalisation=HuNormalisation(
+            low=statistics["percentile_00_5"],
+            high=statistics["percentile_99_5"],
+            mean=statistics["mean"],
+            std=statistics["std"],
+        ),
+        force_separate_z=None,
+    )
+    patients = [_patient(case, keys, preprocessing) for case in source.cases()]
+    network = build_network(plans, len(keys) + 1)
+    _train(network, patients, _exchanged(keys), steps)
+    dataset = {"background": 0} | {key: number for number, key in enumerate(keys, start=1)}
+    trained = _write(network, plans, dataset, folder / "trained" / target.name)
+    draft = BundleDraft(
+        name=target.name,
+        version="1",
+        title="Benchmark",
+        intended_use="benchmarks only",
+        trained_on=f"{len(patients)} patients of {data.name}, {steps} steps",
+        licence="that of the data",
+        card="# Benchmark",
+        preprocessing=_PREPARATION,
+        mirroring=False,
+        tile_step_size=0.5,
+    )
+    part = PartDraft(folder=trained, label_map=dict(enumerate(keys, start=1)))
+    return export_trained([part], draft, target, trusted=False)
+
+
+def _left_out(data: Path) -> list[str]:
+    """Patients that the challenge keeps for its test, and those in which an organ is not drawn."""
+    with (data / "cases.csv").open(encoding="utf-8", newline="") as stream:
+        return [
+            row["case"] for row in csv.DictReader(stream) if "test" in row["source"] or "" in row.values()
+        ]
+
+
+def _plans(classes: int) -> dict[str, Any]:
+    spec = BundleSpec(classes=classes, folds=1, patch=32, spacing_mm=_SPACING_MM, features="small", steps=0)
+    plans = nnunet_plans(spec)
+    plans["configurations"]["3d_fullres"]["patch_size"] = list(_PATCH)
+    return plans
+
+
+def _patient(case: AnatomyCase, keys: Sequence[str], preprocessing: PreprocessingPlan) -> _Patient:
+    prepared = prepare_ct(case.volume, find_body(case.volume), _PREPARATION)
+    view = view_for_network(prepared, preprocessing, _PREPARATION.orientation)
+    if view is None:  # pragma: no cover  # a CT of zeros
+        raise SystemExit("A CT is empty.")
+    numbers = np.zeros(case.volume.grid.shape, dtype=np.uint8)
+    for number, key in enumerate(keys, start=1):
+        numbers[case.masks[key]] = number
+    labels = view.of(prepared.reorientation.apply(numbers)[prepared.box.slices])
+    image = np.array(view.working.planes(0, view.working.shape[0]))
+    for axis, (size, wanted) in enumerate(zip(labels.shape, image.shape, strict=True)):
+        labels = labels.take(((np.arange(wanted) + 0.5) * size / wanted).astype(int), axis=axis)
+    return _Patient(image=image, labels=labels)
+
+
+def _exchanged(keys: Sequence[str]) -> NDArray[np.uint8]:
+    """The number of each organ in a mirror."""
+    numbers = np.arange(len(keys) + 1, dtype=np.uint8)
+    for one, other in _SIDES:
+        if one in keys and other in keys:
+            a, b = keys.index(one) + 1, keys.index(other) + 1
+            numbers[[a, b]] = b, a
+    return numbers
+
+
+def _train(
+    network: torch.nn.Module, patients: Sequence[_Patient], exchanged: NDArray[np.uint8], steps: int
+) -> None:
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE)
+    finite_steps = FiniteSteps(optimizer)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_LEARNING_RATE, total_steps=steps)
+    network.train()
+    for step in range(steps):
+        image, labels = _crop(patients[rng.integers(len(patients))], rng)
+        if rng.random() < 0.5:
+            image, labels = image[..., ::-1].copy(), exchanged[labels[..., ::-1]]
+        truth = torch.from_numpy(labels.astype(np.int64))[None]
+        logits = network(torch.from_numpy(image)[None, None])
+        loss = functional.cross_entropy(logits, truth) + _dice_loss(logits, truth)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+        optimizer.step()
+        finite_steps.record(loss.item())
+        schedule.step()
+        if step % 25 == 0 or step == steps - 1:
+            print(f"training the guide, step {step}: loss {loss.item():.3f}", flush=True)
+    require_finite(network)
+    network.eval()
+
+
+def _crop(patient: _Patient, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A random part; where the image is smaller, there is padding, as in the sliding window."""
+    image = np.zeros(_CROP, dtype=np.float32)
+    labels = np.zeros(_CROP, dtype=np.uint8)
+    here, there = [], []
+    for size, wanted in zip(patient.image.shape, _CROP, strict=True):
+        first = int(rng.integers(min(size - wanted, 0), max(size - wanted, 0) + 1))
+        there.append(slice(max(first, 0), min(first + wanted, size)))
+        here.append(slice(max(-first, 0), max(-first, 0) + there[-1].stop - there[-1].start))
+    image[tuple(here)], labels[tuple(here)] = patient.image[tuple(there)], patient.labels[tuple(there)]
+    return image, labels
+
+
+def _dice_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """One minus the mean Dice of the organs that the crop shows."""
+    chances = logits.softmax(dim=1)[:, 1:]
+    wanted = functional.one_hot(truth, logits.shape[1]).movedim(-1, 1)[:, 1:].float()
+    space = (0, 2, 3, 4)
+    both, sizes = (chances * wanted).sum(space), wanted.sum(space)
+    dice = 2 * both / (chances.sum(space) + sizes + 1e-5)
+    shown: torch.Tensor = sizes > 0
+    return 1 - dice[shown].mean() if bool(shown.any()) else logits.sum() * 0
+
+
+def _write(network: torch.nn.Module, plans: dict[str, Any], labels: dict[str, int], folder: Path) -> Path:
+    """Write the network as nnU-Net's trainer leaves it."""
+    trained = folder / "Dataset901_Guide" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    (trained / "fold_0").mkdir(parents=True, exist_ok=True)
+    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
+    (trained / "plans.json").write_text(json.dumps(plans | {"dataset_name": "Dataset901_Guide"}))
+    (trained / "dataset.json").write_text(json.dumps(dataset))
+    checkpoint = {
+        "network_weights": network.state_dict(),
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": None,
+    }
+    torch.save(checkpoint, trained / "fold_0" / "checkpoint_final.pth")
+    return trained

@@ -151,6 +151,13 @@ def _rois(dataset: Dataset) -> Iterator[ClinicalRoi]:
             yield replace(roi, fault="another ROI has its number") if len(names[number]) > 1 else roi
 
 
+def empty_rois(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the ROIs without contours, unless another one of this name has some. Raises ObjectInvalid."""
+    drawn = {roi.name for roi in clinical_rois(dataset)}
+    listed = {whole_text(item, "ROIName") for item in _items(dataset, "StructureSetROISequence")}
+    return tuple(sorted(listed - drawn - {""}))
+
+
 def stray_contours(dataset: Dataset) -> int:
     """Number of items with contours that belong to no ROI. Raises ObjectInvalid."""
     known = {optional_integer(roi, "ROINumber") for roi in _items(dataset, "StructureSetROISequence")} - {

@@ -102,8 +102,8 @@ def open_header(path: Path) -> tuple[FileDataset, bool]:
             return dataset, has_pixels
     except OSError as error:
         is_folder = os.path.isdir(path)  # noqa: PTH112  # without rights, `Path.is_dir` raises
-        why = "a folder whose files cannot be listed" if is_folder else error.strerror
-        raise Unreadable(f"It cannot be read: {why}.") from None
+        of_folder = "It is a folder whose files cannot be listed."
+        raise Unreadable(of_folder if is_folder else f"It cannot be read: {error.strerror}.") from None
 
 
 def _parse(file: BinaryIO, size: int) -> tuple[FileDataset, bool]:

@@ -12,7 +12,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from orgseg_node.core.geometry import FloatArray
-from orgseg_node.dicom.objects.clinical_rtstruct import clinical_rois
+from orgseg_node.dicom.objects.clinical_rtstruct import clinical_rois, empty_rois
 from orgseg_node.dicom.objects.contour_data import contour_points
 from orgseg_node.dicom.reading.files import (
     open_header,
@@ -117,7 +117,7 @@ def _rois_of(one: StructureSet) -> Iterator[tuple[str, SeenRoi | None]]:
         types = _types(dataset)
         drawn = list(clinical_rois(dataset))
         measured = [_measured(roi.contours) for roi in drawn]
-        listed = [whole_text(item, "ROIName") for item in dataset.get("StructureSetROISequence") or ()]
+        empty = empty_rois(dataset)
     external = [
         centre for roi, (_, centre) in zip(drawn, measured, strict=True) if types.get(roi.name) == "EXTERNAL"
     ]
@@ -135,8 +135,7 @@ def _rois_of(one: StructureSet) -> Iterator[tuple[str, SeenRoi | None]]:
                 left_mm=None if centre is None else centre - middle,
             ),
         )
-    with_contours = {roi.name for roi in drawn}
-    yield from ((name, None) for name in listed if name and name not in with_contours)
+    yield from ((name, None) for name in empty)
 
 
 def _types(dataset: Dataset) -> dict[str, str]:

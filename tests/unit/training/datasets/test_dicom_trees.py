@@ -161,6 +161,9 @@ def test_an_roi_of_a_template_without_contours_was_not_drawn(organ_table: OrganT
     (case,) = stored(tmp_path / "data", tmp_path / "store").cases()
     assert len(case.states) == 5 - 1 + (len(case.drawn & {LEFT, RIGHT}) == 2)
     assert set(case.states.values()) == {OrganState.DRAWN}
+    (finding,) = [one for one in case.findings if one.code == "ROI_EMPTY"]
+    assert finding.organ not in case.drawn
+    assert "has no contours" in finding.message
 
 
 def test_an_unneeded_roi_with_faults_does_no_harm(organ_table: OrganTable, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from orgseg_training.site.survey import survey_lines, survey_site
 from tests.support.ct.phantom import PhantomOptions
 from tests.unit.training.datasets.test_dicom_trees import rename, write_patient
 
-_NO_RIGHTS = "The system could not read a file. It cannot be read: a folder whose files cannot be listed."
+_NO_RIGHTS = "The system could not read a file. It is a folder whose files cannot be listed."
 _PHANTOM = {"slices": 16, "rows": 32, "columns": 32, "pixel_spacing_mm": (6.0, 6.0), "slice_spacing_mm": 4.5}
 _GERMAN = {
     "Parotid_L": "PAROTIS LI",

@@ -21,6 +21,7 @@ from orgseg_node.dicom.objects.clinical_rtstruct import (
     ClinicalRoi,
     DrawnRoi,
     clinical_rois,
+    empty_rois,
     read_roi,
     stray_contours,
 )
@@ -102,12 +103,22 @@ def choose_rois(link: Link, series: CtSeries, names: RoiNames, *, automatic: boo
     unedited = [
         organ for organ, places in rois.items() if any(r.is_unedited for p, r, _ in here if p in places)
     ]
+    empty = {names.organ(name) for name in empty_rois(dataset)} - {None, *rois, *left_out}
     return ChosenRois(
         rois={organ: tuple(places) for organ, places in rois.items()},
         unused=tuple(sorted(unused)),
         left_out={organ: why for organ, why in left_out.items() if organ not in rois},
-        findings=(*_set_findings(link, stray_contours(dataset)), *map(_not_edited, unedited)),
+        findings=(
+            *_set_findings(link, stray_contours(dataset)),
+            *map(_not_edited, unedited),
+            *(_empty(organ) for organ in sorted(filter(None, empty))),
+        ),
     )
+
+
+def _empty(organ: str) -> Finding:
+    message = f"{organ}: its ROI has no contours; nothing is known of the organ."
+    return Finding(level=Level.INFO, code="ROI_EMPTY", message=message, organ=organ)
 
 
 def _not_edited(organ: str) -> Finding:

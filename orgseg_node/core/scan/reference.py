@@ -11,7 +11,7 @@ import numpy as np
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.scan.grid import ScanGrid, scan_grid
 from orgseg_node.core.scan.kind import NAMES, learn_ranges
-from orgseg_node.core.scan.levels import LevelModel, learn_levels
+from orgseg_node.core.scan.levels import LevelModel, align, learn_levels
 from orgseg_node.core.scan.sides import SidesModel, learn_sides
 from orgseg_node.core.scan.slices import slice_measures
 from orgseg_node.core.volume import LabelMap, Mask, Volume
@@ -21,6 +21,10 @@ LEAST_SCANS: Final = 15
 _PART_MM: Final = 20.0
 _PART: Final = 0.4
 """A scan shows an organ if it has this length or this fraction of it."""
+_LIKE_MM: Final = 25.0  # see `Alignment.similarity_mm`
+_LEVELS_AGREE_MM: Final = (
+    15.0  # how far two references may differ in the level of a scan (standard deviation)
+)
 
 Range = tuple[float, float]
 
@@ -113,12 +117,21 @@ class ScanReference:
             organs_mm=_ranges(values["organs_mm"]),
             organ_share=float(values["organ_share"]),
             numbers=numbers,
-            sides=None if sides is None else SidesModel.from_dict(sides),
+            sides=None if sides is None else SidesModel.from_dict(sides, int(values["scans"])),
         )
 
 
-def learn_scan_reference(scans: Sequence[TrainingScan]) -> ScanReference | None:
-    """Learn what scans of a region look like; None if there are fewer than `LEAST_SCANS` with an organ."""
+def learn_scan_reference(
+    scans: Sequence[TrainingScan], known: ScanReference | None = None
+) -> ScanReference | None:
+    """Learn what scans of a region look like; None if there are fewer than `LEAST_SCANS` with an organ.
+
+    Parameters
+    ----------
+    scans : to learn from
+    known : of a model that the new one was made from; how left differs from right is anatomy and no habit of
+        a clinic, so it is taken from here if more scans showed it there
+    """
     usable = [scan for scan in scans if scan.organs and scan.grid.z_mm.size > 1]
     if len(usable) < LEAST_SCANS:
         return None
@@ -131,10 +144,38 @@ def learn_scan_reference(scans: Sequence[TrainingScan]) -> ScanReference | None:
         organs_mm=_organ_levels(usable, offsets),
         organ_share=0.0,
         numbers=learn_ranges([scan.grid for scan in usable]),
-        sides=learn_sides(placed, levels.range_mm),
+        sides=_known_sides(known, rows, offsets, len(usable)) or learn_sides(placed, levels.range_mm),
     )
     shares = [len(reference.organs_between(at[0], at[-1])) / len(reference.organs_mm) for _, at in placed]
     return replace(reference, organ_share=float(np.percentile(shares, 5)))
+
+
+def _known_sides(
+    known: ScanReference | None,
+    scans: Sequence[tuple[FloatArray, FloatArray]],
+    offsets: FloatArray,
+    count: int,
+) -> SidesModel | None:
+    """The sides of the known reference at the levels of the new one; None if the new scans show them better.
+
+    Parameters
+    ----------
+    known : the known reference
+    scans : for each scan the positions of its slices in mm and their measures
+    offsets : z position of the new level zero in each scan
+    count : number of scans
+    """
+    if known is None or known.sides is None or known.sides.scans <= count:
+        return None
+    found = [align(known.levels, z, measures) for z, measures in scans]
+    apart = [
+        each.offset_mm - offset
+        for each, offset in zip(found, offsets, strict=True)
+        if each.similarity_mm >= _LIKE_MM
+    ]
+    if 2 * len(apart) < count or float(np.std(apart)) > _LEVELS_AGREE_MM:
+        return None  # another region, or too unlike to say which of its levels is which
+    return known.sides.moved(float(np.median(apart)))
 
 
 def _first_offsets(scans: Sequence[TrainingScan]) -> FloatArray:

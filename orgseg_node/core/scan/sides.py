@@ -10,7 +10,7 @@ level, nothing can be said.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +30,8 @@ _RAIL_MM: Final = 15.0  # what is dense so near to the skin may be a rail of the
 _LINE_MM: Final = 25.0  # the middle line is smoothed along the body
 _NOISE: Final = 0.01  # added to the variance, so that a place where few scans differ does not count too much
 _SHRINKAGE: Final = 0.5  # weight of the diagonal in the covariance of the places
-_USEFUL: Final = 0.5  # a level counts whose mean score is at least this many standard deviations
+_USEFUL: Final = 0.5  # a level counts whose mean score is at least this many standard deviations,
+_CERTAIN: Final = 4.0  # and this many standard errors of it more: a few scans differ by chance
 _LEAST: Final = 12  # reference scans that must show a level
 
 
@@ -45,6 +46,7 @@ class SidesModel:
     means : (N,) usual score of each level
     covariance : (N, N) of the scores over the reference scans
     roughness : (N,) mean square of the differences that 90 % of the reference scans do not exceed
+    scans : number of reference scans
     """
 
     levels_mm: FloatArray
@@ -52,6 +54,7 @@ class SidesModel:
     means: FloatArray
     covariance: FloatArray
     roughness: FloatArray
+    scans: int
 
     def evidence(self, scan: ScanGrid, scan_levels_mm: FloatArray) -> float:
         """Logarithm of how much likelier the sides are as stated than exchanged; 0 if nothing can be said.
@@ -81,11 +84,22 @@ class SidesModel:
             "means": _short(self.means),
             "covariance": [_short(row) for row in self.covariance],
             "roughness": _short(self.roughness),
+            "scans": self.scans,
         }
 
+    def moved(self, up_mm: float) -> SidesModel:
+        """The same model where level zero lies lower by ``up_mm``, so that all its levels are higher."""
+        return replace(self, levels_mm=self.levels_mm + up_mm)
+
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SidesModel:
-        """The model of plain numbers. Raises ValueError, KeyError or TypeError if they are no model."""
+    def from_dict(cls, values: Mapping[str, Any], scans: int) -> SidesModel:
+        """The model of plain numbers. Raises ValueError, KeyError or TypeError if they are no model.
+
+        Parameters
+        ----------
+        values : plain numbers
+        scans : number of reference scans, where the numbers do not say it
+        """
         levels, weights = np.array(values["levels_mm"], dtype=float), np.array(values["weights"], dtype=float)
         means, covariance = (
             np.array(values["means"], dtype=float),
@@ -96,7 +110,14 @@ class SidesModel:
         wanted = (count, _ROWS_MM.size, _COLUMNS_MM.size), (count,), (count, count)
         if (weights.shape, means.shape, covariance.shape) != wanted or roughness.shape != (count,):
             raise ValueError("The parts of the model of the sides do not fit together.")
-        return cls(levels_mm=levels, weights=weights, means=means, covariance=covariance, roughness=roughness)
+        return cls(
+            levels_mm=levels,
+            weights=weights,
+            means=means,
+            covariance=covariance,
+            roughness=roughness,
+            scans=int(values.get("scans", scans)),
+        )
 
 
 def side_differences(
@@ -184,7 +205,7 @@ def learn_sides(
     away = np.where(seen, scores - means, 0.0)
     together = np.maximum(seen.T.astype(float) @ seen.astype(float), 1.0)
     covariance = away.T @ away / together
-    useful = means > _USEFUL * np.sqrt(np.diag(covariance))
+    useful = means > (_USEFUL + _CERTAIN / np.sqrt(count)) * np.sqrt(np.diag(covariance))
     if not useful.any():
         return None
     weights = _weights(values, seen)
@@ -198,6 +219,7 @@ def learn_sides(
         means=means[useful],
         covariance=covariance[np.ix_(useful, useful)],
         roughness=np.array(roughness)[useful],
+        scans=len(scans),
     )
 
 

@@ -14,7 +14,7 @@ from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.body import find_body
 from orgseg_node.core.body.size import measure_size
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.core.scan.reference import TrainingScan, learn_scan_reference
+from orgseg_node.core.scan.reference import ScanReference, TrainingScan, learn_scan_reference
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.durable import write_durably
 from orgseg_node.errors import BodyNotFound, InputError
@@ -74,6 +74,7 @@ def learn_anatomy(
     source: str,
     table: OrganTable,
     on_case: Callable[[int], None] = lambda _: None,
+    known: ScanReference | None = None,
 ) -> AnatomyReference:
     """The reference anatomy of cases, with what their scans look like.
 
@@ -83,6 +84,7 @@ def learn_anatomy(
     source : where they come from and under which licence, in one sentence
     table : the organ table
     on_case : called with the number of cases that are done
+    known : what the scans of the bundle that this one was made from look like, if there is one
 
     Raises
     ------
@@ -101,7 +103,7 @@ def learn_anatomy(
         patients.append(measure_patient(scan, case.masks, case.age_years, size.effective_diameter_mm))
         scans.append(TrainingScan.of(case.volume, body, _label_map(case, table)))
         on_case(number)
-    learned = learn_scan_reference(scans)
+    learned = learn_scan_reference(scans, known)
     try:
         return fit_reference(patients, source, None if learned is None else learned.as_dict())
     except ValueError as error:

@@ -12,6 +12,7 @@ from orgseg_node.durable import make_folder
 from orgseg_node.errors import InputError
 from orgseg_node.inference.bundles.anatomy import AnatomyCase, learn_anatomy, replace_anatomy
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.references import read_reference
 from orgseg_node.inference.bundles.training_cases import TrainingCase, training_cases
 from orgseg_node.inference.bundles.writing import BundleDraft, CopiedPart, PartDraft, export_trained
 from orgseg_training.datasets.case_store import StoredCase
@@ -108,13 +109,14 @@ def _write(  # noqa: PLR0913  # what a bundle is made of
 
 
 def add_reference(
-    bundle: ModelBundle, cases: Sequence[StoredCase], table: OrganTable
+    bundle: ModelBundle, start: ModelBundle, cases: Sequence[StoredCase], table: OrganTable
 ) -> tuple[ModelBundle, bool]:
     """The bundle with the anatomy of the site's contours; without one if there are too few scans.
 
     Parameters
     ----------
     bundle : of a fine-tuning
+    start : the bundle that it was tuned from
     cases : the scans it was trained and validated on
     table : the organ table
 
@@ -124,7 +126,9 @@ def add_reference(
     """
     source = f"Training contours: {bundle.manifest.trained_on} Licence: {bundle.manifest.licence}"
     try:
-        learned = learn_anatomy(_anatomy_cases(cases, bundle.manifest.organs), source, table)
+        learned = learn_anatomy(
+            _anatomy_cases(cases, bundle.manifest.organs), source, table, known=read_reference(start).scan
+        )
     except InputError:
         return bundle, False
     return replace_anatomy(bundle, learned), True

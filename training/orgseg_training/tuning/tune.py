@@ -268,7 +268,7 @@ def _finish(  # noqa: PLR0913, PLR0917  # the arguments of tune
         bundle = open_bundle(work)
     else:
         bundle = write_bundle(request, folder, work, card=card_of(summary, low), priorities=priorities)
-    bundle, has_reference = add_reference(bundle, cases, table)
+    bundle, has_reference = add_reference(bundle, request.start.bundle, cases, table)
     add_training_cases(bundle, trained_cases(request.start, bundle, cases, summary.folds))
     work.rename(target)
     bundle = open_bundle(target)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from orgseg_node.core.organs import load_organs
+from orgseg_node.core.scan.reference import ScanReference
+from orgseg_node.errors import InputError
+from orgseg_node.inference.bundles.bundle import open_bundle
 from orgseg_node.inference.bundles.training_cases import TrainingCase, add_training_cases
+from orgseg_node.shipped import shipped_bundles, shipped_config
 from orgseg_training.datasets.case_store import StoredCase
-from orgseg_training.tuning.bundles import trained_cases
+from orgseg_training.tuning import bundles
+from orgseg_training.tuning.bundles import add_reference, trained_cases
 from orgseg_training.tuning.start import choose_start
 from tests.support.models.bundles import write_bundle
 from tests.support.models.judged_site import site_of
@@ -49,3 +58,23 @@ def test_a_network_that_stays_keeps_what_it_was_trained_on(tmp_path: Path) -> No
     new = replace(written, manifest=replace(written.manifest, parts=parts))
     found = trained_cases(start, new, [b], [{"train": [b.key], "val": []}])
     assert [one.voxels_sha256 for one in found["parts/copied"]] == [a.voxels_sha256]
+
+
+def test_what_the_old_bundle_knows_of_scans_is_at_hand_when_the_new_one_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[ScanReference | None] = []
+
+    def learn(*_: Any, **given: Any) -> None:
+        known.append(given["known"])
+        raise InputError("too few cases")
+
+    monkeypatch.setattr(bundles, "learn_anatomy", learn)
+    starter, plain = open_bundle(shipped_bundles() / "starter-hn"), write_bundle(tmp_path / "new", name="new")
+    table = load_organs(shipped_config("organs.toml"))
+    for start in (starter, plain):
+        assert add_reference(plain, start, (), table) == (plain, False)
+    of_starter, of_plain = known
+    assert of_starter is not None
+    assert of_starter.sides is not None
+    assert of_plain is None

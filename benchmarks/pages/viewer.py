@@ -5,9 +5,10 @@
 A node's pages are served with one large contoured case, once with the table of slices that the node writes
 with a job, and once without it, as for jobs of earlier versions. First picture: from asking for the page to
 the slice with its contours on the screen, with an empty cache of the browser. Scrolling: a slice for each
-frame of the screen, up and down, once all slices have arrived. Memory: of the page's heap after the first and
-after the last of so many cases, which are opened one after the other. Processor time depends little on what
-else the machine does; seconds do.
+frame of the screen, up and down, once all slices have arrived. Memory: of the page's heap and arrays after
+1, 10, 25 and so many cases, which are opened one after the other; each time all slices have arrived, and
+garbage was collected. Processor time depends little on what else
+the machine does; seconds do.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def measure(browser: Browser, folder: Path, options: argparse.Namespace, *, reco
     print(f"  first picture {statistics.median(firsts):.2f} s ({spread}), load {load:.1f}")
     print(f"  scrolling {per_s:.0f} slices/s; drawing {median_ms:.1f} ms, 95 % below {slow_ms:.1f} ms")
     if recorded:
-        _memory(page, site, options.cases)
+        _memory(page, site, options.cases, options.slices)
     page.context.close()
     server.stop()
 
@@ -109,15 +110,19 @@ def _again(bench: PagesBench, site: Site) -> HttpServer:
     return server
 
 
-def _memory(page: Page, site: Site, cases: int) -> None:
-    session, used = page.context.new_cdp_session(page), []
-    for number in range(cases):
+def _memory(page: Page, site: Site, cases: int, slices: int) -> None:
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.enable")
+    for number in range(1, cases + 1):
         page.goto(f"{site.base}/cases/{site.jobs['big']}")
         page.wait_for_selector("#viewer[data-drawn]")
-        if number in {0, cases - 1}:
+        if number in {1, 10, 25, cases}:
+            page.wait_for_selector(f'#viewer[data-loaded="{slices}"]', timeout=120_000)
+            page.wait_for_timeout(600)  # the planes across the slices are drawn a little later
             session.send("HeapProfiler.collectGarbage")
-            used.append(page.evaluate("performance.memory.usedJSHeapSize") / 1e6)
-    print(f"  heap after 1 and after {cases} cases: {used[0]:.1f} and {used[-1]:.1f} MB")
+            used = session.send("Runtime.getHeapUsage")
+            heap, arrays = used["usedSize"] / 1e6, used["backingStorageSize"] / 1e6
+            print(f"  after {number} cases: heap {heap:.1f} MB, arrays {arrays:.1f} MB", flush=True)
 
 
 def main() -> None:

@@ -207,11 +207,26 @@ def load_protocol(name: str) -> Protocol:
             raise ProtocolInvalid(f"There is no protocol {name!r}{hint}")
         path = shipped_config(FOLDER) / f"{name}.toml"
     try:
-        return parse_protocol(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+        return protocol_of_text(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         raise ProtocolInvalid(f"{path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ProtocolInvalid(f"{path} is not TOML: {error}.") from error
+
+
+def protocol_of_text(text: str, source: str) -> Protocol:
+    """Make a protocol from the text of its file.
+
+    Raises
+    ------
+    ProtocolInvalid
+        With one line for each problem.
+    """
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ProtocolInvalid(f"{source} is not TOML: {error}.") from error
+    return parse_protocol(content, source)
 
 
 def parse_protocol(content: Mapping[str, Any], source: str) -> Protocol:

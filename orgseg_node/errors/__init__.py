@@ -50,7 +50,7 @@
     ├── UserError               accounts of the pages
     │   └── UnknownUser  UserInvalid  PasswordRefused  RoleMissing
     ├── ConfigError             node.toml, organs.toml
-    │   └── ProtocolInvalid  SettingsInvalid
+    │   └── ProtocolInvalid  ProtocolReadOnly  ProtocolChanged  SettingsInvalid
     ├── OptionInvalid           an option of a command
     └── EnvironmentFault        missing on this machine
         └── PortTaken  ToolMissing  FastModeMissing  NodeRunning  NotPermitted
@@ -151,7 +151,9 @@ from orgseg_node.errors.machine import (
     NotPermitted,
     OptionInvalid,
     PortTaken,
+    ProtocolChanged,
     ProtocolInvalid,
+    ProtocolReadOnly,
     SettingsInvalid,
     ToolMissing,
 )
@@ -334,7 +336,9 @@ __all__ = [
     "PeerCertificateRefused",
     "PortTaken",
     "ProofFailed",
+    "ProtocolChanged",
     "ProtocolInvalid",
+    "ProtocolReadOnly",
     "PullIncomplete",
     "PullTooWide",
     "QueryRefused",

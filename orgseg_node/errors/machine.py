@@ -22,6 +22,23 @@ class ProtocolInvalid(ConfigError):
     )
 
 
+class ProtocolReadOnly(ConfigError):
+    """The protocol cannot be changed here."""
+
+    code = "CONFIG_PROTOCOL_READ_ONLY"
+    next_step = (
+        "Copy the text into a file of your own that the node may write, and name that file in node.toml or in"
+        " the rule."
+    )
+
+
+class ProtocolChanged(ConfigError):
+    """Somebody else has changed the file since this text was opened; nothing was saved."""
+
+    code = "CONFIG_PROTOCOL_CHANGED"
+    next_step = "Keep your text, open the protocol again, and make your changes in the new text."
+
+
 class SettingsInvalid(ConfigError):
     """The settings of inference are invalid."""
 

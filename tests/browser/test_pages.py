@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
+from orgseg_node.node.review.protocol_files import protocol_files
 from orgseg_node.node.store.model import JobState
 from orgseg_node.node.users.roles import Role
 from orgseg_node.web.http_server import HttpServer
@@ -58,6 +59,8 @@ def addresses(site: Site) -> dict[str, str]:
         "quality": "/quality",
         "node": "/node",
         "rules": "/node/rules?series=1.2.77",
+        "protocols": "/node/protocols",
+        "protocol": f"/node/protocols/{protocol_files(site.bench.jobs.config)[0].key}",
         "history": "/history",
         "error": "/cases/ffffffff",
     }

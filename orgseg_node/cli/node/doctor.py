@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -118,6 +119,7 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
             yield _try(f"fast mode {name}", FAILED, "calibrated", partial(_require_calibration, find))
     yield _database(settings)
     yield from _tasks(settings)
+    yield from _reviewers(settings)
     yield _disk(settings.node.data_dir, max(_MIN_FREE_GB, settings.receiver.min_free_mb / 1000))
     yield _port(settings)
     yield from _certificates(settings)
@@ -190,6 +192,25 @@ def _tasks(settings: NodeConfig) -> Iterator[Check]:
         yield Check(
             name=f"task {task.task} of {task.process}", level="error", message=message, exit_code=FAILED
         )
+
+
+def _reviewers(settings: NodeConfig) -> Iterator[Check]:
+    """Whether enough accounts may approve what waits for a person."""
+    from orgseg_node.node.config.database import Server  # noqa: PLC0415  # pydantic only when needed
+    from orgseg_node.node.store.database import Database  # noqa: PLC0415
+    from orgseg_node.node.users.accounts import Accounts  # noqa: PLC0415  # argon2 only when needed
+    from orgseg_node.node.users.reviewers import missing_reviewers  # noqa: PLC0415
+
+    place = settings.database_location
+    if not settings.pages.enabled or (not isinstance(place, Server) and not place.exists()):
+        return
+    try:
+        with closing(Database(place, read_only=True)) as database:
+            problem = missing_reviewers(settings, Accounts(database).all())
+    except OrgsegError:
+        return  # the check of the database reports it; one of an earlier version has no such table
+    if problem:
+        yield Check(name="review", level="warning", message=problem)
 
 
 def _open_database(open_database: Callable[[], Database]) -> None:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ _NOT_KEPT: Final = (
     " did not keep that. Choose a case that was contoured later."
 )
 _MOST_CASES: Final = 50
+_LATEST: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,13 +68,9 @@ class ProtocolTrier:
     def cases(self) -> list[Job]:
         """Cases on which a protocol can be tried, the latest first."""
         wanted = {JobState.DONE, JobState.REVIEW, JobState.SENDING}
-        found = []
-        for job in sorted(self._store.jobs(), key=lambda one: one.created_at, reverse=True):
-            if job.state in wanted and job.purged_at is None and self._found_folder(job) is not None:
-                found.append(job)
-            if len(found) == _MOST_CASES:
-                break
-        return found
+        jobs = self._store.jobs(states=wanted, limit=_LATEST)
+        found = (job for job in jobs if job.purged_at is None and self._found_folder(job) is not None)
+        return list(islice(found, _MOST_CASES))
 
     def try_on(self, job_id: str, protocol: Protocol) -> Tried:
         """Apply a protocol to what the networks found in a case, and compare with what was delivered.

@@ -30,3 +30,6 @@ PURGING: Final = "purging"
 
 FEEDBACK: Final = "feedback"
 """Structure sets that came back, each under the hash of its content. Nothing here is deleted."""
+
+PROTOCOLS: Final = "protocols"
+"""Texts of protocols that were changed on the node, before and after, each under the hash of its content."""

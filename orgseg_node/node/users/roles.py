@@ -26,6 +26,7 @@ class Action(StrEnum):
     SEE_MODELS = "see the versions of models"
     CHANGE_MODELS = "roll a model back, end its running in the shadow"
     SEE_CONFIGURATION = "see the configuration and search the history"
+    CHANGE_PROTOCOLS = "try a protocol on a case, and change protocols"
 
 
 _CLINICAL: Final = frozenset({Role.VIEWER, Role.REVIEWER, Role.PHYSICIST})
@@ -39,6 +40,7 @@ PERMITTED: Final[Mapping[Action, frozenset[Role]]] = {
     Action.SEE_MODELS: frozenset(Role),
     Action.CHANGE_MODELS: frozenset({Role.PHYSICIST}),
     Action.SEE_CONFIGURATION: frozenset({Role.PHYSICIST, Role.ADMINISTRATOR}),
+    Action.CHANGE_PROTOCOLS: frozenset({Role.PHYSICIST, Role.ADMINISTRATOR}),
 }
 
 

@@ -14,10 +14,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from orgseg_node.errors import (
+    ConfigError,
     IllegalTransition,
     InputError,
     JobRefuses,
     OrgsegError,
+    ProtocolChanged,
     ResultDeleted,
     ResultMissing,
     RoleMissing,
@@ -43,6 +45,7 @@ COOKIE_HTTPS: Final = "__Host-orgseg_session"
 """With this prefix a browser takes the cookie by HTTPS only, and from this host only."""
 
 _LONGEST_FORM: Final = 16_384
+_MOST_FIELDS: Final = 80
 _STATUS: Final[Mapping[type[OrgsegError], int]] = {
     RoleMissing: 403,
     UnknownJob: 404,
@@ -50,10 +53,12 @@ _STATUS: Final[Mapping[type[OrgsegError], int]] = {
     UnknownVersion: 404,
     ResultMissing: 404,
     ResultDeleted: 410,
+    ProtocolChanged: 409,
     JobRefuses: 409,
     SeriesRefuses: 409,
     IllegalTransition: 409,
     InputError: 422,
+    ConfigError: 422,
 }
 
 _log = structlog.get_logger("orgseg.web")
@@ -85,7 +90,9 @@ def page(site: Site, path: str, action: Action, handler: Handler, *, live: bool 
     return Route(path, answer, methods=["GET"])
 
 
-def command(site: Site, path: str, action: Action, handler: Handler) -> Route:
+def command(
+    site: Site, path: str, action: Action, handler: Handler, *, longest_form: int = _LONGEST_FORM
+) -> Route:
     """A command that persons with the right role may give, with the secret of their session.
 
     Parameters
@@ -94,6 +101,7 @@ def command(site: Site, path: str, action: Action, handler: Handler) -> Route:
     path : of the command
     action : what the command does
     handler : does it and makes the answer; it runs in a thread
+    longest_form : number of bytes of its form
     """
     gate = _Gate(site, action, handler)
 
@@ -102,7 +110,7 @@ def command(site: Site, path: str, action: Action, handler: Handler) -> Route:
             return plain(403, "The request did not come from a page of this node.")
         if is_spoofed(site.config.pages.proxy, request):
             return refuse_spoofed(request)
-        form = await read_form(request)
+        form = await read_form(request, longest_form)
         if form is None:
             return plain(413, "The form is too large.")
         return await run_in_threadpool(_answer, gate, request, form)
@@ -129,14 +137,20 @@ def is_same_origin(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
 
 
-async def read_form(request: Request) -> dict[str, str] | None:
-    """The fields of a form; None if it is too large."""
+async def read_form(request: Request, longest: int = _LONGEST_FORM) -> dict[str, str] | None:
+    """The fields of a form; None if it has more bytes than the longest, or too many fields."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _LONGEST_FORM:
+        if len(body) > longest:
             return None
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))
+    try:
+        fields = parse_qsl(
+            body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MOST_FIELDS
+        )
+    except ValueError:
+        return None
+    return dict(fields)
 
 
 def identified(site: Site, request: Request, *, is_person: bool = True) -> tuple[Account, Session] | None:

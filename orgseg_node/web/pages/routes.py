@@ -10,6 +10,7 @@ from orgseg_node.web.pages.case import case_routes
 from orgseg_node.web.pages.cases import cases_routes
 from orgseg_node.web.pages.commands import command_routes
 from orgseg_node.web.pages.configuration.node import node_routes
+from orgseg_node.web.pages.configuration.protocols import protocol_routes
 from orgseg_node.web.pages.configuration.rules import rules_routes
 from orgseg_node.web.pages.login import login_routes
 from orgseg_node.web.pages.models import models_routes
@@ -41,6 +42,7 @@ class Pages:
             *quality_routes(site),
             *node_routes(site),
             *rules_routes(site),
+            *protocol_routes(site),
         ]
 
     def close(self) -> None:

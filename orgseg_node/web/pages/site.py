@@ -16,6 +16,7 @@ from orgseg_node.node.users.accounts import Accounts
 from orgseg_node.node.users.lockout import Lockout
 from orgseg_node.node.users.sessions import Sessions
 from orgseg_node.web.case_content.images import OpenCases
+from orgseg_node.web.case_content.trials import Trials
 from orgseg_node.web.pages.assets import assets
 from orgseg_node.web.pages.identities import Identities
 from orgseg_node.web.pages.live import LiveFeed
@@ -32,6 +33,7 @@ class Site:
     live : reports changes to open pages
     cases : images and contours of the cases that are being looked at
     identities : whose images the series have
+    trials : the last protocols that were tried
     is_https : whether the pages are reached by HTTPS; by a proxy they always are
     templates : of the pages; every text in them is escaped
     """
@@ -43,6 +45,7 @@ class Site:
     live: LiveFeed
     cases: OpenCases
     identities: Identities
+    trials: Trials
     is_https: bool
     templates: jinja2.Environment
 
@@ -73,6 +76,7 @@ def make_site(parts: Parts) -> Site:
         live=LiveFeed(parts.store.database),
         cases=OpenCases(),
         identities=Identities(config.node.data_dir, parts.store),
+        trials=Trials(),
         is_https=config.web.certificate is not None or limits.proxy is not None,
         templates=_environment(),
     )

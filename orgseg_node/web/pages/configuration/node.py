@@ -19,6 +19,7 @@ from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.clock import utc_now
 from orgseg_node.node.store.database import Database
 from orgseg_node.node.store.model import Event
+from orgseg_node.node.users.reviewers import missing_reviewers
 from orgseg_node.node.users.roles import Action
 from orgseg_node.web.health import readiness_problems, readiness_warnings
 from orgseg_node.web.pages import snapshot
@@ -43,7 +44,7 @@ def node_routes(site: Site) -> list[Route]:
 
 def _node(visit: Visit) -> Response:
     site, config = visit.site, visit.site.config
-    now = utc_now()
+    now, accounts = utc_now(), site.accounts.all()
     content = {
         "here": "node",
         "done": visit.query("done"),
@@ -51,10 +52,10 @@ def _node(visit: Visit) -> Response:
         "settings": settings_of(config.model_dump(mode="json")),
         "revision": revision_of(config),
         "problems": readiness_problems(site.parts),
-        "warnings": readiness_warnings(site.parts),
+        "warnings": [*readiness_warnings(site.parts), *filter(None, [missing_reviewers(config, accounts)])],
         "parts": snapshot.parts_of_node(site.parts),
         "destinations": snapshot.destinations(site.parts, now),
-        "accounts": site.accounts.all(),
+        "accounts": accounts,
         "versions": versions(),
         "software": software(),
         "notices": search_history(site.store.database, "", "notice")[:_NOTICES],
@@ -99,7 +100,18 @@ def _history(visit: Visit) -> Response:
         "here": "history",
         "events": found,
         "asked": {"q": words, "kind": kind},
-        "kinds": ("series", "job", "delivery", "model", "feedback", "user", "notice", "config", "audit"),
+        "kinds": (
+            "series",
+            "job",
+            "delivery",
+            "model",
+            "feedback",
+            "user",
+            "notice",
+            "config",
+            "protocol",
+            "audit",
+        ),
         "older": found[-1].number if len(found) == MOST_EVENTS else None,
     }
     return visit.page("history.html", content)

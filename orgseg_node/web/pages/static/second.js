@@ -1,4 +1,5 @@
-// A structure set that came back, as a dashed second line beside what was delivered, and where the two differ.
+// A dashed second line beside what was delivered, and where the two differ: a structure set that came back, or
+// what another protocol would do.
 
 import { contoursBySlice, outlineAcross } from "./geometry.js";
 
@@ -8,11 +9,11 @@ const PLAIN = "rgb(255, 255, 255)"; // of an ROI that stands for no delivered or
 const DIFFERENCE = "rgba(255, 86, 77, 0.42)"; // what only one of the two encloses
 
 export class SecondLine {
-  /** Fetch the second line of a case. */
-  static async open(base, number) {
+  /** Fetch a second line. */
+  static async open(address) {
     const [description, points] = await Promise.all([
-      fetch(`${base}/second/${number}`).then((answer) => SecondLine.checked(answer).json()),
-      fetch(`${base}/second/${number}/points`).then((answer) => SecondLine.checked(answer).arrayBuffer()),
+      fetch(address).then((answer) => SecondLine.checked(answer).json()),
+      fetch(`${address}/points`).then((answer) => SecondLine.checked(answer).arrayBuffer()),
     ]);
     return new SecondLine(description.organs, new Float32Array(points));
   }
@@ -29,10 +30,10 @@ export class SecondLine {
 
   /** The ROIs that are drawn: those of shown organs, and those that stand for none. */
   visible(viewer) {
-    return this.organs.flatMap(({ drawn }, index) => {
+    return this.organs.flatMap(({ drawn, color: own }, index) => {
       if (drawn !== null && !viewer.shown[drawn]) return [];
-      const [r, g, b] = drawn === null ? [] : viewer.description.organs[drawn].color;
-      const color = drawn === null ? PLAIN : `rgb(${r}, ${g}, ${b})`;
+      const rgb = drawn === null ? own : viewer.description.organs[drawn].color;
+      const color = rgb ? `rgb(${rgb.join(", ")})` : PLAIN;
       return [{ drawn, bySlice: this.bySlice[index], line: { color, width: WIDTH, dash: DASH } }];
     });
   }
@@ -101,7 +102,7 @@ export function secondLineControls(viewer) {
         const section = button.closest("section");
         const problem = section.querySelector("[data-second-problem]");
         try {
-          viewer.second = await SecondLine.open(viewer.base, number);
+          viewer.second = await SecondLine.open(button.dataset.secondAt ?? `${viewer.base}/second/${number}`);
           viewer.secondNumber = number;
           problem.hidden = true;
           viewer.second.list(section, (k) => viewer.jump(k));
@@ -113,5 +114,6 @@ export function secondLineControls(viewer) {
       press();
     });
   });
+  document.querySelector("[data-second-open]")?.click();
   return press;
 }

@@ -50,6 +50,11 @@ NEEDS = {
     "POST /node/echo": Action.SEE_CONFIGURATION,
     "GET /node/rules": Action.SEE_CONFIGURATION,
     "POST /node/rules": Action.SEE_CONFIGURATION,
+    "GET /node/protocols": Action.SEE_CONFIGURATION,
+    "GET /node/protocols/{key}": Action.SEE_CONFIGURATION,
+    "POST /node/protocols/{key}": Action.CHANGE_PROTOCOLS,
+    "GET /trials/{token}": Action.SEE_PATIENTS,
+    "GET /trials/{token}/points": Action.SEE_PATIENTS,
     "GET /history": Action.SEE_CONFIGURATION,
 }
 STREAM = "GET /live"
@@ -70,6 +75,8 @@ def _filled(path: str, job: str) -> str:
         "first:int": "0",
         "count:int": "1",
         "role": "RTSTRUCT",
+        "key": "0123456789abcdef",
+        "token": "abc",
     }
     return re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path)
 

@@ -85,6 +85,11 @@ def _organ_cells(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def _lists(content: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """What was not compared, with the reasons."""
     scans = content["scans"]
+    if scans["nothing_compared"]:
+        yield (
+            "Contoured, but no clinical ROI could be compared; the reasons are below",
+            list(scans["nothing_compared"]),
+        )
     for key, title in (
         ("refused", "Not contoured"),
         ("failed", "Not finished: they are tried again when the command is run again"),

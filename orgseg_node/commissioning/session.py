@@ -215,9 +215,10 @@ def report_content(
     created : when the report is made
     """
     results, failed = outcome
-    measured = {name: result for name, result in results.items() if not result.refused}
+    contoured = {name: result for name, result in results.items() if not result.refused}
+    measured = {name: result for name, result in contoured.items() if result.organs}
     patients = {case.name: case.patient for case in cases}
-    why = Counter((roi, reason) for result in measured.values() for roi, reason in result.not_used.items())
+    why = Counter((roi, reason) for result in contoured.values() for roi, reason in result.not_used.items())
     return {
         "format": FORMAT,
         "created": created.isoformat(),
@@ -231,6 +232,7 @@ def report_content(
             "measured": len(measured),
             "patients": len({patients[name] for name in measured}),
             "unapproved": sum(not case.approved for case in cases if case.name in measured),
+            "nothing_compared": sorted(contoured.keys() - measured.keys()),
             "refused": [
                 {"scan": name, "why": one.refused} for name, one in sorted(results.items()) if one.refused
             ],

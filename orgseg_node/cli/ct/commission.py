@@ -18,6 +18,8 @@ from orgseg_node.cli.ct.segment import Backend, Device, ProtocolName, Skip, Thre
 from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
+    from orgseg_node.commissioning.cases import ClinicalCase
+    from orgseg_node.commissioning.results import ScanResult
     from orgseg_node.commissioning.session import Settings
     from orgseg_node.contouring.protocol import Protocol
     from orgseg_node.inference.bundles.bundle import ModelBundle
@@ -128,12 +130,13 @@ def site(
     for one in unusable:
         err().print(f"not used: {one.folder.name}: {one.why}", markup=False)
     session = Session(folder, settings, lambda: open_predictor(bundles, inference, applied.needed_organs))
+
+    def on_scan(case: ClinicalCase, result: ScanResult | None, why: str) -> None:
+        done = "compared" if result is not None and result.organs else "nothing could be compared"
+        err().print(f"{case.name}: {why or done}", markup=False)
+
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
-        done = session.run(
-            found,
-            lambda case, _, why: err().print(f"{case.name}: {why or 'compared'}", markup=False),
-            on_progress,
-        )
+        done = session.run(found, on_scan, on_progress)
     content = report_content(
         settings, found, done, unusable, datetime.now().astimezone().replace(microsecond=0)
     )

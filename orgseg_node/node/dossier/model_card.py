@@ -42,7 +42,7 @@ Licence of the weights: {manifest.licence}. Use in this hospital: {blank("sites,
 
 {table(("part", "configuration", "folds", "organs"), parts)}
 Preparation: orientation {manifest.preprocessing.orientation}, outside of the body set to air:
-{manifest.preprocessing.outside_to_air}. Mirroring: {manifest.mirroring}.
+{_yes(manifest.preprocessing.outside_to_air)}. Mirroring: {_yes(manifest.mirroring)}.
 Tile step: {manifest.tile_step_size:g}.
 
 ## 4. Training data
@@ -77,3 +77,7 @@ def _gate(version: ModelVersion | None) -> str:
         return "Its gate file cannot be read."
     reasons = " ".join(map(str, content.get("reasons", ())))
     return f"Gate: {content.get('verdict', 'unknown')}. {reasons} The whole gate file is in `02-gates/`."
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001  # a value to be printed
+    return "yes" if value else "no"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -12,10 +13,21 @@ from matplotlib.figure import Figure
 
 from orgseg_node.core.control.chart import Segment
 from orgseg_node.core.control.signals import MIDDLE, ewma_width
-from orgseg_node.node.feedback.charts import OrganChart
+from orgseg_node.node.feedback.charts import DELETED, OrganChart
 
 _SIZE: Final = (9.0, 4.8)
 _DPI: Final = 110
+_TITLES: Final = {
+    "dice": "Dice",
+    "surface_dice_2mm": "surface Dice at 2 mm",
+    "hd95_mm": "HD95, mm",
+    "mean_distance_mm": "mean surface distance, mm",
+    "added_path_mm": "added path length, mm",
+    "slices_edited": "share of slices edited",
+    DELETED: "deleted (1) or kept (0)",
+}
+_RANGES: Final = {name: (0.0, math.inf if name.endswith("_mm") else 1.0) for name in _TITLES}
+"""Least and greatest possible value of each measure."""
 
 
 def picture_name(one: OrganChart) -> str:
@@ -32,8 +44,9 @@ def draw_chart(one: OrganChart) -> bytes:
     axes, ranks = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     cases = np.arange(len(chart.values))
     axes.plot(cases, chart.values, ".", color="0.45", markersize=4, label="case")
+    least, most = _RANGES[one.measure]
     for number, segment in enumerate(chart.segments):
-        _draw_segment(axes, segment, is_first=number == 0)
+        _draw_segment(axes, segment, (least, most), is_first=number == 0)
         _draw_ranks(ranks, segment)
     _draw_months(axes, one)
     for kind, color, is_alarm in (("warning", "tab:orange", False), ("alarm", "tab:red", True)):
@@ -43,7 +56,9 @@ def draw_chart(one: OrganChart) -> bytes:
             axes.plot(
                 found, values, "o", mfc="none", color=color, markersize=9 if is_alarm else 6, label=kind
             )
-    axes.set_title(f"{one.organ}: {one.measure}, model {one.model}", fontsize=9)
+    axes.set_title(f"{one.organ}: {_TITLES[one.measure]}, model {one.model}", fontsize=9)
+    if one.measure == DELETED:
+        axes.set_ylim(-0.05, 1.05)
     ranks.set_ylim(0, 1)
     ranks.set_ylabel("EWMA of ranks", fontsize=7)
     ranks.set_xlabel("approved cases in the order in which they came", fontsize=8)
@@ -53,16 +68,19 @@ def draw_chart(one: OrganChart) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_segment(axes: Any, segment: Segment, *, is_first: bool) -> None:
-    limits = segment.limits
+def _draw_segment(axes: Any, segment: Segment, possible: tuple[float, float], *, is_first: bool) -> None:
+    """The limits of a segment; those that no value can pass are not drawn."""
+    limits, (least, most) = segment.limits, possible
     ends = (segment.start - 0.5, segment.stop - 0.5)
     kind = "of the version before" if segment.inherited else f"from {limits.cases} cases"
-    low, high = limits.band(3.0)
-    axes.hlines([low, high], *ends, color="tab:red", lw=0.8, ls="--", label="3 sigma" if is_first else None)
-    axes.hlines(limits.band(2.0), *ends, color="tab:orange", lw=0.6, ls=":")
+    inside = {sigma: [at for at in limits.band(sigma) if least < at < most] for sigma in (2.0, 3.0)}
+    label = "3 sigma" if is_first else None
+    axes.hlines(inside[3.0], *ends, color="tab:red", lw=0.8, ls="--", label=label)
+    axes.hlines(inside[2.0], *ends, color="tab:orange", lw=0.6, ls=":")
     axes.hlines([limits.mean], *ends, color="0.2", lw=0.8)
     axes.axvline(segment.start - 0.5, color="0.8", lw=0.6)
-    axes.annotate(f"limits {kind}", (segment.start, high), fontsize=6, va="bottom", color="tab:red")
+    place = axes.get_xaxis_transform()  # at the top of the chart
+    axes.text(segment.start, 0.98, f"limits {kind}", fontsize=6, va="top", color="tab:red", transform=place)
 
 
 def _draw_ranks(axes: Any, segment: Segment) -> None:

@@ -22,6 +22,7 @@ from orgseg_node.node.store.model import SeriesState
 from tests.support.node.feedback_bench import FeedbackBench, deleted, shifted, written
 from tests.support.node.leaks import LEAKS
 from tests.support.node.node_process import running_node, wait_for
+from tests.support.node.odd_structure_sets import ODD_SETS
 from tests.support.peers.dcmtk import free_port, storescu
 from tests.support.peers.orthanc import orthanc
 
@@ -73,6 +74,29 @@ def test_dcmtk_sends_edits_and_the_same_again(bench: ReceivingBench, tmp_path: P
     assert organs["Parotid_L"] == "DELETED"
     assert storescu(port, [edited], "-aet", "CT", "-aec", "ORGSEG").returncode != 0, "not of this peer"
     assert len(bench.rows.all()) == 2
+
+
+def test_odd_structure_sets_in_one_association_each_end_in_their_state(
+    bench: ReceivingBench, tmp_path: Path
+) -> None:
+    port, files = bench.listen(), []
+    for number, odd in enumerate(ODD_SETS):
+        apart = shifted("Parotid_R", x_mm=0.1 * number)  # so that none has the contours of another one
+        files.append(tmp_path / f"{number}.dcm")
+        files[-1].write_bytes(written(bench.returned(apart, odd.change)))
+    done = storescu(port, files, "-aet", "TPS", "-aec", "ORGSEG")
+    assert done.returncode == 0, done.stderr
+    assert bench.desk.work() == len(ODD_SETS)
+    rows = bench.rows.all()
+    found = {odd.what: row.state for odd, row in zip(ODD_SETS, rows, strict=True)}
+    counted = [what for what, state in found.items() if state is FeedbackState.COUNTED]
+    assert counted == ["500 ROIs"], "only the last one that counts"
+    expected = {odd.what: odd.state for odd in ODD_SETS}
+    assert {
+        what: FeedbackState.COUNTED if state is FeedbackState.SUPERSEDED else state
+        for what, state in found.items()
+    } == expected
+    assert all((bench.data / row.path).is_file() for row in rows), "nothing is lost"
 
 
 def test_orthanc_sends_an_edit(bench: ReceivingBench, tmp_path: Path) -> None:

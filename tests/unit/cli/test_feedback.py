@@ -14,6 +14,7 @@ import pytest
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.node import replay as replaying
 from orgseg_node.node.feedback.desk import FeedbackDesk
+from orgseg_node.node.feedback.model import SENTENCES
 from tests.support.node.command_line import Answer, orgseg
 from tests.support.node.feedback_bench import (
     Change,
@@ -25,6 +26,7 @@ from tests.support.node.feedback_bench import (
     shifted,
     written,
 )
+from tests.support.node.odd_structure_sets import ODD_SETS
 
 NODE = """
 [node]
@@ -102,6 +104,17 @@ def test_a_file_is_added_once_listed_and_shown(cli: CommandLine) -> None:
     rows = list(csv.DictReader(io.StringIO(cli.run("feedback", "export").out)))
     assert {row["organ"] for row in rows} >= {"brainstem", "parotid_right"}
     assert "roi" not in rows[0]
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(600)
+def test_odd_structure_sets_can_be_added_and_the_answer_names_their_state(cli: CommandLine) -> None:
+    for number, odd in enumerate(ODD_SETS, start=1):
+        apart = shifted("Parotid_R", x_mm=0.1 * number)  # so that none has the contours of another one
+        added = cli.run("feedback", "add", cli.file(apart, odd.change))
+        assert (added.status, added.out.split(".")[0]) == (0, f"{number}: {odd.state}"), odd.what
+        assert SENTENCES[odd.state] in " ".join(added.out.split()), odd.what
+    assert f"{len(ODD_SETS)} structure sets came back" in cli.run("feedback", "list").out
 
 
 def test_what_is_no_structure_set_or_unknown_is_refused(cli: CommandLine, tmp_path: Path) -> None:

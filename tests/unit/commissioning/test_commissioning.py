@@ -12,6 +12,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from orgseg_node.commissioning.cases import case_name, find_cases, locked_scans
+from orgseg_node.commissioning.page import render_html
 from orgseg_node.commissioning.results import ScanResult
 from orgseg_node.commissioning.session import Session, Settings, report_content, write_report
 from orgseg_node.contouring.pipeline import Request, run
@@ -160,6 +161,11 @@ def test_one_bad_patient_never_stops_the_others(hospital: Hospital) -> None:
     assert "brainstem" not in results[off].organs
     assert "plane of a slice" in results[off].not_used["Brainstem"]
     assert results[off].organs["mandible"].comparison.dsc == 1.0
+    content = report_content(hospital.settings, found, (results, failed), unusable, NOW)
+    assert content["scans"]["measured"] == 2, "a scan of which nothing was compared is not measured"
+    assert content["scans"]["nothing_compared"] == [frame]
+    assert any("frame of reference" in row["why"] for row in content["not_used"])
+    assert "no clinical ROI could be compared" in render_html(content).decode()
 
 
 def _in_other_frame(dataset: pydicom.Dataset) -> None:

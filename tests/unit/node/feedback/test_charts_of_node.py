@@ -11,7 +11,7 @@ import pytest
 
 from orgseg_node.node.config.node_config import NodeConfig
 from orgseg_node.node.config.peers import FeedbackSection
-from orgseg_node.node.feedback.charts import alarms, charts, note_alarms
+from orgseg_node.node.feedback.charts import MEASURES, alarms, charts, note_alarms
 from orgseg_node.node.feedback.model import FeedbackState, OrganFeedback, OrganOutcome
 from orgseg_node.node.feedback.pictures import draw_chart, picture_name
 from orgseg_node.node.feedback.planners import planner_edits
@@ -41,6 +41,7 @@ class Department:
         organ = OrganFeedback(
             number=0, position=0, roi="Brainstem", organ="brainstem", outcome=outcome, model=model,
             dice=surface_dice, surface_dice_2mm=surface_dice, hd95_mm=10 * (1 - surface_dice),
+            mean_distance_mm=3 * (1 - surface_dice), added_path_mm=900 * (1 - surface_dice),
             slices_edited=edited,
         )  # fmt: skip
         name = str(self.now.timestamp())
@@ -118,6 +119,8 @@ def test_edits_that_fade_raise_an_alarm_once(department: Department) -> None:
 def test_a_chart_is_drawn(department: Department) -> None:
     department.cases(60)
     department.cases(10, mean=0.8)
-    one = next(each for each in charts(department.database, SECTION) if each.measure == "dice")
-    assert draw_chart(one).startswith(b"\x89PNG")
-    assert picture_name(one).startswith("brainstem-dice-")
+    drawn = charts(department.database, SECTION)
+    assert {each.measure for each in drawn} == set(MEASURES)
+    for one in drawn:
+        assert draw_chart(one).startswith(b"\x89PNG")
+        assert picture_name(one).startswith(f"brainstem-{one.measure}-")

@@ -35,8 +35,14 @@ from tests.support.node.feedback_bench import (
     renamed,
     run_here,
     shifted,
-    typed,
     written,
+)
+from tests.support.node.odd_structure_sets import (
+    ODD_SETS,
+    OddSet,
+    in_other_frame,
+    no_reference_at_all,
+    without_reference,
 )
 
 S = FeedbackState
@@ -54,60 +60,6 @@ def delivered(tmp_path_factory: pytest.TempPathFactory, organ_table: OrganTable)
 def bench(delivered: Path, tmp_path: Path, organ_table: OrganTable) -> FeedbackBench:
     shutil.copytree(delivered, tmp_path, dirs_exist_ok=True)
     return FeedbackBench(tmp_path, organ_table)
-
-
-def without_reference(dataset: Dataset) -> None:
-    """Let a structure set refer to another CT."""
-    series = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
-    for one in series.RTReferencedSeriesSequence:
-        one.SeriesInstanceUID = generate_uid()
-        for image in one.ContourImageSequence:
-            image.ReferencedSOPInstanceUID = generate_uid()
-    for roi in dataset.ROIContourSequence:
-        for contour in roi.get("ContourSequence") or ():
-            contour.ContourImageSequence[0].ReferencedSOPInstanceUID = generate_uid()
-
-
-def in_other_frame(dataset: Dataset) -> None:
-    frame = generate_uid()
-    dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = frame
-    for roi in dataset.StructureSetROISequence:
-        roi.ReferencedFrameOfReferenceUID = frame
-
-
-def only_images(dataset: Dataset) -> None:
-    """Some systems list no series; the contours refer to the images."""
-    del dataset.ReferencedFrameOfReferenceSequence
-
-
-def same_number(dataset: Dataset) -> None:
-    """Let all ROIs have one number, so that nobody knows whose the contours are."""
-    for roi in dataset.StructureSetROISequence:
-        roi.ROINumber = 1
-    for item in dataset.ROIContourSequence:
-        item.ReferencedROINumber = 1
-
-
-def damaged_numbers(dataset: Dataset) -> None:
-    """Leave the last number of each contour out."""
-    for item in dataset.ROIContourSequence:
-        for contour in item.get("ContourSequence") or ():
-            contour.ContourData = list(contour.ContourData)[:-1]
-
-
-def only_unusable_and_a_target(dataset: Dataset) -> None:
-    """The target is in the frame of the CT; what was delivered is not."""
-    names = [str(roi.ROIName) for roi in dataset.StructureSetROISequence]
-    copied("Brainstem", "PTV1")(dataset)
-    in_frame(generate_uid(), *names)(dataset)
-
-
-def no_reference_at_all(dataset: Dataset) -> None:
-    """Neither series nor images, only the frame of reference of the ROIs."""
-    del dataset.ReferencedFrameOfReferenceSequence
-    for item in dataset.ROIContourSequence:
-        for contour in item.get("ContourSequence") or ():
-            del contour.ContourImageSequence
 
 
 def test_an_approved_set_is_measured_organ_by_organ_and_counts(bench: FeedbackBench) -> None:
@@ -139,39 +91,11 @@ def test_an_approved_set_is_measured_organ_by_organ_and_counts(bench: FeedbackBe
     assert edited.model == "threshold 1 abababab"
 
 
-@pytest.mark.parametrize(
-    ("change", "state"),
-    [
-        (attributes(ApprovalStatus="UNAPPROVED"), S.UNAPPROVED),
-        (without_reference, S.UNKNOWN_CT),
-        (in_other_frame, S.OTHER_FRAME),
-        (attributes(PatientID="somebody else"), S.OTHER_PATIENT),
-        (attributes(PatientID=""), S.COUNTED),
-        (only_images, S.COUNTED),
-        (attributes(ApprovalStatus="UNAPPROVED", Manufacturer="orgseg_node"), S.OWN),
-        (attributes(Manufacturer="orgseg_node", ManufacturerModelName="orgseg_node"), S.COUNTED),
-        (attributes(StructureSetROISequence=[], ROIContourSequence=[]), S.EMPTY),
-        (each_roi(emptied), S.EMPTY),
-        (each_roi(deleted), S.EMPTY),
-        (each_roi(lambda name: renamed(name, f"zz {name}")), S.NOTHING_MATCHED),
-        (each_roi(off_slices), S.UNUSABLE),
-        (each_roi(lambda name: shifted(name, z_mm=2000.0)), S.UNUSABLE),
-        (each_roi(lambda name: shifted(name, x_mm=5000.0)), S.UNUSABLE),
-        (each_roi(lambda name: typed(name, "OPEN_PLANAR")), S.UNUSABLE),
-        (each_roi(lambda name: typed(name, "POINT")), S.UNUSABLE),
-        (each_roi(lambda name: copied(name, name)), S.UNUSABLE),
-        (same_number, S.UNUSABLE),
-        (damaged_numbers, S.UNUSABLE),
-        (only_unusable_and_a_target, S.UNUSABLE),
-        (no_reference_at_all, S.UNKNOWN_CT),
-    ],
-)
-def test_what_comes_back_ends_in_a_named_state(
-    bench: FeedbackBench, change: Any, state: FeedbackState
-) -> None:
-    feedback, _ = bench.come_back(change)
-    assert feedback.state is state
-    assert SENTENCES[state]
+@pytest.mark.parametrize("odd", ODD_SETS, ids=lambda odd: odd.what)
+def test_what_comes_back_ends_in_a_named_state(bench: FeedbackBench, odd: OddSet) -> None:
+    feedback, _ = bench.come_back(odd.change)
+    assert feedback.state is odd.state
+    assert SENTENCES[odd.state]
     assert (bench.data / feedback.path).is_file(), "nothing is lost"
     assert bench.data / feedback.path != bench.data / "inbox"
 

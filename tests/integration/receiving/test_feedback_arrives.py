@@ -21,7 +21,7 @@ from orgseg_node.node.intake.inbox import Inbox
 from orgseg_node.node.store.model import SeriesState
 from tests.support.node.feedback_bench import FeedbackBench, deleted, shifted, written
 from tests.support.node.leaks import LEAKS
-from tests.support.node.node_process import running_node, wait_for
+from tests.support.node.node_process import running_node, wait_while_moving
 from tests.support.node.odd_structure_sets import ODD_SETS
 from tests.support.peers.dcmtk import free_port, storescu
 from tests.support.peers.orthanc import orthanc
@@ -110,6 +110,7 @@ def test_orthanc_sends_an_edit(bench: ReceivingBench, tmp_path: Path) -> None:
     assert brainstem.hd95_mm == pytest.approx(8.0)
 
 
+@pytest.mark.timeout(1200)
 def test_a_web_client_stores_an_edit_at_a_running_node(tmp_path: Path, organ_table: OrganTable) -> None:
     bench = FeedbackBench(tmp_path / "data", organ_table)
     content = written(bench.returned(shifted("Brainstem", x_mm=8.0)))
@@ -141,7 +142,12 @@ def test_a_web_client_stores_an_edit_at_a_running_node(tmp_path: Path, organ_tab
             with contextlib.closing(node.store()) as store:
                 return FeedbackRows(store.database).all()
 
-        wait_for(lambda: [one.state for one in rows()] == [FeedbackState.COUNTED], 120, "measured")
+        wait_while_moving(
+            lambda: [one.state for one in rows()] == [FeedbackState.COUNTED],
+            lambda: node.children_s("feedback.child"),
+            120,
+            "measured",
+        )
         (one,) = rows()
         assert one.sender == "PLANNER"
         with contextlib.closing(node.store()) as store:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import pytest
 
 from orgseg_node.core.organs import OrganTable
@@ -69,17 +68,6 @@ def waiting(node: NodeProcess) -> int:
     return sum(one.state is FeedbackState.RECEIVED for one in rows_of(node))
 
 
-def measuring_s(node: NodeProcess) -> tuple[tuple[int, int], ...]:
-    """Processor time in whole seconds of each process that measures."""
-    found = []
-    for process in node.children():
-        with contextlib.suppress(psutil.Error):
-            if any("feedback.child" in word for word in process.cmdline()):
-                times = process.cpu_times()
-                found.append((process.pid, int(times.user + times.system)))
-    return tuple(found)
-
-
 def test_nothing_that_came_back_is_lost_or_counted_twice(tmp_path: Path, organ_table: OrganTable) -> None:
     bench = FeedbackBench(tmp_path / "data", organ_table)
     files = []
@@ -98,7 +86,10 @@ def test_nothing_that_came_back_is_lost_or_counted_twice(tmp_path: Path, organ_t
             lambda: planner.is_done, lambda: len(planner.acknowledged), STILL_S, "all got Success"
         )
         wait_while_moving(
-            lambda: not waiting(node), lambda: (waiting(node), measuring_s(node)), STILL_S, "measured"
+            lambda: not waiting(node),
+            lambda: (waiting(node), node.children_s("feedback.child")),
+            STILL_S,
+            "measured",
         )
         found = rows_of(node)
         with contextlib.closing(node.store()) as store:

@@ -198,6 +198,16 @@ class NodeProcess:
         assert self._process is not None
         return list(psutil.Process(self._process.pid).children(recursive=True))
 
+    def children_s(self, word: str) -> tuple[tuple[int, int], ...]:
+        """Processor time in whole seconds of each child process with a word in its command."""
+        found = []
+        for child in self.children():
+            with contextlib.suppress(psutil.Error):
+                if any(word in part for part in child.cmdline()):
+                    times = child.cpu_times()
+                    found.append((child.pid, int(times.user + times.system)))
+        return tuple(found)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         assert self._process is not None

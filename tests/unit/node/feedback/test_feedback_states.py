@@ -258,7 +258,7 @@ def test_two_rois_of_the_delivered_name_are_not_taken_for_none(bench: FeedbackBe
     content = written(delivered)
     bench.rtstruct.write_bytes(content)
     with bench.store.database.write() as tx:
-        tx.run("UPDATE output_object SET sha256 = ?", (hashlib.sha256(content).hexdigest(),))
+        tx.run("UPDATE job_object SET sha256 = ?", (hashlib.sha256(content).hexdigest(),))
     feedback, organs = bench.come_back(copied("HS plan", "hs PLAN"))
     assert feedback.state is S.COUNTED
     rows = {one.roi: one.outcome for one in bench.rows.organs(feedback.number) if one.organ == "brainstem"}

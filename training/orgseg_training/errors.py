@@ -139,7 +139,7 @@ class RejectsInvalid(TrainingError):
 
 
 class RejectsUnsigned(TrainingError):
-    """The list of rejected scans is not signed by the person that the experiment names."""
+    """The list of rejected scans is not signed by the person whose signature counts."""
 
     code = "TRAINING_REJECTS_UNSIGNED"
     next_step = "Let the responsible person check the list and sign it with orgseg-train rejects sign."

@@ -25,6 +25,10 @@ def keygen(
 ) -> None:
     """Make a key for signing; prints the public key for the experiment file."""
     typer.echo(make_key(out))
+    typer.echo(
+        f"Keep {out} to yourself. Put the public key into rejects_key, of site.toml or the experiment.",
+        err=True,
+    )
 
 
 @rejects_app.command("sign")

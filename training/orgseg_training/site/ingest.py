@@ -110,7 +110,9 @@ def reject_cases(site: Site) -> tuple[int, int]:
     rejects: tuple[Reject, ...] = ()
     if site.rejects_file.exists():
         if not site.settings.rejects_key:
-            raise RejectsUnsigned("rejects_key in site.toml does not say whose signature counts.")
+            raise RejectsUnsigned(
+                "rejects_key in site.toml is empty: put the public key of the person there."
+            )
         rejects, signer = read_signed(site.rejects_file, site.settings.rejects_key)
     file = site.store.root / "rejected.json"
     gone = {(key, "") for key in (read_json(file) if file.is_file() else {})}

@@ -109,7 +109,9 @@ def test_the_command_line_makes_signs_and_verifies(tmp_path: Path) -> None:
     file, key = tmp_path / "rejects.toml", tmp_path / "key.pem"
     file.write_text(LIST, encoding="utf-8")
     run = CliRunner().invoke
-    public = run(app, ["rejects", "keygen", str(key)]).output.strip()
+    made = run(app, ["rejects", "keygen", str(key)])
+    assert "rejects_key" in made.stderr
+    public = made.stdout.strip()
     assert run(app, ["rejects", "sign", str(file), "--key", str(key), "--name", "A"]).exit_code == 0
     said = run(app, ["rejects", "verify", str(file), "--public-key", public])
     assert said.output == "2 rejects, signed by A\n"

@@ -160,7 +160,7 @@ def test_the_documented_order_ends_in_locked_cases(site: Site, tmp_path: Path) -
     site.rejects_file.write_text(
         f'[[reject]]\ncase = "{key}"\nreason = "wrong side"\nwho = "A"\nwhen = 2026-01-31\n'
     )
-    with pytest.raises(RejectsUnsigned):
+    with pytest.raises(RejectsUnsigned, match=r"rejects_key in site\.toml is empty"):
         ingest_site(site)
     public = make_key(tmp_path / "key.pem")
     sign(site.rejects_file, tmp_path / "key.pem", "A")

@@ -174,7 +174,7 @@ class ProgressDisplay:
         if self._task is not None:
             self._progress.remove_task(self._task)
         if not self._console.is_terminal:
-            self._console.print(text)
+            self._console.print(f"{text}, 0 of {total}" if total else text)
         self._task = self._progress.add_task(text, total=total or None)
 
     def done(self, number: int) -> None:

@@ -18,7 +18,7 @@ from orgseg_training.site.site import Site
 def test_progress_is_shown_while_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_display() as display:
         display.stage("network 1 of 1: steps", 100)
-        assert "network 1 of 1" in capsys.readouterr().out
+        assert "network 1 of 1: steps, 0 of 100" in capsys.readouterr().out
         display.event({"event": "timed", "seconds_per_step": 2.0, "seconds_left": 600, "steps": 100})
         assert "about 10 min" in capsys.readouterr().out
         display.event({"event": "validated", "done": 50, "total": 100, "best": True, "dice": {"cord": 0.5}})

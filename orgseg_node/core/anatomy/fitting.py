@@ -2,12 +2,15 @@
 
 What is typical of a score comes from a cross-validation: each patient is scored by a reference made without
 the patient. In units of its own spread a score has the same tail for all organs, so the tails of all organs
-are taken together, and `_FLAGGED` of the training contours lie beyond the limit.
+are taken together, and `_FLAGGED` of the training contours lie beyond the limit. Training patients often have
+all organs, other patients have not: so every organ is also scored beside some of its neighbours only
+(`neighbourhoods`), and limits hold for both.
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +31,7 @@ from orgseg_node.core.anatomy.reference import (
     Population,
     Tail,
 )
-from orgseg_node.core.anatomy.scores import FAULT, Signatures, deviations, score_organ, standardise
+from orgseg_node.core.anatomy.scores import FAULT, Signatures, score_organ, standardise
 from orgseg_node.core.anatomy.values import smallest_scale
 from orgseg_node.core.anatomy.working_grid import WorkingGrid
 from orgseg_node.core.volume import Mask
@@ -37,6 +40,7 @@ FEWEST: Final = 15
 """Patients with an organ that a reference of it needs."""
 _FEWEST_OF_AGE: Final = 30  # patients of an age group of its own
 _FOLDS: Final = 6
+_SHARES: Final = (0.5, 0.25)  # of the neighbours of an organ that are kept; see `neighbourhoods`
 _FLAGGED: Final = (
     0.02  # fraction of the training contours beyond the limit of unusual; implausible is a multiple
 )
@@ -142,20 +146,21 @@ class _Model:
     discriminants: Mapping[str, Discriminant]
     placement: Placement
 
-    def scores(self, patient: MeasuredPatient) -> Iterator[tuple[str, Mapping[str, float]]]:
-        away = deviations(patient.organs, self.placement)
+    def scores(self, number: int, patient: MeasuredPatient) -> Iterator[tuple[str, Mapping[str, float]]]:
+        """The scores of each organ of a patient, beside each of its `neighbourhoods`."""
         for key, organ in patient.organs.items():
             if key in self.measures:
-                yield (
-                    key,
-                    score_organ(
-                        organ,
-                        away[key],
-                        self.measures[key],
-                        self.signatures[key],
-                        self.discriminants.get(key),
-                    ).values,
-                )
+                for beside in neighbourhoods(number, key, patient):
+                    yield (
+                        key,
+                        score_organ(
+                            organ,
+                            self.placement.deviation(key, beside | {key: organ.anchors_mm}),
+                            self.measures[key],
+                            self.signatures[key],
+                            self.discriminants.get(key),
+                        ).values,
+                    )
 
 
 def _population(patients: Sequence[MeasuredPatient]) -> Population:
@@ -182,10 +187,32 @@ def _population(patients: Sequence[MeasuredPatient]) -> Population:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Values:
-    """The values of an organ of a patient, correct and with each fault."""
+    """The values of an organ beside each of its `neighbourhoods`, correct and with each fault."""
 
-    correct: Mapping[str, float]
+    correct: Sequence[Mapping[str, float]]
     faulty: Sequence[Mapping[str, float]]
+
+
+def neighbourhoods(
+    number: int, key: str, patient: MeasuredPatient
+) -> list[dict[str, Mapping[str, tuple[float, float, float]]]]:
+    """The points of the organs beside one: of all of them, of about half, and of about a quarter.
+
+    Parameters
+    ----------
+    number : of the patient; the choice depends on it and on the key alone
+    key : of the organ
+    patient : with its organs
+    """
+    anchors = {other: organ.anchors_mm for other, organ in patient.organs.items() if other != key}
+    rng = np.random.default_rng(zlib.crc32(f"{number} {key}".encode()))
+    found = [anchors]
+    for share in _SHARES:
+        kept = [other for other in anchors if rng.random() < share]
+        if anchors and not kept:
+            kept = [str(rng.choice(list(anchors)))]
+        found.append({other: anchors[other] for other in kept})
+    return found
 
 
 def _values_left_out(patients: Sequence[MeasuredPatient], keys: Sequence[str]) -> list[dict[str, _Values]]:
@@ -200,23 +227,26 @@ def _values_left_out(patients: Sequence[MeasuredPatient], keys: Sequence[str]) -
         if not anchors:
             continue
         placement = Placement.fit(keys, anchors)
-        for patient, own in zip(patients[fold::_FOLDS], found[fold::_FOLDS], strict=True):
-            for key in keys:
-                if key in patient.organs:
-                    correct, *faulty = (
-                        _with_relation(patient, key, organ, placement)
-                        for organ in (patient.organs[key], *patient.faulty.get(key, {}).values())
-                    )
-                    own[key] = _Values(correct=correct, faulty=faulty)
+        for number in range(fold, len(patients), _FOLDS):
+            patient = patients[number]
+            for key in patient.organs.keys() & set(keys):
+                places = neighbourhoods(number, key, patient)
+                wrong = patient.faulty.get(key, {}).values()
+                found[number][key] = _Values(
+                    correct=[_beside(patient.organs[key], key, place, placement) for place in places],
+                    faulty=[_beside(organ, key, place, placement) for place in places for organ in wrong],
+                )
     return found
 
 
-def _with_relation(
-    patient: MeasuredPatient, key: str, organ: OrganMeasures, placement: Placement
+def _beside(
+    organ: OrganMeasures,
+    key: str,
+    others: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    placement: Placement,
 ) -> dict[str, float]:
-    """The values of an organ that takes the place of the patient's own."""
-    anchors = {each: own.anchors_mm for each, own in patient.organs.items()} | {key: organ.anchors_mm}
-    away = placement.deviation(key, anchors)
+    """The values of an organ beside others."""
+    away = placement.deviation(key, {**others, key: organ.anchors_mm})
     return {**organ.values, **(away.in_sigma if away else {})}
 
 
@@ -241,7 +271,7 @@ def _fit(
             signatures[key] = _signatures(key, drawn, measures[key], placement)
             faulty = [each for own in values if key in own for each in own[key].faulty]
             if faulty:
-                correct = [own[key].correct for own in values if key in own]
+                correct = [each for own in values if key in own for each in own[key].correct]
                 discriminants[key] = Discriminant.fit(
                     *(
                         np.array([measures[key].standardised(row) for row in each])
@@ -293,7 +323,7 @@ def _tails(
     for fold in range(_FOLDS):
         kept = [n for n in range(len(patients)) if n % _FOLDS != fold]
         model = _fit([patients[n] for n in kept], keys, [values[n] for n in kept])
-        scored += [row for patient in patients[fold::_FOLDS] for row in model.scores(patient)]
+        scored += [row for n in range(fold, len(patients), _FOLDS) for row in model.scores(n, patients[n])]
     found: dict[str, defaultdict[str, list[float]]] = {key: defaultdict(list) for key in keys}
     for key, own in scored:
         for name, value in own.items():

@@ -8,14 +8,17 @@ neighbours wrong, the prediction is repeated without each of them, and the small
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orgseg_node.core.anatomy.measures import ANCHORS
 from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.volume import Mask
+
+IntArray = NDArray[np.intp]
 
 _AXES: Final = 3
 _LETTERS: Final = "zyx"
@@ -24,6 +27,7 @@ _FREE_MM: Final = 2000.0  # the position of the patient in the scan: any
 _PRIOR: Final = 6.0  # weight of the prior in samples
 _FEWEST: Final = 8
 _ROUNDS: Final = 25
+_KEPT: Final = 256  # predictions that are kept to be used again
 _LEAST_MM: Final = 1.5  # smallest standard deviation of a point
 
 Anchors = Mapping[str, Mapping[str, tuple[float, float, float]]]
@@ -66,6 +70,9 @@ class Placement:
     centre_mm: FloatArray
     covariance_mm2: FloatArray
     seen: Mask
+    _predictions: dict[bytes, tuple[FloatArray, FloatArray]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @classmethod
     def fit(cls, organs: Sequence[str], samples: Sequence[Anchors]) -> Placement:
@@ -144,13 +151,14 @@ class Placement:
 
     def _conditional(self, values: FloatArray, own: Mask, given: Mask) -> Deviation:
         own_n, given_n = np.flatnonzero(own), np.flatnonzero(given)
-        axis = np.arange(values.size) % _AXES
-        shared = _FREE_MM**2 * (axis[:, None] == axis)
-        whole = self.covariance_mm2 + shared
-        gain = np.linalg.solve(whole[np.ix_(given_n, given_n)], whole[np.ix_(given_n, own_n)]).T
+        pattern = own.tobytes() + given.tobytes()
+        prediction = self._predictions.get(pattern)  # the faults of an organ have the same values known
+        if prediction is None:
+            if len(self._predictions) >= _KEPT:
+                self._predictions.clear()
+            prediction = self._predictions[pattern] = self._prediction(own_n, given_n)
+        gain, spread = prediction
         rest = values[own_n] - gain @ values[given_n]
-        spread = whole[np.ix_(own_n, own_n)] - gain @ whole[np.ix_(given_n, own_n)]
-        spread = (spread + spread.T) / 2 + _LEAST_MM**2 * np.eye(own_n.size)
         squared = float(rest @ np.linalg.solve(spread, rest))
         names = [f"{ANCHORS[n % _WIDTH // _AXES]}_{_LETTERS[n % _AXES]}" for n in own_n]
         return Deviation(
@@ -158,6 +166,14 @@ class Placement:
             offset_mm=dict(zip(names, rest.tolist(), strict=True)),
             sigma_mm=dict(zip(names, np.sqrt(np.diag(spread)).tolist(), strict=True)),
         )
+
+    def _prediction(self, own_n: IntArray, given_n: IntArray) -> tuple[FloatArray, FloatArray]:
+        """How values follow from others: what each contributes, and the covariance that remains."""
+        axis = np.arange(self.centre_mm.size) % _AXES
+        whole = self.covariance_mm2 + _FREE_MM**2 * (axis[:, None] == axis)
+        gain = np.linalg.solve(whole[np.ix_(given_n, given_n)], whole[np.ix_(given_n, own_n)]).T
+        spread = whole[np.ix_(own_n, own_n)] - gain @ whole[np.ix_(given_n, own_n)]
+        return gain, (spread + spread.T) / 2 + _LEAST_MM**2 * np.eye(own_n.size)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain lists; the covariance as the rows of its lower triangle."""

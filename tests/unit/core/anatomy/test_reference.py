@@ -8,8 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from orgseg_node.core.anatomy import fitting
 from orgseg_node.core.anatomy.cohort import ADULT, CHILD, TrainingPatients
-from orgseg_node.core.anatomy.fitting import FEWEST, MeasuredPatient, fit_reference, measure_patient
+from orgseg_node.core.anatomy.fitting import (
+    FEWEST,
+    MeasuredPatient,
+    fit_reference,
+    measure_patient,
+    neighbourhoods,
+)
 from orgseg_node.core.anatomy.gaussian import Gaussian
 from orgseg_node.core.anatomy.plausibility import worst_score
 from orgseg_node.core.anatomy.reference import ALL, AnatomyReference
@@ -41,6 +48,33 @@ def test_new_patients_fit_and_moved_organs_do_not() -> None:
         assert worst(moved(101, key, (0, 0, 0)), key) < 1
         assert worst(moved(101, key, (0, 5, 0)), key) > 1
         assert worst(moved(101, key, (5, 0, 0)), key) > 1
+
+
+def test_an_organ_is_learnt_beside_all_and_beside_some_of_its_neighbours() -> None:
+    patient = moved(104, "brainstem", (0, 0, 0))
+    everything, *some = neighbourhoods(3, "brainstem", patient)
+    assert set(everything) == {"parotid_left", "parotid_right"}
+    assert all(each and each.keys() <= everything.keys() for each in some)
+    assert any(
+        set(each) == {"parotid_left"}
+        for number in range(20)
+        for each in neighbourhoods(number, "brainstem", patient)
+    )
+    assert neighbourhoods(3, "brainstem", patient) == [everything, *some]
+    alone = replace(patient, organs={"brainstem": patient.organs["brainstem"]})
+    assert neighbourhoods(3, "brainstem", alone) == [{}, {}, {}]
+
+
+def test_limits_and_discriminant_come_from_organs_beside_few_neighbours_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fitting, "_SHARES", ())
+    only_all = fit_reference(patients(), "a test").populations[ALL].organs["brainstem"]
+    some = reference().populations[ALL].organs["brainstem"]
+    assert some.tails["relation"] != only_all.tails["relation"]
+    assert some.discriminant is not None
+    assert only_all.discriminant is not None
+    assert not np.allclose(some.discriminant.signed, only_all.discriminant.signed)
 
 
 def test_a_wrong_organ_does_not_make_its_neighbours_wrong() -> None:

@@ -9,7 +9,7 @@ import structlog
 import typer
 
 from orgseg_node.errors import OrgsegError
-from orgseg_training.cli import curation, evaluate, experiment, site, tune
+from orgseg_training.cli import curation, evaluate, experiment, site, tune, tune_data_sets
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -28,6 +28,7 @@ experiment.add_commands(app)
 curation.add_commands(app)
 site.add_commands(app)
 tune.add_commands(site.site_app)
+tune_data_sets.add_commands(app)
 
 
 def main() -> None:

@@ -15,9 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from orgseg_node.inference.backends.network import load_weights
+from orgseg_training.nnunet.balanced_loader import BalancedLoader
+from orgseg_training.nnunet.mirrored_sides import SideExchange
 from orgseg_training.nnunet.partial_loss import PartialDiceCrossEntropy, unknown_table
 from orgseg_training.nnunet.progress import ProgressWriter
 from orgseg_training.nnunet.tiles import predict_labels
@@ -57,6 +62,12 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
         device: torch.device,
     ) -> None:
         self._tune: dict[str, Any] = plans.pop("orgseg_tune")
+        mirror = self._tune.get("mirror")
+        self._sides = (
+            None if mirror is None else SideExchange(unknown_sets=self._tune["unknown_sets"], **mirror)
+        )
+        if self._sides is not None:
+            self._tune["unknown_sets"] = self._sides.unknown_sets
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._progress = ProgressWriter(Path(self._tune["progress"]))
         labels: dict[str, int] = dataset_json["labels"]
@@ -84,6 +95,42 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
         wrapped: torch.nn.Module = DeepSupervisionWrapper(loss, weights / weights.sum())
         return wrapped
 
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """As nnU-Net, with forced patches that are balanced over the organs, if the recipe says so."""
+        drawn = self._tune.get("drawn")
+        if drawn is None:
+            return super().get_dataloaders()  # type: ignore[no-any-return]
+        training, _ = self.get_tr_and_val_datasets()
+        scales = self._get_deep_supervision_scales()
+        rotation, dummy_2d, initial, axes = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        size, labels = self.configuration_manager.patch_size, self.label_manager
+        transforms = self.get_training_transforms(
+            size,
+            rotation,
+            scales,
+            axes,
+            dummy_2d,
+            use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
+            foreground_labels=labels.foreground_labels,
+        )
+        loader = BalancedLoader(
+            training,
+            self.batch_size,
+            initial,
+            size,
+            labels,
+            drawn=drawn,
+            oversample_foreground_percent=self.oversample_foreground_percent,
+            transforms=transforms,
+        )
+        processes = get_allowed_n_proc_DA()
+        if processes == 0:
+            return SingleThreadedAugmenter(loader, None), None
+        cuda = self.device.type == "cuda"
+        return NonDetMultiThreadedAugmenter(
+            loader, None, processes, max(6, processes // 2), pin_memory=cuda
+        ), None
+
     def run_training(self) -> None:
         """Train block after block until the last one, or until no organ improves any more."""
         self.on_train_start()
@@ -110,6 +157,7 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
             batch = next(self.dataloader_train)
             for target in batch["target"]:
                 self._restore_unknown(target, batch["keys"])
+            self._mirror_half(batch)
             loss = float(self.train_step(batch)["loss"])
             self.finite_steps.record(loss)
             if number + 1 == min(TIMED_STEPS, self.num_iterations_per_epoch):
@@ -122,6 +170,12 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
             base = self._tune["base_labels"][str(key)]
             if base:
                 patch[patch == 0] = base
+
+    def _mirror_half(self, batch: dict[str, Any]) -> None:
+        if self._sides is not None:
+            for number, image in enumerate(batch["data"]):
+                if np.random.random() < 0.5:  # noqa: NPY002 - seeded for each block
+                    self._sides.apply(image, [target[number] for target in batch["target"]])
 
     def _estimate(self, seconds_per_step: float) -> None:
         """Report the time left, from steps and a validation of this machine; keep to a limit of minutes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from orgseg_node.inference.bundles.writing import BundleDraft, CopiedPart, PartD
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.nnunet.run import CONFIGURATION
 from orgseg_training.tuning.folds import Fold
-from orgseg_training.tuning.request import TuneFolder, TuneRequest
+from orgseg_training.tuning.request import BundleTexts, TuneFolder, TuneRequest
 from orgseg_training.tuning.start import Start
 
 _MOST_CASES: Final = 200  # more cases change the reference little
@@ -91,13 +91,16 @@ def _write(  # noqa: PLR0913  # what a bundle is made of
         configuration=CONFIGURATION,
         name=_PART_NAME,
     )
-    draft = BundleDraft(
-        name=request.name,
-        version=request.version,
+    texts = request.texts or BundleTexts(
         title=f"{old.title}, tuned at {request.site}",
         intended_use=old.intended_use,
         trained_on=f"{old.trained_on} Then contours of the site {request.site}.",
         licence=f"{old.licence}; contours of the site {request.site}",
+    )
+    draft = BundleDraft(
+        name=request.name,
+        version=request.version,
+        **asdict(texts),
         card=card,
         preprocessing=old.preprocessing,
         mirroring=old.mirroring,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.scan_groups import groups_of
 from orgseg_training.errors import TooFewDrawn
@@ -47,6 +48,35 @@ def make_folds(cases: Sequence[StoredCase], organs: Sequence[str], folds: int, s
     good = [fold for fold in every if not _too_few(cases, organs, [fold])]
     _require_drawn(cases, organs, good[:1] or every[:1])
     return (good[0],)
+
+
+def given_fold(cases: Sequence[StoredCase], organs: Sequence[str], validation: Collection[str]) -> Fold:
+    """The fold in which certain scans validate.
+
+    Parameters
+    ----------
+    cases : the scans
+    organs : that are trained
+    validation : keys of the scans that validate
+
+    Raises
+    ------
+    ConfigError
+        If a scan is not there, or another one of its patient, or a copy, would be trained on.
+    TooFewDrawn
+        With every organ that is drawn in too few scans.
+    """
+    keys = {case.key for case in cases}
+    missing = sorted(set(validation) - keys)
+    if missing:
+        raise ConfigError(f"validation: there is no scan {', '.join(missing)}.")
+    for group in groups_of(cases, copies=True):
+        sides = {case.key in validation for case in group}
+        if len(sides) > 1:
+            raise ConfigError(f"validation: {', '.join(case.key for case in group)} are of one patient.")
+    fold = {"train": sorted(keys.difference(validation)), "val": sorted(validation)}
+    _require_drawn(cases, organs, [fold])
+    return fold
 
 
 def validation_scans(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -20,6 +20,10 @@ class Recipe:
     warm_up : steps until it is reached
     patience : blocks without improvement after which training ends
     validation_cases : scans of a validation, at most
+    mirrored : half of the patches are mirrored from left to right, with left and right organs exchanged; for
+        regions that look alike on both sides
+    balanced : half of the patches are laid around organs; each organ gets the same number of these, however
+        rarely it is drawn
     """
 
     name: str
@@ -29,6 +33,8 @@ class Recipe:
     warm_up: int = 50
     patience: int = 6
     validation_cases: int = 6
+    mirrored: bool = False
+    balanced: bool = False
 
     @property
     def steps(self) -> int:
@@ -57,12 +63,9 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
     """
     blocks = max(1, -(-steps // recipe.steps_per_block))
     per_block = -(-steps // blocks)
-    return Recipe(
-        name=recipe.name,
+    return replace(
+        recipe,
         blocks=blocks,
         steps_per_block=per_block,
-        learning_rate=recipe.learning_rate,
         warm_up=min(recipe.warm_up, max(1, steps // 4)),
-        patience=recipe.patience,
-        validation_cases=recipe.validation_cases,
     )

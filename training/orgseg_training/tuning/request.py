@@ -14,10 +14,21 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import TuningExists
 from orgseg_training.nnunet.run import Dataset, NnunetFolders
+from orgseg_training.nnunet.sides import other_sides
 from orgseg_training.tuning.recipe import Recipe
 from orgseg_training.tuning.start import Start
 
 _NAME = re.compile(r"(?=.{3,64}$)[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleTexts:
+    """What a bundle says of itself; see `Manifest`."""
+
+    title: str
+    intended_use: str
+    trained_on: str
+    licence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,8 @@ class TuneRequest:
     seed : of every random choice
     minutes : limit of the training of each network; None for no limit
     accept_low : write the bundle even if an organ is hardly found
+    validation : keys of the scans that validate; empty for a fifth of the patients, chosen at random
+    texts : what the bundle says of itself; None for what follows from the site and the old bundle
     """
 
     site: str
@@ -44,12 +57,18 @@ class TuneRequest:
     seed: int = 1
     minutes: float | None = None
     accept_low: bool = False
+    validation: tuple[str, ...] = ()
+    texts: BundleTexts | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ConfigError(
                 f"--name {self.name}: write FAMILY@VERSION, such as head-neck@2; letters, digits or . _ + -."
             )
+        if self.recipe.mirrored and other_sides(self.start.organs) is None:
+            raise ConfigError("mirrored: the network has a left or right organ without the other side.")
+        if self.validation and self.folds > 1:
+            raise ConfigError("validation: with scans named for it there is one network.")
 
     @property
     def version(self) -> str:
@@ -59,12 +78,15 @@ class TuneRequest:
     def document(self, cases: Iterable[StoredCase]) -> dict[str, Any]:
         """What decides the result, for a folder that is continued."""
         separate = {"separate": True} if self.start.separate else {}
+        recipe = {name: value for name, value in asdict(self.recipe).items() if value is not False}
+        validation = {"validation": sorted(self.validation)} if self.validation else {}
         return {
             "site": self.site,
             "name": self.name,
             "start": {"name": self.start.bundle.manifest.name, "sha256": self.start.bundle.sha256},
             "organs": {"tuned": list(self.start.tuned), "kept": list(self.start.kept), **separate},
-            "recipe": asdict(self.recipe),
+            "recipe": recipe,
+            **validation,
             "folds": self.folds,
             "seed": self.seed,
             "minutes": self.minutes,

@@ -19,12 +19,13 @@ from orgseg_training.nnunet.child import Watch
 from orgseg_training.nnunet.progress import ProgressReader
 from orgseg_training.nnunet.run import PLANS, Machine, Schedule, run_code, train
 from orgseg_training.tuning.bundles import add_reference, trained_cases, write_bundle, write_fold_bundle
-from orgseg_training.tuning.folds import Fold, make_folds, validation_scans
+from orgseg_training.tuning.folds import Fold, given_fold, make_folds, validation_scans
 from orgseg_training.tuning.prepare import RawData, RawWriter
 from orgseg_training.tuning.report import TuneSummary, card_of, write_report
 from orgseg_training.tuning.request import TuneFolder, TuneRequest
 from orgseg_training.tuning.scores import NEW, OLD, BundleScorer, organ_rows, score_scans
 from orgseg_training.tuning.start import start_plans
+from orgseg_training.tuning.trainer_settings import trainer_settings
 
 LOW_DICE: Final = 0.1
 """An organ with a lower mean Dice in the validation scans counts as not learned."""
@@ -98,18 +99,19 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
         raise BundleExists(f"'{target.name}' exists.")
     tuned = set(request.start.tuned)
     usable = sorted((case for case in cases if tuned & case.drawn), key=lambda case: case.key)
-    make_folds(usable, request.start.tuned, request.folds, request.seed)  # refuses before anything is written
+    _folds(request, usable)  # refuses before anything is written
     with lock_folder(folder.root):
         folder.require_same(request.document(usable))
         raw = _write_raw(request, usable, table, machine, folder, listener)
         usable = [case for case in usable if case.key not in raw.left_out]
-        folds = make_folds(usable, request.start.tuned, request.folds, request.seed)
+        folds = _folds(request, usable)
         _preprocess(request, folds, folder, machine, listener)
         for number in range(request.folds):
             scans = validation_scans(
                 usable, request.start.tuned, folds[number], request.recipe.validation_cases
             )
-            _train_fold(request, raw, folder, machine, number, scans, listener)
+            settings = trainer_settings(request, raw, usable, folder, number, scans)
+            _train_fold(request, settings, folder, machine, number, listener)
         scores = _score(request, usable, folds, table, machine, folder, listener)
         summary = TuneSummary(
             site=request.site,
@@ -127,6 +129,12 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
         )
         bundle = _finish(request, summary, usable, table, folder, target)
     return Tuned(bundle=bundle, summary=summary)
+
+
+def _folds(request: TuneRequest, cases: Sequence[StoredCase]) -> tuple[Fold, ...]:
+    if request.validation:
+        return (given_fold(cases, request.start.tuned, request.validation),)
+    return make_folds(cases, request.start.tuned, request.folds, request.seed)
 
 
 def _write_raw(  # noqa: PLR0913, PLR0917  # the arguments of tune
@@ -167,32 +175,19 @@ preprocess_cases(Path({str(raw)!r}), Path({str(place)!r}), Path({str(folder.prog
 
 def _train_fold(  # noqa: PLR0913, PLR0917  # the arguments of tune
     request: TuneRequest,
-    raw: RawData,
+    settings: Mapping[str, Any],
     folder: TuneFolder,
     machine: Machine,
     fold: int,
-    validation: Sequence[str],
     listener: Listener,
 ) -> None:
-    recipe, start = request.recipe, request.start
+    recipe = request.recipe
     schedule = Schedule(
         learning_rate=recipe.learning_rate,
         epochs=recipe.blocks,
         iterations_per_epoch=recipe.steps_per_block,
         seed=10_000 * request.seed + 1_000 * fold,
     )
-    settings = {
-        "pretrained": str(start.weights(fold)),
-        "pretrained_channels": list(start.pretrained_channels),
-        "unknown_sets": [list(numbers) for numbers in raw.unknown_sets],
-        "base_labels": dict(raw.base_labels),
-        "tuned": list(start.tuned),
-        "warm_up": recipe.warm_up,
-        "patience": recipe.patience,
-        "validation": list(validation),
-        "minutes": request.minutes,
-        "progress": str(folder.progress),
-    }
     listener.stage(f"network {fold + 1} of {request.folds}: steps", recipe.steps)
     watch = _watch(folder, listener)
     train(folder.nnunet, folder.dataset, schedule, machine, fold, settings, watch)

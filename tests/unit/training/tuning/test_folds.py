@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case import OrganState
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.errors import TooFewDrawn
-from orgseg_training.tuning.folds import make_folds, validation_scans
+from orgseg_training.tuning.folds import given_fold, make_folds, validation_scans
 
 
 def _case(number: int, organs: str, patient: str = "") -> StoredCase:
@@ -66,3 +67,25 @@ def test_each_organ_is_in_the_scans_that_choose_the_best_moment() -> None:
     assert len(chosen) == len(set(chosen)) == 3
     assert "site__08" in chosen
     assert len(validation_scans(cases, ["cord"], fold, 20)) == 10
+
+
+def test_the_scans_that_are_named_validate() -> None:
+    cases = [_case(n, "cord") for n in range(8)]
+    fold = given_fold(cases, ["cord"], ["site__03", "site__01"])
+    assert fold["val"] == ["site__01", "site__03"]
+    assert sorted([*fold["train"], *fold["val"]]) == [case.key for case in cases]
+
+
+def test_a_patient_is_not_on_both_sides_when_scans_are_named() -> None:
+    cases = [_case(n, "cord", patient=f"p{n // 2}") for n in range(12)]
+    with pytest.raises(ConfigError, match="site__02, site__03 are of one patient"):
+        given_fold(cases, ["cord"], ["site__02"])
+    assert given_fold(cases, ["cord"], ["site__02", "site__03"])["val"] == ["site__02", "site__03"]
+
+
+def test_named_scans_are_there_and_have_every_organ() -> None:
+    cases = [_case(n, "cord larynx" if n < 6 else "cord") for n in range(12)]
+    with pytest.raises(ConfigError, match="no scan site__99"):
+        given_fold(cases, ["cord"], ["site__99"])
+    with pytest.raises(TooFewDrawn, match="larynx"):
+        given_fold(cases, ["cord", "larynx"], ["site__10"])

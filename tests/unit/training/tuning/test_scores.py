@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from orgseg_node.inference.bundles.bundle import find_bundle
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.evaluation.delivery import LastScan
 from orgseg_training.evaluation.results import CaseScore
@@ -14,10 +13,11 @@ from orgseg_training.nnunet.run import Machine
 from orgseg_training.tuning.scores import NEW, OLD, BundleScorer, networks_for, score_scans
 from tests.support.models.bundles import write_bundle
 from tests.support.models.judged_site import Habit, Networks, site_of
+from tests.support.models.three_networks import three_networks
 
 
 def test_networks_that_know_none_of_the_organs_are_not_run() -> None:
-    starter = find_bundle("starter-hn", [])
+    starter = three_networks()
     assert [part.folder for part in networks_for(starter, ["mandible"]).manifest.parts] == ["parts/common"]
     both = networks_for(starter, ["mandible", "larynx"]).manifest
     assert [part.folder for part in both.parts] == ["parts/common", "parts/larynx"]

@@ -12,11 +12,12 @@ from orgseg_training.nnunet.run import Dataset
 from orgseg_training.tuning.recipe import RECIPES, with_steps
 from orgseg_training.tuning.request import TuneRequest
 from orgseg_training.tuning.start import choose_start, start_plans
+from tests.support.models.three_networks import three_networks
 
 
 @pytest.fixture(scope="module")
 def starter() -> ModelBundle:
-    return find_bundle("starter-hn", [])
+    return three_networks()
 
 
 def test_old_organs_keep_their_channel_and_new_ones_come_last(starter: ModelBundle) -> None:
@@ -73,7 +74,8 @@ def test_organs_are_named_once(starter: ModelBundle, organs: list[str]) -> None:
         choose_start(starter, organs)
 
 
-def test_spacing_intensities_and_architecture_are_the_old_ones(starter: ModelBundle) -> None:
+def test_spacing_intensities_and_architecture_are_the_old_ones() -> None:
+    starter = find_bundle("starter-hn", [])
     start = choose_start(starter, ["mandible"])
     old = json.loads((starter.path / start.part.plans).read_text(encoding="utf-8"))
     plans = start_plans(start, Dataset(number=1, name="tune", trainer="tune"))

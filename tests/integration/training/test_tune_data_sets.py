@@ -1,0 +1,90 @@
+"""``orgseg-train tune``: from data sets and an old bundle to a measured one, and again without work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orgseg_node.inference.bundles.bundle import open_bundle, verify_bundle
+from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.bundles.training_cases import training_cases
+from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
+from orgseg_training.cli.app import app
+from orgseg_training.datasets.synthetic import write_patients
+from orgseg_training.durable import read_json
+from tests.support.models.tiny_nnunet import TinyModel, write_tiny
+
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(900)]
+
+FILE = """
+organs = ["mandible", "larynx"]
+volumes = [0.3, 2.5]
+licence = "none"
+intended_use = "Test only. Not for clinical use."
+
+[[databases]]
+name = "one"
+kind = "openkbp"
+folder = "one"
+test = "source"
+
+[[databases]]
+name = "two"
+kind = "openkbp"
+folder = "two"
+test = "none"
+
+[validation]
+database = "two"
+scans = 2
+scans_of_a_block = 2
+
+[training]
+blocks = 4
+steps_per_block = 10
+learning_rate = 0.01
+mirrored = true
+balanced = true
+
+[bundle]
+name = "tiny"
+version = "2.0.0"
+title = "Tiny"
+trained_on = "Synthetic patients."
+limits = ["Synthetic patients only."]
+"""
+
+
+def test_from_data_sets_to_a_measured_bundle(tmp_path: Path) -> None:
+    write_patients(tmp_path / "one", patients=6, tests=2, varied=True)
+    write_patients(tmp_path / "two", patients=8, tests=0, first_seed=40, varied=True)
+    (tmp_path / "file.toml").write_text(FILE)
+    shape = TinyModel(labels={"mandible": 1}, spacing_mm=(4.0, 4.0, 4.0), patch=(16, 32, 32), gain=1.0)
+    draft = BundleDraft(
+        name="tiny", version="1.0.0", title="Tiny", intended_use="Test only.", trained_on="Nothing.",
+        licence="none", card="Tiny.", preprocessing=Preprocessing(outside_to_air=True, body_margin_mm=3.0),
+    )  # fmt: skip
+    part = PartDraft(folder=write_tiny(tmp_path / "results", shape), label_map={1: "mandible"})
+    export_trained([part], draft, tmp_path / "old")
+    command = ["tune", "--config", str(tmp_path / "file.toml"), "--out", str(tmp_path / "work")]
+    command += ["--from", str(tmp_path / "old"), "--threads", "1"]
+
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    bundle = open_bundle(tmp_path / "work" / "models" / "tiny")
+    verify_bundle(bundle)
+    assert (bundle.manifest.name, bundle.manifest.version) == ("tiny", "2.0.0")
+    assert bundle.manifest.organs == ("mandible", "larynx")
+    assert "| mandible | 2 |" in bundle.card, "measured on the two scans that were held out"
+    assert "Synthetic patients only." in bundle.card
+    request = read_json(tmp_path / "work" / "tune" / "request.json")
+    assert not any(key.startswith("one__SYN_00") and key[-1] in "45" for key in request["cases"])
+    assert request["recipe"]["mirrored"]
+    (known,) = training_cases(bundle).values()
+    assert len(known) == 4 + 8
+
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code != 0
+    assert "tiny" in str(again.exception)

@@ -1,0 +1,61 @@
+"""Forced patches that give every organ the same chance, however rarely it is drawn.
+
+nnU-Net takes any scan, then one of the organs that are drawn there: an organ drawn in a third of the scans
+gets a third of the patches of one that is drawn in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+
+
+class BalancedLoader(nnUNetDataLoader):  # type: ignore[misc]
+    """For a forced patch it takes any organ, then any scan in which that organ is drawn.
+
+    Parameters
+    ----------
+    drawn : the organ numbers that are drawn in each scan, by key
+    """
+
+    def __init__(self, *args: Any, drawn: Mapping[str, Sequence[int]], **options: Any) -> None:
+        super().__init__(*args, **options)
+        keys = set(self.indices)
+        organs = sorted({number for key in keys for number in drawn.get(key, ())})
+        self._scans = {
+            number: sorted(key for key in keys if number in drawn.get(key, ())) for number in organs
+        }
+        self._organs: list[int | None] = []
+        self._organ: int | None = None
+        self.get_do_oversample = self._force  # nnU-Net asks it for each patch of a batch, before `get_bbox`
+
+    def get_indices(self) -> list[str]:
+        """The scans of a batch."""
+        keys = list(super().get_indices())
+        self._organs = [None] * len(keys)
+        for place in range(len(keys)):
+            if self._scans and self._oversample_last_XX_percent(place):
+                organ = int(np.random.choice(list(self._scans)))  # noqa: NPY002 - as nnU-Net
+                keys[place] = str(np.random.choice(self._scans[organ]))  # noqa: NPY002 - as nnU-Net
+                self._organs[place] = organ
+        return keys
+
+    def _force(self, place: int) -> bool:
+        self._organ = self._organs[place]
+        return self._organ is not None
+
+    def get_bbox(
+        self,
+        data_shape: Any,
+        force_fg: bool,  # noqa: FBT001  # the signature of nnU-Net
+        class_locations: Mapping[int, Any] | None,
+        overwrite_class: int | None = None,
+        verbose: bool = False,  # noqa: FBT001, FBT002  # the signature of nnU-Net
+    ) -> Any:
+        """Where a patch is taken: around a voxel of the organ, if it is a forced one."""
+        if force_fg and class_locations is not None and self._organ in class_locations:
+            overwrite_class = self._organ
+        return super().get_bbox(data_shape, force_fg, class_locations, overwrite_class, verbose)

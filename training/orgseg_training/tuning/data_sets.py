@@ -1,0 +1,208 @@
+"""A bundle trained further on data sets of an experiment: the file, and the scans it uses."""
+
+from __future__ import annotations
+
+import statistics
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from orgseg_node.core.organs import OrganTable
+from orgseg_node.errors import ConfigError
+from orgseg_training.curation.duplicates import find_duplicates, redundant_copies
+from orgseg_training.datasets.case_store import CaseStore, StoredCase
+from orgseg_training.datasets.registry import open_database
+from orgseg_training.experiment.config import BundleSettings, Database, Positive
+from orgseg_training.tuning.folds import validation_scans
+from orgseg_training.tuning.recipe import Recipe
+
+_TESTS: Final = {"source", "none"}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Validation(_Strict):
+    """The scans that validate.
+
+    Attributes
+    ----------
+    database : from which they are taken, those with the most organs drawn first
+    scans : their number
+    scans_of_a_block : number of those on which the best moment is chosen
+    """
+
+    database: str
+    scans: Positive
+    scans_of_a_block: Positive = 8
+
+
+class Schedule(_Strict):
+    """The schedule; see `Recipe`."""
+
+    blocks: Positive
+    steps_per_block: Positive
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warm_up: Positive = 50
+    patience: Positive = 6
+    mirrored: bool = False
+    balanced: bool = False
+
+
+class TuningFile(_Strict):
+    """A training of a bundle's network on data sets.
+
+    Attributes
+    ----------
+    start : bundle to start from: a folder, relative to the file; it may be named on the command line
+    organs : that are trained
+    seed : of every random choice
+    volumes : an organ of a smaller or larger part of its median volume counts as not drawn
+    licence, intended_use : of the bundle
+    validation, training, databases, bundle : see their classes; of the data sets ``test`` may be ``source``
+        or ``none``
+    """
+
+    start: str = "starter-hn"
+    organs: Annotated[tuple[str, ...], Field(min_length=1)]
+    seed: int = 1
+    volumes: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=1)]] | None = None
+    licence: str
+    intended_use: str
+    databases: Annotated[tuple[Database, ...], Field(min_length=1)]
+    validation: Validation
+    training: Schedule
+    bundle: BundleSettings
+
+    @model_validator(mode="after")
+    def _check(self) -> TuningFile:
+        names = [database.name for database in self.databases]
+        if len(set(names)) != len(names):
+            raise ValueError("databases: a name is given twice")
+        if self.validation.database not in names:
+            raise ValueError(f"validation: there is no database {self.validation.database}")
+        if any(database.test not in _TESTS for database in self.databases):
+            raise ValueError("databases: test is source or none")
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """The schedule of the training."""
+        return Recipe(
+            name="file", validation_cases=self.validation.scans_of_a_block, **self.training.model_dump()
+        )
+
+
+def read_tuning(path: Path, folders: Mapping[str, Path]) -> TuningFile:
+    """Read the file; relative folders in it are relative to it.
+
+    Parameters
+    ----------
+    path : a TOML file
+    folders : other folders of data sets, by name
+
+    Raises
+    ------
+    ConfigError
+        With every problem of the file.
+    """
+    try:
+        read = TuningFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
+        raise ConfigError(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+    unknown = sorted(folders.keys() - {database.name for database in read.databases})
+    if unknown:
+        raise ConfigError(f"--database: {path.name} has no data set {', '.join(unknown)}.")
+    base = path.resolve().parent
+    placed = tuple(
+        each.model_copy(update={"folder": folders.get(each.name, base / each.folder.expanduser())})
+        for each in read.databases
+    )
+    return read.model_copy(update={"databases": placed})
+
+
+def store_scans(file: TuningFile, store: CaseStore, table: OrganTable) -> tuple[str, ...]:
+    """Store the scans of all data sets; stored ones are kept.
+
+    Parameters
+    ----------
+    file : names the data sets
+    store : of the scans
+    table : the organ table
+
+    Returns
+    -------
+    What was stored and what was not, as lines for a person.
+
+    Raises
+    ------
+    InputError
+        If a folder does not hold such a data set.
+    DiskFull, StorageError
+        If scans cannot be written.
+    """
+    every = (open_database(each.kind, each.name, each.folder, each.options, table) for each in file.databases)
+    return store.ingest(case for cases in every for case in cases).lines
+
+
+def divide_scans(file: TuningFile, cases: Sequence[StoredCase]) -> tuple[list[StoredCase], list[StoredCase]]:
+    """The scans for training and validation, and those for the test; of copies one is kept, the test first.
+
+    Parameters
+    ----------
+    file : says which data sets have test scans
+    cases : all scans
+    """
+    tested = {database.name for database in file.databases if database.test == "source"}
+
+    def held_out(case: StoredCase) -> bool:
+        return case.test and case.database in tested
+
+    copies = redundant_copies(cases, find_duplicates(cases), held_out=held_out)
+    used = [case for case in cases if case.key not in copies]
+    return [case for case in used if not held_out(case)], [case for case in used if held_out(case)]
+
+
+def implausible_volumes(
+    cases: Iterable[StoredCase], limits: tuple[float, float]
+) -> dict[str, dict[str, float]]:
+    """The organs of an implausible volume: ml by scan and organ.
+
+    Parameters
+    ----------
+    cases : the scans for training and validation
+    limits : smallest and largest plausible volume, as parts of the median of the organ
+    """
+    volumes: dict[str, dict[str, float]] = {}
+    for case in cases:
+        voxel_ml = float(np.prod(case.volume().grid.spacing_mm)) / 1000.0
+        for organ in case.drawn:
+            volumes.setdefault(organ, {})[case.key] = float(np.count_nonzero(case.mask(organ))) * voxel_ml
+    found: dict[str, dict[str, float]] = {}
+    for organ, by_scan in sorted(volumes.items()):
+        median = statistics.median(by_scan.values())
+        for key, ml in by_scan.items():
+            if not limits[0] * median <= ml <= limits[1] * median:
+                found.setdefault(key, {})[organ] = round(ml, 1)
+    return dict(sorted(found.items()))
+
+
+def scans_that_validate(file: TuningFile, cases: Sequence[StoredCase]) -> tuple[str, ...]:
+    """Keys of the scans that validate, those with the most and the rarest organs first.
+
+    Parameters
+    ----------
+    file : names the data set and the number
+    cases : the scans for training and validation
+    """
+    own = [case for case in cases if case.database == file.validation.database and case.drawn]
+    keys = {"val": [case.key for case in own]}
+    return validation_scans(own, file.organs, keys, file.validation.scans)

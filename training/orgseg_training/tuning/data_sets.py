@@ -6,7 +6,7 @@ import statistics
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,15 +16,50 @@ from orgseg_node.errors import ConfigError
 from orgseg_training.curation.duplicates import find_duplicates, redundant_copies
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.datasets.registry import open_database
-from orgseg_training.experiment.config import BundleSettings, Database, Positive
 from orgseg_training.tuning.folds import validation_scans
 from orgseg_training.tuning.recipe import Recipe
 
-_TESTS: Final = {"source", "none"}
+Positive = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Database(_Strict):
+    """A data set and its use.
+
+    Attributes
+    ----------
+    name : first part of the keys of its scans
+    kind : of the adapter that reads it
+    folder : of the data set; relative to the file
+    test : ``source``: its own test split is held out; ``none``: nothing
+    options : of the adapter
+    """
+
+    name: Name
+    kind: str
+    folder: Path
+    test: Literal["source", "none"]
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class BundleSettings(_Strict):
+    """What the bundle and its model card say.
+
+    Attributes
+    ----------
+    name, version, title, trained_on : see `Manifest`
+    limits : sentences of the model card
+    """
+
+    name: Name
+    version: str
+    title: str
+    trained_on: str
+    limits: tuple[str, ...] = ()
 
 
 class Validation(_Strict):
@@ -64,8 +99,7 @@ class TuningFile(_Strict):
     seed : of every random choice
     volumes : an organ of a smaller or larger part of its median volume counts as not drawn
     licence, intended_use : of the bundle
-    validation, training, databases, bundle : see their classes; of the data sets ``test`` may be ``source``
-        or ``none``
+    validation, training, databases, bundle : see their classes
     """
 
     start: str = "starter-hn"
@@ -86,8 +120,6 @@ class TuningFile(_Strict):
             raise ValueError("databases: a name is given twice")
         if self.validation.database not in names:
             raise ValueError(f"validation: there is no database {self.validation.database}")
-        if any(database.test not in _TESTS for database in self.databases):
-            raise ValueError("databases: test is source or none")
         return self
 
     @property

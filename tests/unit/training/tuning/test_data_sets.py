@@ -82,7 +82,7 @@ def test_a_contour_of_an_impossible_volume_is_found(store: CaseStore) -> None:
     ("old", "new", "problem"),
     [
         ('database = "openkbp-more"', 'database = "other"', "there is no database other"),
-        ('test = "none"', 'test = "fraction"', "test is source or none"),
+        ('test = "none"', 'test = "fraction"', "databases.1.test"),
         ('name = "openkbp-more"', 'name = "openkbp"', "a name is given twice"),
         ("volumes = [0.3, 2.5]", "volumes = [1.3, 2.5]", "volumes.0"),
         ("mirrored = true", "mirrors = true", "training.mirrors"),

@@ -49,6 +49,9 @@ def tune_data_sets(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(1, (os.cpu_count() or 2) - 1),
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    accept_low: Annotated[
+        bool, typer.Option("--accept-low", help="Write the bundle even if an organ is hardly found.")
+    ] = False,
 ) -> None:
     """Train a bundle further on data sets, and measure it once on the scans that were held out.
 
@@ -71,6 +74,7 @@ def tune_data_sets(
         recipe=file.recipe,
         seed=file.seed,
         minutes=minutes,
+        accept_low=accept_low,
         validation=scans_that_validate(file, cases),
         texts=BundleTexts(
             title=file.bundle.title,

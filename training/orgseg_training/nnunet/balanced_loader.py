@@ -55,7 +55,15 @@ class BalancedLoader(nnUNetDataLoader):  # type: ignore[misc]
         overwrite_class: int | None = None,
         verbose: bool = False,  # noqa: FBT001, FBT002  # the signature of nnU-Net
     ) -> Any:
-        """Where a patch is taken: around a voxel of the organ, if it is a forced one."""
+        """Where a patch is taken: around a voxel of the organ, if it is a forced one.
+
+        Parameters
+        ----------
+        data_shape : of the scan
+        force_fg : whether the patch is a forced one
+        class_locations : voxels of each organ
+        overwrite_class, verbose : see nnU-Net
+        """
         if force_fg and class_locations is not None and self._organ in class_locations:
             overwrite_class = self._organ
         return super().get_bbox(data_shape, force_fg, class_locations, overwrite_class, verbose)

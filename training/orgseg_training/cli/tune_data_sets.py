@@ -76,6 +76,7 @@ def tune_data_sets(
         minutes=minutes,
         accept_low=accept_low,
         validation=scans_that_validate(file, cases),
+        stay=file.bundle.stay,
         texts=BundleTexts(
             title=file.bundle.title,
             intended_use=file.intended_use,

@@ -19,7 +19,6 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.nnunet.run import CONFIGURATION
 from orgseg_training.tuning.folds import Fold
 from orgseg_training.tuning.request import BundleTexts, TuneFolder, TuneRequest
-from orgseg_training.tuning.start import Start
 
 _MOST_CASES: Final = 200  # more cases change the reference little
 _PART_NAME: Final = "tuned"
@@ -42,7 +41,8 @@ def write_fold_bundle(request: TuneRequest, folder: TuneFolder, fold: int) -> Mo
     target = folder.fold_bundle(fold)
     if target.is_dir():
         return open_bundle(target)
-    return _write(request, folder, [fold], target, card="Made for the measurements of a fine-tuning.")
+    card = "Made for the measurements of a fine-tuning."
+    return _write(replace(request, stay=()), folder, [fold], target, card=card)
 
 
 def write_bundle(
@@ -85,8 +85,8 @@ def _write(  # noqa: PLR0913  # what a bundle is made of
     known = {**old.priorities, **(priorities or {})}
     part = PartDraft(
         folder=folder.nnunet.trained(folder.dataset),
-        label_map=dict(enumerate(start.organs, 1)),
-        priority={organ: known[organ] for organ in start.organs if organ in known},
+        label_map={n: organ for n, organ in enumerate(start.organs, 1) if organ not in request.stay},
+        priority={organ: known[organ] for organ in start.organs if organ in known.keys() - set(request.stay)},
         folds=tuple(folds),
         configuration=CONFIGURATION,
         name=_PART_NAME,
@@ -106,7 +106,8 @@ def _write(  # noqa: PLR0913  # what a bundle is made of
         mirroring=old.mirroring,
         tile_step_size=old.tile_step_size,
     )
-    copied = [CopiedPart(bundle=start.bundle, part=part, labels=labels) for part, labels in start.other_parts]
+    left = start.parts_left(request.stay)
+    copied = [CopiedPart(bundle=start.bundle, part=part, labels=labels) for part, labels in left]
     make_folder(target.parent)
     return export_trained([part], draft, target, copied=copied, half_precision=True)
 
@@ -138,17 +139,18 @@ def add_reference(
 
 
 def trained_cases(
-    start: Start, bundle: ModelBundle, cases: Sequence[StoredCase], folds: Sequence[Fold]
+    request: TuneRequest, bundle: ModelBundle, cases: Sequence[StoredCase], folds: Sequence[Fold]
 ) -> dict[str, tuple[TrainingCase, ...]]:
     """What every network of a new bundle was trained on, for the gate: now, and before that.
 
     Parameters
     ----------
-    start : the old bundle, whose own training cases remain those of the networks that came from it
+    request : with the old bundle, whose own training cases remain those of the networks that came from it
     bundle : the new one
     cases : the scans for training and validation
     folds : of the new network
     """
+    start = request.start
     known = training_cases(start.bundle)
     held_out = {key: str(number) for number, fold in enumerate(folds) for key in fold["val"]}
     now = [
@@ -162,7 +164,7 @@ def trained_cases(
     ]
     tuned, *copied = bundle.manifest.parts
     found = {tuned.folder: (*_with_past(now, known.get(start.part.folder, ()), start.part.folds),)}
-    for part, (old, _) in zip(copied, start.other_parts, strict=True):
+    for part, (old, _) in zip(copied, start.parts_left(request.stay), strict=True):
         if old.folder in known:
             found[part.folder] = tuple(known[old.folder])
     return found

@@ -53,6 +53,7 @@ class BundleSettings(_Strict):
     ----------
     name, version, title, trained_on : see `Manifest`
     limits : sentences of the model card
+    stay : organs that stay with the networks of the bundle to start from, which contour them better
     """
 
     name: Name
@@ -60,6 +61,7 @@ class BundleSettings(_Strict):
     title: str
     trained_on: str
     limits: tuple[str, ...] = ()
+    stay: tuple[str, ...] = ()
 
 
 class Validation(_Strict):

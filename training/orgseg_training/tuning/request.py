@@ -46,6 +46,7 @@ class TuneRequest:
     minutes : limit of the training of each network; None for no limit
     accept_low : write the bundle even if an organ is hardly found
     validation : keys of the scans that validate; empty for a fifth of the patients, chosen at random
+    stay : organs that were trained and stay with the old networks all the same, which contour them better
     texts : what the bundle says of itself; None for what follows from the site and the old bundle
     """
 
@@ -58,6 +59,7 @@ class TuneRequest:
     minutes: float | None = None
     accept_low: bool = False
     validation: tuple[str, ...] = ()
+    stay: tuple[str, ...] = ()
     texts: BundleTexts | None = None
 
     def __post_init__(self) -> None:
@@ -67,6 +69,9 @@ class TuneRequest:
             )
         if self.recipe.mirrored and other_sides(self.start.organs) is None:
             raise ConfigError("mirrored: the network has a left or right organ without the other side.")
+        missing = sorted(set(self.stay) - set(self.start.bundle.manifest.organs))
+        if missing:
+            raise ConfigError(f"stay: the bundle to start from has no {', '.join(missing)}.")
         if self.validation and self.folds > 1:
             raise ConfigError("validation: with scans named for it there is one network.")
 

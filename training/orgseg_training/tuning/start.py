@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -51,10 +51,19 @@ class Start:
     @property
     def other_parts(self) -> tuple[tuple[Part, dict[int, str]], ...]:
         """The networks of the bundle that stay, with the labels that they still contour; none without any."""
+        return self.parts_left(())
+
+    def parts_left(self, better: Collection[str]) -> tuple[tuple[Part, dict[int, str]], ...]:
+        """The networks of the bundle that stay, if they also go on with some organs of the new network.
+
+        Parameters
+        ----------
+        better : organs of the new network that the old ones contour better
+        """
         found = []
         for part in self.bundle.manifest.parts:
-            labels = {number: key for number, key in part.labels.items() if key not in self.organs}
-            if labels and (self.separate or part is not self.part):
+            labels = {n: key for n, key in part.labels.items() if key not in self.organs or key in better}
+            if labels:
                 found.append((part, labels))
         return tuple(found)
 

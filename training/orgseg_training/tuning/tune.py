@@ -121,7 +121,9 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
             tuned=request.start.tuned,
             new=request.start.new,
             kept=request.start.kept,
-            other=tuple(key for _, labels in request.start.other_parts for key in labels.values()),
+            other=tuple(
+                key for _, labels in request.start.parts_left(request.stay) for key in labels.values()
+            ),
             scans=len(usable),
             drawn={organ: sum(organ in case.drawn for case in usable) for organ in request.start.tuned},
             folds=folds,
@@ -264,7 +266,7 @@ def _finish(  # noqa: PLR0913, PLR0917  # the arguments of tune
     else:
         bundle = write_bundle(request, folder, work, card=card_of(summary, low), priorities=priorities)
     bundle, has_reference = add_reference(bundle, request.start.bundle, cases, table)
-    add_training_cases(bundle, trained_cases(request.start, bundle, cases, summary.folds))
+    add_training_cases(bundle, trained_cases(request, bundle, cases, summary.folds))
     work.rename(target)
     bundle = open_bundle(target)
     write_json(

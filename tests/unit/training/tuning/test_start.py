@@ -68,6 +68,19 @@ def test_a_separate_network_leaves_the_others_to_the_old_one(starter: ModelBundl
     assert start.part not in [part for part, _ in choose_start(starter, every, separate=True).other_parts]
 
 
+def test_organs_that_the_old_networks_contour_better_stay_with_them(starter: ModelBundle) -> None:
+    start = choose_start(starter, ["mandible", "larynx", "esophagus"])
+    assert start.other_parts == ()
+    left = [(part.folder, labels) for part, labels in start.parts_left(["esophagus", "brainstem"])]
+    assert left == [("parts/common", {1: "brainstem"}), ("parts/esophagus", {1: "esophagus"})]
+
+
+def test_only_an_organ_of_the_old_bundle_can_stay(starter: ModelBundle) -> None:
+    start = choose_start(starter, ["mandible", "thyroid"])
+    with pytest.raises(ConfigError, match="has no thyroid"):
+        TuneRequest(site="s", name="a@2", start=start, recipe=RECIPES["cpu"], stay=("thyroid",))
+
+
 @pytest.mark.parametrize("organs", [[], ["larynx", "larynx"]])
 def test_organs_are_named_once(starter: ModelBundle, organs: list[str]) -> None:
     with pytest.raises(ConfigError):

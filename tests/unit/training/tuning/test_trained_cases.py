@@ -17,7 +17,9 @@ from orgseg_node.shipped import shipped_bundles, shipped_config
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.tuning import bundles
 from orgseg_training.tuning.bundles import add_reference, trained_cases
-from orgseg_training.tuning.start import choose_start
+from orgseg_training.tuning.recipe import RECIPES
+from orgseg_training.tuning.request import TuneRequest
+from orgseg_training.tuning.start import Start, choose_start
 from tests.support.models.bundles import write_bundle
 from tests.support.models.judged_site import site_of
 
@@ -31,6 +33,10 @@ def _seen(case: StoredCase, held_out: str | None) -> TrainingCase:
     )
 
 
+def _request(start: Start) -> TuneRequest:
+    return TuneRequest(site="s", name="a@2", start=start, recipe=RECIPES["cpu"])
+
+
 def test_a_scan_is_held_out_only_if_it_was_held_out_of_every_training(tmp_path: Path) -> None:
     a, b, c, d, e = site_of(tmp_path / "site", patients=6).cases()[:5]
     past = [_seen(a, "0"), _seen(b, None), _seen(e, "0")]
@@ -38,7 +44,7 @@ def test_a_scan_is_held_out_only_if_it_was_held_out_of_every_training(tmp_path: 
     start = choose_start(old, ["liver", "spleen"])
     new = write_bundle(tmp_path / "new", name="new")
     fold = {"train": [c.key], "val": [a.key, b.key, d.key]}
-    (found,) = trained_cases(start, new, [a, b, c, d], [fold]).values()
+    (found,) = trained_cases(_request(start), new, [a, b, c, d], [fold]).values()
     assert {one.voxels_sha256: one.held_out for one in found} == {
         a.voxels_sha256: "0",  # held out twice
         b.voxels_sha256: None,  # the old network was trained on it
@@ -56,7 +62,7 @@ def test_a_network_that_stays_keeps_what_it_was_trained_on(tmp_path: Path) -> No
     (tuned,) = written.manifest.parts
     parts = (tuned, replace(tuned, folder="parts/copied"))
     new = replace(written, manifest=replace(written.manifest, parts=parts))
-    found = trained_cases(start, new, [b], [{"train": [b.key], "val": []}])
+    found = trained_cases(_request(start), new, [b], [{"train": [b.key], "val": []}])
     assert [one.voxels_sha256 for one in found["parts/copied"]] == [a.voxels_sha256]
 
 

@@ -253,7 +253,7 @@ def _watch_ticks(parts: Parts, reloader: Reloader, sender: AnySender, tick_s: fl
     slow_s = 10.0 * tick_s
     return (
         ("reload", reloader.tick, tick_s),
-        ("models", reloader.record_context, 60.0),
+        ("models", reloader.watch, 60.0),
         ("failing tasks", failing.store, slow_s),
         ("seal", audit.seal, slow_s),
         ("sweep", audit.sweep, 3600.0),

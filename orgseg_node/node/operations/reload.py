@@ -24,7 +24,7 @@ from orgseg_node.errors import NodeNotRunning, OrgsegError, ReloadRefused, Stora
 from orgseg_node.node.config.current import CurrentConfig
 from orgseg_node.node.config.load import load_config
 from orgseg_node.node.config.node_config import NodeConfig
-from orgseg_node.node.routing.revision import content_of, context_content
+from orgseg_node.node.routing.revision import content_of, context_content, revision_of
 from orgseg_node.node.store.canonical import canonical, short_hash
 from orgseg_node.node.store.clock import Clock, stamp, utc_now
 from orgseg_node.node.store.model import Event
@@ -94,6 +94,7 @@ class Reloader:
         self._on_change = on_change
         self._clock = clock
         self._requested = requested
+        self._revision = ""
 
     def begin(self) -> str:
         """Store the revision that the node starts with; the revision."""
@@ -134,9 +135,16 @@ class Reloader:
         """Store under which program version, configuration and models jobs are processed from now on."""
         self._store.attribution.works_under(self._store.database, context_content(self._current.config))
 
+    def watch(self) -> None:
+        """Store the context, and the revision if a protocol was changed: it is read anew for each job."""
+        config = self._current.config
+        if revision_of(config) != self._revision:
+            self._record(config)
+        self.record_context()
+
     def _record(self, config: NodeConfig) -> str:
         content = content_of(config)
-        revision = short_hash(content)
+        revision = self._revision = short_hash(content)
         with self._store.database.write() as tx:
             tx.run(
                 "INSERT INTO config_revision (revision, content, first_at) VALUES (?, ?, ?)"

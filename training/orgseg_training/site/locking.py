@@ -69,7 +69,10 @@ def lock_site(site: Site, when: date) -> Locked:
     patients = {case.patient for case in used}
     few_ids = f"{len(used)} cases have {len(patients)} Patient IDs. " if len(patients) < len(used) else ""
     left_out = f"{len(copies)} cases are copies of others. " if copies else ""
-    require_patients(used, site.settings.min_patients, why=f"{few_ids}{left_out}{site.store.why_not_used}")
+    by_person = len(site.store.ingested()) - len(cases)
+    rejected = f"{by_person} cases are rejected by the signed list. " if by_person else ""
+    why = f"{few_ids}{left_out}{rejected}{site.store.why_not_used}"
+    require_patients(used, site.settings.min_patients, why=why)
     leaders = joined_parts(known, cases, [(pair.first, pair.second) for pair in pairs])
     drawn: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
     for case in cases:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from orgseg_training.datasets.case_store import Ingested
 from orgseg_training.durable import read_json
 from orgseg_training.errors import CaseUnknown, NamesInvalid, RejectsInvalid, RejectsUnsigned, TooFewPatients
 from orgseg_training.site.ingest import IngestReport, ingest_lines, ingest_site, reject_cases
+from orgseg_training.site.locking import lock_site
 from orgseg_training.site.names import NameLine, add_names, read_names
 from orgseg_training.site.settings import SiteSettings
 from orgseg_training.site.site import Site
@@ -167,6 +169,8 @@ def test_the_documented_order_ends_in_locked_cases(site: Site, tmp_path: Path) -
     signed = Site(root=site.root, settings=site.settings.model_copy(update={"rejects_key": public}))
     assert ingest_site(signed).rejected_by_person == (1, 0)
     assert [case.key for case in signed.cases()] == others
+    with pytest.raises(TooFewPatients, match="1 cases are rejected by the signed list"):
+        lock_site(signed, date(2026, 1, 31))
     site.rejects_file.write_text(site.rejects_file.read_text().replace(key, "site__unknown"))
     sign(site.rejects_file, tmp_path / "key.pem", "A")
     with pytest.raises(RejectsInvalid, match="site__unknown"):

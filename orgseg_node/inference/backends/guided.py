@@ -35,6 +35,11 @@ MIN_AGREEMENT: Final = 0.25
 
 Correct ones differ by the coarser grid of the guide, by far less: thin organs have a Dice of 0.5 and more."""
 
+CRUMB: Final = 0.02
+"""Pieces below this share of the largest piece that the guide found do not enlarge the box of an organ.
+
+Two crumbs of 0.01 ml doubled the box of a mandible of 46 ml, and took four tiles instead of one."""
+
 Touched = tuple[tuple[bool, bool], tuple[bool, bool], tuple[bool, bool]]
 """For each axis, whether something reaches the first and the last plane."""
 
@@ -103,10 +108,11 @@ class GuidePlaces:
         return is_possible_volume(voxels * self.prepared.volume.grid.voxel_ml, volume_ml)
 
     def _boxes(self, view: NetworkView, labels: NDArray[np.uint8]) -> dict[int, Box]:
-        """The bounding box of each label number of the guide in a view; those of the last view are kept."""
+        """The box of each label number of the guide in a view; those of the last view are kept."""
         if self.kept is None or self.kept[0] is not view:
             objects = enumerate(ndimage.find_objects(labels), start=1)
-            self.kept = (view, {number: _box(where) for number, where in objects if where is not None})
+            boxes = {number: _without_crumbs(labels, number, w) for number, w in objects if w is not None}
+            self.kept = (view, boxes)
         return self.kept[1]
 
 
@@ -318,6 +324,30 @@ def _whole_tiles(tiling: Tiling, to_ct: Regrid, region: Mask | None) -> int:
     if region is None:
         return number_of_tiles(tiling)
     return int(needed_tiles(tiling, region, interpolation_axes(to_ct)).sum())
+
+
+def _without_crumbs(labels: NDArray[np.uint8], number: int, where: tuple[slice, ...]) -> Box:
+    """The bounding box of the pieces of an organ that are no crumbs.
+
+    Parameters
+    ----------
+    labels : (K, J, I) of the guide
+    number : of the organ
+    where : the bounding box of all its pieces
+    """
+    pieces, _ = ndimage.label(labels[where] == number)
+    sizes = np.bincount(pieces.ravel())[1:]
+    kept = [
+        place
+        for place, size in zip(ndimage.find_objects(pieces), sizes, strict=True)
+        if size >= CRUMB * sizes.max()
+    ]
+    union = _union([_box(place) for place in kept])
+    first = [part.start for part in where]
+    return Box(
+        start=_three([a + b for a, b in zip(first, union.start, strict=True)]),
+        stop=_three([a + b for a, b in zip(first, union.stop, strict=True)]),
+    )
 
 
 def _box(where: tuple[slice, ...]) -> Box:

@@ -220,6 +220,14 @@ def test_a_crumb_that_the_network_found_in_its_box_is_no_result() -> None:
     assert (result.report.outcome, result.labels) == (GuidedOutcome.DOUBTFUL, None)
 
 
+def test_a_crumb_of_the_guide_does_not_enlarge_the_box_and_a_second_piece_does() -> None:
+    organ, bench = _block(*_ORGAN), _bench(_block(*_ORGAN))
+    crumb, piece = _block((36, 40, 44), (38, 42, 46)), _block((34, 36, 40), (38, 42, 46))
+    alone, beside, both = (bench.guided(guide) for guide in (organ, organ | crumb, organ | piece))
+    assert alone.report.tiles == beside.report.tiles < both.report.tiles
+    assert beside.report.outcome is GuidedOutcome.BOX
+
+
 def test_organs_that_lie_to_each_other_as_in_no_body_are_not_trusted() -> None:
     grid = Grid(shape=_SHAPE, spacing_mm=(4.0, 4.0, 4.0), origin_mm=(0.0, 0.0, 0.0))
     table = organ_table()

@@ -7,7 +7,7 @@ would have been delivered.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from orgseg_node.commissioning.results import OrganResult
 from orgseg_node.contouring.label_export import mask_on_grid
-from orgseg_node.core.metrics import compare
+from orgseg_node.core.geometry import Grid
+from orgseg_node.core.metrics import Comparison, Status, compare, touches_edge
 from orgseg_node.core.naming.dictionary import name_dictionary
 from orgseg_node.core.naming.matching import match_names
 from orgseg_node.core.organs import Organ, OrganTable
@@ -92,11 +93,25 @@ def compare_organs(
         except ObjectInvalid as error:
             why[roi.name] = error.detail
             continue
-        grid, organ = series.grid, organs[key]
-        known = known_slices(reference, organ, from_feet=grid.axes[0][2] >= 0)
-        found = compare(reference[known], prediction[known], grid.spacing_mm, organ.tolerance_mm)
+        found = compare_organ(reference, prediction, series.grid, organs[key])
         results[key] = OrganResult(comparison=found, left_out=bool(row["left_out"]))
     return results, why
+
+
+def compare_organ(reference: Mask, prediction: Mask, grid: Grid, organ: Organ) -> Comparison:
+    """Compare an organ on the slices on which a person would have drawn it.
+
+    Parameters
+    ----------
+    reference, prediction : (K, J, I) bool
+    grid : of the scan
+    organ : of the organ table
+    """
+    known = known_slices(reference, organ, from_feet=grid.axes[0][2] >= 0)
+    found = compare(reference[known], prediction[known], grid.spacing_mm, organ.tolerance_mm)
+    if found.status is Status.CROPPED_BY_FOV and not touches_edge(reference):
+        return replace(found, status=Status.OK)  # only the slices that are compared end there, not the scan
+    return found
 
 
 def _prediction(roi: ClinicalRoi | None, series: CtSeries, key: str, reference: Mask) -> Mask:

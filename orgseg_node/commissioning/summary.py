@@ -28,6 +28,7 @@ MEASURES: Final[Mapping[str, tuple[str, str, int, bool]]] = {
 }
 """Title, unit, digits, and whether low values are the bad ones, of each measure."""
 
+_ROUGH: Final = 20
 _SEED: Final = 20250101  # of the bootstrap: the same results give the same report
 
 
@@ -122,7 +123,10 @@ def facts(content: Mapping[str, Any]) -> list[str]:
         f"Made {content['created']} by orgseg_node {content['program']}.",
         "The clinical contours are the reference.",
         f"Intervals are 95 % of the bootstrap by patient; below {MIN_PATIENTS} patients there is none.",
+        f"With fewer than {_ROUGH} patients they are rough, and rather too narrow.",
+        "Volume difference: what the node draws minus the clinical volume, in % of the clinical volume.",
         "Slices beyond an end at which people stop drawing an organ are not compared.",
+        "Organs that reach the edge of the scan count as cut by the scan, and are compared like others.",
         "Observers: what persons reach among each other, from the organ table; its source is named below.",
         "Whether the models were trained on these patients is not known here: a person must make sure.",
     ]

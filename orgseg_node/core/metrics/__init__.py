@@ -5,7 +5,7 @@ distance (Podobnik and Vrtovec, arXiv 2410.02630), so each module states its def
 undefined value is NaN, with a `Status` that gives the reason, never 0.
 """
 
-from orgseg_node.core.metrics.comparison import Comparison, Status, compare
+from orgseg_node.core.metrics.comparison import Comparison, Status, compare, touches_edge
 from orgseg_node.core.metrics.edits import EditedSlices, edited_slices
 from orgseg_node.core.metrics.overlap import dice, jaccard, volume_difference_ml
 from orgseg_node.core.metrics.path_length import AddedPath, added_path
@@ -23,5 +23,6 @@ __all__ = [
     "edited_slices",
     "jaccard",
     "surface_distances",
+    "touches_edge",
     "volume_difference_ml",
 ]

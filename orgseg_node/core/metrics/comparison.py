@@ -114,7 +114,7 @@ def compare(reference: Mask, prediction: Mask, spacing_mm: Vector, tolerance_mm:
         return Comparison(status=Status.PRED_EMPTY, **volumes, **paths, **zeros)
     distances = surface_distances(reference, prediction, spacing_mm)
     return Comparison(
-        status=Status.CROPPED_BY_FOV if _touches_edge(reference) else Status.OK,
+        status=Status.CROPPED_BY_FOV if touches_edge(reference) else Status.OK,
         dsc=dice(reference, prediction),
         jaccard=jaccard(reference, prediction),
         msd_mm=distances.mean_mm,
@@ -137,6 +137,7 @@ def _cropped(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
     return reference[box.slices], prediction[box.slices]
 
 
-def _touches_edge(mask: Mask) -> bool:
+def touches_edge(mask: Mask) -> bool:
+    """Whether an organ reaches the edge of the scan, so that a part of it may not be visible."""
     box = Box.around(mask)
     return any(a == 0 or b == n for a, b, n in zip(box.start, box.stop, mask.shape, strict=True))

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from orgseg_node.commissioning.comparing import known_slices
+from orgseg_node.commissioning.comparing import compare_organ, known_slices
 from orgseg_node.commissioning.results import OrganResult, ScanResult
 from orgseg_node.commissioning.summary import MEASURES, organ_rows
+from orgseg_node.core.geometry import Grid
 from orgseg_node.core.metrics import Comparison, Status, compare
 from orgseg_node.core.organs import OrganTable
 
@@ -76,3 +77,14 @@ def test_beyond_an_open_end_nothing_is_known(
     longer = np.ones_like(drawn)
     found = compare(drawn[known], longer[known], (1.0, 1.0, 1.0))
     assert found.reference_ml < found.prediction_ml or found.dsc == 1.0
+
+
+def test_only_the_edge_of_the_scan_cuts_an_organ(organ_table: OrganTable) -> None:
+    """The slices that are compared end where a person stopped drawing; that is no edge of the scan."""
+    organ = dataclasses.replace(organ_table["spinal_cord"], open_end="both")
+    grid = Grid(shape=(10, 8, 8), spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
+    drawn = np.zeros(grid.shape, dtype=np.bool_)
+    drawn[3:6, 2:5, 2:5] = True
+    assert compare_organ(drawn, drawn, grid, organ).status is Status.OK
+    drawn[:3, 2:5, 2:5] = True
+    assert compare_organ(drawn, drawn, grid, organ).status is Status.CROPPED_BY_FOV

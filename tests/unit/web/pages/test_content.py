@@ -133,6 +133,11 @@ def test_a_held_series_is_forced_kept_waiting_and_released(bench: PagesBench) ->
     assert bench.command(browser, "/series/1.2.3/force", why="urgent").status_code == 303
     assert overrides.all()["1.2.3"].kind == "force"
     assert bench.store.one_series("1.2.3").state is SeriesState.RECEIVING
+    text = browser.get("/series/1.2.3").text
+    assert "<span>1 image</span>" in text
+    assert "A person decided: Contour as it is" in text
+    card = text[text.index('<div class="card') : text.index('<div class="below">')]
+    assert card.count("urgent") == 1, "the decision is told once"
 
 
 def test_a_job_is_cancelled_tried_again_and_sent_again(bench: PagesBench) -> None:

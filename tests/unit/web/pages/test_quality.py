@@ -33,6 +33,8 @@ def test_a_drift_is_an_alarm_in_the_chart_and_in_the_list(bench: PagesBench) -> 
     assert text.count('class="dot-case"') == 40
     assert 'class="alarm"' in text
     assert "surface_dice_2mm of parotid_left too low" in text
+    assert '<a href="/models">To the models' in text, "from the alarm to the way back"
+    assert re.search(r"The scale is upright: 0\.\d{3} at the bottom, 0\.\d{3} at the top\.", text)
     places = [float(y) for y in re.findall(r'class="dot-case" cx="[\d.]+" cy="([\d.]+)"', text)]
     assert max(places[:30]) < min(places[30:]), "worse cases are drawn lower"
     assert 'class="dot-case"' in bench.logged_in(Role.VIEWER, name="bert").get("/quality?measure=dice").text

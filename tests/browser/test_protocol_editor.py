@@ -87,6 +87,7 @@ def test_a_protocol_is_changed_tried_and_saved_by_keyboard_alone(editor: Editor,
     page.keyboard.press("Enter")
     page.wait_for_selector("#viewer[data-second]")
     settled(page)
+    expect(page.locator("#h-trial")).to_be_in_viewport()
     row = page.locator("tr.c-changed")
     expect(row).to_have_count(1)
     expect(row).to_contain_text("Stem_PRV")

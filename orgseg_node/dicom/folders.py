@@ -8,11 +8,17 @@ from pathlib import Path
 
 
 def files_or_unreadable(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its subfolders except hidden ones, and the folders that cannot be listed."""
+    """All files in a folder and its subfolders except hidden ones, and the folders that cannot be listed.
+
+    A folder that is not there, or no longer, has no files.
+    """
     unreadable: list[Path] = []
-    for place, folders, names in os.walk(
-        folder, onerror=lambda error: unreadable.append(Path(error.filename))
-    ):
+
+    def not_listed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unreadable.append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, onerror=not_listed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(place, name)

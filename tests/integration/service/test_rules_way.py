@@ -143,6 +143,7 @@ def test_each_series_goes_the_way_of_its_rule(tmp_path: Path, capsys: pytest.Cap
         assert node.stop() == 0
 
 
+@pytest.mark.endurance
 def test_an_edit_of_a_protocol_does_not_change_a_job_that_is_queued_and_urgent_ones_go_first(
     tmp_path: Path,
 ) -> None:

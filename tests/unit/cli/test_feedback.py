@@ -149,6 +149,7 @@ def test_charts_persons_and_the_training_source(cli: CommandLine) -> None:
     assert (cli.folder / "source" / "000001" / "RS.dcm").is_file()
 
 
+@pytest.mark.endurance
 def test_a_job_is_replayed_and_what_differs_is_listed(cli: CommandLine) -> None:
     job = cli.bench.job.job_id
     differs = cli.run("replay", job, "--keep", cli.folder / "kept")

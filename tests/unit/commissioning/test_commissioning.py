@@ -132,6 +132,7 @@ def test_a_missed_organ_counts_with_no_overlap(hospital: Hospital) -> None:
     assert (heart.status, heart.dsc) == (Status.PRED_EMPTY, 0.0)
 
 
+@pytest.mark.endurance
 def test_one_bad_patient_never_stops_the_others(hospital: Hospital) -> None:
     good = hospital.patient("A")
     frame = hospital.patient("B", _in_other_frame)
@@ -239,6 +240,7 @@ def test_a_scan_in_which_the_program_died_twice_is_left_out(hospital: Hospital) 
     assert hospital.run()[1] == {}
 
 
+@pytest.mark.endurance
 def test_the_report_names_no_patient_and_is_written_three_times(hospital: Hospital) -> None:
     names = [hospital.patient("A"), hospital.patient("B", shifted("Brainstem", x_mm=8.0))]
     hospital.patient("E", attributes(PatientID="somebody else"))

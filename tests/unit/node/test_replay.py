@@ -68,6 +68,7 @@ def _change(folder: Path) -> None:
     report_path.write_text(json.dumps(report), encoding="utf-8")
 
 
+@pytest.mark.endurance
 def test_another_version_and_number_of_threads_are_listed(bench: FeedbackBench, tmp_path: Path) -> None:
     def again(version: str, threads: int, keep: Path | None = None) -> Replay:
         command = (sys.executable, "-m", "tests.support.node.changed_child", version, str(threads))

@@ -67,8 +67,7 @@ def test_there_is_a_chart_for_each_organ_measure_and_model(department: Departmen
     department.cases(5)
     department.cases(5, model="m 2")
     found = charts(department.database, SECTION)
-    measures = {"dice", "surface_dice_2mm", "hd95_mm", "slices_edited", "deleted"}
-    assert {(one.measure, one.model) for one in found} == {(m, v) for m in measures for v in ("m 1", "m 2")}
+    assert {(one.measure, one.model) for one in found} == {(m, v) for m in MEASURES for v in ("m 1", "m 2")}
     assert charts(department.database, SECTION, organ="heart") == []
 
 

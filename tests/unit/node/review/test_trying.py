@@ -57,6 +57,7 @@ def _files(bench: JobBench) -> dict[Path, bytes]:
             and path.is_file()}  # fmt: skip
 
 
+@pytest.mark.endurance
 def test_the_command_shows_what_would_change_and_changes_nothing(
     bench: JobBench, job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def exported(workspace: Workspace, folder: str) -> ModelBundle:
     return make_bundle(workspace, [], (0,), bundle_draft(workspace, NAME, "# A card\n"), folder=folder)
 
 
+@pytest.mark.endurance
 def test_the_reference_is_learnt_from_the_training_scans_only(workspace: Workspace) -> None:
     lock_splits(make_splits(workspace.experiment, workspace.store.cases()), workspace.splits_file)
     bundle = exported(workspace, MODELS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from orgseg_node.errors import SeveralParts
 from orgseg_node.node.processing.job_commands import JobCommands
 from orgseg_node.node.store.model import JobState, SeriesState
@@ -19,6 +21,7 @@ pytestmark = LEAKS
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
+@pytest.mark.endurance
 def test_an_organ_is_left_out_and_the_page_says_so(tmp_path: Path, ct_folder: Path) -> None:
     bench = PagesBench(tmp_path)
     job = review_case(bench.store, bench.jobs.config, ct_folder)

@@ -96,7 +96,9 @@ def test_the_work_of_a_day(clinic: tuple[Site, Job], page: Page) -> None:
     site.log_in(page, Role.VIEWER, name="rtt")
     with person.task("the RTT finds the state of a patient", 1):
         person.open("Cases")
-        page.keyboard.type("maier anna")  # the search has the focus
+        page.wait_for_load_state()  # a person is not as fast as to type before
+        expect(page.get_by_role("searchbox")).to_be_focused()
+        page.keyboard.type("maier anna")
         row = page.locator("#rows tbody tr")
         expect(row).to_have_count(1)
         expect(row).to_contain_text("held")

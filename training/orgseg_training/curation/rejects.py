@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -17,6 +16,7 @@ from orgseg_node import signing
 from orgseg_node.errors import SigningKeyUnusable, StorageError
 from orgseg_training.durable import read_json, write_json
 from orgseg_training.errors import KeyUnusable, RejectsInvalid, RejectsUnsigned
+from orgseg_training.settings_file import read_settings_file
 
 _PURPOSE: Final = "orgseg-train rejects 1\n"  # so a signature of the list is valid for nothing else
 _Text = Annotated[str, Field(min_length=1)]
@@ -62,13 +62,7 @@ def read_rejects(path: Path) -> tuple[Reject, ...]:
     RejectsInvalid
         If it cannot be read, with every problem, or names a scan and organ twice.
     """
-    try:
-        rejects = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).reject
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RejectsInvalid(f"{path.name}: {error}.") from error
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
-        raise RejectsInvalid(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+    rejects = read_settings_file(path, _File, RejectsInvalid).reject
     named = [(one.case, one.organ) for one in rejects]
     twice = sorted(
         {f"{case} {organ or ''}".strip() for case, organ in named if named.count((case, organ)) > 1}

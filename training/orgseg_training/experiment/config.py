@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from orgseg_node.durable import atomic_file
 from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.organ_table import OWN_ORGANS, with_own_organs
 from orgseg_training.errors import ExperimentChanged
+from orgseg_training.settings_file import Name, Positive, Settings, read_settings_file
 
 Triple = tuple[float, float, float]
 Counts = tuple[int, int, int]
-Positive = Annotated[int, Field(gt=0)]
 # with fewer than three stages nnU-Net divides 0 by 0 for the weights of deep supervision
 Features = Annotated[tuple[Positive, ...], Field(min_length=3)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Database(_Strict):
+class Database(Settings):
     """A data set and its use.
 
     Attributes
@@ -51,7 +45,7 @@ class Database(_Strict):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Rejects(_Strict):
+class Rejects(Settings):
     """The signed list of scans and organs that are not trained on.
 
     Attributes
@@ -64,7 +58,7 @@ class Rejects(_Strict):
     public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Plan(_Strict):
+class Plan(Settings):
     """Architecture of the networks.
 
     Attributes
@@ -83,7 +77,7 @@ class Plan(_Strict):
     batch_size: Positive = 2
 
 
-class Training(_Strict):
+class Training(Settings):
     """The budget of each network, the same for both strategies.
 
     Attributes
@@ -102,7 +96,7 @@ class Training(_Strict):
     max_minutes: Annotated[float, Field(gt=0)] | None = None
 
 
-class NetworkSettings(_Strict):
+class NetworkSettings(Settings):
     """One network of strategy 1, for experiments with other networks than one for each organ.
 
     Attributes
@@ -124,7 +118,7 @@ class NetworkSettings(_Strict):
     warm_start: str | None = None
 
 
-class BundleSettings(_Strict):
+class BundleSettings(Settings):
     """One bundle of all networks of strategy 1, for the node.
 
     Attributes
@@ -140,7 +134,7 @@ class BundleSettings(_Strict):
     limits: tuple[str, ...] = ()
 
 
-class Costs(_Strict):
+class Costs(Settings):
     """Costs known from earlier runs, used only for the estimate before a run.
 
     Attributes
@@ -155,7 +149,7 @@ class Costs(_Strict):
     gigabytes_per_dataset: float
 
 
-class AssumedSizes(_Strict):
+class AssumedSizes(Settings):
     """Sizes of the data sets, for the estimate of an experiment without its data.
 
     Attributes
@@ -171,7 +165,7 @@ class AssumedSizes(_Strict):
     missing: Positive
 
 
-class Experiment(_Strict):
+class Experiment(Settings):
     """An experiment.
 
     Attributes
@@ -285,13 +279,7 @@ def load_experiment(path: Path) -> Experiment:
     ConfigError
         With every problem of the file.
     """
-    try:
-        experiment = Experiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path.name}: {error}") from error
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
-        raise ConfigError(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+    experiment = read_settings_file(path, Experiment)
     base = path.resolve().parent
     placed = tuple(
         database.model_copy(update={"folder": base / database.folder.expanduser()})

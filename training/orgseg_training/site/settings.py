@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orgseg_node.durable import write_durably
 from orgseg_training.errors import SiteSettingsInvalid
+from orgseg_training.settings_file import read_settings_file
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
@@ -62,13 +62,7 @@ def read_settings(path: Path) -> SiteSettings:
     SiteSettingsInvalid
         With every problem of the file.
     """
-    try:
-        settings = SiteSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SiteSettingsInvalid(f"{path.name}: {error}.") from error
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
-        raise SiteSettingsInvalid(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+    settings = read_settings_file(path, SiteSettings, SiteSettingsInvalid)
     base = path.resolve().parent
     archive = tuple(base / folder.expanduser() for folder in settings.archive)
     return settings.model_copy(update={"archive": archive})

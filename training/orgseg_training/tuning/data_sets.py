@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import statistics
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import ConfigError
 from orgseg_training.curation.duplicates import find_duplicates, redundant_copies
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.datasets.registry import open_database
+from orgseg_training.settings_file import Name, Positive, Settings, read_settings_file
 from orgseg_training.tuning.folds import validation_scans
 from orgseg_training.tuning.recipe import Recipe
 
-Positive = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Database(_Strict):
+class Database(Settings):
     """A data set and its use.
 
     Attributes
@@ -46,7 +39,7 @@ class Database(_Strict):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class BundleSettings(_Strict):
+class BundleSettings(Settings):
     """What the bundle and its model card say.
 
     Attributes
@@ -64,7 +57,7 @@ class BundleSettings(_Strict):
     stay: tuple[str, ...] = ()
 
 
-class Validation(_Strict):
+class Validation(Settings):
     """The scans that validate.
 
     Attributes
@@ -79,7 +72,7 @@ class Validation(_Strict):
     scans_of_a_block: Positive = 8
 
 
-class Schedule(_Strict):
+class Schedule(Settings):
     """The schedule; see `Recipe`."""
 
     blocks: Positive
@@ -91,7 +84,7 @@ class Schedule(_Strict):
     balanced: bool = False
 
 
-class TuningFile(_Strict):
+class TuningFile(Settings):
     """A training of a bundle's network on data sets.
 
     Attributes
@@ -145,13 +138,7 @@ def read_tuning(path: Path, folders: Mapping[str, Path]) -> TuningFile:
     ConfigError
         With every problem of the file.
     """
-    try:
-        read = TuningFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path.name}: {error}") from error
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
-        raise ConfigError(f"{path.name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+    read = read_settings_file(path, TuningFile)
     unknown = sorted(folders.keys() - {database.name for database in read.databases})
     if unknown:
         raise ConfigError(f"--database: {path.name} has no data set {', '.join(unknown)}.")

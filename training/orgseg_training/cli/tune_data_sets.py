@@ -29,7 +29,7 @@ from orgseg_training.tuning.data_sets import (
 from orgseg_training.tuning.publish import publish, score_held_out
 from orgseg_training.tuning.report import summary_lines
 from orgseg_training.tuning.request import BundleTexts, TuneFolder, TuneRequest
-from orgseg_training.tuning.start import choose_start
+from orgseg_training.tuning.start import Start, alone, choose_start
 from orgseg_training.tuning.tune import tune
 
 
@@ -70,7 +70,7 @@ def tune_data_sets(
     request = TuneRequest(
         site=", ".join(each.name for each in file.databases),
         name=f"{file.bundle.name}@{file.bundle.version}",
-        start=choose_start(_open(start or file.start), file.organs),
+        start=_start(file, start),
         recipe=file.recipe,
         seed=file.seed,
         minutes=minutes,
@@ -98,6 +98,13 @@ def tune_data_sets(
     write_cases(scores, root / "held_out.parquet")
     typer.echo(dice_table(scores))
     typer.echo(f"{publish(file, open_bundle(trained), scores, target).path}")
+
+
+def _start(file: TuningFile, bundle: str) -> Start:
+    opened = _open(bundle or file.start)
+    if file.bundle.alone:
+        return alone(choose_start(opened, file.organs, separate=True))
+    return choose_start(opened, file.organs)
 
 
 def _folders(assignments: list[str]) -> dict[str, Path]:

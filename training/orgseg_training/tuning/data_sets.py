@@ -47,6 +47,7 @@ class BundleSettings(Settings):
     name, version, title, trained_on : see `Manifest`
     limits : sentences of the model card
     stay : organs that stay with the networks of the bundle to start from, which contour them better
+    alone : the bundle has the organs that are trained and no others
     """
 
     name: Name
@@ -55,6 +56,7 @@ class BundleSettings(Settings):
     trained_on: str
     limits: tuple[str, ...] = ()
     stay: tuple[str, ...] = ()
+    alone: bool = False
 
 
 class Validation(Settings):

@@ -117,6 +117,23 @@ def choose_start(bundle: ModelBundle, tuned: Sequence[str], *, separate: bool = 
     )
 
 
+def alone(start: Start) -> Start:
+    """The same start without any organ of the bundle that the new network does not have.
+
+    Parameters
+    ----------
+    start : the old network and the organs of the new one
+    """
+    parts = []
+    for part in start.bundle.manifest.parts:
+        labels = {number: key for number, key in part.labels.items() if key in start.organs}
+        if labels:
+            priorities = {key: value for key, value in part.priorities.items() if key in start.organs}
+            parts.append(replace(part, labels=labels, priorities=priorities))
+    manifest = replace(start.bundle.manifest, parts=tuple(parts))
+    return replace(start, bundle=replace(start.bundle, manifest=manifest))
+
+
 def start_plans(start: Start, dataset: Dataset) -> dict[str, Any]:
     """The plans of the old network, with its one configuration, for the data set of the new one.
 

@@ -11,7 +11,7 @@ from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle
 from orgseg_training.nnunet.run import Dataset
 from orgseg_training.tuning.recipe import RECIPES, with_steps
 from orgseg_training.tuning.request import TuneRequest
-from orgseg_training.tuning.start import choose_start, start_plans
+from orgseg_training.tuning.start import alone, choose_start, start_plans
 from tests.support.models.three_networks import three_networks
 
 
@@ -66,6 +66,15 @@ def test_a_separate_network_leaves_the_others_to_the_old_one(starter: ModelBundl
     assert other.folder == "parts/esophagus"
     every = tuple(start.part.labels.values())
     assert start.part not in [part for part, _ in choose_start(starter, every, separate=True).other_parts]
+
+
+def test_a_network_alone_takes_no_other_organ_along(starter: ModelBundle) -> None:
+    start = alone(choose_start(starter, ["spinal_cord"], separate=True))
+    assert start.organs == ("spinal_cord",)
+    assert start.pretrained_channels == (0, 2)
+    assert start.other_parts == ()
+    assert start.bundle.manifest.organs == ("spinal_cord",)
+    assert alone(choose_start(starter, ["thyroid"], separate=True)).bundle.manifest.organs == ()
 
 
 def test_organs_that_the_old_networks_contour_better_stay_with_them(starter: ModelBundle) -> None:

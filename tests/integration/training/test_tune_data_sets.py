@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orgseg_node.inference.bundles.bundle import open_bundle, verify_bundle
+from orgseg_node.inference.bundles.bundle import file_sha256, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.training_cases import training_cases
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
@@ -57,19 +57,24 @@ limits = ["Synthetic patients only."]
 """
 
 
-def test_from_data_sets_to_a_measured_bundle(tmp_path: Path) -> None:
-    write_patients(tmp_path / "one", patients=6, tests=2, varied=True)
-    write_patients(tmp_path / "two", patients=8, tests=0, first_seed=40, varied=True)
-    (tmp_path / "file.toml").write_text(FILE)
+def _prepare(folder: Path, text: str) -> list[str]:
+    """Write data sets, file and old bundle of the mandible, and return the arguments of the command."""
+    write_patients(folder / "one", patients=6, tests=2, varied=True)
+    write_patients(folder / "two", patients=8, tests=0, first_seed=40, varied=True)
+    (folder / "file.toml").write_text(text)
     shape = TinyModel(labels={"mandible": 1}, spacing_mm=(4.0, 4.0, 4.0), patch=(16, 32, 32), gain=1.0)
     draft = BundleDraft(
         name="tiny", version="1.0.0", title="Tiny", intended_use="Test only.", trained_on="Nothing.",
         licence="none", card="Tiny.", preprocessing=Preprocessing(outside_to_air=True, body_margin_mm=3.0),
     )  # fmt: skip
-    part = PartDraft(folder=write_tiny(tmp_path / "results", shape), label_map={1: "mandible"})
-    export_trained([part], draft, tmp_path / "old")
-    command = ["tune", "--config", str(tmp_path / "file.toml"), "--out", str(tmp_path / "work")]
-    command += ["--from", str(tmp_path / "old"), "--threads", "1", "--accept-low"]
+    part = PartDraft(folder=write_tiny(folder / "results", shape), label_map={1: "mandible"})
+    export_trained([part], draft, folder / "old")
+    command = ["tune", "--config", str(folder / "file.toml"), "--out", str(folder / "work")]
+    return [*command, "--from", str(folder / "old"), "--threads", "1", "--accept-low"]
+
+
+def test_from_data_sets_to_a_measured_bundle(tmp_path: Path) -> None:
+    command = _prepare(tmp_path, FILE)
 
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -88,3 +93,20 @@ def test_from_data_sets_to_a_measured_bundle(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, command)
     assert again.exit_code != 0
     assert "tiny" in str(again.exception)
+
+
+def test_several_networks_of_one_organ_alone(tmp_path: Path) -> None:
+    text = FILE.replace('["mandible", "larynx"]', '["larynx"]\nnetworks = 2').replace(
+        "[bundle]", "[bundle]\nalone = true"
+    )
+    command = _prepare(tmp_path, text)
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    bundle = open_bundle(tmp_path / "work" / "models" / "tiny")
+    assert bundle.manifest.organs == ("larynx",), "without the mandible of the old bundle"
+    (part,) = bundle.manifest.parts
+    assert part.folds == ("0", "1")
+    first, second = (file_sha256(bundle.path / weights) for weights in part.weights)
+    assert first != second
+    (row,) = read_json(tmp_path / "work" / "tune" / "result.json")["organs"]
+    assert row["scans"] == 2, "each scan counts once, by both networks together"

@@ -72,6 +72,7 @@ def tune_data_sets(
         name=f"{file.bundle.name}@{file.bundle.version}",
         start=_start(file, start),
         recipe=file.recipe,
+        folds=file.networks,
         seed=file.seed,
         minutes=minutes,
         accept_low=accept_low,

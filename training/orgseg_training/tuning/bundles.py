@@ -24,25 +24,25 @@ _MOST_CASES: Final = 200  # more cases change the reference little
 _PART_NAME: Final = "tuned"
 
 
-def write_fold_bundle(request: TuneRequest, folder: TuneFolder, fold: int) -> ModelBundle:
-    """The bundle of one network alone; one that is there is opened.
+def write_fold_bundle(request: TuneRequest, folder: TuneFolder, folds: Sequence[int]) -> ModelBundle:
+    """The bundle of the networks that were not trained on certain scans; one that is there is opened.
 
     Parameters
     ----------
     request : what was asked
-    folder : with the trained fold
-    fold : number of the fold, from 0
+    folder : with the trained folds
+    folds : numbers of the folds, from 0
 
     Raises
     ------
     ModelNotImportable
-        If the fold is not trained yet.
+        If a fold is not trained yet.
     """
-    target = folder.fold_bundle(fold)
+    target = folder.fold_bundle(folds[0])
     if target.is_dir():
         return open_bundle(target)
     card = "Made for the measurements of a fine-tuning."
-    return _write(replace(request, stay=()), folder, [fold], target, card=card)
+    return _write(replace(request, stay=()), folder, folds, target, card=card)
 
 
 def write_bundle(

@@ -94,6 +94,7 @@ class TuningFile(Settings):
     start : bundle to start from: a folder, relative to the file; it may be named on the command line
     organs : that are trained
     seed : of every random choice
+    networks : that are trained one after another, with other random choices, and averaged in use
     volumes : an organ of a smaller or larger part of its median volume counts as not drawn
     licence, intended_use : of the bundle
     validation, training, databases, bundle : see their classes
@@ -102,6 +103,7 @@ class TuningFile(Settings):
     start: str = "starter-hn"
     organs: Annotated[tuple[str, ...], Field(min_length=1)]
     seed: int = 1
+    networks: Positive = 1
     volumes: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=1)]] | None = None
     licence: str
     intended_use: str

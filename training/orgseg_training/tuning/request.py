@@ -41,7 +41,8 @@ class TuneRequest:
     name : of the new bundle, ``FAMILY@VERSION``
     start : the old network and the organs of the new one
     recipe : the schedule
-    folds : number of networks, averaged in use; with several, every patient validates once
+    folds : number of networks, averaged in use; with several, every patient validates once, unless the scans
+        that validate are named: then the networks differ by their random choices only
     seed : of every random choice
     minutes : limit of the training of each network; None for no limit
     accept_low : write the bundle even if an organ is hardly found
@@ -72,8 +73,6 @@ class TuneRequest:
         missing = sorted(set(self.stay) - set(self.start.bundle.manifest.organs))
         if missing:
             raise ConfigError(f"stay: the bundle to start from has no {', '.join(missing)}.")
-        if self.validation and self.folds > 1:
-            raise ConfigError("validation: with scans named for it there is one network.")
 
     @property
     def version(self) -> str:

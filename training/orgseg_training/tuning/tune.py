@@ -135,7 +135,7 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
 
 def _folds(request: TuneRequest, cases: Sequence[StoredCase]) -> tuple[Fold, ...]:
     if request.validation:
-        return (given_fold(cases, request.start.tuned, request.validation),)
+        return (given_fold(cases, request.start.tuned, request.validation),) * request.folds
     return make_folds(cases, request.start.tuned, request.folds, request.seed)
 
 
@@ -216,21 +216,22 @@ def _score(  # noqa: PLR0913, PLR0917  # the arguments of tune
     folder: TuneFolder,
     listener: Listener,
 ) -> tuple[CaseScore, ...]:
-    """Old and new bundle on the validation scans of every fold, each by the network not trained on it."""
+    """Old and new bundle on the validation scans, each by the network, or networks, not trained on it."""
     if folder.scores.is_file():
         return read_cases(folder.scores)
     by_key = {case.key: case for case in cases}
-    validation = [[by_key[key] for key in fold["val"]] for fold in folds]
+    together = [range(request.folds)] if request.validation else [[number] for number in range(len(folds))]
+    validation = [[by_key[key] for key in folds[numbers[0]]["val"]] for numbers in together]
     listener.stage("validation scans contoured", 2 * sum(len(part) for part in validation))
     count = _Count(listener.done)
     organs = request.start.organs
     scores: list[CaseScore] = []
-    for number, part in enumerate(validation):
-        bundles = {NEW: write_fold_bundle(request, folder, number), OLD: request.start.bundle}
+    for numbers, part in zip(together, validation, strict=True):
+        bundles = {NEW: write_fold_bundle(request, folder, numbers), OLD: request.start.bundle}
         scorers = {
             model: BundleScorer(bundle, model, organs, table, machine) for model, bundle in bundles.items()
         }
-        scores += score_scans(scorers, part, folder.scan_scores(number), count.one_more)
+        scores += score_scans(scorers, part, folder.scan_scores(numbers[0]), count.one_more)
     write_cases(scores, folder.scores)
     return tuple(scores)
 
@@ -284,7 +285,7 @@ def _finish(  # noqa: PLR0913, PLR0917  # the arguments of tune
                     "training": list(fold["train"]),
                     "validation": list(fold["val"]),
                 }
-                for number, fold in enumerate(summary.folds)
+                for number, fold in enumerate(summary.folds[:1] if request.validation else summary.folds)
             ],
             "organs": [asdict(row) for row in summary.rows],
             "tuned": list(summary.tuned),

@@ -1,16 +1,16 @@
 """One network for each organ against one for all, with the same budget of training and the same start.
 
-Both strategies go on from the networks of one bundle, on the same scans, with the schedule of one file for
-`orgseg-train tune`: strategy 2 trains one network for all steps of the file, strategy 1 one network for each
-organ, each for an equal part of them. Neither may take longer than the limit of minutes. Preparing scans and
-measuring are not counted. Prints the steps and the time of a step, then for every organ the mean Dice of both
-on the scans that were held out, the mean difference, and p of Wilcoxon's signed-rank test after Holm. Organs
-are measured as the networks leave them, those of strategy 1 one by one, so that none of them takes
-a voxel from another one.
+Both strategies go on from the networks of one bundle, on the same scans, with the schedule of one file
+for `orgseg-train tune`: strategy 2 trains one network for all steps of the file, strategy 1 one network
+for each organ, each for an equal part of them, so that on a quiet machine both train equally long; a step
+of a smaller network takes less. Preparing scans and measuring are not counted. Prints the steps and the
+time of a step, then for every organ the mean Dice of both on the scans that were held out, the mean
+difference, and p of Wilcoxon's signed-rank test after Holm. Organs are measured as the networks leave
+them, those of strategy 1 one by one, so that none of them takes a voxel from another one.
 
-Run: ``python -m benchmarks.strategies FILE OUT --minutes 45 --database openkbp=FOLDER``, for instance with
+Run: ``python -m benchmarks.strategies FILE OUT --database openkbp=FOLDER``, for instance with
 ``training/config/experiments/starter-tune.toml``. It continues where it was interrupted; OUT/joint may be the
-folder of ``orgseg-train tune`` with the same file and the same minutes.
+folder of ``orgseg-train tune`` with the same file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ def main() -> None:
     )
     parser.add_argument("file", type=Path, help="a file of orgseg-train tune")
     parser.add_argument("out", type=Path, help="working folder")
-    parser.add_argument("--minutes", type=float, required=True, help="limit of training for each strategy")
     parser.add_argument("--start", default="", help="bundle to start from, in place of that of the file")
     parser.add_argument("--database", action="append", default=[], help="NAME=FOLDER")
     parser.add_argument("--threads", type=int, default=1)
@@ -53,10 +52,7 @@ def main() -> None:
     passed += [f"--from={options.start}"] if options.start else []
     folders = {_JOINT: options.out / _JOINT} | {organ: options.out / organ for organ in organs}
     for name, folder in folders.items():
-        minutes = options.minutes if name == _JOINT else options.minutes / len(organs)
-        train(
-            settings if name == _JOINT else of_one_organ(settings, name, len(organs)), folder, minutes, passed
-        )
+        train(settings if name == _JOINT else of_one_organ(settings, name, len(organs)), folder, passed)
     joint = read_cases(folders[_JOINT] / "held_out.parquet")
     single = [score for organ in organs for score in read_cases(folders[organ] / "held_out.parquet")]
     for strategy, names in (("strategy 1", organs), ("strategy 2", [_JOINT])):
@@ -86,14 +82,13 @@ def of_one_organ(settings: Mapping[str, Any], organ: str, organs: int) -> dict[s
     }
 
 
-def train(settings: Mapping[str, Any], folder: Path, minutes: float, passed: Sequence[str]) -> None:
+def train(settings: Mapping[str, Any], folder: Path, passed: Sequence[str]) -> None:
     """Train and measure, or go on with it; what is finished is kept.
 
     Parameters
     ----------
     settings : file of ``orgseg-train tune``
     folder : working folder
-    minutes : of training
     passed : other options of the command
     """
     if (folder / "models" / settings["bundle"]["name"]).is_dir():
@@ -102,7 +97,7 @@ def train(settings: Mapping[str, Any], folder: Path, minutes: float, passed: Seq
     file = folder / "tune.toml"
     file.write_text(tomli_w.dumps(dict(settings)), encoding="utf-8")
     command = [sys.executable, "-m", "orgseg_training.cli", "tune", f"--config={file}", f"--out={folder}"]
-    subprocess.run([*command, f"--minutes={minutes:.2f}", "--accept-low", *passed], check=True)
+    subprocess.run([*command, "--accept-low", *passed], check=True)
 
 
 def steps_done(folder: Path) -> tuple[int, float]:

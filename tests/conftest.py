@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,22 @@ from tests.support.peers.postgres import Cluster, cluster
 from tests.support.processes.once import RUN_FOLDER, once
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Python's garbage collector looks only at what the tests themselves make.
+
+    Some 900,000 objects live as long as the run: modules and collected tests. To search them takes 0.6 s of
+    CPU, which was spent after each test marked `LEAKS` too. They are frozen; garbage is collected before.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

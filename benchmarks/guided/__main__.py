@@ -1,9 +1,10 @@
 """Single-organ networks led by a guide, compared with runs on the whole CT, in one process.
 
-Two cases: seven organs on a head-and-neck CT, each with a network of its own that has the trained weights of
-the starter bundle, led by one network on a grid of 6 mm; and 26 organs of a phantom, led by the network that
-finds all of them. Both are compared with one network that finds all organs at once. The networks that do not
-come with the node are trained at the first run, for some minutes, and kept in the folder of ``--work``.
+Seven organs on a head-and-neck CT and a thorax CT, each with a network of its own that has the trained
+weights of the starter bundle, led by one network on a grid of 6 mm; and 26 organs of a phantom, led by the
+network that finds all of them, and three of them that a protocol asks for. They are compared with one network
+that finds all organs at once. The networks that do not come with the node are trained at the first run, for
+some minutes, and kept in the folder of ``--work``.
 
 First the seven networks are calibrated on locked patients with clinical contours, so that the layout of tiles
 is the one that a node would use. Printed are CPU seconds (which other programs do not change), tiles, voxels
@@ -13,6 +14,7 @@ how many goals are reached; the exit status is 1 if one is missed.
     python -m benchmarks.guided                          # all, about 25 CPU minutes
     python -m benchmarks.guided --only 7 --patients 0    # seven organs on one CT, without a calibration
     python -m benchmarks.guided --only 7 --ct CT_FOLDER  # seven organs on another CT
+    python -m benchmarks.guided --only 7 --no-sparse     # with all tiles where the guide led to nothing
     python -m benchmarks.guided --size 512 --slices 400  # a larger phantom
 """
 
@@ -40,6 +42,7 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
+from orgseg_node.inference.backends.guided_run import GuidedRun
 from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.guide import attach_guide
@@ -66,7 +69,13 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=("7", "26"), default=["7", "26"])
-    parser.add_argument("--ct", type=Path, help="folder of a head-and-neck CT; by default of the test data")
+    parser.add_argument(
+        "--ct",
+        type=Path,
+        nargs="+",
+        default=[Path("pycerr_hn_pt1"), Path("LUNG1-001")],
+        help="folders of CTs for the seven organs, or names of CTs of the test data",
+    )
     parser.add_argument("--every-pixel", type=int, default=1, help="use every n-th row and column of the CT")
     parser.add_argument("--patients", type=int, default=6, help="of the calibration; 0 for none")
     parser.add_argument("--guide", type=Path, help="folder of a bundle as guide, which is not trained then")
@@ -76,6 +85,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=250, help="of the training of the phantom's network")
     parser.add_argument("--guide-step", type=float, default=1.0, help="step of the guide's tiles")
     parser.add_argument("--margin-mm", type=float, default=5.0)
+    parser.add_argument(
+        "--sparse",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="search the whole CT with few tiles first, where the guide led to nothing",
+    )
     parser.add_argument(
         "--layouts", nargs="+", choices=list(Layout), default=["few", "once"], help="of tiles, cheapest first"
     )
@@ -95,18 +110,22 @@ def _seven(options: argparse.Namespace) -> list[Goal]:
     goals: list[Goal] = []
     if options.patients:
         data = _test_data() / _DATA_SET
-        goals, accepted = calibrate_on_patients(bundle, data, options.patients, layouts, options.margin_mm)
+        run = GuidedRun(layout=layouts[0], margin_mm=options.margin_mm, sparse=options.sparse)
+        goals, accepted = calibrate_on_patients(bundle, data, options.patients, layouts, run)
         layouts = layouts if accepted is None else (accepted,)
-    case = GuidedCase(
-        name="7 organs",
-        volume=_thinned(read_volume(read_series(_ct(options))), options.every_pixel),
-        bundle=bundle,
-        together=_together(starter),
-        layouts=layouts,
-        margin_mm=options.margin_mm,
-        most=1.5,
-    )
-    return goals + compare(case)
+    for ct in options.ct:
+        case = GuidedCase(
+            name=f"7 organs, {ct.name}",
+            volume=_thinned(read_volume(read_series(_ct(ct, options.work))), options.every_pixel),
+            bundle=bundle,
+            together=_together(starter),
+            layouts=layouts,
+            margin_mm=options.margin_mm,
+            sparse=options.sparse,
+            most=1.5,
+        )
+        goals += compare(case)
+    return goals
 
 
 def _together(starter: ModelBundle) -> ModelBundle:
@@ -122,10 +141,11 @@ def _test_data() -> Path:
     return Path(data)
 
 
-def _ct(options: argparse.Namespace) -> Path:
-    if options.ct:
-        return Path(options.ct)
-    folder: Path = options.work / "pycerr_hn_pt1"
+def _ct(ct: Path, work: Path) -> Path:
+    """The folder of a CT; one of the test data is unpacked first."""
+    if ct.is_dir():
+        return ct
+    folder = work / ct.name
     if not folder.exists():
         with tarfile.open(_test_data() / "dicom" / folder.name / "ct.tar.gz") as archive:
             archive.extractall(folder, filter="data")
@@ -158,7 +178,9 @@ def _twenty_six(options: argparse.Namespace) -> list[Goal]:
         together=together,
         layouts=tuple(Layout(each) for each in options.layouts),
         margin_mm=options.margin_mm,
+        sparse=options.sparse,
         most=2.5,
+        requested=3,
     )
     return compare(case)
 

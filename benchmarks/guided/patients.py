@@ -13,6 +13,7 @@ from orgseg_node.inference.backends.guided_calibrating import (
     measure_guided,
     open_guided_predictors,
 )
+from orgseg_node.inference.backends.guided_run import GuidedRun
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.nnunet_cases import CaseFolder, open_case_folder
 from orgseg_node.inference.engine.layout import Layout
@@ -27,7 +28,7 @@ def locked_patients(data: Path) -> list[str]:
 
 
 def calibrate_on_patients(
-    bundle: ModelBundle, data: Path, count: int, layouts: Sequence[Layout], margin_mm: float
+    bundle: ModelBundle, data: Path, count: int, layouts: Sequence[Layout], run: GuidedRun
 ) -> tuple[list[Goal], Layout | None]:
     """Measure guided against unguided runs, and both against the contours.
 
@@ -37,7 +38,7 @@ def calibrate_on_patients(
     data : in nnU-Net's raw layout, with ``cases.csv``
     count : number of locked patients
     layouts : of tiles, the cheapest first
-    margin_mm : of the boxes
+    run : margin of the boxes, and whether there is a sparse first pass; its layout is not used
 
     Returns
     -------
@@ -47,7 +48,7 @@ def calibrate_on_patients(
     whole = open_case_folder(data, {}, organ_table())
     folder = CaseFolder(folder=data, names=tuple(names), organs=whole.organs)
     print(f"\n=== calibration on {len(names)} locked patients: {', '.join(names)} ===", flush=True)
-    runs = open_guided_predictors(bundle, organ_table(), "exact", margin_mm, layouts)
+    runs = open_guided_predictors(bundle, organ_table(), "exact", run.margin_mm, layouts, sparse=run.sparse)
     cases = (ReferenceCase(ct=case.volume, contours=case.masks) for case in folder.cases())
     measured = measure_guided(runs, cases, dt.datetime.now().astimezone().date(), lambda *_: None)
     for each in measured.candidates:

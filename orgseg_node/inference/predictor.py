@@ -157,6 +157,15 @@ class GuidedOutcome(StrEnum):
     NO_SAVING = "on the whole CT: its box needs as many tiles"
 
 
+class SparseOutcome(StrEnum):
+    """What came of searching the whole CT with few tiles first, where the guide led to nothing."""
+
+    ABSENT = "nothing suspected anywhere by a sparse first pass: not in the CT"
+    AGAIN = "run again around all that a sparse first pass suspected"
+    EVERYWHERE = "run again on the whole CT, as a sparse first pass suspected it in too many places"
+    NO_SAVING = "no sparse first pass: it needs as many tiles"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuidedNetwork:
     """How a network of a guided bundle was run.
@@ -166,6 +175,7 @@ class GuidedNetwork:
     guide : name and version of the bundle that the guide was made of
     organs : keys of its organs
     outcome : where it was run
+    sparse : how it was run on the whole CT; None if it was not, or with all tiles at once
     tiles : number of tiles that were computed, also in vain
     whole_tiles : number of tiles of a run on the whole CT
     """
@@ -175,6 +185,7 @@ class GuidedNetwork:
     outcome: GuidedOutcome
     tiles: int
     whole_tiles: int
+    sparse: SparseOutcome | None = None
 
     @property
     def followed(self) -> bool:
@@ -219,7 +230,13 @@ def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
         return ""
     guides = ", ".join(dict.fromkeys(row.guide for row in networks))
     followed = sum(row.followed for row in networks)
-    return f"Guided by {guides}: {followed} of {len(networks)} networks searched only around its organs."
+    sentence = f"Guided by {guides}: {followed} of {len(networks)} networks searched only around its organs"
+    sparse = [row for row in networks if row.sparse in {SparseOutcome.ABSENT, SparseOutcome.AGAIN}]
+    if sparse:
+        sentence += f"; {len(sparse)} searched the whole CT by a sparse first pass"
+        absent = [key for row in sparse if row.sparse == SparseOutcome.ABSENT for key in row.organs]
+        sentence += f", which suspected nothing of {', '.join(absent)}" if absent else ""
+    return f"{sentence}."
 
 
 class Predictor(Protocol):

@@ -64,6 +64,14 @@ def calibrate(
             "--layout", help="With --guided: how tiles are laid; auto: the cheapest that is accurate enough."
         ),
     ] = "auto",
+    sparse: Annotated[
+        bool,
+        typer.Option(
+            "--sparse/--no-sparse",
+            help="With --guided: a network that must search the whole CT does so with few tiles first, and "
+            "again only around what they show.",
+        ),
+    ] = True,
 ) -> None:
     """Compare the fast mode with the exact mode on your CTs, and allow it if every organ agrees.
 
@@ -72,7 +80,7 @@ def calibrate(
     enough, nothing is written and the exit code is 1.
     """
     if guided:
-        calibrate_guide(name, folders, backend=backend, margin_mm=margin_mm, layout=layout)
+        calibrate_guide(name, folders, backend=backend, margin_mm=margin_mm, layout=layout, sparse=sparse)
         return
     from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415

@@ -60,7 +60,7 @@ def guide(
 
 
 def calibrate_guide(
-    name: str, folders: Sequence[Path], *, backend: str, margin_mm: float, layout: str
+    name: str, folders: Sequence[Path], *, backend: str, margin_mm: float, layout: str, sparse: bool
 ) -> None:
     """Measure runs of a bundle with its guide against runs without, and allow them if every organ agrees.
 
@@ -71,6 +71,7 @@ def calibrate_guide(
     backend : ``exact`` or ``fast``
     margin_mm : margin around the organ of the guide
     layout : how tiles are laid; ``auto`` for the cheapest way that is accurate enough
+    sparse : whether networks that must search the whole CT do so with few tiles first
     """
     from orgseg_node.inference.backends.guided_calibrating import (  # noqa: PLC0415
         measure_guided,
@@ -86,14 +87,14 @@ def calibrate_guide(
     require_writable(bundle)
     layouts = list(Layout) if layout == "auto" else [Layout(layout)]
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
-        runs = open_guided_predictors(bundle, organ_table(), backend, margin_mm, layouts)
+        runs = open_guided_predictors(bundle, organ_table(), backend, margin_mm, layouts, sparse=sparse)
         measured = measure_guided(runs, _cases(folders), dt.datetime.now().astimezone().date(), on_progress)
     _print(measured)
     accepted = measured.accepted
     if accepted is None:
         for each in measured.candidates:
             short = "; ".join(each.calibration.shortcomings)
-            err().print(f"[red]not accepted[/] with tiles {each.calibration.layout}: {escape(short)}")
+            err().print(f"[red]not accepted[/] with {each.calibration.describe()}: {escape(short)}")
         print_message(f"'{name}' is unchanged.")
         raise typer.Exit(FAILED)
     changed = allow_guide(bundle, accepted.calibration)

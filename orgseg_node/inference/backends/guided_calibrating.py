@@ -101,18 +101,26 @@ class GuidedPredictors:
     ----------
     backend : ``exact`` or ``fast``
     margin_mm : margin of the boxes
+    sparse : whether networks that must search the whole CT do so with few tiles first
     unguided : the reference
     guided : with each layout of tiles, the cheapest first
     """
 
     backend: str
     margin_mm: float
+    sparse: bool
     unguided: Predictor
     guided: Mapping[Layout, Predictor]
 
 
-def open_guided_predictors(
-    bundle: ModelBundle, organs: OrganTable, backend: str, margin_mm: float, layouts: Sequence[Layout]
+def open_guided_predictors(  # noqa: PLR0913  # all of them are one measurement
+    bundle: ModelBundle,
+    organs: OrganTable,
+    backend: str,
+    margin_mm: float,
+    layouts: Sequence[Layout],
+    *,
+    sparse: bool,
 ) -> GuidedPredictors:
     """Open a bundle with and without its guide.
 
@@ -123,6 +131,7 @@ def open_guided_predictors(
     backend : ``exact`` or ``fast``; the latter must be calibrated
     margin_mm : margin of the boxes around the organs of the guide
     layouts : to measure, the cheapest first
+    sparse : let networks that must search the whole CT do so with few tiles first
 
     Raises
     ------
@@ -151,8 +160,12 @@ def open_guided_predictors(
     return GuidedPredictors(
         backend=backend,
         margin_mm=margin_mm,
+        sparse=sparse,
         unguided=predictor(None),
-        guided={layout: predictor(GuidedRun(layout=layout, margin_mm=margin_mm)) for layout in layouts},
+        guided={
+            layout: predictor(GuidedRun(layout=layout, margin_mm=margin_mm, sparse=sparse))
+            for layout in layouts
+        },
     )
 
 
@@ -197,6 +210,7 @@ def measure_guided(
                     backend=runs.backend,
                     layout=str(layout),
                     margin_mm=runs.margin_mm,
+                    sparse=runs.sparse,
                     date=today,
                     references=tuple(references),
                     organs={key: organ.agreement() for key, organ in each.organs.items()},

@@ -39,14 +39,17 @@ class GuidedRun:
     ----------
     layout : how tiles are laid over the box of an organ
     margin_mm : margin of the box around the organ of the guide
+    sparse : whether a network that must search the whole CT does so with few tiles first, see `sparse_search`
     """
 
     layout: Layout
     margin_mm: float
+    sparse: bool
 
     def describe(self) -> str:
         """For the description of the method."""
-        return f"tiles {self.layout}, margin {self.margin_mm:g} mm"
+        sparse = ", sparse first pass" if self.sparse else ""
+        return f"tiles {self.layout}, margin {self.margin_mm:g} mm{sparse}"
 
 
 def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun | None:
@@ -62,7 +65,9 @@ def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun |
     calibration = guide.calibration
     if calibration.shortcomings or calibration.backend != settings.backend:
         return None
-    return GuidedRun(layout=Layout(calibration.layout), margin_mm=calibration.margin_mm)
+    return GuidedRun(
+        layout=Layout(calibration.layout), margin_mm=calibration.margin_mm, sparse=calibration.sparse
+    )
 
 
 def guide_finding(networks: Sequence[GuidedNetwork]) -> tuple[Finding, ...]:
@@ -127,5 +132,6 @@ class OpenGuide:
             prepared=prepared,
             layout=self._run.layout,
             margin_mm=self._run.margin_mm,
+            sparse=self._run.sparse,
         )
         return places, found.timings_s["network"]

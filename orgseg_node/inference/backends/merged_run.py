@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.guided import GuidePlaces, run_in_box
+from orgseg_node.inference.backends.box_search import PartSearch, Rising
+from orgseg_node.inference.backends.guided import GuidePlaces, run_guided
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
 from orgseg_node.inference.backends.network_view import NetworkView
 from orgseg_node.inference.engine.run import RunSummary
@@ -48,26 +49,29 @@ class NetworkInCt:
         """
         if places is None:
             return self._run_whole(on_progress), []
-        view = self.view
-        box = run_in_box(
-            self.network,
-            view,
-            self.limits,
-            places,
-            on_progress,
+        view, progress = self.view, Rising(on_progress)
+        search = PartSearch(
+            network=self.network,
+            view=view,
+            limits=self.limits,
+            layout=places.layout,
+            margin_mm=places.margin_mm,
             region=None if region is None else view.of(region),
+            on_progress=progress,
         )
-        if box.labels is not None and box.summary is not None:
+        result = run_guided(search, places)
+        found = result.found
+        if found.labels is not None and found.summary is not None:
             if self.place is not None:
-                box.labels[~view.of(self.place)[box.part]] = 0
-            ranks, merged = self._ranks, view.of(self.merger.rank_map)[box.part]
-            for labels, plane in zip(box.labels, merged, strict=True):
+                found.labels[~view.of(self.place)[found.part]] = 0
+            ranks, merged = self._ranks, view.of(self.merger.rank_map)[found.part]
+            for labels, plane in zip(found.labels, merged, strict=True):
                 self.merger.merge(labels, ranks, plane)
-            summary, network_s = box.summary, box.network_s
+            summary, network_s = found.summary, found.network_s
         else:
-            summary = self._run_whole(on_progress)
-            network_s = summary.network_s + box.network_s
-        return replace(summary, network_s=network_s, tiles=box.report.tiles), [box.report]
+            summary = self._run_whole(progress)
+            network_s = summary.network_s + found.network_s
+        return replace(summary, network_s=network_s, tiles=result.report.tiles), [result.report]
 
     def _run_whole(self, on_progress: ProgressCallback) -> RunSummary:
         ranks, merged = self._ranks, self.view.of(self.merger.rank_map)

@@ -72,6 +72,7 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
         backend="exact",
         layout="once",
         margin_mm=2.0,
+        sparse=True,
         date=dt.date(2026, 1, 31),
         references=(ReferenceCt(sha256="a" * 64, voxels=7),),
         organs={"spleen": _GOOD, "heart": _GOOD},
@@ -108,7 +109,7 @@ def test_the_result_says_that_it_was_guided_and_networks_run_on_the_whole_ct_los
 ) -> None:
     found = _predict(guided, case, organ_table)
     free = _predict(guided, case, organ_table, replace(_STREAMING, guided=False))
-    assert "guided by coarse 1 (tiles once, margin 2 mm)" in found.method
+    assert "guided by coarse 1 (tiles once, margin 2 mm, sparse first pass)" in found.method
     assert "guides not used" in free.method
     assert {key for row in found.guided for key in row.organs} == {"spleen", "heart"}
     assert not free.guided
@@ -134,7 +135,7 @@ def test_without_a_sufficient_calibration_for_the_backend_the_guide_is_not_used(
     assert guide.calibration is not None
     run = allowed_run(guide, _STREAMING)
     assert run is not None
-    assert (run.layout, run.margin_mm) == (Layout.ONCE, 2.0)
+    assert (run.layout, run.margin_mm, run.sparse) == (Layout.ONCE, 2.0, True)
     poor = replace(guide.calibration, organs={"spleen": replace(_GOOD, missed_on=1), "heart": _GOOD})
     assert allowed_run(replace(guide, calibration=poor), _STREAMING) is None
     assert allowed_run(replace(guide, calibration=None), _STREAMING) is None
@@ -147,7 +148,9 @@ def test_the_measurement_counts_organs_misses_and_voxels(
     guided: ModelBundle, case: tuple[Volume, Body], organ_table: OrganTable
 ) -> None:
     volume, _ = case
-    runs = open_guided_predictors(guided, organ_table, "exact", 2.0, [Layout.ONCE, Layout.NNUNET])
+    runs = open_guided_predictors(
+        guided, organ_table, "exact", 2.0, [Layout.ONCE, Layout.NNUNET], sparse=True
+    )
     clinical = np.zeros(volume.grid.shape, dtype=bool)
     clinical[5:9, 5:9, 5:9] = True
     cases = [ReferenceCase(ct=volume, contours={"heart": clinical})] * 2  # the second time it is known
@@ -167,13 +170,13 @@ def test_a_bundle_without_a_guide_that_knows_an_organ_of_it_cannot_be_measured(
 ) -> None:
     bare = replace(guided, manifest=replace(guided.manifest, guide=None))
     with pytest.raises(GuideUnsuitable, match="has no guide"):
-        open_guided_predictors(bare, organ_table, "exact", 10.0, [Layout.ONCE])
+        open_guided_predictors(bare, organ_table, "exact", 10.0, [Layout.ONCE], sparse=True)
     guide = guided.manifest.guide
     assert guide is not None
     part = replace(guide.parts[0], labels={1: "liver"}, priorities={})
     other = replace(guided, manifest=replace(guided.manifest, guide=replace(guide, parts=(part,))))
     with pytest.raises(GuideUnsuitable, match="finds no organ of it"):
-        open_guided_predictors(other, organ_table, "exact", 10.0, [Layout.ONCE])
+        open_guided_predictors(other, organ_table, "exact", 10.0, [Layout.ONCE], sparse=True)
 
 
 def test_an_organ_that_the_guide_does_not_know_is_searched_everywhere_and_is_no_miss(
@@ -184,7 +187,7 @@ def test_an_organ_that_the_guide_does_not_know_is_searched_everywhere_and_is_no_
     assert guide is not None
     part = replace(guide.parts[0], labels={1: "heart"}, priorities={})
     half = replace(guided, manifest=replace(guided.manifest, guide=replace(guide, parts=(part,))))
-    runs = open_guided_predictors(half, organ_table, "exact", 2.0, [Layout.ONCE])
+    runs = open_guided_predictors(half, organ_table, "exact", 2.0, [Layout.ONCE], sparse=True)
     measured = measure_guided(runs, [ReferenceCase(ct=volume)], dt.date(2026, 2, 1), lambda *_: None)
     (candidate,) = measured.candidates
     spleen = candidate.calibration.organs["spleen"]
@@ -230,7 +233,7 @@ def test_calibrate_with_guided_measures_and_writes_the_result(
     assert guide is not None
     assert guide.calibration is not None
     if answer.status == 0:
-        assert "accepted single may run guided, with tiles once, margin 3 mm" in answer.out
+        assert "accepted single may run guided, with tiles once, margin 3 mm, sparse first pass" in answer.out
         assert guide.calibration.margin_mm == 3.0
     else:
         assert "not accepted" in answer.err

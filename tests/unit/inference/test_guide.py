@@ -24,7 +24,7 @@ from orgseg_node.inference.bundles.tables.guided_calibration import (
     GuidedCalibration,
 )
 from orgseg_node.inference.guide import allow_guide, attach_guide
-from orgseg_node.inference.predictor import GuidedNetwork, GuidedOutcome, describe_guidance
+from orgseg_node.inference.predictor import GuidedNetwork, GuidedOutcome, SparseOutcome, describe_guidance
 from tests.support.models.bundles import a_manifest, write_bundle
 from tests.support.node.command_line import orgseg
 
@@ -37,6 +37,7 @@ def a_guided_calibration(**organs: GuidedAgreement) -> GuidedCalibration:
         backend="exact",
         layout="once",
         margin_mm=10.0,
+        sparse=True,
         date=dt.date(2026, 1, 31),
         references=(ReferenceCt(sha256="a" * 64, voxels=7), ReferenceCt(sha256="b" * 64, voxels=9)),
         organs={"spleen": _GOOD, "liver": _GOOD} | organs,
@@ -104,6 +105,7 @@ def test_each_problem_of_a_guide_is_named(change: dict[str, Any], expected: str)
         ({"backend": "slow"}, "calibration.backend must be exact or fast"),
         ({"layout": "thrice"}, "calibration.layout must be few, once, nnunet"),
         ({"margin_mm": -1}, "calibration.margin_mm must be 0 to 1000"),
+        ({"sparse": 1}, "calibration.sparse must be true or false"),
         ({"date": "2026-01-31"}, "calibration.date must be a date"),
         ({"references": []}, "at least one [[guide.calibration.references]]"),
         ({"organs": {"spleen": {}}}, "organs.spleen.dice is missing"),
@@ -114,6 +116,17 @@ def test_each_problem_of_its_calibration_is_named(change: dict[str, Any], expect
     document = _document()
     document["guide"]["calibration"] |= change
     assert expected in _problems(document)
+
+
+def test_a_calibration_from_before_the_sparse_pass_does_not_allow_it() -> None:
+    document = _document()
+    del document["guide"]["calibration"]["sparse"]
+    guide = parse_manifest(tomli_w.dumps(document).encode()).guide
+    assert guide is not None
+    assert guide.calibration is not None
+    assert not guide.calibration.sparse
+    assert "sparse" not in guide.calibration.describe()
+    assert a_guided_calibration().describe() == "tiles once, margin 10 mm, sparse first pass"
 
 
 def test_its_files_are_among_those_of_the_bundle_and_all_organs_are_measured() -> None:
@@ -219,6 +232,16 @@ def test_objects_say_which_guide_led_how_many_networks() -> None:
     missed = replace(row, outcome=GuidedOutcome.MISSED)
     assert describe_guidance([row, missed, replace(row, outcome=GuidedOutcome.WIDENED)]) == (
         "Guided by coarse 2: 2 of 3 networks searched only around its organs."
+    )
+    again = replace(row, outcome=GuidedOutcome.UNKNOWN, sparse=SparseOutcome.AGAIN)
+    absent = replace(missed, organs=("spleen",), sparse=SparseOutcome.ABSENT)
+    everywhere = replace(missed, sparse=SparseOutcome.EVERYWHERE)
+    assert describe_guidance([row, again, everywhere]) == (
+        "Guided by coarse 2: 1 of 3 networks searched only around its organs; 1 searched the whole CT by a "
+        "sparse first pass."
+    )
+    assert describe_guidance([row, again, absent]).endswith(
+        "; 2 searched the whole CT by a sparse first pass, which suspected nothing of spleen."
     )
     assert not describe_guidance([])
 

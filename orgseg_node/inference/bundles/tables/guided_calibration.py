@@ -89,6 +89,8 @@ class GuidedCalibration:
     backend : ``exact`` or ``fast``, in which both were run; guided runs are allowed in this one
     layout : how tiles are laid over the box of an organ, see `engine.layout.Layout`
     margin_mm : margin of the box around the organ of the guide
+    sparse : whether networks that had to search the whole CT did so with few tiles first; see
+        `backends.sparse_search`
     date : of the measurement
     references : the CTs of the measurement
     organs : agreement by organ key, for every organ of the bundle
@@ -97,6 +99,7 @@ class GuidedCalibration:
     backend: str
     layout: str
     margin_mm: float
+    sparse: bool
     date: dt.date
     references: tuple[ReferenceCt, ...]
     organs: Mapping[str, GuidedAgreement]
@@ -124,7 +127,8 @@ class GuidedCalibration:
 
     def describe(self) -> str:
         """How tiles are laid, for the description of the method."""
-        return f"tiles {self.layout}, margin {self.margin_mm:g} mm"
+        sparse = ", sparse first pass" if self.sparse else ""
+        return f"tiles {self.layout}, margin {self.margin_mm:g} mm{sparse}"
 
 
 def guided_calibration_document(calibration: GuidedCalibration) -> dict[str, Any]:
@@ -133,6 +137,7 @@ def guided_calibration_document(calibration: GuidedCalibration) -> dict[str, Any
         "backend": calibration.backend,
         "layout": calibration.layout,
         "margin_mm": float(calibration.margin_mm),
+        "sparse": calibration.sparse,
         "date": calibration.date,
         "references": [asdict(ct) for ct in calibration.references],
         "organs": {key: _organ_document(organ) for key, organ in calibration.organs.items()},
@@ -155,6 +160,7 @@ def read_guided_calibration(row: Mapping[str, Any]) -> GuidedCalibration:
         backend=row["backend"],
         layout=row["layout"],
         margin_mm=float(row["margin_mm"]),
+        sparse=row.get("sparse", False),  # older calibrations did not measure it
         date=row["date"],
         references=tuple(ReferenceCt(**ct) for ct in row["references"]),
         organs={key: _read_organ(organ) for key, organ in row["organs"].items()},
@@ -177,13 +183,15 @@ def guided_calibration_problems(row: Any) -> list[str]:
     here = "guide.calibration"
     if not isinstance(row, dict):
         return [f"{here} must be a table"]
-    found = key_problems(f"{here}.", row, _TOP)
+    found = key_problems(f"{here}.", row, _TOP, {"sparse"})
     if row.get("backend", "exact") not in _BACKENDS:
         found.append(f"{here}.backend must be {' or '.join(_BACKENDS)}")
     if row.get("layout", "once") not in LAYOUTS:
         found.append(f"{here}.layout must be {', '.join(LAYOUTS)}")
     if not is_number(row.get("margin_mm", 0)) or not 0 <= row.get("margin_mm", 0) <= 1000:
         found.append(f"{here}.margin_mm must be 0 to 1000")
+    if not isinstance(row.get("sparse", False), bool):
+        found.append(f"{here}.sparse must be true or false")
     if type(row.get("date", dt.date.min)) is not dt.date:
         found.append(f"{here}.date must be a date without time")
     references = row.get("references", [])

@@ -2,150 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from orgseg_node.core.anatomy.possible import trusted_organs
-from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid, Shape
-from orgseg_node.core.volume import LabelMap, Mask, Volume
-from orgseg_node.inference.backends.guided import (
-    BoxResult,
-    GuidePlaces,
-    run_in_box,
-    touched_borders,
-    widen,
-    working_box,
-)
-from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
-from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
-from orgseg_node.inference.bundles.bundle import Part
-from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.core.volume import LabelMap, Mask
+from orgseg_node.inference.backends.box_search import touched_borders, widen, working_box
 from orgseg_node.inference.engine.layout import Layout, lay_tiles
-from orgseg_node.inference.engine.plans import NetworkPlan, PreprocessingPlan
 from orgseg_node.inference.engine.tiles import Tiling
-from orgseg_node.inference.engine.working import HuNormalisation, Regrid
+from orgseg_node.inference.engine.working import Regrid
 from orgseg_node.inference.predictor import GuidedOutcome
-from orgseg_node.inference.preparing import PreparedCt, prepare_ct
 from orgseg_node.organ_table import organ_table
-
-_SHAPE: Shape = (40, 44, 48)
-_SPACING = (2.0, 1.0, 1.5)
-_PATCH: Shape = (8, 12, 12)
-_KEY = "esophagus"  # 0.5 to 250 ml
-
-
-class _AboveThreshold:
-    """A network whose organ is all that is brighter than 500 HU, whatever else is in the tile."""
-
-    folds = 1
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        self.tiles = 0
-
-    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
-        self.tiles += 1
-        return torch.cat([torch.zeros_like(tile[0]), tile[0] - 0.5])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Bench:
-    """A CT with one bright organ and a network that finds it."""
-
-    organ: Mask
-    prepared: PreparedCt
-    view: NetworkView
-    network: LoadedNetwork
-    limits: RunLimits
-
-    def guided(
-        self, guide: Mask, layout: Layout = Layout.ONCE, margin_mm: float = 2.0, key: str = _KEY
-    ) -> BoxResult:
-        grid = Grid(shape=_SHAPE, spacing_mm=_SPACING, origin_mm=(0.0, 0.0, 0.0))
-        organs = {3: organ_table()[key]}
-        found = LabelMap(grid=grid, labels=(guide * 3).astype(np.uint8), organs=organs)
-        places = GuidePlaces(
-            guide="guide 1",
-            found=found,
-            trusted=trusted_organs(found),
-            tiles=1,
-            prepared=self.prepared,
-            layout=layout,
-            margin_mm=margin_mm,
-        )
-        return run_in_box(self.network, self.view, self.limits, places, lambda *_: None, region=None)
-
-    def whole(self) -> NDArray[np.uint16]:
-        labels = np.zeros(self.view.box.shape, dtype=np.uint16)
-
-        def on_plane(k: int, plane: NDArray[np.uint16]) -> None:
-            labels[k] = plane
-
-        run_loaded(self.network, self.view, self.limits, lambda *_: None, on_plane, region=None)
-        return labels
-
-    def all_of(self, result: BoxResult) -> NDArray[np.uint16]:
-        labels = np.zeros(self.view.box.shape, dtype=np.uint16)
-        assert result.labels is not None
-        labels[result.part] = result.labels
-        return labels
-
-
-def _bench(organ: Mask, spacing: Sequence[float] = (2.0, 1.5, 1.5)) -> _Bench:
-    hu = np.where(organ, 1000, 1).astype(np.int16)  # never 0, to which nnU-Net would crop
-    grid = Grid(shape=_SHAPE, spacing_mm=_SPACING, origin_mm=(0.0, 0.0, 0.0))
-    mask = np.ones(_SHAPE, dtype=bool)
-    body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=100.0, findings=())
-    prepared = prepare_ct(Volume(grid=grid, hu=hu), body, Preprocessing())
-    a, b, c = spacing
-    preprocessing = PreprocessingPlan(
-        transpose=(0, 1, 2),
-        spacing_mm=(a, b, c),
-        normalisation=HuNormalisation(low=0.0, high=1000.0, mean=0.0, std=1000.0),
-        force_separate_z=None,
-    )
-    plan = NetworkPlan(
-        preprocessing=preprocessing,
-        patch=_PATCH,
-        force_separate_z=None,
-        heads=2,
-        regions=None,
-        downsampling=(2, 2, 2),
-    )
-    view = view_for_network(prepared, preprocessing, "LPS")
-    assert view is not None
-    part = Part(folder="parts/organ", configuration="3d_fullres", folds=("0",), labels={1: _KEY})
-    network = LoadedNetwork(
-        part=part, plan=plan, forward=_AboveThreshold(), activation_bytes=1, release_memory=lambda: None
-    )
-    limits = RunLimits(step=0.5, memory_budget_mb=None, device=torch.device("cpu"), shared=False)
-    return _Bench(organ=organ, prepared=prepared, view=view, network=network, limits=limits)
-
-
-def _block(start: Shape, stop: Shape) -> Mask:
-    mask = np.zeros(_SHAPE, dtype=bool)
-    mask[Box(start=start, stop=stop).slices] = True
-    return mask
-
+from tests.support.models.guided_bench import KEY, SHAPE, block, make_bench
 
 _ORGAN = ((10, 14, 16), (18, 24, 26))
 
 
 @pytest.mark.parametrize("layout", list(Layout))
 def test_in_the_box_of_its_organ_a_network_finds_all_of_it_with_few_tiles(layout: Layout) -> None:
-    bench = _bench(_block(*_ORGAN))
-    result = bench.guided(_block(*_ORGAN), layout)
+    bench = make_bench(block(*_ORGAN))
+    result = bench.guided(block(*_ORGAN), layout)
     assert result.report.outcome is GuidedOutcome.BOX
-    assert result.report.organs == (_KEY,)
+    assert result.report.organs == (KEY,)
     whole = bench.whole()
     assert whole.any()
     assert (bench.all_of(result) == whole).all()
@@ -153,9 +36,9 @@ def test_in_the_box_of_its_organ_a_network_finds_all_of_it_with_few_tiles(layout
 
 
 def test_an_organ_that_reaches_beyond_its_box_widens_it_until_nothing_is_cut() -> None:
-    organ = _block((6, 10, 10), (34, 20, 20))
-    bench = _bench(organ)
-    result = bench.guided(_block((6, 10, 10), (16, 20, 20)))
+    organ = block((6, 10, 10), (34, 20, 20))
+    bench = make_bench(organ)
+    result = bench.guided(block((6, 10, 10), (16, 20, 20)))
     assert result.report.outcome is GuidedOutcome.WIDENED
     assert (bench.all_of(result) == bench.whole()).all()
     assert bench.whole()[30].any()
@@ -168,16 +51,16 @@ def test_nothing_of_a_connected_organ_is_cut_wherever_the_guide_saw_a_part_of_it
         start = data.draw(st.integers(first, size - least))
         return start, data.draw(st.integers(start + least, size))
 
-    organ = [stretch(size, 4) for size in _SHAPE]
+    organ = [stretch(size, 4) for size in SHAPE]
     seen = [stretch(stop - start, 1) for start, stop in organ]
-    mask = _block(_three(a for a, _ in organ), _three(b for _, b in organ))
-    guide = _block(
+    mask = block(_three(a for a, _ in organ), _three(b for _, b in organ))
+    guide = block(
         _three(a + first for (a, _), (first, _) in zip(organ, seen, strict=True)),
         _three(a + stop for (a, _), (_, stop) in zip(organ, seen, strict=True)),
     )
-    bench = _bench(mask)
+    bench = make_bench(mask)
     result = bench.guided(guide, data.draw(st.sampled_from(list(Layout))), data.draw(st.floats(0, 6)))
-    if result.labels is not None:
+    if result.found.labels is not None:
         assert (bench.all_of(result) == bench.whole()).all()
     else:
         assert not result.report.followed
@@ -185,51 +68,51 @@ def test_nothing_of_a_connected_organ_is_cut_wherever_the_guide_saw_a_part_of_it
 
 
 def test_where_the_guide_found_nothing_the_network_is_run_everywhere() -> None:
-    result = _bench(_block(*_ORGAN)).guided(np.zeros(_SHAPE, dtype=bool))
-    assert (result.report.outcome, result.labels) == (GuidedOutcome.MISSED, None)
+    result = make_bench(block(*_ORGAN)).guided(np.zeros(SHAPE, dtype=bool))
+    assert (result.report.outcome, result.found.labels) == (GuidedOutcome.MISSED, None)
 
 
 def test_where_the_guide_points_elsewhere_the_network_is_run_everywhere() -> None:
-    result = _bench(_block(*_ORGAN)).guided(_block((30, 34, 38), (36, 40, 44)))
-    assert (result.report.outcome, result.labels) == (GuidedOutcome.EMPTY, None)
+    result = make_bench(block(*_ORGAN)).guided(block((30, 34, 38), (36, 40, 44)))
+    assert (result.report.outcome, result.found.labels) == (GuidedOutcome.EMPTY, None)
     assert result.report.tiles > result.report.whole_tiles, "the tiles in vain count"
 
 
 def test_an_organ_that_hardly_resembles_the_guides_is_searched_everywhere() -> None:
-    guide = _block((10, 14, 16), (22, 30, 30))
-    result = _bench(_block((10, 14, 16), (12, 18, 20))).guided(guide)
-    assert (result.report.outcome, result.labels) == (GuidedOutcome.DIFFERENT, None)
+    guide = block((10, 14, 16), (22, 30, 30))
+    result = make_bench(block((10, 14, 16), (12, 18, 20))).guided(guide)
+    assert (result.report.outcome, result.found.labels) == (GuidedOutcome.DIFFERENT, None)
 
 
 def test_an_organ_that_the_guide_does_not_know_is_searched_everywhere() -> None:
-    result = _bench(_block(*_ORGAN)).guided(_block(*_ORGAN), key="spinal_cord")
-    assert (result.report.outcome, result.labels) == (GuidedOutcome.UNKNOWN, None)
+    result = make_bench(block(*_ORGAN)).guided(block(*_ORGAN), key="spinal_cord")
+    assert (result.report.outcome, result.found.labels) == (GuidedOutcome.UNKNOWN, None)
     assert result.report.tiles == result.report.whole_tiles
 
 
 def test_a_crumb_that_the_guide_took_for_the_organ_is_not_followed() -> None:
     """The network finds a crumb there as well, so that only the volume tells that the organ is elsewhere."""
-    organ, crumb = _block(*_ORGAN), _block((32, 36, 38), (35, 41, 44))
-    result = _bench(organ | crumb).guided(crumb)
-    assert (result.report.outcome, result.labels) == (GuidedOutcome.GUIDE_DOUBTFUL, None)
+    organ, crumb = block(*_ORGAN), block((32, 36, 38), (35, 41, 44))
+    result = make_bench(organ | crumb).guided(crumb)
+    assert (result.report.outcome, result.found.labels) == (GuidedOutcome.GUIDE_DOUBTFUL, None)
 
 
 def test_a_crumb_that_the_network_found_in_its_box_is_no_result() -> None:
-    crumb, guide = _block((32, 36, 38), (35, 41, 44)), _block((31, 35, 37), (36, 42, 45))
-    result = _bench(_block(*_ORGAN) | crumb).guided(guide)
-    assert (result.report.outcome, result.labels) == (GuidedOutcome.DOUBTFUL, None)
+    crumb, guide = block((32, 36, 38), (35, 41, 44)), block((31, 35, 37), (36, 42, 45))
+    result = make_bench(block(*_ORGAN) | crumb).guided(guide)
+    assert (result.report.outcome, result.found.labels) == (GuidedOutcome.DOUBTFUL, None)
 
 
 def test_a_crumb_of_the_guide_does_not_enlarge_the_box_and_a_second_piece_does() -> None:
-    organ, bench = _block(*_ORGAN), _bench(_block(*_ORGAN))
-    crumb, piece = _block((36, 40, 44), (38, 42, 46)), _block((34, 36, 40), (38, 42, 46))
+    organ, bench = block(*_ORGAN), make_bench(block(*_ORGAN))
+    crumb, piece = block((36, 40, 44), (38, 42, 46)), block((34, 36, 40), (38, 42, 46))
     alone, beside, both = (bench.guided(guide) for guide in (organ, organ | crumb, organ | piece))
     assert alone.report.tiles == beside.report.tiles < both.report.tiles
     assert beside.report.outcome is GuidedOutcome.BOX
 
 
 def test_organs_that_lie_to_each_other_as_in_no_body_are_not_trusted() -> None:
-    grid = Grid(shape=_SHAPE, spacing_mm=(4.0, 4.0, 4.0), origin_mm=(0.0, 0.0, 0.0))
+    grid = Grid(shape=SHAPE, spacing_mm=(4.0, 4.0, 4.0), origin_mm=(0.0, 0.0, 0.0))
     table = organ_table()
 
     def trusted(right: Mask, left: Mask, cord: Mask) -> frozenset[str]:
@@ -237,40 +120,24 @@ def test_organs_that_lie_to_each_other_as_in_no_body_are_not_trusted() -> None:
         organs = {1: table["parotid_right"], 2: table["parotid_left"], 3: table["spinal_cord"]}
         return trusted_organs(LabelMap(grid=grid, labels=labels, organs=organs))
 
-    one, other, cord = (
-        _block((10, 10, first), (16, 16, first + 6)).astype(np.uint8) for first in (4, 36, 20)
-    )
+    one, other, cord = (block((10, 10, first), (16, 16, first + 6)).astype(np.uint8) for first in (4, 36, 20))
     assert trusted(one, other, cord) == {"parotid_right", "parotid_left", "spinal_cord"}
     assert trusted(other, one, cord) == {"spinal_cord"}
 
 
 def test_a_box_that_needs_as_many_tiles_as_the_whole_ct_is_not_tried() -> None:
-    bench = _bench(_block(*_ORGAN))
-    result = bench.guided(_block((2, 0, 0), _SHAPE))
-    assert (result.report.outcome, result.labels) == (GuidedOutcome.NO_SAVING, None)
+    bench = make_bench(block(*_ORGAN))
+    result = bench.guided(block((2, 0, 0), SHAPE))
+    assert (result.report.outcome, result.found.labels) == (GuidedOutcome.NO_SAVING, None)
     forward: Any = bench.network.forward
     assert forward.tiles == 0
 
 
 def test_progress_does_not_fall_while_a_box_is_widened() -> None:
-    bench = _bench(_block((6, 10, 10), (34, 20, 20)))
+    bench = make_bench(block((6, 10, 10), (34, 20, 20)))
     seen: list[float] = []
-    organs = {1: organ_table()[_KEY]}
-    grid = Grid(shape=_SHAPE, spacing_mm=_SPACING, origin_mm=(0.0, 0.0, 0.0))
-    labels = _block((6, 10, 10), (16, 20, 20)).astype(np.uint8)
-    found = LabelMap(grid=grid, labels=labels, organs=organs)
-    places = GuidePlaces(
-        guide="g",
-        found=found,
-        trusted=trusted_organs(found),
-        tiles=1,
-        prepared=bench.prepared,
-        layout=Layout.ONCE,
-        margin_mm=0.0,
-    )
-    run_in_box(
-        bench.network, bench.view, bench.limits, places, lambda part, _: seen.append(part), region=None
-    )
+    guide = block((6, 10, 10), (16, 20, 20))
+    bench.guided(guide, margin_mm=0.0, on_progress=lambda part, _: seen.append(part))
     assert seen == sorted(seen)
 
 

@@ -1,0 +1,109 @@
+"""A network that must search the whole CT does so with few tiles first, and again where it found something.
+
+The first pass lays tiles side by side, so that each voxel is in one tile or a little more, where nnU-Net's
+sliding window has eight. At the border of a tile a network sees too little to draw an organ well, but enough
+to suspect it: every voxel counts in which an organ is at least a twentieth as likely as background. Around
+all of these voxels the network is run again as in the box of a guide, which grows as long as an organ reaches
+its border. Where no voxel is suspected, the organ is not in the CT.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+
+from orgseg_node.core.geometry import Box, Shape
+from orgseg_node.inference.backends.box_search import NOTHING_SEARCHED, PartSearch, SearchedPart
+from orgseg_node.inference.engine.forward import Forward
+from orgseg_node.inference.engine.layout import TileWindow
+from orgseg_node.inference.engine.tiles import Tiling
+from orgseg_node.inference.predictor import SparseOutcome
+
+SUSPICION: Final = 0.05
+"""Probability of an organ, against background, from which on a voxel is searched again."""
+
+SPARSE_STEP: Final = 1.0
+"""Step of the tiles of the first pass as a fraction of a tile."""
+
+
+def search_sparsely(search: PartSearch, whole_tiles: int) -> tuple[SparseOutcome, SearchedPart]:
+    """Search the whole CT with few tiles, and again where they show something.
+
+    Parameters
+    ----------
+    search : the network and the CT
+    whole_tiles : number of tiles of a run on the whole CT
+
+    Returns
+    -------
+    what came of it, and what was found; without labels if the network must be run on the whole CT
+    """
+    window = sparse_window(search.view.working.shape, search.network.plan.patch)
+    if search.needed_tiles(window.tiling) >= whole_tiles:
+        return SparseOutcome.NO_SAVING, NOTHING_SEARCHED
+    network = search.network
+    suspicious = SuspiciousForward(network.forward, regions=network.plan.regions is not None)
+    first, suspected = replace(search, network=replace(network, forward=suspicious)).run(window)
+    if not suspected.any():
+        # the folds agreed on logits of which the organs were raised, which is no measure
+        summary = None if first.summary is None else replace(first.summary, fold_agreement=None)
+        nothing = np.zeros((0, 0, 0), dtype=np.uint16)
+        return SparseOutcome.ABSENT, replace(
+            first, labels=nothing, part=NOTHING_SEARCHED.part, summary=summary
+        )
+    second = search.search_box(Box.around(suspected), whole_tiles)
+    outcome = SparseOutcome.EVERYWHERE if second.labels is None else SparseOutcome.AGAIN
+    return outcome, replace(
+        second, tiles=first.tiles + second.tiles, network_s=first.network_s + second.network_s
+    )
+
+
+def sparse_window(shape: Shape, patch: Shape) -> TileWindow:
+    """Tiles side by side over a whole working volume.
+
+    Parameters
+    ----------
+    shape : of the working volume
+    patch : of a tile
+    """
+    everything = Box(start=(0, 0, 0), stop=shape)
+    tiling = Tiling.covering(shape, patch, SPARSE_STEP)
+    return TileWindow(tiling=tiling, covered=everything, inner=everything)
+
+
+class SuspiciousForward:
+    """The forward pass of a network, with which an organ wins where it is only suspected.
+
+    Parameters
+    ----------
+    forward : of the network
+    regions : whether its heads are regions, each of which stands for itself, so that there is no background
+    """
+
+    def __init__(self, forward: Forward, *, regions: bool) -> None:
+        self._forward = forward
+        self._regions = regions
+        self._bonus = math.log((1 - SUSPICION) / SUSPICION)
+
+    @property
+    def folds(self) -> int:
+        """Number of networks in the ensemble."""
+        return self._forward.folds
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the tiles and of the logits."""
+        return self._forward.device
+
+    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
+        """Logits of a tile, with those of the organs raised; see `Forward`."""
+        logits = self._forward(tile, fold)
+        if self._regions:
+            logits += self._bonus
+        else:
+            logits[0] -= self._bonus
+        return logits

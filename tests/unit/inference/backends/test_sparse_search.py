@@ -1,0 +1,135 @@
+"""A network that must search the whole CT: few tiles first, then all around what they show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orgseg_node.core.geometry import Box
+from orgseg_node.core.volume import Mask
+from orgseg_node.inference.backends.sparse_search import SuspiciousForward, search_sparsely
+from orgseg_node.inference.engine.layout import Layout
+from orgseg_node.inference.predictor import GuidedOutcome, SparseOutcome
+from tests.support.models.guided_bench import PATCH, SHAPE, AboveThreshold, GuidedBench, block, make_bench
+
+_ORGAN = ((10, 14, 16), (18, 24, 26))
+_NOTHING: Mask = np.zeros(SHAPE, dtype=bool)
+
+
+def _tiles_run(bench: GuidedBench) -> int:
+    forward: Any = bench.network.forward
+    return int(forward.tiles)
+
+
+def test_an_organ_that_is_not_there_costs_one_sparse_pass() -> None:
+    bench = make_bench(_NOTHING)
+    result = bench.guided(_NOTHING, sparse=True)
+    row = result.report
+    assert (row.outcome, row.sparse) == (GuidedOutcome.MISSED, SparseOutcome.ABSENT)
+    assert row.tiles == _tiles_run(bench)
+    assert row.tiles <= row.whole_tiles / 4
+    assert result.found.labels is not None
+    assert not result.found.labels.any()
+
+
+def test_without_leave_the_whole_ct_is_searched_with_all_tiles() -> None:
+    result = make_bench(_NOTHING).guided(_NOTHING)
+    assert (result.report.sparse, result.found.labels) == (None, None)
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_an_organ_that_the_guide_missed_is_found_whole(layout: Layout) -> None:
+    bench = make_bench(block(*_ORGAN))
+    result = bench.guided(_NOTHING, layout, sparse=True)
+    row = result.report
+    assert (row.outcome, row.sparse) == (GuidedOutcome.MISSED, SparseOutcome.AGAIN)
+    assert (bench.all_of(result) == bench.whole()).all()
+    assert row.tiles < row.whole_tiles
+
+
+def test_the_tiles_of_every_pass_count() -> None:
+    bench = make_bench(block(*_ORGAN))
+    result = bench.guided(block((30, 34, 38), (36, 40, 44)), sparse=True)
+    row = result.report
+    assert (row.outcome, row.sparse) == (GuidedOutcome.EMPTY, SparseOutcome.AGAIN)
+    assert row.tiles == _tiles_run(bench)
+    assert (bench.all_of(result) == bench.whole()).all()
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.data())
+def test_no_part_of_an_organ_is_lost_that_tiles_see_only_dimly_at_their_border(data: st.DataObject) -> None:
+    """The network needs two voxels of context; side by side, its tiles leave seams in which it is unsure."""
+    mask = _NOTHING.copy()
+    for _ in range(data.draw(st.integers(1, 2))):
+        start = [data.draw(st.integers(0, size - 4)) for size in SHAPE]
+        stop = [data.draw(st.integers(a + 4, size)) for a, size in zip(start, SHAPE, strict=True)]
+        mask[Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2])).slices] = True
+    bench = make_bench(mask, forward=AboveThreshold(blind=2))
+    result = bench.guided(_NOTHING, Layout.NNUNET, sparse=True)
+    if result.found.labels is not None:
+        assert (bench.all_of(result) == bench.whole()).all()
+    else:
+        assert result.report.sparse is SparseOutcome.EVERYWHERE
+        assert result.report.tiles > result.report.whole_tiles
+
+
+def test_an_organ_on_the_seam_of_two_tiles_is_suspected() -> None:
+    """Between 500 HU, where the organ wins, and 206 HU, where it has a probability of a twentieth."""
+    seam = PATCH[1]
+    organ = block((10, seam - 1, 16), (18, seam + 1, 26))
+    bench = make_bench(organ, (2.0, 1.0, 1.5), forward=AboveThreshold(blind=2))
+    assert bench.whole().any()
+    result = bench.guided(_NOTHING, Layout.NNUNET, sparse=True)
+    assert result.report.sparse is SparseOutcome.AGAIN
+    assert (bench.all_of(result) == bench.whole()).all()
+
+
+@pytest.mark.parametrize(("hu", "expected"), [(150, SparseOutcome.ABSENT), (260, SparseOutcome.AGAIN)])
+def test_what_has_a_probability_of_a_twentieth_is_searched_again(hu: int, expected: SparseOutcome) -> None:
+    bench = make_bench(block(*_ORGAN), hu=hu)
+    assert not bench.whole().any()
+    result = bench.guided(_NOTHING, sparse=True)
+    assert result.report.sparse is expected
+    assert not bench.all_of(result).any()
+
+
+def test_an_organ_all_over_the_ct_is_searched_with_all_tiles_after_all() -> None:
+    ends = block((1, 1, 1), (4, 4, 4)) | block((36, 40, 44), (39, 43, 47))
+    bench = make_bench(ends)
+    result = bench.guided(_NOTHING, sparse=True)
+    assert (result.report.sparse, result.found.labels) == (SparseOutcome.EVERYWHERE, None)
+    assert result.report.tiles == _tiles_run(bench) + result.report.whole_tiles
+
+
+def test_a_box_as_large_as_the_ct_needs_no_sparse_pass() -> None:
+    bench = make_bench(block(*_ORGAN))
+    result = bench.guided(block((2, 0, 0), SHAPE), sparse=True)
+    assert (result.report.outcome, result.report.sparse) == (GuidedOutcome.NO_SAVING, None)
+    assert _tiles_run(bench) == 0
+
+
+def test_a_ct_of_one_tile_is_searched_at_once() -> None:
+    bench = make_bench(block(*_ORGAN), spacing=(16.0, 8.0, 8.0))
+    outcome, found = search_sparsely(bench.search(), 1)
+    assert (outcome, found.tiles, found.labels) == (SparseOutcome.NO_SAVING, 0, None)
+    assert _tiles_run(bench) == 0
+
+
+def test_each_region_is_suspected_for_itself() -> None:
+    class Fixed:
+        folds, device = 1, torch.device("cpu")
+
+        def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
+            return torch.tensor([-2.0, -4.0])[:, None, None, None].clone()
+
+    tile = torch.zeros(1, 1, 1, 1, 1)
+    assert (SuspiciousForward(Fixed(), regions=True)(tile, 0).flatten() > 0).tolist() == [True, False]
+    background, organ = SuspiciousForward(Fixed(), regions=False)(tile, 0).flatten().tolist()
+    assert background < -2.0
+    assert organ == -4.0

@@ -157,7 +157,7 @@ class Session:
             scans=settings.scans,
             anatomy=settings.anatomy,
         )
-        outcome = run(request, self._predictor, on_progress)
+        outcome = run(request, self._predictor, lambda _step, *done: on_progress(*done))
         clinical = Clinical(path=case.structures, approved=case.approved, automatic=settings.automatic)
         organs, not_used = compare_organs(
             case.series, clinical, outcome.rtstruct, outcome.report, settings.organs

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -71,6 +71,9 @@ class Step(StrEnum):
     REVIEW = "drawing the montage"
     SAVE = "saving"
 
+
+StepCallback = Callable[[Step, float, str], None]
+"""Is called with the step, the fraction of the whole work that is done (0 to 1) and a text for a person."""
 
 _ENDS = {  # fraction of the work that is done when a step ends
     Step.READ: 0.06,
@@ -154,7 +157,7 @@ class Outcome:
 def run(
     request: Request,
     predictor: Predictor,
-    on_progress: ProgressCallback,
+    on_progress: StepCallback,
     preloaded: PreloadedSeries | None = None,
 ) -> Outcome:
     """Contour one CT series, prove the objects and write them.
@@ -163,7 +166,7 @@ def run(
     ----------
     request : the CT and the settings
     predictor : finds the organs
-    on_progress : called with the fraction done (0 to 1) and a text
+    on_progress : called with the step, the fraction of all that is done (0 to 1) and a text
     preloaded : volume and body of the series, if they are known already
 
     Raises
@@ -240,24 +243,25 @@ def run(
 class _StepTimer:
     """Times the steps and reports the progress of the whole work."""
 
-    on_progress: ProgressCallback
+    on_progress: StepCallback
     timings_s: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def step(self, step: Step) -> Iterator[None]:
         """Run one step."""
-        self.on_progress(self._start(step), step.value)
+        self.on_progress(step, self._start(step), step.value)
         begun = time.perf_counter()
         yield
         self.timings_s[step.name.lower()] = round(time.perf_counter() - begun, 3)
-        self.on_progress(_ENDS[step], step.value)
+        self.on_progress(step, _ENDS[step], step.value)
 
     def within(self, step: Step) -> ProgressCallback:
         """A callback for the progress of one step, which is reported as progress of the whole work."""
         start, end = self._start(step), _ENDS[step]
 
         def report(fraction: float, text: str) -> None:
-            self.on_progress(start + (end - start) * min(max(fraction, 0.0), 1.0), f"{step.value}: {text}")
+            done = start + (end - start) * min(max(fraction, 0.0), 1.0)
+            self.on_progress(step, done, f"{step.value}: {text}")
 
         return report
 

@@ -240,7 +240,7 @@ predictor = ThresholdPredictor(organs=organs)
 series = read_series(Path(sys.argv[1]))
 request = Request(series=series, out=out, job_id="full", created=datetime.now(UTC), organs=organs)
 try:
-    run(request, predictor, lambda part, text: None)
+    run(request, predictor, lambda *_: None)
 except DiskFull as error:
     print(error.code, *sorted(path.name for path in out.iterdir()))
 """

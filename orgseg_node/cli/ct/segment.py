@@ -214,7 +214,7 @@ def segment(
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
         on_progress(0.0, "loading the network")
         predictor = open_predictor(bundles, settings, applied.needed_organs)
-        outcome = run(request, predictor, on_progress)
+        outcome = run(request, predictor, lambda _step, *done: on_progress(*done))
     if report is not None:
         write_durably(report, outcome.report_path.read_bytes())
     if as_json:

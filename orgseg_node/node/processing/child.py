@@ -25,7 +25,7 @@ import pydicom
 from orgseg_node.contouring.anatomy_check import AnatomyRules
 from orgseg_node.contouring.background import exit_with_parent
 from orgseg_node.contouring.objects import RequestedObjects, preload_libraries
-from orgseg_node.contouring.pipeline import Outcome, Request, Step, run
+from orgseg_node.contouring.pipeline import Outcome, Request, Step, StepCallback, run
 from orgseg_node.contouring.preload import SeriesPreloader
 from orgseg_node.contouring.protocol import parse_protocol
 from orgseg_node.contouring.scan_check import ScanRules
@@ -36,7 +36,7 @@ from orgseg_node.durable import write_durably
 from orgseg_node.errors import InputError, JobError, NoSeries, OrgsegError, StorageError
 from orgseg_node.errors.unexpected import coded, stack_without_text
 from orgseg_node.inference.bundles.references import open_references
-from orgseg_node.inference.predictor import Predictor, ProgressCallback
+from orgseg_node.inference.predictor import Predictor
 from orgseg_node.node.monitoring.logs import silence_warning_texts
 from orgseg_node.node.processing.child_request import ChildRequest
 from orgseg_node.node.processing.warm_worker import WAIT, wait_for_request
@@ -159,14 +159,14 @@ def _contour(
     return outcome
 
 
-def _progress_messages(send: Callable[..., None]) -> ProgressCallback:
+def _progress_messages(send: Callable[..., None]) -> StepCallback:
     """Progress as messages: one for each new state of the job, and in between a few per second."""
     last_state: JobState | None = None
     next_at = 0.0
 
-    def progress(fraction: float, text: str) -> None:
+    def progress(step: Step, fraction: float, text: str) -> None:
         nonlocal last_state, next_at
-        state = next((STATES[step] for step in Step if text.startswith(step.value)), None)
+        state = STATES[step]
         now = time.monotonic()
         if state is last_state and now < next_at:
             return

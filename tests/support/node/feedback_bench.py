@@ -112,7 +112,7 @@ class FeedbackBench:
             series=self.series, out=out, job_id=wanted.job_id, created=datetime(2026, 1, 2, tzinfo=UTC),
             organs=self.organs,
         )  # fmt: skip
-        outcome = run(request, ThresholdPredictor(organs=self.organs), lambda _fraction, _text: None)
+        outcome = run(request, ThresholdPredictor(organs=self.organs), lambda *_: None)
         for state in (JobState.PREPARING, JobState.INFERRING, JobState.WRITING, JobState.CHECKING):
             self.store.move(wanted.job_id, state, "")
         path = outcome.rtstruct

@@ -56,7 +56,7 @@ class Hospital:
         request = Request(
             series=series, out=self.root / "made" / name, job_id="j", created=NOW, organs=self.organs
         )
-        made = run(request, self.predictor, lambda _f, _t: None).rtstruct
+        made = run(request, self.predictor, lambda *_: None).rtstruct
         self.structures(folder / files, made, *changes)
         return case_name(series.series_instance_uid)
 

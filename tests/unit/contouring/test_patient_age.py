@@ -70,7 +70,7 @@ def test_the_age_at_the_scan_chooses_the_group(
             anatomy=AnatomyRules(references={model.sha256: grouped()}),
         ),
         predictor,
-        lambda _part, text: lines.append(text),
+        lambda _step, _part, text: lines.append(text),
     )
     cohort = outcome.report["cohort"]
     expected = group if group != ALL else UNKNOWN

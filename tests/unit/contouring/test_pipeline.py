@@ -53,7 +53,7 @@ def predictor(organ_table: OrganTable) -> ThresholdPredictor:
     return ThresholdPredictor(organs=organ_table, also_looked_for=("larynx",))
 
 
-def silent(part: float, text: str) -> None:
+def silent(_step: Step, part: float, text: str) -> None:
     del part, text
 
 
@@ -167,12 +167,13 @@ def test_the_same_job_again_writes_the_same_bytes(
 def test_progress_rises_from_0_to_1_and_never_falls(
     series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
 ) -> None:
-    calls: list[tuple[float, str]] = []
-    run(asked(series, tmp_path / "out"), predictor, lambda part, text: calls.append((part, text)))
-    parts = [part for part, _ in calls]
+    calls: list[tuple[Step, float, str]] = []
+    run(asked(series, tmp_path / "out"), predictor, lambda *call: calls.append(call))
+    parts = [part for _, part, _ in calls]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0.0, 1.0)
-    assert [text for _, text in calls if ":" not in text][::2] == [step.value for step in Step]
+    assert [text for _, _, text in calls if ":" not in text][::2] == [step.value for step in Step]
+    assert all(text.startswith(step.value) for step, _, text in calls), "the step of each call"
 
 
 def test_swapped_sides_are_written_but_held(
@@ -250,8 +251,8 @@ def test_a_label_map_that_is_not_what_was_encoded_stops_the_run_and_writes_nothi
         seen.append(labels)
         return labels
 
-    def disturb(part: float, text: str) -> None:
-        if text == Step.PROVE:
+    def disturb(step: Step, _part: float, _text: str) -> None:
+        if step is Step.PROVE:
             seen[0][:] = without_one_voxel(seen[0])
 
     changing = Changed(inner=predictor, change=remember)

@@ -12,12 +12,15 @@ import typer
 
 from orgseg_node.contouring.protocol import load_protocol
 from orgseg_node.durable import make_folder, write_durably
+from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.gate_file import GateVerdict, render_gate
 from orgseg_node.inference.predictor import InferenceSettings
+from orgseg_node.shipped import bundle_folders
 from orgseg_node.signing import read_key
 from orgseg_training.cli.bundles import open_named
 from orgseg_training.durable import lock_folder
 from orgseg_training.evaluation.delivery import NODE_PROTOCOL
+from orgseg_training.gate.next_step import next_step
 from orgseg_training.gate.page import render_html, render_pdf
 from orgseg_training.gate.rating import RatedContours, ratings_content, read_sheet, write_sheet
 from orgseg_training.gate.runs import Runner
@@ -112,6 +115,15 @@ def judge(
             items = list(_rated(session, scans[:sheet]))
             write_sheet(items, session.live.manifest.organs, folder, _SEED)
     _print(result, folder, signed=key is not None)
+    typer.echo(
+        next_step(
+            result.judgement,
+            session.candidate.manifest.name,
+            folder / "gate.json",
+            folder=None if _is_installed(session.candidate) else session.candidate.path,
+            signed=key is not None,
+        )
+    )
     if result.judgement.verdict is not GateVerdict.PASS:
         raise typer.Exit(1)
 
@@ -148,6 +160,10 @@ def _rated(session: GateSession, scans: tuple[ScanToJudge, ...]) -> list[RatedCo
             labels, numbers = session.run_of(scan, role).labels(scan.case)
             items.append(RatedContours(case=scan.case, role=role, labels=labels, numbers=numbers))
     return items
+
+
+def _is_installed(bundle: ModelBundle) -> bool:
+    return bundle.path.resolve().parent in {folder.resolve() for folder in bundle_folders()}
 
 
 def _print(result: GateResult, folder: Path, *, signed: bool) -> None:

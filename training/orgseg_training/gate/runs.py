@@ -7,19 +7,16 @@ missed, because it is not delivered.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node import __version__
 from orgseg_node.contouring.anatomy_check import AnatomyRules, FoundBy, organ_judge
 from orgseg_node.contouring.protocol import Protocol, load_protocol
 from orgseg_node.contouring.scan_check import ScanRules, check_scan, predict_part
@@ -40,11 +37,11 @@ from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import encode_json, read_json
 from orgseg_training.evaluation.delivery import NODE_PROTOCOL, LastScan, tidying_of
 from orgseg_training.evaluation.scoring import Tolerances
+from orgseg_training.gate.run_key import run_key
 from orgseg_training.gate.scans import OrganResult, result_from_json, result_to_json
 
 Labels = NDArray[np.uint8]
 OpenPredictor = Callable[[ModelBundle, InferenceSettings], Predictor]
-_CACHE: Final = "orgseg-gate-run/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,25 +103,8 @@ class BundleRun:
         self._bundle = bundle
         self._predictor: Predictor | None = None
         self._protocol = tidying_of(runner.protocol)
-        self._folder = runner.folder / self._name()
-
-    def _name(self) -> str:
-        """Whatever a result depends on besides the scan, as the name of a folder."""
-        manifest = self._bundle.manifest
-        runner = self._runner
-        tolerances = {key: runner.tolerances.of(key) for key in manifest.organs}
-        text = json.dumps(
-            [
-                _CACHE,
-                __version__,
-                self._bundle.sha256,
-                [part.folds for part in manifest.parts],
-                runner.settings.method_description,
-                tolerances,
-                self._protocol.sha256,
-            ]
-        )
-        return f"{self._bundle.sha256[:12]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        key = run_key(bundle, runner.settings, self._protocol, runner.organs, runner.tolerances)
+        self._folder = runner.folder / f"{bundle.sha256[:12]}-{key[:12]}"
 
     def is_cached(self, case: StoredCase) -> bool:
         """Whether a scan is in the cache. Raises StorageError."""

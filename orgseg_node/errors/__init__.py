@@ -21,7 +21,7 @@
     │   └── InferenceFailed  OutOfMemory (retryable)  BudgetTooSmall
     ├── ModelError              versions of models, their gate and promotion
     │   ├── UnknownVersion  NoLiveVersion  NoEarlierVersion  NotProven
-    │   ├── GateDamaged  GateUnsigned  GateForeign  GateNotPassed  GateOfOtherModels
+    │   ├── GateNotRead  GateDamaged  GateUnsigned  GateForeign  GateNotPassed  GateOfOtherModels
     │   └── SignerUnknown  SigningKeyUnusable
     ├── OutputError             the written objects
     │   └── ProofFailed  NothingFound  NothingPlausible  ObjectInvalid
@@ -161,6 +161,7 @@ from orgseg_node.errors.models import (
     GateDamaged,
     GateForeign,
     GateNotPassed,
+    GateNotRead,
     GateOfOtherModels,
     GateUnsigned,
     ModelError,
@@ -268,6 +269,7 @@ __all__ = [
     "GateDamaged",
     "GateForeign",
     "GateNotPassed",
+    "GateNotRead",
     "GateOfOtherModels",
     "GateUnsigned",
     "GridsDiffer",

@@ -42,6 +42,13 @@ class GateDamaged(ModelError):
     next_step = "Do not use it; make it again with orgseg-train site judge."
 
 
+class GateNotRead(ModelError):
+    """There is no gate file that can be read."""
+
+    code = "MODEL_GATE_NOT_READ"
+    next_step = "Name the file gate.json that orgseg-train site judge wrote; by default SITE/gate/gate.json."
+
+
 class GateUnsigned(ModelError):
     """The gate file is not signed."""
 

@@ -116,12 +116,12 @@ def _other_protocol(gate: str, own: str) -> str:
 
 
 def _read(path: Path) -> bytes:
-    from orgseg_node.errors import GateDamaged  # noqa: PLC0415
+    from orgseg_node.errors import GateNotRead  # noqa: PLC0415
 
     try:
         return path.read_bytes()
     except OSError as error:
-        raise GateDamaged(f"{path.name}: {error.strerror}.") from error
+        raise GateNotRead(f"{path}: {error.strerror}.") from error
 
 
 def rollback(

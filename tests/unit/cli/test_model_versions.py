@@ -97,7 +97,8 @@ def test_what_is_refused_has_a_code_and_changes_nothing(cli: CommandLine) -> Non
     refused = {
         "MODEL_GATE_UNSIGNED": cli.promote(0, "2", "--gate", cli.gate(unsigned)),
         "MODEL_GATE_NOT_PASSED": cli.promote(0, "2", "--gate", cli.gate(cli.node.gate("2", "1", "FAIL"))),
-        "MODEL_GATE_DAMAGED": cli.promote(0, "2", "--gate", cli.folder / "nothing.json"),
+        "MODEL_GATE_NOT_READ": cli.promote(0, "2", "--gate", cli.folder / "nothing.json"),
+        "MODEL_GATE_DAMAGED": cli.promote(0, "2", "--gate", cli.node.keys[PERSONS[0]]),
         "MODEL_NOT_PROVEN": cli.promote(0, "2"),
         "BUNDLE_UNKNOWN": cli.promote(0, "9", "--gate", cli.gate(cli.node.gate("2", "1"))),
         "MODEL_NO_EARLIER_VERSION": cli.run("rollback", FAMILY),

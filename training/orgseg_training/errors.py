@@ -208,6 +208,13 @@ class SiteExists(TrainingError):
     next_step = "Choose another folder with --out, or continue with this one."
 
 
+class TrainingSettingsInvalid(ConfigError):
+    """A file of settings of training cannot be used."""
+
+    code = "TRAINING_SETTINGS"
+    next_step = "Correct what is named in the file, and repeat the command."
+
+
 class SiteSettingsInvalid(ConfigError):
     """The settings of a site's data set are invalid."""
 

@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orgseg_node.errors import ConfigError, OrgsegError
+from orgseg_node.errors import OrgsegError
+from orgseg_training.errors import TrainingSettingsInvalid
 
 Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
@@ -23,7 +24,9 @@ class Settings(BaseModel):
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
-def read_settings_file(path: Path, kind: type[_Kind], error: type[OrgsegError] = ConfigError) -> _Kind:
+def read_settings_file(
+    path: Path, kind: type[_Kind], error: type[OrgsegError] = TrainingSettingsInvalid
+) -> _Kind:
     """Read a file of settings.
 
     Parameters

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orgseg_node.durable import atomic_file
-from orgseg_node.errors import ConfigError, ToolMissing
+from orgseg_node.errors import OptionInvalid, ToolMissing
 from orgseg_training.durable import lock_folder
 from orgseg_training.errors import TrainingError
 from orgseg_training.experiment.config import copy_own_organs, load_experiment, save_experiment, with_folders
@@ -75,7 +75,7 @@ def run(
     """Run an experiment from the data sets to the report, from where it was interrupted."""
     if config is None:
         if profile != "smoke":
-            raise ConfigError("Name the experiment with --config.")
+            raise OptionInvalid("Name the experiment with --config.")
         config = smoke_experiment(out)
     experiment = with_folders(load_experiment(config), database or [])
     workspace = Workspace(experiment=experiment, root=out.resolve())
@@ -114,14 +114,14 @@ def _planned(workspace: Workspace, *, dry_run: bool) -> tuple[Estimate, int]:
 
 
 def _snakemake(workspace: Workspace, profile: str, *, dry_run: bool) -> list[str]:
-    """The command that runs the workflow. Raises ToolMissing or ConfigError."""
+    """The command that runs the workflow. Raises ToolMissing or OptionInvalid."""
     probe = subprocess.run([sys.executable, "-m", "snakemake", "--version"], check=False, capture_output=True)
     if probe.returncode:
         raise ToolMissing("Snakemake: pip install '.[train]' in the source folder.")
     named = training_workflow() / "profiles" / profile
     folder = named if named.is_dir() else Path(profile)
     if not folder.is_dir():
-        raise ConfigError(f"There is no profile {profile!r}.")
+        raise OptionInvalid(f"There is no profile {profile!r}.")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(training_workflow() / "Snakefile")]
     command += ["--directory", str(workspace.root), "--profile", str(folder), "--rerun-incomplete"]
     command += ["--nolock"]  # Snakemake's lock remains after a kill; that of `lock_folder` does not

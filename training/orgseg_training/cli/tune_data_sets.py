@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orgseg_node.errors import BundleExists, ConfigError
+from orgseg_node.errors import BundleExists, OptionInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.shipped import bundle_folders
 from orgseg_training.cli.tune import progress_display
@@ -113,7 +113,7 @@ def _folders(assignments: list[str]) -> dict[str, Path]:
     for assignment in assignments:
         name, equals, folder = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"--database {assignment}: write NAME=FOLDER.")
+            raise OptionInvalid(f"--database {assignment}: write NAME=FOLDER.")
         found[name] = Path(folder).expanduser().resolve()
     return found
 

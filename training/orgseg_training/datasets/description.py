@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from orgseg_node.core.organs import PAIRS, OrganTable
-from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.organ_table import shipped_organs
+from orgseg_training.errors import TrainingSettingsInvalid
 from orgseg_training.shipped import training_config
 
 Label = Annotated[int, Field(gt=0, lt=256)]
@@ -142,18 +142,18 @@ def load_data_set(name: str) -> DataSet:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         With every problem of the file, or if there is no such data set.
     """
     return read_description(training_config("datasets") / f"{name}.toml")
 
 
 def read_description(path: Path) -> DataSet:
-    """Read a description from TOML. Raises ConfigError with every problem of the file."""
+    """Read a description from TOML. Raises TrainingSettingsInvalid with every problem of the file."""
     try:
         return parse_description(path.name, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+        raise TrainingSettingsInvalid(f"{path.name}: {error}") from error
 
 
 def parse_description(name: str, document: Mapping[str, Any], organs: OrganTable | None = None) -> DataSet:
@@ -167,7 +167,7 @@ def parse_description(name: str, document: Mapping[str, Any], organs: OrganTable
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         With every problem.
     """
     try:
@@ -177,4 +177,4 @@ def parse_description(name: str, document: Mapping[str, Any], organs: OrganTable
         lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in problems] or [
             f"  {error}"
         ]
-        raise ConfigError(f"{name}: {len(lines)} problems\n" + "\n".join(lines)) from error
+        raise TrainingSettingsInvalid(f"{name}: {len(lines)} problems\n" + "\n".join(lines)) from error

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.core.organs import OrganTable, join_tables, load_organs
+from orgseg_node.errors import ConfigError
 from orgseg_node.organ_table import organ_table
+from orgseg_training.errors import TrainingSettingsInvalid
 
 OWN_ORGANS: Final = "organs.toml"
 """File of organs of its own in the folder of a site, or of an experiment."""
@@ -24,7 +26,7 @@ def organs_of_folder(folder: Path) -> OrganTable:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the file is invalid.
     """
     own = folder / OWN_ORGANS
@@ -36,7 +38,11 @@ def with_own_organs(path: Path) -> OrganTable:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the file is invalid, or uses a name that another organ has.
     """
-    return join_tables(shipped_organs(), load_organs(path), path.name)
+    shipped = shipped_organs()
+    try:
+        return join_tables(shipped, load_organs(path), path.name)
+    except ConfigError as error:
+        raise TrainingSettingsInvalid(error.detail) from error

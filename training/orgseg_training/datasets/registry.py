@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.errors import ConfigError, InputError
+from orgseg_node.errors import InputError
 from orgseg_training.datasets import label_image, mask_per_organ, nnunet_raw, openkbp
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.description import DataSet, described_data_sets, load_data_set
@@ -17,6 +17,7 @@ from orgseg_training.datasets.organ_names import organ_names
 from orgseg_training.datasets.organ_table import shipped_organs
 from orgseg_training.datasets.rtstruct.archive import read_archive
 from orgseg_training.datasets.rtstruct.cases import ArchiveRules, archive_cases
+from orgseg_training.errors import TrainingSettingsInvalid
 
 _OPENKBP = "openkbp"
 
@@ -73,13 +74,13 @@ def open_database(
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If there is no such kind, or it does not have an option.
     InputError
         If the folder does not hold such a data set.
     """
     if kind not in kinds():
-        raise ConfigError(f"databases.{name}: kind {kind!r} must be {', '.join(kinds())}.")
+        raise TrainingSettingsInvalid(f"databases.{name}: kind {kind!r} must be {', '.join(kinds())}.")
     if not folder.is_dir():
         raise InputError(f"databases.{name}: there is no folder {folder}.")
     if kind == _OPENKBP:
@@ -114,15 +115,17 @@ def _options(name: str, data_set: DataSet, options: Mapping[str, Any], organs: O
     known = _KNOWN[data_set.layout]
     unknown = sorted(options.keys() - known)
     if unknown:
-        raise ConfigError(
+        raise TrainingSettingsInvalid(
             f"databases.{name}.options: {', '.join(unknown)}: {', '.join(sorted(known))} are known."
         )
     try:
         found = Options.model_validate(options)
     except ValidationError as error:
         lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
-        raise ConfigError(f"databases.{name}.options:\n" + "\n".join(lines)) from error
+        raise TrainingSettingsInvalid(f"databases.{name}.options:\n" + "\n".join(lines)) from error
     no_keys = sorted({*found.rois, *found.organs.values(), *(found.drawn or ())} - set(organs))
     if no_keys:
-        raise ConfigError(f"databases.{name}.options: {', '.join(no_keys)}: no keys of the organ table.")
+        raise TrainingSettingsInvalid(
+            f"databases.{name}.options: {', '.join(no_keys)}: no keys of the organ table."
+        )
     return found

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from orgseg_node.errors import ConfigError
+from orgseg_training.errors import TrainingSettingsInvalid
 
 STRATEGY_2_ORGANS = frozenset(
     {
@@ -60,17 +60,17 @@ def read_published(path: Path) -> tuple[PublishedRow, ...]:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If a column is missing or unknown, or a value is no number.
     """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(line for line in stream if not line.startswith("#"))
             if reader.fieldnames != [field.name for field in fields(PublishedRow)]:
-                raise ConfigError(f"{path.name} has other columns than expected.")
+                raise TrainingSettingsInvalid(f"{path.name} has other columns than expected.")
             return tuple(_row(row) for row in reader)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path.name} cannot be read as printed values.") from error
+        raise TrainingSettingsInvalid(f"{path.name} cannot be read as printed values.") from error
 
 
 def _row(row: dict[str, str]) -> PublishedRow:

@@ -18,8 +18,9 @@ from orgseg_node.core.metrics import compare
 from orgseg_node.core.metrics.comparison import NOT_LABELLED, Comparison
 from orgseg_node.core.naming.dictionary import name_dictionary
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.errors import ConfigError, GridsDiffer, LabelsInvalid, NotPaired
+from orgseg_node.errors import GridsDiffer, LabelsInvalid, NotPaired
 from orgseg_training.datasets.nifti import read_label_image
+from orgseg_training.errors import TrainingSettingsInvalid
 from orgseg_training.evaluation.results import CaseScore
 
 Labels = NDArray[np.uint8]
@@ -209,18 +210,20 @@ def read_case_list(path: Path) -> dict[str, CaseInfo]:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the file cannot be read or lacks the column ``case``.
     """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"{path.name} cannot be read.") from error
+        raise TrainingSettingsInvalid(f"{path.name} cannot be read.") from error
     cases = {}
     for row in rows:
         if not row.get("case") or row.get("child") not in {None, "", "0", "1"}:
-            raise ConfigError(f"{path.name}: every line needs a case, and child must be 1, 0 or empty.")
+            raise TrainingSettingsInvalid(
+                f"{path.name}: every line needs a case, and child must be 1, 0 or empty."
+            )
         labelled, child = row.get("labelled"), row.get("child")
         cases[row["case"]] = CaseInfo(
             group=row.get("group") or row["case"],
@@ -237,7 +240,7 @@ def read_tolerances(path: Path, organs: OrganTable) -> Tolerances:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the file cannot be read, or has an unknown organ or an invalid distance.
     """
     try:
@@ -247,8 +250,10 @@ def read_tolerances(path: Path, organs: OrganTable) -> Tolerances:
             organs_mm={str(k): float(v) for k, v in rows.get("organs_mm", {}).items()},
         )
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path.name} cannot be read as tolerances.") from error
+        raise TrainingSettingsInvalid(f"{path.name} cannot be read as tolerances.") from error
     wrong = [k for k, v in tolerances.organs_mm.items() if k not in organs or not v > 0]
     if wrong or not tolerances.default_mm > 0 or rows.keys() - {"default_mm", "organs_mm"}:
-        raise ConfigError(f"{path.name}: organ keys and distances above 0 mm only; see {wrong or rows}.")
+        raise TrainingSettingsInvalid(
+            f"{path.name}: organ keys and distances above 0 mm only; see {wrong or rows}."
+        )
     return tolerances

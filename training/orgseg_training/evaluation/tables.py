@@ -13,7 +13,7 @@ from scipy import stats
 
 from orgseg_node.core.bootstrap import bootstrap_mean
 from orgseg_node.core.metrics import Status
-from orgseg_node.errors import ConfigError
+from orgseg_training.errors import TrainingSettingsInvalid
 from orgseg_training.evaluation.published_results import PublishedRow, inconsistencies
 from orgseg_training.evaluation.results import CaseScore
 from orgseg_training.evaluation.statistics import (
@@ -240,7 +240,7 @@ def cost_table(path: Path) -> Table:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the file cannot be read.
     """
     try:
@@ -248,7 +248,7 @@ def cost_table(path: Path) -> Table:
             lines = list(csv.DictReader(line for line in stream if not line.startswith("#")))
         costs = [(r["step"], int(r["jobs"]), float(r["gpu_hours_each"]), r["device"]) for r in lines]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path.name} cannot be read as a table of costs.") from error
+        raise TrainingSettingsInvalid(f"{path.name} cannot be read as a table of costs.") from error
     rows = [(step, str(n), f"{each:g}", f"{n * each:g}", device) for step, n, each, device in costs]
     rows.append(
         ("all", str(sum(n for _, n, _, _ in costs)), "", f"{sum(n * e for _, n, e, _ in costs):g}", "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orgseg_node.errors import ConfigError
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_training.durable import read_json
+from orgseg_training.errors import TrainingSettingsInvalid
 from orgseg_training.evaluation.predictions import Scoring
 from orgseg_training.evaluation.results import CaseScore, read_cases, write_cases
 from orgseg_training.evaluation.tables import dice_table
@@ -32,7 +32,7 @@ def measure_bundle(workspace: Workspace, machine: Machine) -> None:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the experiment has no bundle.
     ModelNotImportable
         If a fold is not trained yet.
@@ -54,7 +54,7 @@ def export_bundle(workspace: Workspace) -> ModelBundle:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the experiment has no bundle.
     CasesInvalid
         If it was not measured yet.
@@ -94,7 +94,7 @@ drawn.
 def _settings(workspace: Workspace) -> BundleSettings:
     settings = workspace.experiment.bundle
     if settings is None:
-        raise ConfigError("The experiment has no section bundle.")
+        raise TrainingSettingsInvalid("The experiment has no section bundle.")
     return settings
 
 

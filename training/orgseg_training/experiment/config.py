@@ -10,7 +10,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from orgseg_node.durable import atomic_file
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import OptionInvalid
 from orgseg_training.datasets.organ_table import OWN_ORGANS, with_own_organs
 from orgseg_training.errors import ExperimentChanged
 from orgseg_training.settings_file import Name, Positive, Settings, read_settings_file
@@ -276,7 +276,7 @@ def load_experiment(path: Path) -> Experiment:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         With every problem of the file.
     """
     experiment = read_settings_file(path, Experiment)
@@ -302,7 +302,7 @@ def with_folders(experiment: Experiment, assignments: Sequence[str]) -> Experime
 
     Raises
     ------
-    ConfigError
+    OptionInvalid
         If there is no such data set, or an assignment has another form.
     """
     folders = {}
@@ -310,7 +310,7 @@ def with_folders(experiment: Experiment, assignments: Sequence[str]) -> Experime
     for assignment in assignments:
         name, equals, folder = assignment.partition("=")
         if not equals or name not in known:
-            raise ConfigError(
+            raise OptionInvalid(
                 f"--database {assignment}: NAME=FOLDER with NAME of {', '.join(sorted(known))}."
             )
         folders[name] = Path(folder).expanduser().resolve()
@@ -343,7 +343,7 @@ def copy_own_organs(experiment: Experiment, root: Path) -> None:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If the file cannot be read or is invalid.
     ExperimentChanged
         If the folder has other organs.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case import OrganState
+from orgseg_training.errors import TrainingSettingsInvalid
 from orgseg_training.experiment.config import AssumedSizes, Experiment
 from orgseg_training.experiment.prepare import training_cases
 from orgseg_training.experiment.splits import Splits
@@ -67,9 +67,15 @@ def estimate(workspace: Workspace, splits: Splits) -> Estimate:
 
 
 def estimate_assumed(experiment: Experiment) -> Estimate:
-    """Estimate an experiment without its data. Raises ConfigError if it has no section ``assumed``."""
+    """Estimate an experiment without its data.
+
+    Raises
+    ------
+    TrainingSettingsInvalid
+        If it has no section ``assumed``.
+    """
     if experiment.assumed is None:
-        raise ConfigError("The experiment has no section assumed, so its data sets are needed.")
+        raise TrainingSettingsInvalid("The experiment has no section assumed, so its data sets are needed.")
     return _estimate(experiment, experiment.assumed)
 
 

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.scan_groups import groups_of
 from orgseg_training.durable import read_json, write_json
-from orgseg_training.errors import NoPositives, SplitChanged
+from orgseg_training.errors import NoPositives, SplitChanged, TrainingSettingsInvalid
 from orgseg_training.experiment.config import Database, Experiment
 
 _CHILD_YEARS = 18.0
@@ -64,7 +63,7 @@ def make_splits(
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If too few patients are left for the folds.
     """
     by_database = {database.name: database for database in experiment.databases}
@@ -89,7 +88,7 @@ def make_splits(
             development.append(group)
     if len(development) < experiment.folds:
         gone, tested = len(without), len(groups) - len(development)
-        raise ConfigError(
+        raise TrainingSettingsInvalid(
             f"{len(development)} patients are left for {experiment.folds} folds. Of {len(cases)} scans "
             f"{gone} were left out, as copies of others or by the list of rejects; "
             f"{tested} patients are for the test."

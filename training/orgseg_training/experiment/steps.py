@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import OptionInvalid
 from orgseg_training.curation.duplicates import find_duplicates
 from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.case_store import Ingested
 from orgseg_training.datasets.registry import open_database
-from orgseg_training.errors import NoPositives, NoScans
+from orgseg_training.errors import NoPositives, NoScans, TrainingSettingsInvalid
 from orgseg_training.experiment.combined_bundle import measure_bundle
 from orgseg_training.experiment.complete import complete_batch, merge_all
 from orgseg_training.experiment.coverage import require_drawn
@@ -37,10 +37,10 @@ class StepTarget:
     batch: int | None = None
 
     def require(self, *names: str) -> None:
-        """Raise ConfigError unless these were given."""
+        """Raise OptionInvalid unless these were given."""
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
-            raise ConfigError(f"This step needs {', '.join(f'--{name}' for name in missing)}.")
+            raise OptionInvalid(f"This step needs {', '.join(f'--{name}' for name in missing)}.")
 
 
 def run_step(name: str, workspace: Workspace, target: StepTarget, machine: Machine) -> None:
@@ -55,7 +55,7 @@ def run_step(name: str, workspace: Workspace, target: StepTarget, machine: Machi
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If there is no such step, network or fold.
     TrainingError, InferenceFailed, StorageError and the errors of the step itself
         If it fails; it can be run again.
@@ -74,15 +74,15 @@ def run_step(name: str, workspace: Workspace, target: StepTarget, machine: Machi
         target.require("network", "fold")
         _STEPS_OF_FOLD[name](workspace, _network(workspace, target), target.fold or 0, machine)
     else:
-        raise ConfigError(f"There is no step {name!r}; there are {', '.join(STEPS)}.")
+        raise OptionInvalid(f"There is no step {name!r}; there are {', '.join(STEPS)}.")
 
 
 def _network(workspace: Workspace, target: StepTarget) -> Network:
     known = {network.name: network for network in workspace.networks}
     if target.network not in known:
-        raise ConfigError(f"There is no network {target.network!r}; there are {', '.join(known)}.")
+        raise OptionInvalid(f"There is no network {target.network!r}; there are {', '.join(known)}.")
     if target.fold is not None and target.fold not in workspace.trained_folds:
-        raise ConfigError(f"There are folds 0 to {workspace.trained_folds[-1]}.")
+        raise OptionInvalid(f"There are folds 0 to {workspace.trained_folds[-1]}.")
     return known[target.network]
 
 
@@ -111,7 +111,7 @@ def ingest(workspace: Workspace) -> Ingested:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If too few scans can be used.
     NoPositives
         If an organ was drawn in no scan, or a fold has no scan in which an organ was drawn.
@@ -128,7 +128,7 @@ def ingest(workspace: Workspace) -> Ingested:
     found = store.ingest(_sources(workspace), again=not locked, final=locked)
     try:
         splits = _split(workspace)
-    except (ConfigError, NoPositives) as error:  # few scans are left: say what became of the others
+    except (TrainingSettingsInvalid, NoPositives) as error:  # few scans are left: say why
         raise type(error)(f"{error.detail} {store.why_not_used}".strip()) from error
     if locked:
         lock_splits(splits, workspace.splits_file)
@@ -142,7 +142,7 @@ def lock(workspace: Workspace) -> None:
     ------
     NoScans
         If no scan was ingested.
-    ConfigError, NoPositives, RejectsInvalid, RejectsUnsigned, CurationChanged, SplitChanged
+    TrainingSettingsInvalid, NoPositives, RejectsInvalid, RejectsUnsigned, CurationChanged, SplitChanged
         See `ingest`.
     """
     if not workspace.store.keys():

@@ -68,7 +68,7 @@ class Site:
         ------
         NoSite
             If it is not the folder of a site.
-        ConfigError
+        SiteSettingsInvalid
             If ``site.toml`` is invalid.
         """
         root = root.resolve()
@@ -128,7 +128,7 @@ class Site:
 
     @property
     def organs(self) -> OrganTable:
-        """The organ table: the shipped one with the site's own organs. Raises ConfigError."""
+        """The organ table: the shipped one with the site's own organs. Raises TrainingSettingsInvalid."""
         return organs_of_folder(self.root)
 
     def secret(self) -> bytes:

@@ -62,7 +62,7 @@ def survey_site(site: Site) -> SurveyedArchive:
     ------
     InputError
         If the archive has neither CT nor RTSTRUCT.
-    NamesInvalid, ConfigError
+    NamesInvalid, TrainingSettingsInvalid
         If names.toml, site.toml or organs.toml is invalid.
     DiskFull, NotDurable
         If files cannot be written.

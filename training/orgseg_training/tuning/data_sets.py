@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import OptionInvalid
 from orgseg_training.curation.duplicates import find_duplicates, redundant_copies
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.datasets.registry import open_database
@@ -139,13 +139,13 @@ def read_tuning(path: Path, folders: Mapping[str, Path]) -> TuningFile:
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         With every problem of the file.
     """
     read = read_settings_file(path, TuningFile)
     unknown = sorted(folders.keys() - {database.name for database in read.databases})
     if unknown:
-        raise ConfigError(f"--database: {path.name} has no data set {', '.join(unknown)}.")
+        raise OptionInvalid(f"--database: {path.name} has no data set {', '.join(unknown)}.")
     base = path.resolve().parent
     placed = tuple(
         each.model_copy(update={"folder": folders.get(each.name, base / each.folder.expanduser())})

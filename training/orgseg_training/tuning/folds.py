@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from orgseg_node.errors import ConfigError
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.scan_groups import groups_of
-from orgseg_training.errors import TooFewDrawn
+from orgseg_training.errors import TooFewDrawn, TrainingSettingsInvalid
 
 MIN_TRAINING: Final = 4
 """Scans in which an organ must be drawn among those a fold is trained on."""
@@ -61,7 +60,7 @@ def given_fold(cases: Sequence[StoredCase], organs: Sequence[str], validation: C
 
     Raises
     ------
-    ConfigError
+    TrainingSettingsInvalid
         If a scan is not there, or another one of its patient, or a copy, would be trained on.
     TooFewDrawn
         With every organ that is drawn in too few scans.
@@ -69,11 +68,13 @@ def given_fold(cases: Sequence[StoredCase], organs: Sequence[str], validation: C
     keys = {case.key for case in cases}
     missing = sorted(set(validation) - keys)
     if missing:
-        raise ConfigError(f"validation: there is no scan {', '.join(missing)}.")
+        raise TrainingSettingsInvalid(f"validation: there is no scan {', '.join(missing)}.")
     for group in groups_of(cases, copies=True):
         sides = {case.key in validation for case in group}
         if len(sides) > 1:
-            raise ConfigError(f"validation: {', '.join(case.key for case in group)} are of one patient.")
+            raise TrainingSettingsInvalid(
+                f"validation: {', '.join(case.key for case in group)} are of one patient."
+            )
     fold = {"train": sorted(keys.difference(validation)), "val": sorted(validation)}
     _require_drawn(cases, organs, [fold])
     return fold

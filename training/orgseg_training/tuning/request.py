@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import OptionInvalid
 from orgseg_training.curation.measurements import content_hash
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.durable import read_json, write_json
-from orgseg_training.errors import TuningExists
+from orgseg_training.errors import TrainingSettingsInvalid, TuningExists
 from orgseg_training.nnunet.run import Dataset, NnunetFolders
 from orgseg_training.nnunet.sides import other_sides
 from orgseg_training.tuning.recipe import Recipe
@@ -65,14 +65,16 @@ class TuneRequest:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ConfigError(
+            raise OptionInvalid(
                 f"--name {self.name}: write FAMILY@VERSION, such as head-neck@2; letters, digits or . _ + -."
             )
         if self.recipe.mirrored and other_sides(self.start.organs) is None:
-            raise ConfigError("mirrored: the network has a left or right organ without the other side.")
+            raise TrainingSettingsInvalid(
+                "mirrored: the network has a left or right organ without the other side."
+            )
         missing = sorted(set(self.stay) - set(self.start.bundle.manifest.organs))
         if missing:
-            raise ConfigError(f"stay: the bundle to start from has no {', '.join(missing)}.")
+            raise TrainingSettingsInvalid(f"stay: the bundle to start from has no {', '.join(missing)}.")
 
     @property
     def version(self) -> str:

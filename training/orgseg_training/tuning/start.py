@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import OptionInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
 from orgseg_training.nnunet.run import CONFIGURATION, PLANS, Dataset
 
@@ -92,12 +92,12 @@ def choose_start(bundle: ModelBundle, tuned: Sequence[str], *, separate: bool = 
 
     Raises
     ------
-    ConfigError
+    OptionInvalid
         If no organ is named, or one twice.
     """
     names = tuple(tuned)
     if not names or len(set(names)) != len(names):
-        raise ConfigError("--organs: name each organ once, at least one.")
+        raise OptionInvalid("--organs: name each organ once, at least one.")
     part = max(
         bundle.manifest.parts,
         key=lambda one: (len(set(one.labels.values()) & set(names)), len(set(one.labels.values()))),

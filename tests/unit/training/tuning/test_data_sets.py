@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import ConfigError, OptionInvalid
 from orgseg_training.datasets.case_store import CaseStore
 from orgseg_training.datasets.organ_table import shipped_organs
 from orgseg_training.datasets.synthetic import write_patients
@@ -97,5 +97,5 @@ def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, problem: st
 
 
 def test_an_unknown_data_set_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no data set other"):
+    with pytest.raises(OptionInvalid, match="no data set other"):
         read_tuning(STARTER, {"other": Path("/data")})

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orgseg_node.errors import ConfigError
+from orgseg_node.errors import ConfigError, OptionInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle
 from orgseg_training.nnunet.run import Dataset
 from orgseg_training.tuning.recipe import RECIPES, with_steps
@@ -92,7 +92,7 @@ def test_only_an_organ_of_the_old_bundle_can_stay(starter: ModelBundle) -> None:
 
 @pytest.mark.parametrize("organs", [[], ["larynx", "larynx"]])
 def test_organs_are_named_once(starter: ModelBundle, organs: list[str]) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(OptionInvalid):
         choose_start(starter, organs)
 
 
@@ -111,7 +111,7 @@ def test_spacing_intensities_and_architecture_are_the_old_ones() -> None:
 
 @pytest.mark.parametrize("name", ["starter", "starter@", "@2", "a b@2", "starter@2@3"])
 def test_a_result_has_a_family_and_a_version(starter: ModelBundle, name: str) -> None:
-    with pytest.raises(ConfigError, match="FAMILY@VERSION"):
+    with pytest.raises(OptionInvalid, match="FAMILY@VERSION"):
         TuneRequest(site="s", name=name, start=choose_start(starter, ["mandible"]), recipe=RECIPES["cpu"])
 
 

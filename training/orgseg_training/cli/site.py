@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orgseg_node.core.organs import PAIRS
 from orgseg_node.errors import InputError
 from orgseg_training.cli.judge import judge, ratings
 from orgseg_training.curation.quality_control import review_scans, summarise
@@ -23,6 +24,7 @@ from orgseg_training.site.locking import lock_site
 from orgseg_training.site.settings import SiteSettings, write_settings
 from orgseg_training.site.site import Site
 from orgseg_training.site.survey import survey_lines, survey_site
+from orgseg_training.tuning.folds import MIN_TRAINING
 
 site_app = typer.Typer(no_args_is_help=True, help="A site's data set for retraining.")
 
@@ -115,7 +117,19 @@ def lock(site: SiteFolder) -> None:
         locked = lock_site(opened, _today())
     for line in locked.summary:
         typer.echo(line)
-    typer.echo(f"Then: orgseg-train site tune {opened.root} --from BUNDLE --organs ORGAN,ORGAN")
+    typer.echo(_tune_command(opened.root, locked.drawn))
+
+
+def _tune_command(root: Path, drawn: Mapping[str, int]) -> str:
+    """The next command, with the organs that are drawn often enough to be trained, pairs as their sides."""
+    often = sorted(organ for organ, count in drawn.items() if count > MIN_TRAINING and organ not in PAIRS)
+    rare = sorted(drawn.keys() - set(often) - PAIRS.keys())
+    left_out = f" Drawn too rarely to be trained: {', '.join(rare)}." if rare else ""
+    return (
+        f"Then: orgseg-train site tune {root} --from BUNDLE --organs {','.join(often) or 'ORGAN,ORGAN'}\n"
+        "with the bundle that contours today ('orgseg models list' names those that are installed), and of"
+        f" the organs those that it shall learn.{left_out}"
+    )
 
 
 def who(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -31,10 +32,12 @@ class Locked:
     ----------
     lock : as it was written
     summary : lines for a person: counts, and organs with few cases
+    drawn : in how many training cases each organ is drawn
     """
 
     lock: Lock
     summary: tuple[str, ...]
+    drawn: Mapping[str, int]
 
 
 def lock_site(site: Site, when: date) -> Locked:
@@ -85,7 +88,8 @@ def lock_site(site: Site, when: date) -> Locked:
     extend_ledger(site.ledger_file, {one: parts[one] for one in lock.patients.values()}, when)
     if lock is not earlier:
         write_lock(lock, site.lock_file)
-    return Locked(lock=lock, summary=tuple(_summary(lock, used, len(copies))))
+    training = Counter(organ for case in used if case.key in lock.training for organ in case.drawn)
+    return Locked(lock=lock, summary=tuple(_summary(lock, used, len(copies))), drawn=training)
 
 
 def _known_parts(site: Site, earlier: Lock | None) -> dict[str, Part]:

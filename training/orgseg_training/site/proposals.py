@@ -80,7 +80,8 @@ class Meaning:
     def line(self) -> NameLine:
         """The line of ``names.toml``."""
         survey = self.survey
-        seen = f"{survey.patients} patients, {volume_text(survey.volume_ml)} ml, {survey.place or 'no place'}"
+        count = f"{survey.patients} patient{'' if survey.patients == 1 else 's'}"
+        seen = f"{count}, {volume_text(survey.volume_ml)} ml, {survey.place or 'no place'}"
         return NameLine(
             name=survey.name,
             organ=self.organ,

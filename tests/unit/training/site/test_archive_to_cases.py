@@ -98,11 +98,11 @@ def test_the_survey_says_what_names_mean_and_what_is_only_a_proposal(site: Site)
     found = survey_site(site)
     text = site.names_file.read_text(encoding="utf-8")
     for line in (
-        '"PAROTIS LI" = "parotid_left"  # 1 patients',
-        '"Myelon" = "spinal_cord"  # 1 patients',
-        '# "Parotisre" = "parotid_right"  # 1 patients',
-        '# "Hirnstamm AI" = "brainstem"  # 1 patients',
-        '# "GSL" = "?"  # 1 patients',
+        '"PAROTIS LI" = "parotid_left"  # 1 patient,',
+        '"Myelon" = "spinal_cord"  # 1 patient,',
+        '# "Parotisre" = "parotid_right"  # 1 patient,',
+        '# "Hirnstamm AI" = "brainstem"  # 1 patient,',
+        '# "GSL" = "?"  # 1 patient,',
     ):
         assert f"\n{line}" in text, line
     assert "left in 1, right in 1" in text

@@ -79,10 +79,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--every-pixel", type=int, default=1, help="use every n-th row and column of the CT")
     parser.add_argument("--patients", type=int, default=6, help="of the calibration; 0 for none")
     parser.add_argument("--guide", type=Path, help="folder of a bundle as guide, which is not trained then")
-    parser.add_argument("--guide-steps", type=int, default=250, help="of the training of the guide")
+    parser.add_argument("--guide-steps", type=int, default=150, help="of the training of the guide")
     parser.add_argument("--size", type=int, default=256, help="rows and columns of the phantom")
     parser.add_argument("--slices", type=int, default=140, help="of the phantom, which is 560 mm long")
     parser.add_argument("--steps", type=int, default=250, help="of the training of the phantom's network")
+    parser.add_argument("--spacing-mm", type=float, default=3.0, help="of the phantom's network")
     parser.add_argument("--guide-step", type=float, default=1.0, help="step of the guide's tiles")
     parser.add_argument("--margin-mm", type=float, default=5.0)
     parser.add_argument(
@@ -104,7 +105,7 @@ def _seven(options: argparse.Namespace) -> list[Goal]:
     if options.guide:
         guide = open_bundle(options.guide)
     else:
-        guide = coarse_guide(_test_data() / _DATA_SET, options.work, options.guide_steps)
+        guide = coarse_guide(_test_data() / _DATA_SET, options.work, options.guide_steps, starter)
     bundle = attach_guide(single_organ_bundle(starter, "seven", options.work), guide, options.guide_step)
     layouts = tuple(Layout(each) for each in options.layouts)
     goals: list[Goal] = []
@@ -167,7 +168,12 @@ def _thinned(volume: Volume, every: int) -> Volume:
 def _twenty_six(options: argparse.Namespace) -> list[Goal]:
     """The organs of a phantom; the network that finds all of them is the guide."""
     spec = BundleSpec(
-        classes=CLASSES, folds=1, patch=48, spacing_mm=3.0, features="small", steps=options.steps
+        classes=CLASSES,
+        folds=1,
+        patch=48,
+        spacing_mm=options.spacing_mm,
+        features="small",
+        steps=options.steps,
     )
     together = make_bundle(spec, options.work, possible_names())
     single = single_organ_bundle(together, f"single-{spec.name}", options.work)

@@ -1,5 +1,6 @@
 """A guide for the benchmark: one network of seven organs on a grid of 6 mm, trained for a few minutes.
 
+It begins with the weights of a network on a finer grid, so that it has only to learn the other grid.
 It is trained on the patients of a data set in nnU-Net's raw layout in which every organ is drawn. The CTs are
 prepared as the node prepares them, so that training and use see the same.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from benchmarks.inference.model import BundleSpec, build_network, nnunet_plans
+from benchmarks.inference.model import build_network
 from orgseg_node.core.body import find_body
+from orgseg_node.inference.backends.network import load_weights
 from orgseg_node.inference.backends.network_view import view_for_network
 from orgseg_node.inference.bundles.anatomy import AnatomyCase
-from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, Part, open_bundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.nnunet_cases import open_case_folder
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
@@ -34,10 +36,10 @@ from orgseg_training.nnunet.finite_steps import FiniteSteps, require_finite
 
 _SPACING_MM: Final = 6.0
 _PATCH: Final = (48, 48, 80)
-_CROP: Final = (32, 40, 56)  # of the training: smaller than a tile, so that it takes minutes
+_CROP: Final = (32, 48, 64)  # of the training: smaller than a tile, so that it takes minutes
 _PREPARATION: Final = Preprocessing(orientation="LPS", outside_to_air=True, body_margin_mm=3.0)
 _SIDES: Final = (("parotid_right", "parotid_left"),)
-_LEARNING_RATE: Final = 3e-3
+_LEARNING_RATE: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,7 +50,7 @@ class _Patient:
     labels: NDArray[np.uint8]
 
 
-def coarse_guide(data: Path, folder: Path, steps: int) -> ModelBundle:
+def coarse_guide(data: Path, folder: Path, steps: int, finer: ModelBundle) -> ModelBundle:
     """A bundle of one network that finds every organ of a data set; trained if it does not exist.
 
     Parameters
@@ -56,13 +58,15 @@ def coarse_guide(data: Path, folder: Path, steps: int) -> ModelBundle:
     data : in nnU-Net's raw layout, with ``cases.csv``
     folder : of bundles
     steps : of the training
+    finer : a bundle; its network of most organs is where the training begins
     """
     target = folder / f"coarse-guide-{steps}"
     if target.is_dir():
         return open_bundle(target)
     source = open_case_folder(data, {}, organ_table(), _left_out(data))
     keys = list(source.organs.values())
-    plans = _plans(len(keys) + 1)
+    part = max(finer.manifest.parts, key=lambda each: len(each.labels))
+    plans = _plans(finer, part)
     statistics = plans["foreground_intensity_properties_per_channel"]["0"]
     preprocessing = PreprocessingPlan(
         transpose=(0, 1, 2),
@@ -77,6 +81,7 @@ def coarse_guide(data: Path, folder: Path, steps: int) -> ModelBundle:
     )
     patients = [_patient(case, keys, preprocessing) for case in source.cases()]
     network = build_network(plans, len(keys) + 1)
+    _warm_start(network, load_weights(finer.path / part.weights[0]), part, keys)
     _train(network, patients, _exchanged(keys), steps)
     dataset = {"background": 0} | {key: number for number, key in enumerate(keys, start=1)}
     trained = _write(network, plans, dataset, folder / "trained" / target.name)
@@ -92,8 +97,8 @@ def coarse_guide(data: Path, folder: Path, steps: int) -> ModelBundle:
         mirroring=False,
         tile_step_size=0.5,
     )
-    part = PartDraft(folder=trained, label_map=dict(enumerate(keys, start=1)))
-    return export_trained([part], draft, target, trusted=False)
+    made = PartDraft(folder=trained, label_map=dict(enumerate(keys, start=1)))
+    return export_trained([made], draft, target, trusted=False)
 
 
 def _left_out(data: Path) -> list[str]:
@@ -104,11 +109,27 @@ def _left_out(data: Path) -> list[str]:
         ]
 
 
-def _plans(classes: int) -> dict[str, Any]:
-    spec = BundleSpec(classes=classes, folds=1, patch=32, spacing_mm=_SPACING_MM, features="small", steps=0)
-    plans = nnunet_plans(spec)
-    plans["configurations"]["3d_fullres"]["patch_size"] = list(_PATCH)
+def _plans(bundle: ModelBundle, part: Part) -> dict[str, Any]:
+    """The plans of a network, for the grid of the guide."""
+    plans: dict[str, Any] = json.loads((bundle.path / part.plans).read_text())
+    configuration = plans["configurations"][part.configuration]
+    configuration |= {"patch_size": list(_PATCH), "spacing": [_SPACING_MM] * 3}
+    plans["configurations"] = {"3d_fullres": configuration}
     return plans
+
+
+def _warm_start(
+    network: torch.nn.Module, weights: Mapping[str, torch.Tensor], part: Part, keys: Sequence[str]
+) -> None:
+    """Take over the weights of a network that finds some of the organs; other organs get a new output."""
+    state = network.state_dict()
+    heads = {0: 0} | {label: keys.index(key) + 1 for label, key in part.labels.items() if key in keys}
+    for name, tensor in weights.items():
+        if ".seg_layers." in name:
+            state[name][list(heads.values())] = tensor[list(heads)]
+        else:
+            state[name] = tensor
+    network.load_state_dict(state)
 
 
 def _patient(case: AnatomyCase, keys: Sequence[str], preprocessing: PreprocessingPlan) -> _Patient:

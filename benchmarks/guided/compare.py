@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.qa.goals import Goal
+from orgseg_node.core.anatomy.possible import is_crumb
 from orgseg_node.core.body import Body, find_body
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.inference.backends.guided_run import GuidedRun
@@ -146,14 +147,16 @@ def _run(predictor: StreamingPredictor, case: GuidedCase, body: Body) -> _Run:
 
 
 def _print_organs(found: Prediction, free: Prediction) -> float:
-    """Print a line for each organ; the lowest Dice."""
+    """Print a line for each organ; the lowest Dice of those of which one run found more than a crumb."""
     a, b = found.label_map, free.label_map
     rows = {key: row for row in found.guided for key in row.organs}
     volumes = b.volumes_ml()
+    guided_volumes = {a.organs[number].key: ml for number, ml in a.volumes_ml().items()}
     lowest = 1.0
     for number, organ in b.organs.items():
         dice = _dice(a, b, organ.key)
-        lowest = min(lowest, dice)
+        if not all(is_crumb(ml, organ.volume_ml) for ml in (volumes[number], guided_volumes[organ.key])):
+            lowest = min(lowest, dice)
         row = rows[organ.key]
         print(
             f"  {organ.key:28s} Dice {dice:.4f}, {volumes[number]:7.1f} ml, {row.tiles} of "

@@ -19,8 +19,20 @@ from orgseg_node.core.volume import LabelMap
 POSITION_MARGIN_MM: Final = 10.0
 """Centres of organs must be by more than this on the wrong side of each other."""
 
-_LEAST_ML: Final = 0.5
+_LEAST_ML: Final = 0.5  # but for organs, such as a lens, that are smaller when they are complete
 _PART: Final = 0.25  # of the smallest volume of an organ: a scan may end inside it
+
+
+def is_crumb(ml: float, volume_ml: tuple[float, float] | None) -> bool:
+    """Whether a volume is too small to be an organ, or the part of it that a scan shows.
+
+    Parameters
+    ----------
+    ml : the volume
+    volume_ml : smallest and largest volume of the complete organ in any patient; None if not stated
+    """
+    low = _LEAST_ML if volume_ml is None else volume_ml[0]
+    return ml < max(min(_LEAST_ML, low), _PART * low)
 
 
 def is_possible_volume(ml: float, volume_ml: tuple[float, float] | None) -> bool:
@@ -31,8 +43,8 @@ def is_possible_volume(ml: float, volume_ml: tuple[float, float] | None) -> bool
     ml : the volume
     volume_ml : smallest and largest volume of the complete organ in any patient; None if not stated
     """
-    low, high = volume_ml or (0.0, float("inf"))
-    return max(_LEAST_ML, _PART * low) <= ml <= high
+    high = float("inf") if volume_ml is None else volume_ml[1]
+    return not is_crumb(ml, volume_ml) and ml <= high
 
 
 def possible_organs(found: LabelMap) -> frozenset[str]:

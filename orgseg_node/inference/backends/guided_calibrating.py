@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from orgseg_node.core.anatomy.possible import is_crumb
 from orgseg_node.core.body import find_body
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Mask, Volume
@@ -261,14 +262,17 @@ class _LayoutTotals:
         """Compare both runs on the next CT."""
         one, other = whole.label_map, found.label_map
         outcomes = {key: row.outcome for row in found.guided for key in row.organs}
+        volumes_ml = [_volumes_ml(label_map) for label_map in (one, other)]
         for number, organ in one.organs.items():
             key = organ.key
             total = self.organs.setdefault(key, _OrganTotals())
             a, b = one.labels == number, _mask(other, key)
-            total.dice = min(total.dice, _dice(a, b))
-            if a.any():  # an organ that the guide does not know is always searched everywhere: no miss
+            crumbs = [is_crumb(ml[key], organ.volume_ml) for ml in volumes_ml]
+            if not all(crumbs):  # where neither run found what can be the organ, it is not in the CT
+                total.dice = min(total.dice, _dice(a, b))
+            if not crumbs[0]:  # an organ that the guide does not know is always searched everywhere: no miss
                 total.found_on += 1
-                total.missed_on += outcomes.get(key) == GuidedOutcome.MISSED or not b.any()
+                total.missed_on += outcomes.get(key) == GuidedOutcome.MISSED or crumbs[1]
             total.whole_on += outcomes.get(key) not in {GuidedOutcome.BOX, GuidedOutcome.WIDENED}
             if key in case.contours:
                 total.unguided.append(_dice(a, case.contours[key]))
@@ -308,6 +312,11 @@ def _mask(label_map: LabelMap, key: str) -> Mask:
     number = next(number for number, organ in label_map.organs.items() if organ.key == key)
     mask: Mask = label_map.labels == number
     return mask
+
+
+def _volumes_ml(label_map: LabelMap) -> dict[str, float]:
+    """The volume of each organ by its key."""
+    return {label_map.organs[number].key: ml for number, ml in label_map.volumes_ml().items()}
 
 
 def _dice(a: Mask, b: Mask) -> float:

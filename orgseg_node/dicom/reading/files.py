@@ -52,6 +52,24 @@ _LONG_VR = {b"OB", b"OW", b"UN", b"OF", b"OD"}
 _suppressed = threading.local()
 """Whether warnings are suppressed in this thread."""
 
+PYDICOM_LOGGERS = (
+    "pydicom",
+    "pydicom.pixels.decoders.base",
+    "pydicom.pixels.encoders.base",
+    "pydicom.pixels.utils",
+)
+"""All loggers of pydicom; a filter of a logger is not asked for the lines of those below it."""
+
+
+def _is_shown(line: logging.LogRecord) -> bool:
+    del line
+    return not getattr(_suppressed, "here", False)
+
+
+# a filter, as a changed level makes each logger of the process look for its level again
+for _name in PYDICOM_LOGGERS:
+    logging.getLogger(_name).addFilter(_is_shown)
+
 
 @contextmanager
 def without_pydicom_warnings() -> Iterator[None]:
@@ -62,9 +80,6 @@ def without_pydicom_warnings() -> Iterator[None]:
     if getattr(_suppressed, "here", False):
         yield
         return
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
     _suppressed.here = True
     try:
         with warnings.catch_warnings():
@@ -72,7 +87,6 @@ def without_pydicom_warnings() -> Iterator[None]:
             yield
     finally:
         _suppressed.here = False
-        logger.setLevel(level)
 
 
 def open_header(path: Path) -> tuple[FileDataset, bool]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
+import pkgutil
+import threading
 import zlib
 from pathlib import Path
 
+import pydicom.pixels
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from orgseg_node.dicom.decimal_commas import with_decimal_points
-from orgseg_node.dicom.reading.files import integer, open_header, text, texts, whole_text
+from orgseg_node.dicom.reading.files import (
+    PYDICOM_LOGGERS,
+    integer,
+    open_header,
+    text,
+    texts,
+    whole_text,
+    without_pydicom_warnings,
+)
 from orgseg_node.errors import InvalidAttribute, NotDicom, TruncatedFile
 from tests.support.ct.header_writing import put
 from tests.support.ct.phantom import PhantomOptions, ct_datasets, save
@@ -144,3 +157,32 @@ def test_a_backslash_in_a_name_stays(value: str | None, whole: str) -> None:
 )
 def test_only_an_unambiguous_comma_is_a_decimal_comma(words: list[str], read: tuple[str, ...]) -> None:
     assert with_decimal_points(words) == read
+
+
+def test_lines_of_pydicom_are_suppressed_in_this_thread_only(caplog: pytest.LogCaptureFixture) -> None:
+    loggers = [logging.getLogger(name) for name in PYDICOM_LOGGERS]
+
+    def log(line: str) -> None:
+        for logger in loggers:
+            logger.warning(line)
+
+    with without_pydicom_warnings():
+        log("quotes a header")
+        other = threading.Thread(target=log, args=["of another thread"])
+        other.start()
+        other.join()
+    log("afterwards")
+    assert [record.getMessage() for record in caplog.records] == ["of another thread"] * len(loggers) + [
+        "afterwards"
+    ] * len(loggers)
+
+
+def test_all_loggers_of_pydicom_are_known() -> None:
+    for module in pkgutil.walk_packages(pydicom.pixels.__path__, "pydicom.pixels."):
+        importlib.import_module(module.name)
+    found = {
+        name
+        for name, logger in logging.Logger.manager.loggerDict.items()
+        if isinstance(logger, logging.Logger) and name.split(".")[0] == "pydicom"
+    }
+    assert found == set(PYDICOM_LOGGERS)

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -173,9 +174,19 @@ def load_organs(path: Path) -> OrganTable:
         If the file cannot be read or is invalid, with all problems of all organs.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        content = path.read_text(encoding="utf-8")
+    except OSError as error:
         raise ConfigError(f"{path.name}: {error}") from error
+    return _table(content, path.name)
+
+
+@lru_cache(maxsize=8)
+def _table(content: str, name: str) -> OrganTable:
+    """The table of a TOML document, which nobody changes; ``name`` is that of its file, for messages."""
+    try:
+        document = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: {error}") from error
     problems: list[str] = []
     organs: dict[str, Organ] = {}
     names: dict[str, str] = {}
@@ -187,7 +198,7 @@ def load_organs(path: Path) -> OrganTable:
             found = [f"has the same name as {other}"] if other != key else []
         problems += [f"  {key} {problem}" for problem in found]
     if problems:
-        raise ConfigError(f"{path.name}: {len(problems)} problems\n" + "\n".join(problems))
+        raise ConfigError(f"{name}: {len(problems)} problems\n" + "\n".join(problems))
     return OrganTable(organs)
 
 

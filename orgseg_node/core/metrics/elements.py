@@ -11,7 +11,7 @@ image never changes an area.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -34,9 +34,21 @@ def element_areas(spacing_mm: Vector) -> FloatArray:
     Parameters
     ----------
     spacing_mm : distance of voxel centres along ``(k, j, i)``
+
+    Returns
+    -------
+    float64, read-only: all organs of a scan share the areas of its spacing
     """
+    k, j, i = map(float, spacing_mm)
+    return _areas((k, j, i))
+
+
+@lru_cache(maxsize=16)
+def _areas(spacing_mm: Vector) -> FloatArray:
     half_mm = np.asarray(spacing_mm, dtype=np.float64) / 2
-    return np.array([sum(_area(np.asarray(loop) * half_mm) for loop in loops) for loops in _loops()])
+    areas = np.array([sum(_area(np.asarray(loop) * half_mm) for loop in loops) for loops in _loops()])
+    areas.setflags(write=False)
+    return areas
 
 
 def _area(points: FloatArray) -> float:

@@ -114,6 +114,15 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert "4 problems" in detail
 
 
+def test_a_file_is_parsed_again_only_once_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "organs.toml"
+    path.write_text(GOOD)
+    first = load_organs(path)
+    assert load_organs(path) is first
+    path.write_text(GOOD.replace("Bone_Mandible", "Jaw"))
+    assert load_organs(path)["mandible"].name == "Jaw"
+
+
 def test_a_table_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
     assert "organs.toml" in problems(tmp_path, "[mandible")
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):

@@ -50,6 +50,14 @@ def test_every_cell_with_inside_and_outside_has_an_area_and_no_other() -> None:
     assert set(np.flatnonzero(areas == 0)) == {0, 255}
 
 
+def test_the_areas_of_a_spacing_are_computed_once_and_nobody_can_change_them() -> None:
+    areas = element_areas(SPACING)
+    assert element_areas(SPACING) is areas
+    with pytest.raises(ValueError, match="read-only"):
+        areas[1] = 0.0
+    assert element_areas((5.0, 0.9, 1.1))[1] != areas[1]
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
 def test_area_of_a_ball_is_near_the_truth_though_steps_enlarge_it(
     spacing: tuple[float, float, float],

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Grid
+from orgseg_node.core.geometry import Grid, Vector
 from orgseg_training.datasets.nifti import write_image
 
 GRID = Grid(shape=(76, 28, 42), spacing_mm=(10.0, 8.0, 8.0), origin_mm=(-164.0, -108.0, -270.0))
@@ -52,11 +52,17 @@ def organ_masks() -> dict[str, Mask]:
     for name, (centre, half) in _PAIRED.items():
         boxes[f"{name}_left"] = (centre, half)
         boxes[f"{name}_right"] = ((-centre[0], *centre[1:]), half)
-    k, j, i = np.indices(GRID.shape)
-    points = GRID.to_lps(np.stack([k, j, i], axis=-1).reshape(-1, 3)).reshape(*GRID.shape, 3)
+    planes = GRID.to_lps([(k, 0, 0) for k in range(GRID.shape[0])])[:, 2]
+    rows = GRID.to_lps([(0, j, 0) for j in range(GRID.shape[1])])[:, 1]
+    columns = GRID.to_lps([(0, 0, i) for i in range(GRID.shape[2])])[:, 0]
+
+    def inside(axis: int, centre: Vector, half: Vector) -> Mask:
+        """Which planes, rows or columns a box reaches, by LPS axis."""
+        return np.abs((columns, rows, planes)[axis] - centre[axis]) <= half[axis]
+
     return {
-        organ: (np.abs(points - np.asarray(centre)) <= np.asarray(half)).all(axis=-1)
-        for organ, (centre, half) in boxes.items()
+        organ: inside(2, *box)[:, None, None] & inside(1, *box)[:, None] & inside(0, *box)
+        for organ, box in boxes.items()
     }
 
 

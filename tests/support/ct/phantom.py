@@ -152,8 +152,9 @@ def hu_at(points_mm: NDArray[np.float64], *, couch: bool = True) -> NDArray[np.f
         hu[(np.abs(x) < 110) & (y > 84) & (y < 92)] = -300.0
     hu[body_at(points_mm)] = 30.0
     hu[np.hypot(x - _CORD_MM[0], y - _CORD_MM[1]) <= _CORD_MM[3]] = 600.0
+    organs = organ_at(points_mm)
     for label, key in LABELS.items():
-        hu[organ_at(points_mm) == label] = 35.0 if key == "spinal_cord" else _TISSUE[key][0]
+        hu[organs == label] = 35.0 if key == "spinal_cord" else _TISSUE[key][0]
     return hu
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import orgseg_node.cli.app
 import orgseg_node.node.operations.reload
+import orgseg_node.node.processing.child
 import orgseg_node.node.service
 import orgseg_node.web.http_server
 import orgseg_node.web.stow  # noqa: F401  # what is imported here need not be by what is forked

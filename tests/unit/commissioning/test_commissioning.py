@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.models.threshold_predictor import ThresholdPredictor
 from tests.support.node.command_line import orgseg
 from tests.support.node.feedback_bench import attributes, copied, deleted, off_slices, renamed, shifted
+from tests.support.processes.once import once
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 Change = Callable[[pydicom.Dataset], object]
@@ -45,20 +47,27 @@ class Hospital:
     def patient(self, name: str, *changes: Change, files: str = "RS.dcm") -> str:
         """A patient with a CT and the contours of a person; the name of the scan."""
         folder = self.cases / name
-        build_ct_series(
-            folder / "CT",
-            PhantomOptions(
-                slices=12, study=name, series=name, frame=name,
-                attributes={"PatientID": f"ID {name}", "PatientName": f"Doe^{name}"},
-            ),
-        )  # fmt: skip
-        series = read_series(folder / "CT")
-        request = Request(
-            series=series, out=self.root / "made" / name, job_id="j", created=NOW, organs=self.organs
-        )
-        made = run(request, self.predictor, lambda *_: None).rtstruct
+        contoured = once(f"commissioning-{name}", lambda made: self._contoured(made, name))
+        shutil.copytree(contoured / "CT", folder / "CT")
+        made = self.root / "made" / name / "RTSTRUCT.dcm"
+        made.parent.mkdir(parents=True)
+        shutil.copy(contoured / "RTSTRUCT.dcm", made)
         self.structures(folder / files, made, *changes)
-        return case_name(series.series_instance_uid)
+        first = next((folder / "CT").iterdir())
+        return case_name(pydicom.dcmread(first, stop_before_pixels=True).SeriesInstanceUID)
+
+    def _contoured(self, folder: Path, name: str) -> Path:
+        """The CT of a patient, and what the node makes of it; the same for all tests."""
+        options = PhantomOptions(
+            slices=12, study=name, series=name, frame=name,
+            attributes={"PatientID": f"ID {name}", "PatientName": f"Doe^{name}"},
+        )  # fmt: skip
+        build_ct_series(folder / "CT", options)
+        request = Request(
+            series=read_series(folder / "CT"), out=folder / "out", job_id="j", created=NOW, organs=self.organs
+        )
+        run(request, self.predictor, lambda *_: None).rtstruct.rename(folder / "RTSTRUCT.dcm")
+        return folder
 
     @staticmethod
     def structures(path: Path, made: Path, *changes: Change) -> None:

@@ -24,6 +24,7 @@ from orgseg_node.dicom.objects.rtstruct import read_rtstruct
 from orgseg_node.dicom.reading.series import CtSeries, read_series
 from orgseg_node.errors import OptionInvalid, ProofFailed, ResultUnreadable
 from orgseg_node.shipped import shipped_config
+from tests.support.ct.objects import series_of
 from tests.support.ct.phantom import PhantomOptions, build_ct_series
 from tests.support.models.threshold_predictor import ThresholdPredictor
 
@@ -44,8 +45,9 @@ PROTOCOL: dict[str, Any] = {
 
 
 @pytest.fixture
-def series(ct_folder: Path) -> CtSeries:
-    return read_series(ct_folder)
+def series(tmp_path: Path) -> CtSeries:
+    """The phantom on half as many slices."""
+    return series_of(tmp_path / "ct", PhantomOptions(slices=12, slice_spacing_mm=6.0))
 
 
 def before_of(

@@ -68,19 +68,22 @@ def contour(series: CtSeries, out: Path, predictor: Predictor) -> Outcome:
     return run(asked(series, out), predictor, silent)
 
 
-def test_it_writes_five_files_and_leaves_no_half_written_one(
-    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
-) -> None:
-    outcome = contour(series, tmp_path / "out", predictor)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+@pytest.fixture(scope="module")
+def outcome(ct: Path, organ_table: OrganTable, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What the pipeline makes of `series` with `predictor`; no test changes it."""
+    found = ThresholdPredictor(organs=organ_table, also_looked_for=("larynx",))
+    return contour(read_series(ct), tmp_path_factory.mktemp("standard") / "out", found)
+
+
+def test_it_writes_five_files_and_leaves_no_half_written_one(outcome: Outcome) -> None:
+    assert {path.name for path in outcome.report_path.parent.iterdir()} == FILES
     assert not outcome.held
     assert json.loads(outcome.report_path.read_text()) == outcome.report
 
 
 def test_the_label_map_on_disk_is_the_phantoms_anatomy(
-    series: CtSeries, predictor: ThresholdPredictor, organ_table: OrganTable, tmp_path: Path
+    series: CtSeries, outcome: Outcome, organ_table: OrganTable
 ) -> None:
-    outcome = contour(series, tmp_path / "out", predictor)
     image = nibabel.load(outcome.labels)
     truth = label_map_of(series.grid, organ_table)
     assert np.array_equal(np.asarray(image.dataobj).transpose(2, 1, 0), truth.labels)
@@ -89,17 +92,15 @@ def test_the_label_map_on_disk_is_the_phantoms_anatomy(
 
 
 def test_the_rtstruct_on_disk_has_the_organs_found_under_their_tg263_names(
-    series: CtSeries, predictor: ThresholdPredictor, organ_table: OrganTable, tmp_path: Path
+    series: CtSeries, outcome: Outcome, organ_table: OrganTable
 ) -> None:
-    outcome = contour(series, tmp_path / "out", predictor)
     names = set(read_rtstruct(pydicom.dcmread(outcome.rtstruct), series))
     assert names == {organ_table[key].name for key in LABELS.values()}
 
 
 def test_the_report_gives_volumes_findings_versions_and_the_hash_of_every_file(
-    series: CtSeries, predictor: ThresholdPredictor, organ_table: OrganTable, tmp_path: Path
+    series: CtSeries, outcome: Outcome, organ_table: OrganTable
 ) -> None:
-    outcome = contour(series, tmp_path / "out", predictor)
     report = outcome.report
     truth = label_map_of(series.grid, organ_table).voxel_counts()
     rows = {row["key"]: row for row in report["organs"]}
@@ -112,7 +113,7 @@ def test_the_report_gives_volumes_findings_versions_and_the_hash_of_every_file(
     assert {("ORGAN_NOT_FOUND", "larynx"), ("ORGAN_AT_SCAN_END", "spinal_cord")} <= found
     assert report["worst_finding"] == "warning"
     for name, digest in report["sha256"].items():
-        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == digest
+        assert hashlib.sha256((outcome.report_path.parent / name).read_bytes()).hexdigest() == digest
     assert set(report["sha256"]) == FILES - {"report.json"}
     assert report["input"]["transfer_syntaxes"] == ["1.2.840.10008.1.2.1"]
     assert {"orgseg_node", "pydicom", "highdicom", "torch", "nnunetv2"} <= report["versions"].keys()
@@ -147,10 +148,7 @@ def test_the_report_gives_the_disagreement_of_folds_and_null_for_a_single_networ
     assert set(rows.values()) == {None}
 
 
-def test_report_and_file_names_contain_no_patient_data(
-    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
-) -> None:
-    outcome = contour(series, tmp_path / "out", predictor)
+def test_report_and_file_names_contain_no_patient_data(series: CtSeries, outcome: Outcome) -> None:
     text = outcome.report_path.read_text()
     for secret in ("Phantom^Ellipse", "PHANTOM-1", "19500101", series.study_instance_uid):
         assert secret not in text
@@ -282,10 +280,8 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(
         contour(series, tmp_path / "file" / "out", predictor)
 
 
-def test_the_montage_is_an_image_of_sufficient_size(
-    series: CtSeries, predictor: ThresholdPredictor, tmp_path: Path
-) -> None:
-    content = contour(series, tmp_path / "out", predictor).montage.read_bytes()
+def test_the_montage_is_an_image_of_sufficient_size(outcome: Outcome) -> None:
+    content = outcome.montage.read_bytes()
     assert content.startswith(b"\x89PNG")
     assert len(content) > 20_000
 

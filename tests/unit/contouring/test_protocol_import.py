@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,8 @@ from orgseg_node.core.volume import LabelMap
 from orgseg_node.dicom.objects.rtstruct import write_rtstruct
 from orgseg_node.errors import ConfigError, InputError, OrgsegError
 from tests.support.ct.header_writing import put
-from tests.support.ct.objects import PROVENANCE, awkward_label_map, series_of
+from tests.support.ct.objects import PROVENANCE, SMALL, awkward_label_map, series_of
+from tests.support.processes.once import once
 
 TEMPLATE = """<?xml version="1.0" encoding="utf-8"?>
 <StructureTemplate Version="1.1" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
@@ -73,7 +75,13 @@ def refusal(folder: Path, content: bytes, table: OrganTable) -> OrgsegError:
 @pytest.fixture
 def rtstruct(tmp_path: Path, organ_table: OrganTable) -> Path:
     """A structure set of the node itself: five organs under names of a clinic, a PRV and the outline."""
-    series = series_of(tmp_path / "ct")
+    made = once("structure-set-of-a-clinic", lambda folder: _written(folder, organ_table))
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "RTSTRUCT.dcm"
+
+
+def _written(folder: Path, organ_table: OrganTable) -> Path:
+    series = series_of(folder / "ct", SMALL)
     label_map = awkward_label_map(series.grid, organ_table)
     names = {"eyeball_left": ("Eye LT", (1, 2, 3)), "rectum": ("RECTUM", (250, 251, 252))}
     organs = dict(label_map.organs)
@@ -86,9 +94,9 @@ def rtstruct(tmp_path: Path, organ_table: OrganTable) -> Path:
     regions = [Region.of(organ, label_map.mask(liver), "made") for organ in (prv, outline)]
     named = LabelMap(grid=label_map.grid, labels=label_map.labels, organs=organs)
     order = ("rectum", "liver", "derived", "eyeball_left")
-    path = tmp_path / "RTSTRUCT.dcm"
-    write_rtstruct(trace(named, regions=regions, order=order), series, PROVENANCE).save_as(path)
-    return path
+    objects = write_rtstruct(trace(named, regions=regions, order=order), series, PROVENANCE)
+    objects.save_as(folder / "RTSTRUCT.dcm")
+    return folder
 
 
 def test_names_colours_and_order_of_a_structure_set_are_imported(

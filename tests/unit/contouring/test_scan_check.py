@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.errors import RegionNotTrained, ScanDoubtful, SidesDoubtful
 from orgseg_node.inference.predictor import ModelIdentity, Prediction, ProgressCallback
 from tests.support.ct.torsos import Torso
+from tests.support.processes.once import once
 
 TORSO = ModelIdentity(name="torso", version="1", sha256="1" * 64, intended_use="test")
 OTHER = ModelIdentity(name="other", version="1", sha256="2" * 64, intended_use="test")
@@ -25,9 +27,12 @@ OTHER = ModelIdentity(name="other", version="1", sha256="2" * 64, intended_use="
 
 @pytest.fixture(scope="module")
 def reference() -> ScanReference:
-    found = learn_scan_reference([Torso(seed=seed).training_scan() for seed in range(16)])
-    assert found is not None
-    return found
+    def learn(_folder: Path) -> ScanReference:
+        found = learn_scan_reference([Torso(seed=seed).training_scan() for seed in range(16)])
+        assert found is not None
+        return found
+
+    return once("torsos", learn)
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from orgseg_node.core.scan.reference import ScanReference, learn_scan_reference
 from tests.support.ct.torsos import Torso
+from tests.support.processes.once import once
 
 
 @pytest.fixture(scope="session")
-def reference() -> ScanReference:
+def reference(_own_cache: None) -> ScanReference:
+    return once("scan-reference", _learn)
+
+
+def _learn(_folder: Path) -> ScanReference:
     rng = np.random.default_rng(5)
     scans = [
         Torso(

@@ -22,6 +22,7 @@ from orgseg_node.node.feedback.desk import FeedbackDesk
 from orgseg_node.node.feedback.model import SENTENCES, FeedbackState, OrganOutcome
 from orgseg_node.node.store.audit import Audit
 from orgseg_node.node.store.data_folder import INBOX, JOBS
+from tests.support.ct.phantom import PhantomOptions
 from tests.support.node.feedback_bench import (
     FeedbackBench,
     attributes,
@@ -52,7 +53,7 @@ S = FeedbackState
 def delivered(tmp_path_factory: pytest.TempPathFactory, organ_table: OrganTable) -> Path:
     """The data folder of a node that has delivered."""
     folder = tmp_path_factory.mktemp("delivered")
-    FeedbackBench(folder, organ_table).store.close()
+    FeedbackBench(folder, organ_table, options=PhantomOptions(slices=14, slice_spacing_mm=5.0)).store.close()
     return folder
 
 

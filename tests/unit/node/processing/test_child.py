@@ -20,6 +20,8 @@ from orgseg_node.contouring.protocol import Protocol
 from orgseg_node.dicom.reading.series import files_in, read_series
 from orgseg_node.node.processing.child import describe_left_out
 from orgseg_node.node.processing.child_request import ChildRequest
+from tests.support.node.failing_child import NETWORKS
+from tests.support.processes.forked import ForkedProcess
 
 
 def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
@@ -43,12 +45,21 @@ def request(ct_folder: Path, out: Path, **changes: Any) -> Path:
     return file
 
 
+def contoured(file: Path, what: str = NETWORKS) -> tuple[list[dict[str, Any]], str]:
+    """The messages of a process that must fail, and its standard error; see `failing_child`."""
+    out, log = file.with_name("messages"), file.with_name("log")
+    with out.open("wb") as stdout, log.open("wb") as stderr:
+        process = ForkedProcess(
+            "tests.support.node.failing_child",
+            [what, str(file)],
+            streams=(0, stdout.fileno(), stderr.fileno()),
+        )
+        assert process.wait(60) == 1, log.read_text()
+    return [json.loads(line) for line in out.read_text().splitlines()], log.read_text()
+
+
 def final_message(file: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "orgseg_node.node.processing.child", str(file)]
-    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
-    assert ended.returncode == 1, ended.stderr
-    lines = [json.loads(line) for line in ended.stdout.splitlines()]
-    return dict(lines[-1])
+    return contoured(file)[0][-1]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +80,16 @@ def test_what_was_left_out_is_named_with_what_is_unusual_beside_it(
 
 
 def test_an_unknown_bundle_is_reported_by_its_code(ct_folder: Path, tmp_path: Path) -> None:
-    message = final_message(request(ct_folder, tmp_path / "out"))
+    command = [sys.executable, "-m", "orgseg_node.node.processing.child"]
+    ended = subprocess.run(
+        [*command, request(ct_folder, tmp_path / "out")],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1, ended.stderr
+    message = json.loads(ended.stdout.splitlines()[-1])
     assert (message["event"], message["code"], message["retryable"]) == ("error", "BUNDLE_UNKNOWN", False)
     assert "orgseg models" in message["next_step"]
 
@@ -106,32 +126,10 @@ def test_too_small_a_memory_budget_is_reported_with_what_is_needed(ct_folder: Pa
     assert not (tmp_path / "out").exists()
 
 
-PROGRAM = """
-import sys, tempfile
-from orgseg_node.errors import InferenceFailed
-from orgseg_node.node.processing.child import main
-class Predictor:
-    models = ()
-    def predict(self, volume, body, progress):
-        {what}
-sys.exit(main(sys.argv[1:], lambda request: Predictor()))
-"""
-FLOOD = """for number in range(5000):
-            progress(number / 5000, f"a bundle, about {5000 - number} s left")
-        raise MemoryError"""
-
-
-def run_program(what: str, file: Path) -> list[dict[str, Any]]:
-    command = [sys.executable, "-c", PROGRAM.replace("{what}", what), str(file)]
-    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
-    assert ended.returncode == 1, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
-
-
 def test_a_child_out_of_memory_reports_it_and_limits_its_progress_messages(
     ct_folder: Path, tmp_path: Path
 ) -> None:
-    *messages, last = run_program(FLOOD, request(ct_folder, tmp_path / "out"))
+    (*messages, last), _ = contoured(request(ct_folder, tmp_path / "out"), "flood")
     assert (last["event"], last["code"], last["retryable"]) == ("error", "INFERENCE_OUT_OF_MEMORY", True)
     assert "memory_budget_mb" in last["next_step"]
     assert len(messages) < 50
@@ -143,21 +141,17 @@ def test_a_child_out_of_memory_reports_it_and_limits_its_progress_messages(
 def test_an_unexpected_exception_is_reported_by_type_and_place_without_its_text(
     ct_folder: Path, tmp_path: Path
 ) -> None:
-    file = request(ct_folder, tmp_path / "out")
-    command = [sys.executable, "-c", PROGRAM.replace("{what}", "raise KeyError('Mueller^Anna')"), str(file)]
-    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
-    last = json.loads(ended.stdout.splitlines()[-1])
-    assert (ended.returncode, last["event"], last["code"]) == (1, "error", "JOB_UNEXPECTED")
+    (*messages, last), log = contoured(request(ct_folder, tmp_path / "out"), "unexpected")
+    assert (last["event"], last["code"]) == ("error", "JOB_UNEXPECTED")
     assert last["retryable"] is False
     assert re.search(r"KeyError at orgseg_node\.contouring\.scan_check:\d+\.", last["sentence"])
-    assert "Mueller" not in ended.stdout + ended.stderr
-    assert "KeyError" in ended.stderr
-    assert "in predict" in ended.stderr, "the stack is in the log of the job"
+    assert "Mueller" not in json.dumps([*messages, last]) + log
+    assert "KeyError" in log
+    assert "in predict" in log, "the stack is in the log of the job"
 
 
 def test_temporary_files_are_in_the_folder_of_the_job(ct_folder: Path, tmp_path: Path) -> None:
-    what = "raise InferenceFailed(tempfile.NamedTemporaryFile().name)"
-    *_, last = run_program(what, request(ct_folder, tmp_path / "out"))
+    (*_, last), _ = contoured(request(ct_folder, tmp_path / "out"), "temporary")
     assert f" {tmp_path}/" in last["sentence"]
     assert not list(tmp_path.glob("tmp*")), "and is gone with it"
 

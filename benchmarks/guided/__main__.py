@@ -11,7 +11,7 @@ is the one that a node would use. Printed are CPU seconds (which other programs 
 that differ, the Dice of each organ, and the same with a guide that was spoilt on purpose. The last line says
 how many goals are reached; the exit status is 1 if one is missed.
 
-    python -m benchmarks.guided                          # all, more than an hour of CPU
+    python -m benchmarks.guided                          # all; takes long
     python -m benchmarks.guided --only 7 --patients 0    # seven organs on one CT, without a calibration
     python -m benchmarks.guided --only 7 --ct CT_FOLDER  # seven organs on another CT
     python -m benchmarks.guided --only 7 --no-sparse     # with all tiles where the guide led to nothing

@@ -238,7 +238,7 @@ def _judge_organ(
                 f"{organ}: {name} is worse by {-found.mean:.3f} (at least {-found.high:.3f}), "
                 f"allowed {margin:g}."
             )
-        elif shown is Shown.OPEN:
+        elif shown is Shown.OPEN and organ not in rules.unchanged:
             unsure.append(
                 f"{organ}: {name} may be worse by {-found.low:.3f}, allowed {margin:g}; "
                 f"{found.patients} patients do not decide it."

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.core.checks import Finding, Level
+from orgseg_node.core.geometry import FloatArray
 from orgseg_node.core.scan.grid import ScanGrid
 from orgseg_node.core.scan.kind import kind_findings, scan_numbers
 from orgseg_node.core.scan.levels import Alignment, align
@@ -103,7 +104,7 @@ def judge_scan(scan: ScanGrid, reference: ScanReference, bundle: str) -> ScanJud
     if absent:
         found.append(_absent(absent))
     found += _unlike(as_it_is, alike, bundle)
-    found += _sides(scan, as_it_is, reference)
+    found += _sides(scan, rows, as_it_is, reference)
     inside = _range(as_it_is, reference)
     found += [] if inside is None else [_partly(bundle)]
     return ScanJudgement(findings=tuple(found), range_mm=inside, absent=absent)
@@ -182,8 +183,10 @@ def _unlike(alignment: Alignment, alike: NDArray[np.bool_], bundle: str) -> list
     return [Finding(level=Level.WARNING, code="SCAN_UNUSUAL", message=message, value=round(share, 2))]
 
 
-def _sides(scan: ScanGrid, alignment: Alignment, reference: ScanReference) -> list[Finding]:
-    evidence = reference.sides.evidence(scan, alignment.levels_mm) if reference.sides else 0.0
+def _sides(scan: ScanGrid, rows: FloatArray, alignment: Alignment, reference: ScanReference) -> list[Finding]:
+    own = alignment if reference.sides_levels is None else align(reference.sides_levels, scan.z_mm, rows)
+    is_placed = own.similarity_mm >= _LEAST_SIMILARITY_MM
+    evidence = reference.sides.evidence(scan, own.levels_mm) if reference.sides and is_placed else 0.0
     if evidence > _SURE:
         return []
     if evidence < -_SURE:

@@ -22,9 +22,6 @@ _PART_MM: Final = 20.0
 _PART: Final = 0.4
 """A scan shows an organ if it has this length or this fraction of it."""
 _LIKE_MM: Final = 25.0  # see `Alignment.similarity_mm`
-_LEVELS_AGREE_MM: Final = (
-    15.0  # how far two references may differ in the level of a scan (standard deviation)
-)
 
 Range = tuple[float, float]
 
@@ -72,6 +69,7 @@ class ScanReference:
     organ_share : fraction of the organs that nearly all training scans show at least in part
     numbers : range of each of the `ScanNumbers` over the training scans
     sides : how left differs from right; None if the scans do not show it
+    sides_levels : the levels of `sides`, if these were learned from other scans; otherwise they are `levels`
     """
 
     scans: int
@@ -80,6 +78,7 @@ class ScanReference:
     organ_share: float
     numbers: Mapping[str, Range]
     sides: SidesModel | None
+    sides_levels: LevelModel | None = None
 
     def organs_between(self, low_mm: float, high_mm: float) -> frozenset[str]:
         """The organs of which a scan shows a part that can be recognised.
@@ -103,12 +102,14 @@ class ScanReference:
             "organ_share": round(self.organ_share, 3),
             "numbers": {name: list(ends) for name, ends in self.numbers.items()},
             "sides": None if self.sides is None else self.sides.as_dict(),
+            "sides_levels": None if self.sides_levels is None else self.sides_levels.as_dict(),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ScanReference:
         """The reference of plain numbers. Raises ValueError, KeyError or TypeError if they are none."""
         sides, numbers = values["sides"], _ranges(values["numbers"])
+        sides_levels = values.get("sides_levels")  # not in references of earlier versions
         if numbers.keys() != set(NAMES):
             raise ValueError("The ranges of the numbers of a scan are not complete.")
         return cls(
@@ -118,6 +119,7 @@ class ScanReference:
             organ_share=float(values["organ_share"]),
             numbers=numbers,
             sides=None if sides is None else SidesModel.from_dict(sides, int(values["scans"])),
+            sides_levels=None if sides_levels is None else LevelModel.from_dict(sides_levels),
         )
 
 
@@ -130,13 +132,14 @@ def learn_scan_reference(
     ----------
     scans : to learn from
     known : of a model that the new one was made from; how left differs from right is anatomy and no habit of
-        a clinic, so it is taken from here if more scans showed it there
+        a clinic, so it is taken from here, with the levels it belongs to, if more scans showed it there
     """
     usable = [scan for scan in scans if scan.organs and scan.grid.z_mm.size > 1]
     if len(usable) < LEAST_SCANS:
         return None
     rows = [(scan.grid.z_mm, slice_measures(scan.grid)) for scan in usable]
     levels, offsets = learn_levels(rows, _first_offsets(usable))
+    kept = _known_sides(known, rows)
     placed = [(scan.grid, scan.grid.z_mm - offset) for scan, offset in zip(usable, offsets, strict=True)]
     reference = ScanReference(
         scans=len(usable),
@@ -144,38 +147,28 @@ def learn_scan_reference(
         organs_mm=_organ_levels(usable, offsets),
         organ_share=0.0,
         numbers=learn_ranges([scan.grid for scan in usable]),
-        sides=_known_sides(known, rows, offsets, len(usable)) or learn_sides(placed, levels.range_mm),
+        sides=learn_sides(placed, levels.range_mm) if kept is None else kept[0],
+        sides_levels=None if kept is None else kept[1],
     )
     shares = [len(reference.organs_between(at[0], at[-1])) / len(reference.organs_mm) for _, at in placed]
     return replace(reference, organ_share=float(np.percentile(shares, 5)))
 
 
 def _known_sides(
-    known: ScanReference | None,
-    scans: Sequence[tuple[FloatArray, FloatArray]],
-    offsets: FloatArray,
-    count: int,
-) -> SidesModel | None:
-    """The sides of the known reference at the levels of the new one; None if the new scans show them better.
+    known: ScanReference | None, scans: Sequence[tuple[FloatArray, FloatArray]]
+) -> tuple[SidesModel, LevelModel] | None:
+    """The known sides, with the levels they belong to; None if the new scans show them better.
 
     Parameters
     ----------
     known : the known reference
-    scans : for each scan the positions of its slices in mm and their measures
-    offsets : z position of the new level zero in each scan
-    count : number of scans
+    scans : for each new scan the positions of its slices in mm and their measures
     """
-    if known is None or known.sides is None or known.sides.scans <= count:
+    if known is None or known.sides is None or known.sides.scans <= len(scans):
         return None
-    found = [align(known.levels, z, measures) for z, measures in scans]
-    apart = [
-        each.offset_mm - offset
-        for each, offset in zip(found, offsets, strict=True)
-        if each.similarity_mm >= _LIKE_MM
-    ]
-    if 2 * len(apart) < count or float(np.std(apart)) > _LEVELS_AGREE_MM:
-        return None  # another region, or too unlike to say which of its levels is which
-    return known.sides.moved(float(np.median(apart)))
+    levels = known.sides_levels or known.levels
+    alike = [align(levels, z, measures).similarity_mm >= _LIKE_MM for z, measures in scans]
+    return (known.sides, levels) if 2 * sum(alike) >= len(scans) else None  # else another region
 
 
 def _first_offsets(scans: Sequence[TrainingScan]) -> FloatArray:

@@ -10,7 +10,7 @@ level, nothing can be said.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -86,10 +86,6 @@ class SidesModel:
             "roughness": _short(self.roughness),
             "scans": self.scans,
         }
-
-    def moved(self, up_mm: float) -> SidesModel:
-        """The same model where level zero lies lower by ``up_mm``, so that all its levels are higher."""
-        return replace(self, levels_mm=self.levels_mm + up_mm)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], scans: int) -> SidesModel:

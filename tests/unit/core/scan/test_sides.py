@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from orgseg_node.core.scan.grid import ScanGrid
 from orgseg_node.core.scan.judgement import SIDES_DOUBTFUL, SIDES_NOT_CONFIRMED, judge_scan
@@ -65,6 +66,26 @@ def test_a_reference_made_from_another_keeps_the_sides_that_more_scans_showed(
     assert SIDES_NOT_CONFIRMED not in codes(chest, tuned)
     head = Torso(seed=101, low=-60.0).scan()
     assert SIDES_DOUBTFUL not in codes(head, tuned) | codes(head.flipped(z=False, y=False, x=True), tuned)
+
+
+def test_kept_sides_are_judged_at_the_levels_they_were_learned_at(reference: ScanReference) -> None:
+    tuned = learn_scan_reference([torso.training_scan() for torso in heads(15)], reference)
+    assert tuned is not None
+    assert tuned.sides is reference.sides
+    again = learn_scan_reference([torso.training_scan() for torso in heads(16)], tuned)
+    stored = ScanReference.from_dict(tuned.as_dict())
+    elsewhere = replace(stored, levels=replace(stored.levels, knots_mm=stored.levels.knots_mm + 40.0))
+    exchanged = Torso(seed=100, z_mm=77.0).scan().flipped(z=False, y=False, x=True)
+
+    def evidence(own: ScanReference | None) -> float:
+        assert own is not None
+        findings = judge_scan(exchanged, own, "torso").findings
+        (found,) = (each.value for each in findings if each.code == SIDES_DOUBTFUL)
+        assert found is not None
+        return found
+
+    for own in (tuned, again, elsewhere):  # the numbers of a stored one are rounded
+        assert evidence(own) == pytest.approx(evidence(reference), rel=0.01)
 
 
 def test_more_scans_of_ones_own_show_it_better(reference: ScanReference) -> None:

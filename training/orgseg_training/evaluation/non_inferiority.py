@@ -30,6 +30,12 @@ _ALPHA: Final = 0.05
 _POWER: Final = 0.80
 _RESAMPLES: Final = 4000
 _MOST_PATIENTS: Final = 2000
+_MOST_GAIN: Final = 0.1
+"""A larger gain of a patient counts as this in the lower bound.
+
+An organ that only the new model finds in one patient widens the scatter so much that a model which is better
+in every patient would show nothing. The mean of differences cut from above is never higher than their mean,
+so the bound holds."""
 
 
 class Shown(StrEnum):
@@ -49,7 +55,8 @@ class Bounds:
     ----------
     patients : how many
     mean, sd : of the differences; NaN without any
-    low, high : one-sided 95 % bounds; NaN with fewer than 6 patients
+    low, high : one-sided 95 % bounds; NaN with fewer than 6 patients. In the lower one a gain of more than
+        0.1 of a patient counts as 0.1
     """
 
     patients: int
@@ -96,18 +103,20 @@ def bounds(differences: Sequence[float] | Values, *, seed: int) -> Bounds:
     mean, sd = float(x.mean()), float(x.std(ddof=1)) if n > 1 else math.nan
     if n < MIN_PAIRS:
         return Bounds(patients=n, mean=mean, sd=sd, low=math.nan, high=math.nan)
+    low, _ = _ends(np.minimum(x, _MOST_GAIN), seed)
+    _, high = _ends(x, seed)
+    return Bounds(patients=n, mean=mean, sd=sd, low=low, high=high)
+
+
+def _ends(x: Values, seed: int) -> tuple[float, float]:
+    """The one-sided 95 % bounds of the mean."""
+    mean, sd = float(x.mean()), float(x.std(ddof=1))
     if sd == 0.0:
-        return Bounds(patients=n, mean=mean, sd=sd, low=mean, high=mean)
-    error = sd / math.sqrt(n)
-    student = float(stats.t.ppf(1 - _ALPHA, n - 1))
+        return mean, mean
+    error = sd / math.sqrt(x.size)
+    student = float(stats.t.ppf(1 - _ALPHA, x.size - 1))
     below, above = _studentised(x, seed)
-    return Bounds(
-        patients=n,
-        mean=mean,
-        sd=sd,
-        low=mean - error * max(student, above),
-        high=mean + error * max(student, -below),
-    )
+    return mean - error * max(student, above), mean + error * max(student, -below)
 
 
 def _studentised(x: Values, seed: int) -> tuple[float, float]:

@@ -76,3 +76,13 @@ def test_few_bad_failures_do_not_pass_as_noise() -> None:
     skewed = -rng.gamma(1.0, 0.03, (150, 12)) + 0.01
     passed = [bounds(x, seed=n).shows(0.02) is Shown.NOT_WORSE for n, x in enumerate(skewed)]
     assert np.mean(passed) < 0.12
+
+
+def test_one_patient_in_whom_only_the_new_model_finds_the_organ_does_not_hide_that_it_is_better() -> None:
+    better = [0.01, 0.02, 0.03, 0.02, 0.01, 0.03, 0.02, 0.02, 0.01]
+    found = bounds([*better, 0.87], seed=1)
+    assert found.mean == pytest.approx(0.104)
+    assert 0 < found.low < found.mean
+    assert found.shows(0.02) is Shown.NOT_WORSE
+    worse = bounds([*(-value - 0.03 for value in better), 0.87], seed=1)
+    assert worse.shows(0.02) is Shown.OPEN, "one gain does not make up for losses in all others"

@@ -115,14 +115,14 @@ def test_an_organ_of_the_very_same_network_needs_no_patients_but_is_looked_at(
     assert judge(changed(scans, {"larynx": MISSED}, number=3), same).verdict is GateVerdict.FAIL
 
 
-def test_one_scan_in_which_only_the_live_model_lacks_it_leaves_no_doubt_of_an_unchanged_organ(
+def test_one_scan_in_which_only_the_live_model_lacks_an_organ_leaves_no_doubt_of_it(
     scans: tuple[PairedScan, ...],
 ) -> None:
     """The same network, but the live bundle's reference calls the organ implausible in one scan."""
     equal = tuple(replace(scan, candidate=scan.live) for scan in scans[:17])
     first = replace(equal[0], live={**equal[0].live, "larynx": MISSED})
     found_again = (first, *equal[1:])
-    assert judge(found_again, RULES).verdict is GateVerdict.INCONCLUSIVE, "a single difference spreads widely"
+    assert judge(found_again, RULES).verdict is GateVerdict.PASS, "a single gain does not count against it"
     assert judge(found_again, replace(RULES, unchanged=frozenset(SEVEN))).verdict is GateVerdict.PASS
 
 

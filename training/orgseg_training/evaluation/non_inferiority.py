@@ -31,7 +31,7 @@ _POWER: Final = 0.80
 _RESAMPLES: Final = 4000
 _MOST_PATIENTS: Final = 2000
 _MOST_GAIN: Final = 0.1
-"""A larger gain of a patient counts as this in the lower bound.
+"""A larger gain of a patient counts as this in the lower bound, if that bound is the higher one.
 
 An organ that only the new model finds in one patient widens the scatter so much that a model which is better
 in every patient would show nothing. The mean of differences cut from above is never higher than their mean,
@@ -55,8 +55,8 @@ class Bounds:
     ----------
     patients : how many
     mean, sd : of the differences; NaN without any
-    low, high : one-sided 95 % bounds; NaN with fewer than 6 patients. In the lower one a gain of more than
-        0.1 of a patient counts as 0.1
+    low, high : one-sided 95 % bounds; NaN with fewer than 6 patients. The lower one is the higher of two: of
+        the differences, and of the same where a gain of more than 0.1 counts as 0.1
     """
 
     patients: int
@@ -103,9 +103,9 @@ def bounds(differences: Sequence[float] | Values, *, seed: int) -> Bounds:
     mean, sd = float(x.mean()), float(x.std(ddof=1)) if n > 1 else math.nan
     if n < MIN_PAIRS:
         return Bounds(patients=n, mean=mean, sd=sd, low=math.nan, high=math.nan)
-    low, _ = _ends(np.minimum(x, _MOST_GAIN), seed)
-    _, high = _ends(x, seed)
-    return Bounds(patients=n, mean=mean, sd=sd, low=low, high=high)
+    low, high = _ends(x, seed)
+    cut, _ = _ends(np.minimum(x, _MOST_GAIN), seed)
+    return Bounds(patients=n, mean=mean, sd=sd, low=max(low, cut), high=high)
 
 
 def _ends(x: Values, seed: int) -> tuple[float, float]:

@@ -86,3 +86,9 @@ def test_one_patient_in_whom_only_the_new_model_finds_the_organ_does_not_hide_th
     assert found.shows(0.02) is Shown.NOT_WORSE
     worse = bounds([*(-value - 0.03 for value in better), 0.87], seed=1)
     assert worse.shows(0.02) is Shown.OPEN, "one gain does not make up for losses in all others"
+
+
+def test_a_model_that_is_far_better_in_most_patients_is_shown_to_be_better() -> None:
+    gains = [0.2 + 0.01 * number for number in range(30)]
+    found = bounds([*gains, 0.01, 0.02, 0.05], seed=1)
+    assert 0.2 < found.low < found.mean

@@ -6,11 +6,10 @@
     ├── InputError              the input cannot be used
     │   ├── NotDicom  Unreadable  TruncatedFile  WrongModality  NoPixelData  NotImages
     │   ├── NoSeries  SeveralSeries  SeveralParts  SeveralPatients  MissingAttribute  InvalidAttribute
-    │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing
-    │   ├── NotMatching  NotMultipart  NotStructures
+    │   ├── TooFewSlices  MissingSlices  DuplicateSlices  IrregularSpacing  NotMatching
     │   ├── TiltedGantry  SidewaysDrift  MixedGeometry  NotAxial  MultiframeImage
     │   ├── UnsupportedSyntax  LossyCompression  UnsupportedPixels
-    │   └── UndecodablePixels  HuOutOfRange  TooLarge  TooManyItems
+    │   └── UndecodablePixels  HuOutOfRange  TooLarge  TooManyItems  NotMultipart  NotStructures
     ├── BodyNotFound            no patient in the images
     ├── ScanDoubtful            the scan is not one that the model can contour
     │   └── RegionNotTrained  PatientPositionDoubtful  SidesDoubtful  ScanKindDoubtful
@@ -27,26 +26,23 @@
     │   └── ProofFailed  NothingFound  NothingPlausible  ObjectInvalid
     ├── NetworkError            DICOM peers (retryable)
     │   ├── Unreachable (AssociationAborted  NoAnswer)  AssociationRejected  StoreRefused (ClassRefused)
-    │   ├── UnknownDestination  MoveRefused
-    │   ├── NotAuthorised  CommitmentRefused
+    │   ├── UnknownDestination  MoveRefused  NotAuthorised  CommitmentRefused
     │   ├── TlsFailed  PeerCertificateRefused  OwnCertificateRefused
     │   └── UnknownSource  KeyUnusable  QueryRefused  NothingMatches  PullTooWide  PullIncomplete
     ├── StorageError            disk and database
-    │   ├── DatabaseUnreachable (retryable)
-    │   ├── NeverStarted  DatabaseNewer  UnknownJob  UnknownSeries
+    │   ├── DatabaseUnreachable (retryable)  NeverStarted  DatabaseNewer  UnknownJob  UnknownSeries
     │   └── DiskFull (retryable)  NotDurable (retryable)  IllegalTransition
     ├── JobError                a job of the node
-    │   ├── UnexpectedFailure  SystemCallFailed (retryable)
-    │   ├── WorkerDied (retryable)  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
+    │   ├── UnexpectedFailure  SystemCallFailed (retryable)  WorkerDied (retryable)
+    │   ├──  TimeLimit  JobStopped  DeadLetter  HeldByRule  RuleUndecided
     │   └── JobRefuses  SeriesRefuses  IncompleteSeries  SendingBroken  LateImages
     │       SeriesUnexpected  SeriesUnreadable  SurveyDied  ReadingStopped (retryable)
     │       ResultMissing  ResultDeleted  ResultUnreadable  ObjectsNotMade  TrialFailed  ReplayFailed
     ├── EvaluationError         comparison of predictions with references, offline
     │   └── NotPaired  GridsDiffer  LabelsInvalid  CasesInvalid
     ├── OperationError          operation of the node
-    │   ├── NotNotified (retryable)  ItemsFailed  AuditBroken  BackupRefused  BackupInvalid
-    │   ├── NodeNotRunning  ReloadRefused
-    │   └── FeedbackError (UnknownFeedback  NotAStructureSet  FeedbackUnmeasured)
+    │   ├── NotNotified (retryable)  ItemsFailed  AuditBroken  BackupRefused  BackupInvalid  NodeNotRunning
+    │   └── ReloadRefused  FeedbackError (UnknownFeedback  NotAStructureSet  FeedbackUnmeasured)
     ├── UserError               accounts of the pages
     │   └── UnknownUser  UserInvalid  PasswordRefused  RoleMissing
     ├── ConfigError             node.toml, organs.toml

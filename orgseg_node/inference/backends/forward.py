@@ -82,18 +82,16 @@ class EagerForward:
         return logits
 
 
-class MirroredForward:
-    """A forward pass averaged over mirrored copies of the tile, in nnU-Net's order.
+class WrappedForward:
+    """The base of forward passes that are made of another one, with its networks and on its device.
 
     Parameters
     ----------
-    forward : the pass on one copy
-    axes : axes of the tile (0 to 2) along which it is mirrored
+    forward : the other one
     """
 
-    def __init__(self, forward: Forward, axes: Sequence[int]) -> None:
+    def __init__(self, forward: Forward) -> None:
         self._forward = forward
-        self._flips = [c for n in range(len(axes)) for c in itertools.combinations(axes, n + 1)]
 
     @property
     def folds(self) -> int:
@@ -104,6 +102,20 @@ class MirroredForward:
     def device(self) -> torch.device:
         """The device of the tiles and of the logits."""
         return self._forward.device
+
+
+class MirroredForward(WrappedForward):
+    """A forward pass averaged over mirrored copies of the tile, in nnU-Net's order.
+
+    Parameters
+    ----------
+    forward : the pass on one copy
+    axes : axes of the tile (0 to 2) along which it is mirrored
+    """
+
+    def __init__(self, forward: Forward, axes: Sequence[int]) -> None:
+        super().__init__(forward)
+        self._flips = [c for n in range(len(axes)) for c in itertools.combinations(axes, n + 1)]
 
     @torch.inference_mode()
     def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:

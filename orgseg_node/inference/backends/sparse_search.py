@@ -18,6 +18,7 @@ import torch
 
 from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.inference.backends.box_search import NOTHING_SEARCHED, PartSearch, SearchedPart
+from orgseg_node.inference.backends.forward import WrappedForward
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.layout import TileWindow
 from orgseg_node.inference.engine.tiles import Tiling
@@ -75,7 +76,7 @@ def sparse_window(shape: Shape, patch: Shape) -> TileWindow:
     return TileWindow(tiling=tiling, covered=everything, inner=everything)
 
 
-class SuspiciousForward:
+class SuspiciousForward(WrappedForward):
     """The forward pass of a network, with which an organ wins where it is only suspected.
 
     Parameters
@@ -85,19 +86,9 @@ class SuspiciousForward:
     """
 
     def __init__(self, forward: Forward, *, regions: bool) -> None:
-        self._forward = forward
+        super().__init__(forward)
         self._regions = regions
         self._bonus = math.log((1 - SUSPICION) / SUSPICION)
-
-    @property
-    def folds(self) -> int:
-        """Number of networks in the ensemble."""
-        return self._forward.folds
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the tiles and of the logits."""
-        return self._forward.device
 
     def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
         """Logits of a tile, with those of the organs raised; see `Forward`."""

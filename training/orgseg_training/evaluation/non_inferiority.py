@@ -56,7 +56,8 @@ class Bounds:
     patients : how many
     mean, sd : of the differences; NaN without any
     low, high : one-sided 95 % bounds; NaN with fewer than 6 patients. The lower one is the higher of two: of
-        the differences, and of the same where a gain of more than 0.1 counts as 0.1
+        the differences, and of the same where a gain of more than 0.1 counts as 0.1. None is beyond -1 or 1,
+        which no difference of Dice exceeds
     """
 
     patients: int
@@ -93,7 +94,7 @@ def bounds(differences: Sequence[float] | Values, *, seed: int) -> Bounds:
 
     Parameters
     ----------
-    differences : (n,) new minus old, one for each patient; positive is better
+    differences : (n,) new minus old Dice or surface Dice, one for each patient; positive is better
     seed : of the random generator
     """
     x = np.asarray(differences, dtype=np.float64)
@@ -105,7 +106,7 @@ def bounds(differences: Sequence[float] | Values, *, seed: int) -> Bounds:
         return Bounds(patients=n, mean=mean, sd=sd, low=math.nan, high=math.nan)
     low, high = _ends(x, seed)
     cut, _ = _ends(np.minimum(x, _MOST_GAIN), seed)
-    return Bounds(patients=n, mean=mean, sd=sd, low=max(low, cut), high=high)
+    return Bounds(patients=n, mean=mean, sd=sd, low=max(low, cut, -1.0), high=min(high, 1.0))
 
 
 def _ends(x: Values, seed: int) -> tuple[float, float]:

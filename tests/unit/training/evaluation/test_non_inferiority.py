@@ -92,3 +92,9 @@ def test_a_model_that_is_far_better_in_most_patients_is_shown_to_be_better() -> 
     gains = [0.2 + 0.01 * number for number in range(30)]
     found = bounds([*gains, 0.01, 0.02, 0.05], seed=1)
     assert 0.2 < found.low < found.mean
+
+
+def test_no_bound_is_beyond_what_dice_can_differ() -> None:
+    for x in ([0.9] * 11 + [0.0], [0.02] * 11 + [-0.8], [-0.9] * 11 + [0.0]):
+        found = bounds(x, seed=1)
+        assert -1 <= found.low <= found.mean <= found.high <= 1

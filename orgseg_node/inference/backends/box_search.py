@@ -127,13 +127,14 @@ class PartSearch:
         )
         return found, np.isin(labels, list(self.organs))
 
-    def search_box(self, box: Box, whole_tiles: int) -> SearchedPart:
+    def search_box(self, box: Box, budget: int) -> SearchedPart:
         """Search a box, and more as long as an organ reaches the border of what was labelled.
 
         Parameters
         ----------
         box : in voxels of the view
-        whole_tiles : number of tiles of a run on the whole CT; a search that needs as many is given up
+        budget : number of tiles; a search that needs as many is given up, and one of a widened box at half as
+            many, since a box that was wrong may be wrong again
         """
         shape, patch = self.view.working.shape, self.network.plan.patch
         tiling = self.limits.tiling(self.network, self.view)
@@ -141,7 +142,7 @@ class PartSearch:
         tiles, network_s, widened = 0, 0.0, False
         while True:
             window = lay_tiles(shape, patch, wanted, self.layout, tiling)
-            if tiles + window.tiles >= whole_tiles:
+            if tiles + window.tiles >= (budget / 2 if widened else budget):
                 return replace(NOTHING_SEARCHED, tiles=tiles, network_s=network_s)
             found, organs = self.run(window)
             tiles += found.tiles

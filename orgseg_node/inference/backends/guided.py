@@ -158,6 +158,7 @@ def run_guided(search: PartSearch, places: GuidePlaces) -> GuidedResult:
     """Run a network only around the place where the guide found its organs.
 
     If the place is no use, the network searches the whole CT with few tiles first, where that is allowed.
+    All that is searched before a run on the whole CT takes fewer tiles than that run.
 
     Parameters
     ----------
@@ -168,7 +169,7 @@ def run_guided(search: PartSearch, places: GuidePlaces) -> GuidedResult:
     outcome, found = _run_in_box(search, places, whole_tiles)
     sparse: SparseOutcome | None = None
     if found.labels is None and places.sparse and outcome is not GuidedOutcome.NO_SAVING:
-        sparse, again = search_sparsely(search, whole_tiles)
+        sparse, again = search_sparsely(search, whole_tiles - found.tiles)
         found = replace(again, tiles=found.tiles + again.tiles, network_s=found.network_s + again.network_s)
     report = GuidedNetwork(
         guide=places.guide,

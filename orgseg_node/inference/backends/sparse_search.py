@@ -31,20 +31,20 @@ SPARSE_STEP: Final = 1.0
 """Step of the tiles of the first pass as a fraction of a tile."""
 
 
-def search_sparsely(search: PartSearch, whole_tiles: int) -> tuple[SparseOutcome, SearchedPart]:
+def search_sparsely(search: PartSearch, budget: int) -> tuple[SparseOutcome, SearchedPart]:
     """Search the whole CT with few tiles, and again where they show something.
 
     Parameters
     ----------
     search : the network and the CT
-    whole_tiles : number of tiles of a run on the whole CT
+    budget : number of tiles; a search that needs as many is given up
 
     Returns
     -------
     what came of it, and what was found; without labels if the network must be run on the whole CT
     """
     window = sparse_window(search.view.working.shape, search.network.plan.patch)
-    if search.needed_tiles(window.tiling) >= whole_tiles:
+    if search.needed_tiles(window.tiling) >= budget:
         return SparseOutcome.NO_SAVING, NOTHING_SEARCHED
     network = search.network
     suspicious = SuspiciousForward(network.forward, regions=network.plan.regions is not None)
@@ -56,7 +56,7 @@ def search_sparsely(search: PartSearch, whole_tiles: int) -> tuple[SparseOutcome
         return SparseOutcome.ABSENT, replace(
             first, labels=nothing, part=NOTHING_SEARCHED.part, summary=summary
         )
-    second = search.search_box(Box.around(suspected), whole_tiles)
+    second = search.search_box(Box.around(suspected), budget - first.tiles)
     outcome = SparseOutcome.EVERYWHERE if second.labels is None else SparseOutcome.AGAIN
     return outcome, replace(
         second, tiles=first.tiles + second.tiles, network_s=first.network_s + second.network_s

@@ -114,6 +114,14 @@ def test_a_box_as_large_as_the_ct_needs_no_sparse_pass() -> None:
     assert _tiles_run(bench) == 0
 
 
+def test_what_is_searched_in_vain_takes_fewer_tiles_than_the_whole_ct() -> None:
+    """The guide points to nearly all of the CT, so that no tiles are left for a sparse pass."""
+    bench = make_bench(block((1, 1, 1), (3, 3, 3)))
+    row = bench.guided(block((8, 10, 10), SHAPE), Layout.NNUNET, 0.0, sparse=True).report
+    assert (row.outcome, row.sparse) == (GuidedOutcome.EMPTY, SparseOutcome.NO_SAVING)
+    assert _tiles_run(bench) < row.whole_tiles
+
+
 def test_a_ct_of_one_tile_is_searched_at_once() -> None:
     bench = make_bench(block(*_ORGAN), spacing=(16.0, 8.0, 8.0))
     outcome, found = search_sparsely(bench.search(), 1)

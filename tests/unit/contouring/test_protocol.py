@@ -80,8 +80,9 @@ def test_names_fit_every_planning_system_as_they_are(
 
 def test_the_default_protocol_only_removes_far_pieces_of_the_measured_organs() -> None:
     shipped = load_protocol("default")
-    entries = tuple(OrganEntry(organ=entry.organ, max_distance_mm=25) for entry in shipped.organs)
-    assert shipped == Protocol(description=shipped.description, structures=entries)
+    entries = tuple(OrganEntry(organ=entry.organ, max_distance_mm=25) for entry in shipped.organs[:-1])
+    mandible = OrganEntry(organ="mandible", max_distance_mm=120)
+    assert shipped == Protocol(description=shipped.description, structures=(*entries, mandible))
     assert {entry.organ for entry in entries} == set(MEASURED)
 
 

@@ -45,6 +45,7 @@ from orgseg_node.dicom.reading.series import read_series
 from orgseg_node.inference.backends.guided_run import GuidedRun
 from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.inference.engine.layout import Layout
+from orgseg_node.inference.engine.suspicion import SUSPICION
 from orgseg_node.inference.guide import attach_guide
 from orgseg_node.shipped import shipped_bundles
 
@@ -93,6 +94,9 @@ def _options() -> argparse.Namespace:
         help="search the whole CT with few tiles first, where the guide led to nothing",
     )
     parser.add_argument(
+        "--suspicion", type=float, default=SUSPICION, help="from which the guide is not silent"
+    )
+    parser.add_argument(
         "--layouts", nargs="+", choices=list(Layout), default=["few", "once"], help="of tiles, cheapest first"
     )
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "orgseg-bench-guided")
@@ -111,7 +115,12 @@ def _seven(options: argparse.Namespace) -> list[Goal]:
     goals: list[Goal] = []
     if options.patients:
         data = _test_data() / _DATA_SET
-        run = GuidedRun(layout=layouts[0], margin_mm=options.margin_mm, sparse=options.sparse)
+        run = GuidedRun(
+            layout=layouts[0],
+            margin_mm=options.margin_mm,
+            sparse=options.sparse,
+            suspicion=_suspicion(options),
+        )
         goals, accepted = calibrate_on_patients(bundle, data, options.patients, layouts, run)
         layouts = layouts if accepted is None else (accepted,)
     for ct in options.ct:
@@ -123,10 +132,15 @@ def _seven(options: argparse.Namespace) -> list[Goal]:
             layouts=layouts,
             margin_mm=options.margin_mm,
             sparse=options.sparse,
+            suspicion=_suspicion(options),
             most=1.5,
         )
         goals += compare(case)
     return goals
+
+
+def _suspicion(options: argparse.Namespace) -> float | None:
+    return options.suspicion if options.sparse else None
 
 
 def _together(starter: ModelBundle) -> ModelBundle:
@@ -185,6 +199,7 @@ def _twenty_six(options: argparse.Namespace) -> list[Goal]:
         layouts=tuple(Layout(each) for each in options.layouts),
         margin_mm=options.margin_mm,
         sparse=options.sparse,
+        suspicion=_suspicion(options),
         most=2.5,
         requested=3,
     )

@@ -39,8 +39,7 @@ class GuidedCase:
     bundle : single-organ networks with a guide
     together : one network that finds the organs at once, in a bundle of its own
     layouts : of tiles to measure, the cheapest first; see `GuidedRun`
-    sparse : see `GuidedRun`
-    margin_mm : see `GuidedRun`
+    margin_mm, sparse, suspicion : see `GuidedRun`
     most : largest time, guide included, in times of one network on the whole CT
     requested : number of organs of a protocol that asks for a part of them; 0 to measure none
     """
@@ -50,10 +49,17 @@ class GuidedCase:
     bundle: ModelBundle
     together: ModelBundle
     layouts: tuple[Layout, ...]
-    sparse: bool
     margin_mm: float
+    sparse: bool
+    suspicion: float | None
     most: float
     requested: int = 0
+
+    def run(self, layout: Layout) -> GuidedRun:
+        """How its networks are run with a layout of tiles."""
+        return GuidedRun(
+            layout=layout, margin_mm=self.margin_mm, sparse=self.sparse, suspicion=self.suspicion
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,7 +87,7 @@ def compare(case: GuidedCase) -> list[Goal]:
     goals = _compare_subset(case, free, body) if case.requested else []
     timed = False
     for layout in case.layouts:
-        run = GuidedRun(layout=layout, margin_mm=case.margin_mm, sparse=case.sparse)
+        run = case.run(layout)
         guided = _run(_predictor(case.bundle, run), case, body)
         led = sum(row.tiles for row in guided.found.guided)
         print(
@@ -97,7 +103,7 @@ def compare(case: GuidedCase) -> list[Goal]:
             timed = True
             goals.append(Goal(text=text, value=guided.cpu_s / one.cpu_s, limit=case.most, at_most=True))
         goals.append(_not_lost(case, f"tiles {layout}", lowest))
-    run = GuidedRun(layout=case.layouts[0], margin_mm=case.margin_mm, sparse=case.sparse)
+    run = case.run(case.layouts[0])
     for how, guide in _spoilt(case.bundle.manifest.guide).items():
         spoilt = replace(case.bundle, manifest=replace(case.bundle.manifest, guide=guide))
         found = _run(_predictor(spoilt, run), case, body)

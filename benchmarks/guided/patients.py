@@ -48,7 +48,15 @@ def calibrate_on_patients(
     whole = open_case_folder(data, {}, organ_table())
     folder = CaseFolder(folder=data, names=tuple(names), organs=whole.organs)
     print(f"\n=== calibration on {len(names)} locked patients: {', '.join(names)} ===", flush=True)
-    runs = open_guided_predictors(bundle, organ_table(), "exact", run.margin_mm, layouts, sparse=run.sparse)
+    runs = open_guided_predictors(
+        bundle,
+        organ_table(),
+        "exact",
+        run.margin_mm,
+        layouts,
+        sparse=run.sparse,
+        suspicion=run.suspicion,
+    )
     cases = (ReferenceCase(ct=case.volume, contours=case.masks) for case in folder.cases())
     measured = measure_guided(runs, cases, dt.datetime.now().astimezone().date(), lambda *_: None)
     for each in measured.candidates:

@@ -155,6 +155,12 @@ class GuidedOutcome(StrEnum):
     DIFFERENT = "on the whole CT: network and guide found it in different places"
     DOUBTFUL = "on the whole CT: it cannot be what the network found in its box"
     NO_SAVING = "on the whole CT: its box needs as many tiles"
+    SUSPECTED = "only around all that the guide suspects, which did not find it but led to other organs"
+    ABSENT = "not in the CT: the guide, which led to other organs, suspects it nowhere"
+
+
+_SILENT = frozenset({GuidedOutcome.UNKNOWN, GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT})
+"""Outcomes of organs that the guide did not claim to have found."""
 
 
 class SparseOutcome(StrEnum):
@@ -210,6 +216,7 @@ class Prediction:
     guided : how each network was run that a guide led; empty if there was no guide
     tiles : number of tiles that the networks computed, those of a guide and those in vain included; 0 if they
         were not counted
+    suspected : labels of what is only suspected, see `StreamingPredictor`; None if nobody asked for them
     """
 
     label_map: LabelMap
@@ -222,6 +229,7 @@ class Prediction:
     not_searched: tuple[str, ...] = ()
     guided: tuple[GuidedNetwork, ...] = ()
     tiles: int = 0
+    suspected: LabelMap | None = None
 
 
 def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
@@ -236,6 +244,19 @@ def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
         sentence += f"; {len(sparse)} searched the whole CT by a sparse first pass"
         absent = [key for row in sparse if row.sparse == SparseOutcome.ABSENT for key in row.organs]
         sentence += f", which suspected nothing of {', '.join(absent)}" if absent else ""
+    suspected, absent = (
+        [key for row in networks if row.outcome == outcome for key in row.organs]
+        for outcome in (GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT)
+    )
+    if suspected:
+        sentence += f"; searched {', '.join(suspected)} only where the guide suspects it"
+    if absent:
+        others = [row for row in networks if row.outcome not in _SILENT]
+        count = sum(len(row.organs) for row in others)
+        led = sum(len(row.organs) for row in others if row.followed)
+        sentence += (
+            f"; the guide, which led to {led} of {count} other organs, suspects {', '.join(absent)} nowhere"
+        )
     return f"{sentence}."
 
 

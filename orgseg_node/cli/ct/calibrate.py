@@ -69,7 +69,8 @@ def calibrate(
         typer.Option(
             "--sparse/--no-sparse",
             help="With --guided: a network that must search the whole CT does so with few tiles first, and "
-            "again only around what they show.",
+            "again only around what they show; where the guide led to other organs, only what it suspects is "
+            "searched.",
         ),
     ] = True,
 ) -> None:

@@ -12,9 +12,14 @@ from orgseg_node.core.geometry import Box, Shape, Vector
 from orgseg_node.core.volume import Mask
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
 from orgseg_node.inference.backends.network_view import NetworkView
-from orgseg_node.inference.engine.label_planes import Labels, axes_within, interpolation_axes
+from orgseg_node.inference.engine.label_planes import (
+    Labels,
+    PlaneCallback,
+    axes_within,
+    interpolation_axes,
+)
 from orgseg_node.inference.engine.layout import Layout, TileWindow, lay_tiles
-from orgseg_node.inference.engine.run import PlaneCallback, RunSummary, number_of_tiles
+from orgseg_node.inference.engine.run import RunSummary, number_of_tiles
 from orgseg_node.inference.engine.tiles import Tiling, needed_tiles
 from orgseg_node.inference.engine.working import Regrid
 from orgseg_node.inference.predictor import ProgressCallback
@@ -53,6 +58,12 @@ NOTHING_SEARCHED: Final = SearchedPart(
     labels=None, part=(slice(0), slice(0), slice(0)), widened=False, summary=None, tiles=0, network_s=0.0
 )
 """No part, by no tile."""
+
+
+def nothing_there() -> SearchedPart:
+    """The result where no tile is needed to know that there is no organ."""
+    summary = RunSummary(fold_agreement=None, tiles=0, skipped=0, interpolated=0, network_s=0.0)
+    return replace(NOTHING_SEARCHED, labels=np.zeros((0, 0, 0), dtype=np.uint16), summary=summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,11 +5,14 @@ labelled. A network is run on the whole CT after all if the guide does not know 
 what the guide found cannot be the organ (its volume, its place among the other organs), if the network finds
 nothing in the box, or something that cannot be the organ, or if it finds the organ elsewhere than the guide:
 then one of them is wrong, and the box proves nothing. How the whole CT is searched then, see `sparse_search`.
+
+Where a guide that has proved itself on the CT (see `guide_proof`) did not find an organ, the network searches
+only around all voxels in which the guide suspects it, and if there are none, the organ is not in the CT.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,7 +23,14 @@ from scipy import ndimage
 from orgseg_node.core.anatomy.possible import is_possible_volume
 from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.core.volume import LabelMap, Mask
-from orgseg_node.inference.backends.box_search import NOTHING_SEARCHED, PartSearch, SearchedPart, union
+from orgseg_node.inference.backends.box_search import (
+    NOTHING_SEARCHED,
+    PartSearch,
+    SearchedPart,
+    nothing_there,
+    union,
+)
+from orgseg_node.inference.backends.guide_proof import GuideProof
 from orgseg_node.inference.backends.network_view import NetworkView
 from orgseg_node.inference.backends.sparse_search import search_sparsely
 from orgseg_node.inference.engine.layout import Layout
@@ -46,7 +56,9 @@ class GuidePlaces:
     ----------
     guide : its name and version
     found : labels of the guide on the grid of the original CT
+    suspected : where the guide suspects organs at least, in the same way; None if its silence never counts
     trusted : keys of the organs that can be what the guide found, see `trusted_organs`
+    proof : whether its silence counts so far
     tiles : number of tiles that the guide computed
     prepared : the CT as it is prepared for the networks
     layout, margin_mm : how tiles are laid over the box of an organ, and its margin
@@ -56,7 +68,9 @@ class GuidePlaces:
 
     guide: str
     found: LabelMap
+    suspected: LabelMap | None
     trusted: frozenset[str]
+    proof: GuideProof
     tiles: int
     prepared: PreparedCt
     layout: Layout
@@ -81,7 +95,7 @@ class GuidePlaces:
         numbers = {organ.key: number for number, organ in self.found.organs.items()}
         if not numbers.keys() >= set(organs.values()):
             return GuidedOutcome.UNKNOWN
-        labels = view.of(self.prepared.reorientation.apply(self.found.labels)[self.prepared.box.slices])
+        labels = self._in_view(view, self.found)
         boxes = self._boxes(view, labels)
         if any(numbers[key] not in boxes for key in organs.values()):
             return GuidedOutcome.MISSED
@@ -91,6 +105,20 @@ class GuidePlaces:
             label: GuidedOrgan(labels=labels, number=numbers[key], box=boxes[numbers[key]])
             for label, key in organs.items()
         }
+
+    def suspected_box(self, view: NetworkView, organs: Collection[str]) -> Box | None:
+        """The box around all voxels in which the guide suspects an organ; None if there are none.
+
+        Parameters
+        ----------
+        view : the CT as a network sees it
+        organs : keys
+        """
+        if self.suspected is None:
+            return None
+        numbers = [number for number, organ in self.suspected.organs.items() if organ.key in organs]
+        places = np.isin(self._in_view(view, self.suspected), numbers)
+        return Box.around(places) if places.any() else None
 
     def can_be(self, key: str, voxels: int) -> bool:
         """Whether an organ can have a number of voxels of the CT.
@@ -102,6 +130,9 @@ class GuidePlaces:
         """
         volume_ml = next(organ.volume_ml for organ in self.found.organs.values() if organ.key == key)
         return is_possible_volume(voxels * self.prepared.volume.grid.voxel_ml, volume_ml)
+
+    def _in_view(self, view: NetworkView, label_map: LabelMap) -> NDArray[np.uint8]:
+        return view.of(self.prepared.reorientation.apply(label_map.labels)[self.prepared.box.slices])
 
     def _boxes(self, view: NetworkView, labels: NDArray[np.uint8]) -> dict[int, Box]:
         """The box of each label number of the guide in a view; those of the last view are kept."""
@@ -166,14 +197,19 @@ def run_guided(search: PartSearch, places: GuidePlaces) -> GuidedResult:
     places : where the guide found the organs
     """
     whole_tiles = search.whole_tiles
-    outcome, found = _run_in_box(search, places, whole_tiles)
+    organs = tuple(search.organs.values())
+    if places.suspected is not None and places.proof.silence_counts(organs):
+        outcome, found = _run_where_suspected(search, places, whole_tiles)
+    else:
+        outcome, found = _run_in_box(search, places, whole_tiles)
+        places.proof.add(organs, outcome)
     sparse: SparseOutcome | None = None
     if found.labels is None and places.sparse and outcome is not GuidedOutcome.NO_SAVING:
         sparse, again = search_sparsely(search, whole_tiles - found.tiles)
         found = replace(again, tiles=found.tiles + again.tiles, network_s=found.network_s + again.network_s)
     report = GuidedNetwork(
         guide=places.guide,
-        organs=tuple(search.organs.values()),
+        organs=organs,
         outcome=outcome,
         sparse=sparse,
         tiles=found.tiles + (whole_tiles if found.labels is None else 0),
@@ -203,6 +239,17 @@ def _run_in_box(
         if not places.can_be(search.organs[label], voxels):
             return GuidedOutcome.DOUBTFUL, useless
     return GuidedOutcome.WIDENED if found.widened else GuidedOutcome.BOX, found
+
+
+def _run_where_suspected(
+    search: PartSearch, places: GuidePlaces, whole_tiles: int
+) -> tuple[GuidedOutcome, SearchedPart]:
+    """Run a network around all that the guide suspects of its organs; without labels if that is too much."""
+    box = places.suspected_box(search.view, search.organs.values())
+    if box is None:
+        return GuidedOutcome.ABSENT, nothing_there()
+    found = search.search_box(box, whole_tiles)
+    return GuidedOutcome.MISSED if found.labels is None else GuidedOutcome.SUSPECTED, found
 
 
 def _without_crumbs(labels: NDArray[np.uint8], number: int, where: tuple[slice, ...]) -> Box:

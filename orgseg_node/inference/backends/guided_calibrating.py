@@ -41,6 +41,10 @@ from orgseg_node.inference.predictor import (
 _DIGITS: Final = 1e4  # a Dice is written with four digits, rounded down
 _CONFIDENCE: Final = 0.95
 
+_PART_OF_CT: Final = frozenset(
+    {GuidedOutcome.BOX, GuidedOutcome.WIDENED, GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT}
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReferenceCase:
@@ -88,6 +92,13 @@ class GuidedResult:
     predict_s: float
 
     @property
+    def missed(self) -> bool:
+        """Whether an organ was missed by all candidates."""
+        return all(
+            any(organ.missed_on for organ in each.calibration.organs.values()) for each in self.candidates
+        )
+
+    @property
     def accepted(self) -> GuidedCandidate | None:
         """The cheapest candidate that agrees well enough; None if there is none."""
         good = (each for each in self.candidates if not each.calibration.shortcomings)
@@ -102,7 +113,7 @@ class GuidedPredictors:
     ----------
     backend : ``exact`` or ``fast``
     margin_mm : margin of the boxes
-    sparse : whether networks that must search the whole CT do so with few tiles first
+    sparse, suspicion : see `GuidedRun`
     unguided : the reference
     guided : with each layout of tiles, the cheapest first
     """
@@ -110,6 +121,7 @@ class GuidedPredictors:
     backend: str
     margin_mm: float
     sparse: bool
+    suspicion: float | None
     unguided: Predictor
     guided: Mapping[Layout, Predictor]
 
@@ -122,6 +134,7 @@ def open_guided_predictors(  # noqa: PLR0913  # all of them are one measurement
     layouts: Sequence[Layout],
     *,
     sparse: bool,
+    suspicion: float | None,
 ) -> GuidedPredictors:
     """Open a bundle with and without its guide.
 
@@ -132,7 +145,7 @@ def open_guided_predictors(  # noqa: PLR0913  # all of them are one measurement
     backend : ``exact`` or ``fast``; the latter must be calibrated
     margin_mm : margin of the boxes around the organs of the guide
     layouts : to measure, the cheapest first
-    sparse : let networks that must search the whole CT do so with few tiles first
+    sparse, suspicion : see `GuidedRun`
 
     Raises
     ------
@@ -162,9 +175,12 @@ def open_guided_predictors(  # noqa: PLR0913  # all of them are one measurement
         backend=backend,
         margin_mm=margin_mm,
         sparse=sparse,
+        suspicion=suspicion,
         unguided=predictor(None),
         guided={
-            layout: predictor(GuidedRun(layout=layout, margin_mm=margin_mm, sparse=sparse))
+            layout: predictor(
+                GuidedRun(layout=layout, margin_mm=margin_mm, sparse=sparse, suspicion=suspicion)
+            )
             for layout in layouts
         },
     )
@@ -212,6 +228,7 @@ def measure_guided(
                     layout=str(layout),
                     margin_mm=runs.margin_mm,
                     sparse=runs.sparse,
+                    suspicion=runs.suspicion,
                     date=today,
                     references=tuple(references),
                     organs={key: organ.agreement() for key, organ in each.organs.items()},
@@ -273,7 +290,7 @@ class _LayoutTotals:
             if not crumbs[0]:  # an organ that the guide does not know is always searched everywhere: no miss
                 total.found_on += 1
                 total.missed_on += outcomes.get(key) == GuidedOutcome.MISSED or crumbs[1]
-            total.whole_on += outcomes.get(key) not in {GuidedOutcome.BOX, GuidedOutcome.WIDENED}
+            total.whole_on += outcomes.get(key) not in _PART_OF_CT
             if key in case.contours:
                 total.unguided.append(_dice(a, case.contours[key]))
                 total.guided.append(_dice(b, case.contours[key]))

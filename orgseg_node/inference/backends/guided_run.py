@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from orgseg_node.core.anatomy.possible import trusted_organs
+from orgseg_node.core.anatomy.possible import is_crumb, trusted_organs
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.volume import Volume
+from orgseg_node.inference.backends.guide_proof import GuideProof
 from orgseg_node.inference.backends.guided import GuidePlaces
 from orgseg_node.inference.bundles.tables.guide import Guide
+from orgseg_node.inference.bundles.tables.guided_calibration import describe_guided
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.predictor import (
     GuidedNetwork,
@@ -27,8 +29,10 @@ NOT_LED: Final = frozenset(GuidedOutcome) - {
     GuidedOutcome.WIDENED,
     GuidedOutcome.NO_SAVING,
     GuidedOutcome.UNKNOWN,
+    GuidedOutcome.SUSPECTED,
+    GuidedOutcome.ABSENT,
 }
-"""Outcomes in which the guide knows an organ, and did not lead to it."""
+"""Outcomes in which the guide knows an organ, did not lead to it, and its silence did not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +44,21 @@ class GuidedRun:
     layout : how tiles are laid over the box of an organ
     margin_mm : margin of the box around the organ of the guide
     sparse : whether a network that must search the whole CT does so with few tiles first, see `sparse_search`
+    suspicion : probability of an organ in the guide, against background, from which on a network searches it
+        where the guide did not find it, see `guide_proof`; None to search the whole CT
+    unproven : keys of organs about which silence never counts, as no reference CT showed that the guide finds
+        them
     """
 
     layout: Layout
     margin_mm: float
     sparse: bool
+    suspicion: float | None = None
+    unproven: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         """For the description of the method."""
-        sparse = ", sparse first pass" if self.sparse else ""
-        return f"tiles {self.layout}, margin {self.margin_mm:g} mm{sparse}"
+        return describe_guided(self.layout, self.margin_mm, self.suspicion, sparse=self.sparse)
 
 
 def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun | None:
@@ -66,7 +75,11 @@ def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun |
     if calibration.shortcomings or calibration.backend != settings.backend:
         return None
     return GuidedRun(
-        layout=Layout(calibration.layout), margin_mm=calibration.margin_mm, sparse=calibration.sparse
+        layout=Layout(calibration.layout),
+        margin_mm=calibration.margin_mm,
+        sparse=calibration.sparse,
+        suspicion=calibration.suspicion,
+        unproven=frozenset(calibration.never_found),
     )
 
 
@@ -124,10 +137,22 @@ class OpenGuide:
         where it found the organs, and the seconds that its networks computed
         """
         found = self._predictor.predict(volume, body, on_progress)
+        volumes_ml = found.label_map.volumes_ml()
+        silent = {
+            organ.key
+            for number, organ in found.label_map.organs.items()
+            if is_crumb(volumes_ml[number], organ.volume_ml)
+        }
         places = GuidePlaces(
             guide=self._name,
             found=found.label_map,
+            suspected=found.suspected,
             trusted=trusted_organs(found.label_map),
+            proof=GuideProof(
+                known=frozenset(organ.key for organ in found.label_map.organs.values()),
+                silent=frozenset(silent),
+                unproven=self._run.unproven,
+            ),
             tiles=found.tiles,
             prepared=prepared,
             layout=self._run.layout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +14,37 @@ from orgseg_node.inference.backends.guided import GuidePlaces, run_guided
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
 from orgseg_node.inference.backends.network_view import NetworkView
 from orgseg_node.inference.engine.run import RunSummary
+from orgseg_node.inference.engine.suspicion import Suspicion
 from orgseg_node.inference.merging import Merger
 from orgseg_node.inference.predictor import GuidedNetwork, ProgressCallback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SuspectedOrgans:
+    """What networks only suspect, merged in the same way as what they find.
+
+    Attributes
+    ----------
+    probability : see `Suspicion`
+    merger : gets the labels
+    """
+
+    probability: float
+    merger: Merger
+
+    def suspicion(self, view: NetworkView, organs: Mapping[int, str]) -> Suspicion:
+        """What the engine needs to run a network.
+
+        Parameters
+        ----------
+        view : the CT as the network sees it
+        organs : organ key of each label number of the network
+        """
+        ranks, merged = self.merger.rank_table(organs), view.of(self.merger.rank_map)
+        return Suspicion(
+            probability=self.probability,
+            on_plane=lambda k, labels: self.merger.merge(labels, ranks, merged[k]),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,6 +58,7 @@ class NetworkInCt:
     limits : tiles and memory
     merger : gets its labels
     place : (K, J, I) bool on the grid of the prepared CT, which voxels may get labels; None for all
+    suspected : gets what the network only suspects; None if nobody asked for that
     """
 
     network: LoadedNetwork
@@ -35,6 +66,7 @@ class NetworkInCt:
     limits: RunLimits
     merger: Merger
     place: Mask | None
+    suspected: SuspectedOrgans | None = None
 
     def run(
         self, on_progress: ProgressCallback, places: GuidePlaces | None, region: Mask | None
@@ -74,6 +106,7 @@ class NetworkInCt:
         return replace(summary, network_s=network_s, tiles=result.report.tiles), [result.report]
 
     def _run_whole(self, on_progress: ProgressCallback) -> RunSummary:
+        suspected, organs = self.suspected, self.network.part.labels
         ranks, merged = self._ranks, self.view.of(self.merger.rank_map)
         return run_loaded(
             self.network,
@@ -82,6 +115,7 @@ class NetworkInCt:
             on_progress,
             lambda k, labels: self.merger.merge(labels, ranks, merged[k]),
             region=None if self.place is None else self.view.of(self.place),
+            suspicion=None if suspected is None else suspected.suspicion(self.view, organs),
         )
 
     @property

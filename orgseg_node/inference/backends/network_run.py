@@ -14,12 +14,13 @@ from orgseg_node.inference.backends.network_view import NetworkView
 from orgseg_node.inference.bundles.bundle import Part
 from orgseg_node.inference.engine.budget import MemoryNeed, MemoryPlan, estimate_memory, plan_memory
 from orgseg_node.inference.engine.forward import Forward
-from orgseg_node.inference.engine.label_planes import axes_within
+from orgseg_node.inference.engine.label_planes import PlaneCallback, axes_within
 from orgseg_node.inference.engine.layout import TileWindow
 from orgseg_node.inference.engine.memory_fallback import run_with_fallback
 from orgseg_node.inference.engine.plans import NetworkPlan
-from orgseg_node.inference.engine.run import LabellingTask, PlaneCallback, RunSummary
+from orgseg_node.inference.engine.run import LabellingTask, RunSummary
 from orgseg_node.inference.engine.slab import AccumulatorStorage
+from orgseg_node.inference.engine.suspicion import Suspicion
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import WorkingPart
 from orgseg_node.inference.predictor import ProgressCallback
@@ -78,6 +79,7 @@ def run_loaded(  # noqa: PLR0913  # all of them are one run
     *,
     region: Mask | None,
     window: TileWindow | None = None,
+    suspicion: Suspicion | None = None,
 ) -> RunSummary:
     """Run one network over the CT.
 
@@ -90,6 +92,7 @@ def run_loaded(  # noqa: PLR0913  # all of them are one run
     on_plane : see `PlaneCallback`
     region : (K, J, I) bool on the grid of the view; see `LabellingTask`
     window : the part of the CT to label; None for all of it
+    suspicion : see `LabellingTask`
 
     Raises
     ------
@@ -130,6 +133,7 @@ def run_loaded(  # noqa: PLR0913  # all of them are one run
         accumulators=memory.accumulators,
         prefetch=limits.device.type == "cuda",
         window=window,
+        suspicion=suspicion,
     )
 
     def on_tile(done: int, total: int, seconds_left: float) -> None:

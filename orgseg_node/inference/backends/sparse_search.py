@@ -9,23 +9,24 @@ its border. Where no voxel is suspected, the organ is not in the CT.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
 import torch
 
 from orgseg_node.core.geometry import Box, Shape
-from orgseg_node.inference.backends.box_search import NOTHING_SEARCHED, PartSearch, SearchedPart
+from orgseg_node.inference.backends.box_search import (
+    NOTHING_SEARCHED,
+    PartSearch,
+    SearchedPart,
+    nothing_there,
+)
 from orgseg_node.inference.backends.forward import WrappedForward
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.layout import TileWindow
+from orgseg_node.inference.engine.suspicion import SUSPICION, raise_organs
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.predictor import SparseOutcome
-
-SUSPICION: Final = 0.05
-"""Probability of an organ, against background, from which on a voxel is searched again."""
 
 SPARSE_STEP: Final = 1.0
 """Step of the tiles of the first pass as a fraction of a tile."""
@@ -50,12 +51,8 @@ def search_sparsely(search: PartSearch, budget: int) -> tuple[SparseOutcome, Sea
     suspicious = SuspiciousForward(network.forward, regions=network.plan.regions is not None)
     first, suspected = replace(search, network=replace(network, forward=suspicious)).run(window)
     if not suspected.any():
-        # the folds agreed on logits of which the organs were raised, which is no measure
-        summary = None if first.summary is None else replace(first.summary, fold_agreement=None)
-        nothing = np.zeros((0, 0, 0), dtype=np.uint16)
-        return SparseOutcome.ABSENT, replace(
-            first, labels=nothing, part=NOTHING_SEARCHED.part, summary=summary
-        )
+        nothing = replace(nothing_there(), tiles=first.tiles, network_s=first.network_s)
+        return SparseOutcome.ABSENT, nothing
     second = search.search_box(Box.around(suspected), budget - first.tiles)
     outcome = SparseOutcome.EVERYWHERE if second.labels is None else SparseOutcome.AGAIN
     return outcome, replace(
@@ -88,13 +85,7 @@ class SuspiciousForward(WrappedForward):
     def __init__(self, forward: Forward, *, regions: bool) -> None:
         super().__init__(forward)
         self._regions = regions
-        self._bonus = math.log((1 - SUSPICION) / SUSPICION)
 
     def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
         """Logits of a tile, with those of the organs raised; see `Forward`."""
-        logits = self._forward(tile, fold)
-        if self._regions:
-            logits += self._bonus
-        else:
-            logits[0] -= self._bonus
-        return logits
+        return raise_organs(self._forward(tile, fold), SUSPICION, regions=self._regions)

@@ -23,7 +23,7 @@ from orgseg_node.inference.backends.context import (
 )
 from orgseg_node.inference.backends.forward import EagerForward, MirroredForward
 from orgseg_node.inference.backends.guided_run import GuidedRun, OpenGuide, allowed_run, guide_finding
-from orgseg_node.inference.backends.merged_run import NetworkInCt
+from orgseg_node.inference.backends.merged_run import NetworkInCt, SuspectedOrgans
 from orgseg_node.inference.backends.network import PartNetwork, open_network, open_plans
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits
 from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
@@ -66,6 +66,8 @@ class StreamingPredictor:
     requested : keys of the organs that the result must have; see `select_networks`. None for all
     guided : how networks are run where the guide found their organs; None for the way that the calibration of
         the guide allows, if it does
+    suspicion : probability of an organ, against background, from which on voxels are suspected, of which the
+        result has labels as well; None for none
 
     Raises
     ------
@@ -86,6 +88,7 @@ class StreamingPredictor:
         precision: Precision | None = None,
         requested: Collection[str] | None = None,
         guided: GuidedRun | None = None,
+        suspicion: float | None = None,
     ) -> None:
         self._bundle = bundle
         self._organs = organs
@@ -94,6 +97,7 @@ class StreamingPredictor:
         self._keep = bundle.size_bytes <= _KEEP_BYTES
         self._loaded: dict[str, LoadedNetwork] = {}
         self._precision: Precision | None = None
+        self._suspicion = suspicion
         manifest = bundle.manifest
         self._selection = select_networks(manifest.parts, rank_organs(manifest.priorities), requested)
         if settings.backend == Backend.FAST:
@@ -165,7 +169,7 @@ class StreamingPredictor:
                 region: Mask | None = None
                 if self._skips_outside_body:
                     region = dilate_mm(prepared.mask, prepared.volume.grid, SEARCH_MARGIN_MM)
-            merger = Merger(prepared.volume.grid.shape, manifest.priorities, selection.requested)
+            merger, suspected = self._merger(prepared), self._suspected(prepared)
             disagreement: list[Disagreement] = []
             views: dict[PreprocessingPlan, NetworkView | None] = {}
             runs, places = len(selection.parts), None
@@ -176,9 +180,10 @@ class StreamingPredictor:
                         volume, body, prepared, network_progress(report, 0, runs, "guide: ")
                     )
                 timings["network"] += network_s
+            parts = selection.parts if places is None else places.proof.in_order(selection)
             guided: list[GuidedNetwork] = []
             tiles = 0 if places is None else places.tiles
-            for number, part in enumerate(selection.parts, start=runs - len(selection.parts)):
+            for number, part in enumerate(parts, start=runs - len(parts)):
                 part_progress = network_progress(
                     report, number, runs, f"{manifest.name} {Path(part.folder).name}"
                 )
@@ -194,7 +199,12 @@ class StreamingPredictor:
                     if view is None:
                         continue
                     one = NetworkInCt(
-                        network=network, view=view, limits=self._limits(network), merger=merger, place=place
+                        network=network,
+                        view=view,
+                        limits=self._limits(network),
+                        merger=merger,
+                        place=place,
+                        suspected=suspected,
                     )
                     try:
                         summary, row = one.run(part_progress, places, region)
@@ -205,10 +215,11 @@ class StreamingPredictor:
                 guided += row
                 disagreement += _disagreement(summary, network, selection.requested)
             with timed(timings, "merge"):
-                labels = prepared.restore(merger.labels())
+                label_map = self._label_map(volume, prepared, merger)
+                suspects = None if suspected is None else self._label_map(volume, prepared, suspected.merger)
         report(1.0, manifest.name)
         return Prediction(
-            label_map=LabelMap(grid=volume.grid, labels=labels, organs=merger.organs(self._organs)),
+            label_map=label_map,
             models=self.models,
             method=method,
             device=self.device,
@@ -218,7 +229,20 @@ class StreamingPredictor:
             not_searched=selection.not_searched,
             guided=tuple(guided),
             tiles=tiles,
+            suspected=suspects,
         )
+
+    def _merger(self, prepared: PreparedCt) -> Merger:
+        return Merger(prepared.volume.grid.shape, self._bundle.manifest.priorities, self._selection.requested)
+
+    def _suspected(self, prepared: PreparedCt) -> SuspectedOrgans | None:
+        if self._suspicion is None:
+            return None
+        return SuspectedOrgans(probability=self._suspicion, merger=self._merger(prepared))
+
+    def _label_map(self, volume: Volume, prepared: PreparedCt, merger: Merger) -> LabelMap:
+        labels = prepared.restore(merger.labels())
+        return LabelMap(grid=volume.grid, labels=labels, organs=merger.organs(self._organs))
 
     @property
     def _method(self) -> str:
@@ -263,6 +287,7 @@ class StreamingPredictor:
             self._device,
             precision=self._precision,
             requested=organs,
+            suspicion=run.suspicion,
         )
         return OpenGuide(predictor, guide, run)
 

@@ -32,6 +32,11 @@ from orgseg_node.inference.engine.working import Regrid
 
 Labels = NDArray[np.uint16]
 
+PlaneCallback = Callable[[int, Labels], None]
+"""Called with the number of a plane of the cropped CT and its labels (rows, columns), in ascending order.
+
+With a window, planes, rows and columns are those of `axes_within`, numbered from its first ones."""
+
 AMBIGUOUS = -1
 """In a plane of labels: the label must be computed by interpolation."""
 

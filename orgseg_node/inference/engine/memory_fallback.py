@@ -14,10 +14,9 @@ import structlog
 import torch
 
 from orgseg_node.inference.engine.forward import Forward
-from orgseg_node.inference.engine.label_planes import Labels
+from orgseg_node.inference.engine.label_planes import Labels, PlaneCallback
 from orgseg_node.inference.engine.run import (
     LabellingTask,
-    PlaneCallback,
     RunSummary,
     TileCallback,
     run_network,

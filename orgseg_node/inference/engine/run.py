@@ -26,10 +26,11 @@ from orgseg_node.core.volume import Mask
 from orgseg_node.inference.engine.allocator import keep_large_blocks
 from orgseg_node.inference.engine.disagreement import FoldAgreement
 from orgseg_node.inference.engine.forward import Forward
-from orgseg_node.inference.engine.label_planes import LabelPlanes, Labels
+from orgseg_node.inference.engine.label_planes import LabelPlanes, PlaneCallback
 from orgseg_node.inference.engine.layout import TileWindow
 from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
 from orgseg_node.inference.engine.stopwatch import Stopwatch
+from orgseg_node.inference.engine.suspicion import Suspicion, raise_organs
 from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
 from orgseg_node.inference.engine.working import Regrid, WorkingPart, WorkingVolume
 
@@ -38,11 +39,6 @@ _RELEASE_EVERY = 4  # planes after which slabs in a file return the main memory 
 
 TileCallback = Callable[[int, int, float], None]
 """Called after each tile with the tiles done, all tiles and the estimated seconds left; may raise to stop."""
-
-PlaneCallback = Callable[[int, Labels], None]
-"""Called with the number of a plane of the cropped CT and its labels (rows, columns), in ascending order.
-
-With a window, planes, rows and columns are those of `axes_within`, numbered from its first ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,6 +57,7 @@ class LabellingTask:
     prefetch : compute planes of the working volume in a thread while the network runs, which is faster on a
         GPU
     window : the part of the CT to label, by the tiles of ``tiling``; None to label all of it
+    suspicion : gets labels of what is only suspected as well, from the same logits; None for none
     """
 
     working: WorkingVolume | WorkingPart
@@ -71,6 +68,7 @@ class LabellingTask:
     accumulators: AccumulatorStorage
     prefetch: bool
     window: TileWindow | None = None
+    suspicion: Suspicion | None = None
 
     @property
     def taken(self) -> Box:
@@ -120,7 +118,8 @@ def run_network(
     """
     tiling, regions = task.tiling, task.regions
     inner = None if task.window is None else task.window.inner
-    planes = LabelPlanes(task.to_ct, regions, _accumulator_device(task.accumulators, forward.device), inner)
+    device, suspicion = _accumulator_device(task.accumulators, forward.device), task.suspicion
+    planes, suspected = (LabelPlanes(task.to_ct, regions, device, inner) for _ in range(2))
     needed = (
         None
         if task.region is None
@@ -129,11 +128,18 @@ def run_network(
     largest = max(regions) if regions else heads - 1
     agreement = FoldAgreement(largest + 1, regions, forward.folds) if forward.folds > 1 else None
     window = _SlidingWindow(task, forward, heads, _TileProgress(tiling, needed, forward.folds, on_tile))
-    for number, logits in window.planes(agreement):
-        for k, labels in planes.push(number, logits):
+
+    def push(to: LabelPlanes, number: int, logits: torch.Tensor, callback: PlaneCallback) -> None:
+        for k, labels in to.push(number, logits):
             if task.region is not None:
                 labels[~task.region[k]] = 0
-            on_plane(k, labels)
+            callback(k, labels)
+
+    for number, logits in window.planes(agreement):
+        push(planes, number, logits, on_plane)
+        if suspicion is not None:
+            raised = raise_organs(logits.clone(), suspicion.probability, regions=regions is not None)
+            push(suspected, number, raised, suspicion.on_plane)
     done = number_of_tiles(tiling) if needed is None else int(needed.sum())
     return RunSummary(
         fold_agreement=agreement,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from orgseg_node.core.body import Body
@@ -23,6 +24,7 @@ from orgseg_node.inference.backends.guided_calibrating import (
     open_guided_predictors,
 )
 from orgseg_node.inference.backends.guided_run import allowed_run
+from orgseg_node.inference.backends.streaming import StreamingPredictor
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.bundles.calibration import ReferenceCt
 from orgseg_node.inference.bundles.tables.guided_calibration import GuidedAgreement, GuidedCalibration
@@ -73,6 +75,7 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
         layout="once",
         margin_mm=2.0,
         sparse=True,
+        suspicion=0.05,
         date=dt.date(2026, 1, 31),
         references=(ReferenceCt(sha256="a" * 64, voxels=7),),
         organs={"spleen": _GOOD, "heart": _GOOD},
@@ -109,7 +112,7 @@ def test_the_result_says_that_it_was_guided_and_networks_run_on_the_whole_ct_los
 ) -> None:
     found = _predict(guided, case, organ_table)
     free = _predict(guided, case, organ_table, replace(_STREAMING, guided=False))
-    assert "guided by coarse 1 (tiles once, margin 2 mm, sparse first pass)" in found.method
+    assert "guided by coarse 1 (tiles once, margin 2 mm, sparse first pass" in found.method
     assert "guides not used" in free.method
     assert {key for row in found.guided for key in row.organs} == {"spleen", "heart"}
     assert not free.guided
@@ -135,7 +138,7 @@ def test_without_a_sufficient_calibration_for_the_backend_the_guide_is_not_used(
     assert guide.calibration is not None
     run = allowed_run(guide, _STREAMING)
     assert run is not None
-    assert (run.layout, run.margin_mm, run.sparse) == (Layout.ONCE, 2.0, True)
+    assert (run.layout, run.margin_mm, run.sparse, run.suspicion) == (Layout.ONCE, 2.0, True, 0.05)
     poor = replace(guide.calibration, organs={"spleen": replace(_GOOD, missed_on=1), "heart": _GOOD})
     assert allowed_run(replace(guide, calibration=poor), _STREAMING) is None
     assert allowed_run(replace(guide, calibration=None), _STREAMING) is None
@@ -149,7 +152,7 @@ def test_the_measurement_counts_organs_misses_and_voxels(
 ) -> None:
     volume, _ = case
     runs = open_guided_predictors(
-        guided, organ_table, "exact", 2.0, [Layout.ONCE, Layout.NNUNET], sparse=True
+        guided, organ_table, "exact", 2.0, [Layout.ONCE, Layout.NNUNET], sparse=True, suspicion=None
     )
     clinical = np.zeros(volume.grid.shape, dtype=bool)
     clinical[5:9, 5:9, 5:9] = True
@@ -170,13 +173,13 @@ def test_a_bundle_without_a_guide_that_knows_an_organ_of_it_cannot_be_measured(
 ) -> None:
     bare = replace(guided, manifest=replace(guided.manifest, guide=None))
     with pytest.raises(GuideUnsuitable, match="has no guide"):
-        open_guided_predictors(bare, organ_table, "exact", 10.0, [Layout.ONCE], sparse=True)
+        open_guided_predictors(bare, organ_table, "exact", 10.0, [Layout.ONCE], sparse=True, suspicion=None)
     guide = guided.manifest.guide
     assert guide is not None
     part = replace(guide.parts[0], labels={1: "liver"}, priorities={})
     other = replace(guided, manifest=replace(guided.manifest, guide=replace(guide, parts=(part,))))
     with pytest.raises(GuideUnsuitable, match="finds no organ of it"):
-        open_guided_predictors(other, organ_table, "exact", 10.0, [Layout.ONCE], sparse=True)
+        open_guided_predictors(other, organ_table, "exact", 10.0, [Layout.ONCE], sparse=True, suspicion=None)
 
 
 def test_an_organ_that_the_guide_does_not_know_is_searched_everywhere_and_is_no_miss(
@@ -187,7 +190,7 @@ def test_an_organ_that_the_guide_does_not_know_is_searched_everywhere_and_is_no_
     assert guide is not None
     part = replace(guide.parts[0], labels={1: "heart"}, priorities={})
     half = replace(guided, manifest=replace(guided.manifest, guide=replace(guide, parts=(part,))))
-    runs = open_guided_predictors(half, organ_table, "exact", 2.0, [Layout.ONCE], sparse=True)
+    runs = open_guided_predictors(half, organ_table, "exact", 2.0, [Layout.ONCE], sparse=True, suspicion=None)
     measured = measure_guided(runs, [ReferenceCase(ct=volume)], dt.date(2026, 2, 1), lambda *_: None)
     (candidate,) = measured.candidates
     spleen = candidate.calibration.organs["spleen"]
@@ -203,6 +206,24 @@ def test_the_bound_against_contours_is_that_of_a_paired_t_interval() -> None:
     assert (found.cts, found.unguided, found.guided) == (5, 0.84, 0.84)
     assert found.lower == pytest.approx(-0.0096, abs=1e-4)
     assert against_contours([0.8], [0.8]) is None
+
+
+def test_what_networks_suspect_comes_with_what_they_find(
+    guided: ModelBundle, case: tuple[Volume, Body], organ_table: OrganTable
+) -> None:
+    def run(suspicion: float | None) -> Prediction:
+        free = replace(_STREAMING, guided=False)
+        predictor = StreamingPredictor(guided, organ_table, free, torch.device("cpu"), suspicion=suspicion)
+        return predictor.predict(*case, lambda *_: None)
+
+    found, less, more = run(None), run(0.2), run(0.05)
+    assert found.suspected is None
+    assert less.suspected is not None
+    assert more.suspected is not None
+    assert (less.label_map.labels == found.label_map.labels).all()
+    sizes = [np.count_nonzero(m.labels) for m in (found.label_map, less.suspected, more.suspected)]
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert less.suspected.labels[found.label_map.labels > 0].all()
 
 
 def test_an_imported_copy_keeps_its_guide(guided: ModelBundle) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid, Shape
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.inference.backends.box_search import PartSearch, Rising
+from orgseg_node.inference.backends.guide_proof import GuideProof
 from orgseg_node.inference.backends.guided import GuidedResult, GuidePlaces, run_guided
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
 from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
@@ -75,16 +76,20 @@ class GuidedBench:
         key: str = KEY,
         *,
         sparse: bool = False,
+        suspected: Mask | None = None,
+        proof: GuideProof | None = None,
         on_progress: Callable[[float, str], None] = lambda *_: None,
     ) -> GuidedResult:
-        """Run the network led by a guide that found its organ in a mask."""
+        """Run the network led by a guide that found its organ in a mask, and suspects it in another one."""
         grid = Grid(shape=SHAPE, spacing_mm=SPACING_MM, origin_mm=(0.0, 0.0, 0.0))
         organs = {3: organ_table()[key]}
         found = LabelMap(grid=grid, labels=(guide * 3).astype(np.uint8), organs=organs)
         places = GuidePlaces(
             guide="guide 1",
             found=found,
+            suspected=None if suspected is None else replace(found, labels=(suspected * 3).astype(np.uint8)),
             trusted=trusted_organs(found),
+            proof=proof or GuideProof(known=frozenset({key}), silent=frozenset()),
             tiles=1,
             prepared=self.prepared,
             layout=layout,
@@ -133,9 +138,12 @@ def make_bench(
     spacing: Sequence[float] = (2.0, 1.5, 1.5),
     forward: AboveThreshold | None = None,
     hu: int = 1000,
+    more: tuple[Mask, int] | None = None,
 ) -> GuidedBench:
-    """A CT whose organ has a number of HU, and the network that finds it."""
+    """A CT whose organ has a number of HU, and maybe another piece with another one, and the network."""
     hu_array = np.where(organ, hu, 1).astype(np.int16)  # never 0, to which nnU-Net would crop
+    if more is not None:
+        hu_array[more[0]] = more[1]
     grid = Grid(shape=SHAPE, spacing_mm=SPACING_MM, origin_mm=(0.0, 0.0, 0.0))
     mask = np.ones(SHAPE, dtype=bool)
     body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=100.0, findings=())

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 import tomli_w
+import typer
 
+from orgseg_node.cli.ct.guide import calibrate_guide
 from orgseg_node.errors import BundleHashMismatch, BundleInvalid, GuideUnsuitable
+from orgseg_node.inference.backends import guided_calibrating
+from orgseg_node.inference.backends.guided_calibrating import GuidedCandidate, GuidedResult
+from orgseg_node.inference.backends.guided_run import allowed_run
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.calibration import ReferenceCt
 from orgseg_node.inference.bundles.manifest import Guide, Preprocessing, parse_manifest, render_manifest
@@ -24,7 +29,13 @@ from orgseg_node.inference.bundles.tables.guided_calibration import (
     GuidedCalibration,
 )
 from orgseg_node.inference.guide import allow_guide, attach_guide
-from orgseg_node.inference.predictor import GuidedNetwork, GuidedOutcome, SparseOutcome, describe_guidance
+from orgseg_node.inference.predictor import (
+    GuidedNetwork,
+    GuidedOutcome,
+    InferenceSettings,
+    SparseOutcome,
+    describe_guidance,
+)
 from tests.support.models.bundles import a_manifest, write_bundle
 from tests.support.node.command_line import orgseg
 
@@ -38,6 +49,7 @@ def a_guided_calibration(**organs: GuidedAgreement) -> GuidedCalibration:
         layout="once",
         margin_mm=10.0,
         sparse=True,
+        suspicion=0.05,
         date=dt.date(2026, 1, 31),
         references=(ReferenceCt(sha256="a" * 64, voxels=7), ReferenceCt(sha256="b" * 64, voxels=9)),
         organs={"spleen": _GOOD, "liver": _GOOD} | organs,
@@ -106,6 +118,7 @@ def test_each_problem_of_a_guide_is_named(change: dict[str, Any], expected: str)
         ({"layout": "thrice"}, "calibration.layout must be few, once, nnunet"),
         ({"margin_mm": -1}, "calibration.margin_mm must be 0 to 1000"),
         ({"sparse": 1}, "calibration.sparse must be true or false"),
+        ({"suspicion": 0.7}, "calibration.suspicion must be above 0 and at most 0.5"),
         ({"date": "2026-01-31"}, "calibration.date must be a date"),
         ({"references": []}, "at least one [[guide.calibration.references]]"),
         ({"organs": {"spleen": {}}}, "organs.spleen.dice is missing"),
@@ -126,7 +139,7 @@ def test_a_calibration_from_before_the_sparse_pass_does_not_allow_it() -> None:
     assert guide.calibration is not None
     assert not guide.calibration.sparse
     assert "sparse" not in guide.calibration.describe()
-    assert a_guided_calibration().describe() == "tiles once, margin 10 mm, sparse first pass"
+    assert "sparse first pass" in a_guided_calibration().describe()
 
 
 def test_its_files_are_among_those_of_the_bundle_and_all_organs_are_measured() -> None:
@@ -201,6 +214,50 @@ def test_the_networks_of_another_bundle_are_copied_and_hashed(
         verify_bundle(changed)
 
 
+def test_a_calibration_from_before_does_not_let_the_silence_of_a_guide_count() -> None:
+    document = _document()
+    del document["guide"]["calibration"]["suspicion"]
+    guide = parse_manifest(tomli_w.dumps(document).encode()).guide
+    assert guide is not None
+    assert guide.calibration is not None
+    assert guide.calibration.suspicion is None
+    old, new = (allowed_run(each, InferenceSettings()) for each in (guide, _guide()))
+    assert old is not None
+    assert (old.suspicion, old.describe()) == (None, "tiles once, margin 10 mm, sparse first pass")
+    assert new is not None
+    assert new.suspicion == 0.05
+    assert new.describe().endswith(", silence of the guide counts below 0.05")
+
+
+def test_silence_never_counts_for_an_organ_that_no_reference_ct_showed() -> None:
+    calibration = a_guided_calibration(heart=replace(_GOOD, found_on=0))
+    run = allowed_run(_guide(calibration=calibration), InferenceSettings())
+    assert run is not None
+    assert run.unproven == {"heart"}
+
+
+@pytest.mark.parametrize(("missed_on", "expected"), [(0, [0.05]), (1, [0.05, 0.01])])
+def test_a_lower_suspicion_is_measured_where_an_organ_is_missed(
+    missed_on: int, expected: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calibration = a_guided_calibration(liver=replace(_GOOD, missed_on=missed_on, dice=0.5))
+    candidate = GuidedCandidate(calibration=calibration, differing=0, tiles=1.0, predict_s=1.0)
+    measured: list[float] = []
+    monkeypatch.setenv("ORGSEG_BUNDLES", str(tmp_path))
+    monkeypatch.setattr(
+        guided_calibrating, "open_guided_predictors", lambda *_, suspicion, **__: measured.append(suspicion)
+    )
+    monkeypatch.setattr(
+        guided_calibrating,
+        "measure_guided",
+        lambda *_: GuidedResult(candidates=(candidate,), predict_s=1.0),
+    )
+    write_bundle(tmp_path / "paper-bundle")
+    with pytest.raises(typer.Exit):  # not accepted, for its Dice
+        calibrate_guide("paper-bundle", [], backend="exact", margin_mm=5.0, layout="once", sparse=True)
+    assert measured == expected
+
+
 def test_a_guide_is_replaced_with_its_files_and_its_calibration(
     bundle: ModelBundle, coarse: ModelBundle, tmp_path: Path
 ) -> None:
@@ -244,6 +301,13 @@ def test_objects_say_which_guide_led_how_many_networks() -> None:
         "; 2 searched the whole CT by a sparse first pass, which suspected nothing of spleen."
     )
     assert not describe_guidance([])
+    silent = [
+        replace(row, organs=(o.name,), outcome=o) for o in (GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT)
+    ]
+    assert describe_guidance([row, again, *silent]).endswith(
+        "; searched SUSPECTED only where the guide suspects it; the guide, which led to 1 of 1 other organs, "
+        "suspects ABSENT nowhere."
+    )
 
 
 def test_the_command_gives_a_bundle_a_guide(

@@ -92,6 +92,8 @@ class GuidedCalibration:
     margin_mm : margin of the box around the organ of the guide
     sparse : whether networks that had to search the whole CT did so with few tiles first; see
         `backends.sparse_search`
+    suspicion : probability of an organ in the guide, against background, from which on a network searched it
+        where the guide did not find it; None if it searched the whole CT. See `backends.guide_proof`
     date : of the measurement
     references : the CTs of the measurement
     organs : agreement by organ key, for every organ of the bundle
@@ -104,6 +106,7 @@ class GuidedCalibration:
     date: dt.date
     references: tuple[ReferenceCt, ...]
     organs: Mapping[str, GuidedAgreement]
+    suspicion: float | None = None
 
     @property
     def never_found(self) -> tuple[str, ...]:
@@ -128,13 +131,24 @@ class GuidedCalibration:
 
     def describe(self) -> str:
         """How tiles are laid, for the description of the method."""
-        sparse = ", sparse first pass" if self.sparse else ""
-        return f"tiles {self.layout}, margin {self.margin_mm:g} mm{sparse}"
+        return describe_guided(self.layout, self.margin_mm, self.suspicion, sparse=self.sparse)
+
+
+def describe_guided(layout: str, margin_mm: float, suspicion: float | None, *, sparse: bool) -> str:
+    """How networks are run that a guide leads, for the description of the method.
+
+    Parameters
+    ----------
+    layout, margin_mm, suspicion, sparse : see `GuidedCalibration`
+    """
+    first = ", sparse first pass" if sparse else ""
+    silence = "" if suspicion is None else f", silence of the guide counts below {suspicion:g}"
+    return f"tiles {layout}, margin {margin_mm:g} mm{first}{silence}"
 
 
 def guided_calibration_document(calibration: GuidedCalibration) -> dict[str, Any]:
     """The calibration as a table of the manifest."""
-    return {
+    document = {
         "backend": calibration.backend,
         "layout": calibration.layout,
         "margin_mm": float(calibration.margin_mm),
@@ -143,6 +157,7 @@ def guided_calibration_document(calibration: GuidedCalibration) -> dict[str, Any
         "references": [asdict(ct) for ct in calibration.references],
         "organs": {key: _organ_document(organ) for key, organ in calibration.organs.items()},
     }
+    return document if calibration.suspicion is None else document | {"suspicion": calibration.suspicion}
 
 
 def _organ_document(organ: GuidedAgreement) -> dict[str, Any]:
@@ -165,6 +180,7 @@ def read_guided_calibration(row: Mapping[str, Any]) -> GuidedCalibration:
         date=row["date"],
         references=tuple(ReferenceCt(**ct) for ct in row["references"]),
         organs={key: _read_organ(organ) for key, organ in row["organs"].items()},
+        suspicion=row.get("suspicion"),
     )
 
 
@@ -184,7 +200,7 @@ def guided_calibration_problems(row: Any) -> list[str]:
     here = "guide.calibration"
     if not isinstance(row, dict):
         return [f"{here} must be a table"]
-    found = key_problems(f"{here}.", row, _TOP, {"sparse"})
+    found = key_problems(f"{here}.", row, _TOP, {"sparse", "suspicion"})
     if row.get("backend", "exact") not in _BACKENDS:
         found.append(f"{here}.backend must be {' or '.join(_BACKENDS)}")
     if row.get("layout", "once") not in LAYOUTS:
@@ -193,6 +209,8 @@ def guided_calibration_problems(row: Any) -> list[str]:
         found.append(f"{here}.margin_mm must be 0 to 1000")
     if not isinstance(row.get("sparse", False), bool):
         found.append(f"{here}.sparse must be true or false")
+    if not is_number(row.get("suspicion", 0.5)) or not 0 < row.get("suspicion", 0.5) <= 0.5:
+        found.append(f"{here}.suspicion must be above 0 and at most 0.5")
     if type(row.get("date", dt.date.min)) is not dt.date:
         found.append(f"{here}.date must be a date without time")
     references = row.get("references", [])

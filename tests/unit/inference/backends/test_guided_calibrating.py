@@ -67,6 +67,7 @@ def _measure(unguided: int, guided: int, outcome: GuidedOutcome = GuidedOutcome.
         backend="exact",
         margin_mm=5.0,
         sparse=True,
+        suspicion=0.05,
         unguided=_Finds(voxels=unguided),
         guided={Layout.FEW: _Finds(voxels=guided, outcome=outcome)},
     )
@@ -93,6 +94,22 @@ def test_an_organ_of_which_neither_run_found_more_than_a_crumb_is_not_there(
 ) -> None:
     found = _measure(unguided, guided)
     assert (found.dice, found.found_on, found.missed_on) == (dice, found_on, missed_on)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "guided", "missed_on", "whole_on"),
+    [
+        (GuidedOutcome.SUSPECTED, 10, 0, 0),
+        (GuidedOutcome.SUSPECTED, 2, 1, 0),
+        (GuidedOutcome.ABSENT, 0, 1, 0),
+        (GuidedOutcome.MISSED, 10, 1, 1),
+    ],
+)
+def test_an_organ_is_missed_where_the_guide_was_silent_and_it_is_lost(
+    outcome: GuidedOutcome, guided: int, missed_on: int, whole_on: int
+) -> None:
+    found = _measure(10, guided, outcome)
+    assert (found.missed_on, found.whole_on) == (missed_on, whole_on)
 
 
 def test_an_organ_in_its_box_of_which_only_a_crumb_is_left_was_lost() -> None:

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orgseg_node.core.geometry import Box
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.sparse_search import SuspiciousForward, search_sparsely
+from orgseg_node.inference.backends.sparse_search import search_sparsely
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.predictor import GuidedOutcome, SparseOutcome
 from tests.support.models.guided_bench import PATCH, SHAPE, AboveThreshold, GuidedBench, block, make_bench
@@ -127,17 +126,3 @@ def test_a_ct_of_one_tile_is_searched_at_once() -> None:
     outcome, found = search_sparsely(bench.search(), 1)
     assert (outcome, found.tiles, found.labels) == (SparseOutcome.NO_SAVING, 0, None)
     assert _tiles_run(bench) == 0
-
-
-def test_each_region_is_suspected_for_itself() -> None:
-    class Fixed:
-        folds, device = 1, torch.device("cpu")
-
-        def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
-            return torch.tensor([-2.0, -4.0])[:, None, None, None].clone()
-
-    tile = torch.zeros(1, 1, 1, 1, 1)
-    assert (SuspiciousForward(Fixed(), regions=True)(tile, 0).flatten() > 0).tolist() == [True, False]
-    background, organ = SuspiciousForward(Fixed(), regions=False)(tile, 0).flatten().tolist()
-    assert background < -2.0
-    assert organ == -4.0

@@ -111,7 +111,10 @@ class TuningExists(TrainingError):
     """A fine-tuning of this name was begun with something else."""
 
     code = "TRAINING_TUNING_EXISTS"
-    next_step = "Choose another --name, or repeat the command with which it was begun to continue it."
+    next_step = (
+        "Repeat the command with which it was begun to continue it, choose another --name, or delete its"
+        " folder to begin anew."
+    )
 
 
 class TooFewDrawn(TrainingError):

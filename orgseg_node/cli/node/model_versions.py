@@ -91,8 +91,12 @@ def promote(
     console.print(f"signed by {escape(', '.join(done.signers))} ({len(done.signers)} of {done.needed})")
     if done.is_live:
         console.print(f"[green]live[/] {escape(done.version.family)}: {escape(done.version.short)}")
+        console.print(
+            f"The next job of {escape(done.version.family)}@live uses it. Back: orgseg models rollback"
+            f" {escape(done.version.family)}"
+        )
     else:
-        console.print("Not live yet: another person signs with the same command and an own key.")
+        console.print("Not live yet: another person repeats the whole command with an own key in --key.")
     if note := _other_protocol(done.version.gate, settings.contours.protocol):
         console.print(f"[yellow]{escape(note)}[/]")
 
@@ -239,7 +243,8 @@ def shadow(
         out().print("No version runs in the shadow.")
     for version, found in reports:
         compared, failed = sum(run.is_compared for run in found), sum(run.is_failed for run in found)
-        enough = "" if compared >= wanted else f"; too few, {wanted} are wanted"
+        few = f"; too few, {wanted} are wanted. Scans are contoured again while no job waits."
+        enough = "" if compared >= wanted else few
         lost = f", {failed} failed" if failed else ""
         out().print(f"{escape(version.family)}: {escape(version.short)}, {compared} scans{lost}{enough}")
         _print_organs(report_agreement(found))

@@ -280,7 +280,7 @@ class _Reading:
         contour, off_plane_mm = self._planes.locate(points)
         share = off_plane_mm / self._planes.nearest_gap_mm(contour.k)
         if share > _NEAR_SLICE:
-            raise ObjectInvalid("a contour is not in the plane of a slice")
+            raise ObjectInvalid(self._why_off_plane(images))
         self.odd["near"] += share > _ON_SLICE
         named = {self._slices[uid] for uid in images if uid in self._slices}
         self.odd["elsewhere"] += bool(named) and contour.k not in named
@@ -288,6 +288,11 @@ class _Reading:
             self.far += (frozenset(named),)
         self.odd["beside"] += bool((contour.points < -1).any() or (contour.points > self._size).any())
         (self.exclusive if kind == _EXCLUSIVE else self.closed).append(contour)
+
+    def _why_off_plane(self, images: Sequence[str]) -> str:
+        if self._slices and images and not self._slices.keys() & set(images):
+            return "a contour is drawn on an image that this CT lacks: export all its images again"
+        return "a contour is not in the plane of a slice"
 
     def _points(self, words: list[str]) -> FloatArray:
         """(N, 3) points in LPS mm, of a contour that repeats all its points only once."""

@@ -54,9 +54,10 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandL
 def test_two_persons_promote_and_one_takes_it_back(cli: CommandLine) -> None:
     gate = cli.gate(cli.node.gate("2", "1"))
     first = cli.promote(0, "2", "--gate", gate)
-    assert (first.status, "1 of 2" in first.out, "Not live yet" in first.out) == (0, True, True)
+    assert (first.status, "1 of 2" in first.out, "repeats the whole command" in first.out) == (0, True, True)
     second = cli.promote(1, "2")
     assert "live head-neck: head-neck@2" in second.out
+    assert "Back: orgseg models rollback head-neck" in second.out
     back = cli.run("rollback", FAMILY, "--by", "anna", "--why", "larynx")
     assert "live head-neck: head-neck@1" in back.out
     history = json.loads(cli.run("history", FAMILY, "--json").out)

@@ -39,6 +39,7 @@ def sign_list(
 ) -> None:
     """Sign a list; the signature is written next to it."""
     typer.echo(f"{sign(file, key, name)}")
+    typer.echo(f"Then: orgseg-train site ingest {file.parent}, or repeat the experiment's command.", err=True)
 
 
 @rejects_app.command()

@@ -104,6 +104,10 @@ def judge(
     typer.echo(session.power(scans).sentence)
     typer.echo(f"{len(scans)} scans, {missing_runs} of {2 * len(scans)} runs are left.")
     if plan:
+        typer.echo(
+            "If too few would pass: add patients and lock again, or tune with --folds 5, or with --separate"
+            " and fewer organs. Then: the same command without --plan, and with --key."
+        )
         return
     make_folder(session.folder)
     with lock_folder(session.folder):

@@ -19,6 +19,7 @@ from orgseg_training.datasets.case import SourceCase
 from orgseg_training.datasets.rtstruct.archive import file_of_place
 from orgseg_training.durable import lock_folder
 from orgseg_training.errors import SiteSettingsInvalid
+from orgseg_training.gate.outlook import gate_outlook
 from orgseg_training.site.ingest import ingest_lines, ingest_site, reject_cases
 from orgseg_training.site.locking import lock_site
 from orgseg_training.site.settings import SiteSettings, write_settings
@@ -88,6 +89,8 @@ def ingest(site: SiteFolder) -> None:
     for line in ingest_lines(report):
         typer.echo(line)
     typer.echo(f"Check them: orgseg-train site qc {opened.root}")
+    if opened.lock_file.is_file():
+        typer.echo(f"It was locked before. Then: orgseg-train site lock {opened.root}")
 
 
 @site_app.command("qc")
@@ -117,12 +120,16 @@ def lock(site: SiteFolder) -> None:
         locked = lock_site(opened, _today())
     for line in locked.summary:
         typer.echo(line)
-    typer.echo(_tune_command(opened.root, locked.drawn))
+    often = sorted(
+        organ for organ, count in locked.drawn.items() if count > MIN_TRAINING and organ not in PAIRS
+    )
+    if often:
+        typer.echo(gate_outlook(locked.lock, len(often)))
+    typer.echo(_tune_command(opened.root, locked.drawn, often))
 
 
-def _tune_command(root: Path, drawn: Mapping[str, int]) -> str:
+def _tune_command(root: Path, drawn: Mapping[str, int], often: Sequence[str]) -> str:
     """The next command, with the organs that are drawn often enough to be trained, pairs as their sides."""
-    often = sorted(organ for organ, count in drawn.items() if count > MIN_TRAINING and organ not in PAIRS)
     rare = sorted(drawn.keys() - set(often) - PAIRS.keys())
     left_out = f" Drawn too rarely to be trained: {', '.join(rare)}." if rare else ""
     return (

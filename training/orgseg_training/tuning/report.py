@@ -92,7 +92,8 @@ Contours are automatic and unreviewed; they become a plan's contours only when a
 ## Validation scans
 
 Mean Dice through the node's own body contour and engine. No network was trained on the scans it is measured
-on, but the best moment of its training was chosen on some of them, so the gate measures on other patients.
+on, but the best moment of its training was chosen on some of them, so it may be a little too good there.
+The gate counts them, and the locked patients.
 
 | organ | drawn in scans | validation scans | {summary.start} | {summary.name} |
 |---|---|---|---|---|

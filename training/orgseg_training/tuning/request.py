@@ -175,6 +175,6 @@ class TuneFolder:
             old = read_json(file)
             changed = sorted(key for key in {*old, *document} if old.get(key) != document.get(key))
             if changed:
-                raise TuningExists(f"{self.root.name} was begun with other {', '.join(changed)}.")
+                raise TuningExists(f"{self.root} was begun with other {', '.join(changed)}.")
         else:
             write_json(file, document)

@@ -305,6 +305,13 @@ def _mirrored(dataset: Dataset) -> None:
         contour.ContourImageSequence = images
 
 
+def _on_missing_images(dataset: Dataset) -> None:
+    _between(dataset)
+    for contour in item(dataset).ContourSequence:
+        for image in contour.ContourImageSequence:
+            image.ReferencedSOPInstanceUID = "1.2.3"
+
+
 def _aside(dataset: Dataset) -> None:
     for contour in item(dataset).ContourSequence:
         move(contour, 0, 900)
@@ -334,6 +341,7 @@ def _same_number(dataset: Dataset) -> None:
     [
         (_between, "not in the plane of a slice"),
         (_tilted, "not in the plane of a slice"),
+        (_on_missing_images, "an image that this CT lacks"),
         (_aside, "enclose no voxel"),
         (_mirrored, "other slices than those"),
         (_other_frame, "frame of reference"),

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orgseg_training.cli.progress import progress_display
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.curation.rejects import make_key, read_signed, sign
@@ -60,8 +61,9 @@ def qc(
     store = CaseStore(out.resolve() / "store")
     folder = out.resolve() / "qc"
     organs = organs_of_folder(out.resolve())
-    with typer.progressbar(length=len(store.keys()), label="scans") as bar:
-        reviews = review_scans(store, folder, organs, on_scan_done=lambda: bar.update(1))
+    with progress_display() as display:
+        display.stage("scans checked", len(store.keys()))
+        reviews = review_scans(store, folder, organs, on_scan_done=display.advance)
     page = folder / "index.html"
     write_page(reviews, page, who=who, when=datetime.now(UTC).astimezone().date())
     typer.echo(summarise(reviews))

@@ -18,6 +18,7 @@ from orgseg_node.inference.predictor import InferenceSettings
 from orgseg_node.shipped import bundle_folders
 from orgseg_node.signing import read_key
 from orgseg_training.cli.bundles import open_named
+from orgseg_training.cli.progress import progress_display
 from orgseg_training.durable import lock_folder
 from orgseg_training.evaluation.delivery import NODE_PROTOCOL
 from orgseg_training.gate.next_step import next_step
@@ -111,8 +112,9 @@ def judge(
         return
     make_folder(session.folder)
     with lock_folder(session.folder):
-        with typer.progressbar(length=2 * len(scans), label="contouring") as bar:
-            result = session.run(scans, datetime.now().astimezone(), lambda _: bar.update(1))
+        with progress_display() as display:
+            display.stage("scans contoured", 2 * len(scans))
+            result = session.run(scans, datetime.now().astimezone(), lambda _: display.advance())
         folder = out or session.folder
         _write(result, folder, key, session.folder)
         if sheet:

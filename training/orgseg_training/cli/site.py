@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from orgseg_node.core.organs import PAIRS
 from orgseg_node.errors import InputError
 from orgseg_training.cli.judge import judge, ratings
+from orgseg_training.cli.progress import progress_display
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
 from orgseg_training.datasets.case import SourceCase
@@ -60,8 +60,11 @@ def survey(
 
 
 def _with_bar(cases: Sequence[SourceCase]) -> Iterator[SourceCase]:
-    with typer.progressbar(cases, label="cases", file=sys.stderr) as bar:
-        yield from bar
+    with progress_display() as display:
+        display.stage("cases read", len(cases))
+        for case in cases:
+            yield case
+            display.advance()
 
 
 def _opened(archive: Path, out: Path, name: str) -> Site:
@@ -100,9 +103,10 @@ def check(
 ) -> None:
     """Check all cases and draw their contours: SITE/qc/index.html, the worst first."""
     opened = Site.open(site)
-    with typer.progressbar(length=len(opened.store.keys()), label="cases") as bar:
+    with progress_display() as display:
+        display.stage("cases checked", len(opened.store.keys()))
         reviews = review_scans(
-            opened.store, opened.quality_folder, opened.organs, on_scan_done=lambda: bar.update(1)
+            opened.store, opened.quality_folder, opened.organs, on_scan_done=display.advance
         )
     page = opened.quality_folder / "index.html"
     write_page(reviews, page, who=who, when=_today())

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Self
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from orgseg_node.errors import OptionInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_training.cli.bundles import open_named
+from orgseg_training.cli.progress import progress_display
 from orgseg_training.cli.site import SiteFolder
 from orgseg_training.nnunet.run import Machine
 from orgseg_training.site.site import Site
@@ -136,69 +134,6 @@ def _plan_lines(request: TuneRequest) -> list[str]:
     if others:
         lines.append(f"In networks of their own, not changed: {', '.join(others)}")
     return lines
-
-
-def progress_display() -> ProgressDisplay:
-    """What shows the progress of a training on standard output, also while it goes into a file."""
-    return ProgressDisplay(Console(soft_wrap=True))  # entered as a context manager, a console only collects
-
-
-class ProgressDisplay:
-    """A progress bar, with a line for every validation.
-
-    Parameters
-    ----------
-    console : where it is shown
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def stage(self, text: str, total: int) -> None:
-        """A stage begins."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        if not self._console.is_terminal:
-            self._console.print(f"{text}, 0 of {total}" if total else text)
-        self._task = self._progress.add_task(text, total=total or None)
-
-    def done(self, number: int) -> None:
-        """So many parts of it are done."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=number)
-
-    def event(self, event: Mapping[str, Any]) -> None:
-        """The training process reports something."""
-        if event["event"] == "timed":
-            per_step, left = event["seconds_per_step"], event["seconds_left"] / 60
-            self._console.print(
-                f"{per_step:.2f} s a step, measured: about {left:.0f} min to the end of this network"
-            )
-            if self._task is not None:
-                self._progress.update(self._task, total=event["steps"])
-        elif event["event"] == "validated":
-            dice = ", ".join(
-                f"{organ} {'-' if value is None else f'{value:.2f}'}"
-                for organ, value in event["dice"].items()
-            )
-            mark = "" if event["best"] else " (earlier weights were better)"
-            undone = f"; {event['undone']} steps undone" if event.get("undone") else ""
-            self._console.print(f"{event['done']} of {event['total']} steps: Dice {dice}{mark}{undone}")
 
 
 def add_commands(site_app: typer.Typer) -> None:

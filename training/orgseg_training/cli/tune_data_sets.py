@@ -11,7 +11,7 @@ import typer
 from orgseg_node.errors import BundleExists, OptionInvalid
 from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.shipped import bundle_folders
-from orgseg_training.cli.tune import progress_display
+from orgseg_training.cli.progress import progress_display
 from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.datasets.organ_table import organs_of_folder
 from orgseg_training.durable import write_json

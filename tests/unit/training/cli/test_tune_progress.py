@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from orgseg_node.errors import OptionInvalid
 from orgseg_training.cli.app import app
-from orgseg_training.cli.tune import progress_display
+from orgseg_training.cli.progress import progress_display
 from orgseg_training.site.settings import SiteSettings
 from orgseg_training.site.site import Site
 
@@ -23,6 +23,15 @@ def test_progress_is_shown_while_it_goes_on(capsys: pytest.CaptureFixture[str]) 
         assert "about 10 min" in capsys.readouterr().out
         display.event({"event": "validated", "done": 50, "total": 100, "best": True, "dice": {"cord": 0.5}})
         assert "cord 0.50" in capsys.readouterr().out
+
+
+def test_in_a_file_every_tenth_of_a_stage_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_display() as display:
+        display.stage("scans contoured", 40)
+        for _ in range(40):
+            display.advance()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("scans contoured, ")]
+    assert lines == [f"scans contoured, {number} of 40" for number in range(0, 41, 4)]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def live_version(database: Database, family: str) -> ModelVersion:
     """The live version of a family. Raises NoLiveVersion."""
     found = in_state(database, family, ModelState.LIVE)
     if found is None:
-        raise NoLiveVersion(f"Family {family!r}.")
+        live = database.read(ModelVersion, f"{_SELECT} WHERE state = ? ORDER BY family", (ModelState.LIVE,))
+        others = ", ".join(one.family for one in live) or "none"
+        raise NoLiveVersion(f"Family {family!r}; families with a live version: {others}.")
     return found
 
 

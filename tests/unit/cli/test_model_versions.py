@@ -107,5 +107,6 @@ def test_what_is_refused_has_a_code_and_changes_nothing(cli: CommandLine) -> Non
     }
     for code, answer in refused.items():
         assert (answer.status, code in answer.err) == (1, True), (code, answer)
+    assert "families with a live version: head-neck." in refused["MODEL_NO_LIVE_VERSION"].err
     assert "--why" in cli.promote(0, "2", "--override").err
     assert cli.node.live() == [f"{FAMILY}@1"]

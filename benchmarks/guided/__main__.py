@@ -1,10 +1,10 @@
 """Single-organ networks led by a guide, compared with runs on the whole CT, in one process.
 
 Seven organs on a head-and-neck CT and a thorax CT, each with a network of its own that has the trained
-weights of the starter bundle, led by one network on a grid of 6 mm; and 26 organs of a phantom, led by the
-network that finds all of them, and three of them that a protocol asks for. They are compared with one network
-that finds all organs at once. The networks that do not come with the node are trained at the first run, for
-some minutes, and kept in the folder of ``--work``.
+weights of the starter bundle, led by one network on a grid of 6 mm that is trained at the first run, for some
+minutes, and kept in the folder of ``--work``; and 26 organs of a phantom, by networks whose weights are set,
+led by the network that finds all of them, and three of them that a protocol asks for. They are compared with
+one network that finds all organs at once.
 
 First the seven networks are calibrated on locked patients with clinical contours, so that the layout of tiles
 is the one that a node would use. Printed are CPU seconds (which other programs do not change), tiles, voxels
@@ -14,6 +14,8 @@ how many goals are reached; the exit status is 1 if one is missed.
     python -m benchmarks.guided                          # all; takes long
     python -m benchmarks.guided --only 7 --patients 0    # seven organs on one CT, without a calibration
     python -m benchmarks.guided --only 7 --ct CT_FOLDER  # seven organs on another CT
+    python -m benchmarks.guided --only 7 --guide BUNDLE  # led by another network of all organs, such as one
+                                                         # that orgseg-train tune made with starter-tune.toml
     python -m benchmarks.guided --only 7 --no-sparse     # with all tiles where the guide led to nothing
     python -m benchmarks.guided --size 512 --slices 400  # a larger phantom
 """
@@ -34,9 +36,9 @@ import structlog
 from benchmarks.guided.coarse_guide import coarse_guide
 from benchmarks.guided.compare import GuidedCase, compare
 from benchmarks.guided.patients import calibrate_on_patients
-from benchmarks.guided.phantom import CLASSES, phantom, possible_names
+from benchmarks.guided.phantom import phantom, possible_names
+from benchmarks.guided.phantom_network import phantom_bundle
 from benchmarks.guided.single_organ import single_organ_bundle
-from benchmarks.inference.model import BundleSpec, make_bundle
 from benchmarks.qa.goals import Goal, conclude
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
@@ -83,8 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--guide-steps", type=int, default=150, help="of the training of the guide")
     parser.add_argument("--size", type=int, default=256, help="rows and columns of the phantom")
     parser.add_argument("--slices", type=int, default=140, help="of the phantom, which is 560 mm long")
-    parser.add_argument("--steps", type=int, default=250, help="of the training of the phantom's network")
-    parser.add_argument("--spacing-mm", type=float, default=3.0, help="of the phantom's network")
+    parser.add_argument("--spacing-mm", type=float, default=3.0, help="of the phantom's networks")
     parser.add_argument("--guide-step", type=float, default=1.0, help="step of the guide's tiles")
     parser.add_argument("--margin-mm", type=float, default=5.0)
     parser.add_argument(
@@ -181,16 +182,10 @@ def _thinned(volume: Volume, every: int) -> Volume:
 
 def _twenty_six(options: argparse.Namespace) -> list[Goal]:
     """The organs of a phantom; the network that finds all of them is the guide."""
-    spec = BundleSpec(
-        classes=CLASSES,
-        folds=1,
-        patch=48,
-        spacing_mm=options.spacing_mm,
-        features="small",
-        steps=options.steps,
+    keys = possible_names()
+    together, single = (
+        phantom_bundle(keys, options.spacing_mm, options.work, single=single) for single in (False, True)
     )
-    together = make_bundle(spec, options.work, possible_names())
-    single = single_organ_bundle(together, f"single-{spec.name}", options.work)
     case = GuidedCase(
         name="26 organs",
         volume=phantom(options.size, options.slices),

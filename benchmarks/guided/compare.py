@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -186,20 +186,24 @@ def _dice(found: LabelMap, free: LabelMap, key: str) -> float:
 
 
 def _spoilt(guide: Guide | None) -> dict[str, Guide]:
-    """Guides that exchange the names of their organs, that do not find the first, and that know no other."""
+    """Guides that exchange the names of all or of two of their organs, and that do not know the first."""
     if guide is None:
         return {}
     organs = list(guide.organs)
-    moved = dict(zip(organs, [*organs[1:], organs[0]], strict=True))
-    exchanged = [
-        replace(part, labels={n: moved[key] for n, key in part.labels.items()}, priorities={})
-        for part in guide.parts
-    ]
-    missing = [
-        replace(part, labels={n: key for n, key in part.labels.items() if key != organs[0]}, priorities={})
-        for part in guide.parts
-    ]
+    first, last = organs[0], organs[-1]
     return {
-        "names exchanged": replace(guide, parts=tuple(exchanged)),
-        f"{organs[0]} not known": replace(guide, parts=tuple(part for part in missing if part.labels)),
+        "all names exchanged": _renamed(guide, dict(zip(organs, [*organs[1:], first], strict=True))),
+        f"{first} and {last} exchanged": _renamed(
+            guide, dict(zip(organs, organs, strict=True)) | {first: last, last: first}
+        ),
+        f"{first} not known": _renamed(guide, {key: key for key in organs[1:]}),
     }
+
+
+def _renamed(guide: Guide, names: Mapping[str, str]) -> Guide:
+    """A guide with other organ keys; it does not know those that have no new one."""
+    parts = [
+        replace(part, labels={n: names[key] for n, key in part.labels.items() if key in names}, priorities={})
+        for part in guide.parts
+    ]
+    return replace(guide, parts=tuple(part for part in parts if part.labels))

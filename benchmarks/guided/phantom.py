@@ -37,6 +37,9 @@ def phantom(size: int, count: int) -> Volume:
     return Volume(grid=grid, hu=hu)
 
 
+_FOUND = (0.15, 1.0)  # networks find at least so much of each organ, see `phantom_network`
+
+
 def possible_names() -> list[str]:
     """A key of the organ table for each organ of the phantom, none of which contradicts anatomy."""
     left = dict(organ_table().items())
@@ -47,7 +50,7 @@ def possible_names() -> list[str]:
         key = next(
             key
             for key, organ in left.items()
-            if is_possible_volume(ml, organ.volume_ml)
+            if all(is_possible_volume(part * ml, organ.volume_ml) for part in _FOUND)
             and not any(relative_position_conflicts(centres | {key: centre}, POSITION_MARGIN_MM))
         )
         centres[key] = centre

@@ -26,11 +26,11 @@ from orgseg_node.core.volume import Mask
 from orgseg_node.inference.engine.allocator import keep_large_blocks
 from orgseg_node.inference.engine.disagreement import FoldAgreement
 from orgseg_node.inference.engine.forward import Forward
-from orgseg_node.inference.engine.label_planes import LabelPlanes, PlaneCallback
+from orgseg_node.inference.engine.label_planes import LabelPlanes, Labels, PlaneCallback
 from orgseg_node.inference.engine.layout import TileWindow
 from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
 from orgseg_node.inference.engine.stopwatch import Stopwatch
-from orgseg_node.inference.engine.suspicion import Suspicion, raise_organs
+from orgseg_node.inference.engine.suspicion import SuspectedPlanes, Suspicion
 from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
 from orgseg_node.inference.engine.working import Regrid, WorkingPart, WorkingVolume
 
@@ -118,8 +118,10 @@ def run_network(
     """
     tiling, regions = task.tiling, task.regions
     inner = None if task.window is None else task.window.inner
-    device, suspicion = _accumulator_device(task.accumulators, forward.device), task.suspicion
-    planes, suspected = (LabelPlanes(task.to_ct, regions, device, inner) for _ in range(2))
+    planes = LabelPlanes(task.to_ct, regions, _accumulator_device(task.accumulators, forward.device), inner)
+    suspicion, suspected = task.suspicion, None
+    if suspicion is not None:
+        suspected = SuspectedPlanes(planes.axes, suspicion.probability, regions)
     needed = (
         None
         if task.region is None
@@ -129,17 +131,16 @@ def run_network(
     agreement = FoldAgreement(largest + 1, regions, forward.folds) if forward.folds > 1 else None
     window = _SlidingWindow(task, forward, heads, _TileProgress(tiling, needed, forward.folds, on_tile))
 
-    def push(to: LabelPlanes, number: int, logits: torch.Tensor, callback: PlaneCallback) -> None:
-        for k, labels in to.push(number, logits):
+    def emit(found: Iterator[tuple[int, Labels]], callback: PlaneCallback) -> None:
+        for k, labels in found:
             if task.region is not None:
                 labels[~task.region[k]] = 0
             callback(k, labels)
 
     for number, logits in window.planes(agreement):
-        push(planes, number, logits, on_plane)
-        if suspicion is not None:
-            raised = raise_organs(logits.clone(), suspicion.probability, regions=regions is not None)
-            push(suspected, number, raised, suspicion.on_plane)
+        emit(planes.push(number, logits), on_plane)
+        if suspicion is not None and suspected is not None:
+            emit(suspected.push(number, logits), suspicion.on_plane)
     done = number_of_tiles(tiling) if needed is None else int(needed.sum())
     return RunSummary(
         fold_agreement=agreement,

@@ -180,7 +180,10 @@ class RatingsInvalid(TrainingError):
     """The rating sheet cannot be used as it is."""
 
     code = "TRAINING_RATINGS"
-    next_step = "Correct the lines that are named, and read the sheet again."
+    next_step = (
+        "Correct what is named in the CSV and read it again at the site that printed it, or print a new sheet"
+        " with orgseg-train site judge --rating-sheet. Earlier ratings are unchanged."
+    )
 
 
 class AnatomyContradicted(CaseRejected):

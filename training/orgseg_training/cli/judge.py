@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,13 +22,13 @@ from orgseg_training.durable import lock_folder
 from orgseg_training.evaluation.delivery import NODE_PROTOCOL
 from orgseg_training.gate.next_step import next_step
 from orgseg_training.gate.page import render_html, render_pdf
-from orgseg_training.gate.rating import RatedContours, ratings_content, read_sheet, write_sheet
+from orgseg_training.gate.rating_sheet import RatedContours, RatingSheet, write_sheet
+from orgseg_training.gate.ratings import keep_ratings, kept_ratings, ratings_folder, read_sheet
 from orgseg_training.gate.runs import Runner
 from orgseg_training.gate.session import GateResult, GateSession, ScanToJudge
 from orgseg_training.site.site import Site
 
 SiteFolder = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
-_SEED = 20
 
 
 def judge(
@@ -116,10 +115,22 @@ def judge(
             display.stage("scans contoured", 2 * len(scans))
             result = session.run(scans, datetime.now().astimezone(), lambda _: display.advance())
         folder = out or session.folder
-        _write(result, folder, key, session.folder)
+        keys = ratings_folder(session.folder)
+        rated = kept_ratings(keys, session.live.sha256, session.candidate.sha256)
+        _write(result, folder, key, rated)
+        printed = None
         if sheet:
-            items = list(_rated(session, scans[:sheet]))
-            write_sheet(items, session.live.manifest.organs, folder, _SEED)
+            printed = write_sheet(
+                _rated(session, scans[:sheet]),
+                session.live.manifest.organs,
+                {"live": session.live.identity, "candidate": session.candidate.identity},
+                folder,
+                keys,
+            )
+    if rated:
+        typer.echo(f"With the ratings of {', '.join(dict.fromkeys(one['sheet'] for one in rated))}.")
+    for line in () if printed is None else _sheet_lines(printed, opened.root):
+        typer.echo(line)
     _print(result, folder, signed=key is not None)
     typer.echo(
         next_step(
@@ -136,27 +147,50 @@ def judge(
 
 def ratings(
     site: SiteFolder,
-    filled: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The filled rating.csv.")],
+    filled: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="The filled CSV of a rating sheet.")
+    ],
 ) -> None:
-    """Read a filled rating sheet back; the next judge puts the ratings into its gate file."""
-    folder = Site.open(site).root / "gate"
-    found = read_sheet(folder, filled)
-    write_durably(folder / "ratings.json", (json.dumps(ratings_content(found), indent=1) + "\n").encode())
-    for one in found:
-        p = "" if one.p != one.p else f", p {one.p:.3f}"
-        typer.echo(f"{one.organ}: {one.pairs} scans, live {one.live:.2f}, candidate {one.candidate:.2f}{p}")
+    """Read a filled rating sheet back; the next judge of the same two bundles puts it into its gate file."""
+    opened = Site.open(site)
+    keys = ratings_folder(opened.root / "gate")
+    found = read_sheet(keys, filled)
+    file = keep_ratings(keys, found)
+    typer.echo(f"Sheet {found.sheet}: {found.rated} of {found.rated + len(found.unrated)} lines are rated.")
+    if found.unrated:
+        typer.echo(f"Left out, because they have no rating: {', '.join(found.unrated)}")
+    for one in found.organs:
+        if not one.pairs:
+            typer.echo(f"{one.organ}: no scan has ratings of both contours")
+            continue
+        p = "" if math.isnan(one.p) else f", p {one.p:.3f}"
+        typer.echo(f"{one.organ}: n {one.pairs}, live {one.live:.2f}, candidate {one.candidate:.2f}{p}")
+    for role in ("live", "candidate"):
+        of = found.bundles[role]
+        typer.echo(f"{role}: {of['name']} version {of['version']}, sha256 {of['sha256']}")
+    typer.echo(f"{file}")
+    typer.echo(
+        f"Then: orgseg-train site judge {opened.root} {found.bundles['live']['name']}"
+        f" {found.bundles['candidate']['name']} --key KEY (or their folders); only a gate of exactly these"
+        " two bundles takes the ratings over."
+    )
 
 
-def _write(result: GateResult, folder: Path, key: Path | None, ratings_folder: Path) -> None:
+def _write(result: GateResult, folder: Path, key: Path | None, rated: list[dict[str, Any]]) -> None:
     """Write page and PDF, and last the gate file: if it is there, all are."""
-    content = dict(result.content)
-    rated = ratings_folder / "ratings.json"
-    if rated.is_file():
-        content["ratings"] = json.loads(rated.read_text(encoding="utf-8"))
+    content = dict(result.content) | ({"ratings": rated} if rated else {})
     make_folder(folder)
     write_durably(folder / "gate.html", render_html(content))
     write_durably(folder / "gate.pdf", render_pdf(content))
     write_durably(folder / "gate.json", render_gate(content, key))
+
+
+def _sheet_lines(sheet: RatingSheet, site: Path) -> tuple[str, ...]:
+    return (
+        f"Rating sheet {sheet.name}: {sheet.page} to print, {sheet.table} to fill in, 1 to 5 for each organ.",
+        f"Its key is {sheet.key}: whoever rates must not see it.",
+        f"When it is filled in: orgseg-train site ratings {site} {sheet.table}",
+    )
 
 
 def _rated(session: GateSession, scans: tuple[ScanToJudge, ...]) -> list[RatedContours]:

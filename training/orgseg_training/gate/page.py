@@ -45,9 +45,9 @@ def render_html(content: Mapping[str, Any]) -> bytes:
         parts += ["<h2>Kinds of scans: shown, and part of no verdict</h2>",
                   html_table(head, map(_subgroup_cells, content["subgroups"]))]  # fmt: skip
     if content.get("ratings"):
-        head = ("organ", "ratings", "live", "candidate", "p")
-        rows = [[r["organ"], r["pairs"], _num(r["live"], 2), _num(r["candidate"], 2), _num(r["p"])]
-                for r in content["ratings"]]  # fmt: skip
+        head = ("sheet", "organ", "ratings", "live", "candidate", "p")
+        rows = [[r["sheet"], r["organ"], r["pairs"], _num(r["live"], 2), _num(r["candidate"], 2),
+                 _num(r["p"])] for r in content["ratings"]]  # fmt: skip
         parts += ["<h2>Blinded ratings, 1 (not usable) to 5 (as it is)</h2>", html_table(head, rows)]
     return html_page(f"Gate: {content['verdict']}", parts, _STYLE)
 
@@ -83,6 +83,13 @@ def render_pdf(content: Mapping[str, Any]) -> bytes:
                 f"    {cells[0]} {cells[1]}, {cells[2]}: {cells[3]} patients, difference {cells[4]}"
                 f" (at least {cells[5]}), {cells[6]}"
             )
+    if content.get("ratings"):
+        lines += ["", "Blinded ratings, 1 (not usable) to 5 (as it is)"]
+        lines += [
+            f"    {r['organ']}, sheet {r['sheet']}: {r['pairs']} scans, {_num(r['live'], 2)} ->"
+            f" {_num(r['candidate'], 2)}, p {_num(r['p'])}"
+            for r in content["ratings"]
+        ]
     return text_pdf(f"Gate: {content['verdict']}", datetime.fromisoformat(content["created"]), lines)
 
 

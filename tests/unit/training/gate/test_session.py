@@ -1,9 +1,7 @@
-"""A whole gate on a small site: verdicts, leaks by hash, out of fold, cache, page, PDF, rating sheet."""
+"""A whole gate on a small site: verdicts, leaks by hash, out of fold, cache, page, PDF."""
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,11 +17,10 @@ from orgseg_node.node.config.node_config import ContoursSection
 from orgseg_node.signing import make_key
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.datasets.nifti import write_image
-from orgseg_training.errors import GateLeak, NothingToJudge, RatingsInvalid
+from orgseg_training.errors import GateLeak, NothingToJudge
 from orgseg_training.evaluation.delivery import NODE_PROTOCOL
 from orgseg_training.gate.membership import unchanged_organs
 from orgseg_training.gate.page import render_html, render_pdf
-from orgseg_training.gate.rating import RatedContours, read_sheet, write_sheet
 from orgseg_training.gate.session import GateSession
 from orgseg_training.site.site import Site
 from tests.support.models.bundles import a_manifest, write_bundle
@@ -227,39 +224,3 @@ def test_the_gate_file_says_everything_and_is_signed(shared: Site, tmp_path: Pat
         assert text in page
     assert render_pdf(content).startswith(b"%PDF")
     assert render_pdf(content) == render_pdf(content)
-
-
-def test_a_rating_sheet_is_blind_and_read_back(shared: Site, tmp_path: Path) -> None:
-    session = session_of(shared, tmp_path, Networks())
-    scans = session.scans()
-    session.run(scans, NOW)
-    items = [
-        RatedContours(case=scan.case, role=role, labels=labels, numbers=numbers)
-        for scan in scans[:6]
-        for role in ("live", "candidate")
-        for labels, numbers in [session.run_of(scan, role).labels(scan.case)]
-    ]
-    assert all(np.count_nonzero(item.labels) for item in items)
-    write_sheet(items, ["spleen", "liver"], tmp_path, seed=1)
-    sheet = (tmp_path / "rating.html").read_text()
-    assert "candidate" not in sheet
-    assert sheet.count("<section>") == 12
-    assert (tmp_path / "rating_key.json").stat().st_mode & 0o077 == 0
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "rating.csv").read_text())))
-    assert len(rows) == 24
-    _fill(
-        tmp_path / "filled.csv", [{**row, "rating": "4" if row["organ"] == "liver" else ""} for row in rows]
-    )
-    (liver,) = read_sheet(tmp_path, tmp_path / "filled.csv")
-    assert (liver.organ, liver.pairs, liver.live, liver.candidate, liver.p) == ("liver", 6, 4.0, 4.0, 1.0)
-    wrong = [{**rows[0], "rating": "7"}, {**rows[1], "code": "R999", "rating": "1"}]
-    _fill(tmp_path / "wrong.csv", wrong)
-    with pytest.raises(RatingsInvalid, match=r"(?s)line 2.*line 3"):
-        read_sheet(tmp_path, tmp_path / "wrong.csv")
-
-
-def _fill(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["code", "organ", "rating", "remark"])
-        writer.writeheader()
-        writer.writerows(rows)

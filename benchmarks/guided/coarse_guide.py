@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from benchmarks.guided.as_trained import write_as_trained
 from benchmarks.inference.model import build_network
 from orgseg_node.core.body import find_body
 from orgseg_node.inference.backends.network import load_weights
@@ -83,8 +84,8 @@ def coarse_guide(data: Path, folder: Path, steps: int, finer: ModelBundle) -> Mo
     network = build_network(plans, len(keys) + 1)
     _warm_start(network, load_weights(finer.path / part.weights[0]), part, keys)
     _train(network, patients, _exchanged(keys), steps)
-    dataset = {"background": 0} | {key: number for number, key in enumerate(keys, start=1)}
-    trained = _write(network, plans, dataset, folder / "trained" / target.name)
+    labels = {"background": 0} | {key: number for number, key in enumerate(keys, start=1)}
+    trained = write_as_trained(network, plans, labels, "Dataset901_Guide", folder / "trained" / target.name)
     draft = BundleDraft(
         name=target.name,
         version="1",
@@ -206,20 +207,3 @@ def _dice_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     dice = 2 * both / (chances.sum(space) + sizes + 1e-5)
     shown: torch.Tensor = sizes > 0
     return 1 - dice[shown].mean() if bool(shown.any()) else logits.sum() * 0
-
-
-def _write(network: torch.nn.Module, plans: dict[str, Any], labels: dict[str, int], folder: Path) -> Path:
-    """Write the network as nnU-Net's trainer leaves it."""
-    trained = folder / "Dataset901_Guide" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    (trained / "fold_0").mkdir(parents=True, exist_ok=True)
-    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
-    (trained / "plans.json").write_text(json.dumps(plans | {"dataset_name": "Dataset901_Guide"}))
-    (trained / "dataset.json").write_text(json.dumps(dataset))
-    checkpoint = {
-        "network_weights": network.state_dict(),
-        "trainer_name": "nnUNetTrainer",
-        "init_args": {"configuration": "3d_fullres"},
-        "inference_allowed_mirroring_axes": None,
-    }
-    torch.save(checkpoint, trained / "fold_0" / "checkpoint_final.pth")
-    return trained

@@ -9,13 +9,13 @@ compute as in any network, with zeros.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.guided.as_trained import write_as_trained
 from benchmarks.inference.model import BundleSpec, build_network, nnunet_plans
 from benchmarks.inference.phantom import organs
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
@@ -68,29 +68,17 @@ def phantom_bundle(keys: Sequence[str], spacing_mm: float, folder: Path, *, sing
 
 
 def _write(keys: Sequence[str], hus: Sequence[float], spacing_mm: float, folder: Path) -> Path:
-    """Write a network as nnU-Net's trainer leaves it."""
+    """Write a network that finds some organs by their HU."""
     classes = len(keys) + 1
     spec = BundleSpec(classes=classes, folds=1, patch=48, spacing_mm=spacing_mm, features="small", steps=0)
     name = f"Dataset900_{keys[0] if classes == 2 else 'all'}"
-    plans: dict[str, Any] = nnunet_plans(spec) | {"dataset_name": name}
+    plans: dict[str, Any] = nnunet_plans(spec)
     architecture = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     architecture |= {"norm_op": None, "norm_op_kwargs": None}  # HU must not depend on what a tile shows
     network = build_network(plans, classes)
     _set_weights(network, hus)
-    trained = folder / name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    (trained / "fold_0").mkdir(parents=True, exist_ok=True)
     labels = {"background": 0} | {key: label for label, key in enumerate(keys, start=1)}
-    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
-    (trained / "plans.json").write_text(json.dumps(plans))
-    (trained / "dataset.json").write_text(json.dumps(dataset))
-    checkpoint = {
-        "network_weights": network.state_dict(),
-        "trainer_name": "nnUNetTrainer",
-        "init_args": {"configuration": "3d_fullres"},
-        "inference_allowed_mirroring_axes": None,
-    }
-    torch.save(checkpoint, trained / "fold_0" / "checkpoint_final.pth")
-    return trained
+    return write_as_trained(network, plans, labels, name, folder)
 
 
 @torch.no_grad()

@@ -291,7 +291,7 @@ class _Reading:
 
     def _why_off_plane(self, images: Sequence[str]) -> str:
         if self._slices and images and not self._slices.keys() & set(images):
-            return "a contour is drawn on an image that this CT lacks: export all its images again"
+            return "a contour is drawn on an image that is not in this CT: export all images again"
         return "a contour is not in the plane of a slice"
 
     def _points(self, words: list[str]) -> FloatArray:

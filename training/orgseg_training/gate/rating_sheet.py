@@ -107,7 +107,7 @@ def write_sheet(
     Parameters
     ----------
     items : contours of both models
-    organs : that are rated
+    organs : that are rated, as far as both models have them
     bundles : ``live`` and ``candidate``
     folder : for page and CSV
     keys : folder of the site's keys and ratings
@@ -121,6 +121,7 @@ def write_sheet(
     make_folder(folder)
     make_folder(keys)
     sheet = _new_sheet(folder, keys, chance)
+    rated = _of_both(items, organs)
     order = list(items)
     chance.shuffle(order)
     table = io.StringIO()
@@ -129,7 +130,6 @@ def write_sheet(
     parts, lines = [], {}
     for number, one in enumerate(order, start=1):
         code = f"R{number:03d}"
-        rated = [organ for organ in organs if organ in one.numbers]
         writer.writerows((sheet.name, code, organ, "", "") for organ in rated)
         parts.append(_section(code, one, rated))
         lines[code] = {"case": one.case.key, "role": one.role, "organs": rated}
@@ -153,6 +153,14 @@ def write_sheet(
     return sheet
 
 
+def _of_both(items: Sequence[RatedContours], organs: Sequence[str]) -> list[str]:
+    """The organs that both models have, so that no section tells by its length whose it is."""
+    known: dict[str, set[str]] = {}
+    for one in items:
+        known.setdefault(one.role, set()).update(one.numbers)
+    return [organ for organ in organs if all(organ in keys for keys in known.values())]
+
+
 def _new_sheet(folder: Path, keys: Path, chance: random.SystemRandom) -> RatingSheet:
     """A sheet with an id that no file has yet."""
     while True:
@@ -173,7 +181,7 @@ def _section(code: str, one: RatedContours, organs: Sequence[str]) -> str:
     for organ in organs:
         pictures = "".join(
             f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-            for png in _pictures(hu, np.equal(one.labels, one.numbers[organ]))
+            for png in _pictures(hu, np.equal(one.labels, one.numbers.get(organ, -1)))
         )
         boxes = " ".join(f"&#9633; {n}" for n in range(1, 6))
         rows.append(

@@ -67,11 +67,15 @@ def read_table(file: Path) -> tuple[TableLine, ...]:
 
 
 def _lines(text: str, delimiter: str) -> tuple[TableLine, ...] | None:
-    """The lines, or None if the head has not the columns with this delimiter."""
+    """The lines, or None if the head has not the columns with this delimiter. Raises RatingsInvalid."""
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     if not all(name in head for name in _NEEDED):
         return None
+    if twice := [name for name in _NEEDED if head.count(name) > 1]:
+        raise RatingsInvalid(
+            f"line 1: the column {', '.join(twice)} is there twice; each person fills an own sheet."
+        )
     found = []
     for number, row in enumerate(rows[1:], start=2):
         cells = dict(zip(head, (cell.strip() for cell in row), strict=False))

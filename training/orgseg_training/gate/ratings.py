@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orgseg_node.durable import make_folder, write_durably
 from orgseg_node.errors import StorageError
@@ -18,6 +20,30 @@ from orgseg_training.gate.rating_sheet import is_sheet_name, key_file
 from orgseg_training.gate.rating_table import TableLine, read_table
 
 _POINTS: Final = ("1", "2", "3", "4", "5")
+_Role = Literal["live", "candidate"]
+
+
+class _File(BaseModel):
+    """A file beside the ratings; whatever else it has stays unread."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sheet: str
+    bundles: dict[_Role, dict[str, str]]
+
+
+class _KeyLine(BaseModel):
+    case: str
+    role: _Role
+    organs: list[str]
+
+
+class _Key(_File):
+    lines: dict[str, _KeyLine]
+
+
+class _Kept(_File):
+    organs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +114,15 @@ def read_sheet(keys: Path, filled: Path) -> SheetRatings:
         raise RatingsInvalid(f"{filled.name} has no line below its head.")
     sheet = lines[0].sheet
     key = _key(keys, sheet, lines[0])
-    problems = [*_problems(lines, sheet, key["lines"])]
+    problems = [*_problems(lines, sheet, key.lines)]
     if problems:
         raise RatingsInvalid("\n".join(f"{filled.name}, {problem}" for problem in problems))
     ratings: dict[tuple[str, str], dict[str, int]] = {}
     unrated = []
     for line in lines:
         if line.rating:
-            of = key["lines"][line.code]
-            ratings.setdefault((line.organ, of["case"]), {})[of["role"]] = int(line.rating)
+            of = key.lines[line.code]
+            ratings.setdefault((line.organ, of.case), {})[of.role] = int(line.rating)
         else:
             unrated.append(line.place)
     if all(len(of) < 2 for of in ratings.values()):
@@ -104,7 +130,7 @@ def read_sheet(keys: Path, filled: Path) -> SheetRatings:
         raise RatingsInvalid(f"{filled.name} {nothing}; without one are {', '.join(unrated)}.")
     return SheetRatings(
         sheet=sheet,
-        bundles=key["bundles"],
+        bundles={role: dict(bundle) for role, bundle in key.bundles.items()},
         organs=tuple(_summary(organ, ratings) for organ in sorted({organ for organ, _ in ratings})),
         rated=len(lines) - len(unrated),
         unrated=tuple(unrated),
@@ -142,34 +168,41 @@ def kept_ratings(keys: Path, live: str, candidate: str) -> list[dict[str, Any]]:
 
     Raises
     ------
-    StorageError
-        If a file of ratings cannot be read.
+    RatingsInvalid
+        If a file of ratings is damaged.
     """
     found = []
     for file in sorted(keys.glob("ratings_*.json")):
-        content = read_json(file)
-        of = content["bundles"]
-        if (of["live"]["sha256"], of["candidate"]["sha256"]) == (live, candidate):
-            found += [{"sheet": content["sheet"], **organ} for organ in content["organs"]]
+        try:
+            kept = _Kept.model_validate(read_json(file))
+            of = kept.bundles["live"]["sha256"], kept.bundles["candidate"]["sha256"]
+        except (StorageError, ValidationError, KeyError) as error:
+            raise RatingsInvalid(
+                f"{file} is damaged: restore or delete it, or read its sheet again."
+            ) from error
+        if of == (live, candidate):
+            found += [{"sheet": kept.sheet, **organ} for organ in kept.organs]
     return found
 
 
-def _key(keys: Path, sheet: str, line: TableLine) -> Mapping[str, Any]:
+def _key(keys: Path, sheet: str, line: TableLine) -> _Key:
     if not is_sheet_name(sheet):
         raise RatingsInvalid(f"{line.place}: {sheet!r} is not the id of a sheet.")
     file = key_file(keys, sheet)
     if not file.is_file():
         raise RatingsInvalid(f"There is no key of the sheet {sheet} in this site: {file} is missing.")
     try:
-        key: Mapping[str, Any] = read_json(file)
-    except StorageError as error:
-        raise RatingsInvalid(f"The key of the sheet {sheet} is damaged: {error}") from error
+        key = _Key.model_validate(read_json(file))
+    except (StorageError, ValidationError) as error:
+        raise RatingsInvalid(f"The key of the sheet {sheet} is damaged: {file}.") from error
+    if key.sheet != sheet:
+        raise RatingsInvalid(f"{file} is the key of the sheet {key.sheet}, not of {sheet}.")
     return key
 
 
-def _problems(lines: Sequence[TableLine], sheet: str, key: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _problems(lines: Sequence[TableLine], sheet: str, key: Mapping[str, _KeyLine]) -> Iterator[str]:
     """What is wrong with each line, and the lines that are missing."""
-    missing = {(code, organ): None for code, of in key.items() for organ in of["organs"]}
+    missing = {(code, organ): None for code, of in key.items() for organ in of.organs}
     seen: set[tuple[str, str]] = set()
     for line in lines:
         cell = (line.code, line.organ)

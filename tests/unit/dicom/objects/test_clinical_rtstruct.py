@@ -341,7 +341,7 @@ def _same_number(dataset: Dataset) -> None:
     [
         (_between, "not in the plane of a slice"),
         (_tilted, "not in the plane of a slice"),
-        (_on_missing_images, "an image that this CT lacks"),
+        (_on_missing_images, "an image that is not in this CT"),
         (_aside, "enclose no voxel"),
         (_mirrored, "other slices than those"),
         (_other_frame, "frame of reference"),

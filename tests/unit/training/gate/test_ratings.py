@@ -37,14 +37,14 @@ def sheet(site: Site, tmp_path: Path) -> RatingSheet:
     return _sheet(site, tmp_path)
 
 
-def _sheet(site: Site, folder: Path) -> RatingSheet:
+def _sheet(site: Site, folder: Path, only_live: str = "") -> RatingSheet:
     numbers = {"spleen": 1, "liver": 2}
     items = [
         RatedContours(
             case=case,
             role=role,
             labels=sum(n * case.mask(o).astype(np.uint8) for o, n in numbers.items()),
-            numbers=numbers,
+            numbers={o: n for o, n in numbers.items() if role == "live" or o != only_live},
         )
         for case in site.cases()
         for role in ("live", "candidate")
@@ -170,6 +170,47 @@ def test_what_cannot_be_used_is_refused_with_its_lines(
     rows = change(_rows(_fill(sheet, _better)))
     with pytest.raises(RatingsInvalid, match=f"(?s){said}"):
         read_sheet(sheet.key.parent, _save(sheet.table.with_name("changed.csv"), rows))
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("sheet,code,organ,rating,remark,rating", "column rating is there twice"),
+        ("Sheet,sheet,code,organ,rating", "sheet is there"),
+    ],
+)
+def test_a_second_column_of_ratings_is_refused(sheet: RatingSheet, head: str, said: str) -> None:
+    lines = _fill(sheet, _better).read_text().splitlines()
+    file = sheet.table.with_name("two.csv")
+    file.write_text("\n".join([head, *(f"{line},2" for line in lines[1:])]))
+    with pytest.raises(RatingsInvalid, match=said):
+        read_sheet(sheet.key.parent, file)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"sheet": "AAAAAAAA", "bundles": {}, "lines": {"R001": {}}}']
+)
+def test_a_damaged_key_or_file_of_ratings_is_named(sheet: RatingSheet, content: str) -> None:
+    keys, filled = sheet.key.parent, _fill(sheet, _better)
+    kept = keep_ratings(keys, read_sheet(keys, filled))
+    kept.write_text(content)
+    with pytest.raises(RatingsInvalid, match=kept.name):
+        kept_ratings(keys, LIVE.sha256, CANDIDATE.sha256)
+    sheet.key.write_text(content)
+    with pytest.raises(RatingsInvalid, match="is damaged"):
+        read_sheet(keys, filled)
+
+
+def test_the_key_of_another_sheet_under_this_name_is_refused(sheet: RatingSheet) -> None:
+    filled = _fill(sheet, _better)
+    sheet.key.write_text(json.dumps(json.loads(sheet.key.read_text()) | {"sheet": "AAAAAAAA"}))
+    with pytest.raises(RatingsInvalid, match="of the sheet AAAAAAAA"):
+        read_sheet(sheet.key.parent, filled)
+
+
+def test_an_organ_of_one_model_only_does_not_tell_whose_section_it_is(site: Site, tmp_path: Path) -> None:
+    sheet = _sheet(site, tmp_path, only_live="spleen")
+    assert {row["organ"] for row in _rows(sheet.table)} == {"liver"}
 
 
 def test_ratings_are_of_exactly_the_two_bundles(sheet: RatingSheet) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Grid, Shape, Vector
+from orgseg_node.core.geometry import Box, Grid, Shape, Vector
 from orgseg_node.core.volume import Volume
 from orgseg_node.inference.bundles.manifest import CANONICAL
 
@@ -51,6 +51,37 @@ class Reorientation:
         """The array before the reorientation; a view."""
         original: NDArray[_Number] = np.flip(values, self.flipped_axes).transpose(np.argsort(self.axis_order))
         return original
+
+    def apply_to_box(self, box: Box, shape: Shape) -> Box:
+        """A box of an array, in voxels of the array after the reorientation.
+
+        Parameters
+        ----------
+        box : before the reorientation
+        shape : of the array before the reorientation
+        """
+        ends = [
+            (shape[a] - box.stop[a], shape[a] - box.start[a])
+            if n in self.flipped_axes
+            else (box.start[a], box.stop[a])
+            for n, a in enumerate(self.axis_order)
+        ]
+        return _box(ends)
+
+    def undo_box(self, box: Box, shape: Shape) -> Box:
+        """A box of an array after the reorientation, in voxels of the array before it.
+
+        Parameters
+        ----------
+        box : after the reorientation
+        shape : of the array before the reorientation
+        """
+        ends = [(0, 0)] * 3
+        for n, a in enumerate(self.axis_order):
+            flipped = n in self.flipped_axes
+            first, stop = box.start[n], box.stop[n]
+            ends[a] = (shape[a] - stop, shape[a] - first) if flipped else (first, stop)
+        return _box(ends)
 
     def apply_to_grid(self, grid: Grid) -> Grid:
         """The grid, reoriented: every voxel keeps its position in the patient."""
@@ -92,6 +123,11 @@ def reorientation_to(grid: Grid, orientation: str = CANONICAL) -> Reorientation:
     order = max(permutations(range(3)), key=lambda p: sum(abs(cosines[n, a]) for n, a in enumerate(p)))
     flipped = tuple(n for n, a in enumerate(order) if cosines[n, a] < 0)
     return Reorientation(axis_order=(order[0], order[1], order[2]), flipped_axes=flipped)
+
+
+def _box(ends: list[tuple[int, int]]) -> Box:
+    (a, b), (c, d), (e, f) = ends
+    return Box(start=(a, c, e), stop=(b, d, f))
 
 
 def _scaled(vector: Vector, factor: int) -> Vector:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Finding
+from orgseg_node.core.geometry import Box
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.errors import SettingsInvalid
 
@@ -154,12 +155,15 @@ class GuidedOutcome(StrEnum):
     EMPTY = "on the whole CT: the network found nothing in its box"
     DIFFERENT = "on the whole CT: network and guide found it in different places"
     DOUBTFUL = "on the whole CT: it cannot be what the network found in its box"
-    NO_SAVING = "on the whole CT: its box needs as many tiles"
+    NO_SAVING = "on the whole CT: its box, or the wider one that it needs, would save too few tiles"
     SUSPECTED = "only around all that the guide suspects, which did not find it but led to other organs"
+    REFUTED = "not in the CT: its network found at most a crumb, left out, around all that the guide suspects"
     ABSENT = "not in the CT: the guide, which led to other organs, suspects it nowhere"
 
 
-_SILENT = frozenset({GuidedOutcome.UNKNOWN, GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT})
+_SILENT = frozenset(
+    {GuidedOutcome.UNKNOWN, GuidedOutcome.SUSPECTED, GuidedOutcome.REFUTED, GuidedOutcome.ABSENT}
+)
 """Outcomes of organs that the guide did not claim to have found."""
 
 
@@ -216,7 +220,8 @@ class Prediction:
     guided : how each network was run that a guide led; empty if there was no guide
     tiles : number of tiles that the networks computed, those of a guide and those in vain included; 0 if they
         were not counted
-    suspected : labels of what is only suspected, see `StreamingPredictor`; None if nobody asked for them
+    suspected : by organ key, the box around all voxels of the input volume in which the organ is suspected,
+        see `StreamingPredictor`; without organs that are suspected nowhere. None if nobody asked for it
     """
 
     label_map: LabelMap
@@ -229,7 +234,7 @@ class Prediction:
     not_searched: tuple[str, ...] = ()
     guided: tuple[GuidedNetwork, ...] = ()
     tiles: int = 0
-    suspected: LabelMap | None = None
+    suspected: Mapping[str, Box] | None = None
 
 
 def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
@@ -244,20 +249,26 @@ def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
         sentence += f"; {len(sparse)} searched the whole CT by a sparse first pass"
         absent = [key for row in sparse if row.sparse == SparseOutcome.ABSENT for key in row.organs]
         sentence += f", which suspected nothing of {', '.join(absent)}" if absent else ""
-    suspected, absent = (
-        [key for row in networks if row.outcome == outcome for key in row.organs]
-        for outcome in (GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT)
+    for guide in dict.fromkeys(row.guide for row in networks):
+        sentence += _describe_silence([row for row in networks if row.guide == guide])
+    return f"{sentence}."
+
+
+def _describe_silence(networks: Sequence[GuidedNetwork]) -> str:
+    """What was made of the silence of one guide, as the end of a sentence; its networks are given."""
+    suspected, refuted, absent = (
+        ", ".join(key for row in networks if row.outcome == outcome for key in row.organs)
+        for outcome in (GuidedOutcome.SUSPECTED, GuidedOutcome.REFUTED, GuidedOutcome.ABSENT)
     )
-    if suspected:
-        sentence += f"; searched {', '.join(suspected)} only where the guide suspects it"
+    sentence = f"; searched {suspected} only where the guide suspects it" if suspected else ""
+    if refuted:
+        sentence += f"; found at most a crumb, left out, of {refuted} around all that the guide suspects"
     if absent:
         others = [row for row in networks if row.outcome not in _SILENT]
         count = sum(len(row.organs) for row in others)
         led = sum(len(row.organs) for row in others if row.followed)
-        sentence += (
-            f"; the guide, which led to {led} of {count} other organs, suspects {', '.join(absent)} nowhere"
-        )
-    return f"{sentence}."
+        sentence += f"; the guide, which led to {led} of {count} other organs, suspects {absent} nowhere"
+    return sentence
 
 
 class Predictor(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.core.body import Body, cut_to_body
-from orgseg_node.core.geometry import Box, Grid, Shape
+from orgseg_node.core.geometry import Box, Grid, Shape, box_in_part, box_out_of_part
 from orgseg_node.core.volume import Mask, Volume
 from orgseg_node.errors import BodyNotFound
 from orgseg_node.inference.bundles.manifest import Preprocessing
@@ -50,6 +50,26 @@ class PreparedCt:
             whole = np.zeros(self.shape, dtype=np.uint8)
             whole[self.box.slices] = labels
         return np.ascontiguousarray(self.reorientation.undo(whole))
+
+    def box_of(self, box: Box, shape: Shape) -> Box | None:
+        """A box of the original CT, in voxels of the crop; None if it lies outside.
+
+        Parameters
+        ----------
+        box : in voxels of the original CT
+        shape : of the original CT
+        """
+        return box_in_part(self.reorientation.apply_to_box(box, shape), self.box)
+
+    def restore_box(self, box: Box, shape: Shape) -> Box:
+        """A box of the crop, in voxels of the original CT.
+
+        Parameters
+        ----------
+        box : in voxels of the crop
+        shape : of the original CT
+        """
+        return self.reorientation.undo_box(box_out_of_part(box, self.box), shape)
 
 
 def prepare_ct(volume: Volume, body: Body, preprocessing: Preprocessing) -> PreparedCt:

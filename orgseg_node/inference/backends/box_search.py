@@ -224,14 +224,6 @@ def widen(window: TileWindow, touched: Touched, patch: Shape, shape: Shape) -> B
     return Box(start=_three(starts), stop=_three(stops))
 
 
-def union(boxes: Sequence[Box]) -> Box:
-    """The smallest box around several boxes."""
-    return Box(
-        start=_three([min(starts) for starts in zip(*(box.start for box in boxes), strict=True)]),
-        stop=_three([max(stops) for stops in zip(*(box.stop for box in boxes), strict=True)]),
-    )
-
-
 class Rising:
     """Progress that does not fall when something is searched again.
 

@@ -2,7 +2,7 @@
 
 A guide whose organs were exchanged, or that fails on a CT, is silent about organs that are there. So its
 silence is believed only after its word: on this CT, the networks of other organs must have found them where
-the guide did, and none may have found its organ elsewhere or not at all.
+the guide did, and none may have found its organ elsewhere, not at all, or where the guide was silent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class GuideProof:
     silent : keys of those of which it found nothing, or a crumb
     unproven : see `GuidedRun`
     confirmed : keys of the organs that their networks found where the guide did
-    contradicted : whether a network found its organ elsewhere than the guide, or not, or as it cannot be
+    contradicted : whether a network found its organ elsewhere than the guide, or not, or as it cannot be, or
+        although the guide was silent about it
     """
 
     known: frozenset[str]
@@ -55,6 +56,16 @@ class GuideProof:
         if outcome in _CONFIRMED:
             self.confirmed |= claimed
         elif outcome in _CONTRADICTED and claimed:
+            self.contradicted = True
+
+    def add_found(self, organs: Iterable[str]) -> None:
+        """Count what a network found in the end, wherever it was run.
+
+        Parameters
+        ----------
+        organs : keys of the organs of which it found more than a crumb
+        """
+        if self.silent.intersection(organs):
             self.contradicted = True
 
     def in_order(self, selection: NetworkSelection) -> tuple[Part, ...]:

@@ -7,7 +7,9 @@ nothing in the box, or something that cannot be the organ, or if it finds the or
 then one of them is wrong, and the box proves nothing. How the whole CT is searched then, see `sparse_search`.
 
 Where a guide that has proved itself on the CT (see `guide_proof`) did not find an organ, the network searches
-only around all voxels in which the guide suspects it, and if there are none, the organ is not in the CT.
+only around all voxels in which the guide suspects it. If there are none, or if the network finds no more
+than a crumb around all of them, the organ is not in the CT; a crumb at the end of the CT may be the tip of an
+organ and is kept. If it finds what cannot be the organ, it searches the whole CT.
 """
 
 from __future__ import annotations
@@ -20,15 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from orgseg_node.core.anatomy.possible import is_possible_volume
-from orgseg_node.core.geometry import Box, Shape
+from orgseg_node.core.anatomy.possible import is_crumb, is_possible_volume
+from orgseg_node.core.geometry import Box, Shape, box_out_of_part, enclosing_box
 from orgseg_node.core.volume import LabelMap, Mask
 from orgseg_node.inference.backends.box_search import (
     NOTHING_SEARCHED,
     PartSearch,
     SearchedPart,
     nothing_there,
-    union,
 )
 from orgseg_node.inference.backends.guide_proof import GuideProof
 from orgseg_node.inference.backends.network_view import NetworkView
@@ -56,7 +57,8 @@ class GuidePlaces:
     ----------
     guide : its name and version
     found : labels of the guide on the grid of the original CT
-    suspected : where the guide suspects organs at least, in the same way; None if its silence never counts
+    suspected : by organ key, the box around all voxels of the original CT in which the guide suspects the
+        organ, without organs that it suspects nowhere. None if its silence never counts
     trusted : keys of the organs that can be what the guide found, see `trusted_organs`
     proof : whether its silence counts so far
     tiles : number of tiles that the guide computed
@@ -68,7 +70,7 @@ class GuidePlaces:
 
     guide: str
     found: LabelMap
-    suspected: LabelMap | None
+    suspected: Mapping[str, Box] | None
     trusted: frozenset[str]
     proof: GuideProof
     tiles: int
@@ -95,7 +97,7 @@ class GuidePlaces:
         numbers = {organ.key: number for number, organ in self.found.organs.items()}
         if not numbers.keys() >= set(organs.values()):
             return GuidedOutcome.UNKNOWN
-        labels = self._in_view(view, self.found)
+        labels = view.of(self.prepared.reorientation.apply(self.found.labels)[self.prepared.box.slices])
         boxes = self._boxes(view, labels)
         if any(numbers[key] not in boxes for key in organs.values()):
             return GuidedOutcome.MISSED
@@ -116,9 +118,40 @@ class GuidePlaces:
         """
         if self.suspected is None:
             return None
-        numbers = [number for number, organ in self.suspected.organs.items() if organ.key in organs]
-        places = np.isin(self._in_view(view, self.suspected), numbers)
-        return Box.around(places) if places.any() else None
+        grid, crop = self.found.grid, self.prepared.volume.grid
+        boxes = [
+            view.box_of(in_crop, crop.shape)
+            for key, box in self.suspected.items()
+            if key in organs and (in_crop := self.prepared.box_of(box, grid.shape)) is not None
+        ]
+        in_view = [box for box in boxes if box is not None]
+        return enclosing_box(in_view) if in_view else None
+
+    def at_end(self, view: NetworkView, box: Box) -> bool:
+        """Whether a box reaches the border of the original CT, so that an organ in it may go on beyond.
+
+        Parameters
+        ----------
+        view : the CT as a network sees it
+        box : in voxels of the view
+        """
+        shape, crop = self.found.grid.shape, self.prepared.volume.grid.shape
+        whole = self.prepared.restore_box(view.restore_box(box, crop), shape)
+        return 0 in whole.start or any(b == size for b, size in zip(whole.stop, shape, strict=True))
+
+    def add_found(self, voxels: Mapping[str, int]) -> None:
+        """Count what a network found in the end as proof for or against the silence of the guide.
+
+        Parameters
+        ----------
+        voxels : of the prepared CT, by organ key
+        """
+        known = self.proof.known.intersection(voxels)
+        self.proof.add_found(key for key in known if not self.is_crumb(key, voxels[key]))
+
+    def is_crumb(self, key: str, voxels: int) -> bool:
+        """Whether a number of voxels is too small for an organ; see `can_be`."""
+        return is_crumb(voxels * self.prepared.volume.grid.voxel_ml, self._volume_ml(key))
 
     def can_be(self, key: str, voxels: int) -> bool:
         """Whether an organ can have a number of voxels of the CT.
@@ -128,11 +161,10 @@ class GuidePlaces:
         key : of an organ that the guide knows
         voxels : of the prepared CT
         """
-        volume_ml = next(organ.volume_ml for organ in self.found.organs.values() if organ.key == key)
-        return is_possible_volume(voxels * self.prepared.volume.grid.voxel_ml, volume_ml)
+        return is_possible_volume(voxels * self.prepared.volume.grid.voxel_ml, self._volume_ml(key))
 
-    def _in_view(self, view: NetworkView, label_map: LabelMap) -> NDArray[np.uint8]:
-        return view.of(self.prepared.reorientation.apply(label_map.labels)[self.prepared.box.slices])
+    def _volume_ml(self, key: str) -> tuple[float, float] | None:
+        return next(organ.volume_ml for organ in self.found.organs.values() if organ.key == key)
 
     def _boxes(self, view: NetworkView, labels: NDArray[np.uint8]) -> dict[int, Box]:
         """The box of each label number of the guide in a view; those of the last view are kept."""
@@ -225,7 +257,7 @@ def _run_in_box(
     guided = places.organs_in(search.view, search.organs)
     if isinstance(guided, GuidedOutcome):
         return guided, NOTHING_SEARCHED
-    found = search.search_box(union([organ.box for organ in guided.values()]), whole_tiles)
+    found = search.search_box(enclosing_box(organ.box for organ in guided.values()), whole_tiles)
     if found.labels is None:
         return GuidedOutcome.NO_SAVING, found
     useless = replace(found, labels=None)
@@ -244,12 +276,34 @@ def _run_in_box(
 def _run_where_suspected(
     search: PartSearch, places: GuidePlaces, whole_tiles: int
 ) -> tuple[GuidedOutcome, SearchedPart]:
-    """Run a network around all that the guide suspects of its organs; without labels if that is too much."""
+    """Run a network around all that the guide suspects of its organs.
+
+    Returns
+    -------
+    what came of it, and what was found, without crumbs; without labels if the box is too large, or if an
+    organ cannot be what was found
+    """
     box = places.suspected_box(search.view, search.organs.values())
     if box is None:
         return GuidedOutcome.ABSENT, nothing_there()
     found = search.search_box(box, whole_tiles)
-    return GuidedOutcome.MISSED if found.labels is None else GuidedOutcome.SUSPECTED, found
+    if found.labels is None:
+        return GuidedOutcome.MISSED, found
+    outcome = GuidedOutcome.REFUTED
+    for label, key in search.organs.items():
+        own = found.labels == label
+        voxels = int(np.count_nonzero(own))
+        crumb = places.is_crumb(key, voxels)
+        if not voxels:
+            continue
+        where = box_out_of_part(Box.around(own), _box(found.part))
+        if crumb and not places.at_end(search.view, where):
+            found.labels[own] = 0
+            continue
+        if not crumb and not places.can_be(key, voxels):
+            return GuidedOutcome.MISSED, replace(found, labels=None)
+        outcome = GuidedOutcome.SUSPECTED
+    return outcome, found
 
 
 def _without_crumbs(labels: NDArray[np.uint8], number: int, where: tuple[slice, ...]) -> Box:
@@ -268,12 +322,7 @@ def _without_crumbs(labels: NDArray[np.uint8], number: int, where: tuple[slice, 
         for place, size in zip(ndimage.find_objects(pieces), sizes, strict=True)
         if size >= CRUMB * sizes.max()
     ]
-    around = union([_box(place) for place in kept])
-    first = [part.start for part in where]
-    return Box(
-        start=_three([a + b for a, b in zip(first, around.start, strict=True)]),
-        stop=_three([a + b for a, b in zip(first, around.stop, strict=True)]),
-    )
+    return box_out_of_part(enclosing_box(_box(place) for place in kept), _box(where))
 
 
 def _box(where: tuple[slice, ...]) -> Box:

@@ -42,7 +42,13 @@ _DIGITS: Final = 1e4  # a Dice is written with four digits, rounded down
 _CONFIDENCE: Final = 0.95
 
 _PART_OF_CT: Final = frozenset(
-    {GuidedOutcome.BOX, GuidedOutcome.WIDENED, GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT}
+    {
+        GuidedOutcome.BOX,
+        GuidedOutcome.WIDENED,
+        GuidedOutcome.SUSPECTED,
+        GuidedOutcome.REFUTED,
+        GuidedOutcome.ABSENT,
+    }
 )
 
 

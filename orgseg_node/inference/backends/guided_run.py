@@ -30,6 +30,7 @@ NOT_LED: Final = frozenset(GuidedOutcome) - {
     GuidedOutcome.NO_SAVING,
     GuidedOutcome.UNKNOWN,
     GuidedOutcome.SUSPECTED,
+    GuidedOutcome.REFUTED,
     GuidedOutcome.ABSENT,
 }
 """Outcomes in which the guide knows an organ, did not lead to it, and its silence did not count."""

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.core.volume import Mask
 from orgseg_node.inference.backends.box_search import PartSearch, Rising
 from orgseg_node.inference.backends.guided import GuidePlaces, run_guided
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
 from orgseg_node.inference.backends.network_view import NetworkView
+from orgseg_node.inference.engine.label_planes import Labels
 from orgseg_node.inference.engine.run import RunSummary
-from orgseg_node.inference.engine.suspicion import Suspicion
 from orgseg_node.inference.merging import Merger
 from orgseg_node.inference.predictor import GuidedNetwork, ProgressCallback
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SuspectedOrgans:
-    """What networks only suspect, merged in the same way as what they find.
-
-    Attributes
-    ----------
-    probability : see `Suspicion`
-    merger : gets the labels
-    """
-
-    probability: float
-    merger: Merger
-
-    def suspicion(self, view: NetworkView, organs: Mapping[int, str]) -> Suspicion:
-        """What the engine needs to run a network.
-
-        Parameters
-        ----------
-        view : the CT as the network sees it
-        organs : organ key of each label number of the network
-        """
-        ranks, merged = self.merger.rank_table(organs), view.of(self.merger.rank_map)
-        return Suspicion(
-            probability=self.probability,
-            on_plane=lambda k, labels: self.merger.merge(labels, ranks, merged[k]),
-        )
+from orgseg_node.inference.preparing import PreparedCt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,7 +32,7 @@ class NetworkInCt:
     limits : tiles and memory
     merger : gets its labels
     place : (K, J, I) bool on the grid of the prepared CT, which voxels may get labels; None for all
-    suspected : gets what the network only suspects; None if nobody asked for that
+    suspicion : see `LabellingTask`; counts for a run without a guide
     """
 
     network: LoadedNetwork
@@ -66,7 +40,7 @@ class NetworkInCt:
     limits: RunLimits
     merger: Merger
     place: Mask | None
-    suspected: SuspectedOrgans | None = None
+    suspicion: float | None = None
 
     def run(
         self, on_progress: ProgressCallback, places: GuidePlaces | None, region: Mask | None
@@ -80,7 +54,7 @@ class NetworkInCt:
         region : (K, J, I) bool on the grid of the prepared CT, where organs are searched at all
         """
         if places is None:
-            return self._run_whole(on_progress), []
+            return self._run_whole(on_progress, suspicion=self.suspicion), []
         view, progress = self.view, Rising(on_progress)
         search = PartSearch(
             network=self.network,
@@ -93,7 +67,9 @@ class NetworkInCt:
         )
         result = run_guided(search, places)
         found = result.found
+        voxels: Counter[str] = Counter()
         if found.labels is not None and found.summary is not None:
+            self._count(found.labels, voxels)
             if self.place is not None:
                 found.labels[~view.of(self.place)[found.part]] = 0
             ranks, merged = self._ranks, view.of(self.merger.rank_map)[found.part]
@@ -101,22 +77,55 @@ class NetworkInCt:
                 self.merger.merge(labels, ranks, plane)
             summary, network_s = found.summary, found.network_s
         else:
-            summary = self._run_whole(progress)
+            summary = self._run_whole(progress, voxels)
             network_s = summary.network_s + found.network_s
+        places.add_found(voxels)
         return replace(summary, network_s=network_s, tiles=result.report.tiles), [result.report]
 
-    def _run_whole(self, on_progress: ProgressCallback) -> RunSummary:
-        suspected, organs = self.suspected, self.network.part.labels
+    def suspected_in(self, summary: RunSummary, prepared: PreparedCt, shape: Shape) -> dict[str, Box]:
+        """The box around all voxels of the original CT in which an organ is suspected, by organ key.
+
+        Parameters
+        ----------
+        summary : of the run
+        prepared : the CT as it was prepared for the network
+        shape : of the original CT
+        """
+        organs, crop = self.network.part.labels, prepared.volume.grid.shape
+        return {
+            organs[label]: prepared.restore_box(self.view.restore_box(box, crop), shape)
+            for label, box in summary.suspected.items()
+            if label in organs
+        }
+
+    def _run_whole(
+        self,
+        on_progress: ProgressCallback,
+        voxels: Counter[str] | None = None,
+        suspicion: float | None = None,
+    ) -> RunSummary:
         ranks, merged = self._ranks, self.view.of(self.merger.rank_map)
+
+        def on_plane(k: int, labels: Labels) -> None:
+            self.merger.merge(labels, ranks, merged[k])
+            if voxels is not None:
+                self._count(labels, voxels)
+
         return run_loaded(
             self.network,
             self.view,
             self.limits,
             on_progress,
-            lambda k, labels: self.merger.merge(labels, ranks, merged[k]),
+            on_plane,
             region=None if self.place is None else self.view.of(self.place),
-            suspicion=None if suspected is None else suspected.suspicion(self.view, organs),
+            suspicion=suspicion,
         )
+
+    def _count(self, labels: Labels, voxels: Counter[str]) -> None:
+        """Add the voxels of each organ."""
+        numbers = np.bincount(labels.ravel(), minlength=max(self.network.part.labels, default=0) + 1)
+        for label, key in self.network.part.labels.items():
+            voxels[key] += int(numbers[label])
 
     @property
     def _ranks(self) -> NDArray[np.uint8]:

@@ -20,7 +20,6 @@ from orgseg_node.inference.engine.memory_fallback import run_with_fallback
 from orgseg_node.inference.engine.plans import NetworkPlan
 from orgseg_node.inference.engine.run import LabellingTask, RunSummary
 from orgseg_node.inference.engine.slab import AccumulatorStorage
-from orgseg_node.inference.engine.suspicion import Suspicion
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import WorkingPart
 from orgseg_node.inference.predictor import ProgressCallback
@@ -79,7 +78,7 @@ def run_loaded(  # noqa: PLR0913  # all of them are one run
     *,
     region: Mask | None,
     window: TileWindow | None = None,
-    suspicion: Suspicion | None = None,
+    suspicion: float | None = None,
 ) -> RunSummary:
     """Run one network over the CT.
 

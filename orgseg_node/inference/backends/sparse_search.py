@@ -12,19 +12,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-import torch
-
-from orgseg_node.core.geometry import Box, Shape
+from orgseg_node.core.geometry import Box, Shape, enclosing_box
 from orgseg_node.inference.backends.box_search import (
     NOTHING_SEARCHED,
     PartSearch,
     SearchedPart,
     nothing_there,
 )
-from orgseg_node.inference.backends.forward import WrappedForward
-from orgseg_node.inference.engine.forward import Forward
+from orgseg_node.inference.backends.network_run import run_loaded
 from orgseg_node.inference.engine.layout import TileWindow
-from orgseg_node.inference.engine.suspicion import SUSPICION, raise_organs
+from orgseg_node.inference.engine.suspicion import SUSPICION
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.predictor import SparseOutcome
 
@@ -47,13 +44,21 @@ def search_sparsely(search: PartSearch, budget: int) -> tuple[SparseOutcome, Sea
     window = sparse_window(search.view.working.shape, search.network.plan.patch)
     if search.needed_tiles(window.tiling) >= budget:
         return SparseOutcome.NO_SAVING, NOTHING_SEARCHED
-    network = search.network
-    suspicious = SuspiciousForward(network.forward, regions=network.plan.regions is not None)
-    first, suspected = replace(search, network=replace(network, forward=suspicious)).run(window)
-    if not suspected.any():
+    first = run_loaded(
+        search.network,
+        search.view,
+        search.limits,
+        search.on_progress,
+        lambda *_: None,
+        region=search.region,
+        window=window,
+        suspicion=SUSPICION,
+    )
+    suspected = [box for label, box in first.suspected.items() if label in search.organs]
+    if not suspected:
         nothing = replace(nothing_there(), tiles=first.tiles, network_s=first.network_s)
         return SparseOutcome.ABSENT, nothing
-    second = search.search_box(Box.around(suspected), budget - first.tiles)
+    second = search.search_box(enclosing_box(suspected), budget - first.tiles)
     outcome = SparseOutcome.EVERYWHERE if second.labels is None else SparseOutcome.AGAIN
     return outcome, replace(
         second, tiles=first.tiles + second.tiles, network_s=first.network_s + second.network_s
@@ -71,21 +76,3 @@ def sparse_window(shape: Shape, patch: Shape) -> TileWindow:
     everything = Box(start=(0, 0, 0), stop=shape)
     tiling = Tiling.covering(shape, patch, SPARSE_STEP)
     return TileWindow(tiling=tiling, covered=everything, inner=everything)
-
-
-class SuspiciousForward(WrappedForward):
-    """The forward pass of a network, with which an organ wins where it is only suspected.
-
-    Parameters
-    ----------
-    forward : of the network
-    regions : whether its heads are regions, each of which stands for itself, so that there is no background
-    """
-
-    def __init__(self, forward: Forward, *, regions: bool) -> None:
-        super().__init__(forward)
-        self._regions = regions
-
-    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
-        """Logits of a tile, with those of the organs raised; see `Forward`."""
-        return raise_organs(self._forward(tile, fold), SUSPICION, regions=self._regions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import structlog
 import torch
 
 from orgseg_node.core.body import Body
+from orgseg_node.core.geometry import Box, enclosing_boxes
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.inference.backends.context import (
@@ -23,7 +24,7 @@ from orgseg_node.inference.backends.context import (
 )
 from orgseg_node.inference.backends.forward import EagerForward, MirroredForward
 from orgseg_node.inference.backends.guided_run import GuidedRun, OpenGuide, allowed_run, guide_finding
-from orgseg_node.inference.backends.merged_run import NetworkInCt, SuspectedOrgans
+from orgseg_node.inference.backends.merged_run import NetworkInCt
 from orgseg_node.inference.backends.network import PartNetwork, open_network, open_plans
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits
 from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
@@ -66,8 +67,8 @@ class StreamingPredictor:
     requested : keys of the organs that the result must have; see `select_networks`. None for all
     guided : how networks are run where the guide found their organs; None for the way that the calibration of
         the guide allows, if it does
-    suspicion : probability of an organ, against background, from which on voxels are suspected, of which the
-        result has labels as well; None for none
+    suspicion : probability of an organ, against background, from which on voxels are suspected; the result
+        has the boxes around them as well. None for none
 
     Raises
     ------
@@ -169,7 +170,8 @@ class StreamingPredictor:
                 region: Mask | None = None
                 if self._skips_outside_body:
                     region = dilate_mm(prepared.mask, prepared.volume.grid, SEARCH_MARGIN_MM)
-            merger, suspected = self._merger(prepared), self._suspected(prepared)
+            merger = Merger(prepared.volume.grid.shape, manifest.priorities, selection.requested)
+            suspected: list[Mapping[str, Box]] = []
             disagreement: list[Disagreement] = []
             views: dict[PreprocessingPlan, NetworkView | None] = {}
             runs, places = len(selection.parts), None
@@ -204,7 +206,7 @@ class StreamingPredictor:
                         limits=self._limits(network),
                         merger=merger,
                         place=place,
-                        suspected=suspected,
+                        suspicion=self._suspicion,
                     )
                     try:
                         summary, row = one.run(part_progress, places, region)
@@ -213,13 +215,13 @@ class StreamingPredictor:
                 timings["network"] += summary.network_s
                 tiles += summary.tiles
                 guided += row
+                suspected.append(one.suspected_in(summary, prepared, volume.grid.shape))
                 disagreement += _disagreement(summary, network, selection.requested)
             with timed(timings, "merge"):
-                label_map = self._label_map(volume, prepared, merger)
-                suspects = None if suspected is None else self._label_map(volume, prepared, suspected.merger)
+                labels, found = prepared.restore(merger.labels()), merger.organs(self._organs)
         report(1.0, manifest.name)
         return Prediction(
-            label_map=label_map,
+            label_map=LabelMap(grid=volume.grid, labels=labels, organs=found),
             models=self.models,
             method=method,
             device=self.device,
@@ -229,20 +231,8 @@ class StreamingPredictor:
             not_searched=selection.not_searched,
             guided=tuple(guided),
             tiles=tiles,
-            suspected=suspects,
+            suspected=None if self._suspicion is None else enclosing_boxes(suspected),
         )
-
-    def _merger(self, prepared: PreparedCt) -> Merger:
-        return Merger(prepared.volume.grid.shape, self._bundle.manifest.priorities, self._selection.requested)
-
-    def _suspected(self, prepared: PreparedCt) -> SuspectedOrgans | None:
-        if self._suspicion is None:
-            return None
-        return SuspectedOrgans(probability=self._suspicion, merger=self._merger(prepared))
-
-    def _label_map(self, volume: Volume, prepared: PreparedCt, merger: Merger) -> LabelMap:
-        labels = prepared.restore(merger.labels())
-        return LabelMap(grid=volume.grid, labels=labels, organs=merger.organs(self._organs))
 
     @property
     def _method(self) -> str:

@@ -12,9 +12,9 @@ a CPU the labels are those of its predictor to the voxel.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -26,15 +26,16 @@ from orgseg_node.core.volume import Mask
 from orgseg_node.inference.engine.allocator import keep_large_blocks
 from orgseg_node.inference.engine.disagreement import FoldAgreement
 from orgseg_node.inference.engine.forward import Forward
-from orgseg_node.inference.engine.label_planes import LabelPlanes, Labels, PlaneCallback
+from orgseg_node.inference.engine.label_planes import LabelPlanes, PlaneCallback
 from orgseg_node.inference.engine.layout import TileWindow
 from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
 from orgseg_node.inference.engine.stopwatch import Stopwatch
-from orgseg_node.inference.engine.suspicion import SuspectedPlanes, Suspicion
+from orgseg_node.inference.engine.suspicion import SuspectedBoxes
 from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
 from orgseg_node.inference.engine.working import Regrid, WorkingPart, WorkingVolume
 
 _DENSE = torch.contiguous_format
+_CERTAIN = 100.0  # logit of what is not computed, as it is background
 _RELEASE_EVERY = 4  # planes after which slabs in a file return the main memory of these planes
 
 TileCallback = Callable[[int, int, float], None]
@@ -57,7 +58,8 @@ class LabellingTask:
     prefetch : compute planes of the working volume in a thread while the network runs, which is faster on a
         GPU
     window : the part of the CT to label, by the tiles of ``tiling``; None to label all of it
-    suspicion : gets labels of what is only suspected as well, from the same logits; None for none
+    suspicion : probability of a label, against background, from which on a voxel is suspected; None to
+        suspect nothing. A window must then take the labels of the whole CT
     """
 
     working: WorkingVolume | WorkingPart
@@ -68,7 +70,7 @@ class LabellingTask:
     accumulators: AccumulatorStorage
     prefetch: bool
     window: TileWindow | None = None
-    suspicion: Suspicion | None = None
+    suspicion: float | None = None
 
     @property
     def taken(self) -> Box:
@@ -88,6 +90,7 @@ class RunSummary:
     tiles, skipped : number of tiles that were computed, and that were skipped
     interpolated : number of voxels of the CT whose logits had to be interpolated
     network_s : seconds that the network computed
+    suspected : for each label that is suspected anywhere, the box around all these voxels of the CT
     """
 
     fold_agreement: FoldAgreement | None
@@ -95,6 +98,7 @@ class RunSummary:
     skipped: int
     interpolated: int
     network_s: float
+    suspected: Mapping[int, Box] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -115,13 +119,17 @@ def run_network(
     ------
     InferenceFailed
         If the network's logits are too large for 16 bits.
+    ValueError
+        If labels are to be suspected in a part of the CT.
     """
     tiling, regions = task.tiling, task.regions
     inner = None if task.window is None else task.window.inner
     planes = LabelPlanes(task.to_ct, regions, _accumulator_device(task.accumulators, forward.device), inner)
-    suspicion, suspected = task.suspicion, None
-    if suspicion is not None:
-        suspected = SuspectedPlanes(planes.axes, suspicion.probability, regions)
+    suspected = None
+    if task.suspicion is not None:
+        if inner is not None and inner.shape != task.to_ct.source:
+            raise ValueError("Only a run on the whole CT shows all that is suspected.")
+        suspected = SuspectedBoxes(task.to_ct, regions, task.suspicion, task.region)
     needed = (
         None
         if task.region is None
@@ -130,17 +138,13 @@ def run_network(
     largest = max(regions) if regions else heads - 1
     agreement = FoldAgreement(largest + 1, regions, forward.folds) if forward.folds > 1 else None
     window = _SlidingWindow(task, forward, heads, _TileProgress(tiling, needed, forward.folds, on_tile))
-
-    def emit(found: Iterator[tuple[int, Labels]], callback: PlaneCallback) -> None:
-        for k, labels in found:
+    for number, logits in window.planes(agreement):
+        if suspected is not None:
+            suspected.add(number, logits)
+        for k, labels in planes.push(number, logits):
             if task.region is not None:
                 labels[~task.region[k]] = 0
-            callback(k, labels)
-
-    for number, logits in window.planes(agreement):
-        emit(planes.push(number, logits), on_plane)
-        if suspicion is not None and suspected is not None:
-            emit(suspected.push(number, logits), suspicion.on_plane)
+            on_plane(k, labels)
     done = number_of_tiles(tiling) if needed is None else int(needed.sum())
     return RunSummary(
         fold_agreement=agreement,
@@ -148,6 +152,7 @@ def run_network(
         skipped=number_of_tiles(tiling) - done,
         interpolated=planes.interpolated,
         network_s=window.stopwatch.seconds(),
+        suspected={} if suspected is None else suspected.in_ct(),
     )
 
 
@@ -296,7 +301,7 @@ class _SlidingWindow:
             yield plane - taken.start[0], total
 
     def _set_background(self, logits: torch.Tensor, where: torch.Tensor) -> None:
-        """Make background of the voxels for which no tile was computed."""
-        logits[:, where] = -1.0
+        """Make background, beyond any suspicion, of the voxels for which no tile was computed."""
+        logits[:, where] = -_CERTAIN
         if self._task.regions is None:
-            logits[0, where] = 1.0
+            logits[0, where] = _CERTAIN

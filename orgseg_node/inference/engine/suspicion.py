@@ -1,92 +1,117 @@
-"""Where an organ is only suspected: voxels in which it is less likely than background, but not by far."""
+"""Where an organ is only suspected: voxels in which it is less likely than background, but not by far.
+
+Each organ is compared with the background alone, so that none hides another one, however likely it is.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from orgseg_node.inference.engine.label_planes import Labels, PlaneCallback, argmax_labels
-from orgseg_node.inference.engine.resampling import LinearInterpolation
+from orgseg_node.core.geometry import Box, Shape, enclosing_box
+from orgseg_node.core.volume import Mask
+from orgseg_node.inference.engine.resampling import Indices
+from orgseg_node.inference.engine.working import Regrid
 
 SUSPICION: Final = 0.05
 """Probability of an organ, against background, from which on a voxel is suspected if nothing else is said."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspicion:
-    """Labels of the same run with which an organ wins where it is only suspected.
-
-    Attributes
-    ----------
-    probability : of an organ, against background, from which on a voxel is suspected
-    on_plane : see `PlaneCallback`
-    """
-
-    probability: float
-    on_plane: PlaneCallback
-
-
-def raise_organs(logits: torch.Tensor, probability: float, *, regions: bool) -> torch.Tensor:
-    """Logits with which an organ wins where it is only suspected.
+class SuspectedBoxes:
+    """The box around all voxels in which a label is suspected, for each label, from the planes of a run.
 
     Parameters
     ----------
-    logits : heads along the first axis; changed
-    probability : of an organ, against background, from which on a voxel is suspected
-    regions : whether the heads are regions, each of which stands for itself, so that there is no background
-
-    Returns
-    -------
-    the same tensor
-    """
-    bonus = math.log((1 - probability) / probability)
-    if regions:
-        logits += bonus
-    else:
-        logits[0] -= bonus
-    return logits
-
-
-class SuspectedPlanes:
-    """Planes of what is only suspected, on the grid of the CT: each voxel as the nearest working voxel.
-
-    Where organs lie is all that they are for, so that logits need not be interpolated as for labels.
-
-    Parameters
-    ----------
-    axes : from the working grid to that of the CT along each axis, see `axes_within`
-    probability : see `Suspicion`
-    regions : see `NetworkPlan`
+    to_ct : resampling from the working grid, all of whose planes are shown, to the grid of the CT
+    regions : see `NetworkPlan`; each region stands for itself, so that there is no background
+    probability : of a label, against background, from which on a voxel is suspected
+    region : (K, J, I) bool on the grid of the CT, near which labels are suspected; None for everywhere
     """
 
     def __init__(
-        self, axes: Sequence[LinearInterpolation], probability: float, regions: tuple[int, ...] | None
+        self, to_ct: Regrid, regions: tuple[int, ...] | None, probability: float, region: Mask | None
     ) -> None:
-        self._planes, self._rows, self._columns = (
-            axis.low if axis.single else np.where(axis.high_weight > axis.low_weight, axis.high, axis.low)
-            for axis in axes
-        )
-        self._probability = probability
+        self._bounds = [voxels_around(a, b) for a, b in zip(to_ct.source, to_ct.target, strict=True)]
         self._regions = regions
+        self._bonus = math.log((1 - probability) / probability)
+        self._region = region
+        self._boxes: dict[int, Box] = {}
 
-    def push(self, number: int, logits: torch.Tensor) -> Iterator[tuple[int, Labels]]:
-        """Take the next working plane; yield the planes of the CT that are nearest to it.
+    def add(self, number: int, logits: torch.Tensor) -> None:
+        """Take a plane.
 
         Parameters
         ----------
-        number : of the working plane, ascending by one
-        logits : (heads, rows, columns) float16
-
-        Yields
-        ------
-        number of a plane of the CT, and its labels (rows, columns) uint16
+        number : of the working plane
+        logits : (heads, rows, columns) float16; not changed
         """
-        raised = raise_organs(logits.clone(), self._probability, regions=self._regions is not None)
-        labels = argmax_labels(raised, self._regions).cpu().numpy().astype(np.uint16)
-        for k in np.flatnonzero(self._planes == number):
-            yield int(k), labels[self._rows][:, self._columns]
+        if self._regions is not None:
+            suspected, labels = logits >= -self._bonus, self._regions
+        else:
+            suspected = logits[1:] >= logits[0] - self._bonus
+            labels = tuple(range(1, len(logits)))
+        if self._region is not None:
+            suspected &= torch.from_numpy(self._near_region(number, self._region)).to(logits.device)
+        rows, columns = (suspected.any(axis).cpu().numpy() for axis in (2, 1))
+        for head in np.flatnonzero(rows.any(axis=1)):
+            (top, bottom), (left, right) = _ends(rows[head]), _ends(columns[head])
+            here = Box(start=(number, top, left), stop=(number + 1, bottom, right))
+            before = self._boxes.get(labels[head], here)
+            self._boxes[labels[head]] = enclosing_box([before, here])
+
+    def in_ct(self) -> Mapping[int, Box]:
+        """The box of each label that is suspected anywhere, in voxels of the CT, rounded outward."""
+        return {label: self._to_ct(box) for label, box in self._boxes.items()}
+
+    def _to_ct(self, box: Box) -> Box:
+        axes = list(zip(self._bounds, box.start, box.stop, strict=True))
+        start = [int(first[a]) for (first, _), a, _ in axes]
+        stop = [int(last[b - 1]) for (_, last), _, b in axes]
+        return Box(start=_three(start), stop=_three(stop))
+
+    def _near_region(self, number: int, region: Mask) -> Mask:
+        """The voxels of a working plane that touch the region, (rows, columns) bool."""
+        (first, stop), *others = self._bounds
+        near: Mask = np.any(region[first[number] : stop[number]], axis=0)
+        for axis, (a, b) in enumerate(others):
+            sums = np.cumsum(near, axis=axis, dtype=np.int32)
+            sums = np.concatenate([np.zeros_like(np.take(sums, [0], axis=axis)), sums], axis=axis)
+            near = np.take(sums, b, axis=axis) > np.take(sums, a, axis=axis)
+        return near
+
+
+def voxels_around(inputs: int, outputs: int) -> tuple[Indices, Indices]:
+    """The voxels of the CT that a working voxel lies in or is interpolated to, along one axis.
+
+    A working voxel reaches half a voxel beyond itself; at least one voxel of the CT belongs to each, also
+    where that is the coarser grid.
+
+    Parameters
+    ----------
+    inputs, outputs : number of voxels of the working grid and of the CT
+
+    Returns
+    -------
+    the first one of each working voxel, and the one after the last
+    """
+    scale = outputs / inputs
+    numbers = np.arange(inputs)
+    first = np.floor((numbers - 0.5) * scale).clip(0, outputs - 1)
+    stop = np.ceil((numbers + 1.5) * scale).clip(1, outputs)
+    return first.astype(np.int64), stop.astype(np.int64)
+
+
+def _ends(found: NDArray[np.bool_]) -> tuple[int, int]:
+    """The first true value, and the one after the last."""
+    where = np.flatnonzero(found)
+    return int(where[0]), int(where[-1]) + 1
+
+
+def _three(values: list[int]) -> Shape:
+    a, b, c = values
+    return a, b, c

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -81,13 +81,30 @@ class GuidedBench:
         on_progress: Callable[[float, str], None] = lambda *_: None,
     ) -> GuidedResult:
         """Run the network led by a guide that found its organ in a mask, and suspects it in another one."""
+        places = self.places(guide, layout, margin_mm, key, sparse=sparse, suspected=suspected, proof=proof)
+        return run_guided(self.search(layout, margin_mm, on_progress), places)
+
+    def places(
+        self,
+        guide: Mask,
+        layout: Layout = Layout.ONCE,
+        margin_mm: float = 2.0,
+        key: str = KEY,
+        *,
+        sparse: bool = False,
+        suspected: Mask | None = None,
+        proof: GuideProof | None = None,
+    ) -> GuidePlaces:
+        """What the guide found."""
         grid = Grid(shape=SHAPE, spacing_mm=SPACING_MM, origin_mm=(0.0, 0.0, 0.0))
         organs = {3: organ_table()[key]}
         found = LabelMap(grid=grid, labels=(guide * 3).astype(np.uint8), organs=organs)
-        places = GuidePlaces(
+        return GuidePlaces(
             guide="guide 1",
             found=found,
-            suspected=None if suspected is None else replace(found, labels=(suspected * 3).astype(np.uint8)),
+            suspected=None
+            if suspected is None
+            else ({key: Box.around(suspected)} if suspected.any() else {}),
             trusted=trusted_organs(found),
             proof=proof or GuideProof(known=frozenset({key}), silent=frozenset()),
             tiles=1,
@@ -96,7 +113,6 @@ class GuidedBench:
             margin_mm=margin_mm,
             sparse=sparse,
         )
-        return run_guided(self.search(layout, margin_mm, on_progress), places)
 
     def search(
         self,
@@ -139,6 +155,7 @@ def make_bench(
     forward: AboveThreshold | None = None,
     hu: int = 1000,
     more: tuple[Mask, int] | None = None,
+    key: str = KEY,
 ) -> GuidedBench:
     """A CT whose organ has a number of HU, and maybe another piece with another one, and the network."""
     hu_array = np.where(organ, hu, 1).astype(np.int16)  # never 0, to which nnU-Net would crop
@@ -165,7 +182,7 @@ def make_bench(
     )
     view = view_for_network(prepared, preprocessing, "LPS")
     assert view is not None
-    part = Part(folder="parts/organ", configuration="3d_fullres", folds=("0",), labels={1: KEY})
+    part = Part(folder="parts/organ", configuration="3d_fullres", folds=("0",), labels={1: key})
     network = LoadedNetwork(
         part=part,
         plan=plan,

@@ -301,12 +301,16 @@ def test_objects_say_which_guide_led_how_many_networks() -> None:
         "; 2 searched the whole CT by a sparse first pass, which suspected nothing of spleen."
     )
     assert not describe_guidance([])
-    silent = [
-        replace(row, organs=(o.name,), outcome=o) for o in (GuidedOutcome.SUSPECTED, GuidedOutcome.ABSENT)
-    ]
+    outcomes = (GuidedOutcome.SUSPECTED, GuidedOutcome.REFUTED, GuidedOutcome.ABSENT)
+    silent = [replace(row, organs=(o.name,), outcome=o) for o in outcomes]
     assert describe_guidance([row, again, *silent]).endswith(
-        "; searched SUSPECTED only where the guide suspects it; the guide, which led to 1 of 1 other organs, "
-        "suspects ABSENT nowhere."
+        "; searched SUSPECTED only where the guide suspects it; found at most a crumb, left out, of REFUTED "
+        "around all that the guide suspects; the guide, which led to 1 of 1 other organs, suspects ABSENT "
+        "nowhere."
+    )
+    other = [replace(each, guide="other 1") for each in (missed, row, row)]
+    assert "led to 1 of 1 other organs" in describe_guidance([row, silent[-1], *other]), (
+        "each guide for itself"
     )
 
 

@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from orgseg_node.core.geometry import Grid
+from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.inference.orientation import reorientation_to
 
@@ -60,3 +60,15 @@ def test_a_slightly_oblique_series_goes_to_the_nearest_axes() -> None:
     )
     reorientation = reorientation_to(grid)
     assert (reorientation.axis_order, reorientation.flipped_axes) == ((0, 1, 2), (0, 1))
+
+
+@pytest.mark.parametrize("stored", _ALL)
+def test_a_box_goes_with_its_voxels_and_back(stored: str) -> None:
+    volume = _volume(stored)
+    reorientation = reorientation_to(volume.grid)
+    box = Box(start=(0, 1, 3), stop=(2, 4, 4))
+    mask = np.zeros(volume.grid.shape, dtype=bool)
+    mask[box.slices] = True
+    turned = reorientation.apply_to_box(box, volume.grid.shape)
+    assert turned == Box.around(reorientation.apply(mask))
+    assert reorientation.undo_box(turned, volume.grid.shape) == box

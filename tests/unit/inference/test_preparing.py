@@ -9,7 +9,10 @@ from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BodyNotFound
+from orgseg_node.inference.backends.network_view import view_for_network
 from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.engine.plans import PreprocessingPlan
+from orgseg_node.inference.engine.working import HuNormalisation
 from orgseg_node.inference.preparing import prepare_ct
 
 _FEET_FIRST = ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))
@@ -57,6 +60,29 @@ def test_labels_return_to_their_voxels_of_the_original_ct() -> None:
     restored = prepared.restore(labels)
     assert restored.shape == volume.grid.shape
     assert np.argwhere(restored).tolist() == [[1, 3, 2]]
+
+
+def test_a_box_goes_to_the_view_of_a_network_and_back() -> None:
+    volume, body = _patient()
+    prepared = prepare_ct(volume, body, Preprocessing(body_margin_mm=1.0))
+    preprocessing = PreprocessingPlan(
+        transpose=(2, 0, 1),
+        spacing_mm=(1.0, 2.0, 1.0),
+        normalisation=HuNormalisation(low=0.0, high=1000.0, mean=0.0, std=1000.0),
+        force_separate_z=None,
+    )
+    view = view_for_network(prepared, preprocessing, "RAS")
+    assert view is not None
+    shape, crop = volume.grid.shape, prepared.volume.grid.shape
+    box = Box(start=(1, 3, 2), stop=(3, 5, 3))
+    mask = np.zeros(shape, dtype=bool)
+    mask[box.slices] = True
+    in_crop = prepared.box_of(box, shape)
+    assert in_crop is not None
+    in_view = view.box_of(in_crop, crop)
+    assert in_view == Box.around(view.of(prepared.reorientation.apply(mask)[prepared.box.slices]))
+    assert prepared.restore_box(view.restore_box(in_view, crop), shape) == box
+    assert prepared.box_of(Box(start=(5, 7, 9), stop=(6, 8, 10)), shape) is None
 
 
 def test_without_a_patient_nothing_is_prepared() -> None:

@@ -60,7 +60,8 @@ class GuidedAgreement:
     dice : lowest Dice over the reference CTs on which one of the runs found what can be the organ, by its
         volume (see `core.anatomy.possible.is_crumb`); 1 if there is none
     found_on : number of reference CTs on which the unguided run found what can be the organ
-    missed_on : number of those on which the guide did not find it
+    missed_on : number of those on which the guided run lost it, or had to search the whole CT as the guide
+        neither found it nor led to it by what it suspects
     whole_on : number of reference CTs on which its network was run on the whole CT after all
     contours : the result against clinical contours; None if there were too few
     """

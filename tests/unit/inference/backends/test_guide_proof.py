@@ -9,12 +9,15 @@ import pytest
 
 from orgseg_node.core.volume import Mask
 from orgseg_node.inference.backends.guide_proof import GuideProof
+from orgseg_node.inference.backends.merged_run import NetworkInCt
 from orgseg_node.inference.bundles.bundle import Part
+from orgseg_node.inference.merging import Merger
 from orgseg_node.inference.predictor import GuidedOutcome, SparseOutcome
 from orgseg_node.inference.subset import NetworkSelection
-from tests.support.models.guided_bench import KEY, SHAPE, block, make_bench
+from tests.support.models.guided_bench import KEY, SHAPE, GuidedBench, block, make_bench
 
 _ORGAN = block((10, 14, 16), (18, 24, 26))
+_CRUMB = block((12, 18, 20), (15, 22, 24))  # of 0.14 ml
 _NOTHING: Mask = np.zeros(SHAPE, dtype=bool)
 
 
@@ -130,3 +133,68 @@ def test_each_network_that_followed_the_guide_adds_to_its_proof() -> None:
     assert proof.confirmed == {KEY}
     make_bench(_NOTHING).guided(_ORGAN, proof=proof)
     assert proof.contradicted
+
+
+@pytest.mark.parametrize(("key", "counts"), [(KEY, False), ("organ_0", True), ("heart", True)])
+def test_an_organ_that_is_there_although_the_guide_was_silent_takes_its_credit(
+    key: str, *, counts: bool
+) -> None:
+    proof = replace(_proof(), silent=frozenset({KEY, "spleen"}))
+    assert proof.silence_counts(["spleen"])
+    proof.add_found([key])
+    assert proof.silence_counts(["spleen"]) is counts
+
+
+def _run_in_ct(bench: GuidedBench, proof: GuideProof, *, sparse: bool, suspected: Mask) -> Mask:
+    """Where the organ is in the merged result."""
+    merger = Merger(bench.prepared.volume.grid.shape, {KEY: 1.0})
+    one = NetworkInCt(network=bench.network, view=bench.view, limits=bench.limits, merger=merger, place=None)
+    one.run(lambda *_: None, bench.places(_NOTHING, suspected=suspected, proof=proof, sparse=sparse), None)
+    found: Mask = merger.labels() > 0
+    return found
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("confirmed", [0, 2])
+def test_wherever_it_is_found_it_contradicts_the_guide(confirmed: int, *, sparse: bool) -> None:
+    """By a run on the whole CT, by a sparse pass, or where the guide only suspected it."""
+    proof = _proof(confirmed)
+    bench = make_bench(_ORGAN)
+    found = _run_in_ct(bench, proof, sparse=sparse, suspected=block((12, 18, 20), (14, 20, 22)))
+    assert (found == (bench.whole() > 0)).all()
+    assert proof.contradicted
+
+
+@pytest.mark.parametrize("confirmed", [0, 2])
+def test_a_crumb_does_not_contradict_the_guide(confirmed: int) -> None:
+    proof = _proof(confirmed)
+    _run_in_ct(make_bench(_CRUMB), proof, sparse=False, suspected=_CRUMB)
+    assert not proof.contradicted
+
+
+@pytest.mark.parametrize("there", [_NOTHING, _CRUMB])
+def test_at_most_a_crumb_around_all_that_is_suspected_is_no_organ(there: Mask) -> None:
+    bench = make_bench(there)
+    result = bench.guided(_NOTHING, sparse=True, suspected=_CRUMB, proof=_proof())
+    assert bench.whole().any() == there.any()
+    assert (result.report.outcome, result.report.sparse) == (GuidedOutcome.REFUTED, None)
+    assert result.report.tiles < result.report.whole_tiles / 5
+    assert not bench.all_of(result).any()
+
+
+def test_the_tip_of_an_organ_at_the_end_of_the_ct_is_kept() -> None:
+    tip = block((0, 18, 20), (3, 22, 24))
+    bench = make_bench(tip)
+    assert bench.whole().any()
+    result = bench.guided(_NOTHING, sparse=True, suspected=tip, proof=_proof())
+    assert result.report.outcome is GuidedOutcome.SUSPECTED
+    assert (bench.all_of(result) == bench.whole()).all()
+
+
+def test_what_cannot_be_the_organ_is_searched_on_the_whole_ct() -> None:
+    """Too large for a lens, of at most 1 ml."""
+    bench = make_bench(_ORGAN, key="lens_left")
+    proof = replace(_proof(), known=frozenset({"lens_left"}), silent=frozenset({"lens_left"}))
+    result = bench.guided(_NOTHING, key="lens_left", sparse=True, suspected=_ORGAN, proof=proof)
+    assert (result.report.outcome, result.report.sparse) == (GuidedOutcome.MISSED, SparseOutcome.AGAIN)
+    assert (bench.all_of(result) == bench.whole()).all()

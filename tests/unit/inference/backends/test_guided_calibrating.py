@@ -101,6 +101,7 @@ def test_an_organ_of_which_neither_run_found_more_than_a_crumb_is_not_there(
     [
         (GuidedOutcome.SUSPECTED, 10, 0, 0),
         (GuidedOutcome.SUSPECTED, 2, 1, 0),
+        (GuidedOutcome.REFUTED, 0, 1, 0),
         (GuidedOutcome.ABSENT, 0, 1, 0),
         (GuidedOutcome.MISSED, 10, 1, 1),
     ],

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
+from benchmarks.as_trained import write_fold
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.manifest import Preprocessing
 from orgseg_node.inference.bundles.writing import BundleDraft, PartDraft, export_trained
@@ -47,7 +48,7 @@ def write_untrained(target: Path, work: Path, seed: int = 1) -> ModelBundle:
     seed : of the weights
     """
     folder = work / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    (folder / "fold_0").mkdir(parents=True)
+    folder.mkdir(parents=True)
     plans = _plans()
     labels = {"background": 0} | {organ: number for number, organ in enumerate(ORGANS, 1)}
     dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 0, "file_ending": ".nii.gz"}
@@ -64,13 +65,7 @@ def write_untrained(target: Path, work: Path, seed: int = 1) -> ModelBundle:
         allow_init=True,
         deep_supervision=True,
     )
-    checkpoint = {
-        "network_weights": network.state_dict(),
-        "init_args": {"configuration": "3d_fullres"},
-        "trainer_name": "nnUNetTrainer",
-        "inference_allowed_mirroring_axes": None,
-    }
-    torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
+    write_fold(network, folder / "fold_0")
     draft = BundleDraft(
         name=target.name,
         version="0",

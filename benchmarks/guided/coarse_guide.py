@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from benchmarks.guided.as_trained import write_as_trained
+from benchmarks.as_trained import write_as_trained
 from benchmarks.inference.model import build_network
 from orgseg_node.core.body import find_body
 from orgseg_node.inference.backends.network import load_weights

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.guided.as_trained import write_as_trained
+from benchmarks.as_trained import write_as_trained
 from benchmarks.inference.model import BundleSpec, build_network, nnunet_plans
 from benchmarks.inference.phantom import organs
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle

@@ -20,6 +20,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch.nn import functional
 
+from benchmarks.as_trained import write_fold
 from benchmarks.inference.phantom import slices
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import load_organs
@@ -79,15 +80,7 @@ def make_bundle(spec: BundleSpec, folder: Path, keys: Sequence[str] = ()) -> Mod
             _train(network, spec, steps=spec.steps if fold == 0 else 30, seed=fold)
         if fold == 0:
             torch.save(network.state_dict(), first)
-        fold_folder = trained / f"fold_{fold}"
-        fold_folder.mkdir(exist_ok=True)
-        checkpoint = {
-            "network_weights": network.state_dict(),
-            "trainer_name": "nnUNetTrainer",
-            "init_args": {"configuration": "3d_fullres"},
-            "inference_allowed_mirroring_axes": None,
-        }
-        torch.save(checkpoint, fold_folder / "checkpoint_final.pth")
+        write_fold(network, trained / f"fold_{fold}")
     keys = keys or list(load_organs(shipped_config("organs.toml")))[: spec.classes - 1]
     part = PartDraft(folder=trained, label_map=dict(enumerate(keys, start=1)))
     draft = BundleDraft(

@@ -28,15 +28,27 @@ def write_as_trained(
     the folder of the trained network
     """
     trained = folder / name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    (trained / "fold_0").mkdir(parents=True, exist_ok=True)
+    trained.mkdir(parents=True, exist_ok=True)
     dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
     (trained / "plans.json").write_text(json.dumps({**plans, "dataset_name": name}))
     (trained / "dataset.json").write_text(json.dumps(dataset))
+    write_fold(network, trained / "fold_0")
+    return trained
+
+
+def write_fold(network: torch.nn.Module, folder: Path) -> None:
+    """Write the checkpoint of one fold.
+
+    Parameters
+    ----------
+    network : with its weights
+    folder : of the fold, such as ``fold_0``; made if it does not exist
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = {
         "network_weights": network.state_dict(),
         "trainer_name": "nnUNetTrainer",
         "init_args": {"configuration": "3d_fullres"},
         "inference_allowed_mirroring_axes": None,
     }
-    torch.save(checkpoint, trained / "fold_0" / "checkpoint_final.pth")
-    return trained
+    torch.save(checkpoint, folder / "checkpoint_final.pth")

@@ -45,10 +45,19 @@ class ModelVersion:
 
 
 def versions(database: Database, family: str = "") -> list[ModelVersion]:
-    """The versions of a family, or of all, the oldest first."""
-    return database.read(
-        ModelVersion, f"{_SELECT} WHERE (? = '' OR family = ?) ORDER BY family, added_at", (family, family)
-    )
+    """The versions of a family, or of all, the oldest first.
+
+    Raises
+    ------
+    UnknownVersion
+        If there are families, but not this one.
+    """
+    every = database.read(ModelVersion, f"{_SELECT} ORDER BY family, added_at")
+    found = [one for one in every if family in {"", one.family}]
+    if every and not found:
+        families = ", ".join(dict.fromkeys(one.family for one in every))
+        raise UnknownVersion(f"There is no family {family!r}; there are {families}.")
+    return found
 
 
 def find_version(database: Database, family: str, sha256: str) -> ModelVersion | None:

@@ -104,6 +104,8 @@ def test_what_is_refused_has_a_code_and_changes_nothing(cli: CommandLine) -> Non
         "BUNDLE_UNKNOWN": cli.promote(0, "9", "--gate", cli.gate(cli.node.gate("2", "1"))),
         "MODEL_NO_EARLIER_VERSION": cli.run("rollback", FAMILY),
         "MODEL_NO_LIVE_VERSION": cli.run("rollback", "pelvis"),
+        "no family 'pelvis'; there are head-neck.": cli.run("history", "pelvis"),
+        "no family 'pelvix'; there are head-neck.": cli.run("shadow", "--family", "pelvix"),
     }
     for code, answer in refused.items():
         assert (answer.status, code in answer.err) == (1, True), (code, answer)

@@ -4,7 +4,7 @@
 
 nnU-Net runs twice: on a GPU it differs from itself from run to run, and the engine may differ as much. Two
 networks of nnU-Net's usual size are trained on the phantom first, a few steps each. Without a GPU nothing is
-run.
+run; `benchmarks.launches` counts operations without one.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ def run_loaded(  # noqa: PLR0913  # all of them are one run
 
     need = need_of(whole)
     if window is not None:
-        need = replace(need, slab=need_of(window.tiling).slab)
+        inside = need_of(window.tiling)
+        need = replace(need, slab=inside.slab, plane=inside.plane)
     memory = plan_memory(need, limits.memory_budget_mb, limits.device, shared=limits.shared)
     _log.info(
         "memory planned",

@@ -12,7 +12,8 @@ import torch
 from orgseg_node.core.geometry import Shape
 from orgseg_node.errors import BudgetTooSmall, OutOfMemory
 from orgseg_node.inference.engine.available import free_memory
-from orgseg_node.inference.engine.slab import AccumulatorStorage
+from orgseg_node.inference.engine.label_planes import INTERPOLATED_BYTES
+from orgseg_node.inference.engine.slab import AccumulatorStorage, planes_at_once
 from orgseg_node.inference.engine.tiles import Tiling
 
 _MB: Final = 1 << 20
@@ -20,6 +21,9 @@ _SHARE: Final = 0.9  # of the free memory; the rest is for other steps and for t
 _CHANNELS: Final = 16  # oneDNN pads the number of channels to a multiple of this
 _FRAGMENTATION: Final = 1.3  # memory that is kept for the next tile is reused with gaps
 _SLICES: Final = 128  # slices of the CT in float64 while working planes are computed
+_COMPARED: Final = 40  # bytes by voxel while the largest logits are found
+_COUNTED: Final = 10  # bytes by voxel for each fold and pair of folds while their agreement is counted
+_GPU: Final = torch.device("cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,7 @@ class MemoryNeed:
     folds : number of folds
     tile : of the network while it computes a tile, its logits included
     image : of the working planes of the current slab
+    plane : of one final plane while the folds are averaged, compared and labelled
     working : of the whole working volume, if it is kept for other networks
     output : of the labels
     """
@@ -40,6 +45,7 @@ class MemoryNeed:
     folds: int
     tile: int
     image: int
+    plane: int
     working: int
     output: int
 
@@ -61,6 +67,7 @@ class MemoryNeed:
             slabs * self.slab
             + (0 if cuda else self.tile)
             + self.image
+            + (0 if accumulators == AccumulatorStorage.DEVICE and cuda else self.plane)
             + (self.working if keep_working_volume else 0)
             + self.output
         )
@@ -68,7 +75,8 @@ class MemoryNeed:
     @property
     def device_bytes(self) -> int:
         """Bytes of GPU memory if the accumulators are stored there as well."""
-        return self.folds * self.slab + self.tile + self.image
+        labelled = planes_at_once(_GPU) * self.plane + INTERPOLATED_BYTES
+        return self.folds * self.slab + self.tile + self.image + labelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +110,13 @@ def estimate_memory(tiling: Tiling, heads: int, folds: int, activations: int, ct
     """
     _, rows, columns = tiling.padded_shape
     planes = tiling.patch[0] * rows * columns
+    compared = _COMPARED + (_COUNTED * folds * (folds + 1) // 2 if folds > 1 else 0)
     return MemoryNeed(
         slab=2 * heads * planes + 2 * planes,
         folds=folds,
         tile=activations,
         image=2 * 4 * planes + 8 * _SLICES * max(rows * columns, ct[1] * columns),
+        plane=(2 * heads * (folds + 1) + compared) * rows * columns,
         working=4 * math.prod(tiling.shape),
         output=3 * math.prod(ct),
     )

@@ -1,4 +1,4 @@
-"""How far the folds of an ensemble differ, counted plane by plane during the run.
+"""How far the folds of an ensemble differ, counted during the run, some planes at a time.
 
 Where networks that were trained on different parts of the data disagree about an organ, the ensemble is less
 sure of it. The counts are taken on the working grid, before the logits are averaged.
@@ -10,7 +10,6 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from orgseg_node.inference.engine.label_planes import argmax_labels
 from orgseg_node.inference.predictor import Disagreement
@@ -28,29 +27,32 @@ class FoldAgreement:
 
     def __init__(self, labels: int, regions: tuple[int, ...] | None, folds: int) -> None:
         self._regions = regions
-        self._found = np.zeros((folds, labels), dtype=np.int64)
         self._pairs = list(combinations(range(folds), 2))
+        self._found = np.zeros((folds, labels), dtype=np.int64)
         self._agreed = np.zeros((len(self._pairs), labels), dtype=np.int64)
-        self._pending: list[NDArray[np.int16]] = []
+        self._pending: list[torch.Tensor] = []
 
     def add(self, logits: torch.Tensor) -> None:
-        """Count a plane of the next fold; after the last fold of the plane the pairs are counted.
+        """Count the same planes of the next fold; after the last fold the pairs are counted.
 
         Parameters
         ----------
-        logits : (heads, rows, columns) float16
+        logits : (heads, planes, rows, columns) float16
         """
-        self._pending.append(argmax_labels(logits, self._regions).cpu().numpy().ravel())
-        if len(self._pending) < len(self._found):
+        self._pending.append(argmax_labels(logits, self._regions).flatten())
+        folds, labels = self._found.shape
+        if len(self._pending) < folds:
             return
-        foreground = np.flatnonzero(np.any(self._pending, axis=0))
-        planes = [plane[foreground] for plane in self._pending]
-        labels = self._found.shape[1]
-        for fold, plane in enumerate(planes):
-            self._found[fold] += np.bincount(plane, minlength=labels)
-        for pair, (a, b) in enumerate(self._pairs):
-            self._agreed[pair] += np.bincount(planes[a][planes[a] == planes[b]], minlength=labels)
+        found = torch.stack(self._pending)
         self._pending.clear()
+        found = found[:, found.any(dim=0)]  # where a fold finds anything: few voxels
+        one, other = (found[list(side)] for side in zip(*self._pairs, strict=True))
+        counted = torch.cat([found, torch.where(one == other, one, 0)]).int()  # background is not counted
+        counted += torch.arange(0, len(counted) * labels, labels, device=counted.device).int()[:, None]
+        counts = torch.bincount(counted.view(-1), minlength=len(counted) * labels).view(-1, labels)
+        numbers = counts.cpu().numpy()
+        self._found += numbers[:folds]
+        self._agreed += numbers[folds:]
 
     def disagreement(self, label: int, organ: str, voxel_ml: float) -> Disagreement:
         """How far the folds differ on one label.

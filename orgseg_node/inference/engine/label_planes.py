@@ -6,6 +6,9 @@ surrounding working voxels, it is also the largest between them, because interpo
 Only the remaining voxels, about one in a hundred, are interpolated, by the same operations in the same order
 as in nnU-Net, so that the labels are the same to the voxel. Where plans name PyTorch's resampling, the logits
 are rounded to float32, and a label may differ only where two logits are equal but for the last bit.
+
+Several planes are labelled at once: a GPU takes longer to start an operation on one plane than to compute it.
+No voxel's label depends on how many.
 """
 
 from __future__ import annotations
@@ -47,32 +50,35 @@ _CLEAR_REGION = 1e-3  # the sigmoid of a logit farther from 0 than this does not
 _BLOCK_VOXELS = 65_536  # compared together on a CPU: work for all cores, and small enough for the cache
 _BLOCK_NUMBERS = 4_000_000  # float64 numbers that are interpolated together
 
+INTERPOLATED_BYTES = 3 * 8 * _BLOCK_NUMBERS
+"""Memory while logits are interpolated: the numbers, the next ones to add, and where they stand."""
+
 
 def unambiguous_labels(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tensor:
-    """The label of each voxel of a plane, where it does not depend on rounding.
+    """The label of each voxel, where it does not depend on rounding.
 
     Parameters
     ----------
-    logits : (heads, rows, columns) float16
+    logits : (heads, ...) float16, of the voxels of one or more planes
     regions : see `NetworkPlan`
 
     Returns
     -------
-    (rows, columns) int16; `AMBIGUOUS` where the two largest logits are so close that rounding could decide
+    (...) int16; `AMBIGUOUS` where the two largest logits are so close that rounding could decide
     """
     if regions is not None:
         return _unambiguous_region_labels(logits, regions)
 
-    def labels_of(rows: torch.Tensor) -> torch.Tensor:
-        index, best, second = _two_largest(rows)
+    def labels_of(voxels: torch.Tensor) -> torch.Tensor:
+        index, best, second = _two_largest(voxels)
         clear = best - second > _CLEAR_RELATIVE * best.abs() + _CLEAR_ABSOLUTE
         return index.masked_fill_(~clear, AMBIGUOUS)
 
-    return _in_row_blocks(logits, labels_of)
+    return _in_blocks_of_voxels(logits, labels_of)
 
 
 def argmax_labels(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torch.Tensor:
-    """The label of each voxel of a plane: that of the largest logit.
+    """The label of each voxel: that of the largest logit.
 
     Parameters
     ----------
@@ -80,11 +86,11 @@ def argmax_labels(logits: torch.Tensor, regions: tuple[int, ...] | None) -> torc
 
     Returns
     -------
-    (rows, columns) int16
+    (...) int16
     """
     if regions is not None:
         return _region_labels(logits, regions)
-    return _in_row_blocks(logits, _argmax)
+    return _in_blocks_of_voxels(logits, _argmax)
 
 
 def _argmax(logits: torch.Tensor) -> torch.Tensor:
@@ -111,12 +117,14 @@ def _two_largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     return index, best, second
 
 
-def _in_row_blocks(logits: torch.Tensor, labels_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Compute labels; on a CPU a few rows at a time, so that the intermediate results stay in the cache."""
+def _in_blocks_of_voxels(
+    logits: torch.Tensor, labels_of: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Compute labels; on a CPU some voxels at a time, so that the intermediate results stay in the cache."""
     if logits.is_cuda:
         return labels_of(logits)
-    rows = max(1, _BLOCK_VOXELS // logits.shape[2])
-    return torch.cat([labels_of(block) for block in torch.split(logits, rows, dim=1)])
+    blocks = torch.split(logits.flatten(1), _BLOCK_VOXELS, dim=1)
+    return torch.cat([labels_of(block) for block in blocks]).view(logits.shape[1:])
 
 
 def _unambiguous_region_labels(logits: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:
@@ -170,12 +178,29 @@ def axes_within(
     return (a, b, c), (z, y, x)
 
 
-@dataclass(slots=True, eq=False)
-class _Plane:
-    """A working plane that is still needed: (heads, rows, columns) logits and (rows, columns) labels."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Working planes in a row.
 
+    Attributes
+    ----------
+    first : number of the first one
+    logits : (heads, planes, rows, columns) float16, contiguous
+    labels : (planes, rows, columns) int16, see `unambiguous_labels`
+    """
+
+    first: int
     logits: torch.Tensor
     labels: torch.Tensor
+
+    @property
+    def last(self) -> int:
+        """Number of the last plane."""
+        return self.first + len(self.labels) - 1
+
+    def last_plane(self) -> _Block:
+        """The last plane, without the memory of the others."""
+        return _Block(self.last, self.logits[:, -1:].contiguous(), self.labels[-1:].contiguous())
 
 
 class LabelPlanes:
@@ -203,74 +228,86 @@ class LabelPlanes:
         self.axes = axes_within(regrid, part)[1]
         z, y, x = (len(axis.low) for axis in self.axes)
         self._shape: Shape = (z, y, x)
-        self._index = [
-            (torch.from_numpy(axis.low).to(device), torch.from_numpy(axis.high).to(device))
+        self._index = [[torch.from_numpy(n).to(device) for n in (axis.low, axis.high)] for axis in self.axes]
+        self._weights = [
+            [torch.from_numpy(weight).to(device) for weight in (axis.low_weight, axis.high_weight)]
             for axis in self.axes
         ]
-        self._planes: dict[int, _Plane] = {}
+        self._before: _Block | None = None
         self._next = 0
         self.interpolated = 0
 
     def push(self, number: int, logits: torch.Tensor) -> Iterator[tuple[int, Labels]]:
-        """Take the next working plane; yield each plane of the CT that can now be labelled.
+        """Take the next working planes; yield each plane of the CT that can now be labelled.
 
         Parameters
         ----------
-        number : of the working plane, ascending by one
-        logits : (heads, rows, columns) float16, contiguous; kept, so it must not be changed afterwards
+        number : of the first of these planes; the planes of all calls follow each other
+        logits : (heads, planes, rows, columns) float16, contiguous; the last plane may be kept, so it must
+            not be changed afterwards
 
         Yields
         ------
         number of a plane of the CT, and its labels (rows, columns) uint16
         """
-        self._planes[number] = _Plane(logits=logits, labels=unambiguous_labels(logits, self._regions))
-        slices = self.axes[0]
-        while self._next < self._shape[0] and slices.high[self._next] <= number:
-            yield self._next, self._label(self._next)
-            self._next += 1
-        needed = slices.low[self._next] if self._next < self._shape[0] else number + 1
-        for old in [n for n in self._planes if n < needed]:
-            del self._planes[old]
+        block = _Block(number, logits, unambiguous_labels(logits, self._regions))
+        along = self.axes[0]
+        stop = int(np.searchsorted(along.high, block.last, side="right"))
+        inside = min(max(int(np.searchsorted(along.low, number)), self._next), stop)
+        if self._before is not None:  # the lower plane of the first ones is the last one of the block before
+            yield from self._label(range(self._next, inside), self._before, block)
+        yield from self._label(range(inside, stop), block, block)
+        self._next = stop
+        needed = stop < self._shape[0] and along.low[stop] <= block.last
+        self._before = block.last_plane() if needed else None
 
-    def _label(self, k: int) -> Labels:
-        low, high = (self._planes[int(n[k])] for n in (self.axes[0].low, self.axes[0].high))
-        labels = low.labels if low is high else _common(low.labels, high.labels)
-        for axis in (0, 1):
-            first, second = self._index[axis + 1]
+    def _label(self, planes: range, low: _Block, high: _Block) -> Iterator[tuple[int, Labels]]:
+        """The labels of planes of the CT between these blocks, at most as many at once as in a block."""
+        step = len(high.labels)
+        for start in range(planes.start, planes.stop, step):
+            some = slice(start, min(start + step, planes.stop))
+            yield from zip(range(some.start, some.stop), self._labels_between(some, low, high), strict=True)
+
+    def _labels_between(self, planes: slice, low: _Block, high: _Block) -> Labels:
+        labels = low.labels.index_select(0, self._index[0][0][planes] - low.first)
+        if not self.axes[0].single:
+            labels = _common(labels, high.labels.index_select(0, self._index[0][1][planes] - high.first))
+        for axis in (1, 2):
+            first, second = self._index[axis]
             selected = labels.index_select(axis, first)
-            if not self.axes[axis + 1].single:
+            if not self.axes[axis].single:
                 selected = _common(selected, labels.index_select(axis, second))
             labels = selected
-        plane: Labels = labels.cpu().numpy().astype(np.uint16)
-        rows, columns = torch.nonzero(labels == AMBIGUOUS, as_tuple=True)
-        self.interpolated += len(rows)
+        found: Labels = labels.cpu().numpy().astype(np.uint16)
+        voxels = torch.nonzero(labels.view(-1) == AMBIGUOUS)[:, 0]
+        self.interpolated += len(voxels)
         step = max(1, _BLOCK_NUMBERS // len(low.logits))
-        for start in range(0, len(rows), step):
-            j, i = rows[start : start + step], columns[start : start + step]
-            logits = self._interpolate(k, (low.logits, high.logits), j, i)
-            plane[j.cpu().numpy(), i.cpu().numpy()] = self._labels_of(logits)
-        return plane
+        for start in range(0, len(voxels), step):
+            some = voxels[start : start + step]
+            logits = self._interpolate(planes.start, some, (low, high))
+            found.reshape(-1)[some.cpu().numpy()] = self._labels_of(logits)
+        return found
 
     def _interpolate(
-        self, k: int, planes: tuple[torch.Tensor, torch.Tensor], j: torch.Tensor, i: torch.Tensor
+        self, first: int, voxels: torch.Tensor, blocks: tuple[_Block, _Block]
     ) -> NDArray[np.floating]:
         """Logits at some voxels: (heads, voxels) float16, by scipy's operations in scipy's order.
 
-        Of PyTorch's resampling float32, which may differ from PyTorch's in the last bit.
+        Of PyTorch's resampling float32, which may differ from PyTorch's in the last bit. The voxels are
+        numbered from the first one of plane ``first`` of the CT.
         """
-        heads, width = len(planes[0]), planes[0].shape[2]
-        total = torch.zeros((heads, len(j)), dtype=torch.float64, device=self._device)
-        slices, rows, columns = self.axes
-        corners = [(0,) if axis.single else (0, 1) for axis in self.axes]
-        for a, b, c in itertools.product(*corners):
-            at = self._index[1][b][j] * width + self._index[2][c][i]
-            term = planes[a].view(heads, -1).index_select(1, at).double()
-            if not slices.single:
-                term *= float(_weights(slices, a)[k])
-            if not rows.single:
-                term *= self._weight(rows, b)[j]
-            if not columns.single:
-                term *= self._weight(columns, c)[i]
+        _, height, width = self._shape
+        at = (voxels // (height * width) + first, voxels // width % height, voxels % width)
+        heads, _, rows, columns = blocks[0].logits.shape
+        total = torch.zeros((heads, len(voxels)), dtype=torch.float64, device=self._device)
+        for corner in itertools.product(*[(0,) if axis.single else (0, 1) for axis in self.axes]):
+            k, j, i = (index[c][n] for index, c, n in zip(self._index, corner, at, strict=True))
+            block = blocks[corner[0]]
+            source = ((k - block.first) * rows + j) * columns + i
+            term = block.logits.view(heads, -1).index_select(1, source).double()
+            for axis, weights, c, n in zip(self.axes, self._weights, corner, at, strict=True):
+                if not axis.single:
+                    term *= weights[c][n]
             total += term
         # in one step, as numpy does in nnU-Net; by way of float32 it would be rounded twice
         rounded: NDArray[np.floating] = total.cpu().numpy().astype(self._precision)
@@ -286,13 +323,6 @@ class LabelPlanes:
         for head, number in enumerate(self._regions):
             labels[inside[head]] = number
         return labels
-
-    def _weight(self, axis: LinearInterpolation, corner: int) -> torch.Tensor:
-        return torch.from_numpy(_weights(axis, corner)).to(self._device)
-
-
-def _weights(axis: LinearInterpolation, corner: int) -> NDArray[np.float64]:
-    return axis.high_weight if corner else axis.low_weight
 
 
 def _common(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,8 @@
 
     working planes -> tiles -> network -> slab -> final planes -> mean of the folds -> labels
 
+Final planes are averaged and labelled some at a time, one after the other on a CPU.
+
 Only the data of one slab is in memory at a time, so apart from the CT itself and its labels the peak memory
 does not depend on the number of slices. Every sum, quotient and rounding is nnU-Net's, in nnU-Net's order: on
 a CPU the labels are those of its predictor to the voxel.
@@ -28,7 +30,14 @@ from orgseg_node.inference.engine.disagreement import FoldAgreement
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.label_planes import LabelPlanes, PlaneCallback
 from orgseg_node.inference.engine.layout import TileWindow
-from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
+from orgseg_node.inference.engine.slab import (
+    AccumulatorStorage,
+    Slab,
+    accumulator_device,
+    planes_at_once,
+    require_finite,
+    shift_planes,
+)
 from orgseg_node.inference.engine.stopwatch import Stopwatch
 from orgseg_node.inference.engine.suspicion import SuspectedBoxes
 from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
@@ -60,6 +69,7 @@ class LabellingTask:
     window : the part of the CT to label, by the tiles of ``tiling``; None to label all of it
     suspicion : probability of a label, against background, from which on a voxel is suspected; None to
         suspect nothing. A window must then take the labels of the whole CT
+    block : number of planes that are averaged and labelled at once, at least 1; None for `planes_at_once`
     """
 
     working: WorkingVolume | WorkingPart
@@ -71,6 +81,7 @@ class LabellingTask:
     prefetch: bool
     window: TileWindow | None = None
     suspicion: float | None = None
+    block: int | None = None
 
     @property
     def taken(self) -> Box:
@@ -124,7 +135,7 @@ def run_network(
     """
     tiling, regions = task.tiling, task.regions
     inner = None if task.window is None else task.window.inner
-    planes = LabelPlanes(task.to_ct, regions, _accumulator_device(task.accumulators, forward.device), inner)
+    planes = LabelPlanes(task.to_ct, regions, accumulator_device(task.accumulators, forward.device), inner)
     suspected = None
     if task.suspicion is not None:
         if inner is not None and inner.shape != task.to_ct.source:
@@ -171,10 +182,6 @@ def _shifted(part: slice, by: int) -> slice:
     return slice(part.start + by, part.stop + by)
 
 
-def _accumulator_device(storage: AccumulatorStorage, device: torch.device) -> torch.device:
-    return device if storage == AccumulatorStorage.DEVICE else torch.device("cpu")
-
-
 class _TileProgress:
     """Counts tiles, estimates the time left and reports both."""
 
@@ -201,7 +208,8 @@ class _SlidingWindow:
         self.stopwatch = Stopwatch(forward.device)
         _, rows, columns = task.tiling.padded_shape
         shape: Shape = (task.tiling.patch[0], rows, columns)
-        device = _accumulator_device(task.accumulators, forward.device)
+        device = accumulator_device(task.accumulators, forward.device)
+        self._block = task.block or planes_at_once(device)
         self._slabs = [Slab((heads, *shape), task.accumulators, forward.device) for _ in range(forward.folds)]
         self._weights = torch.zeros(shape, dtype=torch.half, device=device)
         self._gaussian = gaussian_weights(task.tiling.patch, device)
@@ -209,7 +217,12 @@ class _SlidingWindow:
         self._image = torch.zeros(shape, dtype=torch.float32, device=forward.device)
 
     def planes(self, agreement: FoldAgreement | None) -> Iterator[tuple[int, torch.Tensor]]:
-        """The planes of the working grid in order, (heads, rows, columns) float16, without padding."""
+        """The planes of the working grid in order, some at a time, without padding.
+
+        Yields
+        ------
+        number of the first one, and (heads, planes, rows, columns) float16
+        """
         tiling = self._task.tiling
         with ThreadPoolExecutor(1) as pool:
             upcoming = self._upcoming_planes(pool, 0, tiling.patch[0])
@@ -272,36 +285,39 @@ class _SlidingWindow:
     def _final_planes(
         self, start: int, count: int, agreement: FoldAgreement | None
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Mean over the folds, plane by plane, added and divided in float16 as nnU-Net does."""
-        taken = self._task.taken
+        """Mean over the folds, some planes at a time, added and divided in float16 as nnU-Net does."""
+        taken, block = self._task.taken, self._block
         before, top, left = self._task.tiling.padding_before
         _, rows, columns = taken.slices
         rows, columns = _shifted(rows, top), _shifted(columns, left)
-        for number in range(count):
-            plane = start + number - before
-            if not taken.start[0] <= plane < taken.stop[0]:
-                continue
-            if number % _RELEASE_EVERY == 0:
+        origin = taken.start[0] + before - start  # the first plane of the labels, in planes of the slab
+        stop = min(count, taken.stop[0] + before - start)
+        for first in range(max(0, origin), stop, block):
+            if first % _RELEASE_EVERY < block:
                 for slab in self._slabs:
                     slab.release_memory()
-            weight = self._weights[number, rows, columns]
-            here = (slice(None), number, rows, columns)
+            planes = slice(first, min(first + block, stop))
+            weight = self._weights[planes, rows, columns]
+            here = (slice(None), planes, rows, columns)
             means = [slab.logits[here].clone(memory_format=_DENSE) for slab in self._slabs]
+            extremes: list[torch.Tensor] = []
             for mean in means:
-                divide_by_weights(mean, weight)
+                mean.div_(weight)
                 if self._progress.needed is not None:
                     self._set_background(mean, weight == 0)
+                extremes += torch.aminmax(mean)
                 if agreement is not None:
                     agreement.add(mean)
+            require_finite(means, extremes)
             total = means[0]
             for mean in means[1:]:
                 total += mean
             if len(means) > 1:
                 total /= len(means)
-            yield plane - taken.start[0], total
+            yield first - origin, total
 
     def _set_background(self, logits: torch.Tensor, where: torch.Tensor) -> None:
         """Make background, beyond any suspicion, of the voxels for which no tile was computed."""
-        logits[:, where] = -_CERTAIN
+        logits.masked_fill_(where, -_CERTAIN)
         if self._task.regions is None:
-            logits[0, where] = _CERTAIN
+            logits[0].masked_fill_(where, _CERTAIN)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 import torch
 
 from orgseg_node.errors import DiskFull, InferenceFailed
 
+_PLANES_ON_GPU: Final = 8  # averaged and labelled at once; on a CPU more would only take more memory
 _BLOCK_PLANES = 1  # planes of a tile that are added at once; 4 would be 5 % faster and take 10 % more memory
 
 
@@ -26,6 +29,16 @@ class AccumulatorStorage(StrEnum):
     DEVICE = "device"
     HOST = "host"
     FILE = "file"
+
+
+def accumulator_device(storage: AccumulatorStorage, device: torch.device) -> torch.device:
+    """The device that accumulators are on, and final planes are averaged and labelled on."""
+    return device if storage == AccumulatorStorage.DEVICE else torch.device("cpu")
+
+
+def planes_at_once(device: torch.device) -> int:
+    """Number of final planes that are averaged and labelled at once on a device."""
+    return _PLANES_ON_GPU if device.type == "cuda" else 1
 
 
 class Slab:
@@ -48,8 +61,7 @@ class Slab:
         elif storage == AccumulatorStorage.HOST and device.type == "cuda":
             self.logits = torch.zeros(shape, dtype=torch.half, pin_memory=True)
         else:
-            stored_on = device if storage == AccumulatorStorage.DEVICE else torch.device("cpu")
-            self.logits = torch.zeros(shape, dtype=torch.half, device=stored_on)
+            self.logits = torch.zeros(shape, dtype=torch.half, device=accumulator_device(storage, device))
 
     def add(self, logits: torch.Tensor, weights: torch.Tensor, row: int, column: int) -> None:
         """Multiply the logits of a tile with their weights and add them.
@@ -91,24 +103,23 @@ def shift_planes(planes: torch.Tensor, count: int) -> None:
     planes[kept:] = 0
 
 
-def divide_by_weights(sums: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The weighted mean of logits, in place.
+def require_finite(means: Sequence[torch.Tensor], extremes: Sequence[torch.Tensor]) -> None:
+    """Refuse logits that were too large for 16 bits.
 
     Parameters
     ----------
-    sums : (heads, rows, columns) float16
-    weights : (rows, columns) float16
+    means : weighted means of logits, float16
+    extremes : the smallest and the largest number of each, as scalars; faster than testing every number
 
     Raises
     ------
     InferenceFailed
-        If the logits were too large for 16 bits.
+        If a number is infinite.
     """
-    torch.div(sums, weights, out=sums)
-    extremes = torch.stack(torch.aminmax(sums))  # NaN if a weight is 0; faster than testing every value
-    if not torch.isfinite(extremes).all() and torch.isinf(sums).any():
+    if torch.isfinite(torch.stack(list(extremes))).all():
+        return
+    if any(torch.isinf(mean).any() for mean in means):  # an extreme is NaN if one number is
         raise InferenceFailed("The network's logits are too large for 16 bits.")
-    return sums
 
 
 def _mapped_file(size: int) -> mmap.mmap:

@@ -43,12 +43,12 @@ class SuspectedBoxes:
         self._boxes: dict[int, Box] = {}
 
     def add(self, number: int, logits: torch.Tensor) -> None:
-        """Take a plane.
+        """Take some planes.
 
         Parameters
         ----------
-        number : of the working plane
-        logits : (heads, rows, columns) float16; not changed
+        number : of the first of these working planes
+        logits : (heads, planes, rows, columns) float16; not changed
         """
         if self._regions is not None:
             suspected, labels = logits >= -self._bonus, self._regions
@@ -56,11 +56,13 @@ class SuspectedBoxes:
             suspected = logits[1:] >= logits[0] - self._bonus
             labels = tuple(range(1, len(logits)))
         if self._region is not None:
-            suspected &= torch.from_numpy(self._near_region(number, self._region)).to(logits.device)
-        rows, columns = (suspected.any(axis).cpu().numpy() for axis in (2, 1))
-        for head in np.flatnonzero(rows.any(axis=1)):
-            (top, bottom), (left, right) = _ends(rows[head]), _ends(columns[head])
-            here = Box(start=(number, top, left), stop=(number + 1, bottom, right))
+            near = [self._near_region(number + n, self._region) for n in range(logits.shape[1])]
+            suspected &= torch.from_numpy(np.stack(near)).to(logits.device)
+        rows, columns = (suspected.any(axis).cpu().numpy() for axis in (3, 2))
+        for head in np.flatnonzero(rows.any(axis=(1, 2))):
+            first, stop = _ends(rows[head].any(axis=1))
+            (top, bottom), (left, right) = _ends(rows[head].any(axis=0)), _ends(columns[head].any(axis=0))
+            here = Box(start=(number + first, top, left), stop=(number + stop, bottom, right))
             before = self._boxes.get(labels[head], here)
             self._boxes[labels[head]] = enclosing_box([before, here])
 

@@ -231,6 +231,14 @@ def test_residual_encoder_plans(folds: int) -> None:
     _agree(tiny, noise((20, 24, 22)), (2.3, 1.9, 2.2))
 
 
+@pytest.mark.parametrize("regions", [False, True])
+def test_several_planes_labelled_at_once(regions: bool) -> None:  # noqa: FBT001  # a parameter
+    model = replace(_MODEL, folds=(0, 1), mirror_axes=(1,))
+    if regions:
+        model = replace(model, labels=_REGIONS, regions_order=(1, 2, 3))
+    _agree(net(model), noise((30, 24, 22)), (2.3, 1.9, 2.2), block=8)
+
+
 def test_working_planes_made_ahead_in_a_thread_or_all_at_once() -> None:
     tiny = net(_MODEL)
     _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), prefetch=True)

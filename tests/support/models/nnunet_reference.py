@@ -152,13 +152,14 @@ def engines_labels(
     region: Mask | None = None,
     prefetch: bool = False,
     precompute: bool = False,
+    block: int | None = None,
 ) -> tuple[Labels, RunSummary]:
     """What the streaming engine finds.
 
     Parameters
     ----------
     net, hu, spacing_mm, step : see `nnunets_labels`
-    accumulators, region, prefetch : see `LabellingTask`; the region is on the grid of ``hu``
+    accumulators, region, prefetch, block : see `LabellingTask`; the region is on the grid of ``hu``
     precompute : compute the whole working volume first
     """
     plan = net.plan
@@ -181,6 +182,7 @@ def engines_labels(
         region=None if region is None else region.transpose(order)[box.slices],
         accumulators=accumulators,
         prefetch=prefetch,
+        block=block,
     )
     forward: Forward = EagerForward(net.network, net.states, CPU)
     if net.mirror_axes:

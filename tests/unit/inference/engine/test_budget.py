@@ -12,6 +12,7 @@ import torch
 from orgseg_node.errors import OutOfMemory
 from orgseg_node.inference.engine.available import free_memory
 from orgseg_node.inference.engine.budget import MemoryNeed, activation_bytes, estimate_memory, plan_memory
+from orgseg_node.inference.engine.label_planes import INTERPOLATED_BYTES
 from orgseg_node.inference.engine.slab import AccumulatorStorage
 from orgseg_node.inference.engine.tiles import Tiling
 from tests.support.models.tiny_nnunet import TinyModel, tiny_network
@@ -20,7 +21,13 @@ _CPU = torch.device("cpu")
 _MB = 1 << 20
 _TILING = Tiling.covering((100, 120, 140), (32, 64, 64), 0.5)
 _NEED = MemoryNeed(
-    slab=1000 * _MB, folds=5, tile=200 * _MB, image=50 * _MB, working=3000 * _MB, output=10 * _MB
+    slab=1000 * _MB,
+    folds=5,
+    tile=200 * _MB,
+    image=50 * _MB,
+    plane=3 * _MB,
+    working=3000 * _MB,
+    output=10 * _MB,
 )
 
 
@@ -51,17 +58,19 @@ def test_more_channels_and_more_folds_need_more() -> None:
         return need.host_bytes(storage, cuda=False, keep_working_volume=False)
 
     assert host(2, 1) < host(20, 1) < host(20, 5)
-    assert host(20, 5) - host(20, 1) == 4 * 2 * 21 * 32 * 120 * 140
-    assert host(20, 5, AccumulatorStorage.FILE) == host(20, 1, AccumulatorStorage.FILE) == host(20, 1)
+    averaged = (4 * 2 * 20 + 10 * (5 + 10)) * 120 * 140  # four more planes of logits; five folds, ten pairs
+    assert host(20, 5) - host(20, 1) == 4 * 2 * 21 * 32 * 120 * 140 + averaged
+    assert host(20, 5, AccumulatorStorage.FILE) - host(20, 1, AccumulatorStorage.FILE) == averaged
+    assert host(20, 1, AccumulatorStorage.FILE) == host(20, 1)
 
 
 def test_with_a_gpu_tile_and_accumulators_need_no_main_memory() -> None:
     assert _NEED.host_bytes(AccumulatorStorage.DEVICE, cuda=True, keep_working_volume=False) == 60 * _MB
     assert (
         _NEED.host_bytes(AccumulatorStorage.HOST, cuda=True, keep_working_volume=True)
-        == (5000 + 60 + 3000) * _MB
+        == (5000 + 60 + 3 + 3000) * _MB
     )
-    assert _NEED.device_bytes == 5250 * _MB
+    assert _NEED.device_bytes == (5250 + 8 * 3) * _MB + INTERPOLATED_BYTES
 
 
 def test_with_enough_memory_the_accumulators_are_in_memory() -> None:
@@ -69,7 +78,7 @@ def test_with_enough_memory_the_accumulators_are_in_memory() -> None:
     assert (found.accumulators, found.keep_working_volume, found.need_mb) == (
         AccumulatorStorage.HOST,
         False,
-        5260,
+        5263,
     )
     assert 5400 < found.budget_mb < 5600
 
@@ -79,7 +88,7 @@ def test_with_less_memory_they_are_in_a_file() -> None:
     assert (found.accumulators, found.keep_working_volume, found.need_mb) == (
         AccumulatorStorage.FILE,
         False,
-        1260,
+        1263,
     )
 
 

@@ -11,10 +11,10 @@ _VOXEL_ML = 0.5
 
 
 def _plane(labels: list[int], heads: int = 3) -> torch.Tensor:
-    """Logits (heads, 1, columns) in which these labels win."""
-    logits = torch.zeros((heads, 1, len(labels)), dtype=torch.half)
+    """Logits (heads, 1, 1, columns) in which these labels win."""
+    logits = torch.zeros((heads, 1, 1, len(labels)), dtype=torch.half)
     for column, label in enumerate(labels):
-        logits[label, 0, column] = 5
+        logits[label, 0, 0, column] = 5
     return logits
 
 
@@ -50,7 +50,7 @@ def test_folds_that_find_the_same_or_nothing_agree() -> None:
 def test_regions_count_as_the_labels_they_write() -> None:
     agreement = FoldAgreement(8, (7, 2), 2)
     for logits in ([[1.0, 1.0, -1.0], [-1.0, 1.0, -1.0]], [[1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]]):
-        agreement.add(torch.tensor(logits).half().view(2, 1, 3))
+        agreement.add(torch.tensor(logits).half().view(2, 1, 1, 3))
     assert agreement.disagreement(7, "x", 1.0).mean_dice == 1.0
     assert agreement.disagreement(2, "x", 1.0).mean_dice == 0.0
     assert agreement.disagreement(2, "x", 1.0).volume_max_ml == 1.0

@@ -51,12 +51,14 @@ def _logits(kind: str, heads: int, shape: Shape) -> NDArray[np.float16]:
     return np.asarray(drawn).astype(np.float16)
 
 
-def _ours(logits: NDArray[np.float16], regrid: Regrid, regions: tuple[int, ...] | None) -> NDArray[np.uint16]:
+def _ours(
+    logits: NDArray[np.float16], regrid: Regrid, regions: tuple[int, ...] | None, block: int = 1
+) -> NDArray[np.uint16]:
     planes = LabelPlanes(regrid, regions, _CPU)
     found = []
-    for number in range(logits.shape[1]):
-        plane = torch.from_numpy(np.ascontiguousarray(logits[:, number]))
-        found += list(planes.push(number, plane))
+    for first in range(0, logits.shape[1], block):
+        some = torch.from_numpy(np.ascontiguousarray(logits[:, first : first + block]))
+        found += list(planes.push(first, some))
     assert [k for k, _ in found] == list(range(regrid.target[0]))
     return np.stack([labels for _, labels in found])
 
@@ -82,7 +84,9 @@ def test_labels_are_those_of_interpolating_everything(
     regrid = Regrid(source=source, target=target, thick_axis=thick)
     logits = _logits(kind, 4, source)
     for regions in (None, (1, 2, 3, 4), (4, 1, 3, 2), (1, 2, 1, 2)):
-        assert (_ours(logits, regrid, regions) == _theirs(logits, regrid, regions)).all()
+        expected = _theirs(logits, regrid, regions)
+        for block in (1, 2, 4, 9):
+            assert (_ours(logits, regrid, regions, block) == expected).all()
 
 
 @pytest.mark.parametrize("kind", ["smooth", "ties", "near", "tiny", "negative", "large"])
@@ -107,17 +111,20 @@ def test_where_a_class_is_clearly_the_largest_nothing_is_interpolated() -> None:
     logits[1] = 5
     logits[2, :, :, 3:] = 9
     planes = LabelPlanes(Regrid(source=(4, 6, 6), target=(8, 12, 12), thick_axis=None), None, _CPU)
-    for number in range(4):
-        list(planes.push(number, torch.from_numpy(np.ascontiguousarray(logits[:, number]))))
+    for number in (0, 2):
+        list(planes.push(number, torch.from_numpy(np.ascontiguousarray(logits[:, number : number + 2]))))
     assert planes.interpolated == 8 * 12 * 2  # the two columns between both
 
 
 def test_a_plane_is_returned_as_soon_as_possible_and_old_planes_are_removed() -> None:
     planes = LabelPlanes(Regrid(source=(6, 2, 2), target=(3, 2, 2), thick_axis=None), None, _CPU)
-    plane = torch.ones((2, 2, 2), dtype=torch.half)
-    came = [[k for k, _ in planes.push(number, plane)] for number in range(6)]
+    plane = torch.ones((2, 1, 2, 2), dtype=torch.half)
+    came, kept = [], []
+    for number in range(6):
+        came.append([k for k, _ in planes.push(number, plane)])
+        kept.append(planes._before is not None)
     assert came == [[], [0], [], [1], [], [2]]
-    assert not planes._planes
+    assert kept == [True, False, True, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from orgseg_node.errors import DiskFull, InferenceFailed
-from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, divide_by_weights, shift_planes
+from orgseg_node.inference.engine.slab import AccumulatorStorage, Slab, require_finite, shift_planes
 
 _CPU = torch.device("cpu")
 
@@ -82,16 +82,16 @@ def test_a_file_that_does_not_fit_on_the_disk_is_refused() -> None:
         Slab((1000, 1 << 20, 1 << 10, 1 << 10), AccumulatorStorage.FILE, _CPU)
 
 
-def test_the_mean_is_divided_in_place_and_rounded_to_16_bits() -> None:
-    sums = torch.tensor([[[1.0, 10.0]], [[-7.0, 0.0]]]).half()
-    mean = divide_by_weights(sums, torch.tensor([[3.0, 7.0]]).half())
-    assert mean is sums
-    assert torch.equal(mean, torch.tensor([[[1 / 3, 10 / 7]], [[-7 / 3, 0.0]]]).half())
+def _check(means: list[torch.Tensor]) -> None:
+    require_finite(means, [extreme for mean in means for extreme in torch.aminmax(mean)])
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf")])
-def test_sums_beyond_16_bits_are_refused(value: float) -> None:
-    sums = torch.ones((2, 3, 3), dtype=torch.half)
-    sums[1, 2, 0] = value
+@pytest.mark.parametrize("other", [1.0, float("nan")])
+def test_logits_beyond_16_bits_of_any_network_are_refused(value: float, other: float) -> None:
+    means = [torch.ones((2, 2, 3, 3), dtype=torch.half) for _ in range(3)]
+    means[1][1, 0, 0, 0] = other
+    _check(means)
+    means[1][1, 1, 2, 0] = value
     with pytest.raises(InferenceFailed, match="too large for 16 bits"):
-        divide_by_weights(sums, torch.ones((3, 3), dtype=torch.half))
+        _check(means)

@@ -105,7 +105,7 @@ def test_only_a_run_on_the_whole_ct_shows_all_that_is_suspected() -> None:
 
 def _boxes(logits: list[float], regions: tuple[int, ...] | None = None) -> set[int]:
     boxes = SuspectedBoxes(Regrid(source=(1, 1, 1), target=(1, 1, 1), thick_axis=None), regions, 0.05, None)
-    boxes.add(0, torch.tensor(logits, dtype=torch.half)[:, None, None])
+    boxes.add(0, torch.tensor(logits, dtype=torch.half)[:, None, None, None])
     return set(boxes.in_ct())
 
 
@@ -140,9 +140,9 @@ def test_a_working_plane_between_two_slices_is_suspected() -> None:
     to_ct = Regrid(source=(30, 4, 4), target=(12, 4, 4), thick_axis=None)
     for number in range(30):
         boxes = SuspectedBoxes(to_ct, None, 0.05, None)
-        logits = torch.zeros((2, 4, 4), dtype=torch.half)
+        logits = torch.zeros((2, 1, 4, 4), dtype=torch.half)
         logits[1] = -9.0
-        logits[1, 1:3, 1:3] = -1.0
+        logits[1, 0, 1:3, 1:3] = -1.0
         boxes.add(number, logits)
         (box,) = boxes.in_ct().values()
         assert box.start[0] <= (number + 0.5) * 12 / 30 <= box.stop[0]

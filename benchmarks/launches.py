@@ -80,7 +80,7 @@ def count_operations(heads: int, folds: int, planes: int) -> float:
         regions=None,
         region=None,
         accumulators=AccumulatorStorage.HOST,
-        prefetch=False,
+        overlap=False,
         block=planes,
     )
     counter = OperationCounter()

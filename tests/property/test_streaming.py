@@ -133,12 +133,14 @@ def examples(draw: st.DrawFn) -> Example:
     st.sampled_from([AccumulatorStorage.HOST, AccumulatorStorage.FILE]),
     st.booleans(),
     st.booleans(),
+    st.integers(1, 9),
 )
 def test_the_engine_gives_nnunets_labels_to_the_voxel(
     example: Example,
     accumulators: AccumulatorStorage,
-    prefetch: bool,  # noqa: FBT001  # a parameter
+    overlap: bool,  # noqa: FBT001  # a parameter
     precompute: bool,  # noqa: FBT001  # a parameter
+    block: int,
 ) -> None:
     assume(0 < example.passes() <= _PASSES)
     tiny, hu = net(example.model), example.hu()
@@ -150,7 +152,8 @@ def test_the_engine_gives_nnunets_labels_to_the_voxel(
             example.spacing_mm,
             example.step,
             accumulators=accumulators,
-            prefetch=prefetch,
+            overlap=overlap,
             precompute=precompute,
+            block=block,
         )
     assert np.count_nonzero(found != expected) == 0

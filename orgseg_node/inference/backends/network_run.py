@@ -110,7 +110,7 @@ def run_loaded(  # noqa: PLR0913  # all of them are one run
     need = need_of(whole)
     if window is not None:
         inside = need_of(window.tiling)
-        need = replace(need, slab=inside.slab, plane=inside.plane)
+        need = replace(need, slab=inside.slab, plane=inside.plane, waiting=inside.waiting)
     memory = plan_memory(need, limits.memory_budget_mb, limits.device, shared=limits.shared)
     _log.info(
         "memory planned",
@@ -131,7 +131,7 @@ def run_loaded(  # noqa: PLR0913  # all of them are one run
         regions=plan.regions,
         region=region,
         accumulators=memory.accumulators,
-        prefetch=limits.device.type == "cuda",
+        overlap=limits.device.type == "cuda",
         window=window,
         suspicion=suspicion,
     )

@@ -37,6 +37,7 @@ class MemoryNeed:
     tile : of the network while it computes a tile, its logits included
     image : of the working planes of the current slab
     plane : of one final plane while the folds are averaged, compared and labelled
+    waiting : of the final planes that wait for their labels while a GPU computes the next tiles
     working : of the whole working volume, if it is kept for other networks
     output : of the labels
     """
@@ -46,6 +47,7 @@ class MemoryNeed:
     tile: int
     image: int
     plane: int
+    waiting: int
     working: int
     output: int
 
@@ -68,6 +70,7 @@ class MemoryNeed:
             + (0 if cuda else self.tile)
             + self.image
             + (0 if accumulators == AccumulatorStorage.DEVICE and cuda else self.plane)
+            + (self.waiting if accumulators == AccumulatorStorage.HOST and cuda else 0)
             + (self.working if keep_working_volume else 0)
             + self.output
         )
@@ -75,7 +78,7 @@ class MemoryNeed:
     @property
     def device_bytes(self) -> int:
         """Bytes of GPU memory if the accumulators are stored there as well."""
-        labelled = planes_at_once(_GPU) * self.plane + INTERPOLATED_BYTES
+        labelled = planes_at_once(_GPU) * self.plane + self.waiting + INTERPOLATED_BYTES
         return self.folds * self.slab + self.tile + self.image + labelled
 
 
@@ -117,6 +120,7 @@ def estimate_memory(tiling: Tiling, heads: int, folds: int, activations: int, ct
         tile=activations,
         image=2 * 4 * planes + 8 * _SLICES * max(rows * columns, ct[1] * columns),
         plane=(2 * heads * (folds + 1) + compared) * rows * columns,
+        waiting=2 * heads * rows * columns * tiling.planes_of_a_step,
         working=4 * math.prod(tiling.shape),
         output=3 * math.prod(ct),
     )

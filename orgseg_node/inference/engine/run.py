@@ -4,7 +4,8 @@
 
     working planes -> tiles -> network -> slab -> final planes -> mean of the folds -> labels
 
-Final planes are averaged and labelled some at a time, one after the other on a CPU.
+Final planes are averaged and labelled some at a time, on a GPU while the next tiles are computed; on a CPU
+one by one, which takes the least memory.
 
 Only the data of one slab is in memory at a time, so apart from the CT itself and its labels the peak memory
 does not depend on the number of slices. Every sum, quotient and rounding is nnU-Net's, in nnU-Net's order: on
@@ -30,6 +31,7 @@ from orgseg_node.inference.engine.disagreement import FoldAgreement
 from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.label_planes import LabelPlanes, PlaneCallback
 from orgseg_node.inference.engine.layout import TileWindow
+from orgseg_node.inference.engine.plane_queue import PlaneQueue
 from orgseg_node.inference.engine.slab import (
     AccumulatorStorage,
     Slab,
@@ -64,8 +66,8 @@ class LabellingTask:
     region : (K, J, I) bool on the grid of the labels; tiles that it does not need are skipped, and all voxels
         outside it become background. None to skip nothing
     accumulators : where the accumulators are stored
-    prefetch : compute planes of the working volume in a thread while the network runs, which is faster on a
-        GPU
+    overlap : compute the next planes of the working volume, and the labels of final planes, in threads while
+        the network runs, which is faster on a GPU; ``on_plane`` is then called in such a thread
     window : the part of the CT to label, by the tiles of ``tiling``; None to label all of it
     suspicion : probability of a label, against background, from which on a voxel is suspected; None to
         suspect nothing. A window must then take the labels of the whole CT
@@ -78,7 +80,7 @@ class LabellingTask:
     regions: tuple[int, ...] | None
     region: Mask | None
     accumulators: AccumulatorStorage
-    prefetch: bool
+    overlap: bool
     window: TileWindow | None = None
     suspicion: float | None = None
     block: int | None = None
@@ -135,7 +137,8 @@ def run_network(
     """
     tiling, regions = task.tiling, task.regions
     inner = None if task.window is None else task.window.inner
-    planes = LabelPlanes(task.to_ct, regions, accumulator_device(task.accumulators, forward.device), inner)
+    device = accumulator_device(task.accumulators, forward.device)
+    planes, block = LabelPlanes(task.to_ct, regions, device, inner), task.block or planes_at_once(device)
     suspected = None
     if task.suspicion is not None:
         if inner is not None and inner.shape != task.to_ct.source:
@@ -149,13 +152,19 @@ def run_network(
     largest = max(regions) if regions else heads - 1
     agreement = FoldAgreement(largest + 1, regions, forward.folds) if forward.folds > 1 else None
     window = _SlidingWindow(task, forward, heads, _TileProgress(tiling, needed, forward.folds, on_tile))
-    for number, logits in window.planes(agreement):
+
+    def label(number: int, logits: torch.Tensor) -> None:
         if suspected is not None:
             suspected.add(number, logits)
         for k, labels in planes.push(number, logits):
             if task.region is not None:
                 labels[~task.region[k]] = 0
             on_plane(k, labels)
+
+    waiting = -(-tiling.planes_of_a_step // block) if task.overlap else 0
+    with PlaneQueue(label, device, waiting) as queue:
+        for number, logits in window.planes(block, agreement):
+            queue.put(number, logits)
     done = number_of_tiles(tiling) if needed is None else int(needed.sum())
     return RunSummary(
         fold_agreement=agreement,
@@ -209,15 +218,19 @@ class _SlidingWindow:
         _, rows, columns = task.tiling.padded_shape
         shape: Shape = (task.tiling.patch[0], rows, columns)
         device = accumulator_device(task.accumulators, forward.device)
-        self._block = task.block or planes_at_once(device)
         self._slabs = [Slab((heads, *shape), task.accumulators, forward.device) for _ in range(forward.folds)]
         self._weights = torch.zeros(shape, dtype=torch.half, device=device)
         self._gaussian = gaussian_weights(task.tiling.patch, device)
         self._factors = self._gaussian.float()  # the same numbers
         self._image = torch.zeros(shape, dtype=torch.float32, device=forward.device)
 
-    def planes(self, agreement: FoldAgreement | None) -> Iterator[tuple[int, torch.Tensor]]:
-        """The planes of the working grid in order, some at a time, without padding.
+    def planes(self, block: int, agreement: FoldAgreement | None) -> Iterator[tuple[int, torch.Tensor]]:
+        """The planes of the working grid in order, without padding.
+
+        Parameters
+        ----------
+        block : number of planes to yield at a time, at least 1
+        agreement : counts the planes of each fold; None for a single network
 
         Yields
         ------
@@ -232,7 +245,7 @@ class _SlidingWindow:
                 end = start + tiling.patch[0]
                 upcoming = self._upcoming_planes(pool, end, end + final)
                 self._run_tiles(step)
-                yield from self._final_planes(start, final, agreement)
+                yield from self._final_planes(range(start, start + final), block, agreement)
                 for slab in self._slabs:
                     slab.advance(final)
                     slab.release_memory()
@@ -252,7 +265,7 @@ class _SlidingWindow:
         self, pool: ThreadPoolExecutor, start: int, stop: int
     ) -> Callable[[], NDArray[np.float32]]:
         """The next planes: computed when they are needed, or beforehand while a GPU computes."""
-        if self._task.prefetch:
+        if self._task.overlap:
             return pool.submit(self._image_planes, start, stop).result
         return partial(self._image_planes, start, stop)
 
@@ -283,15 +296,15 @@ class _SlidingWindow:
                 slab.release_memory()
 
     def _final_planes(
-        self, start: int, count: int, agreement: FoldAgreement | None
+        self, final: range, block: int, agreement: FoldAgreement | None
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Mean over the folds, some planes at a time, added and divided in float16 as nnU-Net does."""
-        taken, block = self._task.taken, self._block
+        taken = self._task.taken
         before, top, left = self._task.tiling.padding_before
         _, rows, columns = taken.slices
         rows, columns = _shifted(rows, top), _shifted(columns, left)
-        origin = taken.start[0] + before - start  # the first plane of the labels, in planes of the slab
-        stop = min(count, taken.stop[0] + before - start)
+        origin = taken.start[0] + before - final.start  # the first plane of the labels, in planes of the slab
+        stop = min(len(final), taken.stop[0] + before - final.start)
         for first in range(max(0, origin), stop, block):
             if first % _RELEASE_EVERY < block:
                 for slab in self._slabs:

@@ -64,6 +64,11 @@ class Tiling:
         starts = self.starts[0]
         return (*(b - a for a, b in itertools.pairwise(starts)), self.patch[0])
 
+    @property
+    def planes_of_a_step(self) -> int:
+        """Largest number of planes that become final at once while there are tiles to come; 0 if never."""
+        return max(self.final_planes[:-1], default=0)
+
 
 def gaussian_weights(patch: Shape, device: torch.device) -> torch.Tensor:
     """The weight of each voxel of a tile: nnU-Net's Gaussian, float16."""

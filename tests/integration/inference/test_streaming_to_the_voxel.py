@@ -241,7 +241,7 @@ def test_several_planes_labelled_at_once(regions: bool) -> None:  # noqa: FBT001
 
 def test_working_planes_made_ahead_in_a_thread_or_all_at_once() -> None:
     tiny = net(_MODEL)
-    _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), prefetch=True)
+    _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), overlap=True)
     _agree(tiny, noise((30, 24, 22)), (2.3, 1.9, 2.2), precompute=True)
 
 

@@ -150,7 +150,7 @@ def engines_labels(
     *,
     accumulators: AccumulatorStorage = AccumulatorStorage.HOST,
     region: Mask | None = None,
-    prefetch: bool = False,
+    overlap: bool = False,
     precompute: bool = False,
     block: int | None = None,
 ) -> tuple[Labels, RunSummary]:
@@ -159,7 +159,7 @@ def engines_labels(
     Parameters
     ----------
     net, hu, spacing_mm, step : see `nnunets_labels`
-    accumulators, region, prefetch, block : see `LabellingTask`; the region is on the grid of ``hu``
+    accumulators, region, overlap, block : see `LabellingTask`; the region is on the grid of ``hu``
     precompute : compute the whole working volume first
     """
     plan = net.plan
@@ -181,7 +181,7 @@ def engines_labels(
         regions=plan.regions,
         region=None if region is None else region.transpose(order)[box.slices],
         accumulators=accumulators,
-        prefetch=prefetch,
+        overlap=overlap,
         block=block,
     )
     forward: Forward = EagerForward(net.network, net.states, CPU)

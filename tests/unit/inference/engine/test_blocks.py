@@ -1,9 +1,10 @@
-"""Labels, agreement of the folds and suspicion do not depend on how many planes are labelled at once."""
+"""Labels, agreement of folds and suspicion do not depend on how many planes are labelled at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from threading import Event
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def _task(working: Shape, regions: tuple[int, ...] | None, region: NDArray[np.bo
         regions=regions,
         region=region,
         accumulators=AccumulatorStorage.HOST,
-        prefetch=False,
+        overlap=False,
         suspicion=0.3,
     )
 
@@ -79,7 +80,8 @@ def _agreement(summary: RunSummary) -> Sequence[object]:
     folds=st.integers(1, 3),
     regions=st.sampled_from([None, (1, 2, 3), (3, 1, 3)]),
     inside=st.none() | st.integers(0, 10),
-    block=st.integers(2, 9),
+    block=st.integers(1, 9),
+    overlap=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_any_number_of_planes_at_once_gives_the_same(
@@ -88,6 +90,7 @@ def test_any_number_of_planes_at_once_gives_the_same(
     regions: tuple[int, ...] | None,
     inside: int | None,
     block: int,
+    overlap: bool,  # noqa: FBT001  # a parameter
     seed: int,
 ) -> None:
     region = None
@@ -97,11 +100,37 @@ def test_any_number_of_planes_at_once_gives_the_same(
     task = _task(working, regions, region)
     forward = _Noise(folds=folds, heads=len(regions) if regions else _ORGANS + 1, seed=seed)
     one, first = _run(task, forward)
-    other, second = _run(replace(task, block=block), forward)
+    other, second = _run(replace(task, block=block, overlap=overlap), forward)
     assert len(one) == len(other) == _CT[0]
     assert (np.stack(one) == np.stack(other)).all()
     assert _agreement(first) == _agreement(second)
     assert (first.interpolated, first.suspected) == (second.interpolated, second.suspected)
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+@pytest.mark.parametrize("block", [1, 3])
+def test_planes_are_labelled_after_their_accumulators_were_shifted_and_used_again(
+    folds: int, block: int
+) -> None:
+    """The first planes wait for their labels until the tiles of the second step are computed."""
+    forward = _Noise(folds=folds, heads=_ORGANS + 1, seed=5)
+    task = _task((22, 12, 12), None, None)
+    expected, summary = _run(task, forward)
+    a_step = folds * summary.tiles // len(task.tiling.starts[0])
+    second_step, labels = Event(), list[Labels]()
+
+    def on_tile(done: int, total: int, seconds_left: float) -> None:
+        if done == 2 * a_step:
+            second_step.set()
+
+    def on_plane(k: int, found: Labels) -> None:
+        assert second_step.wait(60)
+        assert k == len(labels)
+        labels.append(found)
+
+    late = replace(task, block=block, overlap=True)
+    assert run_network(late, forward, forward.heads, on_tile, on_plane).tiles == summary.tiles
+    assert (np.stack(labels) == np.stack(expected)).all()
 
 
 @pytest.mark.parametrize("planes", [1, 3])

@@ -26,6 +26,7 @@ _NEED = MemoryNeed(
     tile=200 * _MB,
     image=50 * _MB,
     plane=3 * _MB,
+    waiting=7 * _MB,
     working=3000 * _MB,
     output=10 * _MB,
 )
@@ -40,6 +41,7 @@ def test_the_need_is_that_of_the_slab_and_not_of_the_number_of_slices() -> None:
     need = estimate_memory(_TILING, heads=20, folds=3, activations=7 * _MB, ct=(200, 512, 512))
     assert need.slab == 2 * (20 + 1) * 32 * 120 * 140
     assert need.tile == 7 * _MB
+    assert need.waiting == 2 * 20 * 14 * 120 * 140
     assert need.working == 4 * 100 * 120 * 140
     longer = estimate_memory(
         Tiling.covering((1000, 120, 140), (32, 64, 64), 0.5),
@@ -68,9 +70,9 @@ def test_with_a_gpu_tile_and_accumulators_need_no_main_memory() -> None:
     assert _NEED.host_bytes(AccumulatorStorage.DEVICE, cuda=True, keep_working_volume=False) == 60 * _MB
     assert (
         _NEED.host_bytes(AccumulatorStorage.HOST, cuda=True, keep_working_volume=True)
-        == (5000 + 60 + 3 + 3000) * _MB
+        == (5000 + 60 + 3 + 7 + 3000) * _MB
     )
-    assert _NEED.device_bytes == (5250 + 8 * 3) * _MB + INTERPOLATED_BYTES
+    assert _NEED.device_bytes == (5250 + 8 * 3 + 7) * _MB + INTERPOLATED_BYTES
 
 
 def test_with_enough_memory_the_accumulators_are_in_memory() -> None:

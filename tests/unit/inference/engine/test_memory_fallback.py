@@ -51,7 +51,7 @@ def task() -> LabellingTask:
         regions=None,
         region=None,
         accumulators=AccumulatorStorage.DEVICE,
-        prefetch=False,
+        overlap=False,
     )
 
 

@@ -51,7 +51,7 @@ def test_labels_of_a_window_are_those_of_the_whole_ct(start: Shape, folds: tuple
         regions=plan.regions,
         region=None,
         accumulators=AccumulatorStorage.HOST,
-        prefetch=False,
+        overlap=False,
         window=window,
     )
     forward = EagerForward(model.network, model.states, CPU)

@@ -36,6 +36,13 @@ kind = "openkbp"
 folder = "two"
 test = "none"
 
+[[databases]]
+name = "three"
+kind = "ct"
+folder = "three"
+test = "none"
+options = { outside = ["larynx"] }
+
 [validation]
 database = "two"
 scans = 2
@@ -47,6 +54,8 @@ steps_per_block = 8
 learning_rate = 0.01
 mirrored = true
 balanced = true
+outside_share = 0.3
+shifted = true
 
 [bundle]
 name = "tiny"
@@ -61,6 +70,9 @@ def _prepare(folder: Path, text: str) -> list[str]:
     """Write data sets, file and old bundle of the mandible, and return the arguments of the command."""
     write_patients(folder / "one", patients=6, tests=2, varied=True)
     write_patients(folder / "two", patients=8, tests=0, first_seed=40, varied=True)
+    write_patients(folder / "other", patients=1, tests=0, first_seed=80)
+    (folder / "three").mkdir()
+    (folder / "other" / "imagesTr" / "SYN_000_0000.nii.gz").rename(folder / "three" / "trunk.nii.gz")
     (folder / "file.toml").write_text(text)
     shape = TinyModel(labels={"mandible": 1}, spacing_mm=(4.0, 4.0, 4.0), patch=(16, 32, 32), gain=1.0)
     draft = BundleDraft(
@@ -76,6 +88,11 @@ def _prepare(folder: Path, text: str) -> list[str]:
 def test_from_data_sets_to_a_measured_bundle(tmp_path: Path) -> None:
     command = _prepare(tmp_path, FILE)
 
+    done = CliRunner().invoke(app, [*command, "--validate-only"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "Background lowered by" in done.output
+    assert not (tmp_path / "work" / "held_out.parquet").exists()
+    assert not (tmp_path / "work" / "models" / "tiny").exists()
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     bundle = open_bundle(tmp_path / "work" / "models" / "tiny")
@@ -88,7 +105,11 @@ def test_from_data_sets_to_a_measured_bundle(tmp_path: Path) -> None:
     assert not any(key.startswith("one__SYN_00") and key[-1] in "45" for key in request["cases"])
     assert request["recipe"]["mirrored"]
     (known,) = training_cases(bundle).values()
-    assert len(known) == 4 + 8
+    assert len(known) == 4 + 8 + 1
+    raw = tmp_path / "work" / "tune" / "nnunet" / "nnUNet_raw"
+    (labels,) = raw.glob("*/labelsTr/three__trunk.nii.gz")
+    notes = read_json(labels.parents[1] / "labels.json")
+    assert notes["sets"][notes["base"]["three__trunk"] - 3] == [1], "nothing is known of the mandible alone"
 
     again = CliRunner().invoke(app, command)
     assert again.exit_code != 0

@@ -73,6 +73,10 @@ class ProgressDisplay:
             )
             if self._task is not None:
                 self._progress.update(self._task, total=event["steps"])
+        elif event["event"] == "shifted":
+            self._console.print(
+                f"Background lowered by {event['shift']:g}: mean validation Dice {event['gain']:+.3f}"
+            )
         elif event["event"] == "validated":
             dice = ", ".join(
                 f"{organ} {'-' if value is None else f'{value:.2f}'}"

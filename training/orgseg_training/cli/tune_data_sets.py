@@ -52,6 +52,12 @@ def tune_data_sets(
     accept_low: Annotated[
         bool, typer.Option("--accept-low", help="Write the bundle even if an organ is hardly found.")
     ] = False,
+    validate_only: Annotated[
+        bool,
+        typer.Option(
+            "--validate-only", help="Stop before the held-out scans are used, to compare trainings."
+        ),
+    ] = False,
 ) -> None:
     """Train a bundle further on data sets, and measure it once on the scans that were held out.
 
@@ -95,6 +101,9 @@ def tune_data_sets(
             )  # fmt: skip
         for line in summary_lines(done.summary):
             typer.echo(line)
+    if validate_only:
+        typer.echo(f"{trained}, not measured on the scans that were held out")
+        return
     scores = score_held_out(open_bundle(trained), tests, table, machine)
     write_cases(scores, root / "held_out.parquet")
     typer.echo(dice_table(scores))

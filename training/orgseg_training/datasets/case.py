@@ -58,6 +58,7 @@ class SourceCase:
     name : of the scan, unique in its data set
     patient : name or number of the patient, whose scans are never on both sides of a split
     annotated : organs that were looked for in this scan; of all others nothing is known
+    outside : organs that are certainly outside this scan, as the experiment says; they are annotated too
     read : reads the voxels
     age_years : of the patient, None if not known
     test : whether the scan belongs to the test split of the data set
@@ -82,6 +83,7 @@ class SourceCase:
     source_hash: Callable[[], str] | None = None
     sex: str = ""
     scanner: str = ""
+    outside: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:

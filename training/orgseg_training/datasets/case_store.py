@@ -70,6 +70,11 @@ class StoredCase:
         return frozenset(organ for organ, state in self.states.items() if state is OrganState.DRAWN)
 
     @property
+    def outside(self) -> frozenset[str]:
+        """The organs of which no part is in it."""
+        return frozenset(organ for organ, state in self.states.items() if state is OrganState.OUTSIDE)
+
+    @property
     def drawn_whole(self) -> frozenset[str]:
         """The organs that were contoured in the whole scan, not only in a part of it."""
         return self.drawn - self.known_slices.keys()
@@ -258,10 +263,10 @@ class CaseStore:
             return False
         try:
             case = self.ingested_case(key)
-            masks = [folder / "masks" / f"{organ}.nii.gz" for organ in case.drawn]
+            files = [case.image, *(folder / "masks" / f"{organ}.nii.gz" for organ in case.drawn)]
         except StorageError:
-            masks = []
-        if masks and all(path.is_file() for path in (folder / "ct.nii.gz", *masks)):
+            files = []
+        if files and all(path.is_file() for path in files):
             return True
         shutil.rmtree(folder, ignore_errors=True)
         return False

@@ -77,7 +77,8 @@ class DataSet(_Strict):
     ----------
     title, licence, citation, source : for people and for the bundles' papers
     layout : ``label-map``: one image of numbers for each scan; ``masks``: one image for each organ and scan;
-        ``structure-set``: DICOM CT with RTSTRUCT; ``nnunet``: a raw folder of nnU-Net with ``dataset.json``
+        ``structure-set``: DICOM CT with RTSTRUCT; ``nnunet``: a raw folder of nnU-Net with ``dataset.json``;
+        ``ct``: CTs without contours
     drawn : which organs were looked for in which scans, in words; the fields below are what the program uses
     scans : their paths; a name belongs to the first group that it matches
     table : the data set's table of scans
@@ -93,7 +94,7 @@ class DataSet(_Strict):
     licence: str
     citation: str
     source: str
-    layout: Literal["label-map", "masks", "structure-set", "nnunet"]
+    layout: Literal["label-map", "masks", "structure-set", "nnunet", "ct"]
     drawn: str
     scans: tuple[Scans, ...] = ()
     table: Table | None = None

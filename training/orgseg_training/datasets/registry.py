@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.errors import InputError
-from orgseg_training.datasets import label_image, mask_per_organ, nnunet_raw, openkbp
+from orgseg_training.datasets import label_image, mask_per_organ, nnunet_raw, openkbp, plain_ct
 from orgseg_training.datasets.case import SourceCase
-from orgseg_training.datasets.description import DataSet, described_data_sets, load_data_set
+from orgseg_training.datasets.description import described_data_sets, load_data_set, with_pairs
 from orgseg_training.datasets.organ_names import organ_names
 from orgseg_training.datasets.organ_table import shipped_organs
 from orgseg_training.datasets.rtstruct.archive import read_archive
@@ -34,6 +36,7 @@ class Options(BaseModel):
         RTSTRUCTs (``structure-set``)
     organs : keys of the organ table by label name (``nnunet``)
     drawn : organs that were looked for in every scan (``nnunet``)
+    outside : organs of which no part is in any scan of the data set: they are background there
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +46,7 @@ class Options(BaseModel):
     organs: Mapping[str, str] = Field(default_factory=dict)
     drawn: tuple[str, ...] | None = None
     label: str = ""
+    outside: tuple[str, ...] = ()
 
 
 _KNOWN: Mapping[str, frozenset[str]] = {
@@ -50,8 +54,10 @@ _KNOWN: Mapping[str, frozenset[str]] = {
     "masks": frozenset({"automatic"}),
     "structure-set": frozenset({"automatic", "rois", "label"}),
     "nnunet": frozenset({"organs", "drawn"}),
+    "ct": frozenset(),
+    _OPENKBP: frozenset(),
 }
-"""Options of each layout."""
+"""Options of each layout, besides ``outside``."""
 
 
 def kinds() -> tuple[str, ...]:
@@ -83,12 +89,23 @@ def open_database(
         raise TrainingSettingsInvalid(f"databases.{name}: kind {kind!r} must be {', '.join(kinds())}.")
     if not folder.is_dir():
         raise InputError(f"databases.{name}: there is no folder {folder}.")
-    if kind == _OPENKBP:
-        return openkbp.source_cases(name, folder, options)
     table = organs or shipped_organs()
+    layout = _OPENKBP if kind == _OPENKBP else load_data_set(kind).layout
+    known = _options(name, layout, options, table)
+    if layout == "ct" and not known.outside:
+        raise TrainingSettingsInvalid(f"databases.{name}.options: outside: name organs that are in no scan.")
+    cases = _cases(kind, name, folder, known, table)
+    outside = with_pairs(frozenset(known.outside))
+    return tuple(_with_outside(case, outside) for case in cases) if outside else cases
+
+
+def _cases(kind: str, name: str, folder: Path, known: Options, table: OrganTable) -> tuple[SourceCase, ...]:
+    if kind == _OPENKBP:
+        return openkbp.source_cases(name, folder, {})
     data_set = load_data_set(kind)
-    known = _options(name, data_set, options, table)
     match data_set.layout:
+        case "ct":
+            return plain_ct.source_cases(name, folder)
         case "label-map":
             return label_image.source_cases(name, folder, data_set, automatic=known.automatic)
         case "masks":
@@ -111,8 +128,18 @@ def open_database(
             )
 
 
-def _options(name: str, data_set: DataSet, options: Mapping[str, Any], organs: OrganTable) -> Options:
-    known = _KNOWN[data_set.layout]
+def _with_outside(case: SourceCase, outside: frozenset[str]) -> SourceCase:
+    """The scan with organs that are certainly outside it; it is stored again if these change."""
+
+    def source_hash() -> str:
+        of_case = "" if case.source_hash is None else case.source_hash()
+        return hashlib.sha256(repr((of_case, sorted(outside))).encode()).hexdigest()
+
+    return replace(case, annotated=case.annotated | outside, outside=outside, source_hash=source_hash)
+
+
+def _options(name: str, layout: str, options: Mapping[str, Any], organs: OrganTable) -> Options:
+    known = _KNOWN[layout] | {"outside"}
     unknown = sorted(options.keys() - known)
     if unknown:
         raise TrainingSettingsInvalid(
@@ -123,7 +150,8 @@ def _options(name: str, data_set: DataSet, options: Mapping[str, Any], organs: O
     except ValidationError as error:
         lines = [f"  {'.'.join(str(p) for p in e['loc'])} {e['msg'].lower()}" for e in error.errors()]
         raise TrainingSettingsInvalid(f"databases.{name}.options:\n" + "\n".join(lines)) from error
-    no_keys = sorted({*found.rois, *found.organs.values(), *(found.drawn or ())} - set(organs))
+    named = {*found.rois, *found.organs.values(), *(found.drawn or ()), *found.outside}
+    no_keys = sorted(named - set(organs))
     if no_keys:
         raise TrainingSettingsInvalid(
             f"databases.{name}.options: {', '.join(no_keys)}: no keys of the organ table."

@@ -70,8 +70,11 @@ def require_plausible(case: SourceCase, contents: Contents) -> None:
         raise CaseRejected(f"The values of {case.key} are not HU: {low:.0f} to {high:.0f}.")
     if min(grid.shape) < 4 or max(grid.spacing_mm) > 12 or min(grid.spacing_mm) < 0.2:
         raise CaseRejected(f"{case.key} has {grid.shape} voxels of {_spacing_text(grid)} mm.")
-    if not any(mask.any() for organ, mask in contents.masks.items() if organ in case.annotated):
+    drawn = {organ for organ, mask in contents.masks.items() if organ in case.annotated and mask.any()}
+    if not drawn and not case.outside:
         raise CaseRejected(f"No organ is drawn in {case.key}.")
+    if contradicted := sorted(drawn & case.outside):
+        raise CaseRejected(f"Given as outside, but drawn in {case.key}: {', '.join(contradicted)}.")
 
 
 def _spacing_text(grid: Grid) -> str:

@@ -19,15 +19,26 @@ class BalancedLoader(nnUNetDataLoader):  # type: ignore[misc]
     Parameters
     ----------
     drawn : the organ numbers that are drawn in each scan, by key
+    undrawn : scans in which no organ was drawn, because they show another region
+    undrawn_share : part of the other patches that are taken from them; 0 to take them as often as any scan
     """
 
-    def __init__(self, *args: Any, drawn: Mapping[str, Sequence[int]], **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        drawn: Mapping[str, Sequence[int]],
+        undrawn: Sequence[str] = (),
+        undrawn_share: float = 0.0,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         keys = set(self.indices)
         organs = sorted({number for key in keys for number in drawn.get(key, ())})
         self._scans = {
             number: sorted(key for key in keys if number in drawn.get(key, ())) for number in organs
         }
+        self._undrawn, self._others = sorted(keys & set(undrawn)), sorted(keys - set(undrawn))
+        self._undrawn_share = undrawn_share if self._undrawn and self._others else 0.0
         self._organs: list[int | None] = []
         self._organ: int | None = None
         self.get_do_oversample = self._force  # nnU-Net asks it for each patch of a batch, before `get_bbox`
@@ -41,6 +52,10 @@ class BalancedLoader(nnUNetDataLoader):  # type: ignore[misc]
                 organ = int(np.random.choice(list(self._scans)))  # noqa: NPY002 - as nnU-Net
                 keys[place] = str(np.random.choice(self._scans[organ]))  # noqa: NPY002 - as nnU-Net
                 self._organs[place] = organ
+            elif self._undrawn_share:
+                is_undrawn = np.random.random() < self._undrawn_share  # noqa: NPY002 - as nnU-Net
+                scans = self._undrawn if is_undrawn else self._others
+                keys[place] = str(np.random.choice(scans))  # noqa: NPY002 - as nnU-Net
         return keys
 
     def _force(self, place: int) -> bool:

@@ -1,4 +1,4 @@
-"""Labels of a whole preprocessed image from a network, tile by tile, without sums of probabilities."""
+"""What a network finds in a whole preprocessed image, tile by tile, without sums of probabilities."""
 
 from __future__ import annotations
 
@@ -32,23 +32,51 @@ def predict_labels(
 
     Parameters
     ----------
-    network : (1, 1, patch) to (1, labels, patch)
-    image : (1, Z, Y, X), preprocessed
-    patch : voxels of a tile
+    network, image, patch : see `predict_tiles`
 
     Returns
     -------
     (Z, Y, X) uint8 on the CPU
     """
+
+    def labels_of(logits: torch.Tensor) -> torch.Tensor:
+        return logits.argmax(0)[None].to(torch.uint8)
+
+    return predict_tiles(network, image, patch, labels_of)[0]
+
+
+def predict_tiles(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    image: torch.Tensor,
+    patch: Sequence[int],
+    reduce: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """What is made of the logits of every voxel.
+
+    Parameters
+    ----------
+    network : (1, 1, patch) to (1, labels, patch)
+    image : (1, Z, Y, X), preprocessed
+    patch : voxels of a tile
+    reduce : (labels, patch) to (N, patch)
+
+    Returns
+    -------
+    (N, Z, Y, X) on the CPU
+    """
     shape = image.shape[1:]
     missing = [max(0, tile - size) for tile, size in zip(patch, shape, strict=True)]
     image = torch.nn.functional.pad(image, [n for gap in reversed(missing) for n in (0, gap)])
-    labels = torch.zeros(image.shape[1:], dtype=torch.uint8)
+    result: torch.Tensor | None = None
     axes = [owned_intervals(size, tile) for size, tile in zip(image.shape[1:], patch, strict=True)]
     for intervals in product(*axes):
         tile = tuple(slice(start, start + size) for (start, _, _), size in zip(intervals, patch, strict=True))
         inner = tuple(slice(first - start, last - start) for start, first, last in intervals)
         outer = tuple(slice(first, last) for _, first, last in intervals)
-        found = network(image[(slice(None), *tile)][None])[0].argmax(0)
-        labels[outer] = found[inner].to(torch.uint8).cpu()
-    return labels[tuple(slice(0, size) for size in shape)]
+        found = reduce(network(image[(slice(None), *tile)][None])[0])
+        if result is None:
+            result = torch.zeros((len(found), *image.shape[1:]), dtype=found.dtype)
+        result[(slice(None), *outer)] = found[(slice(None), *inner)].cpu()
+    if result is None:
+        raise ValueError("The image has no voxels.")
+    return result[(slice(None), *(slice(0, size) for size in shape))]

@@ -1,8 +1,9 @@
 """Fine-tuning: from another network's weights, with warm-up and cosine, on scans with some organs drawn.
 
 Every block of steps ends with the Dice of each organ in whole validation scans. The weights of the best block
-are kept. All random choices of a block follow from its number, so a training that was killed and continued
-gives the same weights as one that was not, as long as augmentation runs in its own process.
+are kept; those of the last one, if patches of other regions are taught, which no validation scan shows. All
+random choices of a block follow from its number, so a training that was killed and continued gives the same
+weights as one that was not, as long as augmentation runs in its own process.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from orgseg_node.inference.backends.network import load_weights
+from orgseg_training.nnunet.background_shift import (
+    best_shift,
+    lower_background,
+    organ_margins,
+    shifted_dice,
+)
 from orgseg_training.nnunet.balanced_loader import BalancedLoader
 from orgseg_training.nnunet.mirrored_sides import SideExchange
 from orgseg_training.nnunet.partial_loss import PartialDiceCrossEntropy, unknown_table
 from orgseg_training.nnunet.progress import ProgressWriter
-from orgseg_training.nnunet.tiles import predict_labels
+from orgseg_training.nnunet.tiles import predict_labels, predict_tiles
 from orgseg_training.nnunet.trainer_short import nnUNetTrainerOrgsegShort
 from orgseg_training.nnunet.warm_start import warm_weights
 
@@ -120,6 +127,8 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
             size,
             labels,
             drawn=drawn,
+            undrawn=self._tune["undrawn"]["scans"],
+            undrawn_share=self._tune["undrawn"]["share"],
             oversample_foreground_percent=self.oversample_foreground_percent,
             transforms=transforms,
         )
@@ -141,7 +150,10 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
             self._train_block()
             self.current_epoch += 1
             self._close_block(self._validate())
-        self._take_best()
+        if not self._tune.get("undrawn", {}).get("share"):
+            self._take_best()
+        if "shift_on" in self._tune:
+            self._shift_background()
         self.on_train_end()
 
     def _train_block(self) -> None:
@@ -207,7 +219,7 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
                 labels = predict_labels(
                     self._logits, torch.from_numpy(image[:]), self.configuration_manager.patch_size
                 )
-                for name, value in self._dice(labels, torch.from_numpy(truth[:][0].astype(np.int64)), key):
+                for name, value in self._dice(labels, self._truth(truth, key)):
                     found[name].append(value)
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
         dice = {name: round(float(np.mean(values)), 4) if values else None for name, values in found.items()}
@@ -224,9 +236,34 @@ class nnUNetTrainerOrgsegTune(nnUNetTrainerOrgsegShort):  # noqa: N801 - nnU-Net
         with torch.autocast(self.device.type):
             return self.network(image)  # type: ignore[no-any-return]
 
-    def _dice(self, labels: torch.Tensor, truth: torch.Tensor, key: str) -> list[tuple[str, float]]:
-        truth = truth.clamp(min=0)
+    def _shift_background(self) -> None:
+        """Lower the background by what gives the organs their highest Dice in whole validation scans."""
+        self.network.eval()
+        self.set_deep_supervision_enabled(False)
+        found: dict[str, list[Any]] = {name: [] for name in self._tune["tuned"]}
+        with torch.no_grad():
+            for key in self._tune["shift_on"]:
+                image, target, _, _ = self._validation.load_case(key)
+                patch = self.configuration_manager.patch_size
+                result = predict_tiles(self._logits, torch.from_numpy(image[:]), patch, organ_margins)
+                margins, organs = result.flatten(1).numpy()
+                truth = self._truth(target, key).flatten()
+                for number, name in enumerate(self._names, 1):
+                    drawn, known = (truth == number).numpy(), (~self._unknown[truth, number]).numpy()
+                    if name in found and drawn.any():
+                        found[name].append(shifted_dice(margins[known], organs[known], drawn[known], number))
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        shift, gain = best_shift(found)
+        self._progress.event("shifted", shift=shift, gain=round(gain, 4))
+        lower_background(self.network.decoder.seg_layers[-1], shift)
+
+    def _truth(self, target: Any, key: str) -> torch.Tensor:
+        """(Z, Y, X) label numbers of a whole scan."""
+        truth = torch.from_numpy(target[:][0].astype(np.int64)).clamp(min=0)
         self._restore_unknown(truth[None], [key])
+        return truth
+
+    def _dice(self, labels: torch.Tensor, truth: torch.Tensor) -> list[tuple[str, float]]:
         result = []
         for number, name in enumerate(self._names, 1):
             known = ~self._unknown[truth, number]

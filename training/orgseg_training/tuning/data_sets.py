@@ -84,6 +84,14 @@ class Schedule(Settings):
     patience: Positive = 6
     mirrored: bool = False
     balanced: bool = False
+    outside_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    shifted: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Schedule:
+        if self.outside_share and not self.balanced:
+            raise ValueError("outside_share needs balanced = true")
+        return self
 
 
 class TuningFile(Settings):

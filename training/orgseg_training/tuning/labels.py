@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from orgseg_node.core.geometry import Shape
 from orgseg_training.datasets.case import Mask
 
 _HIGHEST = 255  # label images are uint8
@@ -55,6 +56,7 @@ class UnknownSets:
 
 
 def label_image(
+    shape: Shape,
     drawn: Mapping[int, Mask],
     precedence: Sequence[int],
     unknown: Mapping[int, Mask | None],
@@ -64,7 +66,8 @@ def label_image(
 
     Parameters
     ----------
-    drawn : (K, J, I) bool of each organ number that was drawn
+    shape : (K, J, I) of the scan
+    drawn : (K, J, I) bool of each organ number that was drawn; none if only organs outside the scan are known
     precedence : organ numbers; where two overlap, the earlier one keeps the voxel
     unknown : organ numbers of which something is unknown, with the (K, J, I) bool voxels; None for all voxels
     sets : numbers of the sets of unknown organs
@@ -73,7 +76,6 @@ def label_image(
     -------
     (K, J, I) labels, and the number that background has in this scan where no organ is unknown in a part only
     """
-    shape = next(iter(drawn.values())).shape
     everywhere = frozenset(number for number, mask in unknown.items() if mask is None)
     found = [everywhere]
     index = np.zeros(shape, np.uint16)

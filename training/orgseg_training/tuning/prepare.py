@@ -135,7 +135,7 @@ class RawWriter:
             elif state is OrganState.NOT_DRAWN:
                 unknown[number] = None
         drawn |= dict(self._kept_masks(volume, body))
-        labels, base = label_image(drawn, order, unknown, sets)
+        labels, base = label_image(volume.grid.shape, drawn, order, unknown, sets)
         turn = reorientation_to(cropped.grid, preprocessing.orientation)
         grid = _plain(turn.apply_to_grid(cropped.grid))
         image: Any = np.ascontiguousarray(turn.apply(cropped.hu))

@@ -24,6 +24,10 @@ class Recipe:
         regions that look alike on both sides
     balanced : half of the patches are laid around organs; each organ gets the same number of these, however
         rarely it is drawn
+    outside_share : part of the patches not laid around organs that are taken from scans in which no organ is
+        drawn but some are known to be outside; with 0 these scans are taken as often as any other one
+    shifted : in the end the logit of the background is lowered by the number that gives the validation scans
+        the highest mean Dice; see `nnunet.background_shift`
     """
 
     name: str
@@ -35,6 +39,8 @@ class Recipe:
     validation_cases: int = 6
     mirrored: bool = False
     balanced: bool = False
+    outside_share: float = 0.0
+    shifted: bool = False
 
     @property
     def steps(self) -> int:

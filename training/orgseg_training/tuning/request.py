@@ -84,7 +84,7 @@ class TuneRequest:
     def document(self, cases: Iterable[StoredCase]) -> dict[str, Any]:
         """What decides the result, for a folder that is continued."""
         separate = {"separate": True} if self.start.separate else {}
-        recipe = {name: value for name, value in asdict(self.recipe).items() if value is not False}
+        recipe = {name: value for name, value in asdict(self.recipe).items() if value}
         validation = {"validation": sorted(self.validation)} if self.validation else {}
         return {
             "site": self.site,

@@ -21,6 +21,7 @@ def trainer_settings(  # noqa: PLR0913, PLR0917  # all that it depends on
     folder: TuneFolder,
     fold: int,
     validation: Sequence[str],
+    held_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The settings ``orgseg_tune`` of `nnunet.trainer_tune`.
 
@@ -32,6 +33,7 @@ def trainer_settings(  # noqa: PLR0913, PLR0917  # all that it depends on
     folder : of the fine-tuning
     fold : number of the network
     validation : keys of the scans on which the best moment is chosen
+    held_out : keys of all scans that the network is not trained on
     """
     recipe, start = request.recipe, request.start
     settings: dict[str, Any] = {
@@ -46,11 +48,15 @@ def trainer_settings(  # noqa: PLR0913, PLR0917  # all that it depends on
         "minutes": request.minutes,
         "progress": str(folder.progress),
     }
+    if recipe.shifted:
+        settings["shift_on"] = list(held_out)
     if recipe.mirrored:
         axis = left_right_axis(start, folder)
         settings["mirror"] = {"partners": other_sides(start.organs), "axis": axis}
     if recipe.balanced:
         settings["drawn"] = {case.key: _numbers(start, case) for case in cases}
+        undrawn = [case.key for case in cases if not case.drawn & set(start.organs)]
+        settings["undrawn"] = {"scans": undrawn, "share": recipe.outside_share}
     return settings
 
 

@@ -98,7 +98,8 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
     if target.exists():
         raise BundleExists(f"'{target.name}' exists.")
     tuned = set(request.start.tuned)
-    usable = sorted((case for case in cases if tuned & case.drawn), key=lambda case: case.key)
+    known = [case for case in cases if tuned & (case.drawn | case.outside)]
+    usable = sorted(known, key=lambda case: case.key)
     _folds(request, usable)  # refuses before anything is written
     with lock_folder(folder.root):
         folder.require_same(request.document(usable))
@@ -110,7 +111,7 @@ def tune(  # noqa: PLR0913  # what is asked, of which scans, on which machine, a
             scans = validation_scans(
                 usable, request.start.tuned, folds[number], request.recipe.validation_cases
             )
-            settings = trainer_settings(request, raw, usable, folder, number, scans)
+            settings = trainer_settings(request, raw, usable, folder, number, scans, folds[number]["val"])
             _train_fold(request, settings, folder, machine, number, listener)
         scores = _score(request, usable, folds, table, machine, folder, listener)
         summary = TuneSummary(

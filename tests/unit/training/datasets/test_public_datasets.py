@@ -275,7 +275,7 @@ def test_a_spoilt_scan_is_listed_and_the_others_come_in(
     ("kind", "options", "error", "message"),
     [
         ("nothing", {}, ConfigError, "kind 'nothing' must be"),
-        ("amos22", {"rois": {}}, ConfigError, "rois: automatic are known"),
+        ("amos22", {"rois": {}}, ConfigError, "rois: automatic, outside are known"),
         ("ct-org", {"automatic": "perhaps"}, ConfigError, "automatic"),
         ("amos22", {}, InputError, "no scan of AMOS22"),
         ("totalsegmentator", {}, InputError, "meta.csv"),

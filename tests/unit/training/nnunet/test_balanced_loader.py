@@ -27,10 +27,17 @@ class _Scans:
         return np.zeros(seg.shape, np.float32), seg, None, {"class_locations": locations}
 
 
-def _loader(drawn: dict[str, list[int]]) -> BalancedLoader:
+def _loader(drawn: dict[str, list[int]], **options: Any) -> BalancedLoader:
     labels = SimpleNamespace(all_labels=[0, 1, 2], has_ignore_label=False)
     return BalancedLoader(
-        _Scans(), 2, (8, 8, 8), (8, 8, 8), labels, drawn=drawn, oversample_foreground_percent=0.5
+        _Scans(),
+        2,
+        (8, 8, 8),
+        (8, 8, 8),
+        labels,
+        drawn=drawn,
+        oversample_foreground_percent=0.5,
+        **options,
     )
 
 
@@ -57,3 +64,12 @@ def test_the_other_patches_are_of_any_scan() -> None:
 def test_scans_without_organs_are_still_used() -> None:
     loader = _loader({})
     assert next(loader)["target"].shape == (2, 1, 8, 8, 8)
+
+
+def test_scans_of_other_regions_get_their_share_of_the_patches_that_are_not_forced() -> None:
+    np.random.seed(3)  # noqa: NPY002 - the generator of nnU-Net
+    drawn = {key: [1] for key in _Scans.identifiers[1:]}
+    loader = _loader(drawn, undrawn=["scan00"], undrawn_share=0.4)
+    keys = [next(loader)["keys"] for _ in range(200)]
+    assert 60 <= sum(free == "scan00" for free, _ in keys) <= 100, "without a share: about 10"
+    assert all(forced != "scan00" for _, forced in keys)

@@ -86,6 +86,7 @@ def test_a_contour_of_an_impossible_volume_is_found(store: CaseStore) -> None:
         ('name = "openkbp-more"', 'name = "openkbp"', "a name is given twice"),
         ("volumes = [0.3, 2.5]", "volumes = [1.3, 2.5]", "volumes.0"),
         ("mirrored = true", "mirrors = true", "training.mirrors"),
+        ("balanced = true", "outside_share = 0.2", "outside_share needs balanced"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:

@@ -58,8 +58,19 @@ def test_sides_and_drawn_organs(starter: ModelBundle) -> None:
     assert partners["parotid_right"] == numbers["parotid_left"]
     assert partners["mandible"] == numbers["mandible"]
     assert settings["mirror"]["axis"] == 2
+    assert settings["undrawn"] == {"scans": [], "share": 0.0}
     kept = {numbers[organ] for organ in start.kept}
     assert set(settings["drawn"]["a"]) == {numbers["mandible"], *kept}, "the old network draws what is kept"
+
+
+def test_scans_of_other_regions_and_the_shift(starter: ModelBundle) -> None:
+    recipe = replace(RECIPES["cpu"], balanced=True, outside_share=0.2, shifted=True)
+    request = TuneRequest(site="s", name="a@1", start=choose_start(starter, ORGANS), recipe=recipe)
+    other = replace(_case([]), key="b", states={"mandible": OrganState.OUTSIDE})
+    cases = [_case(["mandible"]), other]
+    settings = trainer_settings(request, RAW, cases, TuneFolder(root=Path("x")), 0, ["a"], ["a", "c"])
+    assert settings["undrawn"] == {"scans": ["b"], "share": 0.2}
+    assert settings["shift_on"] == ["a", "c"]
 
 
 @pytest.mark.parametrize(("orientation", "axis"), [("LPS", 2), ("RAS", 2), ("SAR", 0), ("PLS", 1)])

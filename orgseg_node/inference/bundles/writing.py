@@ -134,7 +134,7 @@ def export_trained(  # noqa: PLR0913  # the parts of a bundle
     BundleInvalid
         If the draft is incomplete.
     """
-    if not parts:
+    if not parts and not copied:
         raise ModelNotImportable("No part was given.")
     texts = ("name", "version", "title", "intended_use", "trained_on", "licence", "card")
     problems = text_problems({name: getattr(draft, name) for name in texts})

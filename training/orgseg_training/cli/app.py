@@ -9,7 +9,7 @@ import structlog
 import typer
 
 from orgseg_node.errors import OrgsegError
-from orgseg_training.cli import curation, evaluate, experiment, site, tune, tune_data_sets
+from orgseg_training.cli import compose, curation, evaluate, experiment, site, tune, tune_data_sets
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -29,6 +29,7 @@ curation.add_commands(app)
 site.add_commands(app)
 tune.add_commands(site.site_app)
 tune_data_sets.add_commands(app)
+compose.add_commands(app)
 
 
 def main() -> None:

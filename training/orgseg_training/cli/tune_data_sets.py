@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -64,14 +65,14 @@ def tune_data_sets(
     The result is OUT/models/NAME. Repeat the command to continue after an interruption.
     """
     root = out.resolve()
-    file = read_tuning(config, _folders(database or []))
+    file = read_tuning(config, folders_of(database or [], "--database"))
     table, store = organs_of_folder(root), CaseStore(root)
     target = root / "models" / file.bundle.name
     if target.exists():
         raise BundleExists(f"'{target.name}' exists.")
-    for line in store_scans(file, store, table):
+    for line in store_scans(file.databases, store, table):
         typer.echo(line)
-    cases, tests = divide_scans(file, store.cases())
+    cases, tests = divide_scans(file.databases, store.cases())
     cases = _plausible(file, cases, root)
     request = TuneRequest(
         site=", ".join(each.name for each in file.databases),
@@ -117,12 +118,24 @@ def _start(file: TuningFile, bundle: str) -> Start:
     return choose_start(opened, file.organs)
 
 
-def _folders(assignments: list[str]) -> dict[str, Path]:
+def folders_of(assignments: Sequence[str], option: str) -> dict[str, Path]:
+    """Folders by name, from ``NAME=FOLDER``.
+
+    Parameters
+    ----------
+    assignments : of the command line
+    option : that they were given with, for the message
+
+    Raises
+    ------
+    OptionInvalid
+        If one is not ``NAME=FOLDER``.
+    """
     found = {}
     for assignment in assignments:
         name, equals, folder = assignment.partition("=")
         if not equals:
-            raise OptionInvalid(f"--database {assignment}: write NAME=FOLDER.")
+            raise OptionInvalid(f"{option} {assignment}: write NAME=FOLDER.")
         found[name] = Path(folder).expanduser().resolve()
     return found
 

@@ -151,23 +151,41 @@ def read_tuning(path: Path, folders: Mapping[str, Path]) -> TuningFile:
         With every problem of the file.
     """
     read = read_settings_file(path, TuningFile)
-    unknown = sorted(folders.keys() - {database.name for database in read.databases})
+    return read.model_copy(update={"databases": place_databases(read.databases, path, folders)})
+
+
+def place_databases(
+    databases: Sequence[Database], path: Path, folders: Mapping[str, Path]
+) -> tuple[Database, ...]:
+    """The data sets of a file with their folders on this machine.
+
+    Parameters
+    ----------
+    databases : as the file names them
+    path : of the file; relative folders are relative to it
+    folders : other folders, by name
+
+    Raises
+    ------
+    OptionInvalid
+        If there is no data set of such a name.
+    """
+    unknown = sorted(folders.keys() - {database.name for database in databases})
     if unknown:
         raise OptionInvalid(f"--database: {path.name} has no data set {', '.join(unknown)}.")
     base = path.resolve().parent
-    placed = tuple(
+    return tuple(
         each.model_copy(update={"folder": folders.get(each.name, base / each.folder.expanduser())})
-        for each in read.databases
+        for each in databases
     )
-    return read.model_copy(update={"databases": placed})
 
 
-def store_scans(file: TuningFile, store: CaseStore, table: OrganTable) -> tuple[str, ...]:
+def store_scans(databases: Iterable[Database], store: CaseStore, table: OrganTable) -> tuple[str, ...]:
     """Store the scans of all data sets; stored ones are kept.
 
     Parameters
     ----------
-    file : names the data sets
+    databases : the data sets
     store : of the scans
     table : the organ table
 
@@ -182,19 +200,21 @@ def store_scans(file: TuningFile, store: CaseStore, table: OrganTable) -> tuple[
     DiskFull, StorageError
         If scans cannot be written.
     """
-    every = (open_database(each.kind, each.name, each.folder, each.options, table) for each in file.databases)
+    every = (open_database(each.kind, each.name, each.folder, each.options, table) for each in databases)
     return store.ingest(case for cases in every for case in cases).lines
 
 
-def divide_scans(file: TuningFile, cases: Sequence[StoredCase]) -> tuple[list[StoredCase], list[StoredCase]]:
+def divide_scans(
+    databases: Iterable[Database], cases: Sequence[StoredCase]
+) -> tuple[list[StoredCase], list[StoredCase]]:
     """The scans for training and validation, and those for the test; of copies one is kept, the test first.
 
     Parameters
     ----------
-    file : says which data sets have test scans
+    databases : the data sets, which say whether they have test scans
     cases : all scans
     """
-    tested = {database.name for database in file.databases if database.test == "source"}
+    tested = {database.name for database in databases if database.test == "source"}
 
     def held_out(case: StoredCase) -> bool:
         return case.test and case.database in tested

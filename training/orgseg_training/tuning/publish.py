@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.durable import write_durably
@@ -22,7 +23,23 @@ from orgseg_training.evaluation.scoring import read_tolerances
 from orgseg_training.evaluation.tables import dice_table
 from orgseg_training.nnunet.run import Machine
 from orgseg_training.shipped import training_config
-from orgseg_training.tuning.data_sets import TuningFile
+from orgseg_training.tuning.data_sets import BundleSettings
+
+
+class Published(Protocol):
+    """What a file says of the bundle that comes of it."""
+
+    @property
+    def bundle(self) -> BundleSettings:
+        """Name and texts."""
+
+    @property
+    def licence(self) -> str:
+        """See `Manifest`."""
+
+    @property
+    def intended_use(self) -> str:
+        """See `Manifest`."""
 
 
 def score_held_out(
@@ -51,7 +68,7 @@ def score_held_out(
     return tuple(scores)
 
 
-def publish(file: TuningFile, bundle: ModelBundle, scores: Sequence[CaseScore], target: Path) -> ModelBundle:
+def publish(file: Published, bundle: ModelBundle, scores: Sequence[CaseScore], target: Path) -> ModelBundle:
     """The bundle under its final name, with its scores in the model card.
 
     Parameters
@@ -81,7 +98,7 @@ def publish(file: TuningFile, bundle: ModelBundle, scores: Sequence[CaseScore], 
     return open_bundle(target)
 
 
-def card_of(file: TuningFile, organs: Sequence[str], scores: Sequence[CaseScore]) -> str:
+def card_of(file: Published, organs: Sequence[str], scores: Sequence[CaseScore]) -> str:
     """The model card.
 
     Parameters

@@ -39,12 +39,12 @@ def file(folders: dict[str, Path]) -> TuningFile:
 @pytest.fixture(scope="module")
 def store(file: TuningFile, tmp_path_factory: pytest.TempPathFactory) -> CaseStore:
     found = CaseStore(tmp_path_factory.mktemp("work"))
-    store_scans(file, found, shipped_organs())
+    store_scans(file.databases, found, shipped_organs())
     return found
 
 
 def test_test_scans_are_held_out_where_the_file_says_so(file: TuningFile, store: CaseStore) -> None:
-    cases, tests = divide_scans(file, store.cases())
+    cases, tests = divide_scans(file.databases, store.cases())
     assert [case.key for case in tests] == ["openkbp__SYN_002", "openkbp__SYN_003"]
     assert len(cases) == 2 + 4, "of the second data set nothing is held out"
 
@@ -54,8 +54,8 @@ def test_a_copy_of_a_test_scan_is_not_trained_on(tmp_path: Path) -> None:
     write_patients(tmp_path / "more", patients=4, tests=0, varied=True)  # the same patients
     file = read_tuning(STARTER, {"openkbp": tmp_path / "first", "openkbp-more": tmp_path / "more"})
     store = CaseStore(tmp_path / "work")
-    store_scans(file, store, shipped_organs())
-    cases, tests = divide_scans(file, store.cases())
+    store_scans(file.databases, store, shipped_organs())
+    cases, tests = divide_scans(file.databases, store.cases())
     assert [case.key for case in tests] == ["openkbp__SYN_002", "openkbp__SYN_003"]
     assert {case.patient for case in cases} == {"SYN_000", "SYN_001"}
 
@@ -63,7 +63,7 @@ def test_a_copy_of_a_test_scan_is_not_trained_on(tmp_path: Path) -> None:
 def test_validation_takes_the_scans_with_most_organs_of_its_data_set(
     file: TuningFile, store: CaseStore
 ) -> None:
-    cases, _ = divide_scans(file, store.cases())
+    cases, _ = divide_scans(file.databases, store.cases())
     keys = scans_that_validate(file, cases)
     assert {key.partition("__")[0] for key in keys} == {"openkbp-more"}
     assert keys[0] in {"openkbp-more__SYN_000", "openkbp-more__SYN_002", "openkbp-more__SYN_003"}

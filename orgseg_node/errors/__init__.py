@@ -15,7 +15,8 @@
     │   └── RegionNotTrained  PatientPositionDoubtful  SidesDoubtful  ScanKindDoubtful
     ├── BundleError             the model bundle
     │   ├── UnknownBundle  BundleInvalid  BundleHashMismatch  BundleReplaced
-    │   ├── ModelNotImportable  OrganUnknown  BundleExists
+    │   ├── OrganUnknown  BundleExists
+    │   ├── ModelNotImportable (ModelUnsupported  ModelDamaged  ModelContradictory)
     │   ├── NotStreamable  NotCalibrated  GuideUnsuitable
     │   └── InferenceFailed  OutOfMemory (retryable)  BudgetTooSmall
     ├── ModelError              versions of models, their gate and promotion
@@ -65,7 +66,10 @@ from orgseg_node.errors.bundles import (
     BundleReplaced,
     GuideUnsuitable,
     InferenceFailed,
+    ModelContradictory,
+    ModelDamaged,
     ModelNotImportable,
+    ModelUnsupported,
     NotCalibrated,
     NotStreamable,
     OrganUnknown,
@@ -289,8 +293,11 @@ __all__ = [
     "MissingAttribute",
     "MissingSlices",
     "MixedGeometry",
+    "ModelContradictory",
+    "ModelDamaged",
     "ModelError",
     "ModelNotImportable",
+    "ModelUnsupported",
     "MoveRefused",
     "MultiframeImage",
     "NetworkError",

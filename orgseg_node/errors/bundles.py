@@ -49,6 +49,27 @@ class ModelNotImportable(BundleError):
     next_step = "Give an nnU-Net v2 results folder with plans.json, dataset.json and fold_*."
 
 
+class ModelUnsupported(ModelNotImportable):
+    """The node cannot run this kind of model."""
+
+    code = "BUNDLE_MODEL_UNSUPPORTED"
+    next_step = "Do as the sentence says, or choose another model; docs/model-life.md says what is run."
+
+
+class ModelDamaged(ModelNotImportable):
+    """A file of the model is damaged or incomplete."""
+
+    code = "BUNDLE_MODEL_DAMAGED"
+    next_step = "Copy the model again from where it was trained, and compare the sizes of the files."
+
+
+class ModelContradictory(ModelNotImportable):
+    """The files of the model contradict each other."""
+
+    code = "BUNDLE_MODEL_CONTRADICTORY"
+    next_step = "Put plans.json, dataset.json and the checkpoints of one training together, unchanged."
+
+
 class OrganUnknown(BundleError):
     """A label of the model is not in the organ table."""
 

@@ -267,11 +267,14 @@ def _source(paths: list[str], task: str | None) -> tuple[Path, TotalSegmentatorT
 
 
 def _name_of(source: Path) -> str:
-    """The name of a bundle, or of the file or folder of a model of another kind."""
+    """The name of a bundle, or of the file or folder of a model; of a trainer's folder its data set."""
     from orgseg_node.inference.bundles.bundle import open_bundle  # noqa: PLC0415  # quick start
-    from orgseg_node.inference.bundles.manifest import MANIFEST  # noqa: PLC0415
+    from orgseg_node.inference.bundles.manifest import MANIFEST, name_of_path  # noqa: PLC0415
 
-    return open_bundle(source).manifest.name if (source / MANIFEST).is_file() else source.resolve().stem
+    if (source / MANIFEST).is_file():
+        return open_bundle(source).manifest.name
+    path = source.resolve()
+    return name_of_path(path.parent.name if "__" in path.name else path.name if path.is_dir() else path.stem)
 
 
 def _numbers(entries: list[str]) -> dict[str, float]:

@@ -16,18 +16,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nnunetv2
 import numpy as np
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors.torch import save_file
 
-from orgseg_node.errors import ModelNotImportable, NotStreamable, OrgsegError
+from orgseg_node.errors import (
+    ModelContradictory,
+    ModelDamaged,
+    ModelNotImportable,
+    ModelUnsupported,
+    NotStreamable,
+    OrgsegError,
+)
 from orgseg_node.inference.backends.network import build_network, checked_configuration
+from orgseg_node.inference.bundles.nnunet.other_kinds import file_problem
+from orgseg_node.inference.bundles.nnunet.training_record import read_record
 from orgseg_node.inference.bundles.sandbox import limit_this_process
 from orgseg_node.inference.bundles.trained import refuse_unusable
 from orgseg_node.inference.engine.plans import read_network_plan
 
 _PREFIXES = ("module.", "_orig_mod.")  # left by distributed training and torch.compile
+_OWN_TRAINERS = "nnUNetTrainerOrgseg"
 
 
 def main(arguments: list[str]) -> int:
@@ -38,9 +49,9 @@ def main(arguments: list[str]) -> int:
         try:
             answers.append(convert(request))
         except OrgsegError as error:
-            answers.append({"problem": error.detail})
+            answers.append({"problem": error.detail, "code": error.code})
         except Exception as error:  # noqa: BLE001  # a file from outside may fail in any way; the parent must know
-            answers.append({"problem": f"{type(error).__name__}: {error}"})
+            answers.append({"problem": f"{type(error).__name__}: {error}", "code": ModelDamaged.code})
         if "problem" in answers[-1]:
             break
     reply.write_text(json.dumps(answers), encoding="utf-8")
@@ -57,30 +68,86 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     checkpoint = _load(Path(request["checkpoint"]), trusted=request["trusted"])
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
-        raise ModelNotImportable("It is not a checkpoint of nnU-Net v2.")
+        raise ModelUnsupported("It is not a checkpoint of nnU-Net v2: it has no table network_weights.")
     plans = json.loads(Path(request["plans"]).read_text(encoding="utf-8"))
     dataset = json.loads(Path(request["dataset"]).read_text(encoding="utf-8"))
-    configuration = request["configuration"] or checkpoint.get("init_args", {}).get("configuration")
-    if configuration is None:
-        raise ModelNotImportable("Neither its folder nor its checkpoint states the configuration.")
+    configuration = request["configuration"] or _configuration(checkpoint)
     refuse_unusable(plans, dataset, configuration)
-    network = build_network(plans, dataset, configuration)
+    record = read_record(checkpoint, plans, dataset, configuration)
+    if record.problem:
+        raise ModelContradictory(record.problem)
+    network = _filled_network(plans, dataset, configuration, checkpoint["network_weights"])
+    _save(network, Path(request["weights"]), half_precision=request["half_precision"])
+    trainer = str(checkpoint.get("trainer_name", "nnUNetTrainer"))
+    return {
+        "trainer": trainer,
+        "configuration": configuration,
+        "mirror_axes": _mirror_axes(checkpoint.get("inference_allowed_mirroring_axes")),
+        "not_streamable": _not_streamable(plans, dataset, configuration),
+        "remarks": [*record.remarks, *_about_trainer(trainer)],
+        "renamed": {str(number): name for number, name in record.renamed.items()},
+    }
+
+
+def _configuration(checkpoint: Mapping[str, Any]) -> str:
+    arguments = checkpoint.get("init_args")
+    found = arguments.get("configuration") if isinstance(arguments, Mapping) else None
+    if not isinstance(found, str):
+        raise ModelNotImportable("Neither its folder nor its checkpoint states the configuration.")
+    return found
+
+
+def _mirror_axes(stored: Any) -> list[int]:
+    axes = [] if stored is None else list(stored)
+    if not all(isinstance(axis, int | np.integer) and 0 <= axis <= 2 for axis in axes):
+        raise ModelDamaged(f"Its mirror axes are {axes}, which a network of three axes does not have.")
+    return [int(axis) for axis in axes]
+
+
+def _about_trainer(name: str) -> list[str]:
+    """What to say of a trainer that is neither nnU-Net's nor of this project: its network may be another."""
+    declared = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
+    sources = Path(nnunetv2.__path__[0], "training", "nnUNetTrainer").rglob("*.py")
+    if name.startswith(_OWN_TRAINERS) or any(declared.search(p.read_text(encoding="utf-8")) for p in sources):
+        return []
+    sentence = (
+        f"Its trainer {name} is not part of nnU-Net. Its weights fit the network of the plans; if it changed "
+        "activations or how images are prepared, nothing shows it: compare with nnU-Net's own prediction."
+    )
+    return [sentence]
+
+
+def _filled_network(
+    plans: Mapping[str, Any], dataset: Mapping[str, Any], configuration: str, weights: Mapping[Any, Any]
+) -> torch.nn.Module:
+    """The network of the plans with the weights of a checkpoint.
+
+    Parameters
+    ----------
+    plans, dataset, configuration : see `build_network`
+    weights : tensor by name
+
+    Raises
+    ------
+    ModelUnsupported
+        If nnU-Net cannot build the network, or the weights are not those of this network.
+    """
     try:
-        network.load_state_dict(
-            {_original_key(k): v for k, v in checkpoint["network_weights"].items()}, strict=True
-        )
+        network = build_network(plans, dataset, configuration)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelUnsupported(f"nnU-Net cannot build the network of the plans: {_short(error)}") from error
+    if not all(
+        isinstance(tensor, torch.Tensor) and tensor.is_floating_point() for tensor in weights.values()
+    ):
+        raise ModelUnsupported("Its weights are not floating-point tensors; quantised networks are not run.")
+    try:
+        network.load_state_dict({_original_key(str(k)): v for k, v in weights.items()}, strict=True)
     except RuntimeError as error:
-        raise ModelNotImportable(
+        raise ModelUnsupported(
             "The weights do not fit the network of the plans; another trainer, such as nnUNetTrainerBN, "
             f"builds another network. {_first_difference(error)}"
         ) from error
-    _save(network, Path(request["weights"]), half_precision=request["half_precision"])
-    return {
-        "trainer": str(checkpoint.get("trainer_name", "nnUNetTrainer")),
-        "configuration": configuration,
-        "mirror_axes": [int(axis) for axis in checkpoint.get("inference_allowed_mirroring_axes") or ()],
-        "not_streamable": _not_streamable(plans, dataset, configuration),
-    }
+    return network
 
 
 def _not_streamable(plans: Mapping[str, Any], dataset: Mapping[str, Any], configuration: str) -> str:
@@ -99,18 +166,50 @@ def _first_difference(error: RuntimeError) -> str:
 
 
 def _load(path: Path, *, trusted: bool) -> Any:
-    if trusted:
-        return torch.load(path, map_location="cpu", weights_only=False)
+    """The content of a checkpoint.
+
+    Parameters
+    ----------
+    path : the file
+    trusted : Python objects in it may be loaded
+
+    Raises
+    ------
+    ModelDamaged
+        If it is not a file of PyTorch, or a part of one.
+    ModelUnsupported
+        If it needs Python code that is not installed.
+    ModelNotImportable
+        If it holds Python objects, and is not trusted.
+    """
+    if problem := file_problem(path):
+        raise ModelDamaged(problem)
     try:
+        if trusted:
+            return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(_safe_types()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found is None:
+            raise ModelDamaged(f"It cannot be read as a checkpoint of PyTorch: {_short(error)}") from error
         raise ModelNotImportable(
-            "It holds more than tensors, numbers and text "
-            f"({found[1][:100] if found else 'unknown objects'}), and loading that could run code. "
-            "Only if you trust its source, import it with --trust-checkpoints."
+            f"It holds more than tensors, numbers and text ({found[1][:100]}), and loading that could run "
+            "code. Only if you trust its source, import it with --trust-checkpoints."
         ) from error
+    except (ImportError, AttributeError) as error:
+        raise ModelUnsupported(
+            f"It needs Python code that is not installed here: {_short(error)} Save it again where it was "
+            "trained: torch.load(..., weights_only=False), delete what needs the code, torch.save."
+        ) from error
+    except (EOFError, OSError, RuntimeError, ValueError) as error:
+        raise ModelDamaged(f"It cannot be read as a checkpoint of PyTorch: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    """The first line of a message, as a sentence."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return line if line.endswith(".") else f"{line}."
 
 
 def _safe_types() -> list[Any]:
@@ -127,8 +226,8 @@ def _safe_types() -> list[Any]:
 
 
 def _original_key(key: str) -> str:
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
+    while key.startswith(_PREFIXES):
+        key = key.split(".", maxsplit=1)[1]
     return key
 
 
@@ -139,16 +238,14 @@ def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None
     first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise ModelNotImportable(f"Its weights {name} are not finite.")
+            raise ModelDamaged(f"Its weights {name} are not finite numbers; the training failed.")
         source = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), name)
         if source != name:
             aliases[name] = source
             continue
         stored = tensor.half() if half_precision and tensor.is_floating_point() else tensor
         if not torch.isfinite(stored).all():
-            raise ModelNotImportable(
-                f"Its weights {name} are too large for 16 bits; import in full precision."
-            )
+            raise ModelUnsupported(f"Its weights {name} are too large for 16 bits; import in full precision.")
         unique[name] = stored.contiguous()
     # One key alone: safetensors writes several in random order, and the same weights got another hash.
     save_file(unique, path, metadata={"aliases": json.dumps(aliases, sort_keys=True)})

@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from orgseg_node.errors import ModelNotImportable
+from orgseg_node.errors import ModelContradictory, ModelDamaged, ModelNotImportable, ModelUnsupported
 from orgseg_node.inference.bundles.sandbox import find_sandbox, reduced_environment, sandboxed
 
 _LIMIT_S = 3600
+_PROBLEMS = {kind.code: kind for kind in (ModelContradictory, ModelDamaged, ModelUnsupported)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +49,16 @@ class ConversionResult:
     trainer, configuration : of the network
     mirror_axes : axes of the network along which its trainer mirrored
     not_streamable : why the streaming engine cannot run it, in one sentence; empty if it can
+    remarks : what a person must know of the training, as sentences
+    renamed : name in the training of each label number that ``dataset.json`` calls otherwise
     """
 
     trainer: str
     configuration: str
     mirror_axes: tuple[int, ...]
     not_streamable: str = ""
+    remarks: tuple[str, ...] = ()
+    renamed: Mapping[int, str] = field(default_factory=dict)
 
 
 def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionResult, ...]:
@@ -94,18 +99,21 @@ def convert_checkpoints(conversions: Sequence[Conversion]) -> tuple[ConversionRe
             answers = json.loads(reply.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise ModelNotImportable(
-                f"The conversion ended without a result, status {done.returncode}."
+                f"The conversion ended without a result, status {done.returncode}; too little memory is the "
+                "usual reason."
             ) from None
     for conversion, answer in zip(conversions, answers, strict=False):  # the answers end at the first problem
         if "problem" in answer:
             where = f"{conversion.checkpoint.parent.name}/{conversion.checkpoint.name}"
-            raise ModelNotImportable(f"{where}: {answer['problem']}")
+            raise _PROBLEMS.get(answer["code"], ModelNotImportable)(f"{where}: {answer['problem']}")
     return tuple(
         ConversionResult(
             trainer=answer["trainer"],
             configuration=answer["configuration"],
             mirror_axes=tuple(answer["mirror_axes"]),
             not_streamable=str(answer["not_streamable"]),
+            remarks=tuple(answer["remarks"]),
+            renamed={int(number): str(name) for number, name in answer["renamed"].items()},
         )
         for answer in answers
     )

@@ -31,11 +31,11 @@ def import_remarks(written: WrittenPart, orientation: str, *, mirroring: bool) -
     found = [*model.remarks, *_about_folds(written)]
     channel = channel_remark(model.dataset)
     found += [channel] if channel else []
+    found += _renamed(written)
     found += _joined(model.labels, part.labels)
-    if written.not_streamable:
-        found.append(
-            f'The streaming engine cannot run it, only method = "whole" can: {written.not_streamable}'
-        )
+    found += dict.fromkeys(sentence for result in written.results for sentence in result.remarks)
+    if reason := written.results[0].not_streamable:
+        found.append(f'The streaming engine cannot run it, only method = "whole" can: {reason}')
     if _left_right_axis(model.plans.get("transpose_forward") or (0, 1, 2), orientation) in part.mirror_axes:
         found += _about_mirroring(part.labels, mirroring=mirroring)
     stored = sorted({p.name for name in POSTPROCESSING for p in model.folder.rglob(name)})
@@ -77,6 +77,16 @@ def _about_folds(written: WrittenPart) -> list[str]:
         used = ", ".join(written.checkpoints)
         found.append(f"Fold {', '.join(left_out)} is left out; averaged is fold {used}.")
     return found
+
+
+def _renamed(written: WrittenPart) -> list[str]:
+    names, organs = written.model.labels, written.part.labels
+    renamed = {n: old for result in written.results for n, old in result.renamed.items() if n in organs}
+    pairs = [f"{old} is {names[n]}" for n, old in sorted(renamed.items())]
+    if not pairs:
+        return []
+    few = ", ".join(pairs[:10]) + (f" and {len(pairs) - 10} more" if len(pairs) > 10 else "")
+    return [f"dataset.json names labels otherwise than the training of the checkpoint: {few}."]
 
 
 def _joined(names: Mapping[int, str], organs: Mapping[int, str]) -> list[str]:

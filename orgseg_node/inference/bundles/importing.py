@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from orgseg_node.core.organs import OrganTable
-from orgseg_node.errors import BundleInvalid, DiskFull, ModelNotImportable, OrganUnknown
+from orgseg_node.errors import (
+    BundleInvalid,
+    ModelContradictory,
+    ModelNotImportable,
+    ModelUnsupported,
+    OrganUnknown,
+)
 from orgseg_node.inference.bundles.bundle import ModelBundle, check_weights, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.dataset_json import label_problem
 from orgseg_node.inference.bundles.import_remarks import POSTPROCESSING, import_remarks, orientation_remarks
@@ -21,7 +26,13 @@ from orgseg_node.inference.bundles.manifest import (
     parse_manifest,
     render_manifest,
 )
-from orgseg_node.inference.bundles.matching import match_labels, unknown_labels, unused_entries
+from orgseg_node.inference.bundles.matching import (
+    match_labels,
+    organ_of_name,
+    unknown_labels,
+    unused_entries,
+)
+from orgseg_node.inference.bundles.nnunet.archive import unpack
 from orgseg_node.inference.bundles.plan_names import plan_problem
 from orgseg_node.inference.bundles.totalsegmentator import (
     KEYWORD,
@@ -48,12 +59,9 @@ from orgseg_node.inference.bundles.writing import (
 _WANTED = {"plans.json", "dataset.json", *CHECKPOINTS}
 _NOTED = {
     "checkpoint_latest.pth",
-    "plans.pkl",
-    "metadata.json",
     *POSTPROCESSING,
 }  # that they are there is enough
 _NOT_STATED = "not stated"
-_SYMLINK = 0o120000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +132,9 @@ def import_model(
     Raises
     ------
     ModelNotImportable
-        If there is no such model, or the node cannot run this kind of model.
+        If there is no such model.
+    ModelUnsupported, ModelDamaged, ModelContradictory
+        If the node cannot run this kind of model, a file cannot be read, or files are of several trainings.
     OrganUnknown
         If labels cannot be matched, with all of them.
     BundleExists
@@ -139,7 +149,7 @@ def import_model(
     with ExitStack() as stack:
         if source.is_file():
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orgseg-import-")))
-            unpack(source, scratch)
+            unpack(source, scratch, _WANTED, _NOTED)
             source = scratch
         elif not source.is_dir():
             raise ModelNotImportable(f"There is no file or folder '{source.name}'.")
@@ -155,6 +165,8 @@ def import_model(
         about_orientation = orientation_remarks(models, options.orientation, options.name)
 
         def remark(written: Sequence[WrittenPart]) -> list[str]:
+            for each in written:
+                _refuse_other_organs(each, options.table)
             found = [*options.remarks, *about_orientation, *_remarks(written, draft)]
             for sentence in found:
                 on_remark(sentence)
@@ -203,44 +215,6 @@ def of_task(options: ImportOptions, task: TotalSegmentatorTask) -> ImportOptions
         licence=licence if options.licence == _NOT_STATED else options.licence,
         remarks=(*options.remarks, *task.remarks),
     )
-
-
-def unpack(archive: Path, target: Path) -> None:
-    """Extract plans, data set descriptions and checkpoints from an export zip, and nothing else.
-
-    Raises
-    ------
-    ModelNotImportable
-        If it is not a zip, is damaged, or the path of a member leads outside the target.
-    DiskFull
-        If its content does not fit.
-    """
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for member in opened.infolist():
-                _refuse_unsafe(member)
-            wanted = [m for m in opened.infolist() if PurePosixPath(m.filename).name in _WANTED]
-            if sum(m.file_size for m in wanted) > shutil.disk_usage(target).free:
-                raise DiskFull("The model's zip does not fit into the temporary folder.")
-            for member in wanted:
-                opened.extract(member, target)
-            for member in opened.infolist():
-                if PurePosixPath(member.filename).name in _NOTED:
-                    (target / member.filename).parent.mkdir(parents=True, exist_ok=True)
-                    (target / member.filename).touch()
-    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: its encryption or method
-        raise ModelNotImportable(
-            f"'{archive.name}' is not a readable zip: {type(error).__name__}."
-        ) from error
-
-
-def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
-    path = PurePosixPath(member.filename.replace("\\", "/"))
-    is_link = (member.external_attr >> 16) & 0o170000 == _SYMLINK
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or is_link:
-        raise ModelNotImportable(
-            "The zip contains a path that leads outside its folder; nothing was unpacked."
-        )
 
 
 def _copy_bundle(bundle: ModelBundle, folder: Path, name: str) -> ModelBundle:
@@ -318,7 +292,31 @@ def _without_unknown(models: Sequence[TrainedModel], options: ImportOptions) -> 
 def _refuse_labels(model: TrainedModel, *, alone: bool) -> None:
     problem = label_problem(model.dataset)
     if problem is not None:
-        raise ModelNotImportable(problem if alone else f"{model.name}: {problem}")
+        raise ModelUnsupported(problem if alone else f"{model.name}: {problem}")
+
+
+def _refuse_other_organs(written: WrittenPart, table: OrganTable) -> None:
+    """Refuse a label that was one organ in the training and is another one in ``dataset.json``.
+
+    Raises
+    ------
+    ModelContradictory
+        With all such labels.
+    """
+    model = written.model
+    moved = [
+        f"label {number} was {old} and is {model.labels[number]}"
+        for result in written.results
+        for number, old in result.renamed.items()
+        if number in written.part.labels
+        and None not in (organs := {organ_of_name(name, table) for name in (old, model.labels[number])})
+        and len(organs) > 1
+    ]
+    if moved:
+        raise ModelContradictory(
+            f"dataset.json of '{model.name}' names other organs than the training: "
+            f"{'; '.join(dict.fromkeys(moved))}."
+        )
 
 
 def _refuse_twice(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -48,6 +49,7 @@ __all__ = [
     "is_inside",
     "is_orientation",
     "manifest_problems",
+    "name_of_path",
     "parse_manifest",
     "render_manifest",
     "text_problems",
@@ -207,6 +209,12 @@ def _is_name(text: str, *, versioned: bool) -> bool:
     ``head-neck@live`` is no name: it stands for the version that is live.
     """
     return bool(_NAME.fullmatch(text) or (versioned and _VERSIONED.fullmatch(text)))
+
+
+def name_of_path(name: str) -> str:
+    """A name for a bundle from that of a file or folder: letters without accents, ``_`` for other signs."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", plain).lstrip("._+-")[:64].rstrip("_") or "model"
 
 
 def is_inside(path: str) -> bool:

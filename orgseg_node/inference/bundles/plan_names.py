@@ -6,9 +6,10 @@ installed. Plans are checked when a model is imported and each time a network is
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
+
+from orgseg_node.inference.bundles.nnunet.plan_values import value_problem
 
 _UNETS: Final = "dynamic_network_architectures.architectures"
 _NETWORKS: Final = frozenset(
@@ -48,8 +49,6 @@ _SIZES: Final = frozenset(
 )
 _LARGEST_SIZE: Final = 8192
 _LARGEST: Final = {"n_stages": 16, "kernel_sizes": 31, "strides": 31}
-_LARGEST_PATCH: Final = 2048
-_SPACING_MM: Final = (0.01, 1000.0)
 _FLAGS: Final = frozenset(("conv_bias", "deep_supervision", "nonlin_first"))
 _LAYER_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "norm_op_kwargs": frozenset(("eps", "momentum", "affine", "track_running_stats")),
@@ -113,36 +112,7 @@ def plan_problem(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> 
     return (
         _resampling_problem(configuration)
         or _architecture_problem(configuration.get("architecture"))
-        or _geometry_problem(plans, configuration)
-    )
-
-
-def _geometry_problem(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> str | None:
-    """Why axes, sizes or intensities cannot be those of a network; None where plans leave them out."""
-    for key in ("transpose_forward", "transpose_backward"):
-        axes = plans.get(key)
-        if axes is not None and not (_are_numbers(axes) and sorted(axes) == list(range(len(axes)))):
-            return f"{key} in its plans does not put axes into another order."
-    patch = configuration.get("patch_size")
-    if patch is not None and not (_are_numbers(patch) and all(1 <= side <= _LARGEST_PATCH for side in patch)):
-        return "patch_size in its plans is no size."
-    spacing = configuration.get("spacing")
-    least, most = _SPACING_MM
-    if spacing is not None and not (_are_numbers(spacing) and all(least <= mm <= most for mm in spacing)):
-        return "spacing in its plans is no distance in mm."
-    channels = plans.get("foreground_intensity_properties_per_channel")
-    if channels is None or "CTNormalization" not in (configuration.get("normalization_schemes") or ()):
-        return None  # only this one uses them
-    known = isinstance(channels, Mapping) and all(isinstance(one, Mapping) for one in channels.values())
-    if not known or not all(_are_numbers(list(one.values())) for one in channels.values()):
-        return "The intensities in its plans are no numbers."
-    return None
-
-
-def _are_numbers(values: Any) -> bool:
-    """Whether it is a list of finite numbers."""
-    return isinstance(values, Sequence) and all(
-        type(one) in {int, float} and math.isfinite(one) for one in values
+        or value_problem(plans, configuration)
     )
 
 

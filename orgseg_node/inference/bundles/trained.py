@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orgseg_node.errors import ModelNotImportable
+from orgseg_node.errors import ModelDamaged, ModelNotImportable, ModelUnsupported
 from orgseg_node.inference.bundles.dataset_json import BACKGROUND, IGNORE, dataset_problem, read_dataset
+from orgseg_node.inference.bundles.nnunet.other_kinds import file_problem, folder_kind
+from orgseg_node.inference.bundles.nnunet.plan_values import missing_problem
 from orgseg_node.inference.bundles.plan_names import plan_problem
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -89,7 +91,7 @@ def find_trained(
     folders = sorted({path.parent for path in source.rglob("plans.json") if any(path.parent.glob("fold_*"))})
     folders = [folder for folder in folders if is_wanted(folder)]
     if not folders:
-        raise ModelNotImportable(_other_kind(source))
+        raise ModelNotImportable(folder_kind(source))
     return tuple(open_trained(folder) for folder in folders)
 
 
@@ -104,7 +106,7 @@ def open_trained(folder: Path) -> TrainedModel:
     plans, stored = read_table(folder / "plans.json"), read_table(folder / "dataset.json")
     for name, document, key in (("plans.json", plans, "configurations"), ("dataset.json", stored, "labels")):
         if not isinstance(document.get(key), dict) or not document[key]:
-            raise ModelNotImportable(f"{name} of '{folder.name}' has no {key}.")
+            raise ModelDamaged(f"{name} of '{folder.name}' has no {key}: it must be a table of them by name.")
     configuration = _configuration(folder.name, list(plans["configurations"]))
     schemes = (
         ()
@@ -178,23 +180,25 @@ def refuse_unusable(plans: Mapping[str, Any], dataset: Mapping[str, Any], config
     Raises
     ------
     ModelNotImportable
-        For 2d and cascade configurations, data sets that `dataset_problem` refuses, and plans with a class,
-        function or argument that is not nnU-Net's own.
+        If there is no such configuration.
+    ModelUnsupported
+        For 2d and cascade configurations, data sets that `dataset_problem` refuses, and plans that lack a
+        value or have a class, function or argument that is not nnU-Net's own.
     """
     resolved = resolve_configuration(plans, configuration)
-    patch = resolved.get("patch_size", ())
+    patch = resolved.get("patch_size")
     if isinstance(patch, list | tuple) and len(patch) != 3:
-        raise ModelNotImportable(
+        raise ModelUnsupported(
             f"Configuration {configuration} is two-dimensional; only 3d configurations are run."
         )
     if resolved.get("previous_stage"):
-        raise ModelNotImportable(
+        raise ModelUnsupported(
             f"Configuration {configuration} is the second stage of a cascade, which is not run."
         )
     problem = dataset_problem(dataset, resolved.get("normalization_schemes") or ())
-    problem = problem or plan_problem(plans, resolved)
+    problem = problem or plan_problem(plans, resolved) or missing_problem(plans, resolved)
     if problem is not None:
-        raise ModelNotImportable(problem)
+        raise ModelUnsupported(problem)
 
 
 def resolve_configuration(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
@@ -218,17 +222,6 @@ def resolve_configuration(plans: Mapping[str, Any], configuration: str) -> dict[
     return resolved
 
 
-def _other_kind(source: Path) -> str:
-    """What a folder holds that is no model of nnU-Net v2, in one sentence."""
-    if any(source.rglob("plans.pkl")) or any(source.rglob("*.model")):
-        return "It is a model of nnU-Net v1 (plans.pkl); only those of v2 are run. Train it again with v2."
-    if any(path.parent.name == "configs" for path in source.rglob("metadata.json")):
-        return "It is a MONAI bundle (configs/metadata.json); only models of nnU-Net v2 are run."
-    if any(source.rglob("plans.json")):
-        return "There is a plans.json, but no fold_* folder beside it."
-    return "There is no plans.json with fold_* folders beside it."
-
-
 def _configuration(folder: str, configurations: list[str]) -> str | None:
     last = folder.rsplit("__", maxsplit=1)[-1]
     if last in configurations:
@@ -237,16 +230,28 @@ def _configuration(folder: str, configurations: list[str]) -> str | None:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The table in a JSON file. Raises ModelNotImportable."""
+    """The table in a JSON file. Raises ModelDamaged."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors add a mark
+        problem = file_problem(path)
+        document = None if problem else json.loads(path.read_bytes())  # in UTF-8, 16 or 32, also with a mark
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelNotImportable(
-            f"{path.name} of '{path.parent.name}' cannot be read: {type(error).__name__}."
-        ) from error
+        problem = _json_problem(error)
+    if problem:
+        raise ModelDamaged(f"{path.name} of '{path.parent.name}' cannot be read: {problem}")
     if not isinstance(document, dict):
-        raise ModelNotImportable(f"{path.name} of '{path.parent.name}' is not a table.")
+        raise ModelDamaged(f"{path.name} of '{path.parent.name}' is not a table.")
     return document
+
+
+def _json_problem(error: Exception) -> str:
+    """Why a file is no JSON, for the person who has to mend it."""
+    if isinstance(error, OSError):
+        return f"{error.strerror}."
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno} is not JSON, which has no comments: {error.msg}."
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not in UTF-8; save it in that encoding."
+    return f"{type(error).__name__}."
 
 
 def choose_models(found: Sequence[TrainedModel], wanted: str | None) -> list[TrainedModel]:

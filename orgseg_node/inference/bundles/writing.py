@@ -15,10 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orgseg_node.durable import atomic_file, atomic_folder, write_durably
-from orgseg_node.errors import BundleExists, BundleInvalid, ModelNotImportable, NotDurable, StorageError
+from orgseg_node.errors import (
+    BundleExists,
+    BundleInvalid,
+    ModelContradictory,
+    ModelNotImportable,
+    NotDurable,
+    StorageError,
+)
 from orgseg_node.inference.bundles.bundle import ModelBundle, file_sha256, open_bundle
 from orgseg_node.inference.bundles.calibration import Calibration
 from orgseg_node.inference.bundles.conversion import Conversion, ConversionResult, convert_checkpoints
+from orgseg_node.inference.bundles.dataset_json import needed_keys
 from orgseg_node.inference.bundles.manifest import (
     MANIFEST,
     Manifest,
@@ -31,16 +39,6 @@ from orgseg_node.inference.bundles.manifest import (
 from orgseg_node.inference.bundles.trained import TrainedModel, choose_folds, open_trained, refuse_unusable
 
 _CARD = "card.md"
-# the parts of dataset.json that nnU-Net needs; lists of cases are left out: file names may identify patients
-_DATASET_KEYS = (
-    "name",
-    "channel_names",
-    "modality",
-    "labels",
-    "regions_class_order",
-    "numTraining",
-    "file_ending",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,23 +188,23 @@ class WrittenPart:
     part : as the manifest describes it
     model : where it comes from
     checkpoints : of each fold
-    not_streamable : why the streaming engine cannot run it; empty if it can
+    results : of the conversion of each fold
     """
 
     part: Part
     model: TrainedModel
     checkpoints: Mapping[str, Path]
-    not_streamable: str
+    results: tuple[ConversionResult, ...]
 
 
 def _prepare_part(draft: PartDraft, work: Path, taken: set[str]) -> _PreparedPart:
     model = open_trained(draft.folder)
     configuration = draft.configuration or model.configuration
-    if configuration is not None:
-        refuse_unusable(model.plans, model.dataset, configuration)
     unknown = sorted(set(draft.label_map) - set(model.labels))
     if unknown:
         raise ModelNotImportable(f"'{model.name}' has no label {', '.join(map(str, unknown))}.")
+    if configuration is not None:
+        refuse_unusable(model.plans, model.dataset, configuration)
     folder = _unused_folder(draft.name or model.name, taken)
     (work / folder).mkdir(parents=True)
     _copy_descriptions(model, work / folder)
@@ -221,7 +219,9 @@ def _prepare_part(draft: PartDraft, work: Path, taken: set[str]) -> _PreparedPar
 
 def _part(planned: _PreparedPart, folds: Sequence[ConversionResult]) -> WrittenPart:
     if len({(fold.configuration, fold.mirror_axes) for fold in folds}) > 1:
-        raise ModelNotImportable(f"The folds of '{planned.model.name}' are of different configurations.")
+        raise ModelContradictory(
+            f"The folds of '{planned.model.name}' are of different configurations, or mirror other axes."
+        )
     part = Part(
         folder=planned.folder,
         configuration=folds[0].configuration,
@@ -231,12 +231,7 @@ def _part(planned: _PreparedPart, folds: Sequence[ConversionResult]) -> WrittenP
         labels=dict(sorted(planned.draft.label_map.items())),
         priorities=dict(planned.draft.priority),
     )
-    return WrittenPart(
-        part=part,
-        model=planned.model,
-        checkpoints=planned.checkpoints,
-        not_streamable=folds[0].not_streamable,
-    )
+    return WrittenPart(part=part, model=planned.model, checkpoints=planned.checkpoints, results=tuple(folds))
 
 
 def _copied_part(given: CopiedPart, work: Path, taken: set[str]) -> Part:
@@ -255,8 +250,7 @@ def _copied_part(given: CopiedPart, work: Path, taken: set[str]) -> Part:
 
 
 def _copy_descriptions(model: TrainedModel, place: Path) -> None:
-    dataset = {key: model.dataset[key] for key in _DATASET_KEYS if key in model.dataset}
-    (place / "dataset.json").write_text(json.dumps(dataset, indent=2), encoding="utf-8")
+    (place / "dataset.json").write_text(json.dumps(needed_keys(model.dataset), indent=2), encoding="utf-8")
     (place / "plans.json").write_text(json.dumps(model.plans, indent=2), encoding="utf-8")
 
 

@@ -260,14 +260,21 @@ def test_the_checkpoint_tells_what_the_folder_does_not(tmp_path: Path) -> None:
     trained = write_tiny(tmp_path, TinyModel(mirror_axes=(0, 2)))
     answer = convert(_request(trained))
     assert answer.pop("not_streamable") == ""
-    assert answer == {"trainer": "nnUNetTrainer", "configuration": "3d_fullres", "mirror_axes": [0, 2]}
+    assert answer == {
+        "trainer": "nnUNetTrainer",
+        "configuration": "3d_fullres",
+        "mirror_axes": [0, 2],
+        "remarks": [],
+        "renamed": {},
+    }
 
 
 def test_weights_that_do_not_fit_their_plans_are_refused(tmp_path: Path) -> None:
     trained = write_tiny(tmp_path)
-    plans = json.loads((trained / "plans.json").read_text())
-    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 16]
-    (trained / "plans.json").write_text(json.dumps(plans))
+    path = trained / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    content["network_weights"]["decoder.seg_layers.0.bias"] = torch.zeros(9)
+    torch.save(content, path)
     with pytest.raises(ModelNotImportable, match="do not fit"):
         convert(_request(trained))
 

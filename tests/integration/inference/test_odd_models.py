@@ -29,10 +29,41 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path.write_text(json.dumps(document))
 
 
-def _configuration(**changes: Any) -> Callable[[Path], None]:
+def _plans(**changes: Any) -> Callable[[Path], None]:
+    """Plans that were changed after the training."""
     return lambda folder: _edit(
         folder / "plans.json", lambda plans: plans["configurations"]["3d_fullres"].update(changes)
     )
+
+
+def _configuration(**changes: Any) -> Callable[[Path], None]:
+    """A model that was trained with other plans."""
+
+    def change(folder: Path) -> None:
+        _plans(**changes)(folder)
+        _checkpoint(
+            lambda content: content["init_args"]["plans"]["configurations"]["3d_fullres"].update(changes)
+        )(folder)
+
+    return change
+
+
+def _checkpoint(change: Callable[[dict[str, Any]], Any], fold: int = 0) -> Callable[[Path], None]:
+    def written(folder: Path) -> None:
+        path = folder / f"fold_{fold}" / "checkpoint_final.pth"
+        content = torch.load(path, weights_only=False)
+        change(content)
+        torch.save(content, path)
+
+    return written
+
+
+def _bytes(content: bytes) -> Callable[[Path], None]:
+    def written(folder: Path) -> None:
+        path = folder / "fold_0" / "checkpoint_final.pth"
+        path.write_bytes(content or path.read_bytes()[:2000])
+
+    return written
 
 
 def _dataset(**changes: Any) -> Callable[[Path], None]:
@@ -44,18 +75,12 @@ def _postprocessing(folder: Path) -> None:
     (folder / "crossval_results_folds_0" / "postprocessing.pkl").touch()
 
 
-def _batch_normalised(folder: Path) -> None:
-    path = folder / "fold_0" / "checkpoint_final.pth"
-    checkpoint = torch.load(path, weights_only=False)
-    checkpoint["network_weights"]["encoder.stages.0.0.convs.0.norm.running_mean"] = torch.zeros(4)
-    torch.save(checkpoint, path)
+def _batch_normalised(content: dict[str, Any]) -> None:
+    content["network_weights"]["encoder.stages.0.0.convs.0.norm.running_mean"] = torch.zeros(4)
 
 
-def _path_inside(folder: Path) -> None:
-    path = folder / "fold_0" / "checkpoint_final.pth"
-    checkpoint = torch.load(path, weights_only=False)
-    checkpoint["init_args"]["out"] = Path("x")
-    torch.save(checkpoint, path)
+def _as_integers(content: dict[str, Any]) -> None:
+    content["network_weights"] = {k: t.to(torch.int8) for k, t in content["network_weights"].items()}
 
 
 def _import(source: Path, folder: Path, table: OrganTable, **more: Any) -> tuple[ModelBundle, str]:
@@ -88,6 +113,16 @@ def _import(source: Path, folder: Path, table: OrganTable, **more: Any) -> tuple
         (TinyModel(), _dataset(channel_names={"0": "CBCT"}), "'CBCT'"),
         (TinyModel(), _dataset(channel_names={}), "names no input channel"),
         (TinyModel(), _dataset(labels={"0": "background", "1": "spleen", "2": "liver"}), "turned round"),
+        (TinyModel(), _dataset(labels={"Background": 0, "spleen": 1.0, "liver": "2"}), "'Background'"),
+        (TinyModel(), _dataset(labels={"background": 0, "Milz": 1, "liver": 2}), "spleen is Milz"),
+        (TinyModel(), _plans(patch_size=[32, 32, 32]), "changed after the training: patch_size"),
+        (
+            TinyModel(),
+            _checkpoint(lambda c: c.update(trainer_name="nnUNetTrainerClinic")),
+            "not part of nnU-Net",
+        ),
+        (TinyModel(), _checkpoint(lambda c: c.update(trainer_name="nnUNetTrainer_250epochs")), ""),
+        (TinyModel(), _checkpoint(lambda c: c.update(init_args=None)), ""),
         (TinyModel(), _postprocessing, "postprocessing.pkl"),
         (TinyModel(labels={"Parotis_li": 1, "lt parotid": 2}), lambda _: None, "one organ, parotid_left"),
         (TinyModel(folds=(0, "all")), lambda _: None, "Fold all is left out"),
@@ -113,10 +148,29 @@ def test_a_model_that_can_be_run_is_imported_with_what_must_be_known(
             _dataset(labels={"background": 0, "spleen": 1, "liver": 2, "stomach": 2}),
             "has 2 names",
         ),
-        (TinyModel(), _dataset(labels={"Background": 0, "spleen": 1, "liver": 2}), "'Background'"),
         (TinyModel(), _dataset(channel_names={"0": "MR_T1_subtraction"}), "not CT"),
-        (TinyModel(), _batch_normalised, "nnUNetTrainerBN"),
-        (TinyModel(), _path_inside, "pathlib.*--trust-checkpoints"),
+        (TinyModel(), _checkpoint(_batch_normalised), "UNSUPPORTED.*nnUNetTrainerBN"),
+        (TinyModel(), _checkpoint(_as_integers), "quantised"),
+        (
+            TinyModel(),
+            _checkpoint(lambda c: c["init_args"].update(out=Path("x"))),
+            "pathlib.*--trust-checkpoints",
+        ),
+        (
+            TinyModel(),
+            _dataset(labels={"background": 0, "liver": 1, "spleen": 2}),
+            "CONTRADICTORY.*liver was 2",
+        ),
+        (TinyModel(), _dataset(labels={"background": 0, "heart": 1, "liver": 2}), "was spleen and is heart"),
+        (TinyModel(), _plans(spacing=[1.0, 1.0, 1.0]), "CONTRADICTORY.*in: spacing"),
+        (
+            TinyModel(folds=(0, 1)),
+            _checkpoint(lambda c: c["init_args"]["plans"].update(transpose_forward=[1, 0, 2]), fold=1),
+            "fold_1/.*in: transpose_forward",
+        ),
+        (TinyModel(), _bytes(b"version https://git-lfs.github.com/spec/v1\n"), "DAMAGED.*git lfs pull"),
+        (TinyModel(), _bytes(b"not a pickle at all"), "DAMAGED.*cannot be read as a checkpoint"),
+        (TinyModel(), _bytes(b""), "DAMAGED.*cannot be read as a checkpoint"),
     ],
 )
 def test_a_model_that_cannot_be_run_is_refused_and_leaves_nothing(
@@ -124,7 +178,7 @@ def test_a_model_that_cannot_be_run_is_refused_and_leaves_nothing(
 ) -> None:
     folder = write_tiny(tmp_path / "results", model)
     change(folder)
-    with pytest.raises(ModelNotImportable, match=said):
+    with pytest.raises(ModelNotImportable, match=f"(?s){said}"):
         _import(folder, tmp_path, organ_table)
     assert not (tmp_path / "models" / "odd").exists()
 

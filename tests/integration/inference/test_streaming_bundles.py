@@ -228,9 +228,7 @@ def test_a_ct_too_thin_for_the_network_is_refused_with_a_code(
 def test_a_bundle_that_cannot_be_streamed_is_refused_when_it_is_loaded(
     tmp_path: Path, organ_table: OrganTable
 ) -> None:
-    trained = write_tiny(tmp_path, TinyModel())
-    plans = trained / "plans.json"
-    plans.write_text(plans.read_text().replace('"CTNormalization"', '"ZScoreNormalization"'))
+    trained = write_tiny(tmp_path, TinyModel(normalisation="ZScoreNormalization"))
     texts = dict.fromkeys(("title", "intended_use", "trained_on", "licence", "card"), "x")
     bundle = export_trained(
         [PartDraft(folder=trained, label_map={1: "spleen"})],

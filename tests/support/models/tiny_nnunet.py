@@ -34,6 +34,7 @@ class TinyModel:
     thick : ``force_separate_z`` for images, labels and logits
     by_torch : resampled by PyTorch
     mean_hu : mean of the training data
+    normalisation : of its channel
     """
 
     labels: Mapping[str, int | list[int]] = field(default_factory=lambda: {"spleen": 1, "liver": 2})
@@ -55,6 +56,7 @@ class TinyModel:
     thick: bool | None = None
     by_torch: bool = False
     mean_hu: float = 40.0
+    normalisation: str = "CTNormalization"
 
     @property
     def heads(self) -> int:
@@ -79,7 +81,7 @@ def tiny_plans(model: TinyModel) -> dict[str, Any]:
         "patch_size": list(model.patch),
         "median_image_size_in_voxels": [40.0, 40.0, 40.0],
         "spacing": list(model.spacing_mm),
-        "normalization_schemes": ["CTNormalization"],
+        "normalization_schemes": [model.normalisation],
         "use_mask_for_norm": [False],
         **resampling,
         "architecture": _architecture(model),

@@ -15,6 +15,7 @@ import pytest
 from orgseg_node import __version__
 from orgseg_node.cli import app
 from orgseg_node.cli.console import FAILED, print_unexpected_error, progress_bar
+from orgseg_node.cli.ct import models
 from orgseg_node.node.store.store import Store
 from orgseg_node.shipped import bundle_folders, shipped_config
 from tests.support.models.bundles import write_bundle
@@ -264,3 +265,11 @@ def test_bundles_are_searched_in_the_folders_of_the_environment_variable(
     monkeypatch.delenv("ORGSEG_BUNDLES")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert bundle_folders() == (tmp_path / "orgseg" / "bundles",)
+
+
+def test_a_bundle_is_called_as_the_data_set_of_its_model(tmp_path: Path) -> None:
+    trained = tmp_path / "Dataset101 Hals" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    trained.mkdir(parents=True)
+    (tmp_path / "export v1.2.zip").touch()
+    assert models._name_of(trained) == models._name_of(trained.parent) == "Dataset101_Hals"
+    assert models._name_of(tmp_path / "export v1.2.zip") == "export_v1.2"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orgseg_node.inference.bundles.conversion import ConversionResult
 from orgseg_node.inference.bundles.import_remarks import import_remarks
 from orgseg_node.inference.bundles.manifest import Part
 from orgseg_node.inference.bundles.trained import TrainedModel
@@ -46,7 +47,14 @@ def _written(
             configuration="3d_fullres",
         ),
         checkpoints={fold: paths[fold] for fold in chosen},
-        not_streamable=not_streamable,
+        results=(
+            ConversionResult(
+                trainer="nnUNetTrainer",
+                configuration="3d_fullres",
+                mirror_axes=mirror_axes,
+                not_streamable=not_streamable,
+            ),
+        ),
     )
 
 

@@ -14,8 +14,10 @@ from orgseg_node.inference.bundles.manifest import (
     Preprocessing,
     is_inside,
     is_orientation,
+    name_of_path,
     parse_manifest,
     render_manifest,
+    text_problems,
 )
 from tests.support.models.bundles import a_manifest
 
@@ -156,3 +158,18 @@ def test_a_path_stays_inside_the_bundle(path: str, inside: bool) -> None:  # noq
 )
 def test_an_orientation_names_each_axis_once(letters: object, good: bool) -> None:  # noqa: FBT001
     assert is_orientation(letters) is good
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("Dataset101_HN", "Dataset101_HN"),
+        ("HN_2024.01.15", "HN_2024.01.15"),
+        ("Schädel & Hals (v2)", "Schadel_Hals_v2"),
+        ("_моё", "model"),
+        ("x" * 99, "x" * 64),
+    ],
+)
+def test_every_path_gives_a_name(path: str, name: str) -> None:
+    assert name_of_path(path) == name
+    assert not text_problems({"name": name})

@@ -17,14 +17,28 @@ _NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 def _plans(**changes: Any) -> dict[str, Any]:
     configuration: dict[str, Any] = {
         "patch_size": [16, 16, 16],
+        "spacing": [3, 2, 2],
+        "preprocessor_name": "DefaultPreprocessor",
         "normalization_schemes": ["CTNormalization"],
+        **{
+            f"resampling_fn_{what}{options}": {} if options else "resample_data_or_seg_to_shape"
+            for what in ("data", "probabilities")
+            for options in ("", "_kwargs")
+        },
         "architecture": {
             "network_class_name": _NETWORK,
             "arch_kwargs": {"conv_op": "torch.nn.modules.conv.Conv3d", "dropout_op": None},
             "_kw_requires_import": ["conv_op", "dropout_op"],
         },
     }
-    return {"dataset_name": "Dataset1_A", "configurations": {"3d_fullres": configuration | changes}}
+    intensities = {"mean": 40.0, "std": 120.0, "percentile_00_5": -200.0, "percentile_99_5": 300.0}
+    return {
+        "dataset_name": "Dataset1_A",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "foreground_intensity_properties_per_channel": {"0": intensities},
+        "configurations": {"3d_fullres": configuration | changes},
+    }
 
 
 def _dataset(**changes: Any) -> dict[str, Any]:
@@ -53,10 +67,9 @@ def test_a_plain_ct_model_is_accepted() -> None:
         ({}, {"channel_names": {"0": "CT", "1": "PET"}}, "2 input channels"),
         ({"normalization_schemes": ["ZScoreNormalization"]}, {"channel_names": {"0": "T1"}}, "'T1', not CT"),
         ({}, {"labels": {"background": 0, "kidney": [1, 2], "tumour": 2}}, r"regions \(kidney\)"),
-        ({}, {"regions_class_order": [1]}, "regions"),
         ({}, {"labels": {"background": 0, "spleen": "1"}}, "spleen have no whole number"),
-        ({}, {"labels": {"air": 0, "spleen": 1}}, "not 'background' but 'air'"),
-        ({}, {"labels": {"Background": 0, "spleen": 1}}, "not 'background' but 'Background'"),
+        ({}, {"labels": {"air": 0, "spleen": 1}}, "must be 'background' and is 'air'"),
+        ({}, {"labels": {"Background": 0, "spleen": 1}}, "must be 'background' and is 'Background'"),
         ({}, {"labels": {"background": 0, "spleen": 1, "liver": 5}}, "no label 2, but a label 5"),
         ({}, {"labels": {"background": 0, "spleen": 1, "liver": 2, "gall": 2}}, "label 2 has 2 names"),
         ({}, {"labels": {"background": 0, "ignore": 1, "spleen": 2}}, "'ignore' is 1; .* last number, 2"),

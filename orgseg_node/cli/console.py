@@ -8,11 +8,12 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orgseg_node.errors import OrgsegError
+from orgseg_node.tenths import Tenths
 
 if TYPE_CHECKING:  # numpy and scipy would delay the start of every command
     from orgseg_node.core.checks import Finding
@@ -141,13 +143,31 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
-    """A progress bar on stderr, only if that is a terminal; yields the callback that advances it."""
+    """Progress on stderr; yields the callback that advances it.
+
+    On a terminal it is a bar. Otherwise each tenth is a line with the time that passed, so that a file shows
+    what long work does.
+    """
     console = err()
+    if not console.is_terminal:
+        yield _progress_lines(console)
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
 
         def on_progress(fraction: float, text: str) -> None:
             bar.update(task, completed=fraction, description=escape(text))
 
         yield on_progress
+
+
+def _progress_lines(console: Console) -> ProgressCallback:
+    begun, tenths = time.monotonic(), Tenths()
+
+    def on_progress(fraction: float, text: str) -> None:
+        if tenths.reached(fraction):
+            passed = timedelta(seconds=round(time.monotonic() - begun))
+            console.print(f"{fraction:4.0%} after {passed}  {escape(text)}".rstrip())
+
+    return on_progress

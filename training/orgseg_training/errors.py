@@ -152,7 +152,7 @@ class KeyUnusable(TrainingError):
     """The key for signing cannot be used."""
 
     code = "TRAINING_KEY"
-    next_step = "Name the key file of orgseg-train rejects keygen, or another file for a new one."
+    next_step = "Name a key file of orgseg-train rejects keygen, or another file for a new one."
 
 
 class CurationChanged(TrainingError):

@@ -33,13 +33,17 @@ def keygen(
         Path, typer.Argument(metavar="FILE", dir_okay=False, help="File of the new private key.")
     ],
 ) -> None:
-    """Make the key with which a person signs gate files and promotions; it prints the public key."""
+    """Make the key with which a person signs; it prints the public key.
+
+    One key is enough for a person: it signs gate files, promotions and lists of rejects.
+    """
     from orgseg_node.signing import make_key  # noqa: PLC0415  # quick start of other commands
 
     public = make_key(file)
     out().print(f"{public}")
     out().print(
-        f"Keep {escape(str(file))} to yourself. Put the public key into \\[models.persons] of node.toml."
+        f"Keep {escape(str(file))} to yourself. Put the public key into \\[models.persons] of node.toml, and"
+        " into rejects_key of site.toml if you also sign rejects."
     )
 
 
@@ -48,8 +52,11 @@ def promote(
     config: Config,
     *,
     key: Annotated[
-        Path, typer.Option("--key", dir_okay=False, help="Your private key, of 'orgseg models keygen'.")
-    ],
+        Path | None,
+        typer.Option(
+            "--key", dir_okay=False, help="Your private key, of 'orgseg models keygen'; it must be given."
+        ),
+    ] = None,
     gate: Annotated[
         Path | None,
         typer.Option(
@@ -74,6 +81,11 @@ def promote(
     from orgseg_node.node.models.promotion import Promoter, Proposal  # noqa: PLC0415
     from orgseg_node.node.models.registry import ModelRegistry, family_of_bundle  # noqa: PLC0415
 
+    if key is None:
+        raise OptionInvalid(
+            "--key FILE is missing: a promotion is signed with your private key. 'orgseg models keygen FILE' "
+            "makes one; its public key goes into [models.persons] of node.toml."
+        )
     if override and not why.strip():
         raise OptionInvalid("--override needs --why, which is kept in the history.")
     attribution("", why)  # one line, not too long

@@ -232,10 +232,16 @@ def test_a_user_who_may_not_read_the_data_folder_is_told_whose_it_is(
     assert "sudo -u" in answer.err
 
 
-def test_without_a_terminal_there_is_no_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_each_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar() as on_progress:
-        on_progress(0.5, "half")
-    assert capsys.readouterr().err == ""
+        for step in range(0, 101, 2):
+            on_progress(step / 100, f"CT [1] of 2, {step}")
+            assert f"{step}%" in capsys.readouterr().err or step % 10
+        on_progress(0.99, "a little back")
+        on_progress(1.0, "again")
+        assert capsys.readouterr().err == ""
+        on_progress(0.0, "CT [2] of 2")
+    assert capsys.readouterr().err == "  0% after 0:00:00  CT [2] of 2\n"
 
 
 def test_an_unexpected_error_gives_a_code_and_a_private_log_and_no_traceback(

@@ -51,6 +51,13 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandL
     made.node.store.close()
 
 
+def test_without_a_key_the_next_step_is_said(cli: CommandLine) -> None:
+    answer = cli.run("promote", f"{FAMILY}@2")
+    assert (answer.status, answer.code) == (2, "USAGE")
+    assert "--key FILE is missing" in answer.err
+    assert "orgseg models keygen FILE" in answer.err
+
+
 def test_two_persons_promote_and_one_takes_it_back(cli: CommandLine) -> None:
     gate = cli.gate(cli.node.gate("2", "1"))
     first = cli.promote(0, "2", "--gate", gate)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orgseg_node.errors import OptionInvalid
 from orgseg_training.cli.progress import progress_display
 from orgseg_training.curation.quality_control import review_scans, summarise
 from orgseg_training.curation.quality_page import write_page
@@ -24,10 +25,14 @@ rejects_app = typer.Typer(no_args_is_help=True, help="The signed list of scans a
 def keygen(
     out: Annotated[Path, typer.Argument(help="The private key to write; keep it secret.")],
 ) -> None:
-    """Make a key for signing; prints the public key for the experiment file."""
+    """Make the key with which a person signs, as 'orgseg models keygen'; it prints the public key.
+
+    One key is enough for a person: it signs lists of rejects, gate files and promotions.
+    """
     typer.echo(make_key(out))
     typer.echo(
-        f"Keep {out} to yourself. Put the public key into rejects_key, of site.toml or the experiment.",
+        f"Keep {out} to yourself. Put the public key into rejects_key, of site.toml or the experiment, and"
+        " into [models.persons] of node.toml if you also sign gates and promotions.",
         err=True,
     )
 
@@ -35,10 +40,16 @@ def keygen(
 @rejects_app.command("sign")
 def sign_list(
     file: ListFile,
-    key: Annotated[Path, typer.Option(help="Private key, made by keygen.")],
+    *,
+    key: Annotated[Path | None, typer.Option(help="Your private key, of keygen; it must be given.")] = None,
     name: Annotated[str, typer.Option(help="Name of the person who signs.")],
 ) -> None:
     """Sign a list; the signature is written next to it."""
+    if key is None:
+        raise OptionInvalid(
+            "--key FILE is missing: the list is signed with your private key. 'orgseg-train rejects keygen "
+            "FILE' makes one; its public key goes into rejects_key, of site.toml or the experiment."
+        )
     typer.echo(f"{sign(file, key, name)}")
     typer.echo(f"Then: orgseg-train site ingest {file.parent}, or repeat the experiment's command.", err=True)
 

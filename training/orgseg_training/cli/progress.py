@@ -8,6 +8,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from orgseg_node.tenths import Tenths
+
 
 def progress_display() -> ProgressDisplay:
     """What shows the progress of long work on standard output, also while it goes into a file."""
@@ -32,7 +34,7 @@ class ProgressDisplay:
             console=console,
         )
         self._task: TaskID | None = None
-        self._text, self._total, self._done, self._shown = "", 0, 0, 0
+        self._text, self._total, self._done, self._tenths = "", 0, 0, Tenths()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -48,17 +50,16 @@ class ProgressDisplay:
         if not self._console.is_terminal:
             self._console.print(f"{text}, 0 of {total}" if total else text)
         self._task = self._progress.add_task(text, total=total or None)
-        self._text, self._total, self._done, self._shown = text, total, 0, 0
+        self._text, self._total, self._done, self._tenths = text, total, 0, Tenths()
+        self._tenths.reached(0.0)
 
     def done(self, number: int) -> None:
         """So many parts of it are done."""
         self._done = number
         if self._task is not None:
             self._progress.update(self._task, completed=number)
-        tenths = 10 * number // self._total if self._total else 0
-        if not self._console.is_terminal and tenths > self._shown:
+        if self._total and not self._console.is_terminal and self._tenths.reached(number / self._total):
             self._console.print(f"{self._text}, {number} of {self._total}")
-            self._shown = tenths
 
     def advance(self) -> None:
         """One part more is done."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from orgseg_node import signing
+from orgseg_node.errors import OptionInvalid
 from orgseg_training.cli.app import app
 from orgseg_training.curation.rejects import make_key, read_rejects, read_signed, sign, signature_file
 from orgseg_training.errors import KeyUnusable, RejectsInvalid, RejectsUnsigned
@@ -119,3 +121,23 @@ def test_the_command_line_makes_signs_and_verifies(tmp_path: Path) -> None:
     assert isinstance(
         run(app, ["rejects", "verify", str(file), "--public-key", public]).exception, RejectsUnsigned
     )
+
+
+def test_the_key_of_a_person_signs_rejects_and_gates_alike(tmp_path: Path) -> None:
+    file, key = tmp_path / "rejects.toml", tmp_path / "anna.pem"
+    file.write_text(LIST, encoding="utf-8")
+    public = signing.make_key(key)  # orgseg models keygen
+    sign(file, key, "Anna")
+    assert read_signed(file, public)[1] == "Anna"
+    made = make_key(tmp_path / "ben.pem")
+    gate = signing.sign("gate", {"verdict": "PASS"}, tmp_path / "ben.pem")
+    assert gate.public_key == made
+    assert signing.is_signed("gate", {"verdict": "PASS"}, gate)
+
+
+def test_without_a_key_the_next_step_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "rejects.toml"
+    file.write_text(LIST, encoding="utf-8")
+    refused = CliRunner().invoke(app, ["rejects", "sign", str(file), "--name", "A"]).exception
+    assert isinstance(refused, OptionInvalid)
+    assert "orgseg-train rejects keygen FILE" in refused.sentence

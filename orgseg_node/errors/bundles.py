@@ -46,7 +46,7 @@ class ModelNotImportable(BundleError):
     """The model folder cannot be imported."""
 
     code = "BUNDLE_NOT_IMPORTABLE"
-    next_step = "Give an nnU-Net v2 results folder with plans.json, dataset.json and fold_*."
+    next_step = "Do as the sentence says; an nnU-Net v2 folder has plans.json, dataset.json and fold_*."
 
 
 class ModelUnsupported(ModelNotImportable):

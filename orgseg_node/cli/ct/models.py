@@ -16,7 +16,7 @@ from orgseg_node.cli.ct.orientation import orientation as find_orientation
 from orgseg_node.cli.ct.reference import reference
 from orgseg_node.cli.node.model_versions import history, keygen, promote, rollback, shadow
 from orgseg_node.cli.options import Json
-from orgseg_node.errors import BundleError
+from orgseg_node.errors import BundleError, OptionInvalid
 from orgseg_node.shipped import bundle_folders, user_bundles
 
 if TYPE_CHECKING:
@@ -215,10 +215,13 @@ def add(
 ) -> None:
     """Import a trained nnU-Net v2 model as a bundle; pickled checkpoints are converted in another process."""
     from orgseg_node.inference.bundles.importing import ImportOptions, import_model, of_task  # noqa: PLC0415
+    from orgseg_node.inference.bundles.manifest import text_problems  # noqa: PLC0415
     from orgseg_node.inference.bundles.matching import read_organ_map  # noqa: PLC0415
     from orgseg_node.inference.bundles.totalsegmentator import KEYWORD  # noqa: PLC0415
     from orgseg_node.organ_table import organ_table  # noqa: PLC0415  # heavy imports only when needed
 
+    if problems := text_problems({"name": name or "model", "version": version}):
+        raise OptionInvalid(f"{'; '.join(problems)}.")
     source, chosen = _source(paths, task)
     options = ImportOptions(
         name=name or (f"{KEYWORD}-{chosen.name}" if chosen else _name_of(source)),

@@ -182,9 +182,9 @@ def _load(path: Path, *, trusted: bool) -> Any:
     ModelNotImportable
         If it holds Python objects, and is not trusted.
     """
-    if problem := file_problem(path):
-        raise ModelDamaged(problem)
     try:
+        if problem := file_problem(path):
+            raise ModelDamaged(problem)
         if trusted:
             return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(_safe_types()):
@@ -208,7 +208,8 @@ def _load(path: Path, *, trusted: bool) -> Any:
 
 def _short(error: Exception) -> str:
     """The first line of a message, as a sentence."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    text = (isinstance(error, OSError) and error.strerror) or str(error).strip() or type(error).__name__
+    line = text.splitlines()[0][:160]
     return line if line.endswith(".") else f"{line}."
 
 
@@ -239,6 +240,8 @@ def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise ModelDamaged(f"Its weights {name} are not finite numbers; the training failed.")
+        if tensor.ndim > 1 and not tensor.any():
+            raise ModelDamaged(f"Its weights {name} are all 0; a copy that was cut off leaves that.")
         source = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), name)
         if source != name:
             aliases[name] = source

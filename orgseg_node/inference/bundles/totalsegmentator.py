@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from orgseg_node.errors import ModelNotImportable
+from orgseg_node.inference.bundles.nnunet.other_kinds import folder_kind
 
 KEYWORD: Final = "totalsegmentator"
 ORIENTATION: Final = "RAS"
@@ -117,7 +118,9 @@ def choose_task(source: Path, wanted: str | None) -> TotalSegmentatorTask:
     if wanted is None and not complete:
         parts = found.intersection(TASKS[_DEFAULT].datasets)
         if not parts:
-            there = ", ".join(map(str, sorted(found))) or "none"
+            if not found:
+                raise ModelNotImportable(f"There is no data set of TotalSegmentator. {folder_kind(source)}")
+            there = ", ".join(map(str, sorted(found)))
             raise ModelNotImportable(f"There is no CT task of TotalSegmentator; data sets there: {there}.")
         wanted = _DEFAULT
     if wanted is None:

@@ -7,8 +7,9 @@ nnU-Net writes ``<trainer>__<plans>__<configuration>/`` with ``plans.json``, ``d
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,25 @@ def find_trained(
     ModelNotImportable
         If there is none, with the kind of model that is there instead; or if one of them cannot be read.
     """
-    folders = sorted({path.parent for path in source.rglob("plans.json") if any(path.parent.glob("fold_*"))})
-    folders = [folder for folder in folders if is_wanted(folder)]
+    folders = sorted(
+        folder for folder in _folders(source) if any(folder.glob("fold_*")) and is_wanted(folder)
+    )
     if not folders:
         raise ModelNotImportable(folder_kind(source))
     return tuple(open_trained(folder) for folder in folders)
+
+
+def _folders(source: Path) -> Iterator[Path]:
+    """The folders with a ``plans.json``, also behind links, each once."""
+    seen: set[Path] = set()
+    for name, subfolders, files in os.walk(source, followlinks=True):
+        folder = Path(name)
+        if (place := folder.resolve()) in seen:
+            subfolders.clear()  # a link that leads back
+            continue
+        seen.add(place)
+        if "plans.json" in files:
+            yield folder
 
 
 def open_trained(folder: Path) -> TrainedModel:

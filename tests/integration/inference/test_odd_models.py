@@ -83,6 +83,10 @@ def _as_integers(content: dict[str, Any]) -> None:
     content["network_weights"] = {k: t.to(torch.int8) for k, t in content["network_weights"].items()}
 
 
+def _cut_off(content: dict[str, Any]) -> None:
+    content["network_weights"]["encoder.stages.1.0.convs.0.conv.weight"].zero_()
+
+
 def _import(source: Path, folder: Path, table: OrganTable, **more: Any) -> tuple[ModelBundle, str]:
     said: list[str] = []
     more = {"orientation": "LPS"} | more
@@ -151,6 +155,7 @@ def test_a_model_that_can_be_run_is_imported_with_what_must_be_known(
         (TinyModel(), _dataset(channel_names={"0": "MR_T1_subtraction"}), "not CT"),
         (TinyModel(), _checkpoint(_batch_normalised), "UNSUPPORTED.*nnUNetTrainerBN"),
         (TinyModel(), _checkpoint(_as_integers), "quantised"),
+        (TinyModel(), _checkpoint(_cut_off), "DAMAGED.*all 0"),
         (
             TinyModel(),
             _checkpoint(lambda c: c["init_args"].update(out=Path("x"))),

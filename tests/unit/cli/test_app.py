@@ -273,6 +273,14 @@ def test_bundles_are_searched_in_the_folders_of_the_environment_variable(
     assert bundle_folders() == (tmp_path / "orgseg" / "bundles",)
 
 
+def test_a_name_that_is_none_is_an_option_to_correct(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    answer = orgseg(capsys, "models", "add", tmp_path, "--name", "hn@live")
+    assert (answer.status, answer.code) == (2, "USAGE")
+    assert "'hn@live' must be" in answer.err
+
+
 def test_a_bundle_is_called_as_the_data_set_of_its_model(tmp_path: Path) -> None:
     trained = tmp_path / "Dataset101 Hals" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     trained.mkdir(parents=True)

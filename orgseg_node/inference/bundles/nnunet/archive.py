@@ -57,7 +57,7 @@ def unpack(archive: Path, target: Path, wanted: Collection[str], noted: Collecti
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise DiskFull("The model's zip does not fit into the temporary folder.") from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ModelDamaged(f"'{archive.name}' is not a readable zip: {reason[:200]}") from error
+        raise ModelDamaged(f"'{archive.name}' is not a readable zip: {reason[:200].rstrip('.')}.") from error
     for path in members:
         if path.name in noted:
             (target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -151,6 +151,15 @@ def test_several_models_are_found_in_the_order_of_their_paths(tmp_path: Path) ->
     assert [m.folder.parent.name for m in find_trained(tmp_path)] == ["a", "b"]
 
 
+def test_models_behind_links_are_found_and_a_link_that_leads_back_ends(tmp_path: Path) -> None:
+    place = _folder(tmp_path / "disk" / "Dataset1_A").parent
+    (place / "back").symlink_to(tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "Dataset1_A").symlink_to(place)
+    found = find_trained(tmp_path / "results")
+    assert [model.folder.parent for model in found] == [tmp_path / "results" / "Dataset1_A"]
+
+
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelNotImportable, match=r"no plans\.json"):
         find_trained(tmp_path)

@@ -212,9 +212,7 @@ def shadow(
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
     from orgseg_node.node.models.agreement import report_agreement  # noqa: PLC0415
     from orgseg_node.node.models.registry import ModelRegistry, family_of_bundle  # noqa: PLC0415
-    from orgseg_node.node.models.shadow_rows import ShadowRuns  # noqa: PLC0415
-    from orgseg_node.node.models.version_rows import in_state  # noqa: PLC0415
-    from orgseg_node.node.store.model import ModelState  # noqa: PLC0415
+    from orgseg_node.node.models.shadow_status import all_shadows  # noqa: PLC0415
 
     settings = load_config(config)
     changes = bool(bundle) or stop
@@ -230,36 +228,31 @@ def shadow(
             name = family_of_bundle(bundle, family)
             begun = registry.begin_shadow(name, registry.installed(bundle), attribution(by, why))
             out().print(f"[green]shadow[/] {escape(name)}: {escape(begun.short)}")
-        families = dict.fromkeys(one.family for one in registry.versions(family))
-        shadows = [one for name in families if (one := in_state(store.database, name, ModelState.SHADOW))]
-        runs = ShadowRuns(store.database)
-        reports = [(one, runs.outcomes(one)) for one in shadows]
-    wanted = settings.models.shadow_cases
+        registry.versions(family)  # refuses a family that is not known
+        reports = all_shadows(store.database, settings.models.shadow_cases, family)
     if json:
         print_json(
             {
                 "shadows": [
                     {
-                        **_plain(version),
-                        "scans": sum(run.is_compared for run in found),
-                        "failed": sum(run.is_failed for run in found),
-                        "enough": sum(run.is_compared for run in found) >= wanted,
-                        "organs": [asdict(row) for row in report_agreement(found)],
+                        **_plain(one.version),
+                        "phase": one.phase.value,
+                        "scans": one.compared,
+                        "failed": one.failed,
+                        "enough": one.compared >= one.wanted,
+                        "organs": [asdict(row) for row in report_agreement(one.runs)],
                     }
-                    for version, found in reports
+                    for one in reports
                 ]
             }
         )
         return
     if not reports:
         out().print("No version runs in the shadow.")
-    for version, found in reports:
-        compared, failed = sum(run.is_compared for run in found), sum(run.is_failed for run in found)
-        few = f"; too few, {wanted} are wanted. Scans are contoured again while no job waits."
-        enough = "" if compared >= wanted else few
-        lost = f", {failed} failed" if failed else ""
-        out().print(f"{escape(version.family)}: {escape(version.short)}, {compared} scans{lost}{enough}")
-        _print_organs(report_agreement(found))
+    for one in reports:
+        out().print(escape(f"{one.version.family}: {one.version.short}: {one.summary}"))
+        if one.compared:
+            _print_organs(report_agreement(one.runs))
 
 
 def _print_organs(rows: list[OrganAgreement]) -> None:

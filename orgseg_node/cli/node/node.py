@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
+from rich.markup import escape
 
 from orgseg_node.cli.console import out, print_json
 from orgseg_node.cli.options import Config, Json
@@ -91,8 +92,9 @@ def status(
     config: Config,
     json: Json = False,
 ) -> None:
-    """Show whether the node runs, its configuration, and its series and jobs by state."""
+    """Show whether the node runs, its configuration, its series and jobs by state, and its shadows."""
     from orgseg_node.node.config.load import load_config  # noqa: PLC0415  # quick start of other commands
+    from orgseg_node.node.models.shadow_status import all_shadows  # noqa: PLC0415
     from orgseg_node.node.operations.reload import revision_in_force, running_pid  # noqa: PLC0415
     from orgseg_node.node.routing.revision import revision_of  # noqa: PLC0415
     from orgseg_node.node.store.database import Database  # noqa: PLC0415
@@ -106,6 +108,11 @@ def status(
             "revision_of_file": revision_of(checked),
             "series": Counter(series.state.value for series in store.series()),
             "jobs": Counter(job.state.value for job in store.jobs()),
+            "shadows": [
+                {"family": one.version.family, "version": one.version.short, "phase": one.phase.value}
+                | {"scans": one.compared, "summary": one.summary}
+                for one in all_shadows(store.database, checked.models.shadow_cases)
+            ],
         }
     if json:
         print_json(document)
@@ -118,6 +125,10 @@ def status(
     for name in ("series", "jobs"):
         counts = ", ".join(f"{count} {state}" for state, count in sorted(document[name].items()))
         console.print(f"{name}: {counts or 'none'}")
+    for shadow in document["shadows"]:
+        console.print(
+            escape(f"in the shadow of {shadow['family']}: {shadow['version']}: {shadow['summary']}")
+        )
 
 
 @app.command()

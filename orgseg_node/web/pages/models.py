@@ -13,7 +13,7 @@ from orgseg_node.inference.bundles.bundle import list_bundles
 from orgseg_node.node.models import version_rows
 from orgseg_node.node.models.agreement import report_agreement
 from orgseg_node.node.models.registry import ModelRegistry
-from orgseg_node.node.models.shadow_rows import ShadowRuns
+from orgseg_node.node.models.shadow_status import shadow_status
 from orgseg_node.node.models.version_rows import ModelVersion
 from orgseg_node.node.store.model import ModelState
 from orgseg_node.node.users.roles import Action
@@ -45,7 +45,8 @@ def _models(visit: Visit) -> Response:
         if one.state is ModelState.LIVE:
             family["live"] = one
         if one.state is ModelState.SHADOW:
-            family["shadow"] = _shadow(visit, one)
+            status = shadow_status(database, one, site.config.models.shadow_cases)
+            family["shadow"] = {"status": status, "organs": report_agreement(status.runs)}
     for family in families.values():
         live = family["live"]
         earlier = [one for one in family["versions"] if live is not None and one.sha256 == live.replaces]
@@ -62,17 +63,6 @@ def _models(visit: Visit) -> Response:
         "may_change": visit.may(Action.CHANGE_MODELS),
     }
     return visit.page("models.html", content)
-
-
-def _shadow(visit: Visit, version: ModelVersion) -> dict[str, Any]:
-    runs = ShadowRuns(visit.site.store.database).outcomes(version)
-    return {
-        "version": version,
-        "compared": sum(run.is_compared for run in runs),
-        "failed": sum(run.is_failed for run in runs),
-        "wanted": visit.site.config.models.shadow_cases,
-        "organs": report_agreement(runs),
-    }
 
 
 def _gate(version: ModelVersion) -> dict[str, Any] | None:

@@ -209,9 +209,9 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(tmp_path: Path, options: 
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, options: Options) -> None:
-    (tmp_path / "model.pth").write_text("no zip")
-    with pytest.raises(ModelNotImportable, match="not a readable zip"):
-        import_model(tmp_path / "model.pth", options())
+    (tmp_path / "model.bin").write_text("no zip")
+    with pytest.raises(ModelNotImportable, match=r"'model\.bin' is not a zip"):
+        import_model(tmp_path / "model.bin", options())
     with pytest.raises(ModelNotImportable, match="no file or folder"):
         import_model(tmp_path / "nowhere", options())
     with pytest.raises(ModelNotImportable, match=r"no plans\.json"):

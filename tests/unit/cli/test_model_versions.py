@@ -87,12 +87,13 @@ def test_a_gate_with_another_protocol_than_the_node_is_said(cli: CommandLine) ->
         assert (answer.status, "tidied organs with the protocol" in answer.out) == (0, said), answer
 
 
-def test_a_version_in_the_shadow_reports_too_few_scans(cli: CommandLine) -> None:
+def test_a_version_in_the_shadow_says_that_it_waits(cli: CommandLine) -> None:
     assert "No version runs in the shadow" in cli.run("shadow").out
     begun = cli.run("shadow", f"{FAMILY}@2", "--by", "anna")
-    assert "0 scans; too few, 20 are wanted" in begun.out
+    assert "It waits for the first scan that the live version contours." in begun.out
     (shadow,) = json.loads(cli.run("shadow", "--json").out)["shadows"]
     assert (shadow["state"], shadow["scans"], shadow["enough"]) == ("SHADOW", 0, False)
+    assert shadow["phase"] == "first"
     assert "--family" in cli.run("shadow", "--stop").err
     assert "is a candidate" in cli.run("shadow", f"{FAMILY}@2", "--stop").out
 

@@ -121,6 +121,7 @@ def _seven(options: argparse.Namespace) -> list[Goal]:
             margin_mm=options.margin_mm,
             sparse=options.sparse,
             suspicion=_suspicion(options),
+            explained=True,
         )
         goals, accepted = calibrate_on_patients(bundle, data, options.patients, layouts, run)
         layouts = layouts if accepted is None else (accepted,)

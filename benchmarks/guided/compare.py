@@ -58,7 +58,11 @@ class GuidedCase:
     def run(self, layout: Layout) -> GuidedRun:
         """How its networks are run with a layout of tiles."""
         return GuidedRun(
-            layout=layout, margin_mm=self.margin_mm, sparse=self.sparse, suspicion=self.suspicion
+            layout=layout,
+            margin_mm=self.margin_mm,
+            sparse=self.sparse,
+            suspicion=self.suspicion,
+            explained=True,
         )
 
 

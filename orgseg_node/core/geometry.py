@@ -7,7 +7,7 @@ everywhere. NIfTI's RAS is used only in `Grid.ras_affine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,18 +66,6 @@ class Box:
         return cls(start=(starts[0], starts[1], starts[2]), stop=(stops[0], stops[1], stops[2]))
 
 
-def box_in_part(box: Box, part: Box) -> Box | None:
-    """What of a box lies in a part of the grid, in voxels of that part; None if nothing does."""
-    ends = [
-        (max(a, first) - first, min(b, last) - first)
-        for a, b, first, last in zip(box.start, box.stop, part.start, part.stop, strict=True)
-    ]
-    if any(b <= a for a, b in ends):
-        return None
-    (k, stop_k), (j, stop_j), (i, stop_i) = ends
-    return Box(start=(k, j, i), stop=(stop_k, stop_j, stop_i))
-
-
 def box_out_of_part(box: Box, part: Box) -> Box:
     """A box in voxels of a part of the grid, in voxels of the grid."""
     k, j, i = (a + first for a, first in zip(box.start, part.start, strict=True))
@@ -91,13 +79,6 @@ def enclosing_box(boxes: Iterable[Box]) -> Box:
     k, j, i = (min(starts) for starts in zip(*(box.start for box in several), strict=True))
     stop_k, stop_j, stop_i = (max(stops) for stops in zip(*(box.stop for box in several), strict=True))
     return Box(start=(k, j, i), stop=(stop_k, stop_j, stop_i))
-
-
-def enclosing_boxes(several: Iterable[Mapping[str, Box]]) -> dict[str, Box]:
-    """For each key, the smallest box around those of several mappings."""
-    boxes = list(several)
-    keys = dict.fromkeys(key for each in boxes for key in each)
-    return {key: enclosing_box(each[key] for each in boxes if key in each) for key in keys}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

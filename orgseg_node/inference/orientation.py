@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Box, Grid, Shape, Vector
+from orgseg_node.core.boxes import Boxes
+from orgseg_node.core.geometry import Grid, Shape, Vector
 from orgseg_node.core.volume import Volume
 from orgseg_node.inference.bundles.manifest import CANONICAL
 
@@ -52,36 +53,29 @@ class Reorientation:
         original: NDArray[_Number] = np.flip(values, self.flipped_axes).transpose(np.argsort(self.axis_order))
         return original
 
-    def apply_to_box(self, box: Box, shape: Shape) -> Box:
-        """A box of an array, in voxels of the array after the reorientation.
+    def apply_to_boxes(self, boxes: Boxes, shape: Shape) -> Boxes:
+        """Boxes of an array, in voxels of the array after the reorientation.
 
         Parameters
         ----------
-        box : before the reorientation
+        boxes : before the reorientation
         shape : of the array before the reorientation
         """
-        ends = [
-            (shape[a] - box.stop[a], shape[a] - box.start[a])
-            if n in self.flipped_axes
-            else (box.start[a], box.stop[a])
-            for n, a in enumerate(self.axis_order)
-        ]
-        return _box(ends)
+        order = list(self.axis_order)
+        permuted = Boxes(start=boxes.start[:, order], stop=boxes.stop[:, order])
+        return self._flipped(permuted, self._three(shape))
 
-    def undo_box(self, box: Box, shape: Shape) -> Box:
-        """A box of an array after the reorientation, in voxels of the array before it.
+    def undo_boxes(self, boxes: Boxes, shape: Shape) -> Boxes:
+        """Boxes of an array after the reorientation, in voxels of the array before it.
 
         Parameters
         ----------
-        box : after the reorientation
+        boxes : after the reorientation
         shape : of the array before the reorientation
         """
-        ends = [(0, 0)] * 3
-        for n, a in enumerate(self.axis_order):
-            flipped = n in self.flipped_axes
-            first, stop = box.start[n], box.stop[n]
-            ends[a] = (shape[a] - stop, shape[a] - first) if flipped else (first, stop)
-        return _box(ends)
+        permuted = self._flipped(boxes, self._three(shape))
+        order = np.argsort(self.axis_order)
+        return Boxes(start=permuted.start[:, order], stop=permuted.stop[:, order])
 
     def apply_to_grid(self, grid: Grid) -> Grid:
         """The grid, reoriented: every voxel keeps its position in the patient."""
@@ -104,6 +98,14 @@ class Reorientation:
         hu: Any = self.apply(volume.hu)
         return Volume(grid=self.apply_to_grid(volume.grid), hu=hu)
 
+    def _flipped(self, boxes: Boxes, shape: Shape) -> Boxes:
+        """Boxes, numbered along the flipped axes from the other end; the shape is that after reorienting."""
+        start, stop = boxes.start.copy(), boxes.stop.copy()
+        for axis in self.flipped_axes:
+            start[:, axis] = shape[axis] - boxes.stop[:, axis]
+            stop[:, axis] = shape[axis] - boxes.start[:, axis]
+        return Boxes(start=start, stop=stop)
+
     def _three(self, values: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         k, j, i = (values[a] for a in self.axis_order)
         return k, j, i
@@ -123,11 +125,6 @@ def reorientation_to(grid: Grid, orientation: str = CANONICAL) -> Reorientation:
     order = max(permutations(range(3)), key=lambda p: sum(abs(cosines[n, a]) for n, a in enumerate(p)))
     flipped = tuple(n for n, a in enumerate(order) if cosines[n, a] < 0)
     return Reorientation(axis_order=(order[0], order[1], order[2]), flipped_axes=flipped)
-
-
-def _box(ends: list[tuple[int, int]]) -> Box:
-    (a, b), (c, d), (e, f) = ends
-    return Box(start=(a, c, e), stop=(b, d, f))
 
 
 def _scaled(vector: Vector, factor: int) -> Vector:

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Finding
-from orgseg_node.core.geometry import Box
 from orgseg_node.core.volume import LabelMap, Volume
 from orgseg_node.errors import SettingsInvalid
+from orgseg_node.inference.suspected import Suspected
 
 ProgressCallback = Callable[[float, str], None]
 """Called with the fraction done (0 to 1) and a text about the current step."""
@@ -156,13 +156,20 @@ class GuidedOutcome(StrEnum):
     DIFFERENT = "on the whole CT: network and guide found it in different places"
     DOUBTFUL = "on the whole CT: it cannot be what the network found in its box"
     NO_SAVING = "on the whole CT: its box, or the wider one that it needs, would save too few tiles"
-    SUSPECTED = "only around all that the guide suspects, which did not find it but led to other organs"
-    REFUTED = "not in the CT: its network found at most a crumb, left out, around all that the guide suspects"
+    SUSPECTED = "only around what the guide suspects, which did not find it but led to other organs"
+    REFUTED = "not in the CT: its network found at most a crumb, left out, around what the guide suspects"
+    EXPLAINED = "not in the CT: all that the guide suspects is other organs, as their networks found"
     ABSENT = "not in the CT: the guide, which led to other organs, suspects it nowhere"
 
 
 _SILENT = frozenset(
-    {GuidedOutcome.UNKNOWN, GuidedOutcome.SUSPECTED, GuidedOutcome.REFUTED, GuidedOutcome.ABSENT}
+    {
+        GuidedOutcome.UNKNOWN,
+        GuidedOutcome.SUSPECTED,
+        GuidedOutcome.REFUTED,
+        GuidedOutcome.EXPLAINED,
+        GuidedOutcome.ABSENT,
+    }
 )
 """Outcomes of organs that the guide did not claim to have found."""
 
@@ -220,8 +227,8 @@ class Prediction:
     guided : how each network was run that a guide led; empty if there was no guide
     tiles : number of tiles that the networks computed, those of a guide and those in vain included; 0 if they
         were not counted
-    suspected : by organ key, the box around all voxels of the input volume in which the organ is suspected,
-        see `StreamingPredictor`; without organs that are suspected nowhere. None if nobody asked for it
+    suspected : by organ key, where in the input volume the organ is suspected, see `StreamingPredictor`;
+        without organs that are suspected nowhere. None if nobody asked for it
     """
 
     label_map: LabelMap
@@ -234,7 +241,7 @@ class Prediction:
     not_searched: tuple[str, ...] = ()
     guided: tuple[GuidedNetwork, ...] = ()
     tiles: int = 0
-    suspected: Mapping[str, Box] | None = None
+    suspected: Mapping[str, Suspected] | None = None
 
 
 def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
@@ -256,13 +263,20 @@ def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
 
 def _describe_silence(networks: Sequence[GuidedNetwork]) -> str:
     """What was made of the silence of one guide, as the end of a sentence; its networks are given."""
-    suspected, refuted, absent = (
+    suspected, refuted, explained, absent = (
         ", ".join(key for row in networks if row.outcome == outcome for key in row.organs)
-        for outcome in (GuidedOutcome.SUSPECTED, GuidedOutcome.REFUTED, GuidedOutcome.ABSENT)
+        for outcome in (
+            GuidedOutcome.SUSPECTED,
+            GuidedOutcome.REFUTED,
+            GuidedOutcome.EXPLAINED,
+            GuidedOutcome.ABSENT,
+        )
     )
     sentence = f"; searched {suspected} only where the guide suspects it" if suspected else ""
     if refuted:
-        sentence += f"; found at most a crumb, left out, of {refuted} around all that the guide suspects"
+        sentence += f"; found at most a crumb, left out, of {refuted} around what the guide suspects"
+    if explained:
+        sentence += f"; did not search {explained}, as all that the guide suspects is other organs"
     if absent:
         others = [row for row in networks if row.outcome not in _SILENT]
         count = sum(len(row.organs) for row in others)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.core.body import Body, cut_to_body
-from orgseg_node.core.geometry import Box, Grid, Shape, box_in_part, box_out_of_part
+from orgseg_node.core.boxes import Boxes
+from orgseg_node.core.geometry import Box, Grid, Shape
 from orgseg_node.core.volume import Mask, Volume
 from orgseg_node.errors import BodyNotFound
 from orgseg_node.inference.bundles.manifest import Preprocessing
@@ -51,25 +52,25 @@ class PreparedCt:
             whole[self.box.slices] = labels
         return np.ascontiguousarray(self.reorientation.undo(whole))
 
-    def box_of(self, box: Box, shape: Shape) -> Box | None:
-        """A box of the original CT, in voxels of the crop; None if it lies outside.
+    def boxes_of(self, boxes: Boxes, shape: Shape) -> Boxes:
+        """What of some boxes of the original CT lies in the crop, in its voxels.
 
         Parameters
         ----------
-        box : in voxels of the original CT
+        boxes : in voxels of the original CT
         shape : of the original CT
         """
-        return box_in_part(self.reorientation.apply_to_box(box, shape), self.box)
+        return self.reorientation.apply_to_boxes(boxes, shape).in_part(self.box)
 
-    def restore_box(self, box: Box, shape: Shape) -> Box:
-        """A box of the crop, in voxels of the original CT.
+    def restore_boxes(self, boxes: Boxes, shape: Shape) -> Boxes:
+        """Boxes of the crop, in voxels of the original CT.
 
         Parameters
         ----------
-        box : in voxels of the crop
+        boxes : in voxels of the crop
         shape : of the original CT
         """
-        return self.reorientation.undo_box(box_out_of_part(box, self.box), shape)
+        return self.reorientation.undo_boxes(boxes.out_of_part(self.box), shape)
 
 
 def prepare_ct(volume: Volume, body: Body, preprocessing: Preprocessing) -> PreparedCt:

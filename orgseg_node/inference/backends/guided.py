@@ -7,9 +7,10 @@ nothing in the box, or something that cannot be the organ, or if it finds the or
 then one of them is wrong, and the box proves nothing. How the whole CT is searched then, see `sparse_search`.
 
 Where a guide that has proved itself on the CT (see `guide_proof`) did not find an organ, the network searches
-only around all voxels in which the guide suspects it. If there are none, or if the network finds no more
-than a crumb around all of them, the organ is not in the CT; a crumb at the end of the CT may be the tip of an
-organ and is kept. If it finds what cannot be the organ, it searches the whole CT.
+only around all voxels in which the guide suspects it, but for those that another organ explains (see
+`explained`). If there are none, or if the network finds no more than a crumb around all of them, the organ is
+not in the CT; a crumb at the end of the CT may be the tip of an organ and is kept. If it finds what cannot be
+the organ, it searches the whole CT.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from orgseg_node.core.anatomy.possible import is_crumb, is_possible_volume
+from orgseg_node.core.boxes import Boxes
 from orgseg_node.core.geometry import Box, Shape, box_out_of_part, enclosing_box
 from orgseg_node.core.volume import LabelMap, Mask
 from orgseg_node.inference.backends.box_search import (
@@ -31,12 +33,15 @@ from orgseg_node.inference.backends.box_search import (
     SearchedPart,
     nothing_there,
 )
+from orgseg_node.inference.backends.explained import explaining_ranks, unexplained
 from orgseg_node.inference.backends.guide_proof import GuideProof
 from orgseg_node.inference.backends.network_view import NetworkView
 from orgseg_node.inference.backends.sparse_search import search_sparsely
 from orgseg_node.inference.engine.layout import Layout
+from orgseg_node.inference.merging import Merger
 from orgseg_node.inference.predictor import GuidedNetwork, GuidedOutcome, SparseOutcome
 from orgseg_node.inference.preparing import PreparedCt
+from orgseg_node.inference.suspected import Suspected
 
 MIN_AGREEMENT: Final = 0.25
 """Dice of the organ with that of the guide below which one of them is taken to be wrong.
@@ -57,20 +62,21 @@ class GuidePlaces:
     ----------
     guide : its name and version
     found : labels of the guide on the grid of the original CT
-    suspected : by organ key, the box around all voxels of the original CT in which the guide suspects the
-        organ, without organs that it suspects nowhere. None if its silence never counts
+    suspected : by organ key, where in the original CT the guide suspects an organ about which it is silent,
+        without organs that it suspects nowhere. None if its silence never counts
     trusted : keys of the organs that can be what the guide found, see `trusted_organs`
     proof : whether its silence counts so far
     tiles : number of tiles that the guide computed
     prepared : the CT as it is prepared for the networks
     layout, margin_mm : how tiles are laid over the box of an organ, and its margin
     sparse : whether a network that must search the whole CT does so with few tiles first
+    explained : whether what another organ explains is left out where an organ is only suspected
     kept : the boxes of the organs in the view that was asked for last
     """
 
     guide: str
     found: LabelMap
-    suspected: Mapping[str, Box] | None
+    suspected: Mapping[str, Suspected] | None
     trusted: frozenset[str]
     proof: GuideProof
     tiles: int
@@ -78,6 +84,7 @@ class GuidePlaces:
     layout: Layout
     margin_mm: float
     sparse: bool
+    explained: bool
     kept: tuple[NetworkView, dict[int, Box]] | None = None
 
     def organs_in(
@@ -97,7 +104,7 @@ class GuidePlaces:
         numbers = {organ.key: number for number, organ in self.found.organs.items()}
         if not numbers.keys() >= set(organs.values()):
             return GuidedOutcome.UNKNOWN
-        labels = view.of(self.prepared.reorientation.apply(self.found.labels)[self.prepared.box.slices])
+        labels = self._labels_in(view)
         boxes = self._boxes(view, labels)
         if any(numbers[key] not in boxes for key in organs.values()):
             return GuidedOutcome.MISSED
@@ -108,24 +115,25 @@ class GuidePlaces:
             for label, key in organs.items()
         }
 
-    def suspected_box(self, view: NetworkView, organs: Collection[str]) -> Box | None:
+    def suspected_box(
+        self, view: NetworkView, organs: Collection[str], merger: Merger | None = None
+    ) -> Box | None:
         """The box around all voxels in which the guide suspects an organ; None if there are none.
 
         Parameters
         ----------
         view : the CT as a network sees it
         organs : keys
+        merger : with the labels of the networks that were run, to leave out what other organs explain; None
+            to leave out nothing
         """
-        if self.suspected is None:
-            return None
-        grid, crop = self.found.grid, self.prepared.volume.grid
-        boxes = [
-            view.box_of(in_crop, crop.shape)
-            for key, box in self.suspected.items()
-            if key in organs and (in_crop := self.prepared.box_of(box, grid.shape)) is not None
+        several = [
+            self._left_of(key, suspected, view, merger)
+            for key, suspected in (self.suspected or {}).items()
+            if key in organs
         ]
-        in_view = [box for box in boxes if box is not None]
-        return enclosing_box(in_view) if in_view else None
+        left = [boxes.enclosing() for boxes in several if len(boxes)]
+        return enclosing_box(left) if left else None
 
     def at_end(self, view: NetworkView, box: Box) -> bool:
         """Whether a box reaches the border of the original CT, so that an organ in it may go on beyond.
@@ -136,7 +144,8 @@ class GuidePlaces:
         box : in voxels of the view
         """
         shape, crop = self.found.grid.shape, self.prepared.volume.grid.shape
-        whole = self.prepared.restore_box(view.restore_box(box, crop), shape)
+        in_crop = view.restore_boxes(Boxes.of([box]), crop)
+        whole = self.prepared.restore_boxes(in_crop, shape).enclosing()
         return 0 in whole.start or any(b == size for b, size in zip(whole.stop, shape, strict=True))
 
     def add_found(self, voxels: Mapping[str, int]) -> None:
@@ -165,6 +174,23 @@ class GuidePlaces:
 
     def _volume_ml(self, key: str) -> tuple[float, float] | None:
         return next(organ.volume_ml for organ in self.found.organs.values() if organ.key == key)
+
+    def _left_of(self, key: str, suspected: Suspected, view: NetworkView, merger: Merger | None) -> Boxes:
+        """What is suspected of an organ, in a view, without what other organs explain."""
+        shape, crop = self.found.grid.shape, self.prepared.volume.grid.shape
+
+        def in_view(boxes: Boxes) -> Boxes:
+            return view.boxes_of(self.prepared.boxes_of(boxes, shape), crop)
+
+        if merger is None or suspected.voxels is None:
+            return in_view(Boxes.of([suspected.box]))
+        ranks = explaining_ranks(key, self.found.organs, self.proof.confirmed, merger.ranks)
+        labels, merged = self._labels_in(view), view.of(merger.rank_map)
+        return unexplained(in_view(suspected.voxels), labels, merged, ranks)
+
+    def _labels_in(self, view: NetworkView) -> NDArray[np.uint8]:
+        """The labels of the guide in a view."""
+        return view.of(self.prepared.reorientation.apply(self.found.labels)[self.prepared.box.slices])
 
     def _boxes(self, view: NetworkView, labels: NDArray[np.uint8]) -> dict[int, Box]:
         """The box of each label number of the guide in a view; those of the last view are kept."""
@@ -217,7 +243,7 @@ class GuidedResult:
     found: SearchedPart
 
 
-def run_guided(search: PartSearch, places: GuidePlaces) -> GuidedResult:
+def run_guided(search: PartSearch, places: GuidePlaces, merger: Merger) -> GuidedResult:
     """Run a network only around the place where the guide found its organs.
 
     If the place is no use, the network searches the whole CT with few tiles first, where that is allowed.
@@ -227,11 +253,12 @@ def run_guided(search: PartSearch, places: GuidePlaces) -> GuidedResult:
     ----------
     search : the network and the CT
     places : where the guide found the organs
+    merger : with the labels of the networks that were run
     """
     whole_tiles = search.whole_tiles
     organs = tuple(search.organs.values())
     if places.suspected is not None and places.proof.silence_counts(organs):
-        outcome, found = _run_where_suspected(search, places, whole_tiles)
+        outcome, found = _run_where_suspected(search, places, merger, whole_tiles)
     else:
         outcome, found = _run_in_box(search, places, whole_tiles)
         places.proof.add(organs, outcome)
@@ -274,9 +301,9 @@ def _run_in_box(
 
 
 def _run_where_suspected(
-    search: PartSearch, places: GuidePlaces, whole_tiles: int
+    search: PartSearch, places: GuidePlaces, merger: Merger, whole_tiles: int
 ) -> tuple[GuidedOutcome, SearchedPart]:
-    """Run a network around all that the guide suspects of its organs.
+    """Run a network around all that the guide suspects of its organs and no other organ explains.
 
     Returns
     -------
@@ -286,6 +313,10 @@ def _run_where_suspected(
     box = places.suspected_box(search.view, search.organs.values())
     if box is None:
         return GuidedOutcome.ABSENT, nothing_there()
+    if places.explained:
+        box = places.suspected_box(search.view, search.organs.values(), merger)
+    if box is None:
+        return GuidedOutcome.EXPLAINED, nothing_there()
     found = search.search_box(box, whole_tiles)
     if found.labels is None:
         return GuidedOutcome.MISSED, found

@@ -47,6 +47,7 @@ _PART_OF_CT: Final = frozenset(
         GuidedOutcome.WIDENED,
         GuidedOutcome.SUSPECTED,
         GuidedOutcome.REFUTED,
+        GuidedOutcome.EXPLAINED,
         GuidedOutcome.ABSENT,
     }
 )
@@ -119,7 +120,7 @@ class GuidedPredictors:
     ----------
     backend : ``exact`` or ``fast``
     margin_mm : margin of the boxes
-    sparse, suspicion : see `GuidedRun`
+    sparse, suspicion : see `GuidedRun`; what another organ explains is always left out
     unguided : the reference
     guided : with each layout of tiles, the cheapest first
     """
@@ -185,7 +186,9 @@ def open_guided_predictors(  # noqa: PLR0913  # all of them are one measurement
         unguided=predictor(None),
         guided={
             layout: predictor(
-                GuidedRun(layout=layout, margin_mm=margin_mm, sparse=sparse, suspicion=suspicion)
+                GuidedRun(
+                    layout=layout, margin_mm=margin_mm, sparse=sparse, suspicion=suspicion, explained=True
+                )
             )
             for layout in layouts
         },
@@ -235,6 +238,7 @@ def measure_guided(
                     margin_mm=runs.margin_mm,
                     sparse=runs.sparse,
                     suspicion=runs.suspicion,
+                    explained=runs.suspicion is not None,
                     date=today,
                     references=tuple(references),
                     organs={key: organ.agreement() for key, organ in each.organs.items()},

@@ -32,6 +32,7 @@ NOT_LED: Final = frozenset(GuidedOutcome) - {
     GuidedOutcome.SUSPECTED,
     GuidedOutcome.REFUTED,
     GuidedOutcome.ABSENT,
+    GuidedOutcome.EXPLAINED,
 }
 """Outcomes in which the guide knows an organ, did not lead to it, and its silence did not count."""
 
@@ -47,6 +48,8 @@ class GuidedRun:
     sparse : whether a network that must search the whole CT does so with few tiles first, see `sparse_search`
     suspicion : probability of an organ in the guide, against background, from which on a network searches it
         where the guide did not find it, see `guide_proof`; None to search the whole CT
+    explained : whether a network does not search what it only suspects and another organ explains, see
+        `explained`
     unproven : keys of organs about which silence never counts, as no reference CT showed that the guide finds
         them
     """
@@ -55,11 +58,14 @@ class GuidedRun:
     margin_mm: float
     sparse: bool
     suspicion: float | None = None
+    explained: bool = False
     unproven: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         """For the description of the method."""
-        return describe_guided(self.layout, self.margin_mm, self.suspicion, sparse=self.sparse)
+        return describe_guided(
+            self.layout, self.margin_mm, self.suspicion, sparse=self.sparse, explained=self.explained
+        )
 
 
 def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun | None:
@@ -80,6 +86,7 @@ def allowed_run(guide: Guide | None, settings: InferenceSettings) -> GuidedRun |
         margin_mm=calibration.margin_mm,
         sparse=calibration.sparse,
         suspicion=calibration.suspicion,
+        explained=calibration.explained,
         unproven=frozenset(calibration.never_found),
     )
 
@@ -147,7 +154,9 @@ class OpenGuide:
         places = GuidePlaces(
             guide=self._name,
             found=found.label_map,
-            suspected=found.suspected,
+            suspected=None
+            if found.suspected is None
+            else {key: where for key, where in found.suspected.items() if key in silent},
             trusted=trusted_organs(found.label_map),
             proof=GuideProof(
                 known=frozenset(organ.key for organ in found.label_map.organs.values()),
@@ -159,5 +168,6 @@ class OpenGuide:
             layout=self._run.layout,
             margin_mm=self._run.margin_mm,
             sparse=self._run.sparse,
+            explained=self._run.explained,
         )
         return places, found.timings_s["network"]

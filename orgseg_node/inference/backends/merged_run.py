@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Box, Shape
+from orgseg_node.core.boxes import Boxes
+from orgseg_node.core.geometry import Shape
 from orgseg_node.core.volume import Mask
 from orgseg_node.inference.backends.box_search import PartSearch, Rising
 from orgseg_node.inference.backends.guided import GuidePlaces, run_guided
@@ -19,6 +20,7 @@ from orgseg_node.inference.engine.run import RunSummary
 from orgseg_node.inference.merging import Merger
 from orgseg_node.inference.predictor import GuidedNetwork, ProgressCallback
 from orgseg_node.inference.preparing import PreparedCt
+from orgseg_node.inference.suspected import Suspected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,7 +67,7 @@ class NetworkInCt:
             region=None if region is None else view.of(region),
             on_progress=progress,
         )
-        result = run_guided(search, places)
+        result = run_guided(search, places, self.merger)
         found = result.found
         voxels: Counter[str] = Counter()
         if found.labels is not None and found.summary is not None:
@@ -82,8 +84,8 @@ class NetworkInCt:
         places.add_found(voxels)
         return replace(summary, network_s=network_s, tiles=result.report.tiles), [result.report]
 
-    def suspected_in(self, summary: RunSummary, prepared: PreparedCt, shape: Shape) -> dict[str, Box]:
-        """The box around all voxels of the original CT in which an organ is suspected, by organ key.
+    def suspected_in(self, summary: RunSummary, prepared: PreparedCt, shape: Shape) -> dict[str, Suspected]:
+        """Where in the original CT an organ is suspected, by organ key.
 
         Parameters
         ----------
@@ -92,9 +94,16 @@ class NetworkInCt:
         shape : of the original CT
         """
         organs, crop = self.network.part.labels, prepared.volume.grid.shape
+
+        def restore(boxes: Boxes) -> Boxes:
+            return prepared.restore_boxes(self.view.restore_boxes(boxes, crop), shape)
+
         return {
-            organs[label]: prepared.restore_box(self.view.restore_box(box, crop), shape)
-            for label, box in summary.suspected.items()
+            organs[label]: Suspected(
+                box=restore(Boxes.of([found.box])).enclosing(),
+                voxels=None if found.voxels is None else restore(found.voxels),
+            )
+            for label, found in summary.suspected.items()
             if label in organs
         }
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Box, Shape, Vector, box_in_part, box_out_of_part
+from orgseg_node.core.boxes import Boxes
+from orgseg_node.core.geometry import Box, Shape, Vector
 from orgseg_node.inference.engine.plans import PreprocessingPlan
 from orgseg_node.inference.engine.working import WorkingVolume, nonzero_box, working_volume
 from orgseg_node.inference.orientation import Reorientation, reorientation_to
@@ -40,27 +41,27 @@ class NetworkView:
         """An array on the grid of the prepared CT, reoriented, transposed and cropped; a view."""
         return self.reorientation.apply(array).transpose(self.transpose)[self.box.slices]
 
-    def box_of(self, box: Box, shape: Shape) -> Box | None:
-        """A box of the prepared CT, in voxels of the view; None if it lies outside.
+    def boxes_of(self, boxes: Boxes, shape: Shape) -> Boxes:
+        """What of some boxes of the prepared CT lies in the view, in its voxels.
 
         Parameters
         ----------
-        box : in voxels of the prepared CT
+        boxes : in voxels of the prepared CT
         shape : of the prepared CT
         """
-        reoriented = self.reorientation.apply_to_box(box, shape)
-        return box_in_part(self._transposition.apply_to_box(reoriented, shape), self.box)
+        reoriented = self.reorientation.apply_to_boxes(boxes, shape)
+        return self._transposition.apply_to_boxes(reoriented, shape).in_part(self.box)
 
-    def restore_box(self, box: Box, shape: Shape) -> Box:
-        """A box of the view, in voxels of the prepared CT.
+    def restore_boxes(self, boxes: Boxes, shape: Shape) -> Boxes:
+        """Boxes of the view, in voxels of the prepared CT.
 
         Parameters
         ----------
-        box : in voxels of the view
+        boxes : in voxels of the view
         shape : of the prepared CT
         """
-        transposed = box_out_of_part(box, self.box)
-        return self.reorientation.undo_box(self._transposition.undo_box(transposed, shape), shape)
+        transposed = boxes.out_of_part(self.box)
+        return self.reorientation.undo_boxes(self._transposition.undo_boxes(transposed, shape), shape)
 
     @property
     def _transposition(self) -> Reorientation:

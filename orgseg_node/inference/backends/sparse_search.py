@@ -54,7 +54,7 @@ def search_sparsely(search: PartSearch, budget: int) -> tuple[SparseOutcome, Sea
         window=window,
         suspicion=SUSPICION,
     )
-    suspected = [box for label, box in first.suspected.items() if label in search.organs]
+    suspected = [each.box for label, each in first.suspected.items() if label in search.organs]
     if not suspected:
         nothing = replace(nothing_there(), tiles=first.tiles, network_s=first.network_s)
         return SparseOutcome.ABSENT, nothing

@@ -11,7 +11,6 @@ import structlog
 import torch
 
 from orgseg_node.core.body import Body
-from orgseg_node.core.geometry import Box, enclosing_boxes
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.inference.backends.context import (
@@ -48,6 +47,7 @@ from orgseg_node.inference.predictor import (
 )
 from orgseg_node.inference.preparing import SEARCH_MARGIN_MM, PreparedCt, dilate_mm, prepare_ct
 from orgseg_node.inference.subset import select_networks
+from orgseg_node.inference.suspected import Suspected, join_suspected
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
 
@@ -68,7 +68,7 @@ class StreamingPredictor:
     guided : how networks are run where the guide found their organs; None for the way that the calibration of
         the guide allows, if it does
     suspicion : probability of an organ, against background, from which on voxels are suspected; the result
-        has the boxes around them as well. None for none
+        says where they are as well. None for none
 
     Raises
     ------
@@ -171,7 +171,7 @@ class StreamingPredictor:
                 if self._skips_outside_body:
                     region = dilate_mm(prepared.mask, prepared.volume.grid, SEARCH_MARGIN_MM)
             merger = Merger(prepared.volume.grid.shape, manifest.priorities, selection.requested)
-            suspected: list[Mapping[str, Box]] = []
+            suspected: list[Mapping[str, Suspected]] = []
             disagreement: list[Disagreement] = []
             views: dict[PreprocessingPlan, NetworkView | None] = {}
             runs, places = len(selection.parts), None
@@ -231,7 +231,7 @@ class StreamingPredictor:
             not_searched=selection.not_searched,
             guided=tuple(guided),
             tiles=tiles,
-            suspected=None if self._suspicion is None else enclosing_boxes(suspected),
+            suspected=None if self._suspicion is None else join_suspected(suspected),
         )
 
     @property

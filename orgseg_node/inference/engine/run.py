@@ -41,9 +41,10 @@ from orgseg_node.inference.engine.slab import (
     shift_planes,
 )
 from orgseg_node.inference.engine.stopwatch import Stopwatch
-from orgseg_node.inference.engine.suspicion import SuspectedBoxes
+from orgseg_node.inference.engine.suspicion import SuspectedLabels
 from orgseg_node.inference.engine.tiles import Tiling, gaussian_weights, needed_tiles
 from orgseg_node.inference.engine.working import Regrid, WorkingPart, WorkingVolume
+from orgseg_node.inference.suspected import Suspected
 
 _DENSE = torch.contiguous_format
 _CERTAIN = 100.0  # logit of what is not computed, as it is background
@@ -103,7 +104,7 @@ class RunSummary:
     tiles, skipped : number of tiles that were computed, and that were skipped
     interpolated : number of voxels of the CT whose logits had to be interpolated
     network_s : seconds that the network computed
-    suspected : for each label that is suspected anywhere, the box around all these voxels of the CT
+    suspected : where each label is suspected that is suspected anywhere, in voxels of the CT
     """
 
     fold_agreement: FoldAgreement | None
@@ -111,7 +112,7 @@ class RunSummary:
     skipped: int
     interpolated: int
     network_s: float
-    suspected: Mapping[int, Box] = field(default_factory=dict)
+    suspected: Mapping[int, Suspected] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -143,7 +144,7 @@ def run_network(
     if task.suspicion is not None:
         if inner is not None and inner.shape != task.to_ct.source:
             raise ValueError("Only a run on the whole CT shows all that is suspected.")
-        suspected = SuspectedBoxes(task.to_ct, regions, task.suspicion, task.region)
+        suspected = SuspectedLabels(task.to_ct, regions, task.suspicion, task.region)
     needed = (
         None
         if task.region is None

@@ -1,29 +1,36 @@
 """Where an organ is only suspected: voxels in which it is less likely than background, but not by far.
 
-Each organ is compared with the background alone, so that none hides another one, however likely it is.
+Each organ is compared with the background alone, so that none hides another one, however likely it is. The
+voxels themselves are kept as well, up to a number for each organ, which does not depend on the CT.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Box, Shape, enclosing_box
+from orgseg_node.core.boxes import Boxes
+from orgseg_node.core.geometry import Box, enclosing_box
 from orgseg_node.core.volume import Mask
 from orgseg_node.inference.engine.resampling import Indices
 from orgseg_node.inference.engine.working import Regrid
+from orgseg_node.inference.suspected import Suspected
 
 SUSPICION: Final = 0.05
 """Probability of an organ, against background, from which on a voxel is suspected if nothing else is said."""
 
+MAX_VOXELS: Final = 65_536
+"""Number of suspected working voxels of an organ up to which they are kept: 8 litres at 5 mm, in 2 MB."""
 
-class SuspectedBoxes:
-    """The box around all voxels in which a label is suspected, for each label, from the planes of a run.
+
+class SuspectedLabels:
+    """Where each label is suspected, from the planes of a run.
 
     Parameters
     ----------
@@ -41,6 +48,8 @@ class SuspectedBoxes:
         self._bonus = math.log((1 - probability) / probability)
         self._region = region
         self._boxes: dict[int, Box] = {}
+        self._voxels: dict[int, list[NDArray[np.int32]]] = {}
+        self._counts: Counter[int] = Counter()
 
     def add(self, number: int, logits: torch.Tensor) -> None:
         """Take some planes.
@@ -65,16 +74,36 @@ class SuspectedBoxes:
             here = Box(start=(number + first, top, left), stop=(number + stop, bottom, right))
             before = self._boxes.get(labels[head], here)
             self._boxes[labels[head]] = enclosing_box([before, here])
+            self._keep(labels[head], here, suspected[head, first:stop, top:bottom, left:right].cpu().numpy())
 
-    def in_ct(self) -> Mapping[int, Box]:
-        """The box of each label that is suspected anywhere, in voxels of the CT, rounded outward."""
-        return {label: self._to_ct(box) for label, box in self._boxes.items()}
+    def in_ct(self) -> Mapping[int, Suspected]:
+        """Where each label is suspected that is suspected anywhere, in voxels of the CT, rounded outward."""
+        return {label: self._to_ct(label, box) for label, box in self._boxes.items()}
 
-    def _to_ct(self, box: Box) -> Box:
-        axes = list(zip(self._bounds, box.start, box.stop, strict=True))
-        start = [int(first[a]) for (first, _), a, _ in axes]
-        stop = [int(last[b - 1]) for (_, last), _, b in axes]
-        return Box(start=_three(start), stop=_three(stop))
+    def _keep(self, label: int, where: Box, suspected: Mask) -> None:
+        """Keep the voxels of a part of the working grid, unless those of the label become too many."""
+        self._counts[label] += int(np.count_nonzero(suspected))
+        if self._counts[label] > MAX_VOXELS:
+            self._voxels.pop(label, None)
+            return
+        here = np.argwhere(suspected).astype(np.int32) + np.array(where.start, dtype=np.int32)
+        self._voxels.setdefault(label, []).append(here)
+
+    def _to_ct(self, label: int, box: Box) -> Suspected:
+        kept = self._voxels.get(label)
+        around = self._around(np.array([box.start]), np.array([box.stop])).enclosing()
+        if kept is None:
+            return Suspected(box=around, voxels=None)
+        voxels = np.concatenate(kept)
+        return Suspected(box=around, voxels=self._around(voxels, voxels + 1))
+
+    def _around(self, start: NDArray[np.integer[Any]], stop: NDArray[np.integer[Any]]) -> Boxes:
+        """Boxes of the working grid, in voxels of the CT, rounded outward."""
+        firsts = [first[start[:, n]] for n, (first, _) in enumerate(self._bounds)]
+        stops = [last[stop[:, n] - 1] for n, (_, last) in enumerate(self._bounds)]
+        return Boxes(
+            start=np.stack(firsts, axis=1).astype(np.int32), stop=np.stack(stops, axis=1).astype(np.int32)
+        )
 
     def _near_region(self, number: int, region: Mask) -> Mask:
         """The voxels of a working plane that touch the region, (rows, columns) bool."""
@@ -112,8 +141,3 @@ def _ends(found: NDArray[np.bool_]) -> tuple[int, int]:
     """The first true value, and the one after the last."""
     where = np.flatnonzero(found)
     return int(where[0]), int(where[-1]) + 1
-
-
-def _three(values: list[int]) -> Shape:
-    a, b, c = values
-    return a, b, c

@@ -76,6 +76,7 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
         margin_mm=2.0,
         sparse=True,
         suspicion=0.05,
+        explained=True,
         date=dt.date(2026, 1, 31),
         references=(ReferenceCt(sha256="a" * 64, voxels=7),),
         organs={"spleen": _GOOD, "heart": _GOOD},
@@ -138,7 +139,8 @@ def test_without_a_sufficient_calibration_for_the_backend_the_guide_is_not_used(
     assert guide.calibration is not None
     run = allowed_run(guide, _STREAMING)
     assert run is not None
-    assert (run.layout, run.margin_mm, run.sparse, run.suspicion) == (Layout.ONCE, 2.0, True, 0.05)
+    assert (run.layout, run.margin_mm, run.sparse) == (Layout.ONCE, 2.0, True)
+    assert (run.suspicion, run.explained) == (0.05, True)
     poor = replace(guide.calibration, organs={"spleen": replace(_GOOD, missed_on=1), "heart": _GOOD})
     assert allowed_run(replace(guide, calibration=poor), _STREAMING) is None
     assert allowed_run(replace(guide, calibration=None), _STREAMING) is None
@@ -224,10 +226,9 @@ def test_what_networks_suspect_comes_with_what_they_find(
     assert more.suspected.keys() >= less.suspected.keys()
     for number, organ in found.label_map.organs.items():
         place = Box.around(found.label_map.labels == number)
-        assert enclosing_box([place, less.suspected[organ.key]]) == less.suspected[organ.key]
-        assert (
-            enclosing_box([less.suspected[organ.key], more.suspected[organ.key]]) == more.suspected[organ.key]
-        )
+        few, many = (found.suspected[organ.key].box for found in (less, more) if found.suspected)
+        assert enclosing_box([place, few]) == few
+        assert enclosing_box([few, many]) == many
 
 
 def test_an_imported_copy_keeps_its_guide(guided: ModelBundle) -> None:

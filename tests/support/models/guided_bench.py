@@ -20,16 +20,20 @@ from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits,
 from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
 from orgseg_node.inference.bundles.bundle import Part
 from orgseg_node.inference.bundles.manifest import Preprocessing
+from orgseg_node.inference.engine.forward import Forward
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.engine.plans import NetworkPlan, PreprocessingPlan
 from orgseg_node.inference.engine.working import HuNormalisation
+from orgseg_node.inference.merging import Merger
 from orgseg_node.inference.preparing import PreparedCt, prepare_ct
+from orgseg_node.inference.suspected import Suspected
 from orgseg_node.organ_table import organ_table
 
 SHAPE: Shape = (40, 44, 48)
 SPACING_MM = (2.0, 1.0, 1.5)
 PATCH: Shape = (8, 12, 12)
 KEY = "esophagus"  # 0.5 to 250 ml
+LIMITS = RunLimits(step=0.5, memory_budget_mb=None, device=torch.device("cpu"), shared=False)
 
 
 class AboveThreshold:
@@ -82,7 +86,8 @@ class GuidedBench:
     ) -> GuidedResult:
         """Run the network led by a guide that found its organ in a mask, and suspects it in another one."""
         places = self.places(guide, layout, margin_mm, key, sparse=sparse, suspected=suspected, proof=proof)
-        return run_guided(self.search(layout, margin_mm, on_progress), places)
+        merger = Merger(self.prepared.volume.grid.shape, {KEY: 1.0, key: 1.0})
+        return run_guided(self.search(layout, margin_mm, on_progress), places, merger)
 
     def places(
         self,
@@ -104,7 +109,7 @@ class GuidedBench:
             found=found,
             suspected=None
             if suspected is None
-            else ({key: Box.around(suspected)} if suspected.any() else {}),
+            else ({key: Suspected(box=Box.around(suspected), voxels=None)} if suspected.any() else {}),
             trusted=trusted_organs(found),
             proof=proof or GuideProof(known=frozenset({key}), silent=frozenset()),
             tiles=1,
@@ -112,6 +117,7 @@ class GuidedBench:
             layout=layout,
             margin_mm=margin_mm,
             sparse=sparse,
+            explained=True,
         )
 
     def search(
@@ -161,10 +167,23 @@ def make_bench(
     hu_array = np.where(organ, hu, 1).astype(np.int16)  # never 0, to which nnU-Net would crop
     if more is not None:
         hu_array[more[0]] = more[1]
+    prepared = prepared_of(hu_array)
+    network = network_of(forward or AboveThreshold(), {1: key}, spacing)
+    view = view_for_network(prepared, network.plan.preprocessing, "LPS")
+    assert view is not None
+    return GuidedBench(organ=organ, prepared=prepared, view=view, network=network, limits=LIMITS)
+
+
+def prepared_of(hu: NDArray[np.int16]) -> PreparedCt:
+    """A CT of SHAPE and SPACING_MM, all of which is the patient."""
     grid = Grid(shape=SHAPE, spacing_mm=SPACING_MM, origin_mm=(0.0, 0.0, 0.0))
     mask = np.ones(SHAPE, dtype=bool)
     body = Body(mask=mask, box=Box.around(mask), effective_diameter_mm=100.0, findings=())
-    prepared = prepare_ct(Volume(grid=grid, hu=hu_array), body, Preprocessing())
+    return prepare_ct(Volume(grid=grid, hu=hu), body, Preprocessing())
+
+
+def network_of(forward: Forward, labels: dict[int, str], spacing: Sequence[float]) -> LoadedNetwork:
+    """A network of tiles of PATCH that gets HU divided by 1000."""
     a, b, c = spacing
     preprocessing = PreprocessingPlan(
         transpose=(0, 1, 2),
@@ -176,22 +195,17 @@ def make_bench(
         preprocessing=preprocessing,
         patch=PATCH,
         force_separate_z=None,
-        heads=2,
+        heads=1 + len(labels),
         regions=None,
         downsampling=(2, 2, 2),
     )
-    view = view_for_network(prepared, preprocessing, "LPS")
-    assert view is not None
-    part = Part(folder="parts/organ", configuration="3d_fullres", folds=("0",), labels={1: key})
-    network = LoadedNetwork(
-        part=part,
+    return LoadedNetwork(
+        part=Part(folder="parts/organ", configuration="3d_fullres", folds=("0",), labels=labels),
         plan=plan,
-        forward=forward or AboveThreshold(),
+        forward=forward,
         activation_bytes=1,
         release_memory=lambda: None,
     )
-    limits = RunLimits(step=0.5, memory_budget_mb=None, device=torch.device("cpu"), shared=False)
-    return GuidedBench(organ=organ, prepared=prepared, view=view, network=network, limits=limits)
 
 
 def block(start: Shape, stop: Shape) -> Mask:

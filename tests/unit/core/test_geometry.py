@@ -10,10 +10,8 @@ from orgseg_node.core.geometry import (
     Box,
     Grid,
     SliceStack,
-    box_in_part,
     box_out_of_part,
     enclosing_box,
-    enclosing_boxes,
 )
 
 GRID = Grid(shape=(4, 5, 6), spacing_mm=(3.0, 2.0, 1.0), origin_mm=(10.0, 20.0, 30.0))
@@ -146,17 +144,10 @@ def test_a_stack_that_cannot_be_is_an_error(changed: dict[str, object], message:
 
 def test_a_box_in_voxels_of_a_part_of_the_grid() -> None:
     part = Box(start=(2, 3, 4), stop=(6, 7, 8))
-    inside = box_in_part(Box(start=(0, 4, 5), stop=(3, 9, 6)), part)
-    assert inside == Box(start=(0, 1, 1), stop=(1, 4, 2))
+    inside = Box(start=(0, 1, 1), stop=(1, 4, 2))
     assert box_out_of_part(inside, part) == Box(start=(2, 4, 5), stop=(3, 7, 6))
-    assert box_in_part(Box(start=(0, 0, 0), stop=(2, 9, 9)), part) is None
 
 
 def test_the_box_around_several_boxes() -> None:
     boxes = [Box(start=(2, 3, 4), stop=(3, 4, 9)), Box(start=(1, 5, 6), stop=(2, 6, 7))]
     assert enclosing_box(boxes) == Box(start=(1, 3, 4), stop=(3, 6, 9))
-    first, second = boxes
-    assert enclosing_boxes([{"heart": first}, {"liver": second}, {"heart": second}]) == {
-        "heart": enclosing_box(boxes),
-        "liver": second,
-    }

@@ -50,6 +50,7 @@ def a_guided_calibration(**organs: GuidedAgreement) -> GuidedCalibration:
         margin_mm=10.0,
         sparse=True,
         suspicion=0.05,
+        explained=True,
         date=dt.date(2026, 1, 31),
         references=(ReferenceCt(sha256="a" * 64, voxels=7), ReferenceCt(sha256="b" * 64, voxels=9)),
         organs={"spleen": _GOOD, "liver": _GOOD} | organs,
@@ -118,6 +119,7 @@ def test_each_problem_of_a_guide_is_named(change: dict[str, Any], expected: str)
         ({"layout": "thrice"}, "calibration.layout must be few, once, nnunet"),
         ({"margin_mm": -1}, "calibration.margin_mm must be 0 to 1000"),
         ({"sparse": 1}, "calibration.sparse must be true or false"),
+        ({"explained": 1}, "calibration.explained must be true or false"),
         ({"suspicion": 0.7}, "calibration.suspicion must be above 0 and at most 0.5"),
         ({"date": "2026-01-31"}, "calibration.date must be a date"),
         ({"references": []}, "at least one [[guide.calibration.references]]"),
@@ -226,7 +228,18 @@ def test_a_calibration_from_before_does_not_let_the_silence_of_a_guide_count() -
     assert (old.suspicion, old.describe()) == (None, "tiles once, margin 10 mm, sparse first pass")
     assert new is not None
     assert new.suspicion == 0.05
-    assert new.describe().endswith(", silence of the guide counts below 0.05")
+    assert new.describe().endswith(", silence of the guide counts below 0.05 or in other organs")
+
+
+def test_a_calibration_from_before_does_not_let_other_organs_explain_a_suspicion() -> None:
+    document = _document()
+    assert document["guide"]["calibration"].pop("explained")
+    guide = parse_manifest(tomli_w.dumps(document).encode()).guide
+    old, new = (allowed_run(each, InferenceSettings()) for each in (guide, _guide()))
+    assert old is not None
+    assert new is not None
+    assert (old.suspicion, old.explained, new.explained) == (0.05, False, True)
+    assert old.describe().endswith(", silence of the guide counts below 0.05")
 
 
 def test_silence_never_counts_for_an_organ_that_no_reference_ct_showed() -> None:
@@ -301,12 +314,17 @@ def test_objects_say_which_guide_led_how_many_networks() -> None:
         "; 2 searched the whole CT by a sparse first pass, which suspected nothing of spleen."
     )
     assert not describe_guidance([])
-    outcomes = (GuidedOutcome.SUSPECTED, GuidedOutcome.REFUTED, GuidedOutcome.ABSENT)
+    outcomes = (
+        GuidedOutcome.SUSPECTED,
+        GuidedOutcome.REFUTED,
+        GuidedOutcome.EXPLAINED,
+        GuidedOutcome.ABSENT,
+    )
     silent = [replace(row, organs=(o.name,), outcome=o) for o in outcomes]
     assert describe_guidance([row, again, *silent]).endswith(
         "; searched SUSPECTED only where the guide suspects it; found at most a crumb, left out, of REFUTED "
-        "around all that the guide suspects; the guide, which led to 1 of 1 other organs, suspects ABSENT "
-        "nowhere."
+        "around what the guide suspects; did not search EXPLAINED, as all that the guide suspects is other "
+        "organs; the guide, which led to 1 of 1 other organs, suspects ABSENT nowhere."
     )
     other = [replace(each, guide="other 1") for each in (missed, row, row)]
     assert "led to 1 of 1 other organs" in describe_guidance([row, silent[-1], *other]), (

@@ -7,6 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
+from orgseg_node.core.boxes import Boxes
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.inference.orientation import reorientation_to
@@ -69,6 +70,7 @@ def test_a_box_goes_with_its_voxels_and_back(stored: str) -> None:
     box = Box(start=(0, 1, 3), stop=(2, 4, 4))
     mask = np.zeros(volume.grid.shape, dtype=bool)
     mask[box.slices] = True
-    turned = reorientation.apply_to_box(box, volume.grid.shape)
-    assert turned == Box.around(reorientation.apply(mask))
-    assert reorientation.undo_box(turned, volume.grid.shape) == box
+    turned = reorientation.apply_to_boxes(Boxes.of([box, box]), volume.grid.shape)
+    assert len(turned) == 2
+    assert turned.enclosing() == Box.around(reorientation.apply(mask))
+    assert reorientation.undo_boxes(turned, volume.grid.shape).enclosing() == box

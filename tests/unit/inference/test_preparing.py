@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from orgseg_node.core.body import Body
+from orgseg_node.core.boxes import Boxes
 from orgseg_node.core.geometry import Box, Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import BodyNotFound
@@ -77,12 +78,12 @@ def test_a_box_goes_to_the_view_of_a_network_and_back() -> None:
     box = Box(start=(1, 3, 2), stop=(3, 5, 3))
     mask = np.zeros(shape, dtype=bool)
     mask[box.slices] = True
-    in_crop = prepared.box_of(box, shape)
-    assert in_crop is not None
-    in_view = view.box_of(in_crop, crop)
-    assert in_view == Box.around(view.of(prepared.reorientation.apply(mask)[prepared.box.slices]))
-    assert prepared.restore_box(view.restore_box(in_view, crop), shape) == box
-    assert prepared.box_of(Box(start=(5, 7, 9), stop=(6, 8, 10)), shape) is None
+    outside = Box(start=(5, 7, 9), stop=(6, 8, 10))
+    in_view = view.boxes_of(prepared.boxes_of(Boxes.of([box, outside]), shape), crop)
+    assert len(in_view) == 1
+    around = Box.around(view.of(prepared.reorientation.apply(mask)[prepared.box.slices]))
+    assert in_view.enclosing() == around
+    assert prepared.restore_boxes(view.restore_boxes(in_view, crop), shape).enclosing() == box
 
 
 def test_without_a_patient_nothing_is_prepared() -> None:

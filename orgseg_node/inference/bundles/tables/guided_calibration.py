@@ -95,6 +95,7 @@ class GuidedCalibration:
         `backends.sparse_search`
     suspicion : probability of an organ in the guide, against background, from which on a network searched it
         where the guide did not find it; None if it searched the whole CT. See `backends.guide_proof`
+    explained : whether it did not search what another organ explains; see `backends.explained`
     date : of the measurement
     references : the CTs of the measurement
     organs : agreement by organ key, for every organ of the bundle
@@ -108,6 +109,7 @@ class GuidedCalibration:
     references: tuple[ReferenceCt, ...]
     organs: Mapping[str, GuidedAgreement]
     suspicion: float | None = None
+    explained: bool = False
 
     @property
     def never_found(self) -> tuple[str, ...]:
@@ -132,24 +134,29 @@ class GuidedCalibration:
 
     def describe(self) -> str:
         """How tiles are laid, for the description of the method."""
-        return describe_guided(self.layout, self.margin_mm, self.suspicion, sparse=self.sparse)
+        return describe_guided(
+            self.layout, self.margin_mm, self.suspicion, sparse=self.sparse, explained=self.explained
+        )
 
 
-def describe_guided(layout: str, margin_mm: float, suspicion: float | None, *, sparse: bool) -> str:
+def describe_guided(
+    layout: str, margin_mm: float, suspicion: float | None, *, sparse: bool, explained: bool
+) -> str:
     """How networks are run that a guide leads, for the description of the method.
 
     Parameters
     ----------
-    layout, margin_mm, suspicion, sparse : see `GuidedCalibration`
+    layout, margin_mm, suspicion, sparse, explained : see `GuidedCalibration`
     """
     first = ", sparse first pass" if sparse else ""
     silence = "" if suspicion is None else f", silence of the guide counts below {suspicion:g}"
-    return f"tiles {layout}, margin {margin_mm:g} mm{first}{silence}"
+    others = " or in other organs" if silence and explained else ""
+    return f"tiles {layout}, margin {margin_mm:g} mm{first}{silence}{others}"
 
 
 def guided_calibration_document(calibration: GuidedCalibration) -> dict[str, Any]:
     """The calibration as a table of the manifest."""
-    document = {
+    document: dict[str, Any] = {
         "backend": calibration.backend,
         "layout": calibration.layout,
         "margin_mm": float(calibration.margin_mm),
@@ -158,7 +165,9 @@ def guided_calibration_document(calibration: GuidedCalibration) -> dict[str, Any
         "references": [asdict(ct) for ct in calibration.references],
         "organs": {key: _organ_document(organ) for key, organ in calibration.organs.items()},
     }
-    return document if calibration.suspicion is None else document | {"suspicion": calibration.suspicion}
+    if calibration.suspicion is None:
+        return document
+    return document | {"suspicion": calibration.suspicion, "explained": calibration.explained}
 
 
 def _organ_document(organ: GuidedAgreement) -> dict[str, Any]:
@@ -182,6 +191,7 @@ def read_guided_calibration(row: Mapping[str, Any]) -> GuidedCalibration:
         references=tuple(ReferenceCt(**ct) for ct in row["references"]),
         organs={key: _read_organ(organ) for key, organ in row["organs"].items()},
         suspicion=row.get("suspicion"),
+        explained=row.get("explained", False),  # nor this
     )
 
 
@@ -201,15 +211,18 @@ def guided_calibration_problems(row: Any) -> list[str]:
     here = "guide.calibration"
     if not isinstance(row, dict):
         return [f"{here} must be a table"]
-    found = key_problems(f"{here}.", row, _TOP, {"sparse", "suspicion"})
+    found = key_problems(f"{here}.", row, _TOP, {"sparse", "suspicion", "explained"})
     if row.get("backend", "exact") not in _BACKENDS:
         found.append(f"{here}.backend must be {' or '.join(_BACKENDS)}")
     if row.get("layout", "once") not in LAYOUTS:
         found.append(f"{here}.layout must be {', '.join(LAYOUTS)}")
     if not is_number(row.get("margin_mm", 0)) or not 0 <= row.get("margin_mm", 0) <= 1000:
         found.append(f"{here}.margin_mm must be 0 to 1000")
-    if not isinstance(row.get("sparse", False), bool):
-        found.append(f"{here}.sparse must be true or false")
+    found += [
+        f"{here}.{name} must be true or false"
+        for name in ("sparse", "explained")
+        if not isinstance(row.get(name, False), bool)
+    ]
     if not is_number(row.get("suspicion", 0.5)) or not 0 < row.get("suspicion", 0.5) <= 0.5:
         found.append(f"{here}.suspicion must be above 0 and at most 0.5")
     if type(row.get("date", dt.date.min)) is not dt.date:

@@ -73,7 +73,7 @@ def _measure(unguided: int, guided: int, outcome: GuidedOutcome = GuidedOutcome.
     )
     cases = [ReferenceCase(ct=Volume(grid=_GRID, hu=hu))]
     (candidate,) = measure_guided(runs, cases, dt.date(2026, 2, 1), lambda *_: None).candidates
-    assert candidate.calibration.sparse
+    assert (candidate.calibration.sparse, candidate.calibration.explained) == (True, True)
     assert candidate.differing == abs(unguided - guided)
     return candidate.calibration.organs[_KEY]
 
@@ -103,6 +103,7 @@ def test_an_organ_of_which_neither_run_found_more_than_a_crumb_is_not_there(
         (GuidedOutcome.SUSPECTED, 2, 1, 0),
         (GuidedOutcome.REFUTED, 0, 1, 0),
         (GuidedOutcome.ABSENT, 0, 1, 0),
+        (GuidedOutcome.EXPLAINED, 0, 1, 0),
         (GuidedOutcome.MISSED, 10, 1, 1),
     ],
 )

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from orgseg_node.core.geometry import Box
+from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.core.volume import Mask
 from orgseg_node.inference.backends.network_run import run_loaded
 from orgseg_node.inference.backends.sparse_search import sparse_window
 from orgseg_node.inference.engine.label_planes import interpolation_axes
 from orgseg_node.inference.engine.run import number_of_tiles
-from orgseg_node.inference.engine.suspicion import SuspectedBoxes, voxels_around
+from orgseg_node.inference.engine.suspicion import MAX_VOXELS, SuspectedLabels, voxels_around
 from orgseg_node.inference.engine.working import Regrid
 from tests.support.models.guided_bench import PATCH, SHAPE, block, make_bench
 
@@ -42,7 +42,7 @@ def _run(hu: int, region: Mask | None = None) -> tuple[NDArray[np.uint16], NDArr
     assert (labels == bench.whole() * (1 if region is None else region)).all()
     forward: Any = bench.network.forward
     suspected = np.zeros(labels.shape, dtype=bool)
-    suspected[summary.suspected[1].slices] = True
+    suspected[summary.suspected[1].box.slices] = True
     return labels, suspected, forward.tiles / number_of_tiles(bench.limits.tiling(bench.network, bench.view))
 
 
@@ -104,9 +104,10 @@ def test_only_a_run_on_the_whole_ct_shows_all_that_is_suspected() -> None:
 
 
 def _boxes(logits: list[float], regions: tuple[int, ...] | None = None) -> set[int]:
-    boxes = SuspectedBoxes(Regrid(source=(1, 1, 1), target=(1, 1, 1), thick_axis=None), regions, 0.05, None)
-    boxes.add(0, torch.tensor(logits, dtype=torch.half)[:, None, None, None])
-    return set(boxes.in_ct())
+    one = Regrid(source=(1, 1, 1), target=(1, 1, 1), thick_axis=None)
+    suspected = SuspectedLabels(one, regions, 0.05, None)
+    suspected.add(0, torch.tensor(logits, dtype=torch.half)[:, None, None, None])
+    return set(suspected.in_ct())
 
 
 def test_an_organ_is_suspected_however_likely_another_one_is() -> None:
@@ -139,10 +140,49 @@ def test_no_suspected_voxel_of_the_working_grid_is_lost(
 def test_a_working_plane_between_two_slices_is_suspected() -> None:
     to_ct = Regrid(source=(30, 4, 4), target=(12, 4, 4), thick_axis=None)
     for number in range(30):
-        boxes = SuspectedBoxes(to_ct, None, 0.05, None)
+        suspected = SuspectedLabels(to_ct, None, 0.05, None)
         logits = torch.zeros((2, 1, 4, 4), dtype=torch.half)
         logits[1] = -9.0
         logits[1, 0, 1:3, 1:3] = -1.0
-        boxes.add(number, logits)
-        (box,) = boxes.in_ct().values()
-        assert box.start[0] <= (number + 0.5) * 12 / 30 <= box.stop[0]
+        suspected.add(number, logits)
+        (found,) = suspected.in_ct().values()
+        assert found.box.start[0] <= (number + 0.5) * 12 / 30 <= found.box.stop[0]
+
+
+@pytest.mark.parametrize("sizes", [((9, 8, 7), (9, 8, 7)), ((9, 8, 7), (13, 20, 7)), ((9, 8, 7), (3, 5, 4))])
+def test_each_suspected_voxel_is_kept_with_the_voxels_of_the_ct_that_depend_on_it(
+    sizes: tuple[Shape, Shape],
+) -> None:
+    source, target = sizes
+    shown = np.random.default_rng(0).random(source) < 0.1
+    suspected = SuspectedLabels(Regrid(source=source, target=target, thick_axis=None), None, 0.05, None)
+    for number in range(0, len(shown), 2):  # two planes at once, and one
+        planes = shown[number : number + 2]
+        logits = torch.zeros((2, *planes.shape), dtype=torch.half)
+        logits[1] = torch.from_numpy(np.where(planes, -2.0, -4.0))
+        suspected.add(number, logits)
+    found = suspected.in_ct()[1]
+    bounds = [voxels_around(a, b) for a, b in zip(source, target, strict=True)]
+    assert found.voxels is not None
+    expected = [[bounds[n][end][at[n]] for n in range(3)] for at in np.argwhere(shown) for end in (0, 1)]
+    both = np.stack([found.voxels.start, found.voxels.stop], axis=1).reshape(-1, 3)
+    assert both.tolist() == np.array(expected).tolist()
+    assert found.voxels.enclosing() == found.box
+
+
+@pytest.mark.parametrize(("more", "kept"), [(0, True), (1, False)])
+def test_of_too_many_voxels_only_the_box_is_kept(more: int, *, kept: bool) -> None:
+    side = 256
+    everywhere = Regrid(source=(3, side, side), target=(3, side, side), thick_axis=None)
+    suspected = SuspectedLabels(everywhere, None, 0.05, None)
+    full, rest = (torch.full((3, side, side), -9.0, dtype=torch.half) for _ in range(2))
+    assert side * side == MAX_VOXELS
+    full[1], rest[1].view(-1)[:more], rest[2, 5, 5] = 0.0, 0.0, 0.0
+    full[0] = rest[0] = 0.0
+    for number, plane in enumerate((full, rest, full)[: 2 + more]):
+        suspected.add(number, plane[:, None])
+    found = suspected.in_ct()
+    assert (found[1].voxels is not None) == kept
+    assert found[1].box == Box(start=(0, 0, 0), stop=(min(2 + 2 * more, 3), side, side))
+    assert found[2].voxels is not None, "each label for itself"
+    assert len(found[2].voxels) == 1

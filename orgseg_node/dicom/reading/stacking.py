@@ -213,9 +213,11 @@ def _spacings(gaps: FloatArray, heights: FloatArray) -> tuple[tuple[Finding, ...
     found = []
     if missing.any():
         count, places = int((times[missing] - 1).sum()), int(missing.sum())
+        at = int(np.argmax(np.where(missing, gaps, 0)))
         message = (
-            f"Slices are missing, {count} in all; the widest of these gaps ({places}) has "
-            f"{gaps[missing].max():.1f} mm. The network gets interpolated values there."
+            f"Slices are missing, {count} in all; the widest of these gaps ({places}) has {gaps[at]:.1f} mm, "
+            f"from position {heights[at]:.1f} to {heights[at + 1]:.1f} mm. The network gets interpolated "
+            "values there."
         )
         found.append(_warning(MISSING_SLICES, message, float(count)))
     if changes.any():

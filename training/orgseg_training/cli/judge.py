@@ -113,7 +113,7 @@ def judge(
     with lock_folder(session.folder):
         with progress_display() as display:
             display.stage("scans contoured", 2 * len(scans))
-            result = session.run(scans, datetime.now().astimezone(), lambda _: display.advance())
+            result = session.run(scans, lambda: datetime.now().astimezone(), lambda _: display.advance())
         folder = out or session.folder
         keys = ratings_folder(session.folder)
         rated = kept_ratings(keys, session.live.sha256, session.candidate.sha256)

@@ -101,7 +101,8 @@ def _facts(content: Mapping[str, Any]) -> list[str]:
         f"Live: {live['name']} version {live['version']}, sha256 {live['sha256']}",
         f"Candidate: {candidate['name']} version {candidate['version']}, sha256 {candidate['sha256']}",
         f"{scans['patients']} patients: {scans['locked']} locked scans, {scans['out_of_fold']} out of fold",
-        f"Made {content['created']} by orgseg_node {content['program']}, {content['method']}",
+        f"Begun {content['begun']}, made {content['created']}",
+        f"By orgseg_node {content['program']}, {content['method']}",
         f"Organs as the node sends them with the protocol {content['protocol']['name']}",
         content["power"]["sentence"],
     ]

@@ -220,14 +220,17 @@ class GateSession:
         return sum(not run.is_cached(scan.case) for scan in scans for run in runs(scan).values())
 
     def run(
-        self, scans: Sequence[ScanToJudge], created: datetime, on_run: Callable[[str], None] = lambda _: None
+        self,
+        scans: Sequence[ScanToJudge],
+        clock: Callable[[], datetime],
+        on_run: Callable[[str], None] = lambda _: None,
     ) -> GateResult:
         """Contour the scans with both bundles, and judge.
 
         Parameters
         ----------
         scans : as `GateSession.scans` gives them
-        created : the time, for the gate file
+        clock : the time; begin and end stand in the gate file
         on_run : called after each run with the key of the scan
 
         Raises
@@ -235,7 +238,7 @@ class GateSession:
         StorageError, DiskFull
             If scans or cache cannot be read or written.
         """
-        runs = self._runs()
+        begun, runs = clock(), self._runs()
         found: dict[str, dict[str, RunResult]] = {}
         for scan in scans:
             for role, run in runs(scan).items():
@@ -257,7 +260,7 @@ class GateSession:
             judgement=judgement,
             scans=paired,
             rows=rows,
-            content=self._content(judgement, paired, rows, power, created),
+            content=self._content(judgement, paired, rows, power, (begun, clock())),
         )
 
     def run_of(self, scan: ScanToJudge, role: str) -> BundleRun:
@@ -305,13 +308,14 @@ class GateSession:
         scans: Sequence[PairedScan],
         rows: Sequence[SubgroupRow],
         power: Power,
-        created: datetime,
+        when: tuple[datetime, datetime],
     ) -> dict[str, Any]:
         lock = self.site.lock()
         locked = [scan for scan in scans if not scan.out_of_fold]
         content: dict[str, Any] = _without_nan(
             {
-                "created": created.isoformat(timespec="seconds"),
+                "begun": when[0].isoformat(timespec="seconds"),
+                "created": when[1].isoformat(timespec="seconds"),
                 "program": __version__,
                 "site": self.site.settings.name,
                 "lock": {"number": lock.number, "sha256": lock.sha256},

@@ -13,6 +13,7 @@ from orgseg_training.datasets.rtstruct.archive import (
     read_archive,
     require_same_patient,
 )
+from orgseg_training.datasets.rtstruct.roi_masks import scan_findings
 from orgseg_training.datasets.rtstruct.structure_sets import StructureSet
 from orgseg_training.errors import scan_error, short_reason
 from orgseg_training.site.names import add_names, read_names
@@ -36,6 +37,7 @@ class SurveyedArchive:
     ----------
     usable : keys of the CT series with a structure set
     reasons : why others cannot be used, by key
+    warnings : what is wrong with the CT of those that are usable, such as missing slices, by key
     meanings : of every ROI name with contours
     empty : ROI names without any contours
     plans, lone_plans : number of plans, and of those whose structure set is not here
@@ -46,6 +48,7 @@ class SurveyedArchive:
 
     usable: tuple[str, ...]
     reasons: dict[str, str]
+    warnings: dict[str, tuple[str, ...]]
     meanings: tuple[Meaning, ...]
     empty: tuple[str, ...]
     plans: int
@@ -70,14 +73,17 @@ def survey_site(site: Site) -> SurveyedArchive:
     read_names(site.names_file, site.organs)  # a mistake in it is said before the archive is read
     archive = read_archive(site.settings.archive, any_export=site.settings.any_export)
     used: list[StructureSet] = []
-    usable, reasons, patients = [], {}, {}
+    usable, reasons, warnings, patients = [], {}, {}, {}
     for key, patient_id, outcome in _chain(site, archive):
         patients[key] = patient_id
-        if isinstance(outcome, StructureSet):
-            usable.append(key)
-            used.append(outcome)
-        else:
+        if isinstance(outcome, str):
             reasons[key] = outcome
+            continue
+        structures, findings = outcome
+        usable.append(key)
+        used.append(structures)
+        if findings:
+            warnings[key] = findings
     site.patients.add({key: patient_id for key, patient_id in patients.items() if patient_id})
     surveyed = survey_names(used)
     meanings = tuple(meaning_of(one, site.organs) for one in surveyed if one.rois)
@@ -92,6 +98,7 @@ def survey_site(site: Site) -> SurveyedArchive:
     return SurveyedArchive(
         usable=tuple(usable),
         reasons=dict(sorted(reasons.items())),
+        warnings=dict(sorted(warnings.items())),
         meanings=meanings,
         empty=tuple(one.name for one in surveyed if not one.rois),
         plans=len(archive.plans),
@@ -111,6 +118,9 @@ def survey_lines(found: SurveyedArchive) -> Iterator[str]:
     unusable = f", {len(found.reasons)} things cannot be used:" if found.reasons else "."
     yield f"{len(found.usable)} scans have a structure set{unusable}"
     yield from (f"  {key}: {why}" for key, why in found.reasons.items())
+    if found.warnings:
+        yield f"Look at the CT of {len(found.warnings)} of them:"
+        yield from (f"  {key}: {text}" for key, texts in found.warnings.items() for text in texts)
     if found.plans:
         lone = f", {found.lone_plans} on structure sets that are not here" if found.lone_plans else ""
         yield f"{found.plans} plans{lone}."
@@ -137,8 +147,10 @@ def _name_table(meanings: Sequence[Meaning]) -> Iterator[str]:
         yield "  ".join((*cells, row[4]))
 
 
-def _chain(site: Site, archive: Archive) -> Iterator[tuple[str, str, StructureSet | str]]:
-    """Key, Patient ID, and the structure set of each CT, or why it cannot be used."""
+def _chain(
+    site: Site, archive: Archive
+) -> Iterator[tuple[str, str, tuple[StructureSet, tuple[str, ...]] | str]]:
+    """Key, Patient ID, and of each CT structure set and warnings, or why it cannot be used."""
     settings = site.settings
     for parts in archive.scans():
         first = parts[0][0]
@@ -153,6 +165,6 @@ def _chain(site: Site, archive: Archive) -> Iterator[tuple[str, str, StructureSe
         except Exception as error:  # noqa: BLE001  # one odd scan must not hide the others
             yield key, patient_id, short_reason(scan_error(error).sentence)
         else:
-            yield key, patient_id, link.structures
+            yield key, patient_id, (link.structures, tuple(one.message for one in scan_findings(series)))
     for name, path, why in archive.unmatched():
         yield f"{settings.name}__{name}", archive.patient_id_of(path), short_reason(why.sentence)

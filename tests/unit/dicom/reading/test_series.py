@@ -447,9 +447,13 @@ def test_slices_shifted_sideways_by_less_than_half_a_pixel_keep_their_places(tmp
 
 def test_the_number_of_missing_slices_is_reported(tmp_path: Path) -> None:
     build_ct_series(tmp_path, small(slices=9), lambda k, _: k not in {3, 5, 6})
-    (finding,) = read_series(tmp_path).findings
+    series = read_series(tmp_path)
+    (finding,) = series.findings
     assert finding.value == 3
+    first, last = (float(series.stack.positions_mm[k][2]) for k in (3, 4))
+    assert last - first == 9.0
     assert "missing, 3 in all; the widest of these gaps (2) has 9.0 mm" in finding.message
+    assert f"from position {first:.1f} to {last:.1f} mm" in finding.message
 
 
 @pytest.mark.parametrize(

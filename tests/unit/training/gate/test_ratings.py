@@ -226,7 +226,7 @@ def test_page_and_pdf_of_a_gate_show_the_ratings(sheet: RatingSheet, site: Site,
     keys = sheet.key.parent
     keep_ratings(keys, read_sheet(keys, _fill(sheet, _better)))
     session = session_of(site, tmp_path, Networks())
-    content = dict(session.run(session.scans(), NOW).content)
+    content = dict(session.run(session.scans(), lambda: NOW).content)
     rated = content | {"ratings": kept_ratings(keys, LIVE.sha256, CANDIDATE.sha256)}
     assert sheet.name in render_html(rated).decode()
     assert len(render_pdf(rated)) > len(render_pdf(content))

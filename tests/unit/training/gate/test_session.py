@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +46,11 @@ def test_an_equal_candidate_passes_and_the_second_gate_runs_nothing(tmp_path: Pa
     assert power.needed is not None
     assert power.needed > 6
     assert "patients are needed for each of 2 organs" in power.sentence
-    result = session.run(scans, NOW)
+    result = session.run(scans, lambda: NOW)
     assert (result.judgement.verdict, len(networks.runs)) == (GateVerdict.PASS, 12)
     again = session_of(site, tmp_path / "again", networks)
     assert again.uncached_runs(again.scans()) == 0
-    assert again.run(again.scans(), NOW).judgement == result.judgement
+    assert again.run(again.scans(), lambda: NOW).judgement == result.judgement
     assert len(networks.runs) == 12, "everything came from the cache"
     assert not again.power(scans).measured, "differences without a spread measure nothing"
 
@@ -65,16 +65,27 @@ def test_sabotage_fails_for_the_organs_concerned(
 ) -> None:
     bundle = write_bundle(tmp_path / "sabotage", name="sabotage", title=f"{habit}")
     session = session_of(shared, tmp_path, Networks(habits={"sabotage": habit}), candidate=bundle)
-    judged = session.run(session.scans(), NOW).judgement
+    judged = session.run(session.scans(), lambda: NOW).judgement
     assert judged.verdict is GateVerdict.FAIL
     assert {one.organ for one in judged.organs if one.verdict is GateVerdict.FAIL} == organs
+
+
+def test_begin_and_end_stand_in_the_gate_file_and_on_its_page(shared: Site, tmp_path: Path) -> None:
+    session = session_of(shared, tmp_path, Networks())
+    times = iter([NOW, NOW + timedelta(hours=9)])
+    content = session.run(session.scans(), lambda: next(times)).content
+    assert (content["begun"], content["created"]) == (
+        "2026-01-31T12:00:00+00:00",
+        "2026-01-31T21:00:00+00:00",
+    )
+    assert f"Begun {content['begun']}, made {content['created']}".encode() in render_html(content)
 
 
 def test_pieces_that_the_node_removes_are_not_held_against_a_candidate(shared: Site, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "crumbs", name="crumbs", title="crumbs")
     networks = Networks(habits={"crumbs": Habit(crumbs=frozenset({"liver"}))})
     session = session_of(shared, tmp_path, networks, candidate=bundle)
-    raw = session.run(session.scans(), NOW).judgement
+    raw = session.run(session.scans(), lambda: NOW).judgement
     (liver,) = (one for one in raw.organs if one.organ == "liver")
     assert raw.verdict is GateVerdict.FAIL, "the default protocol does not tidy a liver"
     assert liver.tail.difference_mm > 20
@@ -84,7 +95,7 @@ def test_pieces_that_the_node_removes_are_not_held_against_a_candidate(shared: S
         '[[structures]]\nname = "PRV"\nderive = "margin"\nfrom = ["liver"]\nmargin_mm = 5\n'
     )
     tidied = session_of(shared, tmp_path / "2", networks, candidate=bundle, protocol=str(file))
-    judged = tidied.run(tidied.scans(), NOW)
+    judged = tidied.run(tidied.scans(), lambda: NOW)
     assert judged.judgement.verdict is GateVerdict.PASS, "the spleen is compared although it is not sent"
     assert len(judged.judgement.organs) == 2
     assert judged.content["protocol"]["sha256"] == load_protocol(str(file)).sha256
@@ -102,7 +113,7 @@ def test_a_candidate_that_differs_widely_says_nothing_about_how_many_patients_ar
     session = session_of(shared, tmp_path, networks, candidate=bundle)
     scans = session.scans()
     before = session.power(scans)
-    (liver,) = (o for o in session.run(scans, NOW).judgement.organs if o.organ == "liver")
+    (liver,) = (o for o in session.run(scans, lambda: NOW).judgement.organs if o.organ == "liver")
     assert liver.dice.sd > 0
     assert session.power(scans) == before
 
@@ -121,7 +132,7 @@ def test_both_models_look_at_a_scan_that_is_read_once(
     session = session_of(site, tmp_path, Networks())
     monkeypatch.setattr(StoredCase, "volume", counted)
     scans = session.scans()
-    session.run(scans, NOW)
+    session.run(scans, lambda: NOW)
     assert sorted(read) == sorted(scan.case.key for scan in scans)
 
 
@@ -157,7 +168,7 @@ def test_training_scans_are_judged_by_the_fold_that_was_not_trained_on_them(
     everywhere = trained_on(write_bundle(tmp_path / "all", name="all"), training, None)
     without = session_of(shared, tmp_path / "2", networks, candidate=everywhere)
     assert not any(scan.out_of_fold for scan in without.scans())
-    content = session.run(scans, NOW).content
+    content = session.run(scans, lambda: NOW).content
     assert content["scans"]["patients"] == 12
     assert content["scans"]["training_known"] == {"live": False, "candidate": True}
 
@@ -172,12 +183,12 @@ def test_a_gate_that_was_interrupted_continues(tmp_path: Path) -> None:
 
     session = session_of(site, tmp_path, networks)
     with pytest.raises(KeyboardInterrupt):
-        session.run(session.scans(), NOW, killed)
+        session.run(session.scans(), lambda: NOW, killed)
     assert session.uncached_runs(session.scans()) == 6 - 3
     damaged = next((site.root / "gate" / "runs").glob("*/*.json"))
     damaged.write_text("{")
     assert session.uncached_runs(session.scans()) == 6 - 2, "a damaged result is made again"
-    session.run(session.scans(), NOW)
+    session.run(session.scans(), lambda: NOW)
     assert len(networks.runs) == 7
 
 
@@ -214,7 +225,7 @@ def test_an_organ_is_compared_only_in_the_slices_in_which_it_was_drawn(tmp_path:
 
 def test_the_gate_file_says_everything_and_is_signed(shared: Site, tmp_path: Path) -> None:
     session = session_of(shared, tmp_path, Networks())
-    content = session.run(session.scans(), NOW).content
+    content = session.run(session.scans(), lambda: NOW).content
     public = make_key(tmp_path / "key.pem")
     gate = read_gate(render_gate(content, tmp_path / "key.pem"), {"A. Physicist": public})
     assert (gate.verdict, gate.signer) == (GateVerdict.PASS, "A. Physicist")

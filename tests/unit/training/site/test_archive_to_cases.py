@@ -226,7 +226,14 @@ def test_missing_slices_of_a_ct_are_said(organ_table: OrganTable, tmp_path: Path
     images = sorted((folder / "ct").iterdir(), key=lambda path: float(dcmread(path).ImagePositionPatient[2]))
     images[8].unlink()
     site = Site.create(tmp_path / "site", SiteSettings(archive=(tmp_path / "archive",)))
-    survey_site(site)
+    found = survey_site(site)
+    (key,) = found.usable
+    assert site.patients.patient_id(key) == "H1000"
+    first, last = (float(dcmread(images[k]).ImagePositionPatient[2]) for k in (7, 9))
+    said = f"  {key}: Slices are missing, 1 in all; the widest of these gaps (1) has {last - first:.1f} mm"
+    printed = list(survey_lines(found))
+    assert "Look at the CT of 1 of them:" in printed
+    assert any(one.startswith(f"{said}, from position {first:.1f} to {last:.1f} mm.") for one in printed)
     assert "Slices are missing, 1 in all" in "\n".join(ingest_lines(ingest_site(site)))
 
 

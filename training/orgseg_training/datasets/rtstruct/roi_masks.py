@@ -186,7 +186,7 @@ def read_contents(key: str, series: CtSeries, path: Path, chosen: ChosenRois, or
         volume=contents.volume,
         masks=contents.masks,
         unusable=_with_pairs(left_out) - contents.masks.keys(),
-        findings=(*_scan_findings(series), *chosen.findings, *_left_out_findings(left_out), *findings),
+        findings=(*scan_findings(series), *chosen.findings, *_left_out_findings(left_out), *findings),
         known_slices=_with_known_pairs(known, contents.masks, volume.grid.shape[0]),
     )
 
@@ -260,7 +260,7 @@ def _is_elsewhere(roi: ClinicalRoi, own: frozenset[str], link: Link) -> bool:
     return link.by_images and bool(roi.images) and roi.images.isdisjoint(own)
 
 
-def _scan_findings(series: CtSeries) -> Iterator[Finding]:
+def scan_findings(series: CtSeries) -> Iterator[Finding]:
     """What is wrong with the CT itself, such as missing slices."""
     return (finding for finding in series.findings if finding.level is not Level.INFO)
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu [--slices 200] [--folds 2]      # further options: those of benchmarks.inference
 
-nnU-Net runs twice: on a GPU it differs from itself from run to run, and the engine may differ as much. Two
+nnU-Net runs twice: on a GPU it differs from itself from run to run, and the engine may differ as much. The
+engine runs as it is (``exact``) and with its network compiled by PyTorch (``compiled``). Two
 networks of nnU-Net's usual size are trained on the phantom first, a few steps each. Without a GPU nothing is
 run; `benchmarks.launches` counts operations without one.
 """
@@ -16,7 +17,7 @@ import torch
 from benchmarks.inference.__main__ import main
 
 _DEFAULTS = ("--device", "cuda", "--features", "full", "--folds", "2", "--training-steps", "100")
-_METHODS = ("--methods", "nnunet", "nnunet again", "exact", "exact, body only")
+_METHODS = ("--methods", "nnunet", "nnunet again", "exact", "exact, body only", "compiled")
 
 
 if __name__ == "__main__":

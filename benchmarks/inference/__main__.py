@@ -4,6 +4,7 @@ Every method runs the same bundle on the same CT, in a process of its own. The C
 size or a folder with a CT series; the bundle is any bundle, or one that is trained on the phantom at the
 first run. Printed are seconds, CPU seconds, peak memory, the voxels whose label differs from nnU-Net's, and
 the Dice with nnU-Net's labels. Exits 1 if the exact engine differs from nnU-Net in a single voxel on a CPU.
+``compiled`` is run without a calibration, which the node would ask for.
 On a GPU nnU-Net differs from itself from run to run; run it twice to see how much.
 
     python -m benchmarks.inference                                   # 512 x 512 x 200, 20 classes, CPU or GPU
@@ -46,6 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "exact": {"settings": {"method": "streaming", "skip_outside_body": False}},
     "exact, body only": {"settings": {"method": "streaming", "skip_outside_body": True}},
     "fast": {"settings": {"method": "streaming", "backend": "fast", "skip_outside_body": False}},
+    "compiled": {"settings": {"method": "streaming", "backend": "compiled", "skip_outside_body": False}},
     "chunked 0 mm": {"settings": {"method": "chunked", "overlap_mm": 0.0}},
     "chunked 50 mm": {"settings": {"method": "chunked", "overlap_mm": 50.0}},
     "three parts": {"settings": {"method": "whole"}, "parts": 3},
@@ -87,7 +89,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bundle", help="name or folder of a bundle instead of the phantom's")
     parser.add_argument("--body", action="store_true", help="crop the phantom to its body, as the node does")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "orgseg-bench-inference")
-    default = [method for method in METHODS if method not in {"nnunet again", "fast"}]
+    default = [method for method in METHODS if method not in {"nnunet again", "fast", "compiled"}]
     parser.add_argument(
         "--methods",
         nargs="+",

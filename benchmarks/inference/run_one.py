@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid
-from orgseg_node.core.organs import load_organs
+from orgseg_node.core.organs import OrganTable, load_organs
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.bundles.bundle import open_bundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.loading import load_predictor
-from orgseg_node.inference.predictor import InferenceSettings, Prediction, Predictor
+from orgseg_node.inference.predictor import Backend, InferenceSettings, Prediction, Predictor
 from orgseg_node.shipped import shipped_config
 
 _MARGIN_VOXELS = 20  # TotalSegmentator's margin between its three parts, in voxels of the network's grid
@@ -43,7 +43,11 @@ def main(request: dict[str, Any]) -> None:
     started, cpu = time.perf_counter(), time.process_time()
     organs = load_organs(shipped_config("organs.toml"))
     bundle = open_bundle(Path(request["bundle"]))
-    predictor = load_predictor(bundle, organs, InferenceSettings(**request["settings"]))
+    settings = InferenceSettings(**request["settings"])
+    if settings.backend == Backend.COMPILED:
+        predictor = _compiled(bundle, organs, settings)
+    else:
+        predictor = load_predictor(bundle, organs, settings)
     steps: dict[str, float] = {}
     if request["parts"]:
         labels = _in_parts(predictor, volume, body, request, steps)
@@ -62,6 +66,17 @@ def main(request: dict[str, Any]) -> None:
     }
     np.save(request["labels"], labels)
     Path(request["facts"]).write_text(json.dumps(facts))
+
+
+def _compiled(bundle: ModelBundle, organs: OrganTable, settings: InferenceSettings) -> Predictor:
+    """A bundle as it would run after its calibration."""
+    from orgseg_node.inference.backends.compiled import supported_precisions  # noqa: PLC0415  # imports torch
+    from orgseg_node.inference.backends.context import choose_device  # noqa: PLC0415
+    from orgseg_node.inference.backends.streaming import StreamingPredictor  # noqa: PLC0415
+
+    device = choose_device(settings.device)
+    precision = supported_precisions(device)[0]
+    return StreamingPredictor(bundle, organs, settings, device, precision=precision)
 
 
 def _volume(request: dict[str, Any]) -> Volume:

@@ -50,7 +50,7 @@
     │   └── ProtocolInvalid  ProtocolReadOnly  ProtocolChanged  SettingsInvalid
     ├── OptionInvalid           an option of a command
     └── EnvironmentFault        missing on this machine
-        └── PortTaken  ToolMissing  FastModeMissing  NodeRunning  NotPermitted
+        └── PortTaken  ToolMissing  FastModeMissing  CompilerMissing  NodeRunning  NotPermitted
 
 The first line of a class's docstring is the sentence for the operator; `next_step` is the recommended action.
 No message contains a patient's name, ID or birth date.
@@ -144,6 +144,7 @@ from orgseg_node.errors.jobs import (
     WorkerDied,
 )
 from orgseg_node.errors.machine import (
+    CompilerMissing,
     ConfigError,
     EnvironmentFault,
     FastModeMissing,
@@ -255,6 +256,7 @@ __all__ = [
     "CasesInvalid",
     "ClassRefused",
     "CommitmentRefused",
+    "CompilerMissing",
     "ConfigError",
     "DatabaseNewer",
     "DatabaseUnreachable",

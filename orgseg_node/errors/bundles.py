@@ -102,7 +102,10 @@ class NotCalibrated(BundleError):
     """The fast mode was not calibrated for this model on this machine, or is not accurate enough."""
 
     code = "BUNDLE_NOT_CALIBRATED"
-    next_step = "Run 'orgseg models calibrate NAME CT_FOLDER...', or set backend = \"exact\"."
+    next_step = (
+        "Run 'orgseg models calibrate NAME CT_FOLDER...', for the compiled mode with --backend compiled, "
+        'or set backend = "exact".'
+    )
 
 
 class GuideUnsuitable(BundleError):

@@ -83,6 +83,13 @@ class FastModeMissing(EnvironmentFault):
     next_step = "Run pip install '.[fast]' in the source folder, or set backend = \"exact\"."
 
 
+class CompilerMissing(EnvironmentFault):
+    """A compiler, which the compiled mode needs, is not installed."""
+
+    code = "ENVIRONMENT_COMPILER"
+    next_step = 'Install the package g++ of your system, on a GPU also triton, or set backend = "exact".'
+
+
 class NotPermitted(EnvironmentFault):
     """The user who runs this command may not use a file or folder."""
 

@@ -70,9 +70,9 @@ def load_predictor(
     NotStreamable
         If the settings ask for the streaming engine and it cannot run the bundle.
     NotCalibrated
-        If the settings ask for the fast mode and the bundle has no sufficient calibration of it.
-    FastModeMissing
-        If the settings ask for the fast mode and OpenVINO is not installed.
+        If the settings ask for the fast or compiled mode and the bundle has no sufficient calibration of it.
+    FastModeMissing, CompilerMissing
+        If the settings ask for the fast or compiled mode and OpenVINO or a compiler is not installed.
     EnvironmentFault
         If the settings ask for a GPU and there is none.
     """
@@ -89,6 +89,30 @@ def load_predictor(
     from orgseg_node.inference.backends.nnunet import NnunetPredictor  # noqa: PLC0415  # imports pandas, scikit-image
 
     return NnunetPredictor(bundle, organs, settings, device, requested)
+
+
+def require_calibrated(bundle: ModelBundle, backend: str, device: str) -> None:
+    """Raise the error that `load_predictor` would for a bundle without the calibration of a backend.
+
+    Parameters
+    ----------
+    bundle : an opened bundle
+    backend : ``fast`` or ``compiled``
+    device : ``auto``, ``cpu`` or ``cuda``
+
+    Raises
+    ------
+    NotCalibrated, FastModeMissing, CompilerMissing
+        See `load_predictor`.
+    EnvironmentFault
+        If there is no GPU although one is asked for.
+    """
+    from orgseg_node.inference.backends.context import calibrated_software, choose_device  # noqa: PLC0415
+    from orgseg_node.inference.bundles.calibration import require_calibration  # noqa: PLC0415  # as above
+
+    place = choose_device(Device.CPU if backend == Backend.FAST else device)
+    manifest = bundle.manifest
+    require_calibration(manifest.name, manifest.calibration, *calibrated_software(backend, place))
 
 
 def open_in_orientation(bundle: ModelBundle, orientation: str) -> Predictor:

@@ -30,10 +30,14 @@ class Method(StrEnum):
 
 
 class Backend(StrEnum):
-    """The library that runs the network: ``exact`` is PyTorch, ``fast`` OpenVINO for calibrated bundles."""
+    """What runs the network: ``exact`` is PyTorch.
+
+    For calibrated bundles ``fast`` is OpenVINO on the CPU, and ``compiled`` PyTorch's compiler, for GPUs.
+    """
 
     EXACT = "exact"
     FAST = "fast"
+    COMPILED = "compiled"
 
 
 class Device(StrEnum):
@@ -56,8 +60,8 @@ class InferenceSettings:
     overlap_mm : overlap of neighbouring chunks in mm; 50 as in the study
     device : ``auto``, ``cpu`` or ``cuda``
     threads : CPU threads; None for as many as there are cores
-    backend : ``exact`` or ``fast``; the fast one needs ``streaming`` and runs on the CPU, also if ``device``
-        is ``auto`` and there is a GPU
+    backend : ``exact``, ``fast`` or ``compiled``; the last two need ``streaming``, and the fast one runs on
+        the CPU, also if ``device`` is ``auto`` and there is a GPU
     memory_budget_mb : limit of the main memory of the process for ``streaming``; None for nearly all free
         memory
     guided : let the guide of a bundle find the organs first, where its calibration allows it
@@ -93,11 +97,13 @@ class InferenceSettings:
         if self.threads is not None and self.threads < 1:
             problems.append(f"threads {self.threads} must be at least 1")
         if self.backend not in set(Backend):
-            problems.append(f"backend {self.backend!r} must be {' or '.join(Backend)}")
-        elif self.backend == Backend.FAST and self.method != Method.STREAMING:
-            problems.append(f"backend fast needs method streaming, not {self.method}")
+            problems.append(f"backend {self.backend!r} must be {', '.join(Backend)}")
+        elif self.backend != Backend.EXACT and self.method != Method.STREAMING:
+            problems.append(f"backend {self.backend} needs method streaming, not {self.method}")
         if self.backend == Backend.FAST and self.device == Device.CUDA:
-            problems.append("backend fast runs on the CPU; device must be cpu or auto, not cuda")
+            problems.append(
+                "backend fast runs on the CPU; device must be cpu or auto, not cuda; compiled is for GPUs"
+            )
         if self.memory_budget_mb is not None and self.memory_budget_mb < 1:
             problems.append(f"memory_budget_mb {self.memory_budget_mb} must be at least 1")
         if problems:

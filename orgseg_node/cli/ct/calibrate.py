@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orgseg_node.inference.backends.calibrating import CalibrationResult, Candidate
     from orgseg_node.inference.bundles.calibration import Calibration
 
-PrecisionChoice = Literal["auto", "bf16", "f32"]
+PrecisionChoice = Literal["auto", "bf16", "f16", "f32"]
 
 
 def calibrate(
@@ -47,11 +47,19 @@ def calibrate(
         typer.Option("--guided", help="Measure runs with the bundle's guide against runs without instead."),
     ] = False,
     backend: Annotated[
-        Literal["exact", "fast"],
+        Literal["exact", "fast", "compiled"] | None,
         typer.Option(
-            "--backend", help="With --guided: the backend that both runs use, and that it counts for."
+            "--backend",
+            help="What may run the bundle afterwards: fast (OpenVINO on the CPU) or compiled (PyTorch's "
+            "compiler, for GPUs). With --guided exact or fast: what both runs use. Default: fast; with "
+            "--guided exact.",
+            show_default=False,
         ),
-    ] = "exact",
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option("--device", help="With --backend compiled: the device that it counts for."),
+    ] = "auto",
     margin_mm: Annotated[
         float,
         typer.Option(
@@ -81,8 +89,15 @@ def calibrate(
     enough, nothing is written and the exit code is 1.
     """
     if guided:
-        calibrate_guide(name, folders, backend=backend, margin_mm=margin_mm, layout=layout, sparse=sparse)
+        if backend == "compiled":
+            raise typer.BadParameter("--guided takes --backend exact or fast")
+        calibrate_guide(
+            name, folders, backend=backend or "exact", margin_mm=margin_mm, layout=layout, sparse=sparse
+        )
         return
+    if backend == "exact":
+        raise typer.BadParameter("--backend exact needs no calibration, except with --guided")
+    mode = backend or "fast"
     from orgseg_node.dicom.reading.reader import read_volume  # noqa: PLC0415
     from orgseg_node.dicom.reading.series import read_series  # noqa: PLC0415
     from orgseg_node.inference.backends.calibrating import measure_agreement, open_mode_predictors  # noqa: PLC0415
@@ -96,7 +111,7 @@ def calibrate(
     series = [read_series(folder) for folder in folders]
     chosen = None if precision == "auto" else Precision(precision)
     with progress_bar() as on_progress, contextlib.redirect_stdout(sys.stderr):  # libraries print on stdout
-        modes = open_mode_predictors(bundle, organ_table(), chosen)
+        modes = open_mode_predictors(bundle, organ_table(), chosen, mode, device)
         volumes = (read_volume(each) for each in series)
         measured = measure_agreement(modes, volumes, dt.datetime.now().astimezone().date(), on_progress)
     _print(measured)
@@ -109,7 +124,7 @@ def calibrate(
         raise typer.Exit(FAILED)
     changed = replace_calibration(bundle, accepted.calibration)
     out().print(
-        f"[green]accepted[/] {escape(name)} may run fast, in {accepted.calibration.precision}; "
+        f"[green]accepted[/] {escape(name)} may run {mode}, in {accepted.calibration.precision}; "
         f"its hash is now {changed.sha256}"
     )
 
@@ -122,7 +137,7 @@ def _print(measured: CalibrationResult) -> None:
         "organ",
         "found on",
         *(column for each in measured.candidates for column in _columns(each)),
-        title=f"Fast ({first.software} {first.version}) against exact, {count} CT(s)",
+        title=f"Against the exact mode: {first.software} {first.version}, {count} CT(s)",
         title_justify="left",
     )
     for key, organ in first.organs.items():

@@ -33,8 +33,12 @@ Method = Annotated[
     ),
 ]
 Backend = Annotated[
-    Literal["exact", "fast"],
-    typer.Option("--backend", help="exact: PyTorch; fast: OpenVINO, for calibrated bundles."),
+    Literal["exact", "fast", "compiled"],
+    typer.Option(
+        "--backend",
+        help="exact: PyTorch; for calibrated bundles fast: OpenVINO on the CPU, compiled: PyTorch's "
+        "compiler, for GPUs.",
+    ),
 ]
 Budget = Annotated[
     int | None,

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from orgseg_node.cli.console import COLORS, CONFIGURATION, ENVIRONMENT, FAILED, OK, out, print_json
 from orgseg_node.cli.options import Json
-from orgseg_node.errors import FastModeMissing, OrgsegError
+from orgseg_node.errors import OrgsegError
 from orgseg_node.shipped import bundle_folders
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _MIN_FREE_GB = 5.0
 _OLDEST_PYTHON = (3, 11)
-_FAST = "openvino"
 _ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not listened on
 
 Level = Literal["info", "warning", "error"]
@@ -115,8 +114,10 @@ def _node(settings: NodeConfig) -> Iterator[Check]:
     for name in settings.inference.bundles:
         find = partial(find_named, settings, name)
         yield _try(f"bundle {name}", FAILED, "verified", partial(_verify, find, verify_bundle))
-        if settings.inference.backend == "fast":
-            yield _try(f"fast mode {name}", FAILED, "calibrated", partial(_require_calibration, find))
+        mode = settings.inference.backend
+        if mode != "exact":
+            check = partial(_require_calibration, find, mode, settings.inference.device)
+            yield _try(f"{mode} mode {name}", FAILED, "calibrated", check)
     yield _database(settings)
     yield from _tasks(settings)
     yield from _reviewers(settings)
@@ -133,15 +134,11 @@ def _verify(find: Callable[[], ModelBundle], verify: Callable[[ModelBundle], Non
     verify(find())
 
 
-def _require_calibration(find: Callable[[], ModelBundle]) -> None:
-    """Raise NotCalibrated or FastModeMissing where the node would, for a bundle that is to run fast."""
-    from orgseg_node.inference.bundles.calibration import require_calibration  # noqa: PLC0415  # only when needed
+def _require_calibration(find: Callable[[], ModelBundle], backend: str, device: str) -> None:
+    """Raise the error that the node would for a bundle that is to run fast or compiled."""
+    from orgseg_node.inference.loading import require_calibrated  # noqa: PLC0415  # only when needed
 
-    version = _version_of(_FAST)
-    if version is None:
-        raise FastModeMissing
-    bundle = find()
-    require_calibration(bundle.manifest.name, bundle.manifest.calibration, _FAST, version)
+    require_calibrated(find(), backend, device)
 
 
 def _database(settings: NodeConfig) -> Check:

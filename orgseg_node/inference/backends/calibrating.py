@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -16,13 +16,9 @@ from orgseg_node.core.body import Body, find_body
 from orgseg_node.core.geometry import Grid
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Volume
-from orgseg_node.inference.backends.context import choose_device
-from orgseg_node.inference.backends.openvino import (
-    SOFTWARE,
-    installed_version,
-    require_precision,
-    supported_precisions,
-)
+from orgseg_node.inference.backends import compiled, openvino
+from orgseg_node.inference.backends.context import calibrated_software, choose_device
+from orgseg_node.inference.backends.openvino import require_precision
 from orgseg_node.inference.backends.streaming import StreamingPredictor
 from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
 from orgseg_node.inference.bundles.calibration import Calibration, OrganAgreement, Precision, ReferenceCt
@@ -83,22 +79,33 @@ class ModePredictors:
 
     Attributes
     ----------
-    exact : the exact mode, the reference
+    software, version : that compute the fast mode, see `Calibration`
+    exact : the exact mode on the same device, the reference
     fast : the fast mode in each precision to measure, the fastest first
     """
 
+    software: str
+    version: str
     exact: Predictor
     fast: Mapping[Precision, Predictor]
 
 
-def open_mode_predictors(bundle: ModelBundle, organs: OrganTable, wanted: Precision | None) -> ModePredictors:
+def open_mode_predictors(
+    bundle: ModelBundle,
+    organs: OrganTable,
+    wanted: Precision | None,
+    backend: str = Backend.FAST,
+    device: str = Device.AUTO,
+) -> ModePredictors:
     """Open a bundle in both modes.
 
     Parameters
     ----------
     bundle : an opened bundle, with or without a calibration
     organs : the organ table
-    wanted : the only precision to measure; None for all that this CPU supports
+    wanted : the only precision to measure; None for all that the device supports
+    backend : ``fast`` or ``compiled``
+    device : ``auto``, ``cpu`` or ``cuda``, for ``compiled``; the other one runs on the CPU
 
     Raises
     ------
@@ -106,19 +113,34 @@ def open_mode_predictors(bundle: ModelBundle, organs: OrganTable, wanted: Precis
         If a file of the bundle is not the one that was imported.
     NotStreamable
         If the streaming engine cannot run the bundle.
-    FastModeMissing
-        If OpenVINO is not installed.
+    FastModeMissing, CompilerMissing
+        If OpenVINO or a compiler is not installed.
     EnvironmentFault
-        If the CPU does not support the precision.
+        If the device does not support the precision, or there is no GPU.
     """
     verify_bundle(bundle)
-    supported = supported_precisions()
+    compiling = backend == Backend.COMPILED
+    place = choose_device(device if compiling else Device.CPU)
+    software, version = calibrated_software(backend, place)
+    supported = compiled.supported_precisions(place) if compiling else openvino.supported_precisions()
     if wanted is not None:
         require_precision(wanted, supported)
     chosen = supported if wanted is None else (wanted,)
+    settings = InferenceSettings(
+        backend=backend,
+        device=Device.CUDA if place.type == "cuda" else Device.CPU,
+        skip_outside_body=False,
+        guided=False,
+    )
+    eager = replace(settings, backend=Backend.EXACT)
     return ModePredictors(
-        exact=_predictor(bundle, organs, None),
-        fast={precision: _predictor(bundle, organs, precision) for precision in chosen},
+        software=software,
+        version=version,
+        exact=StreamingPredictor(bundle, organs, eager, place),
+        fast={
+            precision: StreamingPredictor(bundle, organs, settings, place, precision=precision)
+            for precision in chosen
+        },
     )
 
 
@@ -153,7 +175,7 @@ def measure_agreement(
         for precision, fast in modes.fast.items():
             totals.compare(precision, found, fast.predict(ct, body, progress.next(precision)))
     return CalibrationResult(
-        candidates=tuple(totals.candidate(precision, today) for precision in modes.fast),
+        candidates=tuple(totals.candidate(modes, precision, today) for precision in modes.fast),
         network_s=totals.network_s,
     )
 
@@ -167,16 +189,6 @@ def voxels_sha256(ct: Volume) -> str:
     for plane in ct.hu:
         digest.update(plane.tobytes())
     return digest.hexdigest()
-
-
-def _predictor(bundle: ModelBundle, organs: OrganTable, precision: Precision | None) -> StreamingPredictor:
-    settings = InferenceSettings(
-        backend=Backend.EXACT if precision is None else Backend.FAST,
-        device=Device.CPU,
-        skip_outside_body=False,
-        guided=False,
-    )
-    return StreamingPredictor(bundle, organs, settings, choose_device(Device.CPU), precision=precision)
 
 
 class RunProgress:
@@ -233,7 +245,7 @@ class _Totals:
         counts.differing += total - 2 * both
         counts.network_s += fast.timings_s["network"]
 
-    def candidate(self, precision: Precision, today: dt.date) -> Candidate:
+    def candidate(self, modes: ModePredictors, precision: Precision, today: dt.date) -> Candidate:
         """The result for one precision."""
         counts = self.counts[precision]
         organs = {
@@ -245,8 +257,8 @@ class _Totals:
             for number, key in self.labels.items()
         }
         calibration = Calibration(
-            software=SOFTWARE,
-            version=installed_version(),
+            software=modes.software,
+            version=modes.version,
             precision=precision,
             date=today,
             references=tuple(self.references),

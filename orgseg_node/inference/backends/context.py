@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import torch
 
 from orgseg_node.errors import EnvironmentFault, InferenceFailed, OrgsegError, OutOfMemory
-from orgseg_node.inference.predictor import Device, ProgressCallback
+from orgseg_node.inference.backends import compiled, openvino
+from orgseg_node.inference.predictor import Backend, Device, ProgressCallback
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -32,6 +33,24 @@ def describe_device(device: torch.device, threads: int | None) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({threads or torch.get_num_threads()} threads)"
+
+
+def calibrated_software(backend: str, device: torch.device) -> tuple[str, str]:
+    """The software that a calibration must name if a bundle is to run by it, and its version on this machine.
+
+    Parameters
+    ----------
+    backend : ``fast`` or ``compiled``
+    device : that it runs on
+
+    Raises
+    ------
+    FastModeMissing, CompilerMissing
+        If it is not installed.
+    """
+    if backend == Backend.COMPILED:
+        return compiled.SOFTWARE, compiled.installed_version(device)
+    return openvino.SOFTWARE, openvino.installed_version()
 
 
 def network_progress(on_progress: ProgressCallback, number: int, count: int, prefix: str) -> ProgressCallback:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn.modules.conv import _ConvNd
@@ -56,6 +56,7 @@ class EagerForward:
             torch.backends.cudnn.benchmark = True
             states = [autocast_weights(network, state, torch.half) for state in states]
         self._network = network.to(device).eval()
+        self._compute: Callable[[torch.Tensor], torch.Tensor] = self._network
         self._states = [{name: t.to(device) for name, t in state.items()} for state in states]
         self._device = device
         self._loaded = -1
@@ -78,8 +79,7 @@ class EagerForward:
             self._loaded = fold
         cuda = self._device.type == "cuda"
         with torch.autocast("cuda") if cuda else contextlib.nullcontext():
-            logits: torch.Tensor = self._network(tile)[0]
-        return logits
+            return self._compute(tile)[0]
 
 
 class WrappedForward:

@@ -53,17 +53,17 @@ def supported_precisions() -> tuple[Precision, ...]:
 
 
 def require_precision(precision: Precision, supported: Collection[Precision]) -> None:
-    """Refuse a precision that this CPU does not support: OpenVINO would silently use another one.
+    """Refuse a precision that a device does not support: OpenVINO would silently use another one.
 
     Raises
     ------
     EnvironmentFault
-        If the CPU does not support it.
+        If the device does not support it.
     """
     if precision not in supported:
         raise EnvironmentFault(
-            f"The fast mode must compute in {precision}, which this CPU does not support; "
-            f"calibrate the model with --precision {Precision.F32}."
+            f"The fast mode must compute in {precision}, which this device does not support; "
+            f"calibrate the model with --precision {' or '.join(supported)}."
         )
 
 

@@ -27,13 +27,13 @@ _FILES: Final = ("network.xml", "network.bin")
 _CHECKSUM: Final = "sha256"
 
 
-def cache_folder() -> Path | None:
-    """Folder of the cache (XDG Base Directory); None for a user without a home folder."""
+def cache_folder(name: str = "networks") -> Path | None:
+    """Folder of a cache (XDG Base Directory); None for a user without a home folder."""
     given = os.environ.get("XDG_CACHE_HOME")
     if given and Path(given).is_absolute():
-        return Path(given) / "orgseg" / "networks"
+        return Path(given) / "orgseg" / name
     try:
-        return Path.home() / ".cache" / "orgseg" / "networks"
+        return Path.home() / ".cache" / "orgseg" / name
     except RuntimeError:
         return None
 

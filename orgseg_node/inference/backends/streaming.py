@@ -13,7 +13,9 @@ import torch
 from orgseg_node.core.body import Body
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import LabelMap, Mask, Volume
+from orgseg_node.inference.backends.compiled import CompiledForward
 from orgseg_node.inference.backends.context import (
+    calibrated_software,
     coded_errors,
     describe_device,
     network_progress,
@@ -27,7 +29,7 @@ from orgseg_node.inference.backends.merged_run import NetworkInCt
 from orgseg_node.inference.backends.network import PartNetwork, open_network, open_plans
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits
 from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
-from orgseg_node.inference.backends.openvino import SOFTWARE, OpenVinoForward, installed_version
+from orgseg_node.inference.backends.openvino import OpenVinoForward
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part
 from orgseg_node.inference.bundles.calibration import Precision, require_calibration
 from orgseg_node.inference.engine.allocator import keep_freed_memory
@@ -51,6 +53,8 @@ from orgseg_node.inference.suspected import Suspected, join_suspected
 
 _KEEP_BYTES = 2 * 1024**3  # networks of bundles up to this size stay in memory between jobs
 
+_TITLES = {"openvino": "OpenVINO"}
+
 _log = structlog.get_logger(__name__)
 
 
@@ -63,7 +67,8 @@ class StreamingPredictor:
     organs : the organ table
     settings : memory, backend, threads
     device : the device to run on
-    precision : of the fast mode; None for the one of the bundle's calibration, which is then required
+    precision : of the fast or compiled mode; None for the one of the bundle's calibration, which is then
+        required
     requested : keys of the organs that the result must have; see `select_networks`. None for all
     guided : how networks are run where the guide found their organs; None for the way that the calibration of
         the guide allows, if it does
@@ -74,9 +79,9 @@ class StreamingPredictor:
     ------
     NotStreamable
         If the engine does not support a network of the bundle.
-    FastModeMissing, NotCalibrated
-        If the settings ask for the fast mode and OpenVINO is not installed, or if no precision is given and
-        the bundle has no sufficient calibration with this version of OpenVINO.
+    FastModeMissing, CompilerMissing, NotCalibrated
+        If the settings ask for the fast or compiled mode and OpenVINO or a compiler is not installed, or if
+        no precision is given and the bundle has no sufficient calibration with the same software.
     """
 
     def __init__(  # noqa: PLR0913  # all of them are one request
@@ -101,8 +106,13 @@ class StreamingPredictor:
         self._suspicion = suspicion
         manifest = bundle.manifest
         self._selection = select_networks(manifest.parts, rank_organs(manifest.priorities), requested)
-        if settings.backend == Backend.FAST:
-            self._precision = precision or _calibrated_precision(bundle)
+        if settings.backend != Backend.EXACT:
+            software, version = calibrated_software(settings.backend, device)
+            self._software = f", {_TITLES.get(software, software)} {version}"
+            self._precision = (
+                precision
+                or require_calibration(manifest.name, manifest.calibration, software, version).precision
+            )
         self._plans = {
             part.folder: read_network_plan(*open_plans(bundle, part)) for part in self._selection.parts
         }
@@ -116,11 +126,9 @@ class StreamingPredictor:
 
     @property
     def device(self) -> str:
-        """The device and, in the fast mode, the version and precision of OpenVINO, for reports."""
+        """The device and, unless in exact mode, the software, its version and precision, for reports."""
         device = describe_device(self._device, self._settings.threads)
-        if self._precision is not None:
-            device += f", OpenVINO {installed_version()} {self._precision}"
-        return device
+        return device if self._precision is None else f"{device}{self._software} {self._precision}"
 
     def load_networks(self) -> None:
         """Load the weights of all networks now, if they stay in memory between jobs."""
@@ -320,6 +328,8 @@ class StreamingPredictor:
         """The forward pass, and the function that returns the memory it needs only while it runs."""
         if self._precision is None:
             return EagerForward(opened.network, opened.states, self._device), lambda: None
+        if self._settings.backend == Backend.COMPILED:
+            return CompiledForward(opened.network, opened.states, plan.patch, self._device), lambda: None
         threads = self._settings.threads or torch.get_num_threads()
         fast = OpenVinoForward(
             opened.network,
@@ -329,12 +339,6 @@ class StreamingPredictor:
             threads=threads,
         )
         return fast, fast.release_memory
-
-
-def _calibrated_precision(bundle: ModelBundle) -> Precision:
-    """The precision of the fast mode that the calibration of a bundle allows."""
-    manifest = bundle.manifest
-    return require_calibration(manifest.name, manifest.calibration, SOFTWARE, installed_version()).precision
 
 
 def _disagreement(

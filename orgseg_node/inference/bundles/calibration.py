@@ -25,10 +25,11 @@ _AGREEMENT = {"dice", "found_on", "outside_ml"}
 
 
 class Precision(StrEnum):
-    """Number format of the fast mode: float32, or bfloat16, which is faster if the CPU supports it."""
+    """Number format: float32; bfloat16, which is faster if the CPU supports it; float16 on a GPU."""
 
     F32 = "f32"
     BF16 = "bf16"
+    F16 = "f16"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,8 @@ class Calibration:
 
     Attributes
     ----------
-    software, version : that compute the fast mode, such as ``openvino`` and ``2026.4.1``
+    software, version : that compute the fast mode, such as ``openvino`` and ``2026.4.1``; the version of
+        ``torch.compile`` names the kind of device as well
     precision : number format in which it computes
     date : of the measurement
     references : the CTs of the measurement

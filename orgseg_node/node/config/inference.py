@@ -44,11 +44,13 @@ def inference_contradictions(section: dict[str, Any]) -> list[str]:
     chunk_mm, overlap_mm = section.get("chunk_mm", 300.0), section.get("overlap_mm", 50.0)
     if all(isinstance(mm, (int, float)) for mm in (chunk_mm, overlap_mm)) and overlap_mm >= chunk_mm:
         problems.append("overlap_mm must be smaller than chunk_mm")
-    if section.get("backend") == "fast":
-        if section.get("method", "streaming") != "streaming":
-            problems.append("backend 'fast' needs method 'streaming'")
-        if section.get("device") == "cuda":
-            problems.append("backend 'fast' runs on the CPU: device must be 'auto' or 'cpu'")
+    backend = section.get("backend")
+    if backend in {"fast", "compiled"} and section.get("method", "streaming") != "streaming":
+        problems.append(f"backend '{backend}' needs method 'streaming'")
+    if backend == "fast" and section.get("device") == "cuda":
+        problems.append(
+            "backend 'fast' runs on the CPU: device must be 'auto' or 'cpu'; 'compiled' is for GPUs"
+        )
     return problems
 
 
@@ -59,7 +61,7 @@ class InferenceSection(Section):
     bundle_folders: tuple[Path, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     method: Literal["streaming", "whole", "chunked"] = "streaming"
-    backend: Literal["exact", "fast"] = "exact"
+    backend: Literal["exact", "fast", "compiled"] = "exact"
     memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
     skip_outside_body: bool | None = None
     guided: bool = True

@@ -173,7 +173,7 @@ def test_a_network_that_openvino_cannot_read_is_a_coded_error(network: PartNetwo
 
 
 def test_a_precision_that_the_cpu_lacks_is_refused() -> None:
-    with pytest.raises(EnvironmentFault, match="compute in bf16, which this CPU does not"):
+    with pytest.raises(EnvironmentFault, match="compute in bf16, which this device does not"):
         require_precision(Precision.BF16, (Precision.F32,))
     require_precision(Precision.F32, (Precision.F32,))
     assert Precision.F32 in supported_precisions()
@@ -323,6 +323,8 @@ def test_the_lowest_dice_and_all_differences_are_kept(organ_table: OrganTable) -
     worse = {-901: _labels(999, 500, outside=8), -902: _labels(97, 0)}
     better = {-901: _labels(1000, 500, outside=8), -902: _labels(100, 0)}
     modes = ModePredictors(
+        software="openvino",
+        version="1",
         exact=_Told(table=organ_table, answers=exact, seconds=8.0),
         fast={
             Precision.BF16: _Told(table=organ_table, answers=worse, seconds=1.0),
@@ -359,7 +361,9 @@ def test_the_fastest_that_is_good_enough_is_taken_and_none_where_nothing_was_fou
         answers={-901: _labels(10, 10), -902: np.zeros((12, 60, 60), dtype=np.uint8)},
         seconds=1.0,
     )
-    modes = ModePredictors(exact=same, fast={Precision.BF16: same, Precision.F32: same})
+    modes = ModePredictors(
+        software="openvino", version="1", exact=same, fast={Precision.BF16: same, Precision.F32: same}
+    )
     both = measure_agreement(modes, [_patient(-901)], _TODAY, lambda *_: None)
     assert both.accepted is both.candidates[0]
     assert measure_agreement(modes, [_patient(-902)], _TODAY, lambda *_: None).accepted is None

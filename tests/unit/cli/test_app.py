@@ -165,7 +165,7 @@ def test_doctor_finds_a_configured_bundle_missing(
 
 
 def test_doctor_looks_for_bundles_where_the_node_does_and_for_the_calibration_of_the_fast_mode(
-    capsys: pytest.CaptureFixture[str], config: Path, no_bundles: Path
+    capsys: pytest.CaptureFixture[str], config: Path, no_bundles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_bundle(config.parent / "data" / "bundles" / "paper-bundle")
     config.write_text(NODE + '\n[inference]\nbundles = ["paper-bundle", "starter-hn"]\nbackend = "fast"\n')
@@ -178,6 +178,10 @@ def test_doctor_looks_for_bundles_where_the_node_does_and_for_the_calibration_of
     installed = importlib.util.find_spec("openvino") is not None
     code = "BUNDLE_NOT_CALIBRATED" if installed else "ENVIRONMENT_OPENVINO"
     assert checks["fast mode paper-bundle"]["message"].startswith(f"{code}: ")
+    config.write_text(NODE + '\n[inference]\nbundles = ["paper-bundle"]\nbackend = "compiled"\n')
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    answer = orgseg(capsys, "doctor", "--config", config).out
+    assert "compiled mode paper-bundle: ENVIRONMENT_COMPILER: " in answer
     config.write_text(NODE + '\n[inference]\nbundles = ["paper-bundle"]\n')
     assert "fast mode" not in orgseg(capsys, "doctor", "--config", config).out
 

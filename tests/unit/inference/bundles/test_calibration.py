@@ -67,8 +67,8 @@ def test_a_manifest_without_calibration_is_valid() -> None:
     [
         ({"software": ""}, "calibration.software must be text"),
         ({"version": 2026}, "calibration.version must be text"),
-        ({"precision": "f16"}, "calibration.precision must be f32 or bf16"),
-        ({"precision": ["f32"]}, "calibration.precision must be f32 or bf16"),
+        ({"precision": "f8"}, "calibration.precision must be f32 or bf16 or f16"),
+        ({"precision": ["f32"]}, "calibration.precision must be f32 or bf16 or f16"),
         ({"date": "2026-01-31"}, "calibration.date must be a date"),
         ({"date": dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)}, "calibration.date must be a date"),
         ({"patient": "x"}, "calibration.patient is not known"),

@@ -85,7 +85,10 @@ def test_all_problems_are_reported_at_once_with_suggestions(tmp_path: Path) -> N
         ),
         (PEER + "[inference]\nthreads = 0", "inference.threads: input should be greater than or equal to 1"),
         (PEER + '[inference]\nmethod = "half"', "inference.method: input should be 'streaming', 'whole' or"),
-        (PEER + '[inference]\nbackend = "faster"', "inference.backend: input should be 'exact' or 'fast'"),
+        (
+            PEER + '[inference]\nbackend = "faster"',
+            "inference.backend: input should be 'exact', 'fast' or 'compiled'",
+        ),
         (PEER + "[inference]\nmemory_budget = 1", "did you mean 'memory_budget_mb'?"),
         (PEER + TPS + "objects = []", "destinations.tps.objects: name each object once"),
         (PEER + TPS + 'objects = ["SEG", "SEG"]', "destinations.tps.objects: name each object once"),

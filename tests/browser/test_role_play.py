@@ -123,7 +123,7 @@ def test_the_work_of_a_day(clinic: tuple[Site, Job], page: Page) -> None:
     page.goto(f"{site.base}/")
     with person.task("the physicist sees a drift", 1):
         person.click(page.get_by_role("link", name="control charts"))
-        expect(page.get_by_text("surface_dice_2mm of parotid_left too low").first).to_be_visible()
+        expect(page.get_by_text("The surface Dice at 2 mm has become lower").first).to_be_visible()
         expect(page.locator("circle.alarm").first).to_be_visible()
     with person.task("the physicist rolls the model back", 3):
         person.open("Models")

@@ -13,6 +13,7 @@ from typing import Final
 
 from orgseg_node.core.control.chart import Chart, ChartRules, build_chart
 from orgseg_node.core.control.limits import Limits
+from orgseg_node.core.control.signals import SignalKind
 from orgseg_node.node.config.peers import FeedbackSection
 from orgseg_node.node.feedback.model import FADING, OrganFeedback, OrganOutcome
 from orgseg_node.node.feedback.planners import planner_edits
@@ -35,6 +36,24 @@ MEASURES: Final = (
 
 ALARMING: Final = ("surface_dice_2mm", "hd95_mm", DELETED)
 """Measures whose alarms become notices. The others say the same and would only add false alarms."""
+
+
+TITLES: Final = {
+    "dice": "Dice",
+    "surface_dice_2mm": "surface Dice at 2 mm",
+    "hd95_mm": "HD95, mm",
+    "mean_distance_mm": "mean surface distance, mm",
+    "added_path_mm": "added path length, mm",
+    "slices_edited": "share of slices edited",
+    DELETED: "deleted (1) or kept (0)",
+}
+"""What each measure is called."""
+
+_SUBJECTS: Final = {
+    SignalKind.EWMA.value: "{organ}: {measure} has become {way} than in the baseline (moving mean), {model}",
+    SignalKind.MONTH_3_SIGMA.value: "{organ}: {measure} was {way} for a month than in the baseline, {model}",
+    FADING: "{organ}: edits fade, {model}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +88,12 @@ class Alarm:
 
     @property
     def subject(self) -> str:
-        """The alarm in a few words, without patient data."""
-        way = "high" if self.is_high else "low"
-        return f"{self.measure} of {self.organ} too {way} ({self.kind}), model {self.model}"
+        """The alarm as a sentence, without patient data."""
+        measure = "share of deleted structures" if self.measure == DELETED else TITLES.get(self.measure, "")
+        model = self.model if self.kind == FADING else f"model {self.model}"
+        return _SUBJECTS[self.kind].format(
+            organ=self.organ, measure=measure, way="higher" if self.is_high else "lower", model=model
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

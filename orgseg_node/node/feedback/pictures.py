@@ -13,20 +13,11 @@ from matplotlib.figure import Figure
 
 from orgseg_node.core.control.chart import Segment
 from orgseg_node.core.control.signals import MIDDLE, ewma_width
-from orgseg_node.node.feedback.charts import DELETED, OrganChart
+from orgseg_node.node.feedback.charts import DELETED, TITLES, OrganChart
 
 _SIZE: Final = (9.0, 4.8)
 _DPI: Final = 110
-_TITLES: Final = {
-    "dice": "Dice",
-    "surface_dice_2mm": "surface Dice at 2 mm",
-    "hd95_mm": "HD95, mm",
-    "mean_distance_mm": "mean surface distance, mm",
-    "added_path_mm": "added path length, mm",
-    "slices_edited": "share of slices edited",
-    DELETED: "deleted (1) or kept (0)",
-}
-_RANGES: Final = {name: (0.0, math.inf if name.endswith("_mm") else 1.0) for name in _TITLES}
+_RANGES: Final = {name: (0.0, math.inf if name.endswith("_mm") else 1.0) for name in TITLES}
 """Least and greatest possible value of each measure."""
 
 
@@ -56,7 +47,7 @@ def draw_chart(one: OrganChart) -> bytes:
             axes.plot(
                 found, values, "o", mfc="none", color=color, markersize=9 if is_alarm else 6, label=kind
             )
-    axes.set_title(f"{one.organ}: {_TITLES[one.measure]}, model {one.model}", fontsize=9)
+    axes.set_title(f"{one.organ}: {TITLES[one.measure]}, model {one.model}", fontsize=9)
     if one.measure == DELETED:
         axes.set_ylim(-0.05, 1.05)
     ranks.set_ylim(0, 1)

@@ -38,8 +38,9 @@ _TAGS: Final = (
 )
 _JOBS_FOR_A_PERSON: Final = frozenset({JobState.REVIEW, JobState.FAILED})
 _SERIES_FOR_A_PERSON: Final = frozenset({SeriesState.HOLD, SeriesState.CONFLICT})
+_APPROVE: Final = "orgseg jobs approve"
 _THEN: Final[Mapping[str, tuple[str, ...]]] = {
-    JobState.REVIEW: ("orgseg jobs approve {0}", "orgseg jobs reject {0}"),
+    JobState.REVIEW: (f"{_APPROVE} {{0}}", "orgseg jobs reject {0}"),
     JobState.FAILED: ("orgseg jobs retry {0}",),
     SeriesState.CONFLICT: ("orgseg series settle {0} --keep first", "orgseg series settle {0} --keep last"),
     SeriesState.HOLD: ("orgseg series judge {0}",),
@@ -97,6 +98,8 @@ class Entry:
     destinations : names of those that get the objects
     late : names of destinations that have not taken them for long
     failing : the destinations that have not taken objects so far, and when they are tried again
+    approved_by : persons who have approved the job, while it is in REVIEW
+    approvals_needed : number of persons who have to
     """
 
     job: Job | None
@@ -104,6 +107,13 @@ class Entry:
     destinations: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     failing: tuple[FailingDelivery, ...] = ()
+    approved_by: tuple[str, ...] = ()
+    approvals_needed: int = 1
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether enough persons have approved it: the node sends it at its next cycle."""
+        return len(self.approved_by) >= self.approvals_needed
 
     @property
     def subject(self) -> str:
@@ -125,7 +135,7 @@ class Entry:
         """Whether nothing more happens, or not for long, until a person decides or repairs something."""
         if self.job is None:
             return self.series.state in _SERIES_FOR_A_PERSON
-        return self.job.state in _JOBS_FOR_A_PERSON or bool(self.late)
+        return (self.job.state in _JOBS_FOR_A_PERSON and not self.is_approved) or bool(self.late)
 
     @property
     def note(self) -> str:
@@ -142,6 +152,8 @@ class Entry:
     def commands(self) -> tuple[str, ...]:
         """The commands that continue it, each whole; none if no person is needed."""
         then = [text.format(self.subject) for text in _THEN.get(self.state, ())]
+        if self.is_approved:
+            then = [text for text in then if not text.startswith(_APPROVE)]
         if self.job is None and self.series.state is SeriesState.HOLD and self.series.reason in _FORCEABLE:
             then.insert(0, f"orgseg series force {self.subject}")
         if (
@@ -170,6 +182,7 @@ def overview(config: NodeConfig, store: Store, now: datetime) -> list[Entry]:
     jobs = store.jobs()
     failing = _failing(store)
     late = _late(store, now - timedelta(hours=config.watch.delivery_late_h))
+    approved = _approved(store)
     entries = [
         Entry(
             job=job,
@@ -177,6 +190,8 @@ def overview(config: NodeConfig, store: Store, now: datetime) -> list[Entry]:
             destinations=destinations_of(config, job),
             late=late.get(job.job_id, ()),
             failing=failing.get(job.job_id, ()),
+            approved_by=approved.get(job.job_id, ()),
+            approvals_needed=config.review.persons,
         )
         for job in jobs
     ]
@@ -207,6 +222,25 @@ def _late(store: Store, since: datetime) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for row in rows:
         found[row.job_id] = (*found.get(row.job_id, ()), row.destination)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Approved:
+    job_id: str
+    person: str
+
+
+def _approved(store: Store) -> dict[str, tuple[str, ...]]:
+    """Who has approved the present objects of jobs in REVIEW, by number of the job."""
+    rows = store.database.read(
+        _Approved,
+        "SELECT a.job_id, a.person FROM job_approval a JOIN job j ON j.job_id = a.job_id AND j.run = a.run"
+        " WHERE j.state = 'REVIEW' ORDER BY a.job_id, a.at, a.person",
+    )
+    found: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        found[row.job_id] = (*found.get(row.job_id, ()), row.person)
     return found
 
 

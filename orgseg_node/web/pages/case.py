@@ -75,11 +75,14 @@ def _case_content(visit: Visit, job: Job) -> dict[str, Any]:
     organs = organ_rows(report, opened)
     names = tuple(name for name in destinations_of(site.config, job) if name in site.config.destinations)
     commands, revisions = JobCommands(store), store.attempts.revisions(job.job_id)
+    approvals = commands.approvals(job) if job.state is JobState.REVIEW else []
+    persons, own = site.config.review.persons, visit.account.name.strip().casefold()
     steps = steps_of_job(
         job,
         has_objects=bool(objects),
         destinations=names,
         structures=structures_of(report) if objects else (),
+        is_approved=len(approvals) >= persons or own in {one.person for one in approvals},
     )
     entry = _entry(visit, job.job_id)
     return {
@@ -104,8 +107,8 @@ def _case_content(visit: Visit, job: Job) -> dict[str, Any]:
         "drawable": MEASURED,
         "others": [one for one in store.jobs_of(job.series_uid) if one.job_id != job.job_id],
         "done": visit.query("done"),
-        "approvals": commands.approvals(job) if job.state is JobState.REVIEW else [],
-        "persons": site.config.review.persons,
+        "approvals": approvals,
+        "persons": persons,
         "revisions": revisions,
         "seen": max((one.number for one in revisions), default=1),
     }

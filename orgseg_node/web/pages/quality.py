@@ -11,6 +11,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.routing import Route
 
+from orgseg_node.core.control.signals import MIDDLE, ewma_width
 from orgseg_node.node.feedback.charts import MEASURES, OrganChart, alarms, charts
 from orgseg_node.node.feedback.model import OrganFeedback, OrganOutcome
 from orgseg_node.node.feedback.planners import planner_edits
@@ -22,6 +23,7 @@ from orgseg_node.web.pages.visit import Visit
 
 _MOST_ALARMS: Final = 30
 _WIDTH, _HEIGHT, _EDGE = 600.0, 110.0, 6.0
+_STRIP = 44.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,8 @@ class DrawnChart:
     count : of cases
     last, mean : the last value, and the mean of the limits in force; None without limits
     cases : place (x, y) of each case
-    smoothed : the EWMA of each span with the same limits, as points of a line
+    smoothed : in the strip below, the EWMA of the ranks of each span with the same limits, as points
+    corridors : in the strip, where it gives no alarm, as corners of an area
     bands : x, y, width and height of the area within three sigma of each span
     alarms : place of each case with an alarm
     low, high : ends of the scale
@@ -47,6 +50,7 @@ class DrawnChart:
     mean: float | None
     cases: tuple[tuple[float, float], ...]
     smoothed: tuple[str, ...]
+    corridors: tuple[str, ...]
     bands: tuple[tuple[float, float, float, float], ...]
     alarms: tuple[tuple[float, float], ...]
     low: float
@@ -98,6 +102,7 @@ def _quality(visit: Visit) -> Response:
         "measure": measure,
         "measures": MEASURES,
         "size": (_WIDTH, _HEIGHT),
+        "strip": (_WIDTH, _STRIP),
         # how single persons work is for the physicist only
         "planners": planner_edits(database) if visit.may(Action.DECIDE_SERIES) else [],
         "outcomes": [outcome.value for outcome in OrganOutcome],
@@ -151,10 +156,18 @@ def draw(one: OrganChart) -> DrawnChart:
         upwards = (value - low) / reach * (_HEIGHT - 2 * _EDGE)
         return round(_EDGE + index * step, 2), round(_HEIGHT - _EDGE - upwards, 2)
 
-    smoothed, bands = [], []
+    def rank_place(index: float, rank: float) -> tuple[float, float]:
+        inside = min(max(rank, 0.0), 1.0) * (_STRIP - 2 * _EDGE)
+        return round(_EDGE + index * step, 2), round(_STRIP - _EDGE - inside, 2)
+
+    smoothed, corridors, bands = [], [], []
     for segment in chart.segments:
-        line = (place(segment.start + k, value) for k, value in enumerate(segment.ewma))
-        smoothed.append(" ".join(f"{x},{y}" for x, y in line))
+        line = [rank_place(segment.start + k, rank) for k, rank in enumerate(segment.ewma)]
+        smoothed.append(_points(line))
+        widths = [ewma_width(segment.limits, count) for count in range(1, len(segment.ewma) + 1)]
+        above = [rank_place(segment.start + k, MIDDLE + width) for k, width in enumerate(widths)]
+        below = [rank_place(segment.start + k, MIDDLE - width) for k, width in enumerate(widths)]
+        corridors.append(_points([*above, *reversed(below)]))
         bottom, top = segment.limits.band(3.0)
         (left, upper), (right, lower) = place(segment.start, top), place(segment.stop - 1, bottom)
         bands.append((left, upper, round(max(right - left, 1.0), 2), round(lower - upper, 2)))
@@ -167,8 +180,13 @@ def draw(one: OrganChart) -> DrawnChart:
         mean=limits.mean if limits is not None else None,
         cases=tuple(place(index, value) for index, value in enumerate(chart.values)),
         smoothed=tuple(smoothed),
+        corridors=tuple(corridors),
         bands=tuple(bands),
         alarms=tuple(place(signal.index, chart.values[signal.index]) for signal in chart.alarms),
         low=low,
         high=high,
     )
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in places)

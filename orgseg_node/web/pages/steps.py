@@ -39,6 +39,7 @@ class Step:
     may_be_all: bool = False
 
 
+_APPROVE: Final = "step.approve"
 _NEEDS_REASON: Final = frozenset({"reject", "cancel", "force", "drop-organ", "settle-first", "settle-last"})
 _GRAVE: Final = frozenset({"reject", "cancel", "drop-organ", "settle-first", "settle-last"})
 _CHOICE: Final[Mapping[str, str]] = {"resend": "destination", "drop-organ": "organ", "choose": "volume"}
@@ -102,9 +103,19 @@ def series_step(series_uid: str, name: str, volumes: Sequence[SeriesVolume] = ()
     )
 
 
-def steps_of_entry(entry: Entry, volumes: Sequence[SeriesVolume] = ()) -> tuple[Step, ...]:
-    """What continues an entry that needs a person: its commands, as buttons; volumes are to choose from."""
-    return tuple(step for text in entry.commands for step in _of_command(shlex.split(text), volumes))
+def steps_of_entry(entry: Entry, volumes: Sequence[SeriesVolume] = (), person: str = "") -> tuple[Step, ...]:
+    """What continues an entry that needs a person: its commands, as buttons.
+
+    Parameters
+    ----------
+    entry : of the overview
+    volumes : of which one can be chosen
+    person : who sees the buttons; nobody is asked twice to approve the same objects
+    """
+    steps = (step for text in entry.commands for step in _of_command(shlex.split(text), volumes))
+    if person.strip().casefold() in entry.approved_by:
+        steps = (step for step in steps if step.key != _APPROVE)
+    return tuple(steps)
 
 
 def _of_command(words: list[str], volumes: Sequence[SeriesVolume]) -> Iterable[Step]:
@@ -122,7 +133,12 @@ def _of_command(words: list[str], volumes: Sequence[SeriesVolume]) -> Iterable[S
 
 
 def steps_of_job(
-    job: Job, *, has_objects: bool, destinations: tuple[str, ...], structures: tuple[str, ...] = ()
+    job: Job,
+    *,
+    has_objects: bool,
+    destinations: tuple[str, ...],
+    structures: tuple[str, ...] = (),
+    is_approved: bool = False,
 ) -> tuple[Step, ...]:
     """Every command that a job takes in its state.
 
@@ -132,10 +148,13 @@ def steps_of_job(
     has_objects : whether it has objects that can be sent
     destinations : names of those that could get them
     structures : names of those of which one can be left out
+    is_approved : whether this person, or enough others, have approved it
     """
     names = list(_JOB_COMMANDS.get(job.state, ()))
     if "resend" in names and (not has_objects or job.purged_at is not None):
         names.remove("resend")
+    if is_approved and "approve" in names:
+        names.remove("approve")
     if "drop-organ" in names and len(structures) < 2:  # the only one: the job is rejected
         names.remove("drop-organ")
     if job.state is JobState.FAILED and job.reason == "NOT_DELIVERED" and has_objects:

@@ -138,7 +138,8 @@ def rows_of(visit: Visit, entries: Sequence[Entry], *, with_steps: bool = False)
     overrides = SeriesOverrides(visit.site.store.database)
 
     def steps(entry: Entry) -> tuple[Step, ...]:
-        found = steps_of_entry(entry, overrides.volumes(entry.series) if entry.job is None else ())
+        volumes = overrides.volumes(entry.series) if entry.job is None else ()
+        found = steps_of_entry(entry, volumes, visit.account.name)
         return tuple(one for one in found if visit.may(one.action))
 
     return [

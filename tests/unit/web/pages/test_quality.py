@@ -32,12 +32,32 @@ def test_a_drift_is_an_alarm_in_the_chart_and_in_the_list(bench: PagesBench) -> 
     text = bench.logged_in(Role.VIEWER).get("/quality").text
     assert text.count('class="dot-case"') == 40
     assert 'class="alarm"' in text
-    assert "surface_dice_2mm of parotid_left too low" in text
+    listed = text[text.index('id="q-alarms"') : text.index('id="q-organs"')]
+    assert "parotid_left: The surface Dice at 2 mm has become lower than in the baseline." in listed
+    assert not re.search("surface_dice_2mm|EWMA", listed), "words, not names of fields"
+    german = bench.logged_in(Role.VIEWER, name="carl").get("/", headers={"accept-language": "de"}).text
+    assert "Der Oberflächen-Dice bei 2 mm war einen Monat lang kleiner" in german
     assert '<a href="/models">To the models' in text, "from the alarm to the way back"
     assert re.search(r"The scale is upright: 0\.\d{3} at the bottom, 0\.\d{3} at the top\.", text)
     places = [float(y) for y in re.findall(r'class="dot-case" cx="[\d.]+" cy="([\d.]+)"', text)]
     assert max(places[:30]) < min(places[30:]), "worse cases are drawn lower"
     assert 'class="dot-case"' in bench.logged_in(Role.VIEWER, name="bert").get("/quality?measure=dice").text
+
+
+def test_the_moving_mean_has_a_scale_of_its_own_and_leaves_its_corridor_where_the_alarm_is(
+    bench: PagesBench,
+) -> None:
+    count_structure_sets(bench, 40)
+    note_alarms(bench.store.database, bench.parts.config.config.feedback)
+    text = bench.logged_in(Role.VIEWER).get("/quality").text
+    lines = re.findall(r'class="ewma" points="([^"]+)"', text)
+    areas = re.findall(r'<polygon class="band" points="([^"]+)"', text)
+    assert (len(lines), len(areas)) == (2, 2), "judged by provisional and by full limits"
+    means, corners = ([float(point.split(",")[1]) for point in each[-1].split()] for each in (lines, areas))
+    lowest = corners[: len(means) - 1 : -1]  # the lower edge, from left to right
+    assert all(6 <= y <= 38 for y in means), "ranks between 0 and 1 fill the strip, whatever the measure"
+    assert means[-1] > lowest[-1], "y grows downwards: worse cases are below the corridor"
+    assert means[0] < lowest[0]
 
 
 def test_how_single_persons_work_is_for_the_physicist_only(bench: PagesBench) -> None:

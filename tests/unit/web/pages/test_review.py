@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from orgseg_node.errors import SeveralParts
+from orgseg_node.node.operations.overview import overview
 from orgseg_node.node.processing.job_commands import JobCommands
+from orgseg_node.node.store.clock import utc_now
 from orgseg_node.node.store.model import JobState, SeriesState
 from orgseg_node.node.store.series_overrides import SeriesOverrides
 from orgseg_node.node.users.roles import Role
+from orgseg_node.web.pages.steps import steps_of_entry
 from tests.support.node.leaks import LEAKS
 from tests.support.web.pages_bench import PagesBench
 from tests.support.web.reviewed import review_case
@@ -60,11 +63,19 @@ def test_with_four_eyes_the_second_person_releases_it(tmp_path: Path) -> None:
     path = f"/cases/{job.job_id}"
     assert bench.command(anna, f"{path}/approve").headers["location"] == f"{path}?done=approve-more"
     assert "Approved by 1 of 2 persons." in bert.get(path).text
+    action = f'action="{path}/approve"'
+    assert (action in anna.get(path).text, action in bert.get(path).text) == (False, True)
+    (entry,) = overview(bench.parts.config.config, bench.store, utc_now())
+    offered = [[step.key for step in steps_of_entry(entry, (), name)] for name in ("Anna", "bert")]
+    assert offered == [["step.reject"], ["step.approve", "step.reject"]], "nobody is asked twice"
     assert bench.command(anna, f"{path}/approve").headers["location"] == f"{path}?done=approve-more"
     bench.jobs.dispatcher.dispatch()
     assert bench.store.job(job.job_id).state is JobState.REVIEW
     assert bench.command(bert, f"{path}/approve").headers["location"] == f"{path}?done=approve"
     assert "Approved by 2 of 2 persons." in bert.get(path).text
+    assert action not in bert.get(path).text, "it waits for the node only"
+    (entry,) = overview(bench.parts.config.config, bench.store, utc_now())
+    assert (entry.needs_person, entry.commands) == (False, (f"orgseg jobs reject {job.job_id}",))
 
 
 def test_one_of_several_volumes_is_chosen(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_labels_by_torch_differ_only_where_logits_are_equal_but_for_the_last_bit
     source: Shape, target: Shape, thick: int | None, kind: str
 ) -> None:
     logits = _logits(kind, 4, source)
-    found = _ours(
-        logits, Regrid(source=source, target=target, thick_axis=thick, method=Resampling.TORCH), None
-    )
+    regrid = Regrid(source=source, target=target, thick_axis=thick, method=Resampling.TORCH)
+    found = _ours(logits, regrid, None)
+    assert (_ours(logits, regrid, None, block=4) == found).all()
     spacing = [5.0 if axis == thick else 1.0 for axis in range(3)]
     moved = resample_torch_fornnunet(torch.from_numpy(logits), target, spacing, [1.0] * 3).float().numpy()
     chosen = np.take_along_axis(moved, found[None].astype(np.int64), axis=0)[0]

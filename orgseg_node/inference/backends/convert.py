@@ -12,7 +12,7 @@ import json
 import pickle
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _configuration(checkpoint: Mapping[str, Any]) -> str:
 
 
 def _mirror_axes(stored: Any) -> list[int]:
-    axes = [] if stored is None else list(stored)
+    axes = [] if stored is None else list(stored) if isinstance(stored, Sequence) else [stored]
     if not all(isinstance(axis, int | np.integer) and 0 <= axis <= 2 for axis in axes):
         raise ModelDamaged(f"Its mirror axes are {axes}, which a network of three axes does not have.")
     return [int(axis) for axis in axes]
@@ -182,9 +182,9 @@ def _load(path: Path, *, trusted: bool) -> Any:
     ModelNotImportable
         If it holds Python objects, and is not trusted.
     """
+    if problem := file_problem(path):
+        raise ModelDamaged(problem)
     try:
-        if problem := file_problem(path):
-            raise ModelDamaged(problem)
         if trusted:
             return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(_safe_types()):
@@ -202,7 +202,7 @@ def _load(path: Path, *, trusted: bool) -> Any:
             f"It needs Python code that is not installed here: {_short(error)} Save it again where it was "
             "trained: torch.load(..., weights_only=False), delete what needs the code, torch.save."
         ) from error
-    except (EOFError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # foreign bytes may raise anything when they are unpickled
         raise ModelDamaged(f"It cannot be read as a checkpoint of PyTorch: {_short(error)}") from error
 
 

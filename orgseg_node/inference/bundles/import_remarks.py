@@ -12,6 +12,8 @@ from orgseg_node.inference.bundles.writing import WrittenPart
 
 POSTPROCESSING: Final = ("postprocessing.pkl", "postprocessing.json")
 _SIDES: Final = ("_left", "_right")
+_MOST_LABELS: Final = 30  # all vertebrae
+_MOST_PAIRS: Final = 10
 
 
 def import_remarks(written: WrittenPart, orientation: str, *, mirroring: bool) -> list[str]:
@@ -85,7 +87,7 @@ def _renamed(written: WrittenPart) -> list[str]:
     pairs = [f"{old} is {names[n]}" for n, old in sorted(renamed.items())]
     if not pairs:
         return []
-    few = ", ".join(pairs[:10]) + (f" and {len(pairs) - 10} more" if len(pairs) > 10 else "")
+    few = _listed(pairs, _MOST_PAIRS)
     return [f"dataset.json names labels otherwise than the training of the checkpoint: {few}."]
 
 
@@ -94,7 +96,7 @@ def _joined(names: Mapping[int, str], organs: Mapping[int, str]) -> list[str]:
     for number, key in organs.items():
         by_organ.setdefault(key, []).append(names[number])
     return [
-        f"{len(labels)} labels become one organ, {key}: {', '.join(labels)}."
+        f"{len(labels)} labels become one organ, {key}: {_listed(labels, _MOST_LABELS)}."
         for key, labels in by_organ.items()
         if len(labels) > 1
     ]
@@ -110,10 +112,15 @@ def _about_mirroring(organs: Mapping[int, str], *, mirroring: bool) -> list[str]
     sided = list(dict.fromkeys(key for key in organs.values() if key.endswith(_SIDES)))
     if not sided:
         return []
-    few = ", ".join(sided[:3]) + (f" and {len(sided) - 3} more" if len(sided) > 3 else "")
+    few = _listed(sided, 3)
     use = ", and in use it averages over mirrored copies" if mirroring else ""
     sentence = (
         f"It tells left from right ({few}), but was trained on copies mirrored between left and right{use}: "
         "it may exchange the sides. Look at both sides; train with nnUNetTrainer_onlyMirror01 to end this."
     )
     return [sentence]
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -154,7 +154,7 @@ def import_model(
         elif not source.is_dir():
             raise ModelNotImportable(f"There is no file or folder '{source.name}'.")
         only = options.datasets
-        found = find_trained(source, lambda folder: not only or is_of(folder, only))
+        found = find_trained(source, lambda folder: not only or is_of(folder, only), options.configuration)
         models = choose_models(found, options.configuration)
         for model in models:
             _refuse_labels(model, alone=len(models) == 1)
@@ -167,7 +167,8 @@ def import_model(
         def remark(written: Sequence[WrittenPart]) -> list[str]:
             for each in written:
                 _refuse_other_organs(each, options.table)
-            found = [*options.remarks, *about_orientation, *_remarks(written, draft)]
+            beside = [sentence for model in models for sentence in model.beside]
+            found = [*options.remarks, *beside, *about_orientation, *_remarks(written, draft)]
             for sentence in found:
                 on_remark(sentence)
             return found
@@ -296,25 +297,23 @@ def _refuse_labels(model: TrainedModel, *, alone: bool) -> None:
 
 
 def _refuse_other_organs(written: WrittenPart, table: OrganTable) -> None:
-    """Refuse a label that was one organ in the training and is another one in ``dataset.json``.
+    """Refuse a label that was one organ in the training and becomes another one.
 
     Raises
     ------
     ModelContradictory
         With all such labels.
     """
-    model = written.model
+    names, organs = written.model.labels, written.part.labels
     moved = [
-        f"label {number} was {old} and is {model.labels[number]}"
+        f"label {number} was {old} and is {names[number]}"
         for result in written.results
         for number, old in result.renamed.items()
-        if number in written.part.labels
-        and None not in (organs := {organ_of_name(name, table) for name in (old, model.labels[number])})
-        and len(organs) > 1
+        if number in organs and organ_of_name(old, table) not in {None, organs[number]}
     ]
     if moved:
         raise ModelContradictory(
-            f"dataset.json of '{model.name}' names other organs than the training: "
+            f"dataset.json of '{written.model.name}' names other organs than the training: "
             f"{'; '.join(dict.fromkeys(moved))}."
         )
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from orgseg_node.inference.bundles.plan_names import plan_problem
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
 _UNFINISHED = "checkpoint_latest.pth"
-_FOLD = re.compile(r"\d+|all")
+_FOLD = re.compile(r"0|[1-9]\d*|all")
 _DEFAULT_CONFIGURATION = "3d_fullres"
 
 
@@ -40,6 +40,7 @@ class TrainedModel:
     configuration : such as ``3d_fullres``; None if neither the folder's name nor the plans state it
     unfinished : what each fold holds that has no checkpoint of a finished training
     remarks : what was unusual in its files and how it was understood, as sentences
+    beside : what was left out beside it, as sentences; see `find_trained`
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class TrainedModel:
     configuration: str | None
     unfinished: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -75,7 +77,7 @@ class TrainedModel:
 
 
 def find_trained(
-    source: Path, is_wanted: Callable[[Path], bool] = lambda _: True
+    source: Path, is_wanted: Callable[[Path], bool] = lambda _: True, configuration: str | None = None
 ) -> tuple[TrainedModel, ...]:
     """Every trained model in a folder or its subfolders, sorted by path.
 
@@ -83,6 +85,8 @@ def find_trained(
     ----------
     source : the folder
     is_wanted : whether a trained-model folder is read at all
+    configuration : that is to be imported; None for ``3d_fullres``. Where it is there, another one of the
+        data set that cannot be read, such as a 2d training that was stopped, is left out: see `beside`
 
     Raises
     ------
@@ -94,7 +98,27 @@ def find_trained(
     )
     if not folders:
         raise ModelNotImportable(folder_kind(source))
-    return tuple(open_trained(folder) for folder in folders)
+    found: list[TrainedModel] = []
+    broken: dict[Path, ModelNotImportable] = {}
+    for folder in folders:
+        try:
+            found.append(open_trained(folder))
+        except ModelNotImportable as error:
+            broken[folder] = error
+    wanted = configuration or _DEFAULT_CONFIGURATION
+    for folder, problem in broken.items():
+        place = next((n for n, m in enumerate(found) if _is_instead(m, folder, wanted)), None)
+        if place is None:
+            raise problem
+        sentence = f"The model {folder.name} beside it is left out: {problem.detail}"
+        found[place] = replace(found[place], beside=(*found[place].beside, sentence))
+    return tuple(found)
+
+
+def _is_instead(model: TrainedModel, folder: Path, wanted: str) -> bool:
+    """Whether a model is the wanted one of a data set, and a folder one of its other configurations."""
+    is_other = "__" in folder.name and not folder.name.endswith(f"__{wanted}")
+    return is_other and model.configuration == wanted and model.folder.parent == folder.parent
 
 
 def _folders(source: Path) -> Iterator[Path]:

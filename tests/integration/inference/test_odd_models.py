@@ -175,6 +175,7 @@ def test_a_model_that_can_be_run_is_imported_with_what_must_be_known(
         ),
         (TinyModel(), _bytes(b"version https://git-lfs.github.com/spec/v1\n"), "DAMAGED.*git lfs pull"),
         (TinyModel(), _bytes(b"not a pickle at all"), "DAMAGED.*cannot be read as a checkpoint"),
+        (TinyModel(), _bytes(b"see \\\\server\\models"), "DAMAGED.*cannot be read as a checkpoint"),
         (TinyModel(), _bytes(b""), "DAMAGED.*cannot be read as a checkpoint"),
     ],
 )

@@ -44,8 +44,11 @@ _KINDS: Final[Sequence[tuple[Callable[[PurePosixPath], bool], str]]] = (
 
 def file_problem(path: Path) -> str | None:
     """Why a file is not what its name says: empty, a pointer or a web page; None if nothing is seen."""
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError as error:
+        return f"{error.strerror}."
     if not head:
         return "It is empty: 0 bytes."
     if head.startswith(_LFS):

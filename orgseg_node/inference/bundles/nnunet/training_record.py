@@ -27,6 +27,7 @@ _REQUIRED: Final = (
 """Values of a configuration that must be those of the training."""
 _NOTED: Final = ("patch_size", "resampling_fn_data", "resampling_fn_probabilities")
 """Values that change the result little and that people change on purpose, as for speed."""
+_REORIENTING: Final = "NibabelIOWithReorient"
 _STATISTICS: Final = ("mean", "std", "percentile_00_5", "percentile_99_5")
 _INTENSITIES: Final = (
     "foreground_intensity_properties_per_channel",
@@ -79,6 +80,8 @@ def read_record(
         return TrainingRecord(remarks=tuple(remarks))
     old, _ = read_dataset(old_dataset, ())
     problem = _labels_problem(_labels(old), _labels(dataset))
+    if not problem and len(_labels(old)) != len(_labels(dataset)):
+        problem = f"The checkpoint has {len(_labels(old))} labels, dataset.json {len(_labels(dataset))}."
     if is_other_image(old) and not is_other_image(dataset):
         problem = problem or "The checkpoint was not trained on CT, as dataset.json says."
     return TrainingRecord(
@@ -111,6 +114,9 @@ def _plans_problem(
     intensities = [_intensities(old), _intensities(new)]
     if by_ct and None not in intensities and intensities[0] != intensities[1]:
         different.append("intensities")
+    readers = [plans.get("image_reader_writer") for plans in (old, new)]
+    if None not in readers and readers[0] != readers[1] and _REORIENTING in readers:
+        different.append("image_reader_writer, which decides the orientation")
     if different:
         return f"plans.json is not that of the training of the checkpoint, in: {', '.join(different)}."
     noted = [key for key in _NOTED if _differs(before, after, key)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,27 @@ def test_several_models_are_found_in_the_order_of_their_paths(tmp_path: Path) ->
     assert [m.folder.parent.name for m in find_trained(tmp_path)] == ["a", "b"]
 
 
+def test_a_stopped_training_of_another_configuration_is_left_out_and_said(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "Dataset1_A")
+    stopped = folder.with_name("nnUNetTrainer__nnUNetPlans__2d")
+    shutil.copytree(folder, stopped)
+    (stopped / "fold_0" / "checkpoint_final.pth").unlink()
+    (model,) = find_trained(tmp_path)
+    assert model.folder == folder
+    assert "nnUNetTrainer__nnUNetPlans__2d beside it is left out: No fold" in model.beside[0]
+    with pytest.raises(ModelNotImportable, match="No fold of 'nnUNetTrainer__nnUNetPlans__2d'"):
+        find_trained(tmp_path, configuration="2d")
+
+
+def test_a_stopped_training_of_the_wanted_configuration_is_never_replaced(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "Dataset1_A")
+    lower = folder.with_name("nnUNetTrainer__nnUNetPlans__3d_lowres")
+    shutil.copytree(folder, lower)
+    (folder / "fold_0" / "checkpoint_final.pth").unlink()
+    with pytest.raises(ModelNotImportable, match="No fold of 'nnUNetTrainer__nnUNetPlans__3d_fullres'"):
+        find_trained(tmp_path)
+
+
 def test_models_behind_links_are_found_and_a_link_that_leads_back_ends(tmp_path: Path) -> None:
     place = _folder(tmp_path / "disk" / "Dataset1_A").parent
     (place / "back").symlink_to(tmp_path / "results")
@@ -226,9 +248,12 @@ def test_a_fold_for_which_nothing_else_was_trained_may_be_unfinished(tmp_path: P
 
 
 def test_a_copy_of_a_fold_is_no_fold(tmp_path: Path) -> None:
-    model = open_trained(_folder(tmp_path, folds=("0", "0 (copy)")))
+    model = open_trained(_folder(tmp_path, folds=("0", "0 (copy)", "00")))
     assert list(choose_folds(model, ())) == ["0"]
-    assert model.remarks == ("The folder fold_0 (copy) is not a fold and is left out.",)
+    assert model.remarks == (
+        "The folder fold_0 (copy) is not a fold and is left out.",
+        "The folder fold_00 is not a fold and is left out.",
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,22 @@ def test_exchanged_numbers_are_a_contradiction() -> None:
     assert "Liver was 2 and is 1; spleen was 1 and is 2." in record.problem
 
 
+def test_a_reader_that_turns_images_is_no_small_difference() -> None:
+    plans = _plans() | {"image_reader_writer": "NibabelIOWithReorient"}
+    assert "decides the orientation" in read_record(_checkpoint(), plans, _dataset(), _NAME).problem
+    plans["image_reader_writer"] = "NibabelIO"
+    record = read_record(_checkpoint(), plans, _dataset(), _NAME)
+    assert (record.problem, record.remarks) == (
+        "",
+        ("plans.json was changed after the training: image_reader_writer.",),
+    )
+
+
+def test_another_number_of_labels_is_a_contradiction() -> None:
+    record = read_record(_checkpoint(), _plans(), _dataset(spleen=1), _NAME)
+    assert record.problem == "The checkpoint has 2 labels, dataset.json 1."
+
+
 def test_other_names_are_reported_by_number_and_case_and_signs_are_none() -> None:
     record = read_record(_checkpoint(), _plans(), _dataset(SPLEEN_=1, Leber=2), _NAME)
     assert record.problem == ""

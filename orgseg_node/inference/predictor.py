@@ -185,8 +185,14 @@ class SparseOutcome(StrEnum):
 
     ABSENT = "nothing suspected anywhere by a sparse first pass: not in the CT"
     AGAIN = "run again around all that a sparse first pass suspected"
+    DECIDED = "run again with nnU-Net's tiles around what a sparse first pass and the next drew differently"
+    DOUBTFUL = "run again on the whole CT, as a sparse first pass and the next drew it differently"
     EVERYWHERE = "run again on the whole CT, as a sparse first pass suspected it in too many places"
     NO_SAVING = "no sparse first pass: it needs as many tiles"
+
+
+_SPARSE = frozenset({SparseOutcome.ABSENT, SparseOutcome.AGAIN, SparseOutcome.DECIDED})
+"""Outcomes of networks that were not run on the whole CT with all tiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +263,7 @@ def describe_guidance(networks: Sequence[GuidedNetwork]) -> str:
     guides = ", ".join(dict.fromkeys(row.guide for row in networks))
     followed = sum(row.followed for row in networks)
     sentence = f"Guided by {guides}: {followed} of {len(networks)} networks searched only around its organs"
-    sparse = [row for row in networks if row.sparse in {SparseOutcome.ABSENT, SparseOutcome.AGAIN}]
+    sparse = [row for row in networks if row.sparse in _SPARSE]
     if sparse:
         sentence += f"; {len(sparse)} searched the whole CT by a sparse first pass"
         absent = [key for row in sparse if row.sparse == SparseOutcome.ABSENT for key in row.organs]

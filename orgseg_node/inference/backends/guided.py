@@ -173,7 +173,8 @@ class GuidePlaces:
         return is_possible_volume(voxels * self.prepared.volume.grid.voxel_ml, self._volume_ml(key))
 
     def _volume_ml(self, key: str) -> tuple[float, float] | None:
-        return next(organ.volume_ml for organ in self.found.organs.values() if organ.key == key)
+        """The smallest and largest volume of an organ; None also if the guide does not know it."""
+        return next((organ.volume_ml for organ in self.found.organs.values() if organ.key == key), None)
 
     def _left_of(self, key: str, suspected: Suspected, view: NetworkView, merger: Merger | None) -> Boxes:
         """What is suspected of an organ, in a view, without what other organs explain."""
@@ -264,7 +265,7 @@ def run_guided(search: PartSearch, places: GuidePlaces, merger: Merger) -> Guide
         places.proof.add(organs, outcome)
     sparse: SparseOutcome | None = None
     if found.labels is None and places.sparse and outcome is not GuidedOutcome.NO_SAVING:
-        sparse, again = search_sparsely(search, whole_tiles - found.tiles)
+        sparse, again = search_sparsely(search, whole_tiles - found.tiles, places.is_crumb)
         found = replace(again, tiles=found.tiles + again.tiles, network_s=found.network_s + again.network_s)
     report = GuidedNetwork(
         guide=places.guide,

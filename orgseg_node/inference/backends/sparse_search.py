@@ -4,7 +4,8 @@ The first pass lays tiles side by side, so that each voxel is in one tile or a l
 sliding window has eight. At the border of a tile a network sees too little to draw an organ well, but enough
 to suspect it: every voxel counts in which an organ is at least a twentieth as likely as background. Around
 all of these voxels the network is run again as in the box of a guide, which grows as long as an organ reaches
-its border. Where no voxel is suspected, the organ is not in the CT.
+its border. Where no voxel is suspected, the organ is not in the CT. Where the passes drew it differently, few
+tiles drew it by chance, and those of nnU-Net's sliding window decide, around all that one of the passes drew.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from orgseg_node.inference.backends.box_search import (
     SearchedPart,
     nothing_there,
 )
+from orgseg_node.inference.backends.drawn import FirstPass, IsCrumb
 from orgseg_node.inference.backends.network_run import run_loaded
-from orgseg_node.inference.engine.layout import TileWindow
+from orgseg_node.inference.engine.layout import Layout, TileWindow
 from orgseg_node.inference.engine.suspicion import SUSPICION
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.predictor import SparseOutcome
@@ -29,13 +31,14 @@ SPARSE_STEP: Final = 1.0
 """Step of the tiles of the first pass as a fraction of a tile."""
 
 
-def search_sparsely(search: PartSearch, budget: int) -> tuple[SparseOutcome, SearchedPart]:
+def search_sparsely(search: PartSearch, budget: int, is_crumb: IsCrumb) -> tuple[SparseOutcome, SearchedPart]:
     """Search the whole CT with few tiles, and again where they show something.
 
     Parameters
     ----------
     search : the network and the CT
     budget : number of tiles; a search that needs as many is given up
+    is_crumb : see `IsCrumb`
 
     Returns
     -------
@@ -44,12 +47,13 @@ def search_sparsely(search: PartSearch, budget: int) -> tuple[SparseOutcome, Sea
     window = sparse_window(search.view.working.shape, search.network.plan.patch)
     if search.needed_tiles(window.tiling) >= budget:
         return SparseOutcome.NO_SAVING, NOTHING_SEARCHED
+    drawn = FirstPass(search)
     first = run_loaded(
         search.network,
         search.view,
         search.limits,
         search.on_progress,
-        lambda *_: None,
+        drawn.add,
         region=search.region,
         window=window,
         suspicion=SUSPICION,
@@ -59,9 +63,16 @@ def search_sparsely(search: PartSearch, budget: int) -> tuple[SparseOutcome, Sea
         nothing = replace(nothing_there(), tiles=first.tiles, network_s=first.network_s)
         return SparseOutcome.ABSENT, nothing
     second = search.search_box(enclosing_box(suspected), budget - first.tiles)
-    outcome = SparseOutcome.EVERYWHERE if second.labels is None else SparseOutcome.AGAIN
+    second = replace(second, tiles=first.tiles + second.tiles, network_s=first.network_s + second.network_s)
+    if second.labels is None:
+        return SparseOutcome.EVERYWHERE, second
+    if search.layout is Layout.NNUNET or drawn.agrees(second, is_crumb):
+        return SparseOutcome.AGAIN, second
+    exact = replace(search, layout=Layout.NNUNET)
+    third = exact.search_box(drawn.box_with(second), budget - second.tiles)
+    outcome = SparseOutcome.DOUBTFUL if third.labels is None else SparseOutcome.DECIDED
     return outcome, replace(
-        second, tiles=first.tiles + second.tiles, network_s=first.network_s + second.network_s
+        third, tiles=second.tiles + third.tiles, network_s=second.network_s + third.network_s
     )
 
 

@@ -306,9 +306,13 @@ def test_objects_say_which_guide_led_how_many_networks() -> None:
     again = replace(row, outcome=GuidedOutcome.UNKNOWN, sparse=SparseOutcome.AGAIN)
     absent = replace(missed, organs=("spleen",), sparse=SparseOutcome.ABSENT)
     everywhere = replace(missed, sparse=SparseOutcome.EVERYWHERE)
+    decided, doubtful = (replace(missed, sparse=o) for o in (SparseOutcome.DECIDED, SparseOutcome.DOUBTFUL))
     assert describe_guidance([row, again, everywhere]) == (
         "Guided by coarse 2: 1 of 3 networks searched only around its organs; 1 searched the whole CT by a "
         "sparse first pass."
+    )
+    assert describe_guidance([row, decided, doubtful]).endswith(
+        "; 1 searched the whole CT by a sparse first pass."
     )
     assert describe_guidance([row, again, absent]).endswith(
         "; 2 searched the whole CT by a sparse first pass, which suspected nothing of spleen."

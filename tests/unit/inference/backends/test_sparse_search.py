@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,15 @@ from orgseg_node.core.volume import Mask
 from orgseg_node.inference.backends.sparse_search import search_sparsely
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.predictor import GuidedOutcome, SparseOutcome
-from tests.support.models.guided_bench import PATCH, SHAPE, AboveThreshold, GuidedBench, block, make_bench
+from tests.support.models.guided_bench import (
+    PATCH,
+    SHAPE,
+    SPACING_MM,
+    AboveThreshold,
+    GuidedBench,
+    block,
+    make_bench,
+)
 
 _ORGAN = ((10, 14, 16), (18, 24, 26))
 _NOTHING: Mask = np.zeros(SHAPE, dtype=bool)
@@ -123,6 +132,77 @@ def test_what_is_searched_in_vain_takes_fewer_tiles_than_the_whole_ct() -> None:
 
 def test_a_ct_of_one_tile_is_searched_at_once() -> None:
     bench = make_bench(block(*_ORGAN), spacing=(16.0, 8.0, 8.0))
-    outcome, found = search_sparsely(bench.search(), 1)
+    outcome, found = search_sparsely(bench.search(), 1, lambda _, voxels: voxels < 100)
     assert (outcome, found.tiles, found.labels) == (SparseOutcome.NO_SAVING, 0, None)
     assert _tiles_run(bench) == 0
+
+
+class _DrawsWhatItSeesWhole(AboveThreshold):
+    """A network that also draws a tissue of 300 HU, but only in a tile that shows all of it, and more around.
+
+    Parameters
+    ----------
+    voxels : number of voxels of the tissue
+    """
+
+    def __init__(self, voxels: int) -> None:
+        super().__init__()
+        self._voxels = voxels
+
+    def __call__(self, tile: torch.Tensor, fold: int) -> torch.Tensor:
+        logits = super().__call__(tile, fold)
+        tissue = (tile[0, 0] - 0.3).abs() < 0.01
+        if int(tissue[2:-2, 2:-2, 2:-2].sum()) == self._voxels:
+            logits[1][tissue] = 3.0
+        return logits
+
+
+def _drawn_by_chance() -> GuidedBench:
+    """Tissue of 0.77 ml that only a tile of the second pass shows as a whole."""
+    tissue = block((12, 14, 16), (16, 22, 24))
+    forward = _DrawsWhatItSeesWhole(int(tissue.sum()))
+    bench = make_bench(block((20, 30, 30), (21, 31, 31)), SPACING_MM, forward=forward, more=(tissue, 300))
+    assert int(bench.whole().sum()) == 1
+    forward.tiles = 0
+    return bench
+
+
+def test_what_two_passes_drew_differently_is_left_to_the_tiles_of_nnunet() -> None:
+    bench = _drawn_by_chance()
+    result = bench.guided(_NOTHING, Layout.FEW, 0.0, sparse=True)
+    row = result.report
+    assert row.sparse is SparseOutcome.DECIDED
+    assert row.tiles == _tiles_run(bench) < row.whole_tiles
+    assert (bench.all_of(result) == bench.whole()).all()
+
+
+def test_where_too_few_tiles_are_left_to_decide_the_whole_ct_is_searched() -> None:
+    spent = search_sparsely(_drawn_by_chance().search(Layout.FEW, 0.0), 10_000, lambda *_: True)[1].tiles
+    outcome, found = search_sparsely(
+        _drawn_by_chance().search(Layout.FEW, 0.0), spent + 2, lambda _, voxels: voxels < 100
+    )
+    assert (outcome, found.labels, found.tiles) == (SparseOutcome.DOUBTFUL, None, spent)
+
+
+def test_crumbs_that_two_passes_drew_differently_are_not_drawn_again() -> None:
+    outcome, found = search_sparsely(_drawn_by_chance().search(Layout.FEW, 0.0), 10_000, lambda *_: True)
+    assert outcome is SparseOutcome.AGAIN
+    assert found.labels is not None
+    assert int(found.labels.sum()) == 257
+
+
+def test_an_organ_that_only_the_first_pass_drew_is_decided_by_the_tiles_of_nnunet() -> None:
+    """The box of the second pass is larger than the tissue, so that none of its tiles shows all of that."""
+    tissue = block((10, 13, 14), (14, 21, 22))
+    organ = block((4, 14, 30), (6, 15, 31)) | block((23, 14, 30), (24, 15, 31))
+    forward = _DrawsWhatItSeesWhole(int(tissue.sum()))
+    bench = make_bench(organ, SPACING_MM, forward=forward, more=(tissue, 300))
+    _, twice = search_sparsely(bench.search(Layout.FEW, 0.0), 10_000, lambda *_: True)
+    assert twice.labels is not None
+    assert int(twice.labels.sum()) == int(organ.sum())
+    outcome, found = search_sparsely(bench.search(Layout.FEW, 0.0), 10_000, lambda _, voxels: voxels < 100)
+    assert outcome is SparseOutcome.DECIDED
+    assert found.labels is not None
+    whole = bench.whole()
+    assert int(found.labels.sum()) == int(whole.sum()) > int(organ.sum())
+    assert (found.labels == whole[found.part]).all()

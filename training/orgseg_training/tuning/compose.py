@@ -42,13 +42,15 @@ class CompositionFile(Settings):
 
     Attributes
     ----------
-    sources : the bundles; the reference anatomy is that of the first one
+    sources : the bundles
+    reference : the source that the reference anatomy is taken from; the first one if it is not named
     databases : data sets whose test scans measure the new bundle
     licence, intended_use : of the bundle
     bundle : what it and its model card say
     """
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    reference: str = ""
     databases: Annotated[tuple[Database, ...], Field(min_length=1)]
     licence: str
     intended_use: str
@@ -61,6 +63,8 @@ class CompositionFile(Settings):
             raise ValueError(f"sources: {', '.join(twice)}: named twice")
         if len({source.name for source in self.sources}) < len(self.sources):
             raise ValueError("sources: a name is given twice")
+        if self.reference and self.reference not in {source.name for source in self.sources}:
+            raise ValueError(f"reference: there is no source {self.reference}")
         return self
 
 
@@ -125,9 +129,10 @@ def compose(
         tile_step_size=first.tile_step_size,
     )
     bundle = export_trained([], draft, target, copied=chosen)
-    if REFERENCE in first.files:
+    referred = bundles[file.reference or file.sources[0].name]
+    if REFERENCE in referred.manifest.files:
         reference = bundle.path / REFERENCE
-        write_durably(reference, (chosen[0].bundle.path / REFERENCE).read_bytes(), mode=0o644)
+        write_durably(reference, (referred.path / REFERENCE).read_bytes(), mode=0o644)
         files = {**bundle.manifest.files, REFERENCE: file_sha256(reference)}
         bundle = replace_manifest(bundle, replace(bundle.manifest, files=files))
     known = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_
 from orgseg_node.inference.bundles.manifest import Part, Preprocessing
 from orgseg_node.inference.bundles.references import REFERENCE
 from orgseg_node.inference.bundles.training_cases import TrainingCase, add_training_cases, training_cases
+from orgseg_node.inference.bundles.writing import replace_manifest
 from orgseg_training.cli.app import app
 from tests.support.models.bundles import write_bundle
 
@@ -77,10 +80,16 @@ def test_each_network_contours_what_it_is_named_for(tmp_path: Path, sources: dic
     assert list(training_cases(bundle)) == [other.folder], "of the first nothing is known"
 
 
-def test_the_anatomy_is_that_of_the_first_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["first", "second"])
+def test_the_anatomy_is_that_of_the_source_that_is_named(tmp_path: Path, named: str) -> None:
     starter = find_bundle("starter-hn", [])
+    shutil.copytree(starter.path, tmp_path / "copy")
+    manifest = replace(starter.manifest, files={**starter.manifest.files})
+    del manifest.files["reference.json"]
+    plain = replace_manifest(open_bundle(tmp_path / "copy"), manifest)
     text = FILE.replace('"spleen"', '"mandible", "larynx"').replace('"liver"', '"esophagus"')
-    bundle = _compose(tmp_path, {"first": starter, "second": starter}, text)
+    sources = {"first": plain, "second": plain} | {named: starter}
+    bundle = _compose(tmp_path, sources, f'reference = "{named}"\n{text}')
     verify_bundle(bundle)
     assert set(bundle.manifest.organs) == {"mandible", "larynx", "esophagus"}
     assert (bundle.path / REFERENCE).read_bytes() == (starter.path / REFERENCE).read_bytes()
@@ -93,6 +102,7 @@ def test_the_anatomy_is_that_of_the_first_source(tmp_path: Path) -> None:
         ('"liver"', '"pancreas"', ConfigError, "sources.second: the bundle has no pancreas"),
         ('name = "second"', 'name = "third"', ConfigError, "--source third=FOLDER is missing"),
         ('name = "second"', 'name = "first"', ConfigError, "a name is given twice"),
+        ('licence = "none"', 'licence = "none"\nreference = "x"', ConfigError, "there is no source x"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(

@@ -43,7 +43,8 @@ class CompositionFile(Settings):
     Attributes
     ----------
     sources : the bundles
-    reference : the source that the reference anatomy is taken from; the first one if it is not named
+    reference : the bundle that the reference anatomy is taken from, one of the sources or another; the first
+        source if it is not named
     databases : data sets whose test scans measure the new bundle
     licence, intended_use : of the bundle
     bundle : what it and its model card say
@@ -63,8 +64,6 @@ class CompositionFile(Settings):
             raise ValueError(f"sources: {', '.join(twice)}: named twice")
         if len({source.name for source in self.sources}) < len(self.sources):
             raise ValueError("sources: a name is given twice")
-        if self.reference and self.reference not in {source.name for source in self.sources}:
-            raise ValueError(f"reference: there is no source {self.reference}")
         return self
 
 
@@ -128,8 +127,8 @@ def compose(
         mirroring=first.mirroring,
         tile_step_size=first.tile_step_size,
     )
+    referred = _named(file.reference or file.sources[0].name, bundles)
     bundle = export_trained([], draft, target, copied=chosen)
-    referred = bundles[file.reference or file.sources[0].name]
     if REFERENCE in referred.manifest.files:
         reference = bundle.path / REFERENCE
         write_durably(reference, (referred.path / REFERENCE).read_bytes(), mode=0o644)
@@ -144,9 +143,7 @@ def compose(
 
 
 def _parts(source: Source, bundles: Mapping[str, ModelBundle]) -> Sequence[CopiedPart]:
-    if source.name not in bundles:
-        raise TrainingSettingsInvalid(f"--source {source.name}=FOLDER is missing.")
-    bundle = bundles[source.name]
+    bundle = _named(source.name, bundles)
     if missing := sorted(set(source.organs) - set(bundle.manifest.organs)):
         raise TrainingSettingsInvalid(f"sources.{source.name}: the bundle has no {', '.join(missing)}.")
     found = []
@@ -155,3 +152,9 @@ def _parts(source: Source, bundles: Mapping[str, ModelBundle]) -> Sequence[Copie
         if labels:
             found.append(CopiedPart(bundle=bundle, part=part, labels=labels))
     return found
+
+
+def _named(name: str, bundles: Mapping[str, ModelBundle]) -> ModelBundle:
+    if name not in bundles:
+        raise TrainingSettingsInvalid(f"--source {name}=FOLDER is missing.")
+    return bundles[name]

@@ -102,7 +102,12 @@ def test_the_anatomy_is_that_of_the_source_that_is_named(tmp_path: Path, named: 
         ('"liver"', '"pancreas"', ConfigError, "sources.second: the bundle has no pancreas"),
         ('name = "second"', 'name = "third"', ConfigError, "--source third=FOLDER is missing"),
         ('name = "second"', 'name = "first"', ConfigError, "a name is given twice"),
-        ('licence = "none"', 'licence = "none"\nreference = "x"', ConfigError, "there is no source x"),
+        (
+            'licence = "none"',
+            'licence = "none"\nreference = "x"',
+            ConfigError,
+            "--source x=FOLDER is missing",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(

@@ -16,6 +16,8 @@ from orgseg_node.inference.bundles.references import REFERENCE
 from orgseg_node.inference.bundles.training_cases import TrainingCase, add_training_cases, training_cases
 from orgseg_node.inference.bundles.writing import replace_manifest
 from orgseg_training.cli.app import app
+from orgseg_training.shipped import training_config
+from orgseg_training.tuning.compose import read_composition
 from tests.support.models.bundles import write_bundle
 
 FILE = """
@@ -130,6 +132,12 @@ def test_networks_that_see_a_ct_differently_are_not_composed(
     strange = write_bundle(tmp_path / "strange", parts=(PART,), preprocessing=other)
     with pytest.raises(ConfigError, match="differently"):
         _compose(tmp_path, {**sources, "second": strange})
+
+
+def test_the_recipe_that_comes_with_the_package_names_each_organ_once() -> None:
+    file = read_composition(training_config("experiments") / "starter-compose.toml", {})
+    organs = [organ for source in file.sources for organ in source.organs]
+    assert sorted(organs) == sorted(find_bundle("starter-hn", []).manifest.organs)
 
 
 def test_a_finished_bundle_is_not_replaced(tmp_path: Path, sources: dict[str, ModelBundle]) -> None:

@@ -97,6 +97,13 @@ def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, problem: st
         read_tuning(tmp_path / "wrong.toml", {})
 
 
+@pytest.mark.parametrize("name", ["starter-tune", "starter-regions", "starter-esophagus"])
+def test_the_recipes_that_come_with_the_package_are_valid(name: str) -> None:
+    file = read_tuning(training_config("experiments") / f"{name}.toml", {})
+    assert set(file.organs) <= set(shipped_organs())
+    assert "Not for clinical use" in file.intended_use
+
+
 def test_an_unknown_data_set_is_refused() -> None:
     with pytest.raises(OptionInvalid, match="no data set other"):
         read_tuning(STARTER, {"other": Path("/data")})

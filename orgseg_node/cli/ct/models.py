@@ -277,7 +277,9 @@ def _name_of(source: Path) -> str:
     if (source / MANIFEST).is_file():
         return open_bundle(source).manifest.name
     path = source.resolve()
-    return name_of_path(path.parent.name if "__" in path.name else path.name if path.is_dir() else path.stem)
+    if not path.is_dir():
+        return name_of_path(path.stem)
+    return name_of_path(path.parent.name if path.name.count("__") == 2 else path.name)
 
 
 def _numbers(entries: list[str]) -> dict[str, float]:

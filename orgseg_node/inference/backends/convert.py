@@ -39,6 +39,7 @@ from orgseg_node.inference.engine.plans import read_network_plan
 
 _PREFIXES = ("module.", "_orig_mod.")  # left by distributed training and torch.compile
 _OWN_TRAINERS = "nnUNetTrainerOrgseg"
+_TOO_LITTLE_MEMORY = "There is too little free memory to read it."
 
 
 def main(arguments: list[str]) -> int:
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> int:
             answers.append(convert(request))
         except OrgsegError as error:
             answers.append({"problem": error.detail, "code": error.code})
+        except MemoryError:
+            answers.append({"problem": _TOO_LITTLE_MEMORY, "code": ModelNotImportable.code})
         except Exception as error:  # noqa: BLE001  # a file from outside may fail in any way; the parent must know
             answers.append({"problem": f"{type(error).__name__}: {error}", "code": ModelDamaged.code})
         if "problem" in answers[-1]:
@@ -136,12 +139,15 @@ def _filled_network(
         network = build_network(plans, dataset, configuration)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ModelUnsupported(f"nnU-Net cannot build the network of the plans: {_short(error)}") from error
+    named = {_original_key(str(key)): tensor for key, tensor in weights.items()}
+    real = {name for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     if not all(
-        isinstance(tensor, torch.Tensor) and tensor.is_floating_point() for tensor in weights.values()
+        isinstance(tensor, torch.Tensor) and (tensor.is_floating_point() or name not in real)
+        for name, tensor in named.items()
     ):
         raise ModelUnsupported("Its weights are not floating-point tensors; quantised networks are not run.")
     try:
-        network.load_state_dict({_original_key(str(k)): v for k, v in weights.items()}, strict=True)
+        network.load_state_dict(named, strict=True)
     except RuntimeError as error:
         raise ModelUnsupported(
             "The weights do not fit the network of the plans; another trainer, such as nnUNetTrainerBN, "
@@ -181,6 +187,8 @@ def _load(path: Path, *, trusted: bool) -> Any:
         If it needs Python code that is not installed.
     ModelNotImportable
         If it holds Python objects, and is not trusted.
+    MemoryError
+        If there is too little memory.
     """
     if problem := file_problem(path):
         raise ModelDamaged(problem)
@@ -202,7 +210,11 @@ def _load(path: Path, *, trusted: bool) -> Any:
             f"It needs Python code that is not installed here: {_short(error)} Save it again where it was "
             "trained: torch.load(..., weights_only=False), delete what needs the code, torch.save."
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # foreign bytes may raise anything when they are unpickled
+        if "allocate memory" in str(error).lower():  # torch's CPU allocator raises a plain RuntimeError
+            raise MemoryError from error
         raise ModelDamaged(f"It cannot be read as a checkpoint of PyTorch: {_short(error)}") from error
 
 

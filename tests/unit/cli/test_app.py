@@ -291,3 +291,8 @@ def test_a_bundle_is_called_as_the_data_set_of_its_model(tmp_path: Path) -> None
     (tmp_path / "export v1.2.zip").touch()
     assert models._name_of(trained) == models._name_of(trained.parent) == "Dataset101_Hals"
     assert models._name_of(tmp_path / "export v1.2.zip") == "export_v1.2"
+    exported = tmp_path / f"{trained.name}.zip"
+    exported.touch()
+    assert models._name_of(exported) == trained.name
+    (tmp_path / "Dataset102_Hals__neu").mkdir()
+    assert models._name_of(tmp_path / "Dataset102_Hals__neu") == "Dataset102_Hals__neu"

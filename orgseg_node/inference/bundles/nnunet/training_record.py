@@ -8,11 +8,13 @@ exchanged, or the CT be given to the network in other voxels or values than it l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orgseg_node.inference.bundles.dataset_json import BACKGROUND, IGNORE, is_other_image, read_dataset
+from orgseg_node.inference.bundles.fields import is_number
 
 _REQUIRED: Final = (
     "spacing",
@@ -78,7 +80,7 @@ def read_record(
             return TrainingRecord(problem=problem)
     if not isinstance(old_dataset, Mapping) or not isinstance(old_dataset.get("labels"), Mapping):
         return TrainingRecord(remarks=tuple(remarks))
-    old, _ = read_dataset(old_dataset, ())
+    old, _ = read_dataset(_as_json(old_dataset), ())
     problem = _labels_problem(_labels(old), _labels(dataset))
     if not problem and len(_labels(old)) != len(_labels(dataset)):
         problem = f"The checkpoint has {len(_labels(old))} labels, dataset.json {len(_labels(dataset))}."
@@ -112,7 +114,7 @@ def _plans_problem(
         different.append("transpose_forward")
     by_ct = "CTNormalization" in (after.get("normalization_schemes") or ())
     intensities = [_intensities(old), _intensities(new)]
-    if by_ct and None not in intensities and intensities[0] != intensities[1]:
+    if by_ct and None not in intensities and not _same_numbers(*intensities):
         different.append("intensities")
     readers = [plans.get("image_reader_writer") for plans in (old, new)]
     if None not in readers and readers[0] != readers[1] and _REORIENTING in readers:
@@ -147,7 +149,14 @@ def _differs(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
 
 def _normal(value: Any) -> Any:
     """A value as JSON returns it, where tuples are lists; of a class its name, since modules have moved."""
-    return _class_names(json.loads(json.dumps(value, default=str)))
+    return _class_names(_as_json(value))
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON returns it; a checkpoint may hold numbers and arrays of NumPy."""
+    return json.loads(
+        json.dumps(value, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one))
+    )
 
 
 def _class_names(value: Any) -> Any:
@@ -162,6 +171,14 @@ def _intensities(plans: Mapping[str, Any]) -> Any:
     channels: Any = next((plans[key] for key in _INTENSITIES if isinstance(plans.get(key), Mapping)), {})
     first = channels.get("0", channels.get(0))
     return _normal([first.get(name) for name in _STATISTICS]) if isinstance(first, Mapping) else None
+
+
+def _same_numbers(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether they are the same but for rounding, as to float32."""
+    pairs = list(zip(one, other, strict=True))
+    return all(
+        a == b or (is_number(a) and is_number(b) and math.isclose(a, b, rel_tol=1e-6)) for a, b in pairs
+    )
 
 
 def _labels(dataset: Mapping[str, Any]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orgseg_node.inference.bundles.nnunet.training_record import read_record
@@ -114,3 +115,24 @@ def test_another_configuration_and_another_kind_of_image_are_a_contradiction() -
         "not trained on CT"
         in read_record(_checkpoint(dataset_json=trained), _plans(), _dataset(), _NAME).problem
     )
+
+
+def test_numbers_of_numpy_in_a_checkpoint_are_numbers() -> None:
+    checkpoint = _checkpoint()
+    plans, dataset = (checkpoint["init_args"][key] for key in ("plans", "dataset_json"))
+    configuration = plans["configurations"][_NAME]
+    configuration["spacing"] = np.array(configuration["spacing"])
+    plans["transpose_forward"] = [np.int64(axis) for axis in plans["transpose_forward"]]
+    statistics = plans["foreground_intensity_properties_per_channel"]["0"]
+    statistics |= {key: np.float32(value + 0.1) for key, value in statistics.items()}
+    dataset["labels"] = {name: np.int64(number) for name, number in dataset["labels"].items()}
+    now = _plans()
+    now["foreground_intensity_properties_per_channel"] = {
+        "0": {
+            key: value + 0.1 for key, value in now["foreground_intensity_properties_per_channel"]["0"].items()
+        }
+    }
+    record = read_record(checkpoint, now, _dataset(), _NAME)
+    assert (record.problem, record.remarks, record.renamed) == ("", (), {})
+    now["foreground_intensity_properties_per_channel"]["0"]["std"] += 0.01
+    assert "in: intensities" in read_record(checkpoint, now, _dataset(), _NAME).problem

@@ -7,12 +7,14 @@ calibration with the same PyTorch on the same kind of device.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -114,9 +116,23 @@ def _set_up_compiler() -> None:
     torch._inductor.config.cpp_cache_precompile_headers = False  # noqa: SLF001  # always in /tmp
     if os.environ.get(_CACHE, default_cache_dir()) != default_cache_dir():  # PyTorch itself sets it on import
         return
+    os.environ[_CACHE] = str(_usable_cache() or _temporary_cache())
+
+
+def _usable_cache() -> Path | None:
+    """The user's cache; None without one that can be written, which only costs time."""
     folder = cache_folder("compiled")
     if folder is None:
-        os.environ[_CACHE] = tempfile.mkdtemp(prefix="orgseg-compiled-")
-        return
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ[_CACHE] = str(folder)
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _temporary_cache() -> str:
+    """A folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="orgseg-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -7,6 +7,7 @@ scan, so of every organ that is not named as outside nothing is known.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -36,12 +37,17 @@ def source_cases(database: str, folder: Path) -> tuple[SourceCase, ...]:
     Raises
     ------
     InputError
-        If there is no CT.
+        If there is no CT, or if two files would have the same name.
     """
     files = files_in(folder)
     images = [path for path in files if path.name.endswith(_SUFFIXES)]
     inventory, failed = survey_each([path for path in files if path not in set(images)])
     cases = [_of_nifti(database, folder, path) for path in images]
+    counts = Counter(case.name for case in cases)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise InputError(
+            f"{folder.name} has several files that would be called {', '.join(twice)}: rename them."
+        )
     cases += [_of_series(database, series) for series in inventory.accepted]
     refused = [
         *(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,18 @@ def test_programs_are_kept_where_nobody_else_may_write(
     folder = Path(os.environ[variable])
     assert folder == tmp_path / "orgseg" / "compiled"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_without_a_cache_that_can_be_written_programs_go_into_a_folder_that_is_removed() -> None:
+    code = (
+        "import os; from orgseg_node.inference.backends.compiled import _set_up_compiler; _set_up_compiler();"
+        "folder = os.environ['TORCHINDUCTOR_CACHE_DIR']; assert os.path.isdir(folder); print(folder)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = "/proc/nowhere"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    folder = Path(done.stdout.strip())
+    assert folder.name.startswith("orgseg-compiled-")
+    assert not folder.exists()

@@ -79,3 +79,9 @@ def test_noise_that_is_no_ct_is_refused(tmp_path: Path) -> None:
     store = CaseStore(tmp_path / "store")
     store.ingest(open_database("ct", "db", tmp_path / "data", OUTSIDE))
     assert store.cases() == ()
+
+
+def test_two_files_of_one_name_are_refused_not_stored_over_each_other(folder: Path) -> None:
+    write_image(folder / "more_pelvis.nii.gz", volume().hu, GRID)
+    with pytest.raises(InputError, match="several files that would be called more_pelvis"):
+        open_database("ct", "db", folder, OUTSIDE)

@@ -33,7 +33,7 @@ def test_a_drift_is_an_alarm_in_the_chart_and_in_the_list(bench: PagesBench) -> 
     assert text.count('class="dot-case"') == 40
     assert 'class="alarm"' in text
     listed = text[text.index('id="q-alarms"') : text.index('id="q-organs"')]
-    assert "parotid_left: The surface Dice at 2 mm has become lower than in the baseline." in listed
+    assert "parotid_left, hn 1: The surface Dice at 2 mm has become lower than in the baseline." in listed
     assert not re.search("surface_dice_2mm|EWMA", listed), "words, not names of fields"
     german = bench.logged_in(Role.VIEWER, name="carl").get("/", headers={"accept-language": "de"}).text
     assert "Der Oberflächen-Dice bei 2 mm war einen Monat lang kleiner" in german

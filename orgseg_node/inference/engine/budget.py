@@ -167,6 +167,7 @@ def _storages(need: MemoryNeed, device: torch.device) -> tuple[AccumulatorStorag
     if device.type != "cuda":
         return (AccumulatorStorage.HOST, AccumulatorStorage.FILE)
     free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept, to be used again
     return (
         (AccumulatorStorage.DEVICE, AccumulatorStorage.HOST)
         if need.device_bytes <= _SHARE * free

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,12 @@ import torch
 
 LabelBlock = Callable[[int, torch.Tensor], None]
 """Called with the number of the first plane and (heads, planes, rows, columns) logits; keeps their order."""
+
+
+@cache
+def _stream_beside(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all runs: PyTorch keeps memory for each stream, which no other one can use."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class PlaneQueue:
@@ -37,7 +44,7 @@ class PlaneQueue:
         self._pool = ThreadPoolExecutor(1) if waiting else None
         self._stream: torch.cuda.Stream | None = None
         if waiting and device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._stream = _stream_beside(device)
         self._blocks: deque[Future[None]] = deque()
         self._stopped = False
 

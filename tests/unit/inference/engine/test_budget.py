@@ -127,6 +127,21 @@ def test_without_a_budget_nearly_all_free_memory_may_be_used() -> None:
         plan_memory(replace(_NEED, slab=psutil.virtual_memory().total), None, _CPU, shared=False)
 
 
+def test_memory_of_a_gpu_that_pytorch_keeps_from_earlier_runs_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def storage(free: int, reserved: int, allocated: int) -> AccumulatorStorage:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free * _MB, 80_000 * _MB))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved * _MB)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: allocated * _MB)
+        return plan_memory(_NEED, _budget(9000), torch.device("cuda"), shared=False).accumulators
+
+    assert _NEED.device_bytes < 0.9 * 6500 * _MB
+    assert storage(6500, 0, 0) == AccumulatorStorage.DEVICE
+    assert storage(1000, 500, 500) == AccumulatorStorage.HOST
+    assert storage(1000, 6000, 500) == AccumulatorStorage.DEVICE
+
+
 def test_the_limit_of_a_container_counts_where_there_is_one(tmp_path: Path) -> None:
     assert free_memory(tmp_path / "none") > 100 * _MB
     (tmp_path / "memory.max").write_text("90000000\n")

@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 import torch
 
+from orgseg_node.inference.engine import plane_queue
 from orgseg_node.inference.engine.plane_queue import PlaneQueue
 
 _CPU = torch.device("cpu")
@@ -93,3 +94,19 @@ def test_when_the_run_is_stopped_waiting_blocks_are_dropped_and_the_thread_has_e
         _put_all(PlaneQueue(label, _CPU, 8), 4, stop)
     assert labelled == [0]
     assert threading.active_count() <= threads + 1  # the timer may still be there
+
+
+def test_all_runs_on_a_gpu_label_on_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[object]()
+
+    def stream(*_: object) -> object:
+        made.append(object())
+        return made[-1]
+
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
+    plane_queue._stream_beside.cache_clear()
+    for _ in range(3):
+        with PlaneQueue(lambda *_: None, torch.device("cuda"), 1):
+            pass
+    plane_queue._stream_beside.cache_clear()
+    assert len(made) == 1

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orgseg_node.errors import BundleExists
-from orgseg_node.inference.bundles.bundle import open_bundle
+from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_training.cli.tune_data_sets import folders_of
-from orgseg_training.datasets.case_store import CaseStore
+from orgseg_training.datasets.case_store import CaseStore, StoredCase
 from orgseg_training.datasets.organ_table import organs_of_folder
+from orgseg_training.errors import TrainingSettingsInvalid
 from orgseg_training.evaluation.results import write_cases
 from orgseg_training.evaluation.tables import dice_table
+from orgseg_training.gate.membership import Membership
 from orgseg_training.nnunet.run import Machine
 from orgseg_training.tuning.compose import compose, read_composition
 from orgseg_training.tuning.data_sets import divide_scans, store_scans
@@ -56,10 +59,24 @@ def compose_bundles(
     for line in store_scans(file.databases, store, table):
         typer.echo(line)
     _, tests = divide_scans(file.databases, store.cases())
+    require_unseen(bundle, tests)
     scores = score_held_out(bundle, tests, table, Machine(threads=threads, device=device))
     write_cases(scores, root / "held_out.parquet")
     typer.echo(dice_table(scores))
     typer.echo(f"{publish(file, bundle, scores, target).path}")
+
+
+def require_unseen(bundle: ModelBundle, tests: Sequence[StoredCase]) -> None:
+    """Refuse to measure a bundle on scans of which its networks say that they were trained on them.
+
+    Raises
+    ------
+    TrainingSettingsInvalid
+        With all such scans.
+    """
+    membership = Membership.of(bundle)
+    if seen := [case.key for case in tests if membership.has_seen(case)]:
+        raise TrainingSettingsInvalid(f"Networks were trained on scans of the test: {', '.join(seen)}.")
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -16,6 +16,8 @@ from orgseg_node.inference.bundles.references import REFERENCE
 from orgseg_node.inference.bundles.training_cases import TrainingCase, add_training_cases, training_cases
 from orgseg_node.inference.bundles.writing import replace_manifest
 from orgseg_training.cli.app import app
+from orgseg_training.cli.compose import require_unseen
+from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.shipped import training_config
 from orgseg_training.tuning.compose import read_composition
 from tests.support.models.bundles import write_bundle
@@ -160,3 +162,26 @@ def test_a_source_without_a_folder_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, OptionInvalid)
     assert "--source first: write NAME=FOLDER" in str(done.exception)
+
+
+def test_no_bundle_is_measured_on_scans_that_its_networks_were_trained_on(
+    tmp_path: Path, sources: dict[str, ModelBundle]
+) -> None:
+    bundle = _compose(tmp_path, sources)
+    new, seen = (
+        StoredCase(
+            key=f"db__{number}",
+            database="db",
+            patient=number,
+            age_years=None,
+            test=True,
+            states={},
+            voxels_sha256=number * 64,
+            coarse_sha256=coarse * 64,
+            folder=tmp_path,
+        )
+        for number, coarse in (("5", "6"), ("3", "2"))
+    )
+    require_unseen(bundle, [new])
+    with pytest.raises(ConfigError, match="trained on scans of the test: db__3"):
+        require_unseen(bundle, [new, seen])

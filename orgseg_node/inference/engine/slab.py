@@ -104,7 +104,7 @@ def shift_planes(planes: torch.Tensor, count: int) -> None:
 
 
 def require_finite(means: Sequence[torch.Tensor], extremes: Sequence[torch.Tensor]) -> None:
-    """Refuse logits that were too large for 16 bits.
+    """Refuse logits that were too large for 16 bits, or that are no numbers.
 
     Parameters
     ----------
@@ -114,12 +114,14 @@ def require_finite(means: Sequence[torch.Tensor], extremes: Sequence[torch.Tenso
     Raises
     ------
     InferenceFailed
-        If a number is infinite.
+        If a number is infinite or NaN.
     """
     if torch.isfinite(torch.stack(list(extremes))).all():
         return
     if any(torch.isinf(mean).any() for mean in means):  # an extreme is NaN if one number is
         raise InferenceFailed("The network's logits are too large for 16 bits.")
+    # of activations too large for 16 bits the next normalisation makes NaN, and of NaN labels are background
+    raise InferenceFailed("The network's logits are no numbers (NaN): its activations were too large.")
 
 
 def _mapped_file(size: int) -> mmap.mmap:

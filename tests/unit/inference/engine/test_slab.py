@@ -90,8 +90,17 @@ def _check(means: list[torch.Tensor]) -> None:
 @pytest.mark.parametrize("other", [1.0, float("nan")])
 def test_logits_beyond_16_bits_of_any_network_are_refused(value: float, other: float) -> None:
     means = [torch.ones((2, 2, 3, 3), dtype=torch.half) for _ in range(3)]
-    means[1][1, 0, 0, 0] = other
     _check(means)
+    means[1][1, 0, 0, 0] = other
     means[1][1, 1, 2, 0] = value
     with pytest.raises(InferenceFailed, match="too large for 16 bits"):
         _check(means)
+
+
+def test_what_too_large_activations_become_is_refused_too() -> None:
+    activations = torch.randn((1, 1, 4, 4), generator=torch.Generator().manual_seed(2)).mul(3e4).half()
+    activations[0, 0, 0, 0] = 7e4  # infinite in 16 bits
+    normalised = torch.nn.functional.instance_norm(activations.float()).half()
+    assert not torch.isinf(normalised).any()
+    with pytest.raises(InferenceFailed, match=r"no numbers \(NaN\)"):
+        _check([torch.ones((1, 1, 4, 4), dtype=torch.half), normalised])

@@ -29,6 +29,7 @@ _SQUARE = 4e-4  # logits for each squared HU
 _SLOPE = 0.2  # logits for each HU
 _WIDTH_HU = 28.0  # of an organ to both sides
 _NOISE = 0.08  # normalised HU by which neighbours on both sides differ in an even image, all axes together
+_UNUSED = 1e-3  # in layers that do not reach the labels; layers of zeros only are refused as damaged
 _UNEVEN = 200.0  # logits for each normalised HU of such a difference above the noise
 
 
@@ -89,6 +90,10 @@ def _set_weights(network: Any, hus: Sequence[float]) -> None:
     first, second = (block.conv for block in network.encoder.stages[0][0].convs)
     third, fourth = (block.conv for block in network.decoder.stages[-1].convs)
     head = network.decoder.seg_layers[-1]
+    for layer in network.modules():
+        weight = getattr(layer, "weight", None)
+        if weight is not None and layer not in (first, second, third, fourth, head):
+            weight.view(-1)[0] = _UNUSED
     skip, centre = third.weight.shape[1] - first.weight.shape[0], (1, 1, 1)
     first.weight[0, 0], first.bias[0] = 1 / 27, _OFFSET  # the mean of the neighbours
     for axis in range(3):  # how much neighbours on both sides differ, once with each sign

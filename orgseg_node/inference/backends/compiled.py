@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -39,7 +40,8 @@ def installed_version(device: torch.device) -> str:
         If PyTorch cannot compile for this device.
     """
     require_compiler(device)
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    capability = f"cpu with {torch.backends.cpu.get_cpu_capability()}"
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else capability
     return f"{torch.__version__} on {kind}"
 
 
@@ -52,13 +54,18 @@ def require_compiler(device: torch.device) -> None:
         If a compiler is missing.
     """
     if device.type != "cuda":
-        if shutil.which(os.environ.get("CXX", "g++")) is None:
+        if shutil.which(_program("CXX", "g++")) is None:
             raise CompilerMissing("PyTorch cannot compile: this machine has no C++ compiler.")
         return
     if importlib.util.find_spec("triton") is None:
         raise CompilerMissing("PyTorch cannot compile for a GPU: the package triton is not installed.")
-    if not any(shutil.which(name) for name in (os.environ.get("CC", "gcc"), "clang")):
+    if not any(shutil.which(name) for name in (_program("CC", "gcc"), "clang")):
         raise CompilerMissing("PyTorch cannot compile for a GPU: this machine has no C compiler.")
+
+
+def _program(variable: str, default: str) -> str:
+    """The program of a compiler's command, which may have options."""
+    return next(iter(shlex.split(os.environ.get(variable, ""))), default)
 
 
 def supported_precisions(device: torch.device) -> tuple[Precision, ...]:

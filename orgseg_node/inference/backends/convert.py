@@ -12,7 +12,7 @@ import json
 import pickle
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from orgseg_node.inference.bundles.sandbox import limit_this_process
 from orgseg_node.inference.bundles.trained import refuse_unusable
 from orgseg_node.inference.engine.plans import read_network_plan
 
+_SEGMENTATION_LAYER = re.compile(r"decoder\.seg_layers\.(\d+)\.")
 _PREFIXES = ("module.", "_orig_mod.")  # left by distributed training and torch.compile
 _OWN_TRAINERS = "nnUNetTrainerOrgseg"
 _TOO_LITTLE_MEMORY = "There is too little free memory to read it."
@@ -249,10 +250,11 @@ def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None
     unique: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    unused = _only_in_training(network.state_dict())
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise ModelDamaged(f"Its weights {name} are not finite numbers; the training failed.")
-        if tensor.ndim > 1 and not tensor.any():
+        if tensor.ndim > 1 and not tensor.any() and name not in unused:
             raise ModelDamaged(f"Its weights {name} are all 0; a copy that was cut off leaves that.")
         source = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), name)
         if source != name:
@@ -264,6 +266,15 @@ def _save(network: torch.nn.Module, path: Path, *, half_precision: bool) -> None
         unique[name] = stored.contiguous()
     # One key alone: safetensors writes several in random order, and the same weights got another hash.
     save_file(unique, path, metadata={"aliases": json.dumps(aliases, sort_keys=True)})
+
+
+def _only_in_training(names: Iterable[str]) -> set[str]:
+    """The layers for deep supervision, which no prediction uses and a long training may shrink to 0.
+
+    They are all segmentation layers of the decoder but the last one.
+    """
+    numbers = {name: int(found[1]) for name in names if (found := _SEGMENTATION_LAYER.match(name))}
+    return {name for name, number in numbers.items() if number < max(numbers.values())}
 
 
 def _largest(request_file: str) -> int:

@@ -130,7 +130,7 @@ def test_calibrate_allows_the_compiled_mode_and_only_that(
         load_predictor(bundle, organ_table, settings).predict(ct, find_body(ct), lambda *_: None)
         for settings in (_COMPILED, _EXACT)
     )
-    assert compiled.device == f"cpu (1 threads), torch.compile {torch.__version__} on cpu f32"
+    assert compiled.device == f"cpu (1 threads), torch.compile {installed_version(_CPU)} f32"
     assert compiled.method.startswith("streaming, compiled")
     labels, expected = compiled.label_map.labels, exact.label_map.labels
     assert np.count_nonzero(expected)

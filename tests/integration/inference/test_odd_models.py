@@ -87,6 +87,12 @@ def _cut_off(content: dict[str, Any]) -> None:
     content["network_weights"]["encoder.stages.1.0.convs.0.conv.weight"].zero_()
 
 
+def _unused_layer_of_zeros(content: dict[str, Any]) -> None:
+    weights = content["network_weights"]
+    assert {"decoder.seg_layers.0.weight", "decoder.seg_layers.1.weight"} <= weights.keys()
+    weights["decoder.seg_layers.0.weight"].zero_()
+
+
 def _import(source: Path, folder: Path, table: OrganTable, **more: Any) -> tuple[ModelBundle, str]:
     said: list[str] = []
     more = {"orientation": "LPS"} | more
@@ -127,6 +133,7 @@ def _import(source: Path, folder: Path, table: OrganTable, **more: Any) -> tuple
         ),
         (TinyModel(), _checkpoint(lambda c: c.update(trainer_name="nnUNetTrainer_250epochs")), ""),
         (TinyModel(), _checkpoint(lambda c: c.update(init_args=None)), ""),
+        (TinyModel(), _checkpoint(_unused_layer_of_zeros), ""),
         (TinyModel(), _postprocessing, "postprocessing.pkl"),
         (TinyModel(labels={"Parotis_li": 1, "lt parotid": 2}), lambda _: None, "one organ, parotid_left"),
         (TinyModel(folds=(0, "all")), lambda _: None, "Fold all is left out"),

@@ -31,6 +31,8 @@ _NOTED: Final = ("patch_size", "resampling_fn_data", "resampling_fn_probabilitie
 """Values that change the result little and that people change on purpose, as for speed."""
 _REORIENTING: Final = "NibabelIOWithReorient"
 _STATISTICS: Final = ("mean", "std", "percentile_00_5", "percentile_99_5")
+_NEGLIGIBLE: Final = 0.01
+"""Difference of intensities, in standard deviations of the training, that is only said."""
 _INTENSITIES: Final = (
     "foreground_intensity_properties_per_channel",
     "foreground_intensity_properties_by_modality",
@@ -114,7 +116,7 @@ def _plans_problem(
         different.append("transpose_forward")
     by_ct = "CTNormalization" in (after.get("normalization_schemes") or ())
     intensities = [_intensities(old), _intensities(new)]
-    if by_ct and None not in intensities and not _same_numbers(*intensities):
+    if by_ct and None not in intensities and not _close(*intensities):
         different.append("intensities")
     readers = [plans.get("image_reader_writer") for plans in (old, new)]
     if None not in readers and readers[0] != readers[1] and _REORIENTING in readers:
@@ -123,6 +125,7 @@ def _plans_problem(
         return f"plans.json is not that of the training of the checkpoint, in: {', '.join(different)}."
     noted = [key for key in _NOTED if _differs(before, after, key)]
     noted += ["image_reader_writer"] if _differs(old, new, "image_reader_writer") else []
+    noted += ["intensities"] if by_ct and None not in intensities and not _same(*intensities) else []
     if noted:
         remarks.append(f"plans.json was changed after the training: {', '.join(noted)}.")
     return ""
@@ -173,12 +176,22 @@ def _intensities(plans: Mapping[str, Any]) -> Any:
     return _normal([first.get(name) for name in _STATISTICS]) if isinstance(first, Mapping) else None
 
 
-def _same_numbers(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Whether they are the same but for rounding, as to float32."""
+def _same(one: Sequence[Any], other: Sequence[Any], atol: float = 0.0) -> bool:
+    """Whether they are the same but for rounding, as to float32, and a difference that is allowed."""
     pairs = list(zip(one, other, strict=True))
     return all(
-        a == b or (is_number(a) and is_number(b) and math.isclose(a, b, rel_tol=1e-6)) for a, b in pairs
+        a == b or (is_number(a) and is_number(b) and math.isclose(a, b, rel_tol=1e-6, abs_tol=atol))
+        for a, b in pairs
     )
+
+
+def _close(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether intensities differ by so little that a network does not notice.
+
+    Folds trained before and after nnU-Net measured the intensities anew differ in this way.
+    """
+    deviation = one[_STATISTICS.index("std")]
+    return _same(one, other, _NEGLIGIBLE * deviation if is_number(deviation) else 0.0)
 
 
 def _labels(dataset: Mapping[str, Any]) -> dict[str, int]:

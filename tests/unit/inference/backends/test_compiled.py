@@ -30,14 +30,14 @@ _CPU, _GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def test_a_calibration_names_pytorch_and_the_device() -> None:
-    assert calibrated_software("compiled", _CPU) == ("torch.compile", f"{torch.__version__} on cpu")
+    assert calibrated_software("compiled", _CPU) == ("torch.compile", installed_version(_CPU))
     assert calibrated_software("fast", _CPU)[0] == "openvino"
 
 
 @pytest.mark.parametrize("version", ["2.6.0 on cpu", f"{torch.__version__} on NVIDIA H200", ""])
 def test_a_calibration_of_another_pytorch_or_device_or_software_is_none(version: str) -> None:
     measured = a_calibration(software=SOFTWARE, version=version) if version else a_calibration()
-    name = rf"calibrated with {measured.software}.*; torch\.compile .* on cpu is installed"
+    name = rf"calibrated with {measured.software}.*; torch\.compile .* on cpu with .* is installed"
     with pytest.raises(NotCalibrated, match=name):
         require_calibration("paper", measured, *calibrated_software("compiled", _CPU))
 
@@ -106,3 +106,8 @@ def test_without_a_cache_that_can_be_written_programs_go_into_a_folder_that_is_r
     folder = Path(done.stdout.strip())
     assert folder.name.startswith("orgseg-compiled-")
     assert not folder.exists()
+
+
+def test_a_compiler_with_options_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", f"{sys.executable} -m64")
+    require_compiler(_CPU)

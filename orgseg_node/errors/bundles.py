@@ -67,7 +67,10 @@ class ModelContradictory(ModelNotImportable):
     """The files of the model contradict each other."""
 
     code = "BUNDLE_MODEL_CONTRADICTORY"
-    next_step = "Put plans.json, dataset.json and the checkpoints of one training together, unchanged."
+    next_step = (
+        "Put plans.json, dataset.json and the checkpoints of one training together, unchanged; "
+        "organs that were named wrongly in the training are corrected by --organs LABEL=organ_key."
+    )
 
 
 class OrganUnknown(BundleError):

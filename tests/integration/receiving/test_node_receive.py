@@ -343,10 +343,14 @@ def test_kill_in_mid_transfer_loses_no_acknowledged_image(tmp_path: Path) -> Non
     with running_node(tmp_path, 1) as node:
         ae = AE(ae_title="STORESCU")
         ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-        ae.dimse_timeout = 5.0  # pynetdicom waits that long for the answer of the dead
         association = ae.associate("127.0.0.1", node.port, ae_title="ORGSEG")
+        connection = association.dul.socket
+        assert connection is not None
+        assert connection.socket is not None
+        tcp = connection.socket
         for path in paths:
             if len(acknowledged) == 30:
+                association.dimse_timeout = 5.0  # waits that long for the answer of the dead
                 threading.Thread(target=node.kill).start()
             if len(acknowledged) >= 30:
                 time.sleep(0.02)  # a busy machine must not have taken all images before the kill
@@ -358,6 +362,7 @@ def test_kill_in_mid_transfer_loses_no_acknowledged_image(tmp_path: Path) -> Non
             if "Status" in status and status.Status == 0:
                 acknowledged.append(dataset.SOPInstanceUID)
         association.abort()
+        tcp.close()  # pynetdicom leaves it open if the other side is dead
     assert 30 <= len(acknowledged) < 200
     store = Store(tmp_path / "data")
     config = NodeConfig.model_validate(

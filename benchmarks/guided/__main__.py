@@ -44,7 +44,7 @@ from orgseg_node.core.geometry import Grid
 from orgseg_node.core.volume import Volume
 from orgseg_node.dicom.reading.reader import read_volume
 from orgseg_node.dicom.reading.series import read_series
-from orgseg_node.inference.backends.guided_run import GuidedRun
+from orgseg_node.inference.backends.guided.guide import GuidedRun
 from orgseg_node.inference.bundles.bundle import ModelBundle, find_bundle, open_bundle
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.engine.suspicion import SUSPICION

@@ -13,7 +13,7 @@ from benchmarks.qa.goals import Goal
 from orgseg_node.core.anatomy.possible import is_crumb
 from orgseg_node.core.body import Body, find_body
 from orgseg_node.core.volume import LabelMap, Mask, Volume
-from orgseg_node.inference.backends.guided_run import GuidedRun
+from orgseg_node.inference.backends.guided.guide import GuidedRun
 from orgseg_node.inference.backends.streaming import StreamingPredictor
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.manifest import Guide

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.qa.goals import Goal
+from orgseg_node.inference.backends.guided.guide import GuidedRun
 from orgseg_node.inference.backends.guided_calibrating import (
     ReferenceCase,
     measure_guided,
     open_guided_predictors,
 )
-from orgseg_node.inference.backends.guided_run import GuidedRun
 from orgseg_node.inference.bundles.bundle import ModelBundle
 from orgseg_node.inference.bundles.nnunet_cases import CaseFolder, open_case_folder
 from orgseg_node.inference.engine.layout import Layout

@@ -19,7 +19,7 @@ from orgseg_node.core.volume import LabelMap, Mask, Volume
 from orgseg_node.errors import GuideUnsuitable
 from orgseg_node.inference.backends.calibrating import RunProgress, voxels_sha256
 from orgseg_node.inference.backends.context import choose_device
-from orgseg_node.inference.backends.guided_run import GuidedRun
+from orgseg_node.inference.backends.guided.guide import GuidedRun
 from orgseg_node.inference.backends.streaming import StreamingPredictor
 from orgseg_node.inference.bundles.bundle import ModelBundle, verify_bundle
 from orgseg_node.inference.bundles.calibration import ReferenceCt

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from orgseg_node.core.boxes import Boxes
 from orgseg_node.core.geometry import Shape
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.box_search import PartSearch, Rising
-from orgseg_node.inference.backends.guided import GuidePlaces, run_guided
+from orgseg_node.inference.backends.guided.box_search import PartSearch, Rising
+from orgseg_node.inference.backends.guided.run import GuidePlaces, run_guided
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
 from orgseg_node.inference.backends.network_view import NetworkView
 from orgseg_node.inference.engine.label_planes import Labels

@@ -24,7 +24,7 @@ from orgseg_node.inference.backends.context import (
     torch_threads,
 )
 from orgseg_node.inference.backends.forward import EagerForward, MirroredForward
-from orgseg_node.inference.backends.guided_run import GuidedRun, OpenGuide, allowed_run, guide_finding
+from orgseg_node.inference.backends.guided.guide import GuidedRun, OpenGuide, allowed_run, guide_finding
 from orgseg_node.inference.backends.merged_run import NetworkInCt
 from orgseg_node.inference.backends.network import PartNetwork, open_network, open_plans
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits

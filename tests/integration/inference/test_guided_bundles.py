@@ -17,13 +17,13 @@ from orgseg_node.core.geometry import Box, Grid, enclosing_box
 from orgseg_node.core.organs import OrganTable
 from orgseg_node.core.volume import Volume
 from orgseg_node.errors import GuideUnsuitable
+from orgseg_node.inference.backends.guided.guide import allowed_run
 from orgseg_node.inference.backends.guided_calibrating import (
     ReferenceCase,
     against_contours,
     measure_guided,
     open_guided_predictors,
 )
-from orgseg_node.inference.backends.guided_run import allowed_run
 from orgseg_node.inference.backends.streaming import StreamingPredictor
 from orgseg_node.inference.bundles.bundle import ModelBundle, open_bundle
 from orgseg_node.inference.bundles.calibration import ReferenceCt

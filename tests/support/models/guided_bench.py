@@ -13,9 +13,9 @@ from orgseg_node.core.anatomy.possible import trusted_organs
 from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box, Grid, Shape
 from orgseg_node.core.volume import LabelMap, Mask, Volume
-from orgseg_node.inference.backends.box_search import PartSearch, Rising
-from orgseg_node.inference.backends.guide_proof import GuideProof
-from orgseg_node.inference.backends.guided import GuidedResult, GuidePlaces, run_guided
+from orgseg_node.inference.backends.guided.box_search import PartSearch, Rising
+from orgseg_node.inference.backends.guided.proof import GuideProof
+from orgseg_node.inference.backends.guided.run import GuidedResult, GuidePlaces, run_guided
 from orgseg_node.inference.backends.network_run import LoadedNetwork, RunLimits, run_loaded
 from orgseg_node.inference.backends.network_view import NetworkView, view_for_network
 from orgseg_node.inference.bundles.bundle import Part

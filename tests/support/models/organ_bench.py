@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from orgseg_node.core.body import Body
 from orgseg_node.core.geometry import Box
 from orgseg_node.core.volume import LabelMap, Mask, Volume
-from orgseg_node.inference.backends.guided_run import GuidedRun, OpenGuide
+from orgseg_node.inference.backends.guided.guide import GuidedRun, OpenGuide
 from orgseg_node.inference.backends.merged_run import NetworkInCt
 from orgseg_node.inference.backends.network_run import LoadedNetwork
 from orgseg_node.inference.backends.network_view import view_for_network

@@ -15,8 +15,8 @@ import typer
 from orgseg_node.cli.ct.guide import calibrate_guide
 from orgseg_node.errors import BundleHashMismatch, BundleInvalid, GuideUnsuitable
 from orgseg_node.inference.backends import guided_calibrating
+from orgseg_node.inference.backends.guided.guide import allowed_run
 from orgseg_node.inference.backends.guided_calibrating import GuidedCandidate, GuidedResult
-from orgseg_node.inference.backends.guided_run import allowed_run
 from orgseg_node.inference.bundles.bundle import ModelBundle, Part, open_bundle, verify_bundle
 from orgseg_node.inference.bundles.calibration import ReferenceCt
 from orgseg_node.inference.bundles.manifest import Guide, Preprocessing, parse_manifest, render_manifest

@@ -92,10 +92,10 @@ class GuidedCalibration:
     layout : how tiles are laid over the box of an organ, see `engine.layout.Layout`
     margin_mm : margin of the box around the organ of the guide
     sparse : whether networks that had to search the whole CT did so with few tiles first; see
-        `backends.sparse_search`
+        `backends.guided.sparse_search`
     suspicion : probability of an organ in the guide, against background, from which on a network searched it
-        where the guide did not find it; None if it searched the whole CT. See `backends.guide_proof`
-    explained : whether it did not search what another organ explains; see `backends.explained`
+        where the guide did not find it; None if it searched the whole CT. See `backends.guided.proof`
+    explained : whether it did not search what another organ explains; see `backends.guided.explained`
     date : of the measurement
     references : the CTs of the measurement
     organs : agreement by organ key, for every organ of the bundle

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Box, Shape
 from orgseg_node.core.volume import Mask
+from orgseg_node.inference.backends.guided.sparse_search import sparse_window
 from orgseg_node.inference.backends.network_run import run_loaded
-from orgseg_node.inference.backends.sparse_search import sparse_window
 from orgseg_node.inference.engine.label_planes import interpolation_axes
 from orgseg_node.inference.engine.run import number_of_tiles
 from orgseg_node.inference.engine.suspicion import MAX_VOXELS, SuspectedLabels, voxels_around

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.guide_proof import GuideProof
+from orgseg_node.inference.backends.guided.proof import GuideProof
 from orgseg_node.inference.backends.merged_run import NetworkInCt
 from orgseg_node.inference.bundles.bundle import Part
 from orgseg_node.inference.merging import Merger

@@ -6,7 +6,7 @@ what the guide found cannot be the organ (its volume, its place among the other 
 nothing in the box, or something that cannot be the organ, or if it finds the organ elsewhere than the guide:
 then one of them is wrong, and the box proves nothing. How the whole CT is searched then, see `sparse_search`.
 
-Where a guide that has proved itself on the CT (see `guide_proof`) did not find an organ, the network searches
+Where a guide that has proved itself on the CT (see `proof`) did not find an organ, the network searches
 only around all voxels in which the guide suspects it, but for those that another organ explains (see
 `explained`). If there are none, or if the network finds no more than a crumb around all of them, the organ is
 not in the CT; a crumb at the end of the CT may be the tip of an organ and is kept. If it finds what cannot be
@@ -27,16 +27,16 @@ from orgseg_node.core.anatomy.possible import is_crumb, is_possible_volume
 from orgseg_node.core.boxes import Boxes
 from orgseg_node.core.geometry import Box, Shape, box_out_of_part, enclosing_box
 from orgseg_node.core.volume import LabelMap, Mask
-from orgseg_node.inference.backends.box_search import (
+from orgseg_node.inference.backends.guided.box_search import (
     NOTHING_SEARCHED,
     PartSearch,
     SearchedPart,
     nothing_there,
 )
-from orgseg_node.inference.backends.explained import explaining_ranks, unexplained
-from orgseg_node.inference.backends.guide_proof import GuideProof
+from orgseg_node.inference.backends.guided.explained import explaining_ranks, unexplained
+from orgseg_node.inference.backends.guided.proof import GuideProof
+from orgseg_node.inference.backends.guided.sparse_search import search_sparsely
 from orgseg_node.inference.backends.network_view import NetworkView
-from orgseg_node.inference.backends.sparse_search import search_sparsely
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.merging import Merger
 from orgseg_node.inference.predictor import GuidedNetwork, GuidedOutcome, SparseOutcome

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orgseg_node.core.geometry import Box
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.sparse_search import search_sparsely
+from orgseg_node.inference.backends.guided.sparse_search import search_sparsely
 from orgseg_node.inference.engine.layout import Layout
 from orgseg_node.inference.predictor import GuidedOutcome, SparseOutcome
 from tests.support.models.guided_bench import (

@@ -10,8 +10,8 @@ from orgseg_node.core.anatomy.possible import is_crumb, trusted_organs
 from orgseg_node.core.body import Body
 from orgseg_node.core.checks import Finding, Level
 from orgseg_node.core.volume import Volume
-from orgseg_node.inference.backends.guide_proof import GuideProof
-from orgseg_node.inference.backends.guided import GuidePlaces
+from orgseg_node.inference.backends.guided.proof import GuideProof
+from orgseg_node.inference.backends.guided.run import GuidePlaces
 from orgseg_node.inference.bundles.tables.guide import Guide
 from orgseg_node.inference.bundles.tables.guided_calibration import describe_guided
 from orgseg_node.inference.engine.layout import Layout
@@ -47,7 +47,7 @@ class GuidedRun:
     margin_mm : margin of the box around the organ of the guide
     sparse : whether a network that must search the whole CT does so with few tiles first, see `sparse_search`
     suspicion : probability of an organ in the guide, against background, from which on a network searches it
-        where the guide did not find it, see `guide_proof`; None to search the whole CT
+        where the guide did not find it, see `proof`; None to search the whole CT
     explained : whether a network does not search what it only suspects and another organ explains, see
         `explained`
     unproven : keys of organs about which silence never counts, as no reference CT showed that the guide finds

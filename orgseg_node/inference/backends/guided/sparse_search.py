@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Final
 
 from orgseg_node.core.geometry import Box, Shape, enclosing_box
-from orgseg_node.inference.backends.box_search import (
+from orgseg_node.inference.backends.guided.box_search import (
     NOTHING_SEARCHED,
     PartSearch,
     SearchedPart,
     nothing_there,
 )
-from orgseg_node.inference.backends.drawn import FirstPass, IsCrumb
+from orgseg_node.inference.backends.guided.drawn import FirstPass, IsCrumb
 from orgseg_node.inference.backends.network_run import run_loaded
 from orgseg_node.inference.engine.layout import Layout, TileWindow
 from orgseg_node.inference.engine.suspicion import SUSPICION

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.boxes import Boxes
 from orgseg_node.core.geometry import Box
-from orgseg_node.inference.backends.explained import explaining_ranks, unexplained
+from orgseg_node.inference.backends.guided.explained import explaining_ranks, unexplained
 from orgseg_node.inference.predictor import GuidedOutcome
 from orgseg_node.organ_table import organ_table
 from tests.support.models.organ_bench import PLACES, OrgansInCt

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from orgseg_node.core.geometry import Box, box_out_of_part, enclosing_box
 from orgseg_node.core.volume import Mask
-from orgseg_node.inference.backends.box_search import PartSearch, SearchedPart
+from orgseg_node.inference.backends.guided.box_search import PartSearch, SearchedPart
 from orgseg_node.inference.engine.label_planes import Labels
 
 MIN_DICE: Final = 0.5

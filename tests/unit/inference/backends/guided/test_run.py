@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orgseg_node.core.anatomy.possible import trusted_organs
 from orgseg_node.core.geometry import Box, Grid, Shape
 from orgseg_node.core.volume import LabelMap, Mask
-from orgseg_node.inference.backends.box_search import touched_borders, widen, working_box
+from orgseg_node.inference.backends.guided.box_search import touched_borders, widen, working_box
 from orgseg_node.inference.engine.layout import Layout, lay_tiles
 from orgseg_node.inference.engine.tiles import Tiling
 from orgseg_node.inference.engine.working import Regrid

@@ -14,11 +14,11 @@ from orgseg_training.evaluation.scoring import read_case_list, read_tolerances
 from orgseg_training.evaluation.tables import cost_table
 from orgseg_training.experiment.config import load_experiment
 from orgseg_training.site.settings import read_settings
-from orgseg_training.tuning.data_sets import read_tuning
+from orgseg_training.tuning.data_sets import TuningFile, read_data_sets_file
 
 READERS: dict[str, Callable[[Path], object]] = {
     "experiment": load_experiment,
-    "tuning": lambda path: read_tuning(path, {}),
+    "tuning": lambda path: read_data_sets_file(path, TuningFile, {}),
     "data set": read_description,
     "organs": with_own_organs,
     "site": read_settings,

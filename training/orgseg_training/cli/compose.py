@@ -20,8 +20,8 @@ from orgseg_training.evaluation.results import write_cases
 from orgseg_training.evaluation.tables import dice_table
 from orgseg_training.gate.membership import Membership
 from orgseg_training.nnunet.run import Machine
-from orgseg_training.tuning.compose import compose, read_composition
-from orgseg_training.tuning.data_sets import divide_scans, store_scans
+from orgseg_training.tuning.compose import CompositionFile, compose
+from orgseg_training.tuning.data_sets import divide_scans, read_data_sets_file, store_scans
 from orgseg_training.tuning.publish import publish, score_held_out
 
 
@@ -45,7 +45,7 @@ def compose_bundles(
     The result is OUT/models/NAME; with --validate-only it is OUT/composed, without a measurement.
     """
     root = out.resolve()
-    file = read_composition(config, folders_of(database or [], "--database"))
+    file = read_data_sets_file(config, CompositionFile, folders_of(database or [], "--database"))
     bundles = {name: open_bundle(folder) for name, folder in folders_of(source, "--source").items()}
     target, composed = root / "models" / file.bundle.name, root / "composed"
     if target.exists():

@@ -23,7 +23,7 @@ from orgseg_training.tuning.data_sets import (
     TuningFile,
     divide_scans,
     implausible_volumes,
-    read_tuning,
+    read_data_sets_file,
     scans_that_validate,
     store_scans,
 )
@@ -65,7 +65,7 @@ def tune_data_sets(
     The result is OUT/models/NAME. Repeat the command to continue after an interruption.
     """
     root = out.resolve()
-    file = read_tuning(config, folders_of(database or [], "--database"))
+    file = read_data_sets_file(config, TuningFile, folders_of(database or [], "--database"))
     table, store = organs_of_folder(root), CaseStore(root)
     target = root / "models" / file.bundle.name
     if target.exists():

@@ -20,8 +20,8 @@ from orgseg_node.inference.bundles.writing import (
     replace_manifest,
 )
 from orgseg_training.errors import TrainingSettingsInvalid
-from orgseg_training.settings_file import Name, Settings, read_settings_file
-from orgseg_training.tuning.data_sets import BundleSettings, Database, place_databases
+from orgseg_training.settings_file import Name, Settings
+from orgseg_training.tuning.data_sets import BundleSettings, DataSetsFile
 
 
 class Source(Settings):
@@ -37,22 +37,20 @@ class Source(Settings):
     organs: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class CompositionFile(Settings):
-    """A bundle made of networks of other bundles.
+class CompositionFile(DataSetsFile):
+    """A bundle made of networks of other bundles; the test scans of the data sets measure it.
 
     Attributes
     ----------
     sources : the bundles
     reference : the bundle that the reference anatomy is taken from, one of the sources or another; the first
         source if it is not named
-    databases : data sets whose test scans measure the new bundle
     licence, intended_use : of the bundle
     bundle : what it and its model card say
     """
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     reference: str = ""
-    databases: Annotated[tuple[Database, ...], Field(min_length=1)]
     licence: str
     intended_use: str
     bundle: BundleSettings
@@ -65,25 +63,6 @@ class CompositionFile(Settings):
         if len({source.name for source in self.sources}) < len(self.sources):
             raise ValueError("sources: a name is given twice")
         return self
-
-
-def read_composition(path: Path, folders: Mapping[str, Path]) -> CompositionFile:
-    """Read the file; relative folders in it are relative to it.
-
-    Parameters
-    ----------
-    path : a TOML file
-    folders : other folders of data sets, by name
-
-    Raises
-    ------
-    TrainingSettingsInvalid
-        With every problem of the file.
-    OptionInvalid
-        If there is no data set of such a name.
-    """
-    read = read_settings_file(path, CompositionFile)
-    return read.model_copy(update={"databases": place_databases(read.databases, path, folders)})
 
 
 def compose(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -94,7 +94,28 @@ class Schedule(Settings):
         return self
 
 
-class TuningFile(Settings):
+class DataSetsFile(Settings):
+    """A file that names data sets.
+
+    Attributes
+    ----------
+    databases : the data sets, each with a name of its own
+    """
+
+    databases: Annotated[tuple[Database, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [database.name for database in self.databases]
+        if len(set(names)) != len(names):
+            raise ValueError("databases: a name is given twice")
+        return self
+
+
+_File = TypeVar("_File", bound=DataSetsFile)
+
+
+class TuningFile(DataSetsFile):
     """A training of a bundle's network on data sets.
 
     Attributes
@@ -105,7 +126,7 @@ class TuningFile(Settings):
     networks : that are trained one after another, with other random choices, and averaged in use
     volumes : an organ of a smaller or larger part of its median volume counts as not drawn
     licence, intended_use : of the bundle
-    validation, training, databases, bundle : see their classes
+    validation, training, bundle : see their classes
     """
 
     start: str = "starter-hn"
@@ -115,17 +136,13 @@ class TuningFile(Settings):
     volumes: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=1)]] | None = None
     licence: str
     intended_use: str
-    databases: Annotated[tuple[Database, ...], Field(min_length=1)]
     validation: Validation
     training: Schedule
     bundle: BundleSettings
 
     @model_validator(mode="after")
     def _check(self) -> TuningFile:
-        names = [database.name for database in self.databases]
-        if len(set(names)) != len(names):
-            raise ValueError("databases: a name is given twice")
-        if self.validation.database not in names:
+        if self.validation.database not in {database.name for database in self.databases}:
             raise ValueError(f"validation: there is no database {self.validation.database}")
         return self
 
@@ -137,47 +154,32 @@ class TuningFile(Settings):
         )
 
 
-def read_tuning(path: Path, folders: Mapping[str, Path]) -> TuningFile:
-    """Read the file; relative folders in it are relative to it.
+def read_data_sets_file(path: Path, kind: type[_File], folders: Mapping[str, Path]) -> _File:
+    """Read a file that names data sets, with their folders on this machine.
 
     Parameters
     ----------
-    path : a TOML file
+    path : a TOML file; relative folders in it are relative to it
+    kind : what it must hold
     folders : other folders of data sets, by name
 
     Raises
     ------
     TrainingSettingsInvalid
         With every problem of the file.
-    """
-    read = read_settings_file(path, TuningFile)
-    return read.model_copy(update={"databases": place_databases(read.databases, path, folders)})
-
-
-def place_databases(
-    databases: Sequence[Database], path: Path, folders: Mapping[str, Path]
-) -> tuple[Database, ...]:
-    """The data sets of a file with their folders on this machine.
-
-    Parameters
-    ----------
-    databases : as the file names them
-    path : of the file; relative folders are relative to it
-    folders : other folders, by name
-
-    Raises
-    ------
     OptionInvalid
         If there is no data set of such a name.
     """
-    unknown = sorted(folders.keys() - {database.name for database in databases})
+    read = read_settings_file(path, kind)
+    unknown = sorted(folders.keys() - {database.name for database in read.databases})
     if unknown:
         raise OptionInvalid(f"--database: {path.name} has no data set {', '.join(unknown)}.")
     base = path.resolve().parent
-    return tuple(
+    placed = [
         each.model_copy(update={"folder": folders.get(each.name, base / each.folder.expanduser())})
-        for each in databases
-    )
+        for each in read.databases
+    ]
+    return read.model_copy(update={"databases": tuple(placed)})
 
 
 def store_scans(databases: Iterable[Database], store: CaseStore, table: OrganTable) -> tuple[str, ...]:

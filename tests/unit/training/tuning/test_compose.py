@@ -19,7 +19,8 @@ from orgseg_training.cli.app import app
 from orgseg_training.cli.compose import require_unseen
 from orgseg_training.datasets.case_store import StoredCase
 from orgseg_training.shipped import training_config
-from orgseg_training.tuning.compose import read_composition
+from orgseg_training.tuning.compose import CompositionFile
+from orgseg_training.tuning.data_sets import read_data_sets_file
 from tests.support.models.bundles import write_bundle
 
 FILE = """
@@ -137,9 +138,17 @@ def test_networks_that_see_a_ct_differently_are_not_composed(
 
 
 def test_the_recipe_that_comes_with_the_package_names_each_organ_once() -> None:
-    file = read_composition(training_config("experiments") / "starter-compose.toml", {})
+    file = read_data_sets_file(training_config("experiments") / "starter-compose.toml", CompositionFile, {})
     organs = [organ for source in file.sources for organ in source.organs]
     assert sorted(organs) == sorted(find_bundle("starter-hn", []).manifest.organs)
+
+
+def test_two_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = (training_config("experiments") / "starter-compose.toml").read_text(encoding="utf-8")
+    table = text[text.index("[[databases]]") :].split("\n\n")[0]
+    (tmp_path / "wrong.toml").write_text(f"{text}\n{table}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="databases: a name is given twice"):
+        read_data_sets_file(tmp_path / "wrong.toml", CompositionFile, {})
 
 
 def test_a_finished_bundle_is_not_replaced(tmp_path: Path, sources: dict[str, ModelBundle]) -> None:

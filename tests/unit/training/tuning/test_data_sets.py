@@ -15,7 +15,7 @@ from orgseg_training.tuning.data_sets import (
     TuningFile,
     divide_scans,
     implausible_volumes,
-    read_tuning,
+    read_data_sets_file,
     scans_that_validate,
     store_scans,
 )
@@ -33,7 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def file(folders: dict[str, Path]) -> TuningFile:
-    return read_tuning(STARTER, folders)
+    return read_data_sets_file(STARTER, TuningFile, folders)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,9 @@ def test_test_scans_are_held_out_where_the_file_says_so(file: TuningFile, store:
 def test_a_copy_of_a_test_scan_is_not_trained_on(tmp_path: Path) -> None:
     write_patients(tmp_path / "first", patients=4, tests=2, varied=True)
     write_patients(tmp_path / "more", patients=4, tests=0, varied=True)  # the same patients
-    file = read_tuning(STARTER, {"openkbp": tmp_path / "first", "openkbp-more": tmp_path / "more"})
+    file = read_data_sets_file(
+        STARTER, TuningFile, {"openkbp": tmp_path / "first", "openkbp-more": tmp_path / "more"}
+    )
     store = CaseStore(tmp_path / "work")
     store_scans(file.databases, store, shipped_organs())
     cases, tests = divide_scans(file.databases, store.cases())
@@ -94,16 +96,16 @@ def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, problem: st
     assert old in text
     (tmp_path / "wrong.toml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(ConfigError, match=problem):
-        read_tuning(tmp_path / "wrong.toml", {})
+        read_data_sets_file(tmp_path / "wrong.toml", TuningFile, {})
 
 
 @pytest.mark.parametrize("name", ["starter-tune", "starter-regions", "starter-esophagus"])
 def test_the_recipes_that_come_with_the_package_are_valid(name: str) -> None:
-    file = read_tuning(training_config("experiments") / f"{name}.toml", {})
+    file = read_data_sets_file(training_config("experiments") / f"{name}.toml", TuningFile, {})
     assert set(file.organs) <= set(shipped_organs())
     assert "Not for clinical use" in file.intended_use
 
 
 def test_an_unknown_data_set_is_refused() -> None:
     with pytest.raises(OptionInvalid, match="no data set other"):
-        read_tuning(STARTER, {"other": Path("/data")})
+        read_data_sets_file(STARTER, TuningFile, {"other": Path("/data")})
